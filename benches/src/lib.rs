@@ -1,0 +1,1 @@
+//! Micro-benchmarks and the side-by-side comparison with upstream.

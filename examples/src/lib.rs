@@ -1,0 +1,1 @@
+//! The cluster binary, and small programs that bring their own part.

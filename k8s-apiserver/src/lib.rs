@@ -1,0 +1,1 @@
+//! The Kubernetes REST front end as a tower::Service.

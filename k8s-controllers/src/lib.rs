@@ -1,0 +1,1 @@
+//! The reconcile runtime and the built-in controllers.

@@ -1,0 +1,195 @@
+//! Validation findings with the path of the field at fault.
+//!
+//! Spelled as upstream's `k8s.io/apimachinery/pkg/util/validation/field`, so that the texts a
+//! client sees are the same.
+
+use std::fmt;
+
+use serde_json::Value;
+
+/// Where in an object a field is, as in `spec.containers[0].name`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Path(String);
+
+impl Path {
+    /// The path of a top-level field.
+    pub fn new(name: &str) -> Self {
+        Path(name.to_owned())
+    }
+
+    /// A field of the object at this path.
+    #[must_use]
+    pub fn child(&self, name: &str) -> Self {
+        if self.0.is_empty() { Path(name.to_owned()) } else { Path(format!("{}.{name}", self.0)) }
+    }
+
+    /// An element of the list at this path.
+    #[must_use]
+    pub fn index(&self, index: usize) -> Self {
+        Path(format!("{}[{index}]", self.0))
+    }
+
+    /// An entry of the map at this path.
+    #[must_use]
+    pub fn key(&self, key: &str) -> Self {
+        Path(format!("{}[{key}]", self.0))
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "<nil>" } else { &self.0 })
+    }
+}
+
+/// What is wrong with a field. The wire value is the `reason` of a `Status` cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorType {
+    /// `FieldValueNotFound`.
+    NotFound,
+    /// `FieldValueRequired`.
+    Required,
+    /// `FieldValueDuplicate`.
+    Duplicate,
+    /// `FieldValueInvalid`.
+    Invalid,
+    /// `FieldValueNotSupported`.
+    NotSupported,
+    /// `FieldValueForbidden`.
+    Forbidden,
+    /// `FieldValueTooLong`.
+    TooLong,
+    /// `FieldValueTooMany`.
+    TooMany,
+    /// `FieldValueTypeInvalid`.
+    TypeInvalid,
+    /// `InternalError`.
+    Internal,
+}
+
+impl ErrorType {
+    /// The cause's machine-readable reason.
+    pub fn reason(self) -> &'static str {
+        match self {
+            ErrorType::NotFound => "FieldValueNotFound",
+            ErrorType::Required => "FieldValueRequired",
+            ErrorType::Duplicate => "FieldValueDuplicate",
+            ErrorType::Invalid => "FieldValueInvalid",
+            ErrorType::NotSupported => "FieldValueNotSupported",
+            ErrorType::Forbidden => "FieldValueForbidden",
+            ErrorType::TooLong => "FieldValueTooLong",
+            ErrorType::TooMany => "FieldValueTooMany",
+            ErrorType::TypeInvalid => "FieldValueTypeInvalid",
+            ErrorType::Internal => "InternalError",
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            ErrorType::NotFound => "Not found",
+            ErrorType::Required => "Required value",
+            ErrorType::Duplicate => "Duplicate value",
+            ErrorType::Invalid | ErrorType::TypeInvalid => "Invalid value",
+            ErrorType::NotSupported => "Unsupported value",
+            ErrorType::Forbidden => "Forbidden",
+            ErrorType::TooLong => "Too long",
+            ErrorType::TooMany => "Too many",
+            ErrorType::Internal => "Internal error",
+        }
+    }
+}
+
+/// One finding.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Error {
+    /// What is wrong.
+    pub kind: ErrorType,
+    /// Where.
+    pub field: Path,
+    /// The value at fault, where it is worth showing.
+    pub value: Option<Value>,
+    /// What would be right.
+    pub detail: String,
+}
+
+impl Error {
+    /// The finding without its path: a cause's message.
+    pub fn body(&self) -> String {
+        let mut out = self.kind.text().to_owned();
+        if let Some(value) = &self.value {
+            out.push_str(": ");
+            out.push_str(&value.to_string());
+        }
+        if !self.detail.is_empty() {
+            out.push_str(": ");
+            out.push_str(&self.detail);
+        }
+        out
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.body())
+    }
+}
+
+/// The findings of one validation, in order.
+pub type ErrorList = Vec<Error>;
+
+/// A field that must be set and is not.
+pub fn required(field: Path, detail: impl Into<String>) -> Error {
+    Error { kind: ErrorType::Required, field, value: None, detail: detail.into() }
+}
+
+/// A value that is not acceptable.
+pub fn invalid(field: Path, value: impl Into<Value>, detail: impl Into<String>) -> Error {
+    Error { kind: ErrorType::Invalid, field, value: Some(value.into()), detail: detail.into() }
+}
+
+/// A value that appears twice where it must be unique.
+pub fn duplicate(field: Path, value: impl Into<Value>) -> Error {
+    Error { kind: ErrorType::Duplicate, field, value: Some(value.into()), detail: String::new() }
+}
+
+/// A field that may not be set here.
+pub fn forbidden(field: Path, detail: impl Into<String>) -> Error {
+    Error { kind: ErrorType::Forbidden, field, value: None, detail: detail.into() }
+}
+
+/// A reference to something that does not exist.
+pub fn not_found(field: Path, value: impl Into<Value>) -> Error {
+    Error { kind: ErrorType::NotFound, field, value: Some(value.into()), detail: String::new() }
+}
+
+/// A value outside an enumeration.
+pub fn not_supported(field: Path, value: impl Into<Value>, supported: &[&str]) -> Error {
+    let mut names: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+    names.sort();
+    Error {
+        kind: ErrorType::NotSupported,
+        field,
+        value: Some(value.into()),
+        detail: if names.is_empty() { String::new() } else { format!("supported values: {}", names.join(", ")) },
+    }
+}
+
+/// A string or list of bytes that is too long.
+pub fn too_long(field: Path, max: usize) -> Error {
+    Error {
+        kind: ErrorType::TooLong,
+        field,
+        value: None,
+        detail: format!("may not be more than {max} bytes"),
+    }
+}
+
+/// A list with too many elements.
+pub fn too_many(field: Path, actual: usize, max: usize) -> Error {
+    Error {
+        kind: ErrorType::TooMany,
+        field,
+        value: Some(actual.into()),
+        detail: format!("must have at most {max} items"),
+    }
+}

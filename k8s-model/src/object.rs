@@ -1,0 +1,86 @@
+//! [`Object`]: one API object of any kind, as the machinery handles it.
+
+use std::{any::Any, fmt::Debug};
+
+use k8s_openapi::{Metadata, Resource, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use serde::Serialize;
+use serde_json::Value;
+
+/// One API object of any kind.
+///
+/// Every `k8s_openapi` type with an [`ObjectMeta`] is one, through the blanket
+/// implementation; so is any type of your own that implements
+/// [`k8s_openapi::Resource`] and [`k8s_openapi::Metadata`].
+pub trait Object: Any + Debug + Send + Sync {
+    /// The group and version, as in `apps/v1`.
+    fn api_version(&self) -> &str;
+    /// The kind, as in `Deployment`.
+    fn kind(&self) -> &str;
+    /// The object's metadata.
+    fn metadata(&self) -> &ObjectMeta;
+    /// The object's metadata, to change.
+    fn metadata_mut(&mut self) -> &mut ObjectMeta;
+    /// Appends the object's JSON, `apiVersion` and `kind` first.
+    fn write_json(&self, out: &mut Vec<u8>);
+    /// The object as a value tree.
+    fn to_value(&self) -> Value;
+    /// A copy behind a new box.
+    fn boxed_clone(&self) -> Box<dyn Object>;
+    /// For downcasting to the concrete type.
+    fn as_any(&self) -> &dyn Any;
+    /// For downcasting to the concrete type, to change it.
+    fn as_any_mut(&mut self) -> &mut dyn Any;
+}
+
+impl<K> Object for K
+where
+    K: Resource + Metadata<Ty = ObjectMeta> + Serialize + Clone + Debug + Send + Sync + 'static,
+{
+    fn api_version(&self) -> &str {
+        K::API_VERSION
+    }
+
+    fn kind(&self) -> &str {
+        K::KIND
+    }
+
+    fn metadata(&self) -> &ObjectMeta {
+        Metadata::metadata(self)
+    }
+
+    fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        Metadata::metadata_mut(self)
+    }
+
+    fn write_json(&self, out: &mut Vec<u8>) {
+        serde_json::to_writer(out, self).expect("API types serialise into memory");
+    }
+
+    fn to_value(&self) -> Value {
+        serde_json::to_value(self).expect("API types serialise into memory")
+    }
+
+    fn boxed_clone(&self) -> Box<dyn Object> {
+        Box::new(self.clone())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+impl dyn Object {
+    /// The object as its concrete type, if it is a `K`.
+    pub fn downcast_ref<K: 'static>(&self) -> Option<&K> {
+        self.as_any().downcast_ref()
+    }
+
+    /// The object as its concrete type, to change, if it is a `K`.
+    pub fn downcast_mut<K: 'static>(&mut self) -> Option<&mut K> {
+        self.as_any_mut().downcast_mut()
+    }
+}

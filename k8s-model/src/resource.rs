@@ -1,0 +1,123 @@
+//! [`Resource`]: a row of the table of resources.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::{Object, Strategy, decode::DecodeError};
+
+/// Whether a resource's objects live in namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// In a namespace.
+    Namespaced,
+    /// In the cluster as a whole.
+    Cluster,
+}
+
+/// A group, version and plural name: where a resource is served.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupVersionResource {
+    /// The group; empty for the core group.
+    pub group: String,
+    /// The version.
+    pub version: String,
+    /// The plural name, as in URLs.
+    pub resource: String,
+}
+
+/// A subresource of a resource, such as `status` or `log`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subresource {
+    /// Its name, as in URLs.
+    pub name: &'static str,
+    /// The group of the kind that it takes and gives, where that is not its parent's.
+    pub group: &'static str,
+    /// The version of that kind.
+    pub version: &'static str,
+    /// The kind that it takes and gives.
+    pub kind: &'static str,
+    /// The verbs that it serves.
+    pub verbs: &'static [&'static str],
+}
+
+/// How a kind's bytes become an [`Object`].
+#[derive(Clone, Copy)]
+pub struct Codec {
+    /// Decodes JSON. Calls the second argument with the path of each unknown field
+    /// (`spec.containers[0].foo`), in document order.
+    pub from_json: fn(&[u8], &mut dyn FnMut(String)) -> Result<Box<dyn Object>, DecodeError>,
+    /// Decodes a value tree, in the same way.
+    pub from_value: fn(Value, &mut dyn FnMut(String)) -> Result<Box<dyn Object>, DecodeError>,
+}
+
+impl fmt::Debug for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Codec")
+    }
+}
+
+/// One served resource: a group, version and plural name, and all that the machinery must know
+/// of it.
+///
+/// A kind that is served in several versions has a row for each; they share
+/// `storage_group`, `storage_version` and `resource`, and therefore their objects.
+pub struct Resource {
+    /// The group; empty for the core group.
+    pub group: &'static str,
+    /// The version.
+    pub version: &'static str,
+    /// The kind.
+    pub kind: &'static str,
+    /// The kind of a list of them.
+    pub list_kind: &'static str,
+    /// The plural name, as in URLs.
+    pub resource: &'static str,
+    /// The singular name, lower case.
+    pub singular: &'static str,
+    /// Names for the command line, such as `po`.
+    pub short_names: &'static [&'static str],
+    /// Named sets of resources that it is in, such as `all`.
+    pub categories: &'static [&'static str],
+    /// Where its objects live.
+    pub scope: Scope,
+    /// The verbs that it serves. A resource that can only be created (a review) stores nothing.
+    pub verbs: &'static [&'static str],
+    /// Its subresources.
+    pub subresources: &'static [Subresource],
+    /// The group under which its objects are stored.
+    pub storage_group: &'static str,
+    /// The version in which its objects are stored.
+    pub storage_version: &'static str,
+    /// Decoding.
+    pub codec: Codec,
+    /// The kind's own rules.
+    pub strategy: &'static dyn Strategy,
+}
+
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resource")
+            .field("group", &self.group)
+            .field("version", &self.version)
+            .field("resource", &self.resource)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Resource {
+    /// The `apiVersion` of its objects.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// Its subresource of that name.
+    pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
+        self.subresources.iter().find(|s| s.name == name)
+    }
+
+    /// Whether it keeps objects.
+    pub fn is_stored(&self) -> bool {
+        self.verbs.contains(&"get")
+    }
+}

@@ -1,0 +1,101 @@
+//! [`Strategy`]: one resource's own rules, and nothing else of its handling.
+
+use crate::{
+    Object,
+    field::{self, ErrorList},
+};
+
+/// What a resource adds to the generic path of an object.
+///
+/// All methods are pure: no I/O, no clock, no randomness. The machinery calls them
+/// in the order of the methods here, and has already checked the metadata
+/// (names, namespaces, labels, annotations, owner references) by its own rules.
+/// An object handed to a strategy is always of the kind that the strategy is
+/// registered for.
+pub trait Strategy: Send + Sync + 'static {
+    /// Fills in the defaults of the fields that are unset. Must be idempotent.
+    fn default(&self, _object: &mut dyn Object) {}
+
+    /// Whether `metadata.generation` counts this kind's spec changes. If so the machinery sets it
+    /// to 1 on create and adds one whenever [`Strategy::spec_changed`] says so.
+    fn has_generation(&self) -> bool {
+        false
+    }
+
+    /// Whether an update changes what the generation counts.
+    fn spec_changed(&self, _new: &dyn Object, _old: &dyn Object) -> bool {
+        false
+    }
+
+    /// Drops or sets what a client may not choose on create, such as the status.
+    fn prepare_for_create(&self, _object: &mut dyn Object) {}
+
+    /// Checks a new object.
+    fn validate(&self, _object: &dyn Object) -> ErrorList {
+        Vec::new()
+    }
+
+    /// Drops or sets what a client may not change on update, such as the status.
+    fn prepare_for_update(&self, _new: &mut dyn Object, _old: &dyn Object) {}
+
+    /// Checks an update. An implementation that wants the checks of a new object too calls
+    /// [`Strategy::validate`] itself.
+    fn validate_update(&self, _new: &dyn Object, _old: &dyn Object) -> ErrorList {
+        Vec::new()
+    }
+
+    /// For an update through the `status` subresource: takes everything except the status (and
+    /// the metadata that a status update may change) from `old`.
+    fn prepare_for_status_update(&self, _new: &mut dyn Object, _old: &dyn Object) {}
+
+    /// Checks an update through the `status` subresource.
+    fn validate_status_update(&self, _new: &dyn Object, _old: &dyn Object) -> ErrorList {
+        Vec::new()
+    }
+
+    /// Advice for the client: each becomes a `Warning` header.
+    fn warnings(&self, _object: &dyn Object) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// How long after a delete the object stays, to be finished off by its owner: the seconds
+    /// that a client asked for, or the kind's own default. `None` is a kind that is
+    /// deleted at once. Only pods are graceful upstream.
+    fn grace_period(&self, _object: &dyn Object, _requested: Option<i64>) -> Option<i64> {
+        None
+    }
+
+    /// Whether an update to a name that does not exist creates it.
+    fn allow_create_on_update(&self) -> bool {
+        false
+    }
+
+    /// Whether an update without `metadata.resourceVersion` is taken as it is.
+    fn allow_unconditional_update(&self) -> bool {
+        true
+    }
+
+    /// The fields besides `metadata.name` and `metadata.namespace` that a field
+    /// selector may name, with this object's values.
+    fn selectable_fields(&self, _object: &dyn Object) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    /// The names in [`Strategy::selectable_fields`].
+    fn selectable_field_names(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// How a name is checked; upstream's `NameIsDNSSubdomain` unless the kind has its own.
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        crate::names::dns_subdomain(name, prefix)
+    }
+}
+
+/// The strategy of a kind without rules of its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoRules;
+
+impl Strategy for NoRules {}
+
+const _: fn(&dyn Strategy, &field::Error) = |_, _| {};

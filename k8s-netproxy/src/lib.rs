@@ -1,0 +1,1 @@
+//! Services to dataplane rules, and cluster DNS.

@@ -1,0 +1,60 @@
+//! [`ImageService`]: images on a node.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::Error;
+
+/// An image on the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Image {
+    /// The digest of its configuration, `sha256:…`: what [`crate::ContainerConfig::image`] wants.
+    pub id: String,
+    /// Its tagged names, in full: `docker.io/library/busybox:latest`.
+    pub repo_tags: Vec<String>,
+    /// Its names by digest: `docker.io/library/busybox@sha256:…`.
+    pub repo_digests: Vec<String>,
+    /// Its size on disk in bytes.
+    pub size_bytes: u64,
+    /// The numeric user that it runs as, if it names one.
+    pub uid: Option<i64>,
+    /// The name of the user that it runs as, if it names one by name.
+    pub username: String,
+}
+
+/// Credentials for a registry.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct RegistryAuth {
+    /// The user.
+    pub username: String,
+    /// The password.
+    pub password: String,
+}
+
+impl fmt::Debug for RegistryAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistryAuth").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+/// What a node agent needs of an image store.
+///
+/// References are normalised as Docker's are: `busybox` is `docker.io/library/busybox:latest`.
+#[async_trait]
+pub trait ImageService: fmt::Debug + Send + Sync + 'static {
+    /// All images.
+    async fn images(&self) -> Result<Vec<Image>, Error>;
+
+    /// One image, by reference or by ID; `None` if the node does not have it.
+    async fn image(&self, reference: &str) -> Result<Option<Image>, Error>;
+
+    /// Brings an image from its registry and unpacks it.
+    async fn pull(&self, reference: &str, auth: Option<&RegistryAuth>) -> Result<Image, Error>;
+
+    /// Takes images from an archive: an OCI layout or a Docker archive, plain or compressed.
+    async fn import(&self, archive: &std::path::Path) -> Result<Vec<Image>, Error>;
+
+    /// Removes an image. Removing one that is not there is no error.
+    async fn remove(&self, reference: &str) -> Result<(), Error>;
+}

@@ -1,0 +1,1 @@
+//! Container-runtime and image traits, CRI-shaped, and the runc backend.

@@ -1,0 +1,1 @@
+//! The Kubernetes scheduling framework and its plugins.
