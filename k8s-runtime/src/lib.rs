@@ -1,1 +1,14 @@
 //! Container-runtime and image traits, CRI-shaped, and the runc backend.
+
+mod error;
+mod image;
+mod runtime;
+
+pub use error::{Error, PullErrorKind};
+pub use image::{Image, ImageService, RegistryAuth};
+pub use runtime::{
+    ContainerConfig, ContainerId, ContainerRuntime, ContainerState, ContainerStats,
+    ContainerStatus, DnsConfig, Duplex, ExecOutput, ExecSession, Mount, NamespaceMode, Propagation,
+    Resources, RuntimeEvent, RuntimeEventKind, SandboxConfig, SandboxId, SandboxState,
+    SandboxStatus, SecurityContext, SecurityProfile, Streams, TerminalSize,
+};

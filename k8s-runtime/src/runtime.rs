@@ -385,7 +385,11 @@ pub trait ContainerRuntime: fmt::Debug + Send + Sync + 'static {
     async fn sandbox(&self, id: &SandboxId) -> Result<SandboxStatus, Error>;
 
     /// Makes a container in a sandbox, without starting it.
-    async fn create_container(&self, sandbox: &SandboxId, config: ContainerConfig) -> Result<ContainerId, Error>;
+    async fn create_container(
+        &self,
+        sandbox: &SandboxId,
+        config: ContainerConfig,
+    ) -> Result<ContainerId, Error>;
 
     /// Starts a created container.
     async fn start_container(&self, id: &ContainerId) -> Result<(), Error>;
@@ -404,10 +408,20 @@ pub trait ContainerRuntime: fmt::Debug + Send + Sync + 'static {
     async fn container(&self, id: &ContainerId) -> Result<ContainerStatus, Error>;
 
     /// Runs a command in a running container and waits for it, at most for `timeout`.
-    async fn exec_sync(&self, id: &ContainerId, command: &[String], timeout: Option<Duration>) -> Result<ExecOutput, Error>;
+    async fn exec_sync(
+        &self,
+        id: &ContainerId,
+        command: &[String],
+        timeout: Option<Duration>,
+    ) -> Result<ExecOutput, Error>;
 
     /// Runs a command in a running container with streams.
-    async fn exec(&self, id: &ContainerId, command: &[String], streams: Streams) -> Result<ExecSession, Error>;
+    async fn exec(
+        &self,
+        id: &ContainerId,
+        command: &[String],
+        streams: Streams,
+    ) -> Result<ExecSession, Error>;
 
     /// Joins the streams of a running container.
     async fn attach(&self, id: &ContainerId, streams: Streams) -> Result<ExecSession, Error>;
