@@ -20,7 +20,11 @@ impl Path {
     /// A field of the object at this path.
     #[must_use]
     pub fn child(&self, name: &str) -> Self {
-        if self.0.is_empty() { Path(name.to_owned()) } else { Path(format!("{}.{name}", self.0)) }
+        if self.0.is_empty() {
+            Path(name.to_owned())
+        } else {
+            Path(format!("{}.{name}", self.0))
+        }
     }
 
     /// An element of the list at this path.
@@ -139,27 +143,52 @@ pub type ErrorList = Vec<Error>;
 
 /// A field that must be set and is not.
 pub fn required(field: Path, detail: impl Into<String>) -> Error {
-    Error { kind: ErrorType::Required, field, value: None, detail: detail.into() }
+    Error {
+        kind: ErrorType::Required,
+        field,
+        value: None,
+        detail: detail.into(),
+    }
 }
 
 /// A value that is not acceptable.
 pub fn invalid(field: Path, value: impl Into<Value>, detail: impl Into<String>) -> Error {
-    Error { kind: ErrorType::Invalid, field, value: Some(value.into()), detail: detail.into() }
+    Error {
+        kind: ErrorType::Invalid,
+        field,
+        value: Some(value.into()),
+        detail: detail.into(),
+    }
 }
 
 /// A value that appears twice where it must be unique.
 pub fn duplicate(field: Path, value: impl Into<Value>) -> Error {
-    Error { kind: ErrorType::Duplicate, field, value: Some(value.into()), detail: String::new() }
+    Error {
+        kind: ErrorType::Duplicate,
+        field,
+        value: Some(value.into()),
+        detail: String::new(),
+    }
 }
 
 /// A field that may not be set here.
 pub fn forbidden(field: Path, detail: impl Into<String>) -> Error {
-    Error { kind: ErrorType::Forbidden, field, value: None, detail: detail.into() }
+    Error {
+        kind: ErrorType::Forbidden,
+        field,
+        value: None,
+        detail: detail.into(),
+    }
 }
 
 /// A reference to something that does not exist.
 pub fn not_found(field: Path, value: impl Into<Value>) -> Error {
-    Error { kind: ErrorType::NotFound, field, value: Some(value.into()), detail: String::new() }
+    Error {
+        kind: ErrorType::NotFound,
+        field,
+        value: Some(value.into()),
+        detail: String::new(),
+    }
 }
 
 /// A value outside an enumeration.
@@ -170,7 +199,11 @@ pub fn not_supported(field: Path, value: impl Into<Value>, supported: &[&str]) -
         kind: ErrorType::NotSupported,
         field,
         value: Some(value.into()),
-        detail: if names.is_empty() { String::new() } else { format!("supported values: {}", names.join(", ")) },
+        detail: if names.is_empty() {
+            String::new()
+        } else {
+            format!("supported values: {}", names.join(", "))
+        },
     }
 }
 

@@ -1,1 +1,24 @@
-//! The Kubernetes object model: types, metadata rules, quantities, selectors, patches, defaulting, validation, the table of resources.
+//! The Kubernetes object model: types, metadata rules, quantities, selectors, patches,
+//! defaulting, validation, the table of resources.
+//!
+//! It does no I/O, keeps no time and rolls no dice: clocks and random sources are handed in.
+
+#![forbid(unsafe_code)]
+
+pub mod decode;
+pub mod field;
+mod kinds;
+pub mod names;
+mod object;
+mod resource;
+mod strategy;
+
+pub use k8s_openapi;
+pub use k8s_openapi::{api, apiextensions_apiserver, apimachinery, kube_aggregator};
+
+pub use self::{
+    decode::DecodeError,
+    object::Object,
+    resource::{Codec, GroupVersionResource, Resource, Scope, Subresource},
+    strategy::{NoRules, Strategy},
+};
