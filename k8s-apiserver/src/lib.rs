@@ -1,1 +1,7 @@
 //! The Kubernetes REST front end as a tower::Service.
+
+pub mod admission;
+pub mod auth;
+pub mod authz;
+pub mod proxy;
+pub mod reviews;

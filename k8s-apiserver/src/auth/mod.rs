@@ -1,0 +1,82 @@
+//! Authentication: who a request comes from.
+
+mod identity;
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+
+pub use self::identity::{
+    ANONYMOUS, AUTHENTICATED, Identity, MASTERS, NODE_PREFIX, NODES, SERVICE_ACCOUNT_PREFIX,
+    SERVICE_ACCOUNTS, UNAUTHENTICATED,
+};
+
+/// The certificates that the peer of a TLS connection showed, its own first; they were verified
+/// against the listener's client CA. The listener puts this into the request's extensions.
+#[derive(Clone, Debug, Default)]
+pub struct PeerCertificates(pub std::sync::Arc<[rustls_pki_types::CertificateDer<'static>]>);
+
+/// Credentials were there, and they are not good. The client sees `401 Unauthorized` without
+/// this text, which is for the log.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthenticationError {
+    /// The credentials are of a known sort and do not hold: expired, revoked, forged.
+    #[error("invalid credentials: {0}")]
+    Invalid(String),
+    /// What is needed to check them cannot be read now.
+    #[error("credentials cannot be checked: {0}")]
+    Unavailable(String),
+}
+
+/// Finds out who a request comes from.
+///
+/// # Purpose
+/// The server asks its authenticator once per request, before anything else looks at it. Write
+/// your own for another sort of credential, and put it into a [`Union`] with the others.
+///
+/// # Guarantees
+/// `Ok(None)` says that the request has no credentials of this authenticator's sort: the next
+/// one is asked. An error says that there were some and that they are not good; a union goes
+/// on all the same, and answers 401 when no other authenticator accepts the request. An identity
+/// carries the groups that the credential vouches for; the server adds `system:authenticated`.
+///
+/// # Concurrency
+/// Calls overlap. Dropping the future must leave nothing behind.
+#[async_trait]
+pub trait Authenticator: Debug + Send + Sync {
+    /// Who the request comes from; `None` if this authenticator cannot say.
+    async fn authenticate(
+        &self,
+        parts: &http::request::Parts,
+    ) -> Result<Option<Identity>, AuthenticationError>;
+}
+
+/// Several authenticators: the first that knows the request wins.
+#[derive(Debug, Default)]
+pub struct Union(Vec<std::sync::Arc<dyn Authenticator>>);
+
+impl Union {
+    /// A union that asks in this order.
+    pub fn new(authenticators: Vec<std::sync::Arc<dyn Authenticator>>) -> Self {
+        Union(authenticators)
+    }
+}
+
+#[async_trait]
+impl Authenticator for Union {
+    async fn authenticate(
+        &self,
+        parts: &http::request::Parts,
+    ) -> Result<Option<Identity>, AuthenticationError> {
+        let mut error = None;
+        for authenticator in &self.0 {
+            match authenticator.authenticate(parts).await {
+                Ok(Some(identity)) => return Ok(Some(identity)),
+                Ok(None) => {}
+                Err(e) => error = error.or(Some(e)),
+            }
+        }
+        error.map_or(Ok(None), Err)
+    }
+}

@@ -1,0 +1,130 @@
+//! Authorization: whether a user may do what a request asks.
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+
+use crate::auth::Identity;
+
+/// What a request asks to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Attributes<'a> {
+    /// Who asks.
+    pub user: &'a Identity,
+    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`, or a verb
+    /// that only reviews name; for a path that is no resource, the HTTP method in lower case.
+    pub verb: &'a str,
+    /// The API group; empty for the core group.
+    pub group: &'a str,
+    /// The version.
+    pub version: &'a str,
+    /// The plural name of the resource.
+    pub resource: &'a str,
+    /// The subresource, or empty.
+    pub subresource: &'a str,
+    /// The namespace, or empty.
+    pub namespace: &'a str,
+    /// The object's name, or empty.
+    pub name: &'a str,
+    /// The request's path.
+    pub path: &'a str,
+    /// Whether the path is one of a resource.
+    pub resource_request: bool,
+}
+
+/// What an authorizer says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Yes; no other authorizer is asked.
+    Allow,
+    /// No; no other authorizer is asked.
+    Deny {
+        /// Why, for the client.
+        reason: String,
+    },
+    /// Not for this authorizer to say; with nobody to allow it, the request is refused.
+    NoOpinion {
+        /// Why, for the client; often empty.
+        reason: String,
+    },
+}
+
+impl Decision {
+    /// No opinion, and no reason for it.
+    pub fn no_opinion() -> Self {
+        Decision::NoOpinion {
+            reason: String::new(),
+        }
+    }
+
+    /// Whether the request may go on.
+    pub fn is_allowed(&self) -> bool {
+        matches!(self, Decision::Allow)
+    }
+
+    /// Why the request may not go on; empty when it may.
+    pub fn reason(&self) -> &str {
+        match self {
+            Decision::Allow => "",
+            Decision::Deny { reason } | Decision::NoOpinion { reason } => reason,
+        }
+    }
+}
+
+/// Says whether a user may do what a request asks.
+///
+/// # Purpose
+/// The server asks once per request, after authentication and before the body is read; reviews,
+/// impersonation and some admission plugins ask too. Write your own to add a source of
+/// permissions, and chain it with the others in a [`Chain`].
+///
+/// # Guarantees
+/// An answer depends on the attributes and on state that changes seldom; it never blocks on
+/// a client. An authorizer that cannot read its state answers [`Decision::NoOpinion`].
+///
+/// # Concurrency
+/// Calls overlap, and are on the way of every request: answer from memory.
+#[async_trait]
+pub trait Authorizer: Debug + Send + Sync {
+    /// Decides.
+    async fn authorize(&self, attributes: &Attributes<'_>) -> Decision;
+}
+
+/// Several authorizers: the first with an opinion decides.
+#[derive(Debug, Default)]
+pub struct Chain(Vec<std::sync::Arc<dyn Authorizer>>);
+
+impl Chain {
+    /// A chain that asks in this order.
+    pub fn new(authorizers: Vec<std::sync::Arc<dyn Authorizer>>) -> Self {
+        Chain(authorizers)
+    }
+}
+
+#[async_trait]
+impl Authorizer for Chain {
+    async fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
+        let mut reasons = Vec::new();
+        for authorizer in &self.0 {
+            match authorizer.authorize(attributes).await {
+                Decision::NoOpinion { reason } if reason.is_empty() => {}
+                Decision::NoOpinion { reason } => reasons.push(reason),
+                decision => return decision,
+            }
+        }
+        Decision::NoOpinion {
+            reason: reasons.join("\n"),
+        }
+    }
+}
+
+/// Allows everything, for a server that trusts whoever reaches it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AlwaysAllow;
+
+#[async_trait]
+impl Authorizer for AlwaysAllow {
+    async fn authorize(&self, _attributes: &Attributes<'_>) -> Decision {
+        Decision::Allow
+    }
+}
