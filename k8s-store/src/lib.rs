@@ -1,2 +1,11 @@
 //! A revisioned key-value store with watch: bytes in, bytes out.
+#![forbid(unsafe_code)]
+
+mod error;
 mod store;
+
+pub use error::Error;
+pub use store::{
+    Change, Committed, Entry, Expect, List, Op, Page, Revision, Store, WatchBatch, WatchStream,
+    Write,
+};
