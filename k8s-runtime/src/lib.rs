@@ -1,8 +1,12 @@
 //! Container-runtime and image traits, CRI-shaped, and the runc backend.
 
 mod error;
+mod events;
 mod image;
+pub mod images;
+pub mod net;
 mod runtime;
+pub mod sim;
 
 pub use error::{Error, PullErrorKind};
 pub use image::{Image, ImageService, RegistryAuth};
