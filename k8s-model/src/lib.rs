@@ -8,6 +8,7 @@
 pub mod decode;
 pub mod field;
 mod kinds;
+pub mod metadata;
 pub mod names;
 mod object;
 mod resource;

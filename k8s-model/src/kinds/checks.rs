@@ -1,0 +1,395 @@
+//! Checks that many kinds share: each takes a value and its path and gives the findings.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use k8s_openapi::{
+    apimachinery::pkg::{
+        apis::meta::v1::LabelSelector,
+        util::intstr::IntOrString,
+    },
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    field::{self, ErrorList, Path},
+    names,
+};
+
+/// What upstream says of a field that may not change.
+pub(crate) const IMMUTABLE: &str = "field is immutable";
+
+/// The elements of an optional list.
+pub(crate) fn list<T>(values: &Option<Vec<T>>) -> &[T] {
+    values.as_deref().unwrap_or_default()
+}
+
+/// The text of an optional string.
+pub(crate) fn text(value: &Option<String>) -> &str {
+    value.as_deref().unwrap_or_default()
+}
+
+/// Whether an optional string is absent or empty.
+pub(crate) fn blank(value: &Option<String>) -> bool {
+    text(value).is_empty()
+}
+
+/// Fills in an optional string that is absent or empty.
+pub(crate) fn fill(value: &mut Option<String>, with: &str) {
+    if blank(value) {
+        *value = Some(with.to_owned());
+    }
+}
+
+/// A value as JSON, for a finding.
+pub(crate) fn json(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or(Value::Null)
+}
+
+/// One finding per message.
+pub(crate) fn messages(path: &Path, value: impl Into<Value>, texts: Vec<String>) -> ErrorList {
+    let value = value.into();
+    texts
+        .into_iter()
+        .map(|text| field::invalid(path.clone(), value.clone(), text))
+        .collect()
+}
+
+/// Not below zero.
+pub(crate) fn non_negative(value: impl Into<i64>, path: Path) -> ErrorList {
+    let value = value.into();
+    if value < 0 {
+        vec![field::invalid(path, value, "must be greater than or equal to 0")]
+    } else {
+        ErrorList::new()
+    }
+}
+
+/// Unchanged.
+pub(crate) fn immutable<T: PartialEq + Serialize>(new: &T, old: &T, path: Path) -> ErrorList {
+    if same(new, old) {
+        ErrorList::new()
+    } else {
+        vec![field::invalid(path, json(new), IMMUTABLE)]
+    }
+}
+
+/// Whether two values mean the same: an absent field equals an empty one.
+///
+/// Upstream's `apiequality.Semantic.DeepEqual`.
+pub(crate) fn same<T: PartialEq + Serialize>(a: &T, b: &T) -> bool {
+    a == b || prune(json(a)) == prune(json(b))
+}
+
+fn prune(value: Value) -> Value {
+    let empty = |value: &Value| match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    };
+    match value {
+        Value::Object(fields) => Value::Object(
+            fields
+                .into_iter()
+                .map(|(key, value)| (key, prune(value)))
+                .filter(|(_, value)| !empty(value))
+                .collect(),
+        ),
+        Value::Array(items) => Value::Array(items.into_iter().map(prune).collect()),
+        other => other,
+    }
+}
+
+/// A DNS label (RFC 1123).
+pub(crate) fn dns_label(value: &str, path: Path) -> ErrorList {
+    messages(&path, value, names::dns_label(value, false))
+}
+
+/// A DNS subdomain (RFC 1123).
+pub(crate) fn dns_subdomain(value: &str, path: Path) -> ErrorList {
+    messages(&path, value, names::dns_subdomain(value, false))
+}
+
+/// A qualified name, such as a label's key.
+pub(crate) fn qualified_name(value: &str, path: Path) -> ErrorList {
+    messages(&path, value, names::qualified_name(value))
+}
+
+/// Label keys and values.
+pub(crate) fn labels(labels: &BTreeMap<String, String>, path: Path) -> ErrorList {
+    let mut errors = ErrorList::new();
+    for (key, value) in labels {
+        errors.extend(qualified_name(key, path.clone()));
+        errors.extend(messages(&path, value.as_str(), names::label_value(value)));
+    }
+    errors
+}
+
+/// Annotation keys and their total size.
+pub(crate) fn annotations(annotations: &BTreeMap<String, String>, path: Path) -> ErrorList {
+    const MAX: usize = 256 * 1024;
+    let mut errors = ErrorList::new();
+    let mut size = 0;
+    for (key, value) in annotations {
+        errors.extend(messages(
+            &path,
+            key.as_str(),
+            names::qualified_name(&key.to_lowercase()),
+        ));
+        size += key.len() + value.len();
+    }
+    if size > MAX {
+        errors.push(field::too_long(path, MAX));
+    }
+    errors
+}
+
+/// A label selector's syntax.
+pub(crate) fn label_selector(selector: &LabelSelector, path: &Path) -> ErrorList {
+    let mut errors = ErrorList::new();
+    if let Some(map) = &selector.match_labels {
+        errors.extend(labels(map, path.child("matchLabels")));
+    }
+    for (index, requirement) in list(&selector.match_expressions).iter().enumerate() {
+        let path = path.child("matchExpressions").index(index);
+        let values = list(&requirement.values);
+        match requirement.operator.as_str() {
+            "In" | "NotIn" if values.is_empty() => errors.push(field::required(
+                path.child("values"),
+                "must be specified when `operator` is 'In' or 'NotIn'",
+            )),
+            "In" | "NotIn" => {}
+            "Exists" | "DoesNotExist" => {
+                if !values.is_empty() {
+                    errors.push(field::forbidden(
+                        path.child("values"),
+                        "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+                    ));
+                }
+            }
+            other => errors.push(field::invalid(
+                path.child("operator"),
+                other,
+                "not a valid selector operator",
+            )),
+        }
+        errors.extend(qualified_name(&requirement.key, path.child("key")));
+        for (index, value) in values.iter().enumerate() {
+            errors.extend(messages(
+                &path.child("values").index(index),
+                value.as_str(),
+                names::label_value(value),
+            ));
+        }
+    }
+    errors
+}
+
+/// Whether a label selector selects nothing in particular.
+pub(crate) fn selects_all(selector: &LabelSelector) -> bool {
+    selector.match_labels.as_ref().is_none_or(BTreeMap::is_empty)
+        && list(&selector.match_expressions).is_empty()
+}
+
+/// Whether a label selector, taken to be valid, matches labels.
+pub(crate) fn selector_matches(
+    selector: &LabelSelector,
+    labels: &BTreeMap<String, String>,
+) -> bool {
+    selector
+        .match_labels
+        .iter()
+        .flatten()
+        .all(|(key, value)| labels.get(key) == Some(value))
+        && list(&selector.match_expressions).iter().all(|requirement| {
+            let values = list(&requirement.values);
+            let found = labels.get(&requirement.key);
+            match requirement.operator.as_str() {
+                "In" => found.is_some_and(|value| values.contains(value)),
+                "NotIn" => found.is_none_or(|value| !values.contains(value)),
+                "Exists" => found.is_some(),
+                "DoesNotExist" => found.is_none(),
+                _ => false,
+            }
+        })
+}
+
+/// One of a closed set; an empty value is "required".
+pub(crate) fn one_of(value: &str, supported: &[&str], path: Path) -> ErrorList {
+    if value.is_empty() {
+        vec![field::required(path, "")]
+    } else {
+        one_of_or_empty(value, supported, path)
+    }
+}
+
+/// One of a closed set; an empty value is "unsupported" unless the set has it.
+pub(crate) fn supported(value: &str, supported: &[&str], path: Path) -> ErrorList {
+    if supported.contains(&value) {
+        ErrorList::new()
+    } else {
+        vec![field::not_supported(path, value, supported)]
+    }
+}
+
+/// One of a closed set, or empty.
+pub(crate) fn one_of_or_empty(value: &str, values: &[&str], path: Path) -> ErrorList {
+    if value.is_empty() {
+        ErrorList::new()
+    } else {
+        supported(value, values, path)
+    }
+}
+
+/// The transport protocols.
+pub(crate) const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
+
+/// A port number.
+pub(crate) fn port_number(port: i32, path: Path) -> ErrorList {
+    messages(&path, port, names::port_number(i64::from(port)))
+}
+
+/// A port by number or name.
+pub(crate) fn port_number_or_name(port: &IntOrString, path: Path) -> ErrorList {
+    match port {
+        IntOrString::Int(number) => port_number(*number, path),
+        IntOrString::String(name) => messages(&path, name.as_str(), names::port_name(name)),
+    }
+}
+
+/// An IP address.
+pub(crate) fn ip(value: &str, path: Path) -> ErrorList {
+    if parse_ip(value).is_some() {
+        ErrorList::new()
+    } else {
+        vec![field::invalid(
+            path,
+            value,
+            "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+        )]
+    }
+}
+
+/// An IP address. Unlike upstream's historical parser, leading zeros are not accepted.
+pub(crate) fn parse_ip(value: &str) -> Option<IpAddr> {
+    value.parse().ok()
+}
+
+/// An IP address that hosts can have: not unspecified, loopback or link-local.
+pub(crate) fn ordinary_ip(value: &str, path: Path) -> ErrorList {
+    let Some(ip) = parse_ip(value) else {
+        return vec![field::invalid(path, value, "must be a valid IP address")];
+    };
+    let mut errors = ErrorList::new();
+    if ip.is_unspecified() {
+        errors.push(field::invalid(
+            path.clone(),
+            value,
+            format!("may not be unspecified ({value})"),
+        ));
+    }
+    if ip.is_loopback() {
+        errors.push(field::invalid(
+            path.clone(),
+            value,
+            "may not be in the loopback range (127.0.0.0/8, ::1/128)",
+        ));
+    }
+    let (link_local, link_local_multicast) = match ip {
+        IpAddr::V4(ip) => (ip.is_link_local(), ip.octets()[..3] == [224, 0, 0]),
+        IpAddr::V6(ip) => (
+            ip.segments()[0] & 0xffc0 == 0xfe80,
+            ip.segments()[0] & 0xff0f == 0xff02,
+        ),
+    };
+    if link_local {
+        errors.push(field::invalid(
+            path.clone(),
+            value,
+            "may not be in the link-local range (169.254.0.0/16, fe80::/10)",
+        ));
+    }
+    if link_local_multicast {
+        errors.push(field::invalid(
+            path,
+            value,
+            "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)",
+        ));
+    }
+    errors
+}
+
+/// Whether a text is an address range such as `10.0.0.0/8`.
+pub(crate) fn is_cidr(value: &str) -> bool {
+    parse_cidr(value).is_some()
+}
+
+/// An address range's address and prefix length.
+pub(crate) fn parse_cidr(value: &str) -> Option<(IpAddr, u8)> {
+    let (address, length) = value.split_once('/')?;
+    let address = parse_ip(address)?;
+    if length.is_empty() || !length.bytes().all(|c| c.is_ascii_digit()) {
+        return None;
+    }
+    let length: u8 = length.parse().ok()?;
+    (length <= if address.is_ipv4() { 32 } else { 128 }).then_some((address, length))
+}
+
+/// Whether a list of addresses has exactly one of each family.
+pub(crate) fn one_of_each_family(addresses: impl Iterator<Item = IpAddr>) -> bool {
+    let (mut four, mut six) = (0, 0);
+    for address in addresses {
+        if address.is_ipv4() { four += 1 } else { six += 1 }
+    }
+    four == 1 && six == 1
+}
+
+/// A number, or a percentage such as `25%`; neither negative.
+pub(crate) fn int_or_percent(value: &IntOrString, path: Path) -> ErrorList {
+    match value {
+        IntOrString::Int(number) => non_negative(*number, path),
+        IntOrString::String(text) if percent(text).is_some() => ErrorList::new(),
+        IntOrString::String(text) => vec![field::invalid(
+            path,
+            text.as_str(),
+            "a valid percent string must be a numeric string followed by an ending '%' (e.g. \
+             '1%',  or '93%', regex used for validation is '[0-9]+%')",
+        )],
+    }
+}
+
+/// The number in a percentage.
+pub(crate) fn percent(text: &str) -> Option<i32> {
+    let digits = text.strip_suffix('%')?;
+    if digits.is_empty() || !digits.bytes().all(|c| c.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse().ok()
+}
+
+/// No more than 100 %.
+pub(crate) fn at_most_100_percent(value: &IntOrString, path: Path) -> ErrorList {
+    match value {
+        IntOrString::String(text) if percent(text).is_some_and(|n| n > 100) => {
+            vec![field::invalid(path, text.as_str(), "must not be greater than 100%")]
+        }
+        _ => ErrorList::new(),
+    }
+}
+
+/// A number as it is, or a percentage's number.
+pub(crate) fn int_or_percent_value(value: &IntOrString) -> i32 {
+    match value {
+        IntOrString::Int(number) => *number,
+        IntOrString::String(text) => percent(text).unwrap_or_default(),
+    }
+}
+
+/// An `IntOrString` as JSON.
+pub(crate) fn int_or_string(value: &IntOrString) -> Value {
+    match value {
+        IntOrString::Int(number) => Value::from(*number),
+        IntOrString::String(text) => Value::from(text.as_str()),
+    }
+}

@@ -1,0 +1,162 @@
+//! [`KindRules`] and [`Typed`]: a strategy that is written against its concrete type.
+
+use crate::{Object, Strategy, field::ErrorList};
+
+/// The rules of one kind, in its own type. [`Typed`] makes a [`Strategy`] of them.
+///
+/// The methods are those of [`Strategy`], with the same meaning.
+pub(crate) trait KindRules: Send + Sync + 'static {
+    /// The kind's type.
+    type Kind: Object;
+
+    /// Whether `metadata.generation` counts spec changes.
+    const GENERATION: bool = false;
+    /// Whether an update to a name that does not exist creates it.
+    const CREATE_ON_UPDATE: bool = false;
+    /// Whether an update without a `resourceVersion` is taken as it is.
+    const UNCONDITIONAL_UPDATE: bool = true;
+    /// The names of the selectable fields.
+    const SELECTABLE: &'static [&'static str] = &[];
+
+    fn default(&self, _object: &mut Self::Kind) {}
+
+    fn spec_changed(&self, _new: &Self::Kind, _old: &Self::Kind) -> bool {
+        false
+    }
+
+    fn prepare_for_create(&self, _object: &mut Self::Kind) {}
+
+    fn validate(&self, _object: &Self::Kind) -> ErrorList {
+        ErrorList::new()
+    }
+
+    fn prepare_for_update(&self, _new: &mut Self::Kind, _old: &Self::Kind) {}
+
+    /// By default, the checks of a new object.
+    fn validate_update(&self, new: &Self::Kind, _old: &Self::Kind) -> ErrorList {
+        self.validate(new)
+    }
+
+    fn prepare_for_status_update(&self, _new: &mut Self::Kind, _old: &Self::Kind) {}
+
+    fn validate_status_update(&self, _new: &Self::Kind, _old: &Self::Kind) -> ErrorList {
+        ErrorList::new()
+    }
+
+    fn warnings(&self, _object: &Self::Kind) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn grace_period(&self, _object: &Self::Kind, _requested: Option<i64>) -> Option<i64> {
+        None
+    }
+
+    /// The values of [`KindRules::SELECTABLE`], in the same order.
+    fn selectable(&self, _object: &Self::Kind) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        crate::names::dns_subdomain(name, prefix)
+    }
+}
+
+/// The [`Strategy`] of a kind's [`KindRules`]. An object of another type passes through it
+/// untouched.
+#[derive(Debug)]
+pub(crate) struct Typed<R>(pub(crate) R);
+
+impl<R: KindRules> Strategy for Typed<R> {
+    fn default(&self, object: &mut dyn Object) {
+        if let Some(object) = object.downcast_mut() {
+            self.0.default(object);
+        }
+    }
+
+    fn has_generation(&self) -> bool {
+        R::GENERATION
+    }
+
+    fn spec_changed(&self, new: &dyn Object, old: &dyn Object) -> bool {
+        match (new.downcast_ref(), old.downcast_ref()) {
+            (Some(new), Some(old)) => self.0.spec_changed(new, old),
+            _ => false,
+        }
+    }
+
+    fn prepare_for_create(&self, object: &mut dyn Object) {
+        if let Some(object) = object.downcast_mut() {
+            self.0.prepare_for_create(object);
+        }
+    }
+
+    fn validate(&self, object: &dyn Object) -> ErrorList {
+        object
+            .downcast_ref()
+            .map(|object| self.0.validate(object))
+            .unwrap_or_default()
+    }
+
+    fn prepare_for_update(&self, new: &mut dyn Object, old: &dyn Object) {
+        if let (Some(new), Some(old)) = (new.downcast_mut(), old.downcast_ref()) {
+            self.0.prepare_for_update(new, old);
+        }
+    }
+
+    fn validate_update(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {
+        match (new.downcast_ref(), old.downcast_ref()) {
+            (Some(new), Some(old)) => self.0.validate_update(new, old),
+            _ => ErrorList::new(),
+        }
+    }
+
+    fn prepare_for_status_update(&self, new: &mut dyn Object, old: &dyn Object) {
+        if let (Some(new), Some(old)) = (new.downcast_mut(), old.downcast_ref()) {
+            self.0.prepare_for_status_update(new, old);
+        }
+    }
+
+    fn validate_status_update(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {
+        match (new.downcast_ref(), old.downcast_ref()) {
+            (Some(new), Some(old)) => self.0.validate_status_update(new, old),
+            _ => ErrorList::new(),
+        }
+    }
+
+    fn warnings(&self, object: &dyn Object) -> Vec<String> {
+        object
+            .downcast_ref()
+            .map(|object| self.0.warnings(object))
+            .unwrap_or_default()
+    }
+
+    fn grace_period(&self, object: &dyn Object, requested: Option<i64>) -> Option<i64> {
+        object
+            .downcast_ref()
+            .and_then(|object| self.0.grace_period(object, requested))
+    }
+
+    fn allow_create_on_update(&self) -> bool {
+        R::CREATE_ON_UPDATE
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        R::UNCONDITIONAL_UPDATE
+    }
+
+    fn selectable_fields(&self, object: &dyn Object) -> Vec<(&'static str, String)> {
+        let values = object
+            .downcast_ref()
+            .map(|object| self.0.selectable(object))
+            .unwrap_or_default();
+        R::SELECTABLE.iter().copied().zip(values).collect()
+    }
+
+    fn selectable_field_names(&self) -> &'static [&'static str] {
+        R::SELECTABLE
+    }
+
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        self.0.validate_name(name, prefix)
+    }
+}
