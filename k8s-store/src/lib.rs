@@ -2,9 +2,13 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod memory;
+mod state;
 mod store;
 
 pub use error::Error;
+pub use memory::{MemoryOptions, MemoryStore};
+pub use state::{HistoryLimits, Limits, WatchLimits};
 pub use store::{
     Change, Committed, Entry, Expect, List, Op, Page, Revision, Store, WatchBatch, WatchStream,
     Write,

@@ -1,0 +1,172 @@
+//! What readers and watchers see of a store.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::{
+    Head, HistoryLimits, Tree, WatchLimits,
+    history::{History, Past},
+    registry::{Registry, Watcher},
+    watcher::Feed,
+};
+use crate::{Entry, Error, List, Page, Revision, WatchBatch, WatchStream};
+
+/// Everything that has been committed, and those who watch it.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) head: Head,
+    history: History,
+    registry: Registry,
+    published: Arc<AtomicU64>,
+    watch: WatchLimits,
+    closed: bool,
+}
+
+impl View {
+    /// A view of data without any history.
+    pub(crate) fn new(head: Head, history: HistoryLimits, watch: WatchLimits) -> Self {
+        Self {
+            history: History::starting_at(head.revision, history),
+            registry: Registry::default(),
+            published: Arc::new(AtomicU64::new(head.revision.0)),
+            head,
+            watch,
+            closed: false,
+        }
+    }
+
+    /// The same data and history, with no watchers yet.
+    pub(crate) fn fork(&self) -> Self {
+        Self {
+            head: self.head.clone(),
+            history: self.history.clone(),
+            registry: Registry::default(),
+            published: Arc::new(AtomicU64::new(self.head.revision.0)),
+            watch: self.watch,
+            closed: self.closed,
+        }
+    }
+
+    /// Makes batches known that led to the data in `self.head`.
+    pub(crate) fn publish(&mut self, batches: &[WatchBatch]) {
+        self.history.extend(batches.iter().cloned(), &self.head);
+        for batch in batches {
+            self.registry.notify(batch);
+        }
+        self.published
+            .store(self.head.revision.0, Ordering::Release);
+    }
+
+    /// Ends every watch, and everything else.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+        self.registry.clear();
+    }
+
+    pub(crate) fn check_open(&self) -> Result<(), Error> {
+        if self.closed {
+            Err(Error::Closed)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The oldest revision that can be read.
+    pub(crate) fn oldest(&self) -> Revision {
+        self.history.oldest()
+    }
+
+    pub(crate) fn get(&self, key: &[u8], at: Option<Revision>) -> Result<Option<Entry>, Error> {
+        self.check_open()?;
+        match at {
+            Some(at) if at != self.head.revision => {
+                self.history.check(at, self.head.revision)?;
+                Ok(self.history.get(&self.head, key, at))
+            }
+            _ => Ok(self.head.tree.get(key).map(|record| record.entry.clone())),
+        }
+    }
+
+    /// What a list needs; the work itself is done without the view.
+    pub(crate) fn source(&self, at: Option<Revision>) -> Result<Source, Error> {
+        self.check_open()?;
+        match at {
+            Some(at) if at != self.head.revision => {
+                self.history.check(at, self.head.revision)?;
+                Ok(Source::Past(at, self.history.past(&self.head, at)))
+            }
+            _ => Ok(Source::Present(self.head.clone())),
+        }
+    }
+
+    /// Checks whether history before a revision may be forgotten.
+    pub(crate) fn check_compact(&self, revision: Revision) -> Result<(), Error> {
+        self.check_open()?;
+        self.history.check(revision, self.head.revision)
+    }
+
+    pub(crate) fn compact(&mut self, revision: Revision) {
+        self.history.compact(revision);
+    }
+
+    pub(crate) fn watch(&mut self, prefix: Bytes, after: Revision) -> Result<WatchStream, Error> {
+        self.check_open()?;
+        self.history.check(after, self.head.revision)?;
+        let (sender, receiver) = mpsc::channel(self.watch.buffer.max(1));
+        let lagged = Arc::default();
+        let feed = Feed {
+            prefix: prefix.clone(),
+            past: self.history.since(after).cloned().collect::<VecDeque<_>>(),
+            seen: after,
+            until: self.head.revision,
+            receiver,
+            lagged: Arc::clone(&lagged),
+            published: Arc::clone(&self.published),
+            progress: self.watch.progress,
+        };
+        self.registry.add(prefix, Watcher { sender, lagged });
+        Ok(feed.into_stream())
+    }
+}
+
+/// The data that a list reads.
+#[derive(Debug)]
+pub(crate) enum Source {
+    Present(Head),
+    Past(Revision, Past),
+}
+
+impl Source {
+    pub(crate) fn page(self, list: &List) -> Page {
+        let (revision, tree) = match self {
+            Self::Present(head) => (head.revision, head.tree),
+            Self::Past(at, past) => (at, past.rebuild(&list.prefix)),
+        };
+        page(&tree, revision, list)
+    }
+}
+
+fn page(tree: &Tree, revision: Revision, list: &List) -> Page {
+    let prefix = &*list.prefix;
+    let from = match &list.after {
+        // The smallest key greater than `after` is `after` and a zero byte.
+        Some(after) if **after >= *prefix => [after, &[0][..]].concat(),
+        _ => prefix.to_vec(),
+    };
+    let all = tree.rank_of_end(prefix).saturating_sub(tree.rank(&from));
+    let count = list.limit.map_or(all, |limit| limit.min(all));
+    let entries = tree.range_from(&from).take(count);
+    Page {
+        revision,
+        entries: entries.map(|record| record.entry.clone()).collect(),
+        remaining: all - count,
+    }
+}
