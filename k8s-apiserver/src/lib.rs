@@ -5,3 +5,6 @@ pub mod auth;
 pub mod authz;
 pub mod proxy;
 pub mod reviews;
+pub mod http;
+pub mod pki;
+pub mod serve;

@@ -1,6 +1,7 @@
 //! Authentication: who a request comes from.
 
 mod identity;
+mod x509;
 
 use std::fmt::Debug;
 
@@ -10,11 +11,7 @@ pub use self::identity::{
     ANONYMOUS, AUTHENTICATED, Identity, MASTERS, NODE_PREFIX, NODES, SERVICE_ACCOUNT_PREFIX,
     SERVICE_ACCOUNTS, UNAUTHENTICATED,
 };
-
-/// The certificates that the peer of a TLS connection showed, its own first; they were verified
-/// against the listener's client CA. The listener puts this into the request's extensions.
-#[derive(Clone, Debug, Default)]
-pub struct PeerCertificates(pub std::sync::Arc<[rustls_pki_types::CertificateDer<'static>]>);
+pub use self::x509::{ClientCertificates, PeerCertificates};
 
 /// Credentials were there, and they are not good. The client sees `401 Unauthorized` without
 /// this text, which is for the log.

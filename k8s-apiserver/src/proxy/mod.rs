@@ -4,14 +4,8 @@
 use std::fmt::Debug;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use http_body_util::combinators::UnsyncBoxBody;
 
-/// What a body's stream fails with.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// A request's or a response's body, of any origin.
-pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+use crate::http::Body;
 
 /// Serves a subresource that is a connection and not an object.
 ///

@@ -1,0 +1,304 @@
+//! The cluster's keys and certificates.
+//!
+//! One authority vouches for everybody: the API server, the kubelets, and whoever holds a client
+//! certificate. [`Pki::open_or_create`] keeps what must survive a restart in a folder, under the
+//! names that kubeadm uses:
+//!
+//! | file | what |
+//! |---|---|
+//! | `ca.crt`, `ca.key` | the authority |
+//! | `apiserver.crt`, `apiserver.key` | what the API server shows; made anew when its names change or its end is near |
+//! | `apiserver-kubelet-client.crt`, `.key` | what the API server shows to kubelets |
+//! | `sa.key`, `sa.pub` | signs the tokens of service accounts |
+//!
+//! Everything else is issued on demand and kept by whoever asked for it. Private keys can be
+//! read by their owner alone.
+
+mod authority;
+mod der;
+mod error;
+mod files;
+mod kubeconfig;
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rcgen::KeyPair;
+use rustls_pki_types::CertificateDer;
+
+use self::authority::Authority;
+pub use self::{
+    authority::{Credential, ServerNames},
+    error::PkiError,
+    kubeconfig::Kubeconfig,
+};
+use crate::auth::{MASTERS, NODE_PREFIX, NODES};
+
+/// The user that the API server is to a kubelet.
+pub const KUBELET_CLIENT: &str = "kube-apiserver-kubelet-client";
+
+/// The cluster's authority and the keys that belong to the control plane. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Pki(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    folder: Option<PathBuf>,
+    authority: Authority,
+    kubelet_client: Credential,
+    service_account: SigningKey,
+}
+
+/// The key that signs the tokens of service accounts, both halves as PEM.
+#[derive(Clone)]
+pub struct SigningKey {
+    /// The private key, PKCS #8: an ECDSA key on the curve P-256.
+    pub private: String,
+    /// The public key.
+    pub public: String,
+}
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SigningKey")
+            .field("public", &self.public)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SigningKey {
+    fn new(key: &KeyPair) -> Self {
+        SigningKey {
+            private: key.serialize_pem(),
+            public: key.public_key_pem(),
+        }
+    }
+}
+
+impl ServerNames {
+    /// The names that an API server has in its cluster, and the loopback's: `kubernetes` and its
+    /// longer forms up to the cluster domain, `localhost`, the service's address, `127.0.0.1`.
+    pub fn for_apiserver(cluster_domain: &str, service_ip: Option<IpAddr>) -> Self {
+        ServerNames {
+            dns: vec![
+                "kubernetes".to_owned(),
+                "kubernetes.default".to_owned(),
+                "kubernetes.default.svc".to_owned(),
+                format!("kubernetes.default.svc.{cluster_domain}"),
+                "localhost".to_owned(),
+            ],
+            ips: service_ip
+                .into_iter()
+                .chain([IpAddr::V4(Ipv4Addr::LOCALHOST)])
+                .collect(),
+        }
+    }
+
+    /// The same and one more: a DNS name or an address.
+    #[must_use]
+    pub fn with(mut self, name: &str) -> Self {
+        match name.parse::<IpAddr>() {
+            Ok(ip) if ip.is_unspecified() || self.ips.contains(&ip) => {}
+            Ok(ip) => self.ips.push(ip),
+            Err(_) if self.dns.iter().any(|n| n == name) => {}
+            Err(_) => self.dns.push(name.to_owned()),
+        }
+        self
+    }
+}
+
+impl Pki {
+    /// A new authority that lives as long as the value: for servers embedded in a program.
+    ///
+    /// # Errors
+    /// Only if the system has no randomness.
+    pub fn in_memory() -> Result<Self, PkiError> {
+        let (authority, _) = Authority::create("kubernetes")?;
+        let kubelet_client = authority.issue_client(KUBELET_CLIENT, &[MASTERS.to_owned()])?;
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+        Ok(Pki(Arc::new(Inner {
+            folder: None,
+            authority,
+            kubelet_client,
+            service_account: SigningKey::new(&key),
+        })))
+    }
+
+    /// The authority that is kept in the folder; a new one if the folder has none.
+    ///
+    /// # Errors
+    /// If the folder cannot be read or written, or holds something that is not a key or a
+    /// certificate, or half of a pair. Such files are left as they are.
+    pub fn open_or_create(folder: impl AsRef<Path>) -> Result<Self, PkiError> {
+        let folder = folder.as_ref();
+        files::folder(folder)?;
+        let authority = match Self::read_pair(folder, "ca")? {
+            Some(pair) => {
+                let path = folder.join("ca.crt");
+                let unusable = |reason: String| PkiError::Unusable {
+                    path: path.clone(),
+                    reason,
+                };
+                let key = KeyPair::from_pem(&pair.key).map_err(|_| PkiError::Unusable {
+                    path: folder.join("ca.key"),
+                    reason: "not a private key in PEM".to_owned(),
+                })?;
+                Authority::load(&pair.certificate, key).map_err(|_| {
+                    unusable(
+                        "not the certificate of an authority with the key in ca.key".to_owned(),
+                    )
+                })?
+            }
+            None => {
+                let (authority, key) = Authority::create("kubernetes")?;
+                files::write(&folder.join("ca.key"), &key, 0o600)?;
+                files::write(&folder.join("ca.crt"), &authority.certificate, 0o644)?;
+                authority
+            }
+        };
+        let path = folder.join("sa.key");
+        let service_account = match files::read(&path)? {
+            Some(text) => {
+                SigningKey::new(&KeyPair::from_pem(&text).map_err(|_| PkiError::Unusable {
+                    path,
+                    reason: "not a private key in PEM".to_owned(),
+                })?)
+            }
+            None => {
+                let key = SigningKey::new(&KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?);
+                files::write(&path, &key.private, 0o600)?;
+                files::write(&folder.join("sa.pub"), &key.public, 0o644)?;
+                key
+            }
+        };
+        let kubelet_client = authority.issue_client(KUBELET_CLIENT, &[MASTERS.to_owned()])?;
+        Self::write_pair(folder, "apiserver-kubelet-client", &kubelet_client)?;
+        Ok(Pki(Arc::new(Inner {
+            folder: Some(folder.to_owned()),
+            authority,
+            kubelet_client,
+            service_account,
+        })))
+    }
+
+    fn read_pair(folder: &Path, name: &str) -> Result<Option<Credential>, PkiError> {
+        let certificate = files::read(&folder.join(format!("{name}.crt")))?;
+        let key = files::read(&folder.join(format!("{name}.key")))?;
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => Ok(Some(Credential { certificate, key })),
+            // A key without its certificate is what a crash between the two writes leaves: nobody has
+            // seen anything of it yet.
+            (None, _) => Ok(None),
+            (Some(_), None) => Err(PkiError::Unusable {
+                path: folder.join(format!("{name}.crt")),
+                reason: format!("there is no {name}.key beside it"),
+            }),
+        }
+    }
+
+    fn write_pair(folder: &Path, name: &str, pair: &Credential) -> Result<(), PkiError> {
+        files::write(&folder.join(format!("{name}.key")), &pair.key, 0o600)?;
+        files::write(
+            &folder.join(format!("{name}.crt")),
+            &pair.certificate,
+            0o644,
+        )
+    }
+
+    /// The authority's certificate, PEM: what clients are to trust.
+    pub fn ca_pem(&self) -> &str {
+        &self.0.authority.certificate
+    }
+
+    /// The authority's certificate.
+    pub fn ca_der(&self) -> &CertificateDer<'static> {
+        &self.0.authority.der
+    }
+
+    /// The API server's own certificate, for those names. In a folder it is kept, and made anew
+    /// only if its names are others or it has less than thirty days left.
+    ///
+    /// # Errors
+    /// If a name is no DNS name, or the folder cannot be written.
+    pub fn apiserver(&self, names: &ServerNames) -> Result<Credential, PkiError> {
+        let Some(folder) = &self.0.folder else {
+            return self.0.authority.issue_server("kube-apiserver", None, names);
+        };
+        if let Ok(Some(pair)) = Self::read_pair(folder, "apiserver")
+            && self.0.authority.still_good(&pair, names)
+        {
+            return Ok(pair);
+        }
+        let pair = self
+            .0
+            .authority
+            .issue_server("kube-apiserver", None, names)?;
+        Self::write_pair(folder, "apiserver", &pair)?;
+        Ok(pair)
+    }
+
+    /// A new certificate, good for a year, for a client: the user and the groups that it is in.
+    ///
+    /// # Errors
+    /// Only if the system has no randomness.
+    pub fn issue_client<G: AsRef<str>>(
+        &self,
+        user: &str,
+        groups: &[G],
+    ) -> Result<Credential, PkiError> {
+        let groups: Vec<String> = groups.iter().map(|g| g.as_ref().to_owned()).collect();
+        self.0.authority.issue_client(user, &groups)
+    }
+
+    /// A new client certificate for a kubelet.
+    ///
+    /// # Errors
+    /// Only if the system has no randomness.
+    pub fn issue_kubelet_client(&self, node: &str) -> Result<Credential, PkiError> {
+        self.issue_client(&format!("{NODE_PREFIX}{node}"), &[NODES])
+    }
+
+    /// A new certificate for the server of a kubelet: the node's name and addresses.
+    ///
+    /// # Errors
+    /// If the node's name is no DNS name.
+    pub fn issue_kubelet_server(&self, node: &str, ips: &[IpAddr]) -> Result<Credential, PkiError> {
+        let names = ServerNames {
+            dns: vec![node.to_owned()],
+            ips: ips.to_vec(),
+        };
+        self.0
+            .authority
+            .issue_server(&format!("{NODE_PREFIX}{node}"), Some(NODES), &names)
+    }
+
+    /// What the API server shows to kubelets.
+    pub fn kubelet_client(&self) -> &Credential {
+        &self.0.kubelet_client
+    }
+
+    /// The key that signs the tokens of service accounts.
+    pub fn service_account_key(&self) -> &SigningKey {
+        &self.0.service_account
+    }
+
+    /// A kubeconfig for a new client certificate.
+    ///
+    /// # Errors
+    /// Only if the system has no randomness.
+    pub fn kubeconfig<G: AsRef<str>>(
+        &self,
+        server: &str,
+        user: &str,
+        groups: &[G],
+    ) -> Result<Kubeconfig, PkiError> {
+        Ok(Kubeconfig::new(server, self.ca_pem())
+            .with_client_certificate(user, &self.issue_client(user, groups)?))
+    }
+}
+
+#[cfg(test)]
+mod tests;
