@@ -226,3 +226,18 @@ pub fn too_many(field: Path, actual: usize, max: usize) -> Error {
         detail: format!("must have at most {max} items"),
     }
 }
+
+/// The findings as one text: `a`, or `[a, b]`, each only once.
+pub fn aggregate(errors: &[Error]) -> String {
+    let mut texts: Vec<String> = Vec::with_capacity(errors.len());
+    for error in errors {
+        let text = error.to_string();
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
+    match texts.as_slice() {
+        [one] => one.clone(),
+        _ => format!("[{}]", texts.join(", ")),
+    }
+}

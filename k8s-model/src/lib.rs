@@ -7,11 +7,15 @@
 
 pub mod decode;
 pub mod field;
+pub mod fields;
 mod kinds;
+pub mod labels;
 pub mod metadata;
 pub mod names;
 mod object;
+pub mod quantity;
 mod resource;
+pub mod status;
 mod strategy;
 
 pub use k8s_openapi;

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     field::{self, ErrorList, Path},
-    names,
+    metadata, names,
 };
 
 /// What upstream says of a field that may not change.
@@ -116,40 +116,11 @@ pub(crate) fn qualified_name(value: &str, path: Path) -> ErrorList {
     messages(&path, value, names::qualified_name(value))
 }
 
-/// Label keys and values.
-pub(crate) fn labels(labels: &BTreeMap<String, String>, path: Path) -> ErrorList {
-    let mut errors = ErrorList::new();
-    for (key, value) in labels {
-        errors.extend(qualified_name(key, path.clone()));
-        errors.extend(messages(&path, value.as_str(), names::label_value(value)));
-    }
-    errors
-}
-
-/// Annotation keys and their total size.
-pub(crate) fn annotations(annotations: &BTreeMap<String, String>, path: Path) -> ErrorList {
-    const MAX: usize = 256 * 1024;
-    let mut errors = ErrorList::new();
-    let mut size = 0;
-    for (key, value) in annotations {
-        errors.extend(messages(
-            &path,
-            key.as_str(),
-            names::qualified_name(&key.to_lowercase()),
-        ));
-        size += key.len() + value.len();
-    }
-    if size > MAX {
-        errors.push(field::too_long(path, MAX));
-    }
-    errors
-}
-
 /// A label selector's syntax.
 pub(crate) fn label_selector(selector: &LabelSelector, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     if let Some(map) = &selector.match_labels {
-        errors.extend(labels(map, path.child("matchLabels")));
+        errors.extend(metadata::validate_labels(map, &path.child("matchLabels")));
     }
     for (index, requirement) in list(&selector.match_expressions).iter().enumerate() {
         let path = path.child("matchExpressions").index(index);

@@ -1,0 +1,285 @@
+//! What containers ask for: validation of requests and limits, the sum over a pod, and the
+//! quality-of-service class that follows.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::core::v1::{Container, Pod, PodSpec, ResourceRequirements},
+    apimachinery::pkg::api::resource::Quantity,
+};
+
+use super::is_sidecar;
+use crate::{
+    field::{self, ErrorList, Path},
+    kinds::{
+        checks::list,
+        quantities::{self, ResourceList},
+    },
+    quantity::Amount,
+};
+
+/// Whether nothing is asked for.
+pub(super) fn is_empty(resources: &Option<ResourceRequirements>) -> bool {
+    resources.as_ref().is_none_or(|resources| {
+        resources.limits.as_ref().is_none_or(BTreeMap::is_empty)
+            && resources.requests.as_ref().is_none_or(BTreeMap::is_empty)
+            && list(&resources.claims).is_empty()
+    })
+}
+
+/// Checks requests and limits.
+pub(crate) fn requirements(resources: &Option<ResourceRequirements>, path: &Path) -> ErrorList {
+    let Some(resources) = resources else {
+        return ErrorList::new();
+    };
+    let empty = ResourceList::new();
+    let limits = resources.limits.as_ref().unwrap_or(&empty);
+    let requests = resources.requests.as_ref().unwrap_or(&empty);
+    let (limits_path, requests_path) = (path.child("limits"), path.child("requests"));
+    let mut errors = limit_list(limits, &limits_path);
+    for (name, request) in requests {
+        errors.extend(one(name, request, &requests_path));
+        let (asked, limit) = (
+            quantities::parse(request),
+            limits.get(name).map(quantities::parse),
+        );
+        let Some(asked) = asked else { continue };
+        match limit {
+            Some(None) => {}
+            Some(Some(limit)) => {
+                let detail = if asked != limit && !quantities::is_overcommit_allowed(name) {
+                    format!("must be equal to {name} limit of {}", limit.to_quantity().0)
+                } else if asked > limit {
+                    format!(
+                        "must be less than or equal to {name} limit of {}",
+                        limit.to_quantity().0
+                    )
+                } else {
+                    continue;
+                };
+                errors.push(field::invalid(
+                    requests_path.clone(),
+                    request.0.as_str(),
+                    detail,
+                ));
+            }
+            None if !quantities::is_overcommit_allowed(name) => errors.push(field::required(
+                limits_path.clone(),
+                "Limit must be set for non overcommitable resources",
+            )),
+            None => {}
+        }
+    }
+    let names = || limits.keys().chain(requests.keys());
+    if names().any(|name| quantities::is_huge_pages(name))
+        && !names().any(|name| matches!(name.as_str(), "cpu" | "memory"))
+    {
+        errors.push(field::forbidden(
+            path.clone(),
+            "HugePages require cpu or memory",
+        ));
+    }
+    errors
+}
+
+/// Checks a list of limits, or a pod's overhead, which is like one.
+pub(super) fn limit_list(limits: &ResourceList, path: &Path) -> ErrorList {
+    limits
+        .iter()
+        .flat_map(|(name, quantity)| one(name, quantity, path))
+        .collect()
+}
+
+fn one(name: &str, quantity: &Quantity, path: &Path) -> ErrorList {
+    let path = path.key(name);
+    let mut errors = quantities::container_resource_name(name, &path);
+    errors.extend(quantities::resource_value(name, quantity, path));
+    errors
+}
+
+/// A pod's quality-of-service class: `Guaranteed`, `Burstable` or `BestEffort`.
+///
+/// See <https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/>.
+pub fn qos_class(pod: &Pod) -> &'static str {
+    let Some(spec) = &pod.spec else {
+        return "BestEffort";
+    };
+    let (mut requests, mut limits) = ([false; 2], [false; 2]);
+    let mut sums = [[Amount::default(); 2]; 2];
+    let mut guaranteed = true;
+    let containers: Vec<Option<&ResourceRequirements>> = match &spec.resources {
+        Some(resources) if !is_empty(&spec.resources) => vec![Some(resources)],
+        _ => spec
+            .containers
+            .iter()
+            .chain(list(&spec.init_containers))
+            .map(|container| container.resources.as_ref())
+            .collect(),
+    };
+    for resources in containers {
+        for (index, name) in ["cpu", "memory"].into_iter().enumerate() {
+            let of = |list: Option<&ResourceList>| quantities::amount(list, name);
+            let request = of(resources.and_then(|resources| resources.requests.as_ref()));
+            let limit = of(resources.and_then(|resources| resources.limits.as_ref()));
+            if request.signum() > 0 {
+                requests[index] = true;
+                sums[0][index] += request;
+            }
+            if limit.signum() > 0 {
+                limits[index] = true;
+                sums[1][index] += limit;
+            } else {
+                guaranteed = false;
+            }
+        }
+    }
+    if requests == [false; 2] && limits == [false; 2] {
+        return "BestEffort";
+    }
+    if guaranteed && requests == limits && sums[0] == sums[1] {
+        "Guaranteed"
+    } else {
+        "Burstable"
+    }
+}
+
+/// What a pod asks for, in sum: the greater of what its containers and sidecars need together
+/// and what the init containers need one after the other, plus the pod's overhead.
+///
+/// See <https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/#resource-sharing-within-containers>.
+pub fn resource_requests(pod: &Pod) -> BTreeMap<String, Amount> {
+    pod.spec
+        .as_ref()
+        .map(|spec| sum(spec, |resources| resources.requests.as_ref()))
+        .unwrap_or_default()
+}
+
+/// What a pod may use at most, in sum, in the manner of [`resource_requests`]. A resource that
+/// only some containers limit is summed over those.
+pub fn resource_limits(pod: &Pod) -> BTreeMap<String, Amount> {
+    pod.spec
+        .as_ref()
+        .map(|spec| sum(spec, |resources| resources.limits.as_ref()))
+        .unwrap_or_default()
+}
+
+type Pick = fn(&ResourceRequirements) -> Option<&ResourceList>;
+
+fn sum(spec: &PodSpec, pick: Pick) -> BTreeMap<String, Amount> {
+    let of = |container: &Container| -> BTreeMap<String, Amount> {
+        amounts(container.resources.as_ref().and_then(pick))
+    };
+    let mut total = BTreeMap::new();
+    for container in &spec.containers {
+        add(&mut total, &of(container));
+    }
+    let (mut sidecars, mut at_once) = (BTreeMap::new(), BTreeMap::new());
+    for container in list(&spec.init_containers) {
+        let mut asked = of(container);
+        if is_sidecar(container) {
+            add(&mut total, &asked);
+            add(&mut sidecars, &asked);
+            asked.clone_from(&sidecars);
+        } else {
+            add(&mut asked, &sidecars);
+        }
+        max(&mut at_once, &asked);
+    }
+    max(&mut total, &at_once);
+    if let Some(resources) = &spec.resources {
+        for (name, amount) in amounts(pick(resources)) {
+            total.insert(name, amount);
+        }
+    }
+    add(&mut total, &amounts(spec.overhead.as_ref()));
+    total
+}
+
+fn amounts(list: Option<&ResourceList>) -> BTreeMap<String, Amount> {
+    list.into_iter()
+        .flatten()
+        .filter_map(|(name, quantity)| Some((name.clone(), quantities::parse(quantity)?)))
+        .collect()
+}
+
+fn add(to: &mut BTreeMap<String, Amount>, from: &BTreeMap<String, Amount>) {
+    for (name, amount) in from {
+        to.entry(name.clone())
+            .and_modify(|sum| *sum += *amount)
+            .or_insert(*amount);
+    }
+}
+
+fn max(to: &mut BTreeMap<String, Amount>, from: &BTreeMap<String, Amount>) {
+    for (name, amount) in from {
+        to.entry(name.clone())
+            .and_modify(|most| *most = (*most).max(*amount))
+            .or_insert(*amount);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(spec: serde_json::Value) -> Pod {
+        serde_json::from_value(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {},
+            "spec": spec}))
+        .unwrap()
+    }
+
+    fn container(resources: serde_json::Value) -> serde_json::Value {
+        json!({"name": "c", "resources": resources})
+    }
+
+    #[test]
+    fn the_qos_class_follows_requests_and_limits() {
+        let full = json!({"requests": {"cpu": "1", "memory": "1Gi"},
+            "limits": {"cpu": "1000m", "memory": "1024Mi"}});
+        let some = json!({"requests": {"cpu": "1"}});
+        for (containers, class) in [
+            (vec![container(json!({}))], "BestEffort"),
+            (vec![container(full.clone())], "Guaranteed"),
+            (vec![container(some.clone())], "Burstable"),
+            (vec![container(full), container(some)], "Burstable"),
+        ] {
+            assert_eq!(qos_class(&pod(json!({"containers": containers}))), class);
+        }
+    }
+
+    #[test]
+    fn requests_count_init_containers_sidecars_and_overhead() {
+        let cpu = |name: &str, cpu: &str, extra: serde_json::Value| {
+            let mut out = json!({"name": name, "resources": {"requests": {"cpu": cpu}}});
+            out.as_object_mut()
+                .unwrap()
+                .extend(extra.as_object().unwrap().clone());
+            out
+        };
+        let requests = resource_requests(&pod(json!({
+            "initContainers": [
+                cpu("before", "1", json!({})),
+                cpu("sidecar", "2", json!({"restartPolicy": "Always"})),
+                cpu("after", "4", json!({})),
+            ],
+            "containers": [cpu("a", "1", json!({})), cpu("b", "2", json!({}))],
+            "overhead": {"cpu": "100m"},
+        })));
+        assert_eq!(requests["cpu"].to_quantity().0, "6100m");
+    }
+
+    #[test]
+    fn a_request_above_its_limit_is_refused() {
+        let resources = serde_json::from_value(
+            json!({"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}),
+        )
+        .unwrap();
+        let errors = requirements(&Some(resources), &Path::new("resources"));
+        assert_eq!(
+            errors[0].to_string(),
+            r#"resources.requests: Invalid value: "2": must be less than or equal to cpu limit of 1"#
+        );
+    }
+}

@@ -1,0 +1,411 @@
+//! Validation of volumes.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::{
+    ConfigMapVolumeSource, DownwardAPIVolumeFile, HostPathVolumeSource, KeyToPath,
+    ProjectedVolumeSource, SecretVolumeSource, Volume,
+};
+
+use super::containers::{Volumes, field_ref, resource_field_ref};
+use crate::{
+    field::{self, ErrorList, Path},
+    kinds::{
+        checks::{blank, dns_label, list, supported, text},
+        core::persistent_volume_claim,
+        quantities,
+    },
+};
+
+const MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
+const FIELDS: &[&str] = &[
+    "metadata.annotations",
+    "metadata.labels",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+];
+
+/// Checks the volumes, and gives the sound ones by name.
+pub(super) fn volumes<'a>(
+    volumes: &'a [Volume],
+    pod_name: Option<&str>,
+    path: &Path,
+) -> (Volumes<'a>, ErrorList) {
+    let mut errors = ErrorList::new();
+    let mut sound = Volumes::new();
+    let created: BTreeSet<String> = pod_name
+        .filter(|name| !name.is_empty())
+        .into_iter()
+        .flat_map(|pod| {
+            volumes
+                .iter()
+                .filter(|volume| volume.ephemeral.is_some())
+                .map(move |volume| format!("{pod}-{}", volume.name))
+        })
+        .collect();
+    for (index, volume) in volumes.iter().enumerate() {
+        let path = path.index(index);
+        let mut found = source(volume, &path);
+        if volume.name.is_empty() {
+            found.push(field::required(path.child("name"), ""));
+        } else {
+            found.extend(dns_label(&volume.name, path.child("name")));
+        }
+        if sound.contains_key(volume.name.as_str()) {
+            found.push(field::duplicate(path.child("name"), volume.name.as_str()));
+        }
+        if found.is_empty() {
+            sound.insert(&volume.name, volume);
+        } else {
+            errors.extend(found);
+        }
+        if let Some(claim) = &volume.persistent_volume_claim
+            && created.contains(&claim.claim_name)
+        {
+            errors.push(field::invalid(
+                path.child("persistentVolumeClaim").child("claimName"),
+                claim.claim_name.as_str(),
+                "must not reference a PVC that gets created for an ephemeral volume",
+            ));
+        }
+    }
+    (sound, errors)
+}
+
+/// Exactly one source, sound by its own rules.
+fn source(volume: &Volume, path: &Path) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let mut count = 0;
+    let mut check = |set: bool, name: &str, check: &dyn Fn(&Path) -> ErrorList| {
+        if !set {
+            return;
+        }
+        if count > 0 {
+            errors.push(field::forbidden(
+                path.child(name),
+                "may not specify more than 1 volume type",
+            ));
+        } else {
+            count += 1;
+            errors.extend(check(&path.child(name)));
+        }
+    };
+    macro_rules! check {
+        ($field:ident, $name:literal) => {
+            check(volume.$field.is_some(), $name, &|_| ErrorList::new())
+        };
+        ($field:ident, $name:literal, $check:expr) => {
+            check(volume.$field.is_some(), $name, &|path| {
+                volume
+                    .$field
+                    .as_ref()
+                    .map(|source| $check(source, path))
+                    .unwrap_or_default()
+            })
+        };
+    }
+    check!(empty_dir, "emptyDir", |source: &k8s_openapi::api::core::v1::EmptyDirVolumeSource,
+                                   path: &Path| {
+        match &source.size_limit {
+            Some(limit) if quantities::parse(limit).is_none_or(|limit| limit.signum() < 0) => {
+                vec![field::forbidden(
+                    path.child("sizeLimit"),
+                    "SizeLimit field must be a valid resource quantity",
+                )]
+            }
+            _ => ErrorList::new(),
+        }
+    });
+    check!(host_path, "hostPath", host_path);
+    check!(git_repo, "gitRepo");
+    check!(gce_persistent_disk, "gcePersistentDisk");
+    check!(aws_elastic_block_store, "awsElasticBlockStore");
+    check!(secret, "secret", secret);
+    check!(nfs, "nfs", |source: &k8s_openapi::api::core::v1::NFSVolumeSource, path: &Path| {
+        nfs(&source.server, &source.path, path)
+    });
+    check!(iscsi, "iscsi");
+    check!(glusterfs, "glusterfs");
+    check!(flocker, "flocker");
+    check!(
+        persistent_volume_claim,
+        "persistentVolumeClaim",
+        |source: &k8s_openapi::api::core::v1::PersistentVolumeClaimVolumeSource, path: &Path| {
+            required(&source.claim_name, path.child("claimName"))
+        }
+    );
+    check!(rbd, "rbd");
+    check!(cinder, "cinder");
+    check!(cephfs, "cephfs");
+    check!(quobyte, "quobyte");
+    check!(downward_api, "downwardAPI", |source: &k8s_openapi::api::core::v1::DownwardAPIVolumeSource,
+                                          path: &Path| {
+        let mut errors = mode(source.default_mode, path.child("defaultMode"));
+        for file in list(&source.items) {
+            errors.extend(downward_file(file, path));
+        }
+        errors
+    });
+    check!(fc, "fc");
+    check!(flex_volume, "flexVolume");
+    check!(config_map, "configMap", config_map);
+    check!(azure_file, "azureFile");
+    check!(vsphere_volume, "vsphereVolume");
+    check!(photon_persistent_disk, "photonPersistentDisk");
+    check!(portworx_volume, "portworxVolume");
+    check!(azure_disk, "azureDisk");
+    check!(storageos, "storageos");
+    check!(projected, "projected", projected);
+    check!(scale_io, "scaleIO");
+    check!(csi, "csi", |source: &k8s_openapi::api::core::v1::CSIVolumeSource, path: &Path| {
+        required(&source.driver, path.child("driver"))
+    });
+    check!(ephemeral, "ephemeral", |source: &k8s_openapi::api::core::v1::EphemeralVolumeSource,
+                                    path: &Path| {
+        let path = path.child("volumeClaimTemplate");
+        match &source.volume_claim_template {
+            None => vec![field::required(path, "")],
+            Some(template) => {
+                persistent_volume_claim::validate_spec(&template.spec, &path.child("spec"))
+            }
+        }
+    });
+    check!(image, "image", |source: &k8s_openapi::api::core::v1::ImageVolumeSource, path: &Path| {
+        let mut errors = required(text(&source.reference), path.child("reference"));
+        errors.extend(supported(
+            text(&source.pull_policy),
+            &["Always", "IfNotPresent", "Never"],
+            path.child("pullPolicy"),
+        ));
+        errors
+    });
+    if count == 0 {
+        errors.push(field::required(path.clone(), "must specify a volume type"));
+    }
+    errors
+}
+
+fn required(value: &str, path: Path) -> ErrorList {
+    if value.is_empty() {
+        vec![field::required(path, "")]
+    } else {
+        ErrorList::new()
+    }
+}
+
+pub(crate) fn nfs(server: &str, target: &str, path: &Path) -> ErrorList {
+    let mut errors = required(server, path.child("server"));
+    errors.extend(required(target, path.child("path")));
+    if !target.is_empty() && !target.starts_with('/') {
+        errors.push(field::invalid(
+            path.child("path"),
+            target,
+            "must be an absolute path",
+        ));
+    }
+    errors
+}
+
+pub(crate) fn host_path(source: &HostPathVolumeSource, path: &Path) -> ErrorList {
+    const TYPES: &[&str] = &[
+        "",
+        "BlockDevice",
+        "CharDevice",
+        "Directory",
+        "DirectoryOrCreate",
+        "File",
+        "FileOrCreate",
+        "Socket",
+    ];
+    if source.path.is_empty() {
+        return vec![field::required(path.child("path"), "")];
+    }
+    let mut errors = no_backsteps(&source.path, path.child("path"));
+    if let Some(sort) = &source.type_ {
+        errors.extend(supported(sort, TYPES, path.child("type")));
+    }
+    errors
+}
+
+fn secret(source: &SecretVolumeSource, path: &Path) -> ErrorList {
+    let mut errors = required(text(&source.secret_name), path.child("secretName"));
+    errors.extend(mode(source.default_mode, path.child("defaultMode")));
+    errors.extend(keys(list(&source.items), path));
+    errors
+}
+
+fn config_map(source: &ConfigMapVolumeSource, path: &Path) -> ErrorList {
+    let mut errors = required(&source.name, path.child("name"));
+    errors.extend(mode(source.default_mode, path.child("defaultMode")));
+    errors.extend(keys(list(&source.items), path));
+    errors
+}
+
+fn keys(items: &[KeyToPath], path: &Path) -> ErrorList {
+    let mut errors = ErrorList::new();
+    for (index, item) in items.iter().enumerate() {
+        let path = path.child("items").index(index);
+        errors.extend(required(&item.key, path.child("key")));
+        errors.extend(required(&item.path, path.child("path")));
+        errors.extend(non_reserved_path(&item.path, path.child("path")));
+        errors.extend(mode(item.mode, path.child("mode")));
+    }
+    errors
+}
+
+fn downward_file(file: &DownwardAPIVolumeFile, path: &Path) -> ErrorList {
+    let mut errors = required(&file.path, path.child("path"));
+    errors.extend(non_reserved_path(&file.path, path.child("path")));
+    match (&file.field_ref, &file.resource_field_ref) {
+        (Some(reference), resource) => {
+            errors.extend(field_ref(reference, FIELDS, &path.child("fieldRef")));
+            if resource.is_some() {
+                errors.push(field::invalid(
+                    path.clone(),
+                    "resource",
+                    "fieldRef and resourceFieldRef can not be specified simultaneously",
+                ));
+            }
+        }
+        (None, Some(reference)) => {
+            let path = path.child("resourceFieldRef");
+            errors.extend(resource_field_ref(reference, &path, true));
+        }
+        (None, None) => errors.push(field::required(
+            path.clone(),
+            "one of fieldRef and resourceFieldRef is required",
+        )),
+    }
+    errors.extend(mode(file.mode, path.child("mode")));
+    errors
+}
+
+fn projected(source: &ProjectedVolumeSource, path: &Path) -> ErrorList {
+    let mut errors = mode(source.default_mode, path.child("defaultMode"));
+    let mut paths = BTreeSet::new();
+    for (index, source) in list(&source.sources).iter().enumerate() {
+        let at = path.child("sources").index(index);
+        let mut count = 0;
+        let mut items = |name: &str, items: &[KeyToPath], sort: &str| {
+            let at = at.child(sort);
+            errors.extend(required(name, at.child("name")));
+            errors.extend(keys(items, &at));
+            for item in items {
+                if !item.path.is_empty() && !paths.insert(item.path.clone()) {
+                    errors.push(field::invalid(path.clone(), name, "conflicting duplicate paths"));
+                }
+            }
+        };
+        if let Some(secret) = &source.secret {
+            count += 1;
+            items(&secret.name, list(&secret.items), "secret");
+        }
+        if let Some(map) = &source.config_map {
+            count += 1;
+            items(&map.name, list(&map.items), "configMap");
+        }
+        if let Some(downward) = &source.downward_api {
+            count += 1;
+            for file in list(&downward.items) {
+                errors.extend(downward_file(file, &at.child("downwardAPI")));
+                if !file.path.is_empty() && !paths.insert(file.path.clone()) {
+                    errors.push(field::invalid(
+                        path.clone(),
+                        file.path.as_str(),
+                        "conflicting duplicate paths",
+                    ));
+                }
+            }
+        }
+        if let Some(token) = &source.service_account_token {
+            count += 1;
+            let at = at.child("serviceAccountToken").child("expirationSeconds");
+            let seconds = token.expiration_seconds.unwrap_or_default();
+            if seconds < 10 * 60 {
+                errors.push(field::invalid(
+                    at,
+                    seconds,
+                    "may not specify a duration less than 10 minutes",
+                ));
+            } else if seconds > 1 << 32 {
+                errors.push(field::invalid(
+                    at,
+                    seconds,
+                    "may not specify a duration larger than 2^32 seconds",
+                ));
+            }
+            errors.extend(required(&token.path, path.child("path")));
+        }
+        if source.cluster_trust_bundle.is_some() {
+            count += 1;
+        }
+        if count > 1 {
+            errors.push(field::forbidden(at, "may not specify more than 1 volume type"));
+        }
+    }
+    errors
+}
+
+fn mode(mode: Option<i32>, path: Path) -> ErrorList {
+    match mode {
+        Some(mode) if !(0..=0o777).contains(&mode) => vec![field::invalid(path, mode, MODE)],
+        _ => ErrorList::new(),
+    }
+}
+
+/// Whether a path has a `..` in it.
+pub(super) fn has_backsteps(path: &str) -> bool {
+    path.split('/').any(|part| part == "..")
+}
+
+fn no_backsteps(value: &str, path: Path) -> ErrorList {
+    if has_backsteps(value) {
+        vec![field::invalid(path, value, "must not contain '..'")]
+    } else {
+        ErrorList::new()
+    }
+}
+
+/// A relative path that does not leave where it starts.
+pub(super) fn descending_path(value: &str, path: Path) -> ErrorList {
+    let mut errors = ErrorList::new();
+    if value.starts_with('/') {
+        errors.push(field::invalid(path.clone(), value, "must be a relative path"));
+    }
+    errors.extend(no_backsteps(value, path));
+    errors
+}
+
+fn non_reserved_path(value: &str, path: Path) -> ErrorList {
+    let mut errors = descending_path(value, path.clone());
+    if value.starts_with("..") && !value.starts_with("../") {
+        errors.push(field::invalid(path, value, "must not start with '..'"));
+    }
+    errors
+}
+
+/// A pod without a service account can not ask for its token.
+pub(super) fn tokens_need_an_account(
+    volumes: &[Volume],
+    service_account: &Option<String>,
+    path: &Path,
+) -> ErrorList {
+    let mut errors = ErrorList::new();
+    if !blank(service_account) {
+        return errors;
+    }
+    for (index, volume) in volumes.iter().enumerate() {
+        let sources = volume.projected.iter().flat_map(|source| list(&source.sources));
+        for (source_index, source) in sources.enumerate() {
+            if source.service_account_token.is_some() {
+                let path = path.index(index).child("projected").child("sources");
+                errors.push(field::forbidden(
+                    path.index(source_index).child("serviceAccountToken"),
+                    "must not be specified when serviceAccountName is not set",
+                ));
+            }
+        }
+    }
+    errors
+}
