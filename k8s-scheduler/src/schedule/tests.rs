@@ -1,0 +1,172 @@
+use k8s_openapi::api::core::v1::{Node, Pod};
+use serde_json::json;
+
+use super::*;
+
+fn node(name: &str, extra: serde_json::Value) -> Node {
+    let mut node = json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"zone": "a"}},
+        "status": {"allocatable": {"cpu": "2", "memory": "4Gi", "pods": "3"}},
+    });
+    json_patch::merge(&mut node, &extra);
+    serde_json::from_value(node).unwrap()
+}
+
+fn pod(name: &str, spec: serde_json::Value) -> PodInfo {
+    let mut pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": "default", "uid": name},
+        "spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "500m", "memory": "1Gi"}}}]},
+    });
+    json_patch::merge(&mut pod["spec"], &spec);
+    serde_json::from_value::<Pod>(pod).unwrap().into()
+}
+
+fn place(snapshot: &Snapshot, pod: &PodInfo) -> Result<String, String> {
+    let scheduler = Scheduler::new(Profile::default());
+    scheduler
+        .schedule(snapshot, pod, 7)
+        .map(|p| p.node)
+        .map_err(|e| e.to_string())
+}
+
+#[test]
+fn the_emptier_node_is_preferred() {
+    let busy = pod("busy", json!({"nodeName": "a"}));
+    let snapshot = Snapshot::new([node("a", json!({})), node("b", json!({}))], [busy]);
+    assert_eq!(place(&snapshot, &pod("p", json!({}))).unwrap(), "b");
+}
+
+#[test]
+fn reasons_are_counted_and_worded_as_upstream_does() {
+    let nodes = [
+        node("a", json!({"spec": {"unschedulable": true}})),
+        node(
+            "b",
+            json!({"spec": {"taints": [{"key": "dedicated", "value": "db", "effect": "NoSchedule"}]}}),
+        ),
+        node(
+            "c",
+            json!({"status": {"allocatable": {"cpu": "100m", "memory": "10Mi"}}}),
+        ),
+    ];
+    let error = place(&Snapshot::new(nodes, []), &pod("p", json!({}))).unwrap_err();
+    assert_eq!(
+        error,
+        "0/3 nodes are available: 1 Insufficient cpu, 1 Insufficient memory, 1 node(s) had untolerated taint \
+         {dedicated: db}, 1 node(s) were unschedulable."
+    );
+}
+
+#[test]
+fn without_nodes_the_message_says_so() {
+    let error = place(&Snapshot::default(), &pod("p", json!({}))).unwrap_err();
+    assert_eq!(error, "no nodes available to schedule pods");
+}
+
+#[test]
+fn a_full_node_takes_no_more_pods() {
+    let pods =
+        ["x", "y", "z"].map(|n| pod(n, json!({"nodeName": "a", "containers": [{"name": "c"}]})));
+    let error = place(
+        &Snapshot::new([node("a", json!({}))], pods),
+        &pod("p", json!({})),
+    )
+    .unwrap_err();
+    assert_eq!(error, "0/1 nodes are available: 1 Too many pods.");
+}
+
+#[test]
+fn node_selectors_and_affinity_operators_hold() {
+    let snapshot = Snapshot::new(
+        [node(
+            "a",
+            json!({"metadata": {"labels": {"disk": "ssd", "cores": "8"}}}),
+        )],
+        [],
+    );
+    let affinity = |key: &str, operator: &str, values: serde_json::Value| {
+        json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [{"matchExpressions": [{"key": key, "operator": operator, "values": values}]}]}}}})
+    };
+    for (spec, fits) in [
+        (json!({"nodeSelector": {"disk": "ssd"}}), true),
+        (json!({"nodeSelector": {"disk": "hdd"}}), false),
+        (affinity("disk", "In", json!(["ssd", "nvme"])), true),
+        (affinity("disk", "NotIn", json!(["ssd"])), false),
+        (affinity("gpu", "NotIn", json!(["x"])), true),
+        (affinity("gpu", "DoesNotExist", json!(null)), true),
+        (affinity("gpu", "Exists", json!(null)), false),
+        (affinity("cores", "Gt", json!(["4"])), true),
+        (affinity("cores", "Lt", json!(["4"])), false),
+        (affinity("cores", "Gt", json!(["many"])), false),
+        (affinity("disk", "Fits", json!(["ssd"])), false),
+    ] {
+        assert_eq!(
+            place(&snapshot, &pod("p", spec.clone())).is_ok(),
+            fits,
+            "{spec}"
+        );
+    }
+}
+
+#[test]
+fn host_ports_do_not_collide() {
+    let with_port = |name: &str, ip: &str, node: &str| {
+        let ports = json!([{"containerPort": 80, "hostPort": 8080, "hostIP": ip}]);
+        pod(
+            name,
+            json!({"nodeName": node, "containers": [{"name": "c", "ports": ports}]}),
+        )
+    };
+    let snapshot = Snapshot::new([node("a", json!({}))], [with_port("x", "127.0.0.1", "a")]);
+    assert!(
+        place(&snapshot, &with_port("p", "", ""))
+            .unwrap_err()
+            .contains("free ports")
+    );
+    assert!(place(&snapshot, &with_port("p", "10.0.0.1", "")).is_ok());
+}
+
+#[test]
+fn an_absurd_request_fits_nowhere_and_overflows_nothing() {
+    let huge = json!({"containers": [
+        {"name": "a", "resources": {"requests": {"cpu": "9223372036854775807", "memory": "9Ei"}}},
+        {"name": "b", "resources": {"requests": {"cpu": "9223372036854775807", "memory": "9Ei"}}},
+    ]});
+    let snapshot = Snapshot::new([node("a", json!({}))], []);
+    assert!(
+        place(&snapshot, &pod("p", huge))
+            .unwrap_err()
+            .contains("Insufficient cpu")
+    );
+}
+
+#[test]
+fn init_containers_count_by_the_largest_beside_sidecars() {
+    let request = |cpu: &str| json!({"requests": {"cpu": cpu}});
+    let info = pod(
+        "p",
+        json!({
+            "initContainers": [
+                {"name": "side", "restartPolicy": "Always", "resources": request("100m")},
+                {"name": "init", "resources": request("900m")},
+            ],
+            "containers": [{"name": "c", "resources": request("500m")}],
+            "overhead": {"cpu": "50m"},
+        }),
+    );
+    assert_eq!(info.requests.milli_cpu, 1050);
+}
+
+#[test]
+fn equal_arguments_give_equal_results_and_the_seed_spreads() {
+    let nodes = ["a", "b", "c", "d"].map(|n| node(n, json!({})));
+    let snapshot = Snapshot::new(nodes, []);
+    let scheduler = Scheduler::new(Profile::default());
+    let pod = pod("p", json!({}));
+    let chosen = |seed| scheduler.schedule(&snapshot, &pod, seed).unwrap().node;
+    assert_eq!(chosen(1), chosen(1));
+    let all: BTreeSet<String> = (0..64).map(chosen).collect();
+    assert_eq!(all.len(), 4);
+}
