@@ -7,6 +7,7 @@ pub mod images;
 pub mod net;
 mod runtime;
 pub mod sim;
+mod sys;
 
 pub use error::{Error, PullErrorKind};
 pub use image::{Image, ImageService, RegistryAuth};
