@@ -1,6 +1,9 @@
 //! Admission: the last word on a write before it is stored.
 
 mod error;
+pub(crate) mod follow;
+#[cfg(test)]
+pub(crate) mod memory;
 pub mod reader;
 
 use std::fmt::Debug;

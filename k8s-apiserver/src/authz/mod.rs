@@ -1,5 +1,7 @@
 //! Authorization: whether a user may do what a request asks.
 
+pub mod rbac;
+
 use std::fmt::Debug;
 
 use async_trait::async_trait;

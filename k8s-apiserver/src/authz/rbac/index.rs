@@ -1,0 +1,384 @@
+//! Roles and bindings in memory, found by subject.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use k8s_openapi::{
+    api::rbac::v1::{AggregationRule, PolicyRule},
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
+};
+use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::{
+    admission::reader::RawEvent,
+    auth::{Identity, SERVICE_ACCOUNT_PREFIX},
+};
+
+#[derive(Deserialize)]
+struct Meta {
+    name: String,
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StoredRole {
+    metadata: Meta,
+    rules: Option<Vec<PolicyRule>>,
+    aggregation_rule: Option<AggregationRule>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StoredBinding {
+    metadata: Meta,
+    role_ref: RoleRef,
+    subjects: Option<Vec<StoredSubject>>,
+}
+
+/// The role that a binding grants.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct RoleRef {
+    pub(crate) kind: String,
+    pub(crate) name: String,
+}
+
+#[derive(Deserialize)]
+struct StoredSubject {
+    kind: String,
+    name: String,
+    namespace: Option<String>,
+}
+
+/// Somebody to whom a binding grants its role. A service account is the user that it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Subject {
+    User(String),
+    Group(String),
+}
+
+type Key = (String, String);
+
+#[derive(Debug, Default)]
+struct ClusterRole {
+    labels: BTreeMap<String, String>,
+    selectors: Option<Vec<LabelSelector>>,
+    own: Arc<[PolicyRule]>,
+    /// `own`, or what the selectors find.
+    rules: Arc<[PolicyRule]>,
+}
+
+#[derive(Debug)]
+struct Binding {
+    role: RoleRef,
+    subjects: Vec<Subject>,
+}
+
+/// The bindings of one namespace (or of the cluster) by subject.
+type BySubject = HashMap<Subject, Vec<(String, RoleRef)>>;
+
+/// All roles and bindings. The namespace of what belongs to the cluster is empty.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    roles: HashMap<Key, Arc<[PolicyRule]>>,
+    cluster_roles: BTreeMap<String, ClusterRole>,
+    bindings: HashMap<Key, Binding>,
+    by_subject: HashMap<String, BySubject>,
+}
+
+fn decode<T: DeserializeOwned>(json: &Bytes, what: &str) -> Option<T> {
+    serde_json::from_slice(json)
+        .inspect_err(|error| tracing::error!(%error, what, "stored object cannot be decoded"))
+        .ok()
+}
+
+impl Index {
+    pub(crate) fn apply_role(&mut self, event: RawEvent) {
+        match event {
+            RawEvent::Snapshot(all) => {
+                self.roles.clear();
+                for json in &all {
+                    self.put_role(json);
+                }
+            }
+            RawEvent::Applied(json) => self.put_role(&json),
+            RawEvent::Deleted(json) => {
+                if let Some(role) = decode::<StoredRole>(&json, "role") {
+                    self.roles
+                        .remove(&(role.metadata.namespace, role.metadata.name));
+                }
+            }
+        }
+    }
+
+    fn put_role(&mut self, json: &Bytes) {
+        if let Some(role) = decode::<StoredRole>(json, "role") {
+            self.roles.insert(
+                (role.metadata.namespace, role.metadata.name),
+                role.rules.unwrap_or_default().into(),
+            );
+        }
+    }
+
+    pub(crate) fn apply_cluster_role(&mut self, event: RawEvent) {
+        match event {
+            RawEvent::Snapshot(all) => {
+                self.cluster_roles.clear();
+                for json in &all {
+                    self.put_cluster_role(json);
+                }
+            }
+            RawEvent::Applied(json) => self.put_cluster_role(&json),
+            RawEvent::Deleted(json) => {
+                if let Some(role) = decode::<StoredRole>(&json, "clusterrole") {
+                    self.cluster_roles.remove(&role.metadata.name);
+                }
+            }
+        }
+        self.aggregate();
+    }
+
+    fn put_cluster_role(&mut self, json: &Bytes) {
+        if let Some(role) = decode::<StoredRole>(json, "clusterrole") {
+            let own: Arc<[PolicyRule]> = role.rules.unwrap_or_default().into();
+            self.cluster_roles.insert(
+                role.metadata.name,
+                ClusterRole {
+                    labels: role.metadata.labels,
+                    selectors: role
+                        .aggregation_rule
+                        .map(|rule| rule.cluster_role_selectors.unwrap_or_default()),
+                    rules: own.clone(),
+                    own,
+                },
+            );
+        }
+    }
+
+    /// Works out the rules of the roles that are made of other roles.
+    ///
+    /// Upstream a controller writes them into the role; here they hold at once, whether or not such
+    /// a controller runs.
+    fn aggregate(&mut self) {
+        let names: Vec<String> = self
+            .cluster_roles
+            .iter()
+            .filter(|(_, role)| role.selectors.is_some())
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in names {
+            let mut rules = Vec::new();
+            self.collect(&name, &mut BTreeSet::new(), &mut rules);
+            if let Some(role) = self.cluster_roles.get_mut(&name) {
+                role.rules = rules.into();
+            }
+        }
+    }
+
+    fn collect<'a>(
+        &'a self,
+        name: &'a str,
+        seen: &mut BTreeSet<&'a str>,
+        rules: &mut Vec<PolicyRule>,
+    ) {
+        let Some(role) = self.cluster_roles.get(name) else {
+            return;
+        };
+        if !seen.insert(name) {
+            return;
+        }
+        let Some(selectors) = &role.selectors else {
+            for rule in role.own.iter() {
+                if !rules.contains(rule) {
+                    rules.push(rule.clone());
+                }
+            }
+            return;
+        };
+        for (other, candidate) in &self.cluster_roles {
+            if selectors.iter().any(|s| selects(s, &candidate.labels)) {
+                self.collect(other, seen, rules);
+            }
+        }
+    }
+
+    /// For role bindings, and for those of the cluster (whose namespace is empty).
+    pub(crate) fn apply_binding(&mut self, cluster: bool, event: RawEvent) {
+        match event {
+            RawEvent::Snapshot(all) => {
+                let stale: Vec<Key> = self
+                    .bindings
+                    .keys()
+                    .filter(|(namespace, _)| namespace.is_empty() == cluster)
+                    .cloned()
+                    .collect();
+                for key in stale {
+                    self.remove_binding(&key);
+                }
+                for json in &all {
+                    self.put_binding(json);
+                }
+            }
+            RawEvent::Applied(json) => self.put_binding(&json),
+            RawEvent::Deleted(json) => {
+                if let Some(binding) = decode::<StoredBinding>(&json, "rolebinding") {
+                    self.remove_binding(&(binding.metadata.namespace, binding.metadata.name));
+                }
+            }
+        }
+    }
+
+    fn put_binding(&mut self, json: &Bytes) {
+        let Some(binding) = decode::<StoredBinding>(json, "rolebinding") else {
+            return;
+        };
+        let (namespace, name) = (binding.metadata.namespace, binding.metadata.name);
+        let mut subjects: Vec<Subject> = Vec::new();
+        for subject in binding.subjects.unwrap_or_default() {
+            let subject = match subject.kind.as_str() {
+                "User" => Subject::User(subject.name),
+                "Group" => Subject::Group(subject.name),
+                "ServiceAccount" => {
+                    let of = subject.namespace.filter(|n| !n.is_empty());
+                    let of = of.as_deref().unwrap_or(&namespace);
+                    if of.is_empty() {
+                        continue;
+                    }
+                    Subject::User(format!("{SERVICE_ACCOUNT_PREFIX}{of}:{}", subject.name))
+                }
+                _ => continue,
+            };
+            if !subjects.contains(&subject) {
+                subjects.push(subject);
+            }
+        }
+        let key = (namespace, name);
+        self.remove_binding(&key);
+        let by_subject = self.by_subject.entry(key.0.clone()).or_default();
+        for subject in &subjects {
+            by_subject
+                .entry(subject.clone())
+                .or_default()
+                .push((key.1.clone(), binding.role_ref.clone()));
+        }
+        self.bindings.insert(
+            key,
+            Binding {
+                role: binding.role_ref,
+                subjects,
+            },
+        );
+    }
+
+    fn remove_binding(&mut self, key: &Key) {
+        let Some(binding) = self.bindings.remove(key) else {
+            return;
+        };
+        debug_assert!(!binding.role.kind.is_empty());
+        let Some(by_subject) = self.by_subject.get_mut(&key.0) else {
+            return;
+        };
+        for subject in &binding.subjects {
+            if let Some(found) = by_subject.get_mut(subject) {
+                found.retain(|(name, _)| *name != key.1);
+                if found.is_empty() {
+                    by_subject.remove(subject);
+                }
+            }
+        }
+        if by_subject.is_empty() {
+            self.by_subject.remove(&key.0);
+        }
+    }
+
+    /// The rules of the role; an error text, as upstream has it, if there is no such role.
+    pub(crate) fn rules_of(
+        &self,
+        role: &RoleRef,
+        namespace: &str,
+    ) -> Result<&Arc<[PolicyRule]>, String> {
+        match role.kind.as_str() {
+            "ClusterRole" => self
+                .cluster_roles
+                .get(&role.name)
+                .map(|role| &role.rules)
+                .ok_or_else(|| {
+                    format!(
+                        "clusterrole.rbac.authorization.k8s.io {:?} not found",
+                        role.name
+                    )
+                }),
+            "Role" => self
+                .roles
+                .get(&(namespace.to_owned(), role.name.clone()))
+                .ok_or_else(|| format!("role.rbac.authorization.k8s.io {:?} not found", role.name)),
+            other => Err(format!("unsupported role reference kind: {other:?}")),
+        }
+    }
+
+    /// Shows each set of rules that the user has in the namespace (none: in the cluster as a whole), or
+    /// why it cannot be had, until the visitor answers false.
+    pub(crate) fn visit<'a>(
+        &'a self,
+        user: &Identity,
+        namespace: &str,
+        mut visitor: impl FnMut(Result<&'a Arc<[PolicyRule]>, String>) -> bool,
+    ) {
+        // Built once: the map is keyed by owned subjects.
+        let subjects: Vec<Subject> = std::iter::once(Subject::User(user.name.clone()))
+            .chain(user.groups.iter().map(|g| Subject::Group(g.clone())))
+            .collect();
+        let scopes = if namespace.is_empty() {
+            [Some(""), None]
+        } else {
+            [Some(""), Some(namespace)]
+        };
+        let mut seen: Vec<&RoleRef> = Vec::new();
+        for scope in scopes.into_iter().flatten() {
+            let Some(by_subject) = self.by_subject.get(scope) else {
+                continue;
+            };
+            seen.clear();
+            for (_, role) in subjects
+                .iter()
+                .filter_map(|subject| by_subject.get(subject))
+                .flatten()
+            {
+                if seen.contains(&role) {
+                    continue;
+                }
+                seen.push(role);
+                if !visitor(self.rules_of(role, scope)) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Whether the labels are what the selector wants. An empty selector selects everything.
+fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+    selector
+        .match_labels
+        .iter()
+        .flatten()
+        .all(|(key, value)| labels.get(key) == Some(value))
+        && selector.match_expressions.iter().flatten().all(|wanted| {
+            let value = labels.get(&wanted.key);
+            let among =
+                || value.is_some_and(|v| wanted.values.as_ref().is_some_and(|all| all.contains(v)));
+            match wanted.operator.as_str() {
+                "In" => among(),
+                "NotIn" => !among(),
+                "Exists" => value.is_some(),
+                "DoesNotExist" => value.is_none(),
+                _ => false,
+            }
+        })
+}
