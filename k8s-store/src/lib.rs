@@ -1,11 +1,13 @@
 //! A revisioned key-value store with watch: bytes in, bytes out.
 #![forbid(unsafe_code)]
 
+mod embedded;
 mod error;
 mod memory;
 mod state;
 mod store;
 
+pub use embedded::{EmbeddedOptions, EmbeddedStore};
 pub use error::Error;
 pub use memory::{MemoryOptions, MemoryStore};
 pub use state::{HistoryLimits, Limits, WatchLimits};

@@ -112,7 +112,7 @@ impl Head {
             Op::Put { value, ttl } => {
                 Some(self.put(write.key, value, expires(now, ttl), previous, revision))
             }
-            Op::Delete => Some(self.delete(write.key, previous?)),
+            Op::Delete => Some(self.delete(previous?)),
         }
     }
 
@@ -142,8 +142,8 @@ impl Head {
         }
     }
 
-    pub(crate) fn delete(&mut self, key: Bytes, previous: Entry) -> Change {
-        self.tree.remove(&key);
+    pub(crate) fn delete(&mut self, previous: Entry) -> Change {
+        self.tree.remove(&previous.key);
         Change {
             key: previous.key.clone(),
             current: None,

@@ -83,11 +83,6 @@ impl History {
         }
     }
 
-    /// The oldest revision that can be read.
-    pub(crate) fn oldest(&self) -> Revision {
-        self.oldest
-    }
-
     /// Appends the batches that led to `head`.
     pub(crate) fn extend(&mut self, batches: impl IntoIterator<Item = WatchBatch>, head: &Head) {
         if self.segments.back().is_none_or(|tail| tail.end.is_some()) {

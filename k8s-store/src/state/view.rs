@@ -79,11 +79,6 @@ impl View {
         }
     }
 
-    /// The oldest revision that can be read.
-    pub(crate) fn oldest(&self) -> Revision {
-        self.history.oldest()
-    }
-
     pub(crate) fn get(&self, key: &[u8], at: Option<Revision>) -> Result<Option<Entry>, Error> {
         self.check_open()?;
         match at {

@@ -1,0 +1,166 @@
+//! The write-ahead log: one file at a time, appended to and synced.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Seek, SeekFrom, Write},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use super::directory::Directory;
+use crate::{Error, Revision};
+
+const MAGIC: [u8; 8] = *b"k8sstlog";
+/// The length of a log file's header: magic, first revision, checksum.
+pub(crate) const HEADER: u64 = 20;
+
+/// The log file that is being appended to.
+#[derive(Debug)]
+pub(crate) struct Log {
+    file: File,
+    /// Where the part ends that is known to be on disk.
+    len: u64,
+    #[cfg(test)]
+    faults: super::faults::Faults,
+}
+
+/// Why an append did not happen.
+#[derive(Clone, Debug)]
+pub(crate) enum Failure {
+    /// Nothing of it is on disk, and later appends may well succeed.
+    Refused(Arc<io::Error>),
+    /// Nobody knows what is on disk.
+    Unknown(Arc<io::Error>),
+}
+
+impl Failure {
+    pub(crate) fn source(&self) -> &io::Error {
+        match self {
+            Self::Refused(source) | Self::Unknown(source) => source,
+        }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused(source) => Self::ReadOnly { source },
+            Failure::Unknown(source) => Self::Poisoned { source },
+        }
+    }
+}
+
+impl Log {
+    /// Makes a log file for the records from a revision on.
+    pub(crate) fn create(directory: &Directory, first: Revision) -> Result<Self, Error> {
+        let path = directory.log(first);
+        let file = directory.place(&path, |file| file.write_all(&header(first)))?;
+        Ok(Self {
+            file,
+            len: HEADER,
+            #[cfg(test)]
+            faults: super::faults::Faults::default(),
+        })
+    }
+
+    /// Opens a log file, cuts off what follows `len` and makes sure of the rest.
+    pub(crate) fn reopen(path: PathBuf, len: u64) -> Result<Self, Error> {
+        let open = || {
+            let mut file = OpenOptions::new().read(true).write(true).open(&path)?;
+            if file.metadata()?.len() != len {
+                file.set_len(len)?;
+            }
+            // What was read back may not be on disk yet: it is shown from now on.
+            file.sync_all()?;
+            file.seek(SeekFrom::Start(len))?;
+            Ok(file)
+        };
+        Ok(Self {
+            file: open().map_err(Error::io(&path))?,
+            len,
+            #[cfg(test)]
+            faults: super::faults::Faults::default(),
+        })
+    }
+
+    /// Where the next record goes.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_faults(self, faults: super::faults::Faults) -> Self {
+        Self { faults, ..self }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn faults(&self) -> super::faults::Faults {
+        self.faults.clone()
+    }
+
+    /// Appends records; they are on disk when this returns.
+    pub(crate) fn append(&mut self, records: &[u8]) -> Result<(), Failure> {
+        match self.write(records) {
+            Ok(()) => {
+                self.len += records.len() as u64;
+                Ok(())
+            }
+            Err(error) => {
+                let full = is_refusal(&error);
+                let error = Arc::new(error);
+                if !full {
+                    return Err(Failure::Unknown(error));
+                }
+                match self.take_back() {
+                    Ok(()) => Err(Failure::Refused(error)),
+                    Err(_) => Err(Failure::Unknown(error)),
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, records: &[u8]) -> io::Result<()> {
+        #[cfg(test)]
+        self.faults.before_write(&mut self.file, records)?;
+        self.file.write_all(records)?;
+        #[cfg(test)]
+        self.faults.before_sync()?;
+        self.file.sync_data()
+    }
+
+    /// Removes what an append left behind that did not succeed, before it can
+    /// come back after a crash.
+    fn take_back(&mut self) -> io::Result<()> {
+        #[cfg(test)]
+        self.faults.before_take_back()?;
+        if self.file.metadata()?.len() != self.len {
+            self.file.set_len(self.len)?;
+            self.file.sync_all()?;
+        }
+        self.file.seek(SeekFrom::Start(self.len))?;
+        Ok(())
+    }
+}
+
+/// Whether an error means that the medium takes no more, for now.
+pub(crate) fn is_refusal(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(
+        error.kind(),
+        StorageFull | QuotaExceeded | ReadOnlyFilesystem
+    )
+}
+
+fn header(first: Revision) -> [u8; HEADER as usize] {
+    let mut header = [0; HEADER as usize];
+    header[..8].copy_from_slice(&MAGIC);
+    header[8..16].copy_from_slice(&first.0.to_le_bytes());
+    let sum = crc32c::crc32c(&header[..16]);
+    header[16..].copy_from_slice(&sum.to_le_bytes());
+    header
+}
+
+/// Whether a file begins as the log from that revision on.
+pub(crate) fn begins(file: &[u8], first: Revision) -> bool {
+    file.starts_with(&header(first))
+}
