@@ -8,6 +8,7 @@
 pub mod decode;
 pub mod field;
 pub mod fields;
+mod generated;
 mod kinds;
 pub mod labels;
 pub mod metadata;
@@ -17,6 +18,15 @@ pub mod quantity;
 mod resource;
 pub mod status;
 mod strategy;
+mod table;
+
+/// What pods ask for and how they are: shared by scheduler, controllers and node agent.
+pub mod pods {
+    pub use crate::kinds::core::pod::{
+        condition, is_available, is_ready, is_sidecar, is_terminal, qos_class, ready_condition,
+        resource_limits, resource_requests,
+    };
+}
 
 pub use k8s_openapi;
 pub use k8s_openapi::{api, apiextensions_apiserver, apimachinery, kube_aggregator};
@@ -26,4 +36,5 @@ pub use self::{
     object::Object,
     resource::{Codec, GroupVersionResource, Resource, Scope, Subresource},
     strategy::{NoRules, Strategy},
+    table::{ApiGroup, ResourceTable, resources, subresource_codec},
 };

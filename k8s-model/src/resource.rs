@@ -62,6 +62,7 @@ impl fmt::Debug for Codec {
 ///
 /// A kind that is served in several versions has a row for each; they share
 /// `storage_group`, `storage_version` and `resource`, and therefore their objects.
+#[derive(Clone, Copy)]
 pub struct Resource {
     /// The group; empty for the core group.
     pub group: &'static str,
