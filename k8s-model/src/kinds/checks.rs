@@ -2,12 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use k8s_openapi::{
-    apimachinery::pkg::{
-        apis::meta::v1::LabelSelector,
-        util::intstr::IntOrString,
-    },
-};
+use k8s_openapi::apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -59,7 +54,11 @@ pub(crate) fn messages(path: &Path, value: impl Into<Value>, texts: Vec<String>)
 pub(crate) fn non_negative(value: impl Into<i64>, path: Path) -> ErrorList {
     let value = value.into();
     if value < 0 {
-        vec![field::invalid(path, value, "must be greater than or equal to 0")]
+        vec![field::invalid(
+            path,
+            value,
+            "must be greater than or equal to 0",
+        )]
     } else {
         ErrorList::new()
     }
@@ -159,7 +158,10 @@ pub(crate) fn label_selector(selector: &LabelSelector, path: &Path) -> ErrorList
 
 /// Whether a label selector selects nothing in particular.
 pub(crate) fn selects_all(selector: &LabelSelector) -> bool {
-    selector.match_labels.as_ref().is_none_or(BTreeMap::is_empty)
+    selector
+        .match_labels
+        .as_ref()
+        .is_none_or(BTreeMap::is_empty)
         && list(&selector.match_expressions).is_empty()
 }
 
@@ -311,7 +313,11 @@ pub(crate) fn parse_cidr(value: &str) -> Option<(IpAddr, u8)> {
 pub(crate) fn one_of_each_family(addresses: impl Iterator<Item = IpAddr>) -> bool {
     let (mut four, mut six) = (0, 0);
     for address in addresses {
-        if address.is_ipv4() { four += 1 } else { six += 1 }
+        if address.is_ipv4() {
+            four += 1
+        } else {
+            six += 1
+        }
     }
     four == 1 && six == 1
 }
@@ -343,7 +349,11 @@ pub(crate) fn percent(text: &str) -> Option<i32> {
 pub(crate) fn at_most_100_percent(value: &IntOrString, path: Path) -> ErrorList {
     match value {
         IntOrString::String(text) if percent(text).is_some_and(|n| n > 100) => {
-            vec![field::invalid(path, text.as_str(), "must not be greater than 100%")]
+            vec![field::invalid(
+                path,
+                text.as_str(),
+                "must not be greater than 100%",
+            )]
         }
         _ => ErrorList::new(),
     }
@@ -363,4 +373,42 @@ pub(crate) fn int_or_string(value: &IntOrString) -> Value {
         IntOrString::Int(number) => Value::from(*number),
         IntOrString::String(text) => Value::from(text.as_str()),
     }
+}
+
+/// A field that is optional at some levels of the API's types and required at others.
+pub(crate) trait Slot<T> {
+    /// The value, if there is one.
+    fn get(&self) -> Option<&T>;
+    /// The value, to change, if there is one.
+    fn get_mut(&mut self) -> Option<&mut T>;
+}
+
+impl<T> Slot<T> for T {
+    fn get(&self) -> Option<&T> {
+        Some(self)
+    }
+
+    fn get_mut(&mut self) -> Option<&mut T> {
+        Some(self)
+    }
+}
+
+impl<T> Slot<T> for Option<T> {
+    fn get(&self) -> Option<&T> {
+        self.as_ref()
+    }
+
+    fn get_mut(&mut self) -> Option<&mut T> {
+        self.as_mut()
+    }
+}
+
+/// The value of a field that may or may not be optional.
+pub(crate) fn slot<T>(field: &impl Slot<T>) -> Option<&T> {
+    field.get()
+}
+
+/// The value of a field that may or may not be optional, to change.
+pub(crate) fn slot_mut<T>(field: &mut impl Slot<T>) -> Option<&mut T> {
+    field.get_mut()
 }

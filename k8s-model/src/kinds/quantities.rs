@@ -58,7 +58,11 @@ pub(crate) fn resource_value(name: &str, quantity: &Quantity, path: Path) -> Err
         && is_integer_resource(name)
         && amount.milli_value() % 1000 != 0
     {
-        errors.push(field::invalid(path, quantity.0.as_str(), "must be an integer"));
+        errors.push(field::invalid(
+            path,
+            quantity.0.as_str(),
+            "must be an integer",
+        ));
     }
     errors
 }

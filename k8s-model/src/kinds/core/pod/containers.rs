@@ -15,8 +15,8 @@ use super::{resources, security, volumes};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::checks::{
-        blank, dns_label, int_or_string, list, messages, non_negative, one_of, port_number,
-        port_number_or_name, qualified_name, supported, text, PROTOCOLS,
+        PROTOCOLS, blank, dns_label, int_or_string, list, messages, non_negative, one_of,
+        port_number, port_number_or_name, qualified_name, supported, text,
     },
     kinds::quantities,
     names,
@@ -40,10 +40,17 @@ pub(super) fn containers(spec: &PodSpec, volumes: &Volumes<'_>, path: &Path) -> 
         let path = path.index(index);
         errors.extend(container_common(container, volumes, &path));
         if !names.insert(container.name.as_str()) {
-            errors.push(field::duplicate(path.child("name"), container.name.as_str()));
+            errors.push(field::duplicate(
+                path.child("name"),
+                container.name.as_str(),
+            ));
         }
         if let Some(policy) = &container.restart_policy {
-            errors.extend(supported(policy, RESTART_POLICIES, path.child("restartPolicy")));
+            errors.extend(supported(
+                policy,
+                RESTART_POLICIES,
+                path.child("restartPolicy"),
+            ));
         }
         errors.extend(hooks_and_probes(container, spec, &path));
     }
@@ -59,7 +66,11 @@ pub(super) fn init_containers(spec: &PodSpec, volumes: &Volumes<'_>, path: &Path
         let at = path.index(index);
         errors.extend(container_common(container, volumes, &at));
         if let Some(policy) = &container.restart_policy {
-            errors.extend(supported(policy, RESTART_POLICIES, at.child("restartPolicy")));
+            errors.extend(supported(
+                policy,
+                RESTART_POLICIES,
+                at.child("restartPolicy"),
+            ));
         }
         if names.contains(container.name.as_str()) {
             errors.push(field::duplicate(at.child("name"), container.name.as_str()));
@@ -107,7 +118,10 @@ pub(super) fn ephemeral_containers(
         let container = as_container(ephemeral);
         errors.extend(container_common(&container, volumes, &path));
         if !names.insert(&ephemeral.name) {
-            errors.push(field::duplicate(path.child("name"), ephemeral.name.as_str()));
+            errors.push(field::duplicate(
+                path.child("name"),
+                ephemeral.name.as_str(),
+            ));
         }
         let target = text(&ephemeral.target_container_name);
         if !target.is_empty() && !others.contains(target) {
@@ -187,7 +201,11 @@ fn container_common(container: &Container, volumes: &Volumes<'_>, path: &Path) -
     errors.extend(ports(list(&container.ports), &path.child("ports")));
     errors.extend(env(list(&container.env), &path.child("env")));
     errors.extend(env_from(list(&container.env_from), &path.child("envFrom")));
-    errors.extend(volume_mounts(container, volumes, &path.child("volumeMounts")));
+    errors.extend(volume_mounts(
+        container,
+        volumes,
+        &path.child("volumeMounts"),
+    ));
     errors.extend(volume_devices(
         list(&container.volume_devices),
         list(&container.volume_mounts),
@@ -199,7 +217,10 @@ fn container_common(container: &Container, volumes: &Volumes<'_>, path: &Path) -
         PULL_POLICIES,
         path.child("imagePullPolicy"),
     ));
-    errors.extend(resources::requirements(&container.resources, &path.child("resources")));
+    errors.extend(resources::requirements(
+        &container.resources,
+        &path.child("resources"),
+    ));
     if let Some(context) = &container.security_context {
         errors.extend(security::container(context, &path.child("securityContext")));
     }
@@ -225,13 +246,20 @@ fn ports(ports: &[ContainerPort], path: &Path) -> ErrorList {
         if port.container_port == 0 {
             errors.push(field::required(path.child("containerPort"), ""));
         } else {
-            errors.extend(port_number(port.container_port, path.child("containerPort")));
+            errors.extend(port_number(
+                port.container_port,
+                path.child("containerPort"),
+            ));
         }
         match port.host_port {
             None | Some(0) => {}
             Some(host_port) => errors.extend(port_number(host_port, path.child("hostPort"))),
         }
-        errors.extend(one_of(text(&port.protocol), PROTOCOLS, path.child("protocol")));
+        errors.extend(one_of(
+            text(&port.protocol),
+            PROTOCOLS,
+            path.child("protocol"),
+        ));
     }
     errors
 }
@@ -244,7 +272,11 @@ fn host_port_conflicts(containers: &[Container], path: &Path) -> ErrorList {
             let Some(host_port) = port.host_port.filter(|port| *port != 0) else {
                 continue;
             };
-            let key = format!("{}/{}/{host_port}", text(&port.protocol), text(&port.host_ip));
+            let key = format!(
+                "{}/{}/{host_port}",
+                text(&port.protocol),
+                text(&port.host_ip)
+            );
             if seen.contains(&key) {
                 let path = path.index(index).child("ports").index(port_index);
                 errors.push(field::duplicate(path.child("hostPort"), key));
@@ -343,7 +375,11 @@ fn key_ref(name: &str, key: &str, path: &Path) -> ErrorList {
     if key.is_empty() {
         errors.push(field::required(path.child("key"), ""));
     } else {
-        errors.extend(messages(&path.child("key"), key, names::config_map_key(key)));
+        errors.extend(messages(
+            &path.child("key"),
+            key,
+            names::config_map_key(key),
+        ));
     }
     errors
 }
@@ -392,13 +428,17 @@ pub(super) fn field_ref(
         .strip_suffix("']")
         .and_then(|rest| rest.split_once("['"));
     match subscripted {
-        Some(("metadata.annotations", key)) => {
-            qualified_name_at(&key.to_lowercase(), path)
-        }
+        Some(("metadata.annotations", key)) => qualified_name_at(&key.to_lowercase(), path),
         Some(("metadata.labels", key)) => qualified_name_at(key, path),
-        Some(_) => wrong(format!("field label does not support subscript: {field_path}")),
+        Some(_) => wrong(format!(
+            "field label does not support subscript: {field_path}"
+        )),
         None => {
-            let internal = if field_path == "spec.host" { "spec.nodeName" } else { field_path };
+            let internal = if field_path == "spec.host" {
+                "spec.nodeName"
+            } else {
+                field_path
+            };
             if !CONVERTIBLE.contains(&internal) {
                 return wrong(format!("field label not supported: {field_path}"));
             }
@@ -431,8 +471,8 @@ pub(super) fn resource_field_ref(
     ];
     let mut errors = ErrorList::new();
     let resource = reference.resource.as_str();
-    let huge_pages = resource.starts_with("limits.hugepages-")
-        || resource.starts_with("requests.hugepages-");
+    let huge_pages =
+        resource.starts_with("limits.hugepages-") || resource.starts_with("requests.hugepages-");
     if in_volume && blank(&reference.container_name) {
         errors.push(field::required(path.child("containerName"), ""));
     } else if resource.is_empty() {
@@ -461,7 +501,11 @@ pub(super) fn resource_field_ref(
         _ => return errors,
     };
     if !allowed.contains(&divisor.0.as_str()) {
-        let values = if sort == "cpu" { "1m and 1".to_owned() } else { SIZES.join(", ") };
+        let values = if sort == "cpu" {
+            "1m and 1".to_owned()
+        } else {
+            SIZES.join(", ")
+        };
         errors.push(field::invalid(
             path,
             resource,
@@ -485,7 +529,10 @@ fn env_from(sources: &[EnvFromSource], path: &Path) -> ErrorList {
         }
         let mut count = 0;
         for (name, reference) in [
-            ("configMapRef", source.config_map_ref.as_ref().map(|r| &r.name)),
+            (
+                "configMapRef",
+                source.config_map_ref.as_ref().map(|r| &r.name),
+            ),
             ("secretRef", source.secret_ref.as_ref().map(|r| &r.name)),
         ] {
             let Some(target) = reference else { continue };
@@ -494,7 +541,11 @@ fn env_from(sources: &[EnvFromSource], path: &Path) -> ErrorList {
             if target.is_empty() {
                 errors.push(field::required(path, ""));
             } else {
-                errors.extend(messages(&path, target.as_str(), names::dns_subdomain(target, true)));
+                errors.extend(messages(
+                    &path,
+                    target.as_str(),
+                    names::dns_subdomain(target, true),
+                ));
             }
         }
         if count == 0 {
@@ -536,9 +587,16 @@ fn volume_mounts(container: &Container, known: &Volumes<'_>, path: &Path) -> Err
             invalid("mountPath", &mount.mount_path, "must be unique");
         }
         if devices.iter().any(|device| device.name == mount.name) {
-            invalid("name", &mount.name, "must not already exist in volumeDevices");
+            invalid(
+                "name",
+                &mount.name,
+                "must not already exist in volumeDevices",
+            );
         }
-        if devices.iter().any(|device| device.device_path == mount.mount_path) {
+        if devices
+            .iter()
+            .any(|device| device.device_path == mount.mount_path)
+        {
             invalid(
                 "mountPath",
                 &mount.mount_path,
@@ -557,9 +615,16 @@ fn volume_mounts(container: &Container, known: &Volumes<'_>, path: &Path) -> Err
             errors.extend(volumes::descending_path(sub_path, path.child("subPath")));
         }
         if !sub_path_expr.is_empty() {
-            errors.extend(volumes::descending_path(sub_path_expr, path.child("subPathExpr")));
+            errors.extend(volumes::descending_path(
+                sub_path_expr,
+                path.child("subPathExpr"),
+            ));
         }
-        errors.extend(mount_propagation(mount, container, path.child("mountPropagation")));
+        errors.extend(mount_propagation(
+            mount,
+            container,
+            path.child("mountPropagation"),
+        ));
         errors.extend(recursive_read_only(mount, at.child("recursiveReadOnly")));
     }
     errors
@@ -599,13 +664,21 @@ fn recursive_read_only(mount: &VolumeMount, path: Path) -> ErrorList {
             "may only be specified when readOnly is true",
         ));
     }
-    if mount.mount_propagation.as_deref().is_some_and(|p| p != "None") {
+    if mount
+        .mount_propagation
+        .as_deref()
+        .is_some_and(|p| p != "None")
+    {
         errors.push(field::forbidden(
             path.clone(),
             "may only be specified when mountPropagation is None or not specified",
         ));
     }
-    errors.extend(supported(value, &["Disabled", "Enabled", "IfPossible"], path));
+    errors.extend(supported(
+        value,
+        &["Disabled", "Enabled", "IfPossible"],
+        path,
+    ));
     errors
 }
 
@@ -643,7 +716,11 @@ fn volume_devices(
             errors.push(field::required(path.child("devicePath"), ""));
         }
         let mut invalid = |detail: &str| {
-            errors.push(field::invalid(path.child("devicePath"), device_path, detail));
+            errors.push(field::invalid(
+                path.child("devicePath"),
+                device_path,
+                detail,
+            ));
         };
         if paths.contains(device_path) {
             invalid("must be unique");
@@ -786,14 +863,19 @@ fn handler(handler: &Handler<'_>, path: &Path, grace: i64) -> ErrorList {
             errors.extend(check(&path.child(name)));
         }
     };
-    check(handler.exec.is_some(), "exec", &|path| {
-        match handler.exec.map(|exec| list(&exec.command)) {
+    check(
+        handler.exec.is_some(),
+        "exec",
+        &|path| match handler.exec.map(|exec| list(&exec.command)) {
             Some([]) => vec![field::required(path.child("command"), "")],
             _ => ErrorList::new(),
-        }
-    });
+        },
+    );
     check(handler.http_get.is_some(), "httpGet", &|path| {
-        handler.http_get.map(|get| http_get(get, path)).unwrap_or_default()
+        handler
+            .http_get
+            .map(|get| http_get(get, path))
+            .unwrap_or_default()
     });
     check(handler.tcp_port.is_some(), "tcpSocket", &|path| {
         handler
@@ -807,14 +889,20 @@ fn handler(handler: &Handler<'_>, path: &Path, grace: i64) -> ErrorList {
             .map(|port| port_number(port, path.child("port")))
             .unwrap_or_default()
     });
-    check(handler.sleep.is_some(), "sleep", &|path| match handler.sleep {
-        Some(seconds) if seconds < 0 || seconds > grace => vec![field::invalid(
-            path.clone(),
-            seconds,
-            format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})"),
-        )],
-        _ => ErrorList::new(),
-    });
+    check(
+        handler.sleep.is_some(),
+        "sleep",
+        &|path| match handler.sleep {
+            Some(seconds) if seconds < 0 || seconds > grace => vec![field::invalid(
+                path.clone(),
+                seconds,
+                format!(
+                    "must be non-negative and less than terminationGracePeriodSeconds ({grace})"
+                ),
+            )],
+            _ => ErrorList::new(),
+        },
+    );
     if count == 0 {
         errors.push(field::required(path.clone(), "must specify a handler type"));
     }
@@ -827,7 +915,11 @@ fn http_get(get: &HTTPGetAction, path: &Path) -> ErrorList {
         errors.push(field::required(path.child("path"), ""));
     }
     errors.extend(port_number_or_name(&get.port, path.child("port")));
-    errors.extend(supported(text(&get.scheme), &["HTTP", "HTTPS"], path.child("scheme")));
+    errors.extend(supported(
+        text(&get.scheme),
+        &["HTTP", "HTTPS"],
+        path.child("scheme"),
+    ));
     for header in list(&get.http_headers) {
         errors.extend(messages(
             &path.child("httpHeaders"),
@@ -843,7 +935,9 @@ pub(super) fn host_network(spec: &PodSpec, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     for (index, container) in spec.containers.iter().enumerate() {
         for (port_index, port) in list(&container.ports).iter().enumerate() {
-            if port.host_port.unwrap_or_default() != 0 && port.host_port != Some(port.container_port) {
+            if port.host_port.unwrap_or_default() != 0
+                && port.host_port != Some(port.container_port)
+            {
                 let path = path.index(index).child("ports").index(port_index);
                 errors.push(field::invalid(
                     path.child("containerPort"),

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::{
     api::core::v1::{
         Container, ContainerPort, EnvVar, EphemeralContainer, HTTPGetAction, ObjectFieldSelector,
-        Pod, PodSecurityContext, PodSpec, Probe, ResourceRequirements, ServiceAccountTokenProjection,
-        Volume,
+        Pod, PodSecurityContext, PodSpec, Probe, ResourceRequirements,
+        ServiceAccountTokenProjection, Volume,
     },
     apimachinery::pkg::api::resource::Quantity,
 };
@@ -95,7 +95,9 @@ fn requests_from_limits(resources: &mut ResourceRequirements) {
     }
     let requests = resources.requests.get_or_insert_with(BTreeMap::new);
     for (name, limit) in limits {
-        requests.entry(name.clone()).or_insert_with(|| limit.clone());
+        requests
+            .entry(name.clone())
+            .or_insert_with(|| limit.clone());
     }
 }
 
@@ -112,7 +114,10 @@ macro_rules! container_fields {
         if blank(&container.image_pull_policy) {
             container.image_pull_policy = Some(pull_policy(text(&container.image)).to_owned());
         }
-        fill(&mut container.termination_message_path, "/dev/termination-log");
+        fill(
+            &mut container.termination_message_path,
+            "/dev/termination-log",
+        );
         fill(&mut container.termination_message_policy, "File");
         for port in container.ports.iter_mut().flatten() {
             fill(&mut port.protocol, "TCP");
@@ -135,7 +140,10 @@ macro_rules! container_fields {
         }
         if let Some(lifecycle) = &mut container.lifecycle {
             for handler in [&mut lifecycle.post_start, &mut lifecycle.pre_stop] {
-                if let Some(get) = handler.as_mut().and_then(|handler| handler.http_get.as_mut()) {
+                if let Some(get) = handler
+                    .as_mut()
+                    .and_then(|handler| handler.http_get.as_mut())
+                {
                     http_get(get);
                 }
             }

@@ -272,10 +272,9 @@ mod tests {
 
     #[test]
     fn a_request_above_its_limit_is_refused() {
-        let resources = serde_json::from_value(
-            json!({"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}),
-        )
-        .unwrap();
+        let resources =
+            serde_json::from_value(json!({"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}))
+                .unwrap();
         let errors = requirements(&Some(resources), &Path::new("resources"));
         assert_eq!(
             errors[0].to_string(),

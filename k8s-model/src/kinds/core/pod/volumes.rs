@@ -105,26 +105,33 @@ fn source(volume: &Volume, path: &Path) -> ErrorList {
             })
         };
     }
-    check!(empty_dir, "emptyDir", |source: &k8s_openapi::api::core::v1::EmptyDirVolumeSource,
-                                   path: &Path| {
-        match &source.size_limit {
-            Some(limit) if quantities::parse(limit).is_none_or(|limit| limit.signum() < 0) => {
-                vec![field::forbidden(
-                    path.child("sizeLimit"),
-                    "SizeLimit field must be a valid resource quantity",
-                )]
+    check!(
+        empty_dir,
+        "emptyDir",
+        |source: &k8s_openapi::api::core::v1::EmptyDirVolumeSource, path: &Path| {
+            match &source.size_limit {
+                Some(limit) if quantities::parse(limit).is_none_or(|limit| limit.signum() < 0) => {
+                    vec![field::forbidden(
+                        path.child("sizeLimit"),
+                        "SizeLimit field must be a valid resource quantity",
+                    )]
+                }
+                _ => ErrorList::new(),
             }
-            _ => ErrorList::new(),
         }
-    });
+    );
     check!(host_path, "hostPath", host_path);
     check!(git_repo, "gitRepo");
     check!(gce_persistent_disk, "gcePersistentDisk");
     check!(aws_elastic_block_store, "awsElasticBlockStore");
     check!(secret, "secret", secret);
-    check!(nfs, "nfs", |source: &k8s_openapi::api::core::v1::NFSVolumeSource, path: &Path| {
-        nfs(&source.server, &source.path, path)
-    });
+    check!(
+        nfs,
+        "nfs",
+        |source: &k8s_openapi::api::core::v1::NFSVolumeSource, path: &Path| {
+            nfs(&source.server, &source.path, path)
+        }
+    );
     check!(iscsi, "iscsi");
     check!(glusterfs, "glusterfs");
     check!(flocker, "flocker");
@@ -139,14 +146,17 @@ fn source(volume: &Volume, path: &Path) -> ErrorList {
     check!(cinder, "cinder");
     check!(cephfs, "cephfs");
     check!(quobyte, "quobyte");
-    check!(downward_api, "downwardAPI", |source: &k8s_openapi::api::core::v1::DownwardAPIVolumeSource,
-                                          path: &Path| {
-        let mut errors = mode(source.default_mode, path.child("defaultMode"));
-        for file in list(&source.items) {
-            errors.extend(downward_file(file, path));
+    check!(
+        downward_api,
+        "downwardAPI",
+        |source: &k8s_openapi::api::core::v1::DownwardAPIVolumeSource, path: &Path| {
+            let mut errors = mode(source.default_mode, path.child("defaultMode"));
+            for file in list(&source.items) {
+                errors.extend(downward_file(file, path));
+            }
+            errors
         }
-        errors
-    });
+    );
     check!(fc, "fc");
     check!(flex_volume, "flexVolume");
     check!(config_map, "configMap", config_map);
@@ -158,28 +168,39 @@ fn source(volume: &Volume, path: &Path) -> ErrorList {
     check!(storageos, "storageos");
     check!(projected, "projected", projected);
     check!(scale_io, "scaleIO");
-    check!(csi, "csi", |source: &k8s_openapi::api::core::v1::CSIVolumeSource, path: &Path| {
-        required(&source.driver, path.child("driver"))
-    });
-    check!(ephemeral, "ephemeral", |source: &k8s_openapi::api::core::v1::EphemeralVolumeSource,
-                                    path: &Path| {
-        let path = path.child("volumeClaimTemplate");
-        match &source.volume_claim_template {
-            None => vec![field::required(path, "")],
-            Some(template) => {
-                persistent_volume_claim::validate_spec(&template.spec, &path.child("spec"))
+    check!(
+        csi,
+        "csi",
+        |source: &k8s_openapi::api::core::v1::CSIVolumeSource, path: &Path| {
+            required(&source.driver, path.child("driver"))
+        }
+    );
+    check!(
+        ephemeral,
+        "ephemeral",
+        |source: &k8s_openapi::api::core::v1::EphemeralVolumeSource, path: &Path| {
+            let path = path.child("volumeClaimTemplate");
+            match &source.volume_claim_template {
+                None => vec![field::required(path, "")],
+                Some(template) => {
+                    persistent_volume_claim::validate_spec(&template.spec, &path.child("spec"))
+                }
             }
         }
-    });
-    check!(image, "image", |source: &k8s_openapi::api::core::v1::ImageVolumeSource, path: &Path| {
-        let mut errors = required(text(&source.reference), path.child("reference"));
-        errors.extend(supported(
-            text(&source.pull_policy),
-            &["Always", "IfNotPresent", "Never"],
-            path.child("pullPolicy"),
-        ));
-        errors
-    });
+    );
+    check!(
+        image,
+        "image",
+        |source: &k8s_openapi::api::core::v1::ImageVolumeSource, path: &Path| {
+            let mut errors = required(text(&source.reference), path.child("reference"));
+            errors.extend(supported(
+                text(&source.pull_policy),
+                &["Always", "IfNotPresent", "Never"],
+                path.child("pullPolicy"),
+            ));
+            errors
+        }
+    );
     if count == 0 {
         errors.push(field::required(path.clone(), "must specify a volume type"));
     }
@@ -293,7 +314,11 @@ fn projected(source: &ProjectedVolumeSource, path: &Path) -> ErrorList {
             errors.extend(keys(items, &at));
             for item in items {
                 if !item.path.is_empty() && !paths.insert(item.path.clone()) {
-                    errors.push(field::invalid(path.clone(), name, "conflicting duplicate paths"));
+                    errors.push(field::invalid(
+                        path.clone(),
+                        name,
+                        "conflicting duplicate paths",
+                    ));
                 }
             }
         };
@@ -341,7 +366,10 @@ fn projected(source: &ProjectedVolumeSource, path: &Path) -> ErrorList {
             count += 1;
         }
         if count > 1 {
-            errors.push(field::forbidden(at, "may not specify more than 1 volume type"));
+            errors.push(field::forbidden(
+                at,
+                "may not specify more than 1 volume type",
+            ));
         }
     }
     errors
@@ -371,7 +399,11 @@ fn no_backsteps(value: &str, path: Path) -> ErrorList {
 pub(super) fn descending_path(value: &str, path: Path) -> ErrorList {
     let mut errors = ErrorList::new();
     if value.starts_with('/') {
-        errors.push(field::invalid(path.clone(), value, "must be a relative path"));
+        errors.push(field::invalid(
+            path.clone(),
+            value,
+            "must be a relative path",
+        ));
     }
     errors.extend(no_backsteps(value, path));
     errors
@@ -396,7 +428,10 @@ pub(super) fn tokens_need_an_account(
         return errors;
     }
     for (index, volume) in volumes.iter().enumerate() {
-        let sources = volume.projected.iter().flat_map(|source| list(&source.sources));
+        let sources = volume
+            .projected
+            .iter()
+            .flat_map(|source| list(&source.sources));
         for (source_index, source) in sources.enumerate() {
             if source.service_account_token.is_some() {
                 let path = path.index(index).child("projected").child("sources");

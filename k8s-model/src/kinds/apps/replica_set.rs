@@ -1,0 +1,117 @@
+//! The rules of ReplicaSets.
+
+use k8s_openapi::api::{
+    apps::v1::{ReplicaSet, ReplicaSetSpec, ReplicaSetStatus},
+    core::v1::PodTemplateSpec,
+};
+
+use super::workload::{default_template, replica_counts, selector_and_template};
+use crate::{
+    field::{ErrorList, Path},
+    kinds::{
+        checks::{immutable, non_negative, same, slot, slot_mut},
+        core::pod::template_warnings,
+        typed::KindRules,
+    },
+};
+
+/// The rules of ReplicaSets.
+pub(crate) struct ReplicaSetRules;
+
+impl KindRules for ReplicaSetRules {
+    type Kind = ReplicaSet;
+
+    const GENERATION: bool = true;
+    const SELECTABLE: &'static [&'static str] = &["status.replicas"];
+
+    fn default(&self, set: &mut ReplicaSet) {
+        let Some(spec): Option<&mut ReplicaSetSpec> = slot_mut(&mut set.spec) else {
+            return;
+        };
+        spec.replicas.get_or_insert(1);
+        if let Some(template) = &mut spec.template {
+            default_template(template);
+        }
+    }
+
+    fn spec_changed(&self, new: &ReplicaSet, old: &ReplicaSet) -> bool {
+        !same(&new.spec, &old.spec)
+    }
+
+    fn prepare_for_create(&self, set: &mut ReplicaSet) {
+        set.status = Some(ReplicaSetStatus::default());
+    }
+
+    fn validate(&self, set: &ReplicaSet) -> ErrorList {
+        let path = Path::new("spec");
+        let spec: Option<&ReplicaSetSpec> = slot(&set.spec);
+        let spec = spec.cloned().unwrap_or_default();
+        let mut errors = non_negative(spec.replicas.unwrap_or_default(), path.child("replicas"));
+        errors.extend(non_negative(
+            spec.min_ready_seconds.unwrap_or_default(),
+            path.child("minReadySeconds"),
+        ));
+        let empty = PodTemplateSpec::default();
+        let template = spec.template.as_ref().unwrap_or(&empty);
+        errors.extend(selector_and_template(
+            &spec.selector,
+            template,
+            "ReplicaSet",
+            &path,
+        ));
+        errors
+    }
+
+    fn prepare_for_update(&self, new: &mut ReplicaSet, old: &ReplicaSet) {
+        new.status.clone_from(&old.status);
+    }
+
+    fn validate_update(&self, new: &ReplicaSet, old: &ReplicaSet) -> ErrorList {
+        let mut errors = self.validate(new);
+        let specs: (Option<&ReplicaSetSpec>, Option<&ReplicaSetSpec>) =
+            (slot(&new.spec), slot(&old.spec));
+        if let (Some(new), Some(old)) = specs {
+            let path = Path::new("spec").child("selector");
+            errors.extend(immutable(&new.selector, &old.selector, path));
+        }
+        errors
+    }
+
+    fn prepare_for_status_update(&self, new: &mut ReplicaSet, old: &ReplicaSet) {
+        new.spec.clone_from(&old.spec);
+    }
+
+    fn validate_status_update(&self, new: &ReplicaSet, _old: &ReplicaSet) -> ErrorList {
+        let path = Path::new("status");
+        let status = new.status.clone().unwrap_or_default();
+        let mut errors = replica_counts(
+            status.replicas,
+            &[
+                ("fullyLabeledReplicas", status.fully_labeled_replicas),
+                ("readyReplicas", status.ready_replicas),
+                ("availableReplicas", status.available_replicas),
+                ("terminatingReplicas", status.terminating_replicas),
+            ],
+            &path,
+        );
+        errors.extend(non_negative(
+            status.observed_generation.unwrap_or_default(),
+            path.child("observedGeneration"),
+        ));
+        errors
+    }
+
+    fn warnings(&self, set: &ReplicaSet) -> Vec<String> {
+        let path = Path::new("spec").child("template");
+        let spec: Option<&ReplicaSetSpec> = slot(&set.spec);
+        let template = spec.and_then(|spec| spec.template.as_ref());
+        template
+            .map(|template| template_warnings(template, &path))
+            .unwrap_or_default()
+    }
+
+    fn selectable(&self, set: &ReplicaSet) -> Vec<String> {
+        let replicas = set.status.as_ref().map(|status| status.replicas);
+        vec![replicas.unwrap_or_default().to_string()]
+    }
+}

@@ -1,0 +1,119 @@
+//! What the kinds have in common that keep a number of pods running.
+
+use k8s_openapi::{
+    api::core::v1::PodTemplateSpec, apimachinery::pkg::apis::meta::v1::LabelSelector,
+};
+
+use crate::{
+    field::{self, ErrorList, Path},
+    kinds::{
+        checks::{json, label_selector, non_negative, selector_matches, selects_all},
+        core::pod,
+    },
+};
+
+/// Defaults the template's spec.
+pub(crate) fn default_template(template: &mut PodTemplateSpec) {
+    if let Some(spec) = &mut template.spec {
+        pod::defaults::pod_spec(spec);
+    }
+}
+
+/// A selector that selects something, and a template that it selects.
+pub(crate) fn selector_and_template(
+    selector: &LabelSelector,
+    template: &PodTemplateSpec,
+    kind: &str,
+    path: &Path,
+) -> ErrorList {
+    let at = path.child("selector");
+    let malformed = label_selector(selector, &at);
+    let sound = malformed.is_empty();
+    let mut errors = malformed;
+    if selects_all(selector) {
+        errors.push(field::invalid(
+            at.clone(),
+            json(selector),
+            format!(
+                "empty selector is invalid for {}",
+                kind_in_selector_text(kind)
+            ),
+        ));
+    }
+    if !sound {
+        errors.push(field::invalid(at, json(selector), "invalid label selector"));
+        return errors;
+    }
+    let labels = template
+        .metadata
+        .as_ref()
+        .and_then(|meta| meta.labels.clone());
+    let matches = selects_all(selector) || selector_matches(selector, &labels.unwrap_or_default());
+    errors.extend(pod::long_running_template(
+        template,
+        matches,
+        kind,
+        &path.child("template"),
+    ));
+    errors
+}
+
+fn kind_in_selector_text(kind: &str) -> &'static str {
+    match kind {
+        "DaemonSet" => "daemonset",
+        "StatefulSet" => "statefulset",
+        _ => "deployment",
+    }
+}
+
+/// The counts of a status: none negative, none above the number of replicas.
+pub(crate) fn replica_counts(
+    replicas: i32,
+    counts: &[(&str, Option<i32>)],
+    path: &Path,
+) -> ErrorList {
+    let mut errors = non_negative(replicas, path.child("replicas"));
+    for (name, count) in counts {
+        errors.extend(non_negative(count.unwrap_or_default(), path.child(name)));
+    }
+    let count = |name: &str| {
+        let found = counts.iter().find(|(key, _)| *key == name);
+        found.and_then(|(_, count)| *count).unwrap_or_default()
+    };
+    for (name, _) in counts {
+        let limited = !matches!(*name, "unavailableReplicas" | "terminatingReplicas");
+        if limited && count(name) > replicas {
+            errors.push(field::invalid(
+                path.child(name),
+                count(name),
+                "cannot be greater than status.replicas",
+            ));
+        }
+    }
+    if count("availableReplicas") > count("readyReplicas") {
+        errors.push(field::invalid(
+            path.child("availableReplicas"),
+            count("availableReplicas"),
+            "cannot be greater than readyReplicas",
+        ));
+    }
+    errors
+}
+
+/// A count that only grows.
+pub(crate) fn not_decremented(new: Option<i32>, old: Option<i32>, path: Path) -> ErrorList {
+    let lower = match (new, old) {
+        (None, Some(_)) => true,
+        (Some(new), Some(old)) => new < old,
+        (_, None) => false,
+    };
+    if lower {
+        vec![field::invalid(
+            path,
+            new.unwrap_or_default(),
+            "cannot be decremented",
+        )]
+    } else {
+        ErrorList::new()
+    }
+}

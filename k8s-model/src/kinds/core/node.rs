@@ -1,0 +1,216 @@
+//! The rules of Nodes.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::{Node, NodeSpec, Taint};
+
+use crate::{
+    field::{self, ErrorList, Path},
+    kinds::{
+        checks::{is_cidr, json, list, one_of_each_family, parse_cidr, qualified_name, same, text},
+        core::pod::effect,
+        quantities,
+        typed::KindRules,
+    },
+    names,
+};
+
+/// The rules of Nodes.
+pub(crate) struct NodeRules;
+
+impl KindRules for NodeRules {
+    type Kind = Node;
+
+    const SELECTABLE: &'static [&'static str] = &["spec.unschedulable"];
+
+    fn default(&self, node: &mut Node) {
+        let Some(status) = &mut node.status else {
+            return;
+        };
+        if status.allocatable.is_none() {
+            status.allocatable.clone_from(&status.capacity);
+        }
+        quantities::normalize(&mut status.capacity);
+        quantities::normalize(&mut status.allocatable);
+    }
+
+    fn prepare_for_create(&self, node: &mut Node) {
+        if let Some(spec) = &mut node.spec {
+            spec.config_source = None;
+        }
+    }
+
+    fn validate(&self, node: &Node) -> ErrorList {
+        let mut errors = ErrorList::new();
+        if let Some(spec) = &node.spec {
+            let path = Path::new("metadata").child("taints");
+            errors.extend(taints(list(&spec.taints), &path));
+            errors.extend(pod_cidrs(spec));
+        }
+        errors.extend(resources(node));
+        errors
+    }
+
+    fn prepare_for_update(&self, new: &mut Node, old: &Node) {
+        new.status.clone_from(&old.status);
+        if old
+            .spec
+            .as_ref()
+            .is_none_or(|spec| spec.config_source.is_none())
+            && let Some(spec) = &mut new.spec
+        {
+            spec.config_source = None;
+        }
+    }
+
+    fn validate_update(&self, new: &Node, old: &Node) -> ErrorList {
+        let mut errors = self.validate(new);
+        errors.extend(changes(new, old));
+        errors
+    }
+
+    fn prepare_for_status_update(&self, new: &mut Node, old: &Node) {
+        new.spec.clone_from(&old.spec);
+    }
+
+    fn validate_status_update(&self, new: &Node, old: &Node) -> ErrorList {
+        let mut errors = resources(new);
+        errors.extend(changes(new, old));
+        errors
+    }
+
+    fn selectable(&self, node: &Node) -> Vec<String> {
+        let unschedulable = node.spec.as_ref().and_then(|spec| spec.unschedulable);
+        vec![unschedulable.unwrap_or_default().to_string()]
+    }
+}
+
+fn resources(node: &Node) -> ErrorList {
+    let Some(status) = &node.status else {
+        return ErrorList::new();
+    };
+    let path = Path::new("status");
+    let mut errors = ErrorList::new();
+    for (list, name) in [
+        (&status.capacity, "capacity"),
+        (&status.allocatable, "allocatable"),
+    ] {
+        for (resource, quantity) in list.iter().flatten() {
+            let path = path.child(name).child(resource);
+            errors.extend(quantities::resource_value(resource, quantity, path));
+        }
+    }
+    errors
+}
+
+fn taints(taints: &[Taint], path: &Path) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let mut seen = BTreeSet::new();
+    for (index, taint) in taints.iter().enumerate() {
+        let path = path.index(index);
+        errors.extend(qualified_name(&taint.key, path.child("key")));
+        let value = text(&taint.value);
+        let wrong = names::label_value(value);
+        if !wrong.is_empty() {
+            errors.push(field::invalid(path.child("value"), value, wrong.join(";")));
+        }
+        errors.extend(effect(&taint.effect, path.child("effect")));
+        if !seen.insert((&taint.effect, &taint.key)) {
+            let mut error = field::duplicate(path, json(taint));
+            error.detail = "taints must be unique by key and effect pair".to_owned();
+            errors.push(error);
+        }
+    }
+    errors
+}
+
+fn pod_cidrs(spec: &NodeSpec) -> ErrorList {
+    let path = Path::new("spec").child("podCIDRs");
+    let ranges = list(&spec.pod_cidrs);
+    let mut errors = ErrorList::new();
+    for (index, range) in ranges.iter().enumerate() {
+        if !is_cidr(range) {
+            errors.push(field::invalid(
+                path.index(index),
+                ranges.to_vec(),
+                "must be valid CIDR",
+            ));
+        }
+    }
+    let addresses = ranges.iter().filter_map(|range| Some(parse_cidr(range)?.0));
+    if ranges.len() > 1 && !one_of_each_family(addresses) {
+        errors.push(field::invalid(
+            path,
+            ranges.to_vec(),
+            "may specify no more than one CIDR for each IP family",
+        ));
+    }
+    errors
+}
+
+fn changes(new: &Node, old: &Node) -> ErrorList {
+    let empty = NodeSpec::default();
+    let (new_spec, old_spec) = (
+        new.spec.as_ref().unwrap_or(&empty),
+        old.spec.as_ref().unwrap_or(&empty),
+    );
+    let mut errors = ErrorList::new();
+    let addresses = new.status.iter().flat_map(|status| list(&status.addresses));
+    let mut seen = BTreeSet::new();
+    for (index, address) in addresses.enumerate() {
+        if !seen.insert((&address.type_, &address.address)) {
+            let path = Path::new("status").child("addresses").index(index);
+            errors.push(field::duplicate(path, json(address)));
+        }
+    }
+    let path = Path::new("spec");
+    let ranges = list(&old_spec.pod_cidrs);
+    if !ranges.is_empty() && ranges != list(&new_spec.pod_cidrs) {
+        errors.push(field::forbidden(
+            path.child("podCIDRs"),
+            "node updates may not change podCIDR except from \"\" to valid",
+        ));
+    }
+    let provider = text(&old_spec.provider_id);
+    if !provider.is_empty() && provider != text(&new_spec.provider_id) {
+        errors.push(field::forbidden(
+            path.child("providerID"),
+            "node updates may not change providerID except from \"\" to valid",
+        ));
+    }
+    if !same(&new_spec.external_id, &old_spec.external_id) {
+        errors.push(field::forbidden(
+            path.child("externalID"),
+            "may not be updated",
+        ));
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_range_once_set_stays() {
+        let node = |range: &str| -> Node {
+            serde_json::from_value(json!({"metadata": {}, "spec": {"podCIDRs": [range]}})).unwrap()
+        };
+        assert_eq!(
+            NodeRules.validate_update(&node("10.1.0.0/24"), &node("10.0.0.0/24"))[0].to_string(),
+            "spec.podCIDRs: Forbidden: node updates may not change podCIDR except from \"\" to valid"
+        );
+    }
+
+    #[test]
+    fn allocatable_is_capacity_unless_given() {
+        let mut node: Node = serde_json::from_value(
+            json!({"metadata": {}, "status": {"capacity": {"cpu": "2000m"}}}),
+        )
+        .unwrap();
+        NodeRules.default(&mut node);
+        assert_eq!(node.status.unwrap().allocatable.unwrap()["cpu"].0, "2");
+    }
+}

@@ -1,0 +1,32 @@
+//! Pods: the rules of the kind, and what other crates need to know of a pod.
+
+mod conditions;
+mod containers;
+pub(crate) mod defaults;
+mod resources;
+mod scheduling;
+mod security;
+mod strategy;
+mod update;
+mod validation;
+mod volumes;
+mod warnings;
+
+use k8s_openapi::api::core::v1::Container;
+
+pub use self::{
+    conditions::{condition, is_available, is_ready, is_terminal, ready_condition},
+    resources::{qos_class, resource_limits, resource_requests},
+};
+pub(crate) use self::{
+    scheduling::{effect, node_selector},
+    strategy::PodRules,
+    validation::{long_running_template, template},
+    volumes::{host_path, nfs},
+    warnings::template_warnings,
+};
+
+/// Whether an init container keeps running beside the containers (KEP-753).
+pub fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}

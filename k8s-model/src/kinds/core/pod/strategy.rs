@@ -1,0 +1,144 @@
+//! The rules of pods.
+
+use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
+
+use super::{conditions, defaults, resources, update, validation, warnings};
+use crate::{
+    field::ErrorList,
+    kinds::{
+        checks::{list, same, text},
+        typed::KindRules,
+    },
+};
+
+/// The rules of pods.
+pub(crate) struct PodRules;
+
+impl KindRules for PodRules {
+    type Kind = Pod;
+
+    const GENERATION: bool = true;
+    const SELECTABLE: &'static [&'static str] = &[
+        "spec.nodeName",
+        "spec.restartPolicy",
+        "spec.schedulerName",
+        "spec.serviceAccountName",
+        "spec.hostNetwork",
+        "status.phase",
+        "status.podIP",
+        "status.nominatedNodeName",
+    ];
+
+    fn default(&self, pod: &mut Pod) {
+        defaults::pod(pod);
+    }
+
+    fn spec_changed(&self, new: &Pod, old: &Pod) -> bool {
+        !same(&new.spec, &old.spec)
+    }
+
+    fn prepare_for_create(&self, pod: &mut Pod) {
+        if let Some(spec) = &mut pod.spec {
+            defaults::service_account_names(spec);
+        }
+        let mut status = PodStatus {
+            phase: Some("Pending".to_owned()),
+            qos_class: Some(resources::qos_class(pod).to_owned()),
+            ..PodStatus::default()
+        };
+        let gated = pod
+            .spec
+            .as_ref()
+            .is_some_and(|spec| !list(&spec.scheduling_gates).is_empty());
+        if gated {
+            status.conditions = Some(vec![PodCondition {
+                type_: "PodScheduled".to_owned(),
+                status: "False".to_owned(),
+                reason: Some("SchedulingGated".to_owned()),
+                message: Some("Scheduling is blocked due to non-empty scheduling gates".to_owned()),
+                ..PodCondition::default()
+            }]);
+        }
+        pod.status = Some(status);
+    }
+
+    fn validate(&self, pod: &Pod) -> ErrorList {
+        validation::create(pod)
+    }
+
+    fn prepare_for_update(&self, new: &mut Pod, old: &Pod) {
+        if let Some(spec) = &mut new.spec {
+            defaults::service_account_names(spec);
+        }
+        new.status.clone_from(&old.status);
+    }
+
+    fn validate_update(&self, new: &Pod, old: &Pod) -> ErrorList {
+        update::update(new, old)
+    }
+
+    fn prepare_for_status_update(&self, new: &mut Pod, old: &Pod) {
+        new.spec.clone_from(&old.spec);
+        new.metadata
+            .deletion_timestamp
+            .clone_from(&old.metadata.deletion_timestamp);
+        new.metadata
+            .owner_references
+            .clone_from(&old.metadata.owner_references);
+        // The class is the API server's to say, and may not be lost.
+        let class = old
+            .status
+            .as_ref()
+            .and_then(|status| status.qos_class.clone());
+        let status = new.status.get_or_insert_default();
+        if class.is_some() {
+            status.qos_class = class;
+        }
+    }
+
+    fn validate_status_update(&self, new: &Pod, old: &Pod) -> ErrorList {
+        update::status_update(new, old)
+    }
+
+    fn warnings(&self, pod: &Pod) -> Vec<String> {
+        warnings::pod_warnings(pod)
+    }
+
+    fn grace_period(&self, pod: &Pod, requested: Option<i64>) -> Option<i64> {
+        let spec = pod.spec.as_ref();
+        if spec.is_none_or(|spec| text(&spec.node_name).is_empty()) || conditions::is_terminal(pod)
+        {
+            return Some(0);
+        }
+        let own = || spec.and_then(|spec| spec.termination_grace_period_seconds);
+        let period = requested.or_else(own).unwrap_or(0);
+        Some(if period < 0 { 1 } else { period })
+    }
+
+    fn selectable(&self, pod: &Pod) -> Vec<String> {
+        let spec = pod.spec.as_ref();
+        let status = pod.status.as_ref();
+        let of_spec = |pick: fn(&k8s_openapi::api::core::v1::PodSpec) -> &Option<String>| {
+            spec.map_or("", |spec| text(pick(spec))).to_owned()
+        };
+        let of_status = |pick: fn(&PodStatus) -> &Option<String>| {
+            status.map_or("", |s| text(pick(s))).to_owned()
+        };
+        let ip = status
+            .and_then(|status| list(&status.pod_ips).first())
+            .map(|ip| ip.ip.clone())
+            .unwrap_or_default();
+        vec![
+            of_spec(|spec| &spec.node_name),
+            of_spec(|spec| &spec.restart_policy),
+            of_spec(|spec| &spec.scheduler_name),
+            of_spec(|spec| &spec.service_account_name),
+            spec.and_then(|spec| spec.host_network)
+                .unwrap_or_default()
+                .to_string(),
+            of_status(|status| &status.phase),
+            ip,
+            of_status(|status| &status.nominated_node_name),
+        ]
+    }
+}

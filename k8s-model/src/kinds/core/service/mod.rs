@@ -1,0 +1,42 @@
+//! The rules of Services.
+
+mod defaults;
+mod strategy;
+mod validation;
+
+use k8s_openapi::api::core::v1::{LoadBalancerStatus, Service, ServiceSpec};
+
+use crate::kinds::checks::{list, text};
+
+pub(crate) use self::{
+    strategy::ServiceRules,
+    validation::{load_balancer_status, selector_labels},
+};
+
+fn kind(spec: &ServiceSpec) -> &str {
+    text(&spec.type_)
+}
+
+fn needs_cluster_ip(spec: &ServiceSpec) -> bool {
+    kind(spec) != "ExternalName"
+}
+
+fn needs_node_port(spec: &ServiceSpec) -> bool {
+    matches!(kind(spec), "NodePort" | "LoadBalancer")
+}
+
+fn needs_health_check(spec: &ServiceSpec) -> bool {
+    kind(spec) == "LoadBalancer" && text(&spec.external_traffic_policy) == "Local"
+}
+
+fn is_headless(spec: &ServiceSpec) -> bool {
+    list(&spec.cluster_ips) == ["None"]
+}
+
+fn load_balancer(service: &Service) -> LoadBalancerStatus {
+    service
+        .status
+        .as_ref()
+        .and_then(|status| status.load_balancer.clone())
+        .unwrap_or_default()
+}

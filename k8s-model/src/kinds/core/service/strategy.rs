@@ -1,0 +1,288 @@
+//! The rules of Services.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::{Service, ServiceSpec, ServiceStatus};
+
+use super::{
+    defaults, kind, load_balancer, load_balancer_status, needs_cluster_ip, needs_health_check,
+    needs_node_port, validation,
+};
+use crate::{
+    field::{ErrorList, Path},
+    kinds::{
+        checks::{blank, list, text},
+        typed::KindRules,
+    },
+    names,
+};
+
+/// The rules of Services.
+///
+/// Cluster addresses, their families, and node ports are the API server's to allocate, before
+/// validation.
+pub(crate) struct ServiceRules;
+
+impl KindRules for ServiceRules {
+    type Kind = Service;
+
+    const CREATE_ON_UPDATE: bool = true;
+    const SELECTABLE: &'static [&'static str] = &["spec.clusterIP", "spec.type"];
+
+    fn default(&self, service: &mut Service) {
+        defaults::spec(service.spec.get_or_insert_default());
+        service
+            .status
+            .get_or_insert_default()
+            .load_balancer
+            .get_or_insert_default();
+    }
+
+    fn prepare_for_create(&self, service: &mut Service) {
+        service.status = Some(ServiceStatus {
+            load_balancer: Some(Default::default()),
+            ..ServiceStatus::default()
+        });
+        if let Some(spec) = &mut service.spec
+            && !blank(&spec.cluster_ip)
+            && list(&spec.cluster_ips).is_empty()
+        {
+            spec.cluster_ips = spec.cluster_ip.clone().map(|ip| vec![ip]);
+        }
+    }
+
+    fn validate(&self, service: &Service) -> ErrorList {
+        validation::service(service)
+    }
+
+    fn prepare_for_update(&self, new: &mut Service, old: &Service) {
+        new.status.clone_from(&old.status);
+        let balanced = new
+            .spec
+            .as_ref()
+            .is_some_and(|spec| kind(spec) == "LoadBalancer");
+        if let (Some(new), Some(old)) = (&mut new.spec, &old.spec) {
+            keep_allocated(new, old);
+            align_cluster_ips(new, old);
+            drop_what_the_type_has_no_use_for(new, old);
+        }
+        if !balanced {
+            new.status.get_or_insert_default().load_balancer = Some(Default::default());
+        }
+    }
+
+    fn validate_update(&self, new: &Service, old: &Service) -> ErrorList {
+        let mut errors = match (&new.spec, &old.spec) {
+            (Some(new), Some(old)) => validation::changes(new, old),
+            _ => ErrorList::new(),
+        };
+        errors.extend(self.validate(new));
+        errors
+    }
+
+    fn prepare_for_status_update(&self, new: &mut Service, old: &Service) {
+        new.spec.clone_from(&old.spec);
+    }
+
+    fn validate_status_update(&self, new: &Service, _old: &Service) -> ErrorList {
+        load_balancer_status(
+            &load_balancer(new),
+            &Path::new("status").child("loadBalancer"),
+        )
+    }
+
+    fn selectable(&self, service: &Service) -> Vec<String> {
+        let spec = service.spec.as_ref();
+        vec![
+            spec.map_or("", |spec| text(&spec.cluster_ip)).to_owned(),
+            spec.map_or("", kind).to_owned(),
+        ]
+    }
+
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        names::dns1035(name, prefix)
+    }
+}
+
+/// A client that leaves out what was allocated means what is there.
+fn keep_allocated(new: &mut ServiceSpec, old: &ServiceSpec) {
+    if needs_cluster_ip(old) && needs_cluster_ip(new) {
+        if blank(&new.cluster_ip) && !blank(&old.cluster_ip) {
+            new.cluster_ip.clone_from(&old.cluster_ip);
+        }
+        if list(&new.cluster_ips).is_empty() && new.cluster_ip == old.cluster_ip {
+            new.cluster_ips.clone_from(&old.cluster_ips);
+        }
+        if new.ip_family_policy.is_none() {
+            new.ip_family_policy.clone_from(&old.ip_family_policy);
+        }
+        if list(&new.ip_families).is_empty() {
+            new.ip_families.clone_from(&old.ip_families);
+        }
+    }
+    if needs_node_port(old) && needs_node_port(new) {
+        let now = node_ports(new);
+        let mut used: BTreeSet<i32> = node_ports(old).intersection(&now).copied().collect();
+        let by_name: BTreeMap<&str, i32> = list(&old.ports)
+            .iter()
+            .filter_map(|port| Some((text(&port.name), port.node_port?)))
+            .collect();
+        for port in new.ports.iter_mut().flatten() {
+            if port.node_port.unwrap_or_default() == 0
+                && let Some(number) = by_name.get(text(&port.name))
+                && used.insert(*number)
+            {
+                port.node_port = Some(*number);
+            }
+        }
+    }
+    if needs_health_check(old)
+        && needs_health_check(new)
+        && new.health_check_node_port.unwrap_or_default() == 0
+    {
+        new.health_check_node_port = old.health_check_node_port;
+    }
+}
+
+fn node_ports(spec: &ServiceSpec) -> BTreeSet<i32> {
+    list(&spec.ports)
+        .iter()
+        .filter_map(|port| port.node_port)
+        .filter(|port| *port != 0)
+        .collect()
+}
+
+/// A client that knows only `clusterIP` has its wish carried over to `clusterIPs`.
+fn align_cluster_ips(new: &mut ServiceSpec, old: &ServiceSpec) {
+    if new.cluster_ip == old.cluster_ip || new.cluster_ips != old.cluster_ips {
+        if !blank(&new.cluster_ip) && list(&new.cluster_ips).is_empty() {
+            new.cluster_ips = new.cluster_ip.clone().map(|ip| vec![ip]);
+        }
+        return;
+    }
+    new.cluster_ips = if blank(&new.cluster_ip) {
+        None
+    } else {
+        new.cluster_ip.clone().map(|ip| vec![ip])
+    };
+}
+
+/// Drops what belonged to the old type, unless the client has changed it too.
+fn drop_what_the_type_has_no_use_for(new: &mut ServiceSpec, old: &ServiceSpec) {
+    if needs_cluster_ip(old) && !needs_cluster_ip(new) {
+        if new.cluster_ip == old.cluster_ip && new.cluster_ips == old.cluster_ips {
+            new.cluster_ip = None;
+            new.cluster_ips = None;
+        }
+        if new.ip_families == old.ip_families {
+            new.ip_families = None;
+        }
+        if new.ip_family_policy == old.ip_family_policy {
+            new.ip_family_policy = None;
+        }
+    }
+    if needs_node_port(old) && !needs_node_port(new) && node_ports(new).is_subset(&node_ports(old))
+    {
+        for port in new.ports.iter_mut().flatten() {
+            port.node_port = None;
+        }
+    }
+    if needs_health_check(old)
+        && !needs_health_check(new)
+        && new.health_check_node_port == old.health_check_node_port
+    {
+        new.health_check_node_port = None;
+    }
+    if kind(old) == "LoadBalancer" && kind(new) != "LoadBalancer" {
+        if new.allocate_load_balancer_node_ports == old.allocate_load_balancer_node_ports {
+            new.allocate_load_balancer_node_ports = None;
+        }
+        if new.load_balancer_class == old.load_balancer_class {
+            new.load_balancer_class = None;
+        }
+    }
+    if needs_node_port(old)
+        && !needs_node_port(new)
+        && new.external_traffic_policy == old.external_traffic_policy
+    {
+        new.external_traffic_policy = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn service(spec: serde_json::Value) -> Service {
+        let mut service: Service =
+            serde_json::from_value(json!({"metadata": {"name": "a"}, "spec": spec})).unwrap();
+        ServiceRules.default(&mut service);
+        service
+    }
+
+    fn texts(errors: ErrorList) -> Vec<String> {
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_plain_service_gets_upstreams_defaults() {
+        let service = service(json!({"ports": [{"port": 80}]}));
+        assert_eq!(
+            serde_json::to_value(service.spec).unwrap(),
+            json!({"ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}],
+                "sessionAffinity": "None", "type": "ClusterIP",
+                "internalTrafficPolicy": "Cluster"})
+        );
+    }
+
+    #[test]
+    fn a_cluster_ip_may_not_change() {
+        let spec = |ip: &str| {
+            service(json!({"ports": [{"port": 80}], "clusterIP": ip,
+            "clusterIPs": [ip]}))
+        };
+        let (mut new, old) = (spec("10.0.0.2"), spec("10.0.0.1"));
+        ServiceRules.prepare_for_update(&mut new, &old);
+        assert_eq!(
+            texts(ServiceRules.validate_update(&new, &old)),
+            [r#"spec.clusterIPs[0]: Invalid value: ["10.0.0.2"]: may not change once set"#]
+        );
+    }
+
+    #[test]
+    fn what_was_allocated_survives_an_update_that_leaves_it_out() {
+        let old = service(json!({"type": "NodePort", "clusterIP": "10.0.0.1",
+            "clusterIPs": ["10.0.0.1"], "ports": [{"name": "a", "port": 80, "nodePort": 30001}]}));
+        let mut new = service(json!({"type": "NodePort", "ports": [{"name": "a", "port": 81}]}));
+        ServiceRules.prepare_for_update(&mut new, &old);
+        let spec = new.spec.clone().unwrap();
+        assert_eq!(spec.cluster_ips, Some(vec!["10.0.0.1".to_owned()]));
+        assert_eq!(spec.ports.unwrap()[0].node_port, Some(30001));
+        assert_eq!(texts(ServiceRules.validate_update(&new, &old)), [""; 0]);
+    }
+
+    #[test]
+    fn leaving_a_type_drops_what_came_with_it() {
+        let old = service(json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30001}]}));
+        let mut new = old.clone();
+        new.spec.as_mut().unwrap().type_ = Some("ClusterIP".to_owned());
+        ServiceRules.prepare_for_update(&mut new, &old);
+        let spec = new.spec.unwrap();
+        assert_eq!(spec.ports.unwrap()[0].node_port, None);
+        assert_eq!(spec.external_traffic_policy, None);
+    }
+
+    #[test]
+    fn several_ports_need_names() {
+        let service = service(json!({"ports": [{"port": 80}, {"port": 81}]}));
+        assert_eq!(
+            texts(ServiceRules.validate(&service)),
+            [
+                "spec.ports[0].name: Required value",
+                "spec.ports[1].name: Required value"
+            ]
+        );
+    }
+}
