@@ -1,0 +1,13 @@
+//! What several controllers share: ownership, pods, claims, batches, status writes.
+
+pub(crate) mod batch;
+pub(crate) mod claim;
+pub(crate) mod compat;
+pub(crate) mod context;
+pub(crate) mod owner;
+pub(crate) mod pod;
+pub(crate) mod rank;
+pub(crate) mod status;
+
+#[cfg(test)]
+pub(crate) mod fixture;

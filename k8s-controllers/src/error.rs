@@ -1,0 +1,96 @@
+//! [`Error`]: why a built-in controller could not finish a reconcile.
+
+/// Why a built-in controller could not finish a reconcile. The driver retries all of them with
+/// the key's own back-off; none is a reason to stop the controller.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The API server refused a request, or could not be reached.
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+    /// An object's selector cannot be evaluated. It stays so until somebody edits the object.
+    #[error("invalid label selector: {0}")]
+    Selector(#[from] kube::core::ParseExpressionError),
+    /// The world is not yet as this step needs it; the text says what is missing.
+    #[error("{0}")]
+    NotYet(String),
+    /// Several requests of one reconcile failed; the first is named.
+    #[error("{count} requests failed, the first with: {first}")]
+    Several {
+        /// How many failed.
+        count: usize,
+        /// The first failure.
+        #[source]
+        first: Box<Error>,
+    },
+}
+
+impl Error {
+    /// Whether this is part of normal operation: a lost race against another writer, or an object
+    /// that is gone. The driver logs these for debugging only.
+    pub fn is_expected(&self) -> bool {
+        match self {
+            Error::Api(error) => {
+                is_conflict(error) || is_not_found(error) || is_already_exists(error)
+            }
+            Error::NotYet(_) => true,
+            Error::Several { first, .. } => first.is_expected(),
+            Error::Selector(_) => false,
+        }
+    }
+
+    /// One error for a list of them; `Ok` when there is none.
+    pub(crate) fn all(errors: Vec<Error>) -> Result<(), Error> {
+        let count = errors.len();
+        let mut errors = errors.into_iter();
+        match (errors.next(), count) {
+            (None, _) => Ok(()),
+            (Some(error), 1) => Err(error),
+            (Some(error), count) => Err(Error::Several {
+                count,
+                first: Box::new(error),
+            }),
+        }
+    }
+}
+
+fn status(error: &kube::Error) -> Option<&kube::core::Status> {
+    match error {
+        kube::Error::Api(status) => Some(status),
+        _ => None,
+    }
+}
+
+/// Whether the server answered that the object does not exist.
+pub(crate) fn is_not_found(error: &kube::Error) -> bool {
+    status(error).is_some_and(|s| s.is_not_found())
+}
+
+/// Whether the server answered that the object changed since it was read, or that a precondition
+/// did not hold.
+pub(crate) fn is_conflict(error: &kube::Error) -> bool {
+    status(error).is_some_and(|s| s.is_conflict())
+}
+
+/// Whether the server answered that the name is taken.
+pub(crate) fn is_already_exists(error: &kube::Error) -> bool {
+    status(error).is_some_and(|s| s.is_already_exists())
+}
+
+/// Whether the server refused because the object's namespace is being deleted: nothing that a
+/// controller creates there can succeed any more.
+pub(crate) fn is_namespace_terminating(error: &kube::Error) -> bool {
+    status(error).is_some_and(|s| {
+        s.details
+            .as_ref()
+            .is_some_and(|d| d.causes.iter().any(|c| c.reason == "NamespaceTerminating"))
+    })
+}
+
+/// The server's own words, without this client's decoration.
+pub(crate) fn server_message(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
