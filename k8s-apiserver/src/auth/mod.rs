@@ -1,6 +1,9 @@
 //! Authentication: who a request comes from.
 
 mod identity;
+mod impersonation;
+mod standard;
+mod token;
 mod x509;
 
 use std::fmt::Debug;
@@ -10,6 +13,11 @@ use async_trait::async_trait;
 pub use self::identity::{
     ANONYMOUS, AUTHENTICATED, Identity, MASTERS, NODE_PREFIX, NODES, SERVICE_ACCOUNT_PREFIX,
     SERVICE_ACCOUNTS, UNAUTHENTICATED,
+};
+pub use self::impersonation::impersonate;
+pub use self::standard::{ANONYMOUS_PATHS, Standard};
+pub use self::token::{
+    DEFAULT_ISSUER, ObjectClaim, ServiceAccountTokens, TokenKeyError, TokenSpec, VerifiedToken,
 };
 pub use self::x509::{ClientCertificates, PeerCertificates};
 
@@ -57,6 +65,11 @@ impl Union {
     /// A union that asks in this order.
     pub fn new(authenticators: Vec<std::sync::Arc<dyn Authenticator>>) -> Self {
         Union(authenticators)
+    }
+
+    /// Asks one more, after the others.
+    pub fn push(&mut self, authenticator: std::sync::Arc<dyn Authenticator>) {
+        self.0.push(authenticator);
     }
 }
 

@@ -6,7 +6,7 @@ use std::fmt::Debug;
 
 use async_trait::async_trait;
 
-use crate::auth::Identity;
+use crate::{Error, auth::Identity};
 
 /// What a request asks to do.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +90,36 @@ impl Decision {
 pub trait Authorizer: Debug + Send + Sync {
     /// Decides.
     async fn authorize(&self, attributes: &Attributes<'_>) -> Decision;
+}
+
+/// The answer to a request that nobody allowed, in upstream's words.
+pub(crate) fn denied(a: &Attributes<'_>, reason: &str) -> Error {
+    let user = &a.user.name;
+    let mut message = if !a.resource_request {
+        format!("User {user:?} cannot {} path {:?}", a.verb, a.path)
+    } else {
+        let resource = match a.subresource {
+            "" => a.resource.to_owned(),
+            subresource => format!("{}/{subresource}", a.resource),
+        };
+        let place = match a.namespace {
+            "" => "at the cluster scope".to_owned(),
+            namespace => format!("in the namespace {namespace:?}"),
+        };
+        format!(
+            "User {user:?} cannot {} resource {resource:?} in API group {:?} {place}",
+            a.verb, a.group
+        )
+    };
+    if !reason.is_empty() {
+        message.push_str(": ");
+        message.push_str(reason);
+    }
+    let (group, resource, name) = match a.resource_request {
+        true => (a.group, a.resource, a.name),
+        false => ("", "", ""),
+    };
+    Error::forbidden(group, resource, name, &message)
 }
 
 /// Several authorizers: the first with an opinion decides.

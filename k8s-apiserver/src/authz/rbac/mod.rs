@@ -17,7 +17,7 @@ use parking_lot::RwLock;
 
 pub use self::escalation::EscalationCheck;
 use self::index::Index;
-pub(crate) use self::rules::allows;
+pub(crate) use self::rules::{allows, go_quoted};
 use super::{Attributes, Authorizer, Decision};
 use crate::{
     admission::{

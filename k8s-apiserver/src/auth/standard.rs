@@ -1,0 +1,110 @@
+//! [`Standard`]: the authenticators as an API server has them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{
+    AUTHENTICATED, AuthenticationError, Authenticator, ClientCertificates, Identity,
+    ServiceAccountTokens, Union,
+};
+
+/// Where requests may come without credentials unless told otherwise.
+pub const ANONYMOUS_PATHS: &[&str] = &["/healthz", "/livez", "/readyz", "/version"];
+
+/// Client certificates, then the tokens of service accounts, then whatever else is added; everybody
+/// who is known is also in `system:authenticated`. Who shows nothing is anonymous on a few
+/// paths, and nobody elsewhere.
+#[derive(Debug)]
+pub struct Standard {
+    known: Union,
+    anonymous_paths: Vec<String>,
+}
+
+impl Standard {
+    /// With the tokens of service accounts, if there are any.
+    pub fn new(tokens: Option<Arc<ServiceAccountTokens>>) -> Self {
+        let mut known: Vec<Arc<dyn Authenticator>> = vec![Arc::new(ClientCertificates)];
+        if let Some(tokens) = tokens {
+            known.push(tokens);
+        }
+        Standard {
+            known: Union::new(known),
+            anonymous_paths: ANONYMOUS_PATHS.iter().map(|p| (*p).to_owned()).collect(),
+        }
+    }
+
+    /// Asks one more authenticator, after the others.
+    #[must_use]
+    pub fn with(mut self, authenticator: Arc<dyn Authenticator>) -> Self {
+        self.known.push(authenticator);
+        self
+    }
+
+    /// Lets requests without credentials to these paths, and to what is below them, through to
+    /// the authorizer.
+    #[must_use]
+    pub fn with_anonymous_paths<P: Into<String>>(
+        mut self,
+        paths: impl IntoIterator<Item = P>,
+    ) -> Self {
+        self.anonymous_paths = paths.into_iter().map(Into::into).collect();
+        self
+    }
+
+    fn is_open(&self, path: &str) -> bool {
+        self.anonymous_paths.iter().any(|open| {
+            path.strip_prefix(open.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    }
+}
+
+#[async_trait]
+impl Authenticator for Standard {
+    async fn authenticate(
+        &self,
+        parts: &http::request::Parts,
+    ) -> Result<Option<Identity>, AuthenticationError> {
+        match self.known.authenticate(parts).await? {
+            Some(identity) if identity.is_anonymous() => Ok(Some(identity)),
+            Some(identity) => Ok(Some(identity.group(AUTHENTICATED))),
+            None if super::token::bearer(&parts.headers).is_some() => Err(
+                AuthenticationError::Invalid("invalid bearer token".to_owned()),
+            ),
+            None => Ok(self.is_open(parts.uri.path()).then(Identity::anonymous)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn ask(
+        path: &str,
+        header: Option<&str>,
+    ) -> Result<Option<Identity>, AuthenticationError> {
+        let mut request = http::Request::get(path);
+        if let Some(value) = header {
+            request = request.header("authorization", value);
+        }
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        Standard::new(None).authenticate(&parts).await
+    }
+
+    #[tokio::test]
+    async fn without_credentials_only_health_and_version_are_open() {
+        for path in ["/healthz", "/livez/ping", "/readyz?verbose", "/version"] {
+            assert_eq!(ask(path, None).await.unwrap(), Some(Identity::anonymous()));
+        }
+        for path in ["/api/v1/pods", "/versions", "/metrics", "/"] {
+            assert_eq!(ask(path, None).await.unwrap(), None, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_that_nobody_knows_never_becomes_anonymous() {
+        assert!(ask("/healthz", Some("Bearer nonsense")).await.is_err());
+    }
+}
