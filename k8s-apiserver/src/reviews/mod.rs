@@ -1,12 +1,28 @@
 //! Resources that are asked and answered, and never stored: access reviews, token reviews, tokens.
 
-use std::fmt::Debug;
+mod access;
+mod authentication;
+mod token;
+
+use std::{fmt::Debug, sync::Arc};
 
 use async_trait::async_trait;
 use k8s_model::Object;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-use crate::auth::Identity;
+pub use self::{
+    access::{AccessReview, RulesReview},
+    authentication::{SelfReview, TokenReview},
+    token::TokenRequest,
+};
+use crate::{
+    Error,
+    admission::reader::ObjectReader,
+    auth::{Identity, ServiceAccountTokens},
+    authz::{Authorizer, rbac::Rbac},
+};
 
 /// A resource, or a subresource, that can only be created: the answer is the object with its
 /// status filled in.
@@ -22,3 +38,93 @@ pub trait CreateOnly: Debug + Send + Sync {
         object: Box<dyn Object>,
     ) -> Result<Box<dyn Object>, Box<Status>>;
 }
+
+/// Where a [`CreateOnly`] is served.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// The group.
+    pub group: &'static str,
+    /// The plural name, as in URLs.
+    pub resource: &'static str,
+    /// The subresource, or empty.
+    pub subresource: &'static str,
+    /// Who answers.
+    pub by: Arc<dyn CreateOnly>,
+}
+
+/// All reviews that upstream's server has, and the tokens of service accounts.
+pub fn all(
+    authorizer: &Arc<dyn Authorizer>,
+    rbac: Option<&Arc<Rbac>>,
+    tokens: &Arc<ServiceAccountTokens>,
+    reader: &Arc<dyn ObjectReader>,
+) -> Vec<Served> {
+    const ACCESS: &str = "authorization.k8s.io";
+    const WHO: &str = "authentication.k8s.io";
+    let served = |group, resource, by| Served {
+        group,
+        resource,
+        subresource: "",
+        by,
+    };
+    vec![
+        served(
+            ACCESS,
+            "subjectaccessreviews",
+            Arc::new(AccessReview::of_anybody(authorizer.clone())),
+        ),
+        served(
+            ACCESS,
+            "localsubjectaccessreviews",
+            Arc::new(AccessReview::in_namespace(authorizer.clone())),
+        ),
+        served(
+            ACCESS,
+            "selfsubjectaccessreviews",
+            Arc::new(AccessReview::of_oneself(authorizer.clone())),
+        ),
+        served(
+            ACCESS,
+            "selfsubjectrulesreviews",
+            Arc::new(RulesReview::new(rbac.cloned())),
+        ),
+        served(
+            WHO,
+            "tokenreviews",
+            Arc::new(TokenReview::new(tokens.clone())),
+        ),
+        served(WHO, "selfsubjectreviews", Arc::new(SelfReview)),
+        Served {
+            group: "",
+            resource: "serviceaccounts",
+            subresource: "token",
+            by: Arc::new(TokenRequest::new(tokens.clone(), reader.clone())),
+        },
+    ]
+}
+
+fn refused<T>(error: Error) -> Result<T, Box<Status>> {
+    Err(Box::new(error.into_status()))
+}
+
+/// A part of a review; a part that is not there is its default.
+fn decode<T: DeserializeOwned + Default>(value: Value) -> Result<T, Box<Status>> {
+    if value.is_null() {
+        return Ok(T::default());
+    }
+    serde_json::from_value(value).or_else(|e| refused(Error::bad_request(e.to_string())))
+}
+
+/// The review as its kind, with its answer in it.
+fn filled<K>(value: Value) -> Result<Box<dyn Object>, Box<Status>>
+where
+    K: Object + DeserializeOwned,
+{
+    match serde_json::from_value::<K>(value) {
+        Ok(object) => Ok(Box::new(object)),
+        Err(error) => refused(Error::internal(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests;
