@@ -6,6 +6,8 @@ mod error;
 mod memory;
 mod state;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use embedded::{EmbeddedOptions, EmbeddedStore};
 pub use error::Error;

@@ -1,0 +1,66 @@
+//! Both backends keep the store's promises.
+
+use k8s_store::{EmbeddedOptions, EmbeddedStore, MemoryOptions, MemoryStore, WatchLimits};
+use tempfile::TempDir;
+
+/// So few that a slow watcher is too slow.
+const WATCH: WatchLimits = WatchLimits {
+    buffer: 256,
+    progress: None,
+};
+
+fn memory() -> MemoryStore {
+    MemoryStore::with_options(MemoryOptions {
+        watch: WATCH,
+        ..MemoryOptions::default()
+    })
+}
+
+mod memory_store {
+    k8s_store::store_conformance!(async || (super::memory(), ()));
+}
+
+mod forked_memory_store {
+    k8s_store::store_conformance!(async || {
+        let original = super::memory();
+        (original.fork(), original)
+    });
+}
+
+async fn embedded(dir: &TempDir, snapshot_after: u64) -> EmbeddedStore {
+    let options = EmbeddedOptions {
+        watch: WATCH,
+        snapshot_after,
+        ..EmbeddedOptions::default()
+    };
+    EmbeddedStore::open_with(dir.path(), options).await.unwrap()
+}
+
+mod embedded_store {
+    use super::*;
+
+    k8s_store::store_conformance!(async || {
+        let dir = tempfile::tempdir().unwrap();
+        (embedded(&dir, 16 << 20).await, dir)
+    });
+
+    k8s_store::durable_store_conformance!(
+        || tempfile::tempdir().unwrap(),
+        async |dir: &TempDir| embedded(dir, 16 << 20).await,
+    );
+}
+
+/// Snapshots as often as possible.
+mod embedded_store_with_many_snapshots {
+    use super::*;
+
+    k8s_store::store_conformance!(async || {
+        let dir = tempfile::tempdir().unwrap();
+        (embedded(&dir, 1).await, dir)
+    });
+
+    k8s_store::durable_store_conformance!(
+        || tempfile::tempdir().unwrap(),
+        async |dir: &TempDir| embedded(dir, 1).await,
+    );
+}
