@@ -138,23 +138,187 @@ pub struct WatchBatch {
 pub type WatchStream = BoxStream<'static, Result<WatchBatch, Error>>;
 
 /// A revisioned key-value store with watch.
+///
+/// # Purpose
+///
+/// The API server keeps its objects here and knows nothing else of storage: it
+/// calls [`get`](Self::get), [`list`](Self::list) and [`commit`](Self::commit)
+/// from every request and holds one [`watch`](Self::watch) per resource. Write
+/// your own to keep the objects where you keep everything else, such as a
+/// database that you already run and back up.
+///
+/// # Guarantees
+///
+/// - **Revisions.** An empty store is at revision 1. Each successful commit
+///   takes the next one, whatever it writes, and so does each commit by which
+///   the store deletes expired keys. A failed commit takes none.
+/// - **Atomicity.** A commit's writes are applied together, if every one's
+///   [`Expect`] holds, or not at all. Reads and watches show all of it or nothing.
+/// - **Order.** Commits happen one after another, in revision order, each at
+///   some moment between call and answer. Guards see every commit before.
+/// - **Durability.** A commit is as durable as the backend makes it before it
+///   is acknowledged and before any read or watch shows it. A backend whose data
+///   outlives the process loses nothing that it has ever shown.
+/// - **Consistency.** `get` and `list` without a revision see every commit
+///   acknowledged before the call. A list, and every page of it read at the
+///   first page's revision, shows the data at exactly one revision.
+/// - **History.** Data at older revisions can be read and watched from, back to
+///   some oldest one. Backends may bound history and move that forward by
+///   themselves; [`compact`](Self::compact) does it on request.
+/// - **Watch.** From revision R, a watch yields every batch of changes below
+///   its prefix with a revision greater than R, once, in ascending order and
+///   without a gap, across the seam of past and present. One revision is one
+///   batch in key order, with the entry before and after each change. Between
+///   them there may be progress notifications: batches without changes, which
+///   may repeat a revision. Revisions that changed nothing below the prefix are
+///   skipped.
+/// - **Time to live.** A key whose time has passed is deleted by an ordinary
+///   commit, soon after, and not before. Until then it is there like any other.
+///
+/// # Concurrency
+///
+/// All methods may be called at the same time from any number of tasks; the
+/// store puts commits in order. Reads do not wait for commits on their way to
+/// the disk. A watcher that does not read is disconnected with
+/// [`Error::Lagged`] once a bounded buffer is full: it slows nobody down.
+///
+/// # Errors
+///
+/// | error | from | the caller |
+/// |---|---|---|
+/// | [`Error::Conflict`] | commit | reads again and decides anew |
+/// | [`Error::DuplicateKey`], [`Error::KeyTooLarge`], [`Error::ValueTooLarge`], [`Error::BatchTooLarge`] | commit | gives up |
+/// | [`Error::Compacted`] | anything with a revision, and watches that fell behind | lists again |
+/// | [`Error::Future`] | anything with a revision | waits, or asks for an older one |
+/// | [`Error::Lagged`] | a watch | watches again after the last revision it saw |
+/// | [`Error::ReadOnly`] | commit, compact | tries later; reads go on |
+/// | [`Error::Poisoned`] | commit, compact | opens the store again |
+/// | [`Error::Io`] | anything | may retry |
+/// | [`Error::Closed`] | anything | gives up |
+///
+/// After `Poisoned`, `Io` or `Closed` from a commit that was on its way, it may
+/// have happened or not, as after a dropped future. All others mean that it has
+/// not.
+///
+/// # Cancellation
+///
+/// Dropping the future of a read does nothing. A commit whose future is dropped
+/// before the answer has happened as a whole, will, or will not: the caller
+/// finds out by reading its keys. Dropping a watch ends it.
+///
+/// # Example
+///
+/// A store around another one. To prove a real one, run the conformance kit in
+/// the module `testing` (feature `testing`).
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use async_trait::async_trait;
+/// use bytes::Bytes;
+/// use k8s_store::{
+///     Committed, Entry, Error, List, MemoryStore, Page, Revision, Store, WatchStream, Write,
+/// };
+///
+/// /// Answers from a store that nobody writes to any more.
+/// #[derive(Debug)]
+/// struct Archive(MemoryStore);
+///
+/// #[async_trait]
+/// impl Store for Archive {
+///     async fn revision(&self) -> Result<Revision, Error> {
+///         self.0.revision().await
+///     }
+///
+///     async fn get(&self, key: &[u8], at: Option<Revision>) -> Result<Option<Entry>, Error> {
+///         self.0.get(key, at).await
+///     }
+///
+///     async fn list(&self, list: List) -> Result<Page, Error> {
+///         self.0.list(list).await
+///     }
+///
+///     async fn commit(&self, _: Vec<Write>) -> Result<Committed, Error> {
+///         let source = Arc::new(std::io::ErrorKind::ReadOnlyFilesystem.into());
+///         Err(Error::ReadOnly { source })
+///     }
+///
+///     async fn watch(&self, prefix: Bytes, after: Revision) -> Result<WatchStream, Error> {
+///         self.0.watch(prefix, after).await
+///     }
+///
+///     async fn compact(&self, revision: Revision) -> Result<(), Error> {
+///         self.0.compact(revision).await
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Error> {
+/// let archive = Archive(MemoryStore::new());
+/// assert_eq!(archive.revision().await?, Revision(1));
+/// assert!(matches!(archive.commit(vec![]).await, Err(Error::ReadOnly { .. })));
+/// # Ok(())
+/// # }
+/// ```
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// The newest revision, linearizably.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`], [`Error::Io`].
     async fn revision(&self) -> Result<Revision, Error>;
 
     /// Reads one key, at the newest revision or at an older one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Compacted`], [`Error::Future`], [`Error::Closed`], [`Error::Io`].
     async fn get(&self, key: &[u8], at: Option<Revision>) -> Result<Option<Entry>, Error>;
 
     /// Reads a page of the keys below a prefix, all at one revision.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Compacted`], [`Error::Future`], [`Error::Closed`], [`Error::Io`].
     async fn list(&self, list: List) -> Result<Page, Error>;
 
     /// Applies a batch of writes, all or none.
+    ///
+    /// A batch may be empty, and names each key once. It takes one revision,
+    /// even if it changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] for the first write, in batch order, whose demand
+    /// does not hold; see the trait for the others.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the batch happens as a whole or not at all.
     async fn commit(&self, writes: Vec<Write>) -> Result<Committed, Error>;
 
     /// Streams every change below a prefix after a revision.
+    ///
+    /// The empty prefix watches everything. All that happens after the call
+    /// returns is seen, whether or not the stream has been polled.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Compacted`], [`Error::Future`], [`Error::Closed`], [`Error::Io`].
     async fn watch(&self, prefix: Bytes, after: Revision) -> Result<WatchStream, Error>;
 
-    /// Forgets the history before a revision.
+    /// Forgets the history before a revision: that one becomes the oldest that
+    /// can be read and watched from. Data and newest revision stay as they are.
+    ///
+    /// Compacting again at the oldest revision does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Compacted`] if the revision is forgotten already,
+    /// [`Error::Future`] if it has not happened; see the trait for the others.
     async fn compact(&self, revision: Revision) -> Result<(), Error>;
 }
+
+/// The trait is used as `dyn Store`.
+const _: fn(&dyn Store) = |_| {};

@@ -33,19 +33,21 @@ async fn embedded(dir: &TempDir, snapshot_after: u64) -> EmbeddedStore {
         snapshot_after,
         ..EmbeddedOptions::default()
     };
-    EmbeddedStore::open_with(dir.path(), options).await.unwrap()
+    EmbeddedStore::open_with(dir.path(), options)
+        .await
+        .expect("the directory is fresh")
 }
 
 mod embedded_store {
     use super::*;
 
     k8s_store::store_conformance!(async || {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().expect("a temporary directory");
         (embedded(&dir, 16 << 20).await, dir)
     });
 
     k8s_store::durable_store_conformance!(
-        || tempfile::tempdir().unwrap(),
+        || tempfile::tempdir().expect("a temporary directory"),
         async |dir: &TempDir| embedded(dir, 16 << 20).await,
     );
 }
@@ -55,12 +57,12 @@ mod embedded_store_with_many_snapshots {
     use super::*;
 
     k8s_store::store_conformance!(async || {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().expect("a temporary directory");
         (embedded(&dir, 1).await, dir)
     });
 
     k8s_store::durable_store_conformance!(
-        || tempfile::tempdir().unwrap(),
+        || tempfile::tempdir().expect("a temporary directory"),
         async |dir: &TempDir| embedded(dir, 1).await,
     );
 }

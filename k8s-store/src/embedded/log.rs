@@ -14,12 +14,20 @@ const MAGIC: [u8; 8] = *b"k8sstlog";
 /// The length of a log file's header: magic, first revision, checksum.
 pub(crate) const HEADER: u64 = 20;
 
+/// How many zeros are written ahead of the records: as many bytes as the log
+/// has, within these bounds.
+const AHEAD: std::ops::RangeInclusive<u64> = (64 << 10)..=(4 << 20);
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
 /// The log file that is being appended to.
 #[derive(Debug)]
 pub(crate) struct Log {
     file: File,
     /// Where the part ends that is known to be on disk.
     len: u64,
+    /// Where the file ends: zeros lie between. Writing over them leaves the
+    /// file's metadata alone, which makes a sync about twice as fast.
+    allocated: u64,
     #[cfg(test)]
     faults: super::faults::Faults,
 }
@@ -58,6 +66,7 @@ impl Log {
         Ok(Self {
             file,
             len: HEADER,
+            allocated: HEADER,
             #[cfg(test)]
             faults: super::faults::Faults::default(),
         })
@@ -78,6 +87,7 @@ impl Log {
         Ok(Self {
             file: open().map_err(Error::io(&path))?,
             len,
+            allocated: len,
             #[cfg(test)]
             faults: super::faults::Faults::default(),
         })
@@ -123,9 +133,48 @@ impl Log {
         #[cfg(test)]
         self.faults.before_write(&mut self.file, records)?;
         self.file.write_all(records)?;
+        let end = self.len + records.len() as u64;
+        if end > self.allocated {
+            self.allocate(end)?;
+        }
         #[cfg(test)]
         self.faults.before_sync()?;
         self.file.sync_data()
+    }
+
+    /// Writes zeros from `end` on, where the file ends now.
+    fn allocate(&mut self, end: u64) -> io::Result<()> {
+        let mut ahead = end.clamp(*AHEAD.start(), *AHEAD.end());
+        self.allocated = end;
+        while ahead > 0 {
+            let zeros = &ZEROS[..ZEROS
+                .len()
+                .min(usize::try_from(ahead).unwrap_or(usize::MAX))];
+            match self.file.write(zeros) {
+                Ok(0) => break,
+                Ok(written) => {
+                    self.allocated += written as u64;
+                    ahead = ahead.saturating_sub(written as u64);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // The records themselves fit; the next ones will tell.
+                Err(error) if is_refusal(&error) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        self.file.seek(SeekFrom::Start(end))?;
+        Ok(())
+    }
+
+    /// Cuts off what was written ahead: nothing will be appended any more.
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
+        if self.allocated != self.len {
+            self.file.set_len(self.len)?;
+            self.file.sync_all()?;
+            self.allocated = self.len;
+            self.file.seek(SeekFrom::Start(self.len))?;
+        }
+        Ok(())
     }
 
     /// Removes what an append left behind that did not succeed, before it can
@@ -137,6 +186,7 @@ impl Log {
             self.file.set_len(self.len)?;
             self.file.sync_all()?;
         }
+        self.allocated = self.len;
         self.file.seek(SeekFrom::Start(self.len))?;
         Ok(())
     }

@@ -107,12 +107,13 @@ fn replay(
             if !newest || Record::any_beyond(&rest[1..], offset as u64) {
                 return Err(corrupt(offset, "a record does not match its checksum"));
             }
-            tracing::warn!(
-                file = %path.display(),
-                offset,
-                bytes = rest.len(),
-                "the log ends in an unfinished record, which is dropped"
-            );
+            if rest.iter().any(|byte| *byte != 0) {
+                tracing::warn!(
+                    file = %path.display(),
+                    offset,
+                    "the log ends in an unfinished record, which is dropped"
+                );
+            }
             break;
         };
         match record.read() {

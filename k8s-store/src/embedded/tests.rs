@@ -46,7 +46,19 @@ fn files(dir: &Path, suffix: &str) -> Vec<PathBuf> {
     files
 }
 
-/// A store's directory after a crash: the commits are there and no seal is.
+/// Where the records of a log lie.
+fn records(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
+    let mut at = log::HEADER as usize;
+    let mut records = Vec::new();
+    while let Some(record) = record::Record::first(&bytes[at..]) {
+        records.push(at..at + record.len());
+        at += record.len();
+    }
+    records
+}
+
+/// A store's directory after a crash: the commits are there, and neither the
+/// closing record nor what was written ahead.
 async fn crashed(keys: &[&str]) -> (tempfile::TempDir, PathBuf) {
     let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let store = open(dir.path()).await;
@@ -57,6 +69,13 @@ async fn crashed(keys: &[&str]) -> (tempfile::TempDir, PathBuf) {
         fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
     }
     let log = copy.path().join("0000000000000002.log");
+    let mut bytes = fs::read(&log).unwrap();
+    bytes.truncate(
+        records(&bytes)
+            .last()
+            .map_or(log::HEADER as usize, |r| r.end),
+    );
+    fs::write(&log, bytes).unwrap();
     (copy, log)
 }
 
@@ -181,6 +200,45 @@ async fn a_torn_tail_is_dropped_wherever_it_is_torn() {
         store.commit(vec![put("c", "again")]).await.unwrap();
         drop(store);
         assert_eq!(value(&open(dir.path()).await, "c").await.unwrap(), "again");
+    }
+}
+
+/// The disk may write the pages of an unfinished group in any order.
+#[tokio::test]
+async fn a_hole_in_the_last_group_is_a_torn_tail_and_one_before_is_corruption() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let keys: Vec<_> = (0..100).map(|n| format!("k{n}")).collect();
+    let commits = keys.iter().map(|key| store.commit(vec![put(key, "value")]));
+    for done in futures::future::join_all(commits).await {
+        done.unwrap();
+    }
+    let whole = fs::read(dir.path().join("0000000000000002.log")).unwrap();
+    let mut groups = std::collections::BTreeMap::<u64, Vec<usize>>::new();
+    for at in records(&whole) {
+        let record = record::Record::first(&whole[at.clone()]).unwrap();
+        groups.entry(record.durable).or_default().push(at.start);
+    }
+    assert!(
+        groups.values().any(|group| group.len() > 1),
+        "commits shared a sync"
+    );
+    let last = *groups.keys().last().unwrap();
+    for (durable, group) in groups {
+        let (copy, log) = crashed(&[]).await;
+        let mut bytes = whole.clone();
+        bytes[group[0]..group[0] + 30].fill(0);
+        fs::write(&log, bytes).unwrap();
+        let opened = EmbeddedStore::open(copy.path()).await;
+        if durable == last {
+            let kept = 100 - group.len() as u64;
+            assert_eq!(
+                opened.unwrap().revision().await.unwrap(),
+                Revision(1 + kept)
+            );
+        } else {
+            assert!(matches!(opened, Err(Error::Corrupt { offset, .. }) if offset == durable));
+        }
     }
 }
 

@@ -163,6 +163,10 @@ impl Writer {
     /// Begins a new log if one is due.
     fn make_turn(&mut self) -> Result<(), Error> {
         if let Some(first) = self.turn {
+            // First, for only the newest log may end in anything but a record.
+            self.log
+                .finish()
+                .map_err(Error::io(self.directory.path()))?;
             let log = Log::create(&self.directory, first)?;
             #[cfg(test)]
             let log = log.with_faults(self.log.faults());
@@ -236,6 +240,7 @@ impl Writer {
         }
         self.shared.check_disk()?;
         if self.turn.is_some() {
+            // A later log, or the next opening, cuts off what was written ahead.
             return Ok(());
         }
         let mut record = Vec::new();
@@ -243,9 +248,10 @@ impl Writer {
         record::seal(&mut record, self.log.len(), revision);
         match self.log.append(&record) {
             // The record only helps to find corruption: a full disk is none.
-            Ok(()) | Err(Failure::Refused(_)) => Ok(()),
-            Err(failure) => Err(failure.into()),
+            Ok(()) | Err(Failure::Refused(_)) => {}
+            Err(failure) => return Err(failure.into()),
         }
+        self.log.finish().map_err(Error::io(self.directory.path()))
     }
 }
 

@@ -24,8 +24,8 @@ pub async fn a_watch_begins_in_the_past_and_goes_on_without_a_gap(store: Subject
         written.push(commit(&store, vec![put("a", n.to_string())]).await);
     }
     let mut watches = Vec::new();
-    for from in 0..written.len() {
-        watches.push((from, watch(&store, "a", written[from]).await));
+    for (from, after) in written.iter().enumerate() {
+        watches.push((from, watch(&store, "a", *after).await));
     }
     for n in 0..50 {
         written.push(commit(&store, vec![put("a", n.to_string())]).await);
