@@ -1,0 +1,310 @@
+//! JSON to typed objects: [`codec`], and the findings that `fieldValidation` reports.
+//!
+//! Decoding goes straight from bytes to the Rust type, in one pass. It is upstream's in what a
+//! client can see of it: fields that nobody knows are reported with their paths, quantities are
+//! checked and brought into canonical form, and what does not fit is refused with the same text.
+
+mod duplicates;
+mod explain;
+mod syntax;
+mod tracked;
+
+use k8s_openapi::{Metadata, Resource, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+pub use self::{duplicates::duplicate_fields, syntax::syntax_error};
+use crate::{Codec, Object};
+
+/// Bytes that are not an object of the kind that was expected.
+///
+/// The texts are upstream's, as far as a client sees them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// Not JSON.
+    #[error("{0}")]
+    Syntax(String),
+    /// JSON of the wrong shape, or a value that its type does not take.
+    #[error("{message}")]
+    Value {
+        /// The field at fault, as in `spec.containers[0].image`; empty where it is not known.
+        path: String,
+        /// What is wrong, with the path where upstream tells it.
+        message: String,
+    },
+    /// An object of another `apiVersion` or `kind`.
+    #[error("{api_version}, Kind={kind} is not {expected_api_version}, Kind={expected_kind}")]
+    WrongKind {
+        /// The object's `apiVersion`.
+        api_version: String,
+        /// The object's `kind`.
+        kind: String,
+        /// The `apiVersion` that was expected.
+        expected_api_version: String,
+        /// The `kind` that was expected.
+        expected_kind: String,
+    },
+}
+
+impl DecodeError {
+    /// The text of the answer to a client that sent `body` for an object of that kind: upstream's
+    /// in full.
+    pub fn answer(&self, body: &[u8], api_version: &str, kind: &str) -> String {
+        let version = api_version.rsplit('/').next().unwrap_or(api_version);
+        match self {
+            DecodeError::Syntax(text) => format!(
+                "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {text} ({})",
+                summary(body)
+            ),
+            DecodeError::Value { message, .. } => {
+                format!("{kind} in version {version:?} cannot be handled as a {kind}: {message}")
+            }
+            DecodeError::WrongKind {
+                api_version: found,
+                kind: found_kind,
+                ..
+            } if found_kind == kind => format!(
+                "the API version in the data ({found}) does not match the expected API version ({api_version})"
+            ),
+            DecodeError::WrongKind {
+                api_version: found,
+                kind: found_kind,
+                ..
+            } => {
+                let (group, found_version) = found.split_once('/').unwrap_or(("", found));
+                let known = crate::ResourceTable::builtin()
+                    .kind(group, found_version, found_kind)
+                    .is_some();
+                let reason = if known {
+                    let package = if group.is_empty() {
+                        "core"
+                    } else {
+                        group.split('.').next().unwrap_or(group)
+                    };
+                    let expected = if api_version == version {
+                        "core"
+                    } else {
+                        package
+                    };
+                    format!(
+                        "converting ({found_version}.{found_kind}) to ({expected}.{kind}): unknown conversion"
+                    )
+                } else {
+                    format!("no kind {found_kind:?} is registered for version {found:?} in scheme")
+                };
+                format!(
+                    "{found_kind} in version {found_version:?} cannot be handled as a {kind}: {reason}"
+                )
+            }
+        }
+    }
+}
+
+/// The start of a body, as upstream quotes it: in hexadecimal if it is not text.
+fn summary(body: &[u8]) -> String {
+    let head = &body[..body.len().min(30)];
+    let dots = if body.len() > 30 { " ..." } else { "" };
+    match std::str::from_utf8(head) {
+        _ if body.is_empty() => "<empty>".to_owned(),
+        Ok(text) if !body.iter().any(|b| *b == 0) => format!("{text:?}{dots}"),
+        _ => {
+            use std::fmt::Write;
+            let mut out = String::with_capacity(64);
+            for byte in head {
+                let _ = write!(out, "{byte:02x}");
+            }
+            out + dots
+        }
+    }
+}
+
+/// Decoding for a type of `k8s_openapi`, or one of your own that is like them.
+pub fn codec<K>() -> Codec
+where
+    K: Resource + Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned + Clone,
+    K: std::fmt::Debug + Send + Sync + 'static,
+{
+    Codec {
+        from_json: from_json::<K>,
+        from_value: from_value::<K>,
+    }
+}
+
+fn from_json<K>(
+    bytes: &[u8],
+    unknown: &mut dyn FnMut(String),
+) -> Result<Box<dyn Object>, DecodeError>
+where
+    K: Object + Resource + DeserializeOwned,
+{
+    let state = tracked::State::new(unknown);
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let decoded = K::deserialize(tracked::Tracked::root(&mut deserializer, &state));
+    match decoded.and_then(|object| deserializer.end().map(|()| object)) {
+        Ok(object) => Ok(Box::new(object)),
+        Err(error) => Err(explain::explain(
+            bytes,
+            &error,
+            &state.into_fault(),
+            K::GROUP,
+            K::VERSION,
+            K::KIND,
+        )),
+    }
+}
+
+fn from_value<K>(
+    value: Value,
+    unknown: &mut dyn FnMut(String),
+) -> Result<Box<dyn Object>, DecodeError>
+where
+    K: Object + Resource + DeserializeOwned,
+{
+    // By way of bytes, so that each type is decoded by one instance of its code: two would double
+    // what the compiler has to do and what the program weighs.
+    let bytes = serde_json::to_vec(&value).expect("values serialise into memory");
+    from_json::<K>(&bytes, unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+
+    use super::*;
+    use crate::ResourceTable;
+
+    fn decode(text: &str) -> (Result<Box<dyn Object>, DecodeError>, Vec<String>) {
+        let mut unknown = Vec::new();
+        let result = (codec::<Pod>().from_json)(text.as_bytes(), &mut |path| unknown.push(path));
+        (result, unknown)
+    }
+
+    fn refusal(text: &str) -> String {
+        decode(text).0.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn unknown_fields_are_reported_with_their_paths() {
+        let (pod, unknown) = decode(
+            r#"{"kind": "Pod", "foo": 1, "metadata": {"name": "a", "bar": {}},
+                "spec": {"containers": [{"name": "a"}, {"nome": "b", "ports": [{"x": 1}]}], "Volumes": []}}"#,
+        );
+        assert_eq!(pod.unwrap().metadata().name.as_deref(), Some("a"));
+        assert_eq!(
+            unknown,
+            [
+                "foo",
+                "metadata.bar",
+                "spec.containers[1].nome",
+                "spec.containers[1].ports[0].x",
+                "spec.Volumes"
+            ]
+        );
+    }
+
+    #[test]
+    fn quantities_are_checked_and_made_canonical() {
+        let (pod, _) = decode(
+            r#"{"spec": {"containers": [{"name": "a", "resources": {"limits":
+                {"cpu": 1, "memory": "1024Mi", "a": "0.5", "b": 0.25, "c": null}}}]}}"#,
+        );
+        let pod = pod.unwrap().to_value();
+        assert_eq!(
+            pod["spec"]["containers"][0]["resources"]["limits"],
+            serde_json::json!({"cpu": "1", "memory": "1Gi", "a": "500m", "b": "250m", "c": "0"})
+        );
+        assert_eq!(
+            decode(r#"{"spec": {"containers": [{"resources": {"limits": {"cpu": "1Zi"}}}]}}"#).0.unwrap_err(),
+            DecodeError::Value {
+                path: "spec.containers[0].resources.limits.cpu".into(),
+                message: "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'".into(),
+            }
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told_as_upstream_tells_it() {
+        for (text, expected) in [
+            (
+                r#"{"spec": {"containers": [{"name": 1}]}}"#,
+                "json: cannot unmarshal number into Go struct field Container.spec.containers.name of type string",
+            ),
+            (
+                r#"{"spec": {"terminationGracePeriodSeconds": "x"}}"#,
+                "json: cannot unmarshal string into Go struct field PodSpec.spec.terminationGracePeriodSeconds of type int64",
+            ),
+            (
+                r#"{"spec": {"priority": 1.5}}"#,
+                "json: cannot unmarshal number 1.5 into Go struct field PodSpec.spec.priority of type int32",
+            ),
+            (
+                r#"{"spec": {"containers": {}}}"#,
+                "json: cannot unmarshal object into Go struct field PodSpec.spec.containers of type []v1.Container",
+            ),
+            (
+                r#"{"spec": []}"#,
+                "json: cannot unmarshal array into Go struct field Pod.spec of type v1.PodSpec",
+            ),
+            (
+                r#"{"metadata": {"labels": {"a": true}}}"#,
+                "json: cannot unmarshal bool into Go struct field ObjectMeta.metadata.labels of type string",
+            ),
+            (
+                r#"{"metadata": {"creationTimestamp": "soon"}}"#,
+                "parsing time \"soon\" as \"2006-01-02T15:04:05Z07:00\": cannot parse \"soon\" as \"2006\"",
+            ),
+            (
+                "[]",
+                "json: cannot unmarshal array into Go value of type v1.Pod",
+            ),
+            (
+                "{\"a\": }",
+                "invalid character '}' looking for beginning of value",
+            ),
+            ("{\"a\"", "unexpected end of JSON input"),
+            ("{} x", "invalid character 'x' after top-level value"),
+        ] {
+            assert_eq!(refusal(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn another_kind_is_told_from_a_wrong_value() {
+        let body = br#"{"apiVersion": "v1", "kind": "ConfigMap"}"#;
+        let error = (codec::<Pod>().from_json)(body, &mut |_| {}).unwrap_err();
+        assert_eq!(
+            error.answer(body, "v1", "Pod"),
+            "ConfigMap in version \"v1\" cannot be handled as a Pod: converting (v1.ConfigMap) to (core.Pod): unknown conversion"
+        );
+        let body = br#"{"apiVersion": "v2", "kind": "Pod"}"#;
+        let error = (codec::<Pod>().from_json)(body, &mut |_| {}).unwrap_err();
+        assert_eq!(
+            error.answer(body, "v1", "Pod"),
+            "the API version in the data (v2) does not match the expected API version (v1)"
+        );
+        let error = (codec::<Pod>().from_json)(b"{", &mut |_| {}).unwrap_err();
+        assert_eq!(
+            error.answer(b"{", "v1", "Pod"),
+            "the object provided is unrecognized (must be of type Pod): couldn't get version/kind; json parse error: unexpected end of JSON input (\"{\")"
+        );
+    }
+
+    #[test]
+    fn every_kind_decodes_from_an_empty_object() {
+        for row in ResourceTable::builtin().rows() {
+            let text = format!(
+                r#"{{"apiVersion": "{}", "kind": "{}", "metadata": {{}}}}"#,
+                row.api_version(),
+                row.kind
+            );
+            if let Err(error) = (row.codec.from_json)(text.as_bytes(), &mut |_| {}) {
+                // A few types have a required time or the like.
+                assert!(
+                    error.to_string().contains("missing field"),
+                    "{row:?}: {error}"
+                );
+            }
+        }
+    }
+}

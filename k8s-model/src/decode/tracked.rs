@@ -1,0 +1,484 @@
+//! A deserializer around another that knows where it is.
+//!
+//! It reports fields that nobody takes, remembers where an error came from, and brings quantities
+//! into canonical form. Keys are borrowed from the input, and paths live on the stack until
+//! someone asks for them, so the usual case allocates nothing.
+
+use std::{borrow::Cow, cell::RefCell, fmt};
+
+use serde::de::{
+    self, Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess,
+    Visitor,
+};
+
+use crate::quantity;
+
+/// Where in a document something is.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Step {
+    Key(String),
+    Index(usize),
+}
+
+/// What is found on the way.
+pub(super) struct State<'s> {
+    unknown: RefCell<&'s mut dyn FnMut(String)>,
+    fault: RefCell<Option<Vec<Step>>>,
+}
+
+impl<'s> State<'s> {
+    pub(super) fn new(unknown: &'s mut dyn FnMut(String)) -> Self {
+        State {
+            unknown: RefCell::new(unknown),
+            fault: RefCell::new(None),
+        }
+    }
+
+    /// Where the first error came from.
+    pub(super) fn into_fault(self) -> Vec<Step> {
+        self.fault.into_inner().unwrap_or_default()
+    }
+}
+
+/// A [`State`] without its lifetime, which would otherwise tie all paths to one.
+trait Sink {
+    fn unknown(&self, path: &Path<'_>);
+    fn blame(&self, path: &Path<'_>);
+}
+
+impl Sink for State<'_> {
+    fn unknown(&self, path: &Path<'_>) {
+        let mut steps = Vec::new();
+        path.steps(&mut steps);
+        (self.unknown.borrow_mut())(spell(&steps));
+    }
+
+    fn blame(&self, path: &Path<'_>) {
+        let mut fault = self.fault.borrow_mut();
+        if fault.is_none() {
+            let mut steps = Vec::new();
+            path.steps(&mut steps);
+            *fault = Some(steps);
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Path<'p> {
+    Root,
+    Key(&'p Path<'p>, &'p str),
+    Index(&'p Path<'p>, usize),
+}
+
+impl Path<'_> {
+    fn steps(&self, out: &mut Vec<Step>) {
+        match self {
+            Path::Root => {}
+            Path::Key(parent, key) => {
+                parent.steps(out);
+                out.push(Step::Key((*key).to_owned()));
+            }
+            Path::Index(parent, index) => {
+                parent.steps(out);
+                out.push(Step::Index(*index));
+            }
+        }
+    }
+}
+
+/// A path as upstream spells it.
+pub(super) fn spell(steps: &[Step]) -> String {
+    use fmt::Write;
+    let mut out = String::new();
+    for step in steps {
+        match step {
+            Step::Key(key) if out.is_empty() => out.push_str(key),
+            Step::Key(key) => {
+                out.push('.');
+                out.push_str(key);
+            }
+            Step::Index(index) => {
+                let _ = write!(out, "[{index}]");
+            }
+        }
+    }
+    out
+}
+
+/// Everything that travels along: the place, and whether a quantity is being read.
+#[derive(Clone, Copy)]
+struct At<'t> {
+    path: Path<'t>,
+    state: &'t dyn Sink,
+    in_quantity: bool,
+}
+
+impl At<'_> {
+    fn blamed<T, E>(&self, result: Result<T, E>) -> Result<T, E> {
+        if result.is_err() {
+            self.state.blame(&self.path);
+        }
+        result
+    }
+}
+
+pub(super) struct Tracked<'t, D> {
+    inner: D,
+    at: At<'t>,
+}
+
+impl<'t, D> Tracked<'t, D> {
+    pub(super) fn root(inner: D, state: &'t State<'_>) -> Self {
+        Tracked {
+            inner,
+            at: At {
+                path: Path::Root,
+                state,
+                in_quantity: false,
+            },
+        }
+    }
+}
+
+macro_rules! forward {
+    ($($method:ident)*) => {
+        $(
+            fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+                let at = self.at;
+                at.blamed(self.inner.$method(Watcher { visitor, at }))
+            }
+        )*
+    };
+}
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Tracked<'_, D> {
+    type Error = D::Error;
+
+    forward! {
+        deserialize_any deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
+        deserialize_i128 deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
+        deserialize_f32 deserialize_f64 deserialize_char deserialize_str deserialize_string
+        deserialize_bytes deserialize_byte_buf deserialize_option deserialize_unit deserialize_seq
+        deserialize_map deserialize_identifier
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.at.state.unknown(&self.at.path);
+        self.inner.deserialize_ignored_any(visitor)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        let at = At {
+            in_quantity: name == "Quantity",
+            ..self.at
+        };
+        at.blamed(
+            self.inner
+                .deserialize_newtype_struct(name, Watcher { visitor, at }),
+        )
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        let at = self.at;
+        at.blamed(
+            self.inner
+                .deserialize_unit_struct(name, Watcher { visitor, at }),
+        )
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(
+        self,
+        len: usize,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        let at = self.at;
+        at.blamed(self.inner.deserialize_tuple(len, Watcher { visitor, at }))
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        len: usize,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        let at = self.at;
+        at.blamed(
+            self.inner
+                .deserialize_tuple_struct(name, len, Watcher { visitor, at }),
+        )
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        let at = self.at;
+        at.blamed(
+            self.inner
+                .deserialize_struct(name, fields, Watcher { visitor, at }),
+        )
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        let at = self.at;
+        at.blamed(
+            self.inner
+                .deserialize_enum(name, variants, Watcher { visitor, at }),
+        )
+    }
+}
+
+struct Watcher<'t, V> {
+    visitor: V,
+    at: At<'t>,
+}
+
+impl<'de, V: Visitor<'de>> Watcher<'_, V> {
+    fn quantity<E: Error>(self, text: &str) -> Result<V::Value, E> {
+        let canonical = quantity::canonical(text.trim()).map_err(E::custom)?;
+        self.visitor.visit_str(&canonical)
+    }
+}
+
+macro_rules! numbers {
+    ($($method:ident: $type:ty,)*) => {
+        $(
+            fn $method<E: Error>(self, value: $type) -> Result<V::Value, E> {
+                if self.at.in_quantity { self.quantity(&value.to_string()) } else { self.visitor.$method(value) }
+            }
+        )*
+    };
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Watcher<'_, V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.visitor.expecting(f)
+    }
+
+    numbers! {
+        visit_i8: i8, visit_i16: i16, visit_i32: i32, visit_i64: i64, visit_i128: i128,
+        visit_u8: u8, visit_u16: u16, visit_u32: u32, visit_u64: u64, visit_u128: u128,
+        visit_f32: f32, visit_f64: f64,
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<V::Value, E> {
+        self.visitor.visit_bool(value)
+    }
+
+    fn visit_char<E: Error>(self, value: char) -> Result<V::Value, E> {
+        self.visitor.visit_char(value)
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<V::Value, E> {
+        if self.at.in_quantity {
+            self.quantity(value)
+        } else {
+            self.visitor.visit_str(value)
+        }
+    }
+
+    fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<V::Value, E> {
+        if self.at.in_quantity {
+            self.quantity(value)
+        } else {
+            self.visitor.visit_borrowed_str(value)
+        }
+    }
+
+    fn visit_string<E: Error>(self, value: String) -> Result<V::Value, E> {
+        if self.at.in_quantity {
+            self.quantity(&value)
+        } else {
+            self.visitor.visit_string(value)
+        }
+    }
+
+    fn visit_bytes<E: Error>(self, value: &[u8]) -> Result<V::Value, E> {
+        self.visitor.visit_bytes(value)
+    }
+
+    fn visit_borrowed_bytes<E: Error>(self, value: &'de [u8]) -> Result<V::Value, E> {
+        self.visitor.visit_borrowed_bytes(value)
+    }
+
+    fn visit_byte_buf<E: Error>(self, value: Vec<u8>) -> Result<V::Value, E> {
+        self.visitor.visit_byte_buf(value)
+    }
+
+    fn visit_none<E: Error>(self) -> Result<V::Value, E> {
+        self.visitor.visit_none()
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
+        self.visitor.visit_some(Tracked { inner, at: self.at })
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
+        // Upstream reads `null` as nothing.
+        if self.at.in_quantity {
+            self.quantity("0")
+        } else {
+            self.visitor.visit_unit()
+        }
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
+        self.visitor
+            .visit_newtype_struct(Tracked { inner, at: self.at })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
+        self.visitor.visit_seq(Elements {
+            inner,
+            at: self.at,
+            index: 0,
+        })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
+        self.visitor.visit_map(Entries {
+            inner,
+            at: self.at,
+            key: Cow::Borrowed(""),
+        })
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
+        self.visitor.visit_enum(inner)
+    }
+}
+
+struct Elements<'t, A> {
+    inner: A,
+    at: At<'t>,
+    index: usize,
+}
+
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Elements<'_, A> {
+    type Error = A::Error;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, A::Error> {
+        let parent = self.at.path;
+        let at = At {
+            path: Path::Index(&parent, self.index),
+            ..self.at
+        };
+        self.index += 1;
+        self.inner.next_element_seed(Seed { seed, at })
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.inner.size_hint()
+    }
+}
+
+struct Entries<'de, 't, A> {
+    inner: A,
+    at: At<'t>,
+    key: Cow<'de, str>,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'de, '_, A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, A::Error> {
+        let key = self.inner.next_key_seed(KeySeed {
+            seed,
+            key: &mut self.key,
+        });
+        self.at.blamed(key)
+    }
+
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, A::Error> {
+        let parent = self.at.path;
+        let at = At {
+            path: Path::Key(&parent, &self.key),
+            ..self.at
+        };
+        self.inner.next_value_seed(Seed { seed, at })
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.inner.size_hint()
+    }
+}
+
+struct Seed<'t, T> {
+    seed: T,
+    at: At<'t>,
+}
+
+impl<'de, T: DeserializeSeed<'de>> DeserializeSeed<'de> for Seed<'_, T> {
+    type Value = T::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<T::Value, D::Error> {
+        self.seed.deserialize(Tracked { inner, at: self.at })
+    }
+}
+
+/// Reads a key and keeps a copy, or rather the place where it stands.
+struct KeySeed<'k, 'de, K> {
+    seed: K,
+    key: &'k mut Cow<'de, str>,
+}
+
+impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for KeySeed<'_, 'de, K> {
+    type Value = K::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<K::Value, D::Error> {
+        *self.key = Key::deserialize(deserializer)?.0;
+        match &*self.key {
+            Cow::Borrowed(key) => self
+                .seed
+                .deserialize(de::value::BorrowedStrDeserializer::new(key)),
+            Cow::Owned(key) => self.seed.deserialize(de::value::StrDeserializer::new(key)),
+        }
+    }
+}
+
+struct Key<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = Key<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_borrowed_str<E: Error>(self, key: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Borrowed(key)))
+            }
+
+            fn visit_str<E: Error>(self, key: &str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(key.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}

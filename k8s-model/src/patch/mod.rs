@@ -1,0 +1,124 @@
+//! Patches: [`json`], [`merge`] and [`strategic`], on value trees.
+
+mod json;
+mod strategic;
+
+use serde_json::Value;
+
+pub use self::{json::json, strategic::strategic};
+
+/// How many operations a JSON patch may have, as upstream has it.
+pub const MAX_JSON_PATCH_OPERATIONS: usize = 10_000;
+
+/// A patch that cannot be read, or not be carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PatchError {
+    /// Not a patch: upstream answers 400.
+    #[error("{0}")]
+    Malformed(String),
+    /// A patch that does not fit the object: upstream answers 422.
+    #[error("{0}")]
+    Unprocessable(String),
+    /// A JSON patch with too many operations: upstream answers 413.
+    #[error(
+        "The allowed maximum operations in a JSON patch is {MAX_JSON_PATCH_OPERATIONS}, got {0}"
+    )]
+    TooManyOperations(usize),
+}
+
+impl PatchError {
+    /// The answer to the client.
+    pub fn to_status(&self) -> k8s_openapi::apimachinery::pkg::apis::meta::v1::Status {
+        use crate::status;
+        match self {
+            PatchError::Malformed(text) => status::bad_request(text),
+            PatchError::Unprocessable(_) => status::unprocessable_patch(),
+            PatchError::TooManyOperations(_) => status::too_large(&self.to_string()),
+        }
+    }
+}
+
+/// Carries out a merge patch (RFC 7386): objects merge, `null` removes, all else replaces.
+pub fn merge(document: &mut Value, patch: &Value) {
+    json_patch::merge(document, patch);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_merge_patch_removes_nulls_and_replaces_lists() {
+        let mut document = json!({"a": {"b": 1, "c": 2}, "d": [1, 2]});
+        merge(
+            &mut document,
+            &json!({"a": {"b": null, "e": {"f": null}}, "d": [3]}),
+        );
+        assert_eq!(document, json!({"a": {"c": 2, "e": {}}, "d": [3]}));
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "[a-z]{0,3}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map("[a-c]", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn maps() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from)];
+        let object = |inner| {
+            prop::collection::btree_map("[a-c]", inner, 0..4)
+                .prop_map(|map| Value::Object(map.into_iter().collect()))
+        };
+        object(
+            leaf.prop_recursive(3, 32, 4, move |inner| object(inner.boxed()))
+                .boxed(),
+        )
+    }
+
+    fn without_nulls(value: &Value) -> bool {
+        match value {
+            Value::Null => false,
+            Value::Object(map) => map.values().all(without_nulls),
+            _ => true,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_merge_patch_twice_is_a_merge_patch_once(mut document in value(), patch in value()) {
+            merge(&mut document, &patch);
+            let once = document.clone();
+            merge(&mut document, &patch);
+            prop_assert_eq!(document, once);
+        }
+
+        #[test]
+        fn a_merge_patch_onto_nothing_gives_the_patch(patch in value()) {
+            prop_assume!(without_nulls(&patch));
+            let mut document = Value::Null;
+            merge(&mut document, &patch);
+            prop_assert_eq!(document, patch);
+        }
+
+        #[test]
+        fn without_a_schema_a_strategic_patch_of_maps_is_a_merge_patch(document in maps(), patch in maps()) {
+            let mut merged = document.clone();
+            merge(&mut merged, &patch);
+            prop_assert_eq!(strategic(document, patch, None).unwrap(), merged);
+        }
+    }
+}

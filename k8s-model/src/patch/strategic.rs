@@ -1,0 +1,612 @@
+//! Strategic merge patches: merge patches that know which lists are maps.
+//!
+//! See [Update API Objects in Place](https://kubernetes.io/docs/tasks/manage-kubernetes-objects/update-api-object-kubectl-patch/)
+//! and upstream's design notes on
+//! [strategic merge patches](https://github.com/kubernetes/community/blob/master/contributors/devel/sig-api-machinery/strategic-merge-patch.md)
+//! for the directives `$patch`, `$retainKeys`, `$setElementOrder/…` and
+//! `$deleteFromPrimitiveList/…`.
+
+use std::cmp::Ordering;
+
+use serde_json::{Map, Value};
+
+use super::PatchError;
+use crate::schema::{Field, Shape, Type};
+
+const DIRECTIVE: &str = "$patch";
+const RETAIN_KEYS: &str = "$retainKeys";
+const SET_ORDER: &str = "$setElementOrder/";
+const DELETE_FROM: &str = "$deleteFromPrimitiveList/";
+
+type Object = Map<String, Value>;
+
+/// Carries out a strategic merge patch on an object of a type.
+///
+/// # Errors
+///
+/// Fails if a directive is malformed, contradicts the patch, or does not fit the object.
+///
+/// ```
+/// # use k8s_model::{patch, schema::Type};
+/// # use serde_json::json;
+/// let pod = json!({"spec": {"containers": [{"name": "a", "image": "x"}, {"name": "b"}]}});
+/// let change = json!({"spec": {"containers": [{"name": "a", "image": "y"}]}});
+/// let patched = patch::strategic(pod, change, Type::of_kind("", "v1", "Pod"))?;
+/// assert_eq!(patched["spec"]["containers"], json!([{"name": "a", "image": "y"}, {"name": "b"}]));
+/// # Ok::<(), patch::PatchError>(())
+/// ```
+pub fn strategic(document: Value, patch: Value, ty: Option<Type>) -> Result<Value, PatchError> {
+    let (Value::Object(document), Value::Object(patch)) = (document, patch) else {
+        return Err(PatchError::Malformed("invalid JSON document".to_owned()));
+    };
+    merge_map(document, patch, Scope(ty.map(Shape::Type))).map(Value::Object)
+}
+
+/// What is known of the object at hand.
+#[derive(Clone, Copy)]
+struct Scope(Option<Shape>);
+
+/// How a field merges.
+#[derive(Clone, Copy)]
+struct Rule {
+    scope: Scope,
+    merge: bool,
+    replace: bool,
+    key: &'static str,
+}
+
+impl Scope {
+    fn rule(self, name: &str) -> Rule {
+        match self.0 {
+            Some(Shape::Type(ty)) => match ty.field(name) {
+                Some(field) => Rule::of(&field),
+                None => Rule::unknown(None),
+            },
+            Some(Shape::Map(elements)) => Rule::unknown(Some(elements.shape())),
+            _ => Rule::unknown(None),
+        }
+    }
+
+    /// What is known of the elements of the list at hand.
+    fn elements(self) -> Scope {
+        match self.0 {
+            Some(Shape::List(elements)) => Scope(Some(elements.shape())),
+            _ => Scope(None),
+        }
+    }
+}
+
+impl Rule {
+    fn of(field: &Field) -> Rule {
+        let has = |strategy| {
+            field
+                .patch_strategy()
+                .is_some_and(|s| s.split(',').any(|s| s == strategy))
+        };
+        Rule {
+            scope: Scope(Some(field.shape())),
+            merge: has("merge"),
+            replace: has("replace"),
+            key: field.patch_merge_key().unwrap_or(""),
+        }
+    }
+
+    fn unknown(shape: Option<Shape>) -> Rule {
+        Rule {
+            scope: Scope(shape),
+            merge: false,
+            replace: false,
+            key: "",
+        }
+    }
+}
+
+fn malformed(text: &str) -> PatchError {
+    PatchError::Malformed(text.to_owned())
+}
+
+fn unprocessable(text: impl Into<String>) -> PatchError {
+    PatchError::Unprocessable(text.into())
+}
+
+fn merge_map(mut document: Object, mut patch: Object, scope: Scope) -> Result<Object, PatchError> {
+    if let Some(directive) = patch.remove(DIRECTIVE) {
+        return match directive.as_str() {
+            Some("replace") => Ok(patch),
+            Some("delete") => Ok(Object::new()),
+            _ => Err(unprocessable(format!(
+                "unknown patch type: {directive} in map"
+            ))),
+        };
+    }
+    retain_keys(&mut document, &mut patch)?;
+    set_orders(&mut document, &mut patch, scope)?;
+    for (key, change) in patch {
+        let (key, deletes) = match key.strip_prefix(DELETE_FROM) {
+            Some(list) if !change.is_array() => {
+                let _ = list;
+                return Err(malformed("invalid patch format of primitive list"));
+            }
+            Some(list) => (list.to_owned(), true),
+            None => (key, false),
+        };
+        if change.is_null() {
+            document.remove(&key);
+            continue;
+        }
+        let merged = match (document.get_mut(&key).map(Value::take), change) {
+            (None | Some(Value::Null), _) if deletes => continue,
+            (Some(Value::Object(old)), Value::Object(new)) => {
+                let rule = scope.rule(&key);
+                if rule.replace {
+                    clean(Value::Object(new))
+                } else {
+                    merge_map(old, new, rule.scope).map(Value::Object)?
+                }
+            }
+            (Some(Value::Array(old)), Value::Array(new)) if deletes => {
+                Value::Array(old.into_iter().filter(|item| !new.contains(item)).collect())
+            }
+            (Some(Value::Array(old)), Value::Array(new)) => {
+                merge_list(old, new, scope.rule(&key)).map(Value::Array)?
+            }
+            (Some(old), _) if deletes => old,
+            (_, new) => clean(new),
+        };
+        document.insert(key, merged);
+    }
+    Ok(document)
+}
+
+/// What a patch adds as it is: without nulls and directives.
+fn clean(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let directive = |key: &str| {
+                key == DIRECTIVE
+                    || key == RETAIN_KEYS
+                    || key.starts_with(SET_ORDER)
+                    || key.starts_with(DELETE_FROM)
+            };
+            let kept = map
+                .into_iter()
+                .filter(|(key, value)| !value.is_null() && !directive(key));
+            Value::Object(kept.map(|(key, value)| (key, clean(value))).collect())
+        }
+        Value::Array(items) => {
+            let deletes = |item: &Value| {
+                item.get(DIRECTIVE)
+                    .is_some_and(|directive| directive == "delete")
+            };
+            let marker = |item: &Value| {
+                item.as_object()
+                    .is_some_and(|o| o.len() == 1 && o.contains_key(DIRECTIVE))
+            };
+            let kept = items
+                .into_iter()
+                .filter(|item| !deletes(item) && !marker(item));
+            Value::Array(kept.map(clean).collect())
+        }
+        value => value,
+    }
+}
+
+/// `$retainKeys`: fields that are not in the list go.
+fn retain_keys(document: &mut Object, patch: &mut Object) -> Result<(), PatchError> {
+    let Some(keys) = patch.remove(RETAIN_KEYS) else {
+        return Ok(());
+    };
+    let Value::Array(keys) = keys else {
+        return Err(malformed("invalid patch format of retainKeys"));
+    };
+    let keeps = |key: &str| keys.iter().any(|kept| kept == key);
+    for (key, value) in &*patch {
+        if !value.is_null()
+            && !key.starts_with(DELETE_FROM)
+            && !key.starts_with(SET_ORDER)
+            && !keeps(key)
+        {
+            return Err(malformed("invalid patch format of retainKeys"));
+        }
+    }
+    document.retain(|key, _| keeps(key));
+    Ok(())
+}
+
+/// `$setElementOrder/…`: merges the lists it is for, and puts their elements in that order.
+fn set_orders(document: &mut Object, patch: &mut Object, scope: Scope) -> Result<(), PatchError> {
+    let directives: Vec<String> = patch
+        .keys()
+        .filter(|key| key.starts_with(SET_ORDER))
+        .cloned()
+        .collect();
+    for directive in directives {
+        let Some(Value::Array(order)) = patch.remove(&directive) else {
+            return Err(malformed("invalid patch format of setElementOrder list"));
+        };
+        let key = directive[SET_ORDER.len()..].to_owned();
+        let rule = scope.rule(&key);
+        let list = |value: Option<&Value>| match value {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Array(items)) => Ok(Some(items.clone())),
+            Some(_) => Err(malformed("invalid patch format of setElementOrder list")),
+        };
+        let old = list(document.get(&key))?;
+        let new = list(patch.get(&key))?;
+        if patch.get(&key).is_some_and(Value::is_null) {
+            continue;
+        }
+        check_order(new.as_deref().unwrap_or_default(), &order, rule.key)?;
+        let merged = match (&old, new) {
+            (None, None) => continue,
+            (Some(old), None) => old.clone(),
+            (None, Some(new)) => match clean(Value::Array(new)) {
+                Value::Array(new) => new,
+                _ => Vec::new(),
+            },
+            (Some(old), Some(new)) => merge_list(old.clone(), new, rule)?,
+        };
+        let merged = arrange(merged, &order, old.as_deref().unwrap_or_default(), rule.key)?;
+        document.insert(key.clone(), Value::Array(merged));
+        patch.remove(&key);
+    }
+    Ok(())
+}
+
+/// The elements of a patch must be in its order directive, in that order.
+fn check_order(patch: &[Value], order: &[Value], key: &str) -> Result<(), PatchError> {
+    let mut order = order.iter();
+    for item in patch.iter().filter(|item| item.get(DIRECTIVE).is_none()) {
+        let value = identity(item, key);
+        if !order.any(|other| identity(other, key) == value) {
+            return Err(malformed("invalid patch format of setElementOrder list"));
+        }
+    }
+    Ok(())
+}
+
+fn merge_list(
+    mut old: Vec<Value>,
+    patch: Vec<Value>,
+    rule: Rule,
+) -> Result<Vec<Value>, PatchError> {
+    if !rule.merge {
+        return match clean(Value::Array(patch)) {
+            Value::Array(items) => Ok(items),
+            _ => Ok(Vec::new()),
+        };
+    }
+    if old.is_empty() && patch.is_empty() {
+        return Ok(old);
+    }
+    let are_objects = old.iter().chain(&patch).all(Value::is_object);
+    if old.iter().chain(&patch).any(Value::is_array) {
+        return Err(unprocessable("lists of lists are not supported"));
+    }
+    if !are_objects {
+        if old.iter().chain(&patch).any(Value::is_object) {
+            return Err(unprocessable("list element types are not identical"));
+        }
+        let order = patch.clone();
+        let mut merged = old.clone();
+        merged.extend(patch);
+        let mut unique: Vec<Value> = Vec::with_capacity(merged.len());
+        for item in merged {
+            if !unique.contains(&item) {
+                unique.push(item);
+            }
+        }
+        return arrange(unique, &order, &old, "");
+    }
+    if rule.key.is_empty() {
+        return Err(unprocessable("cannot merge lists without merge key"));
+    }
+
+    let mut replace = false;
+    let mut changes = Vec::with_capacity(patch.len());
+    for item in patch {
+        match item.get(DIRECTIVE) {
+            None => changes.push(item),
+            Some(directive) => match directive.as_str() {
+                Some("delete") => {
+                    let value = merge_key(&item, rule.key)?;
+                    old.retain(|other| other.get(rule.key) != Some(value));
+                }
+                Some("replace") => replace = true,
+                Some("merge") => {
+                    return Err(unprocessable(
+                        "merging lists cannot yet be specified in the patch",
+                    ));
+                }
+                _ => {
+                    return Err(unprocessable(format!(
+                        "unknown patch type: {directive} in map"
+                    )));
+                }
+            },
+        }
+    }
+    if replace {
+        old = changes;
+        changes = Vec::new();
+    }
+    let server_order = old.clone();
+    let order: Vec<Value> = changes.clone();
+    let elements = rule.scope.elements();
+    for change in changes {
+        let value = merge_key(&change, rule.key)?;
+        match old
+            .iter_mut()
+            .find(|other| other.get(rule.key) == Some(value))
+        {
+            Some(slot) => {
+                let (Value::Object(before), Value::Object(change)) = (slot.take(), change) else {
+                    continue;
+                };
+                *slot = Value::Object(merge_map(before, change, elements)?);
+            }
+            None => old.push(clean(change)),
+        }
+    }
+    arrange(old, &order, &server_order, rule.key)
+}
+
+fn merge_key<'a>(item: &'a Value, key: &str) -> Result<&'a Value, PatchError> {
+    item.get(key).ok_or_else(|| {
+        unprocessable(format!(
+            "map: {item} does not contain declared merge key: {key}"
+        ))
+    })
+}
+
+/// What tells an element from others: its key, or itself.
+fn identity<'a>(item: &'a Value, key: &str) -> Option<&'a Value> {
+    if key.is_empty() {
+        Some(item)
+    } else {
+        item.get(key)
+    }
+}
+
+/// Puts the elements that the patch names in its order, and the others between them where the
+/// server's order has them.
+fn arrange(
+    merged: Vec<Value>,
+    patch_order: &[Value],
+    server_order: &[Value],
+    key: &str,
+) -> Result<Vec<Value>, PatchError> {
+    if !key.is_empty() {
+        for item in merged.iter().chain(patch_order) {
+            merge_key(item, key)?;
+        }
+    }
+    let index = |order: &[Value], item: &Value| {
+        let value = identity(item, key);
+        order.iter().position(|other| identity(other, key) == value)
+    };
+    let (mut named, mut others): (Vec<Value>, Vec<Value>) = merged
+        .into_iter()
+        .partition(|item| index(patch_order, item).is_some());
+    named.sort_by_key(|item| index(patch_order, item));
+    others.sort_by(
+        |a, b| match (index(server_order, a), index(server_order, b)) {
+            (Some(a), Some(b)) => a.cmp(&b),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => Ordering::Equal,
+        },
+    );
+
+    let mut out = Vec::with_capacity(named.len() + others.len());
+    let mut others = others.into_iter().peekable();
+    for item in named {
+        let place = index(server_order, &item);
+        while let Some(other) = others.peek() {
+            match (index(server_order, other), place) {
+                (Some(before), Some(place)) if before < place => out.extend(others.next()),
+                _ => break,
+            }
+        }
+        out.push(item);
+    }
+    out.extend(others);
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn apply(document: Value, patch: Value) -> Value {
+        strategic(document, patch, Type::of_kind("", "v1", "Pod")).unwrap()
+    }
+
+    fn containers(list: Value) -> Value {
+        json!({"spec": {"containers": list}})
+    }
+
+    #[test]
+    fn elements_merge_by_key_and_take_the_order_of_the_patch() {
+        let document =
+            containers(json!([{"name": "a", "image": "1"}, {"name": "b", "image": "2"}]));
+        let patch = containers(json!([{"name": "c", "image": "3"}, {"name": "b", "image": "4"}]));
+        assert_eq!(
+            apply(document, patch),
+            containers(json!([
+                {"name": "c", "image": "3"}, {"name": "a", "image": "1"}, {"name": "b", "image": "4"}
+            ]))
+        );
+    }
+
+    #[test]
+    fn elements_go_by_directive_and_fields_by_null() {
+        let document = containers(json!([{"name": "a"}, {"name": "b", "image": "2", "tty": true}]));
+        let patch =
+            containers(json!([{"name": "a", "$patch": "delete"}, {"name": "b", "tty": null}]));
+        assert_eq!(
+            apply(document, patch),
+            containers(json!([{"name": "b", "image": "2"}]))
+        );
+    }
+
+    #[test]
+    fn a_list_and_an_object_can_be_replaced_whole() {
+        let document = containers(json!([{"name": "a"}, {"name": "b"}]));
+        let patch = containers(json!([{"name": "c"}, {"$patch": "replace"}]));
+        assert_eq!(apply(document, patch), containers(json!([{"name": "c"}])));
+        let document = json!({"metadata": {"labels": {"a": "1", "b": "2"}}});
+        let patch = json!({"metadata": {"labels": {"c": "3", "$patch": "replace"}}});
+        assert_eq!(
+            apply(document.clone(), patch),
+            json!({"metadata": {"labels": {"c": "3"}}})
+        );
+        let patch = json!({"metadata": {"labels": {"$patch": "delete"}}});
+        assert_eq!(apply(document, patch), json!({"metadata": {"labels": {}}}));
+    }
+
+    #[test]
+    fn the_order_directive_orders_and_keeps_what_only_the_server_has() {
+        let document = containers(json!([{"name": "a"}, {"name": "server"}, {"name": "b"}]));
+        let patch = json!({"spec": {
+            "$setElementOrder/containers": [{"name": "b"}, {"name": "a"}, {"name": "c"}],
+            "containers": [{"name": "c", "image": "3"}],
+        }});
+        assert_eq!(
+            apply(document.clone(), patch),
+            containers(
+                json!([{"name": "server"}, {"name": "b"}, {"name": "a"}, {"name": "c", "image": "3"}])
+            )
+        );
+        let patch =
+            json!({"spec": {"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}]}});
+        assert_eq!(
+            apply(document.clone(), patch),
+            containers(json!([{"name": "server"}, {"name": "b"}, {"name": "a"}]))
+        );
+        let patch = json!({"spec": {
+            "$setElementOrder/containers": [{"name": "a"}],
+            "containers": [{"name": "c"}],
+        }});
+        assert_eq!(
+            strategic(document, patch, Type::of_kind("", "v1", "Pod")),
+            Err(malformed("invalid patch format of setElementOrder list"))
+        );
+    }
+
+    #[test]
+    fn primitive_lists_are_sets() {
+        let document = json!({"metadata": {"finalizers": ["a", "b"]}});
+        let patch = json!({"metadata": {
+            "$deleteFromPrimitiveList/finalizers": ["a"],
+            "$setElementOrder/finalizers": ["c", "b"],
+            "finalizers": ["c", "b"],
+        }});
+        assert_eq!(
+            apply(document, patch),
+            json!({"metadata": {"finalizers": ["c", "b"]}})
+        );
+    }
+
+    #[test]
+    fn retained_keys_are_all_that_stays() {
+        let document = json!({"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}}});
+        let patch = json!({"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}});
+        let ty = Type::of_kind("apps", "v1", "Deployment");
+        assert_eq!(
+            strategic(document.clone(), patch, ty).unwrap(),
+            json!({"spec": {"strategy": {"type": "Recreate"}}})
+        );
+        let patch =
+            json!({"spec": {"strategy": {"$retainKeys": ["rollingUpdate"], "type": "Recreate"}}});
+        assert_eq!(
+            strategic(document, patch, ty),
+            Err(malformed("invalid patch format of retainKeys"))
+        );
+    }
+
+    #[test]
+    fn lists_without_a_strategy_are_replaced() {
+        let document = json!({"spec": {"tolerations": [{"key": "a"}], "containers": [{"name": "a", "args": ["1"]}]}});
+        let patch = json!({"spec": {"tolerations": [{"key": "b"}], "containers": [{"name": "a", "args": ["2"]}]}});
+        assert_eq!(
+            apply(document, patch),
+            json!({"spec": {"tolerations": [{"key": "b"}], "containers": [{"name": "a", "args": ["2"]}]}})
+        );
+    }
+
+    #[test]
+    fn directives_do_not_end_up_in_the_object() {
+        let patch = json!({"spec": {
+            "$setElementOrder/containers": [{"name": "a"}],
+            "containers": [{"name": "a", "env": [{"name": "x", "$patch": "delete"}], "tty": null}],
+            "volumes": [{"name": "v", "$retainKeys": ["name", "emptyDir"], "emptyDir": {}}],
+        }});
+        assert_eq!(
+            apply(json!({}), patch),
+            json!({"spec": {
+                "containers": [{"name": "a", "env": []}],
+                "volumes": [{"name": "v", "emptyDir": {}}],
+            }})
+        );
+    }
+
+    #[test]
+    fn an_element_without_its_key_is_refused() {
+        let document = containers(json!([{"name": "a"}]));
+        let result = strategic(
+            document,
+            containers(json!([{"image": "x"}])),
+            Type::of_kind("", "v1", "Pod"),
+        );
+        assert!(
+            matches!(result, Err(PatchError::Unprocessable(text)) if text.contains("declared merge key: name"))
+        );
+    }
+
+    fn names() -> impl Strategy<Value = Vec<String>> {
+        prop::collection::btree_set("[a-f]", 0..5)
+            .prop_map(|set| set.into_iter().collect())
+            .prop_shuffle()
+    }
+
+    proptest! {
+        #[test]
+        fn what_apply_sends_leads_to_what_was_asked_for(old in names(), new in names(), server in names()) {
+            // The live list has the elements of the last apply and some of the server's own.
+            let live: Vec<_> = old.iter().chain(server.iter().filter(|n| !old.contains(n))).collect();
+            let gone = |name: &&String| old.contains(name) && !new.contains(name);
+            let live_list = json!(live.iter().map(|n| json!({"name": n})).collect::<Vec<_>>());
+            let mut changes: Vec<Value> = new.iter().filter(|n| !live.contains(n)).map(|n| json!({"name": n})).collect();
+            changes.extend(old.iter().filter(gone).map(|n| json!({"name": n, "$patch": "delete"})));
+            let order: Vec<Value> = new.iter().map(|n| json!({"name": n})).collect();
+            let patch = json!({"spec": {"$setElementOrder/containers": order, "containers": changes}});
+            let result = apply(containers(live_list), patch);
+            let names: Vec<&str> = result["spec"]["containers"].as_array().unwrap().iter()
+                .map(|c| c["name"].as_str().unwrap()).collect();
+            let asked: Vec<&str> = names.iter().copied().filter(|n| new.iter().any(|m| m == n)).collect();
+            prop_assert_eq!(asked, new.iter().map(String::as_str).collect::<Vec<_>>());
+            for name in &live {
+                prop_assert_eq!(names.contains(&name.as_str()), !gone(&name) );
+            }
+        }
+
+        #[test]
+        fn no_patch_panics(text in r#"[\{\}\[\]",:$a-c]{0,60}"#) {
+            if let Ok(patch) = serde_json::from_str(&text) {
+                let _ = apply_any(patch);
+            }
+        }
+    }
+
+    fn apply_any(patch: Value) -> Result<Value, PatchError> {
+        strategic(
+            json!({"spec": {"containers": [{"name": "a"}]}}),
+            patch,
+            Type::of_kind("", "v1", "Pod"),
+        )
+    }
+}
