@@ -166,3 +166,15 @@ pub(crate) fn remove_pod_dir(dir: &Path) -> io::Result<()> {
         other => other,
     }
 }
+
+/// Whether this process may mount: tried, because neither a user ID nor a capability tells.
+pub(crate) fn may_mount(root: &Path) -> bool {
+    let dir = root.join(format!(".mount-{:08x}", fastrand::u32(..)));
+    let may = mounts::tmpfs(&dir, Some(4096)).is_ok();
+    if let Err(error) = mounts::unmount_all(&dir) {
+        tracing::warn!(%error, "trial mount not removed");
+        return may;
+    }
+    let _ = fs::remove_dir(&dir);
+    may
+}

@@ -1,0 +1,73 @@
+//! Making a pod's sandbox.
+
+use k8s_runtime::{Error, NamespaceMode, SandboxConfig, SandboxStatus};
+
+use crate::{
+    context::Context,
+    pod::{PodView, dns::dns_config, hosts::hostname, labels::sandbox_labels},
+};
+
+/// What the sandbox of a pod should be.
+pub(crate) fn config(cx: &Context, pod: &PodView, attempt: u32) -> SandboxConfig {
+    let spec = pod.spec();
+    let mode = |host: Option<bool>, otherwise| {
+        if host == Some(true) {
+            NamespaceMode::Node
+        } else {
+            otherwise
+        }
+    };
+    let own_pid = if pod.share_process_namespace() {
+        NamespaceMode::Pod
+    } else {
+        NamespaceMode::Container
+    };
+    let (name, domain) = hostname(pod, &cx.settings.cluster_domain);
+    let full = spec.set_hostname_as_fqdn == Some(true) && !domain.is_empty();
+    let sysctls = spec
+        .security_context
+        .as_ref()
+        .and_then(|s| s.sysctls.as_ref());
+    SandboxConfig {
+        name: pod.name().to_owned(),
+        namespace: pod.namespace().to_owned(),
+        uid: pod.uid().to_owned(),
+        attempt,
+        hostname: match (pod.host_network(), full) {
+            (true, _) => String::new(),
+            (false, true) => format!("{name}.{domain}"),
+            (false, false) => name,
+        },
+        labels: sandbox_labels(pod),
+        annotations: pod.object.metadata.annotations.clone().unwrap_or_default(),
+        network: mode(spec.host_network, NamespaceMode::Pod),
+        pid: mode(spec.host_pid, own_pid),
+        ipc: mode(spec.host_ipc, NamespaceMode::Pod),
+        dns: dns_config(
+            pod,
+            &cx.settings.cluster_dns,
+            &cx.settings.cluster_domain,
+            &cx.settings.node_dns,
+        ),
+        cgroup_parent: pod.qos().cgroup_parent(pod.uid()),
+        sysctls: sysctls
+            .into_iter()
+            .flatten()
+            .map(|s| (s.name.replace('/', "."), s.value.clone()))
+            .collect(),
+        log_directory: cx.pod_log_dir(pod),
+    }
+}
+
+/// Makes it. A sandbox of the same attempt that a former kubelet left half-made is taken over.
+pub(crate) async fn make(
+    cx: &Context,
+    pod: &PodView,
+    attempt: u32,
+) -> Result<SandboxStatus, Error> {
+    let config = config(cx, pod, attempt);
+    std::fs::create_dir_all(&config.log_directory)
+        .map_err(|e| Error::io(format!("create {}", config.log_directory.display()), e))?;
+    let id = cx.runtime.run_sandbox(config).await?;
+    cx.runtime.sandbox(&id).await
+}

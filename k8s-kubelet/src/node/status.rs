@@ -1,0 +1,270 @@
+//! The node's status.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use k8s_openapi::{
+    api::core::v1::{
+        ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints,
+        NodeStatus, Taint,
+    },
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::Time},
+};
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use serde_json::{Value, json};
+use tracing::{debug, warn};
+
+use super::machine;
+use crate::{context::Context, events::Kind, time::whole_second};
+
+/// How often the status is looked at, and how often it is written though nothing changed.
+const LOOK: Duration = Duration::from_secs(10);
+const REPORT_SECONDS: i64 = 300;
+/// Upstream shows this many images, and this many names of each.
+const MAX_IMAGES: usize = 50;
+const MAX_NAMES: usize = 5;
+/// Pressure: upstream's default thresholds for hard eviction.
+const LEAST_MEMORY_BYTES: u64 = 100 << 20;
+const LEAST_DISK_PERCENT: u64 = 10;
+
+/// How the node presents itself.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NodeConfig {
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) taints: Vec<Taint>,
+    pub(crate) unschedulable: bool,
+    pub(crate) capacity: BTreeMap<String, Quantity>,
+    /// The port of the kubelet's own server, if it has one.
+    pub(crate) port: Option<u16>,
+    pub(crate) root_dir: std::path::PathBuf,
+    /// The simulated runtime uses nothing of the machine, which can't get under pressure then.
+    pub(crate) watch_pressure: bool,
+}
+
+/// The status as it is now. Conditions keep their transition time from `old`.
+pub(crate) async fn node_status(
+    cx: &Context,
+    config: &NodeConfig,
+    old: Option<&NodeStatus>,
+) -> NodeStatus {
+    let facts = cx.facts();
+    let mut addresses: Vec<NodeAddress> = facts
+        .ips
+        .iter()
+        .map(|ip| NodeAddress {
+            type_: "InternalIP".to_owned(),
+            address: ip.to_string(),
+        })
+        .collect();
+    addresses.push(NodeAddress {
+        type_: "Hostname".to_owned(),
+        address: cx.settings.node_name.clone(),
+    });
+    let version = cx.runtime.version().await;
+    let ready = version
+        .as_ref()
+        .map(|_| ())
+        .map_err(|e| format!("container runtime is down: {e}"));
+    let info = machine::system_info(cx.runtime.name(), version.as_deref().unwrap_or_default());
+    NodeStatus {
+        addresses: Some(addresses),
+        capacity: Some(config.capacity.clone()),
+        allocatable: Some(config.capacity.clone()),
+        conditions: Some(conditions(cx, config, ready, old)),
+        daemon_endpoints: Some(NodeDaemonEndpoints {
+            kubelet_endpoint: Some(DaemonEndpoint {
+                port: i32::from(config.port.unwrap_or(10250)),
+            }),
+        }),
+        images: Some(images(cx).await),
+        node_info: Some(info),
+        ..Default::default()
+    }
+}
+
+async fn images(cx: &Context) -> Vec<ContainerImage> {
+    let mut images = match cx.images.service.images().await {
+        Ok(images) => images,
+        Err(error) => {
+            warn!(%error, "images not listed");
+            Vec::new()
+        }
+    };
+    images.sort_by(|a, b| {
+        b.size_bytes
+            .cmp(&a.size_bytes)
+            .then_with(|| a.id.cmp(&b.id))
+    });
+    images.truncate(MAX_IMAGES);
+    let shown = |i: k8s_runtime::Image| ContainerImage {
+        names: Some(
+            i.repo_digests
+                .into_iter()
+                .chain(i.repo_tags)
+                .take(MAX_NAMES)
+                .collect(),
+        ),
+        size_bytes: i64::try_from(i.size_bytes).ok(),
+    };
+    images.into_iter().map(shown).collect()
+}
+
+/// Whether the node is short of something: memory, disk, process IDs.
+fn pressure(config: &NodeConfig) -> [bool; 3] {
+    if !config.watch_pressure {
+        return [false; 3];
+    }
+    let memory = machine::meminfo("MemAvailable").is_some_and(|free| free < LEAST_MEMORY_BYTES);
+    let disk = nix::sys::statvfs::statvfs(&config.root_dir)
+        .is_ok_and(|s| s.blocks_available() * 100 < s.blocks() * LEAST_DISK_PERCENT);
+    let pids = machine::pids().is_some_and(|(running, max)| running * 100 > max * 95);
+    [memory, disk, pids]
+}
+
+fn conditions(
+    cx: &Context,
+    config: &NodeConfig,
+    ready: Result<(), String>,
+    old: Option<&NodeStatus>,
+) -> Vec<NodeCondition> {
+    let now = Time(whole_second(cx.clock.now()));
+    let before = old
+        .and_then(|o| o.conditions.as_deref())
+        .unwrap_or_default();
+    let make = |type_: &str, status: bool, reason: &str, message: String| {
+        let status = if status { "True" } else { "False" };
+        let same = before
+            .iter()
+            .find(|c| c.type_ == type_ && c.status == status);
+        NodeCondition {
+            type_: type_.to_owned(),
+            status: status.to_owned(),
+            reason: Some(reason.to_owned()),
+            message: Some(message),
+            last_heartbeat_time: Some(now.clone()),
+            last_transition_time: same
+                .and_then(|c| c.last_transition_time.clone())
+                .or(Some(now.clone())),
+        }
+    };
+    let [memory, disk, pids] = pressure(config);
+    let short = |type_: &str, under: bool, what: &str, resource: &str| {
+        let (reason, message) = if under {
+            (
+                format!("KubeletHas{resource}"),
+                format!("kubelet has {what}"),
+            )
+        } else {
+            (
+                format!("KubeletHas{}", no_pressure(type_)),
+                format!("kubelet has {}", no_pressure_text(type_)),
+            )
+        };
+        make(type_, under, &reason, message)
+    };
+    vec![
+        short(
+            "MemoryPressure",
+            memory,
+            "insufficient memory available",
+            "InsufficientMemory",
+        ),
+        short("DiskPressure", disk, "disk pressure", "DiskPressure"),
+        short(
+            "PIDPressure",
+            pids,
+            "insufficient PID available",
+            "InsufficientPID",
+        ),
+        match ready {
+            Ok(()) => make(
+                "Ready",
+                true,
+                "KubeletReady",
+                "kubelet is posting ready status".to_owned(),
+            ),
+            Err(message) => make("Ready", false, "KubeletNotReady", message),
+        },
+    ]
+}
+
+fn no_pressure(type_: &str) -> &'static str {
+    match type_ {
+        "MemoryPressure" => "SufficientMemory",
+        "DiskPressure" => "NoDiskPressure",
+        _ => "SufficientPID",
+    }
+}
+
+fn no_pressure_text(type_: &str) -> &'static str {
+    match type_ {
+        "MemoryPressure" => "sufficient memory available",
+        "DiskPressure" => "no disk pressure",
+        _ => "sufficient PID available",
+    }
+}
+
+/// Writes the status whenever it changes, and every five minutes, for as long as it is polled.
+pub(crate) async fn keep_status(cx: Arc<Context>, config: NodeConfig) {
+    let api: Api<Node> = Api::all(cx.client.clone());
+    let name = cx.settings.node_name.clone();
+    cx.recorder
+        .node(&name, Kind::Normal, "Starting", "Starting kubelet.");
+    let mut written: Option<(Value, jiff::Timestamp)> = None;
+    loop {
+        let node = cx.node();
+        let old = node.status.as_ref();
+        let status = node_status(&cx, &config, old).await;
+        let was_ready = is_ready(old);
+        let is_ready = is_ready(Some(&status));
+        let essence = essence(&status);
+        let now = cx.clock.now();
+        let due = match &written {
+            Some((last, at)) => {
+                *last != essence || now.duration_since(*at).as_secs() >= REPORT_SECONDS
+            }
+            None => true,
+        };
+        if due {
+            let patch = json!({"status": status});
+            match api
+                .patch_status(&name, &PatchParams::default(), &Patch::Strategic(patch))
+                .await
+            {
+                Ok(node) => {
+                    cx.set_node(node);
+                    written = Some((essence, now));
+                    if was_ready != is_ready {
+                        let state = if is_ready == Some(true) {
+                            "Ready"
+                        } else {
+                            "NotReady"
+                        };
+                        let message = format!("Node {name} status is now: Node{state}");
+                        cx.recorder
+                            .node(&name, Kind::Normal, &format!("Node{state}"), message);
+                    }
+                }
+                Err(error) => debug!(%error, "node status not written"),
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn is_ready(status: Option<&NodeStatus>) -> Option<bool> {
+    let conditions = status?.conditions.as_deref()?;
+    Some(conditions.iter().find(|c| c.type_ == "Ready")?.status == "True")
+}
+
+/// The status without its heartbeats.
+fn essence(status: &NodeStatus) -> Value {
+    let mut status = status.clone();
+    for condition in status.conditions.iter_mut().flatten() {
+        condition.last_heartbeat_time = None;
+        condition.last_transition_time = None;
+    }
+    serde_json::to_value(status).unwrap_or_default()
+}

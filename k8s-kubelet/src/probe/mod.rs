@@ -1,0 +1,6 @@
+//! Probes: is a container started, alive, ready?
+
+pub(crate) mod http;
+mod run;
+
+pub(crate) use run::{ProbeKind, ProbeTask, resolve_port, run};

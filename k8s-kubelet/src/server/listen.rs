@@ -1,0 +1,87 @@
+//! The listener.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use http::{Request, StatusCode};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::{
+    KubeletService, answer,
+    tls::{ServerTls, is_allowed},
+};
+use crate::context::Context;
+
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Serves until `stop`; connections that are open then go on until this future is dropped.
+pub(crate) async fn listen(
+    cx: Arc<Context>,
+    listener: std::net::TcpListener,
+    tls: ServerTls,
+    stop: CancellationToken,
+) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return warn!(%error, "not listening"),
+    };
+    let service = KubeletService::new(cx);
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(serve(service.clone(), stream, tls.clone()));
+                }
+                Err(error) => {
+                    // Out of file descriptors, for example: give others time to close some.
+                    debug!(%error, "connection not accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+        }
+    }
+    while connections.join_next().await.is_some() {}
+}
+
+async fn serve(service: KubeletService, stream: TcpStream, tls: ServerTls) {
+    let _ = stream.set_nodelay(true);
+    let stream = match tokio::time::timeout(HANDSHAKE_LIMIT, tls.acceptor().accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return debug!(%error, "TLS handshake failed"),
+        Err(_) => return,
+    };
+    let allowed = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|c| c.first())
+        .is_some_and(is_allowed);
+    let handle = service_fn(move |request: Request<Incoming>| {
+        let service = service.clone();
+        async move {
+            let response = if allowed {
+                service.answer(request).await
+            } else {
+                answer::text(StatusCode::FORBIDDEN, "Forbidden")
+            };
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(30))
+        .serve_connection(TokioIo::new(stream), handle)
+        .with_upgrades();
+    if let Err(error) = connection.await {
+        debug!(%error, "connection ended");
+    }
+}

@@ -1,0 +1,65 @@
+//! [`KubeletService`]: requests to answers.
+
+use std::{
+    convert::Infallible,
+    io,
+    sync::Arc,
+    task::{Context as TaskContext, Poll},
+};
+
+use bytes::Bytes;
+use futures::{FutureExt, future::BoxFuture};
+use http::{Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use tower::Service;
+
+use super::{
+    answer::{self, Refusal},
+    pods,
+};
+use crate::context::Context;
+
+/// The body of an answer.
+pub type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+/// A kubelet's server as a tower service, for use inside of the process. For exec, attach and
+/// port-forward the request must carry its [`hyper::upgrade::OnUpgrade`].
+#[derive(Clone, Debug)]
+pub struct KubeletService {
+    cx: Arc<Context>,
+}
+
+impl KubeletService {
+    pub(crate) fn new(cx: Arc<Context>) -> Self {
+        Self { cx }
+    }
+
+    pub(crate) async fn answer<B>(&self, request: Request<B>) -> Response<Body> {
+        self.route(request).await.unwrap_or_else(Into::into)
+    }
+
+    async fn route<B>(&self, request: Request<B>) -> Result<Response<Body>, Refusal> {
+        let path = request.uri().path().to_owned();
+        let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+        match parts.as_slice() {
+            ["healthz", ..] => Ok(answer::text(StatusCode::OK, "ok")),
+            ["pods"] => Ok(answer::json(&pods::list(&self.cx))),
+            _ => Err(Refusal::not_found("404 page not found")),
+        }
+    }
+}
+
+impl<B: Send + 'static> Service<Request<B>> for KubeletService {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let this = self.clone();
+        async move { Ok(this.answer(request).await) }.boxed()
+    }
+}

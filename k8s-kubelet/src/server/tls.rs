@@ -1,0 +1,64 @@
+//! TLS of the kubelet's server: who may speak to it.
+
+use std::sync::Arc;
+
+use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use tokio_rustls::TlsAcceptor;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::{Error, TlsOptions};
+
+/// The user that API servers speak to kubelets as.
+const API_SERVER: &str = "kube-apiserver-kubelet-client";
+const MASTERS: &str = "system:masters";
+
+/// A ready TLS configuration.
+#[derive(Clone)]
+pub(crate) struct ServerTls(TlsAcceptor);
+
+impl ServerTls {
+    pub(crate) fn new(options: &TlsOptions) -> Result<Self, Error> {
+        let bad = |what: &str, e: &dyn std::fmt::Display| Error::Tls(format!("{what}: {e}"));
+        let chain: Vec<CertificateDer<'static>> =
+            CertificateDer::pem_slice_iter(options.certificate.as_bytes())
+                .collect::<Result<_, _>>()
+                .map_err(|e| bad("certificate", &e))?;
+        let key =
+            PrivateKeyDer::from_pem_slice(options.key.as_bytes()).map_err(|e| bad("key", &e))?;
+        let mut roots = RootCertStore::empty();
+        for ca in CertificateDer::pem_slice_iter(options.client_ca.as_bytes()) {
+            let ca = ca.map_err(|e| bad("client CA", &e))?;
+            roots.add(ca).map_err(|e| bad("client CA", &e))?;
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+                .build()
+                .map_err(|e| bad("client CA", &e))?;
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| bad("protocol", &e))?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain, key)
+            .map_err(|e| bad("certificate", &e))?;
+        // Upgrades need HTTP/1.1.
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self(TlsAcceptor::from(Arc::new(config))))
+    }
+
+    pub(crate) fn acceptor(&self) -> &TlsAcceptor {
+        &self.0
+    }
+}
+
+/// Whether the owner of a verified certificate may use the kubelet's API.
+pub(crate) fn is_allowed(certificate: &CertificateDer<'_>) -> bool {
+    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
+        return false;
+    };
+    let subject = certificate.subject();
+    let groups = subject.iter_organization().filter_map(|o| o.as_str().ok());
+    let names = subject.iter_common_name().filter_map(|n| n.as_str().ok());
+    groups.into_iter().any(|g| g == MASTERS) || names.into_iter().any(|n| n == API_SERVER)
+}
