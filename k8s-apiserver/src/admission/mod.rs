@@ -4,14 +4,16 @@ mod error;
 pub(crate) mod follow;
 #[cfg(test)]
 pub(crate) mod memory;
+pub mod plugins;
 pub mod reader;
+pub(crate) mod references;
 
 use std::fmt::Debug;
 
 use async_trait::async_trait;
 use k8s_model::{Object, Resource};
 
-pub use self::error::AdmissionError;
+pub use self::{error::AdmissionError, plugins::default_plugins};
 use crate::auth::Identity;
 
 /// What a request does to an object.

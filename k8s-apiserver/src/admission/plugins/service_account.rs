@@ -1,0 +1,309 @@
+//! [`ServiceAccount`]: every pod has an identity.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use async_trait::async_trait;
+use k8s_openapi::{
+    api::core::v1::{
+        ConfigMapProjection, Container, DownwardAPIProjection, DownwardAPIVolumeFile, KeyToPath,
+        ObjectFieldSelector, Pod, PodSpec, ProjectedVolumeSource, ServiceAccount as Account,
+        ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+
+use parking_lot::Mutex;
+
+use super::MIRROR_POD;
+use crate::admission::{
+    AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, reader::ObjectReader,
+    references::References,
+};
+
+const DEFAULT: &str = "default";
+const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+const VOLUME_PREFIX: &str = "kube-api-access-";
+/// An hour and seven seconds: known by its oddity as what nobody asked for.
+const TOKEN_SECONDS: i64 = 3607;
+const ENFORCE_SECRETS: &str = "kubernetes.io/enforce-mountable-secrets";
+
+/// Gives a pod the account `default` if it names none, checks that the account is there, and mounts
+/// a token for it (KEP-2907), the cluster's authority and the namespace's name into its containers.
+#[derive(Debug)]
+pub struct ServiceAccount {
+    reader: Arc<dyn ObjectReader>,
+    random: Mutex<fastrand::Rng>,
+}
+
+impl ServiceAccount {
+    /// Looks accounts up there.
+    pub fn new(reader: Arc<dyn ObjectReader>) -> Self {
+        ServiceAccount {
+            reader,
+            random: Mutex::default(),
+        }
+    }
+
+    /// Names the volumes after numbers from that seed.
+    #[must_use]
+    pub fn with_seed(self, seed: u64) -> Self {
+        self.random.lock().seed(seed);
+        self
+    }
+
+    async fn account(&self, namespace: &str, name: &str) -> Result<Account, AdmissionError> {
+        let problem = |text: &dyn std::fmt::Display| {
+            AdmissionError::forbidden(format!(
+                "error looking up service account {namespace}/{name}: {text}"
+            ))
+        };
+        match self.reader.get(namespace, name).await {
+            Ok(Some(account)) => Ok(account),
+            Ok(None) => Err(problem(&format!("serviceaccount {name:?} not found"))),
+            Err(error) => Err(problem(&error)),
+        }
+    }
+
+    async fn check(&self, namespace: &str, pod: &Pod) -> Result<(), AdmissionError> {
+        let Some(spec) = &pod.spec else {
+            return Ok(());
+        };
+        let name = spec.service_account_name.as_deref().unwrap_or_default();
+        if is_mirror(&pod.metadata) {
+            return check_mirror(pod, spec);
+        }
+        let account = self.account(namespace, name).await?;
+        let annotations = account.metadata.annotations.as_ref();
+        let enforced = annotations
+            .and_then(|a| a.get(ENFORCE_SECRETS))
+            .is_some_and(|v| matches!(v.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True"));
+        if enforced {
+            check_secrets(name, &account, spec).map_err(AdmissionError::forbidden)?;
+        }
+        Ok(())
+    }
+}
+
+fn is_mirror(meta: &ObjectMeta) -> bool {
+    meta.annotations
+        .as_ref()
+        .is_some_and(|a| a.contains_key(MIRROR_POD))
+}
+
+fn check_mirror(pod: &Pod, spec: &PodSpec) -> Result<(), AdmissionError> {
+    let references = References::of(pod);
+    if references.service_account.is_some() {
+        return Err(AdmissionError::forbidden(
+            "a mirror pod may not reference service accounts",
+        ));
+    }
+    if !references.secrets.is_empty() {
+        return Err(AdmissionError::forbidden(
+            "a mirror pod may not reference secrets",
+        ));
+    }
+    let token = spec
+        .volumes
+        .iter()
+        .flatten()
+        .filter_map(|v| v.projected.as_ref()?.sources.as_ref())
+        .flatten()
+        .any(|source| source.service_account_token.is_some());
+    if token {
+        return Err(AdmissionError::forbidden(
+            "a mirror pod may not use ServiceAccountToken volume projections",
+        ));
+    }
+    Ok(())
+}
+
+fn check_secrets(name: &str, account: &Account, spec: &PodSpec) -> Result<(), String> {
+    let secrets: BTreeSet<&str> = account
+        .secrets
+        .iter()
+        .flatten()
+        .filter_map(|s| s.name.as_deref())
+        .collect();
+    for volume in spec.volumes.iter().flatten() {
+        if let Some(secret) = volume
+            .secret
+            .as_ref()
+            .and_then(|s| s.secret_name.as_deref())
+            && !secrets.contains(secret)
+        {
+            return Err(format!(
+                "volume with secret.secretName={secret:?} is not allowed because service account {name} does not reference that secret"
+            ));
+        }
+    }
+    let init = spec.init_containers.iter().flatten();
+    let containers = init
+        .map(|c| ("init container", c))
+        .chain(spec.containers.iter().map(|c| ("container", c)));
+    for (what, container) in containers {
+        for env in container.env.iter().flatten() {
+            let key = env
+                .value_from
+                .as_ref()
+                .and_then(|f| f.secret_key_ref.as_ref());
+            if let Some(key) = key
+                && !secrets.contains(key.name.as_str())
+            {
+                return Err(format!(
+                    "{what} {} with envVar {} referencing secret.secretName={:?} is not allowed because service account {name} does not reference that secret",
+                    container.name, env.name, key.name
+                ));
+            }
+        }
+    }
+    let pull: BTreeSet<&str> = account
+        .image_pull_secrets
+        .iter()
+        .flatten()
+        .map(|s| s.name.as_str())
+        .collect();
+    for (i, secret) in spec.image_pull_secrets.iter().flatten().enumerate() {
+        if !pull.contains(secret.name.as_str()) {
+            return Err(format!(
+                "imagePullSecrets[{i}].name={:?} is not allowed because service account {name} does not reference that imagePullSecret",
+                secret.name
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn mount_token(spec: &mut PodSpec, random: &mut fastrand::Rng) {
+    let existing = spec
+        .volumes
+        .iter()
+        .flatten()
+        .find(|volume| volume.name.starts_with(VOLUME_PREFIX))
+        .map(|volume| volume.name.clone());
+    let has_volume = existing.is_some();
+    let name =
+        existing.unwrap_or_else(|| k8s_model::metadata::generate_name(VOLUME_PREFIX, random));
+    let mut needed = false;
+    let mut mount = |container: &mut Container| {
+        let mounts = container.volume_mounts.get_or_insert_default();
+        if mounts.iter().all(|mount| mount.mount_path != MOUNT_PATH) {
+            mounts.push(VolumeMount {
+                name: name.clone(),
+                read_only: Some(true),
+                mount_path: MOUNT_PATH.to_owned(),
+                ..VolumeMount::default()
+            });
+            needed = true;
+        }
+    };
+    spec.init_containers
+        .iter_mut()
+        .flatten()
+        .for_each(&mut mount);
+    spec.containers.iter_mut().for_each(&mut mount);
+    if needed && !has_volume {
+        spec.volumes.get_or_insert_default().push(Volume {
+            name,
+            projected: Some(token_volume()),
+            ..Volume::default()
+        });
+    }
+}
+
+fn token_volume() -> ProjectedVolumeSource {
+    let token = VolumeProjection {
+        service_account_token: Some(ServiceAccountTokenProjection {
+            path: "token".to_owned(),
+            expiration_seconds: Some(TOKEN_SECONDS),
+            ..ServiceAccountTokenProjection::default()
+        }),
+        ..VolumeProjection::default()
+    };
+    let authority = VolumeProjection {
+        config_map: Some(ConfigMapProjection {
+            name: "kube-root-ca.crt".to_owned(),
+            items: Some(vec![KeyToPath {
+                key: "ca.crt".to_owned(),
+                path: "ca.crt".to_owned(),
+                ..KeyToPath::default()
+            }]),
+            ..ConfigMapProjection::default()
+        }),
+        ..VolumeProjection::default()
+    };
+    let namespace = VolumeProjection {
+        downward_api: Some(DownwardAPIProjection {
+            items: Some(vec![DownwardAPIVolumeFile {
+                path: "namespace".to_owned(),
+                field_ref: Some(ObjectFieldSelector {
+                    api_version: Some("v1".to_owned()),
+                    field_path: "metadata.namespace".to_owned(),
+                }),
+                ..DownwardAPIVolumeFile::default()
+            }]),
+        }),
+        ..VolumeProjection::default()
+    };
+    ProjectedVolumeSource {
+        default_mode: Some(0o644),
+        sources: Some(vec![token, authority, namespace]),
+        ..ProjectedVolumeSource::default()
+    }
+}
+
+#[async_trait]
+impl AdmissionPlugin for ServiceAccount {
+    fn name(&self) -> &str {
+        "ServiceAccount"
+    }
+
+    fn handles(&self, operation: Operation) -> bool {
+        operation == Operation::Create
+    }
+
+    async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), AdmissionError> {
+        if !request.is("", "pods") {
+            return Ok(());
+        }
+        let namespace = request.namespace;
+        let Some(pod) = request.object_as_mut::<Pod>() else {
+            return Ok(());
+        };
+        if is_mirror(&pod.metadata) {
+            // The node compares it with its own and would delete it if anything were changed.
+            return self.check(namespace, pod).await;
+        }
+        let spec = pod.spec.get_or_insert_default();
+        let name = spec.service_account_name.get_or_insert_default();
+        if name.is_empty() {
+            DEFAULT.clone_into(name);
+        }
+        let name = name.clone();
+        // The old name of the field, which clients still read.
+        spec.service_account = Some(name.clone());
+        let account = self.account(namespace, &name).await?;
+        let wanted = spec
+            .automount_service_account_token
+            .or(account.automount_service_account_token)
+            .unwrap_or(true);
+        if wanted {
+            mount_token(spec, &mut self.random.lock());
+        }
+        if spec.image_pull_secrets.as_ref().is_none_or(Vec::is_empty)
+            && let Some(secrets) = account.image_pull_secrets.filter(|s| !s.is_empty())
+        {
+            spec.image_pull_secrets = Some(secrets);
+        }
+        Ok(())
+    }
+
+    async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), AdmissionError> {
+        if !request.is("", "pods") {
+            return Ok(());
+        }
+        match request.object_as::<Pod>() {
+            Some(pod) => self.check(request.namespace, pod).await,
+            None => Ok(()),
+        }
+    }
+}
