@@ -15,6 +15,7 @@ pub mod metadata;
 pub mod names;
 mod object;
 pub mod patch;
+pub mod printers;
 pub mod quantity;
 mod resource;
 pub mod schema;

@@ -1,7 +1,7 @@
 //! The rules of each built-in kind, by group.
 
 mod apps;
-mod checks;
+pub(crate) mod checks;
 pub(crate) mod core;
 mod quantities;
 mod typed;

@@ -18,7 +18,6 @@ pub(crate) struct ConfigMapRules;
 impl KindRules for ConfigMapRules {
     type Kind = ConfigMap;
 
-    const CREATE_ON_UPDATE: bool = true;
 
     fn validate(&self, map: &ConfigMap) -> ErrorList {
         let mut errors = ErrorList::new();

@@ -37,7 +37,6 @@ pub(crate) struct SecretRules;
 impl KindRules for SecretRules {
     type Kind = Secret;
 
-    const CREATE_ON_UPDATE: bool = true;
     const SELECTABLE: &'static [&'static str] = &["type"];
 
     fn default(&self, secret: &mut Secret) {
