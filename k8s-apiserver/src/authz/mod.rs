@@ -1,5 +1,6 @@
 //! Authorization: whether a user may do what a request asks.
 
+pub mod node;
 pub mod rbac;
 
 use std::fmt::Debug;

@@ -1,0 +1,339 @@
+//! Which node has to do with which objects.
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+use k8s_openapi::api::core::v1::Pod;
+use parking_lot::RwLock;
+use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::admission::{reader::RawEvent, references::References};
+
+/// What an object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    Secret,
+    ConfigMap,
+    Claim,
+    Volume,
+    ServiceAccount,
+    Attachment,
+}
+
+/// Namespace (or nothing) and name.
+type Name = (String, String);
+type Vertex = (Kind, String, String);
+
+#[derive(Debug)]
+struct PodEntry {
+    uid: String,
+    node: String,
+    objects: Vec<Vertex>,
+}
+
+#[derive(Debug)]
+struct VolumeEntry {
+    claim: Name,
+    secrets: Vec<Name>,
+}
+
+/// The relations. An object is a node's if one of the node's pods refers to it; a volume, if it is bound to a
+/// claim that is; a volume's secrets, if the volume is.
+#[derive(Debug, Default)]
+pub(super) struct Graph {
+    pods: HashMap<Name, PodEntry>,
+    /// By object, how many pods of each node refer to it.
+    nodes: HashMap<Vertex, HashMap<String, usize>>,
+    volumes: HashMap<String, VolumeEntry>,
+    /// The volumes that use a secret.
+    secrets: HashMap<Name, HashSet<String>>,
+    /// The node that a volume is attached to.
+    attachments: HashMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Meta {
+    name: String,
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    uid: String,
+}
+
+#[derive(Deserialize)]
+struct PodHead {
+    metadata: Meta,
+    #[serde(default)]
+    spec: PodSpecHead,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct PodSpecHead {
+    #[serde(default)]
+    node_name: String,
+}
+
+#[derive(Deserialize)]
+struct Volume {
+    metadata: Meta,
+    spec: serde_json::Map<String, serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct Attachment {
+    metadata: Meta,
+    spec: AttachmentSpec,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AttachmentSpec {
+    node_name: String,
+}
+
+fn decode<T: DeserializeOwned>(json: &Bytes, what: &str) -> Option<T> {
+    serde_json::from_slice(json)
+        .inspect_err(|error| tracing::error!(%error, what, "stored object cannot be decoded"))
+        .ok()
+}
+
+/// What an event says of a pod, read without the lock: most events change nothing here.
+enum Change {
+    Nothing,
+    Put(Name, Box<PodEntry>),
+    Remove(Name),
+}
+
+fn change(graph: &RwLock<Graph>, json: &Bytes) -> Change {
+    let Some(head) = decode::<PodHead>(json, "pod") else {
+        return Change::Nothing;
+    };
+    let name = (head.metadata.namespace, head.metadata.name);
+    let node = head.spec.node_name;
+    {
+        let graph = graph.read();
+        match graph.pods.get(&name) {
+            // What a pod refers to cannot be changed once it has a node.
+            Some(known) if known.uid == head.metadata.uid && known.node == node => {
+                return Change::Nothing;
+            }
+            None if node.is_empty() => return Change::Nothing,
+            Some(_) if node.is_empty() => return Change::Remove(name),
+            _ => {}
+        }
+    }
+    let Some(pod) = decode::<Pod>(json, "pod") else {
+        return Change::Nothing;
+    };
+    let references = References::of(&pod);
+    let mut objects = Vec::new();
+    let mut add = |kind: Kind, names: Vec<String>| {
+        objects.extend(names.into_iter().map(|n| (kind, name.0.clone(), n)));
+    };
+    add(Kind::Secret, references.secrets.into_iter().collect());
+    add(
+        Kind::ConfigMap,
+        references.config_maps.into_iter().collect(),
+    );
+    add(Kind::Claim, references.claims.into_iter().collect());
+    add(
+        Kind::ServiceAccount,
+        references.service_account.into_iter().collect(),
+    );
+    let entry = PodEntry {
+        uid: head.metadata.uid,
+        node,
+        objects,
+    };
+    Change::Put(name, Box::new(entry))
+}
+
+/// Takes in an event about pods.
+pub(super) fn apply_pod(graph: &RwLock<Graph>, event: RawEvent) {
+    match event {
+        RawEvent::Snapshot(all) => {
+            let fresh = RwLock::new(Graph::default());
+            let changes: Vec<Change> = all.iter().map(|json| change(&fresh, json)).collect();
+            let mut graph = graph.write();
+            graph.pods.clear();
+            graph.nodes.clear();
+            changes.into_iter().for_each(|change| graph.apply(change));
+        }
+        RawEvent::Applied(json) => {
+            let change = change(graph, &json);
+            if !matches!(change, Change::Nothing) {
+                graph.write().apply(change);
+            }
+        }
+        RawEvent::Deleted(json) => {
+            if let Some(head) = decode::<PodHead>(&json, "pod") {
+                let name = (head.metadata.namespace, head.metadata.name);
+                graph.write().apply(Change::Remove(name));
+            }
+        }
+    }
+}
+
+impl Graph {
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::Nothing => {}
+            Change::Put(name, entry) => {
+                self.remove_pod(&name);
+                for object in &entry.objects {
+                    let nodes = self.nodes.entry(object.clone()).or_default();
+                    *nodes.entry(entry.node.clone()).or_default() += 1;
+                }
+                self.pods.insert(name, *entry);
+            }
+            Change::Remove(name) => self.remove_pod(&name),
+        }
+    }
+
+    fn remove_pod(&mut self, name: &Name) {
+        let Some(entry) = self.pods.remove(name) else {
+            return;
+        };
+        for object in &entry.objects {
+            let Some(nodes) = self.nodes.get_mut(object) else {
+                continue;
+            };
+            if let Some(count) = nodes.get_mut(&entry.node) {
+                *count -= 1;
+                if *count == 0 {
+                    nodes.remove(&entry.node);
+                }
+            }
+            if nodes.is_empty() {
+                self.nodes.remove(object);
+            }
+        }
+    }
+
+    pub(super) fn apply_volume(&mut self, event: RawEvent) {
+        match event {
+            RawEvent::Snapshot(all) => {
+                self.volumes.clear();
+                self.secrets.clear();
+                for json in &all {
+                    self.put_volume(json);
+                }
+            }
+            RawEvent::Applied(json) => self.put_volume(&json),
+            RawEvent::Deleted(json) => {
+                if let Some(volume) = decode::<Volume>(&json, "persistentvolume") {
+                    self.remove_volume(&volume.metadata.name);
+                }
+            }
+        }
+    }
+
+    fn put_volume(&mut self, json: &Bytes) {
+        let Some(volume) = decode::<Volume>(json, "persistentvolume") else {
+            return;
+        };
+        let name = volume.metadata.name;
+        self.remove_volume(&name);
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let Some(claim) = volume.spec.get("claimRef") else {
+            return;
+        };
+        let claim = (text(&claim["namespace"]), text(&claim["name"]));
+        let mut secrets = Vec::new();
+        for (source, value) in &volume.spec {
+            let references = [
+                "secretRef",
+                "nodePublishSecretRef",
+                "nodeStageSecretRef",
+                "nodeExpandSecretRef",
+                "controllerPublishSecretRef",
+                "controllerExpandSecretRef",
+            ];
+            for reference in references.iter().filter_map(|key| value.get(*key)) {
+                let namespace = match text(&reference["namespace"]) {
+                    none if none.is_empty() => claim.0.clone(),
+                    namespace => namespace,
+                };
+                secrets.push((namespace, text(&reference["name"])));
+            }
+            if source == "azureFile" {
+                let namespace = match text(&value["secretNamespace"]) {
+                    none if none.is_empty() => claim.0.clone(),
+                    namespace => namespace,
+                };
+                secrets.push((namespace, text(&value["secretName"])));
+            }
+        }
+        for secret in &secrets {
+            self.secrets
+                .entry(secret.clone())
+                .or_default()
+                .insert(name.clone());
+        }
+        self.volumes.insert(name, VolumeEntry { claim, secrets });
+    }
+
+    fn remove_volume(&mut self, name: &str) {
+        let Some(entry) = self.volumes.remove(name) else {
+            return;
+        };
+        for secret in entry.secrets {
+            if let Some(volumes) = self.secrets.get_mut(&secret) {
+                volumes.remove(name);
+                if volumes.is_empty() {
+                    self.secrets.remove(&secret);
+                }
+            }
+        }
+    }
+
+    pub(super) fn apply_attachment(&mut self, event: RawEvent) {
+        let read = |json: &Bytes| decode::<Attachment>(json, "volumeattachment");
+        match event {
+            RawEvent::Snapshot(all) => {
+                self.attachments = all
+                    .iter()
+                    .filter_map(read)
+                    .map(|a| (a.metadata.name, a.spec.node_name))
+                    .collect();
+            }
+            RawEvent::Applied(json) => {
+                if let Some(a) = read(&json) {
+                    self.attachments.insert(a.metadata.name, a.spec.node_name);
+                }
+            }
+            RawEvent::Deleted(json) => {
+                if let Some(a) = read(&json) {
+                    self.attachments.remove(&a.metadata.name);
+                }
+            }
+        }
+    }
+
+    /// Whether the object is one of the node's.
+    pub(super) fn relates(&self, node: &str, kind: Kind, namespace: &str, name: &str) -> bool {
+        let direct = |kind: Kind, namespace: &str, name: &str| {
+            self.nodes
+                .get(&(kind, namespace.to_owned(), name.to_owned()))
+                .is_some_and(|nodes| nodes.contains_key(node))
+        };
+        let volume = |name: &str| {
+            self.volumes
+                .get(name)
+                .is_some_and(|v| direct(Kind::Claim, &v.claim.0, &v.claim.1))
+        };
+        match kind {
+            Kind::Attachment => self.attachments.get(name).is_some_and(|n| n == node),
+            Kind::Volume => volume(name),
+            Kind::Secret => {
+                direct(kind, namespace, name)
+                    || self
+                        .secrets
+                        .get(&(namespace.to_owned(), name.to_owned()))
+                        .is_some_and(|volumes| volumes.iter().any(|v| volume(v)))
+            }
+            _ => direct(kind, namespace, name),
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! The Node authorizer: a kubelet may read what its pods need, and nothing else of the sort.
+//!
+//! See <https://kubernetes.io/docs/reference/access-authn-authz/node/>. It knows users of the group
+//! `system:nodes` whose name is `system:node:NAME`. Secrets, config maps, volumes, volume
+//! attachments, leases and service-account tokens are given out by relation to that node; everything
+//! else is as the role `system:node` has it.
+
+mod graph;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use k8s_openapi::api::rbac::v1::PolicyRule;
+use parking_lot::RwLock;
+
+use self::graph::{Graph, Kind};
+use super::{Attributes, Authorizer, Decision, rbac};
+use crate::admission::{follow::Follower, reader::ObjectReader};
+
+const LEASES: &str = "kube-node-lease";
+
+/// The authorizer of kubelets.
+#[derive(Debug)]
+pub struct NodeAuthorizer {
+    graph: Arc<RwLock<Graph>>,
+    rules: Vec<PolicyRule>,
+    follower: Follower,
+}
+
+fn unsaid(reason: impl Into<String>) -> Decision {
+    Decision::NoOpinion {
+        reason: reason.into(),
+    }
+}
+
+impl NodeAuthorizer {
+    /// Starts to follow pods, volumes and volume attachments, in tasks that end when the value is dropped.
+    pub fn start(reader: &dyn ObjectReader) -> Self {
+        let graph = Arc::new(RwLock::new(Graph::default()));
+        let mut follower = Follower::new();
+        let pods = graph.clone();
+        follower.follow(reader, "", "pods", move |event| {
+            graph::apply_pod(&pods, event);
+        });
+        let volumes = graph.clone();
+        follower.follow(reader, "", "persistentvolumes", move |event| {
+            volumes.write().apply_volume(event);
+        });
+        let attachments = graph.clone();
+        follower.follow(
+            reader,
+            "storage.k8s.io",
+            "volumeattachments",
+            move |event| attachments.write().apply_attachment(event),
+        );
+        let rules = rbac::bootstrap::policy()
+            .cluster_roles
+            .iter()
+            .find(|role| role.metadata.name.as_deref() == Some("system:node"))
+            .and_then(|role| role.rules.clone())
+            .unwrap_or_default();
+        NodeAuthorizer {
+            graph,
+            rules,
+            follower,
+        }
+    }
+
+    /// Waits until all that is stored is known.
+    pub async fn synced(&self) {
+        self.follower.synced().await;
+    }
+
+    fn related(&self, node: &str, kind: Kind, a: &Attributes<'_>) -> Decision {
+        if a.name.is_empty() {
+            return unsaid("No Object name found");
+        }
+        if self.graph.read().relates(node, kind, a.namespace, a.name) {
+            Decision::Allow
+        } else {
+            unsaid(format!(
+                "no relationship found between node '{node}' and this object"
+            ))
+        }
+    }
+
+    fn read(&self, node: &str, kind: Kind, a: &Attributes<'_>) -> Decision {
+        if !matches!(a.verb, "get" | "list" | "watch") {
+            return unsaid("can only read resources of this type");
+        }
+        if !a.subresource.is_empty() {
+            return unsaid("cannot read subresource");
+        }
+        if a.namespace.is_empty() {
+            return unsaid("can only read namespaced object of this type");
+        }
+        self.related(node, kind, a)
+    }
+
+    fn get(&self, node: &str, kind: Kind, a: &Attributes<'_>) -> Decision {
+        if a.verb != "get" {
+            return unsaid("can only get individual resources of this type");
+        }
+        if !a.subresource.is_empty() {
+            return unsaid("cannot get subresource");
+        }
+        self.related(node, kind, a)
+    }
+
+    fn claim(&self, node: &str, a: &Attributes<'_>) -> Decision {
+        if a.subresource != "status" {
+            return self.get(node, Kind::Claim, a);
+        }
+        if !matches!(a.verb, "update" | "patch") {
+            return unsaid("can only get/update/patch this type");
+        }
+        self.related(node, Kind::Claim, a)
+    }
+
+    fn token(&self, node: &str, a: &Attributes<'_>) -> Decision {
+        if a.verb != "create" || a.name.is_empty() {
+            return unsaid("can only create tokens for individual service accounts");
+        }
+        if a.subresource != "token" {
+            return unsaid("can only create token subresource of serviceaccount");
+        }
+        self.related(node, Kind::ServiceAccount, a)
+    }
+
+    fn lease(node: &str, a: &Attributes<'_>) -> Decision {
+        if !is_single(a.verb) {
+            return unsaid("can only get, create, update, patch, or delete a node lease");
+        }
+        if a.namespace != LEASES {
+            return unsaid(format!(
+                "can only access leases in the {LEASES:?} system namespace"
+            ));
+        }
+        // The name of what is created is not known here; NodeRestriction looks at it.
+        if a.verb != "create" && a.name != node {
+            return unsaid("can only access node lease with the same name as the requesting node");
+        }
+        Decision::Allow
+    }
+
+    fn csi_node(node: &str, a: &Attributes<'_>) -> Decision {
+        if !is_single(a.verb) {
+            return unsaid("can only get, create, update, patch, or delete a CSINode");
+        }
+        if !a.subresource.is_empty() {
+            return unsaid("cannot authorize CSINode subresources");
+        }
+        if a.verb != "create" && a.name != node {
+            return unsaid("can only access CSINode with the same name as the requesting node");
+        }
+        Decision::Allow
+    }
+}
+
+fn is_single(verb: &str) -> bool {
+    matches!(verb, "get" | "create" | "update" | "patch" | "delete")
+}
+
+#[async_trait]
+impl Authorizer for NodeAuthorizer {
+    async fn authorize(&self, a: &Attributes<'_>) -> Decision {
+        let Some(node) = a.user.as_node() else {
+            return Decision::no_opinion();
+        };
+        if a.resource_request {
+            match (a.group, a.resource) {
+                ("", "secrets") => return self.read(node, Kind::Secret, a),
+                ("", "configmaps") => return self.read(node, Kind::ConfigMap, a),
+                ("", "persistentvolumeclaims") => return self.claim(node, a),
+                ("", "persistentvolumes") => return self.get(node, Kind::Volume, a),
+                ("storage.k8s.io", "volumeattachments") => {
+                    return self.get(node, Kind::Attachment, a);
+                }
+                ("", "serviceaccounts") => return self.token(node, a),
+                ("coordination.k8s.io", "leases") => return Self::lease(node, a),
+                ("storage.k8s.io", "csinodes") => return Self::csi_node(node, a),
+                _ => {}
+            }
+        }
+        if self.rules.iter().any(|rule| rbac::allows(rule, a)) {
+            Decision::Allow
+        } else {
+            Decision::no_opinion()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        admission::memory::MemoryReader,
+        auth::{Identity, NODES},
+    };
+
+    fn ask<'a>(
+        user: &'a Identity,
+        verb: &'a str,
+        resource: &'a str,
+        name: &'a str,
+    ) -> Attributes<'a> {
+        let (group, resource) = resource.rsplit_once('|').unwrap_or(("", resource));
+        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        Attributes {
+            user,
+            verb,
+            group,
+            version: "v1",
+            resource,
+            subresource,
+            namespace: "ns",
+            name,
+            path: "",
+            resource_request: true,
+        }
+    }
+
+    fn pod(node: &str) -> Value {
+        json!({
+            "metadata": { "namespace": "ns", "name": "p", "uid": "1" },
+            "spec": {
+                "nodeName": node,
+                "serviceAccountName": "sa",
+                "imagePullSecrets": [{ "name": "pull" }],
+                "containers": [{
+                    "name": "c",
+                    "envFrom": [{ "configMapRef": { "name": "env" } }],
+                }],
+                "volumes": [
+                    { "name": "s", "secret": { "secretName": "mounted" } },
+                    { "name": "d", "persistentVolumeClaim": { "claimName": "data" } },
+                ],
+            },
+        })
+    }
+
+    async fn becomes(authorizer: &NodeAuthorizer, attributes: &Attributes<'_>, allowed: bool) {
+        let wait = async {
+            while authorizer.authorize(attributes).await.is_allowed() != allowed {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(10), wait)
+            .await
+            .expect("the graph follows the store");
+    }
+
+    #[tokio::test]
+    async fn a_node_reads_what_its_pods_refer_to_while_they_are_there() {
+        let reader = MemoryReader::default();
+        reader.put("", "pods", pod("a"));
+        reader.put(
+            "",
+            "persistentvolumes",
+            json!({
+                "metadata": { "name": "pv" },
+                "spec": { "claimRef": { "namespace": "ns", "name": "data" } },
+            }),
+        );
+        let authorizer = NodeAuthorizer::start(&reader);
+        authorizer.synced().await;
+        let a = Identity::user("system:node:a").group(NODES);
+        let b = Identity::user("system:node:b").group(NODES);
+        let cases = [
+            ("get", "secrets", "pull"),
+            ("watch", "secrets", "mounted"),
+            ("get", "configmaps", "env"),
+            ("get", "persistentvolumeclaims", "data"),
+            ("get", "persistentvolumes", "pv"),
+            ("create", "serviceaccounts/token", "sa"),
+        ];
+        for (verb, resource, name) in cases {
+            let of_a = authorizer.authorize(&ask(&a, verb, resource, name)).await;
+            assert!(of_a.is_allowed(), "{resource} {name}: {of_a:?}");
+            let of_b = authorizer.authorize(&ask(&b, verb, resource, name)).await;
+            assert!(!of_b.is_allowed(), "{resource} {name}");
+        }
+        let other = authorizer
+            .authorize(&ask(&a, "get", "secrets", "other"))
+            .await;
+        assert_eq!(
+            other.reason(),
+            "no relationship found between node 'a' and this object"
+        );
+        reader.delete("", "pods", "ns", "p");
+        for (verb, resource, name) in cases {
+            becomes(&authorizer, &ask(&a, verb, resource, name), false).await;
+        }
+        reader.put("", "pods", pod(""));
+        reader.put("", "pods", pod("b"));
+        becomes(&authorizer, &ask(&b, "get", "secrets", "pull"), true).await;
+    }
+
+    #[tokio::test]
+    async fn a_node_has_its_own_lease_and_the_rules_of_nodes() {
+        let reader = MemoryReader::default();
+        let authorizer = NodeAuthorizer::start(&reader);
+        let a = Identity::user("system:node:a").group(NODES);
+        let lease = Attributes {
+            namespace: LEASES,
+            ..ask(&a, "update", "coordination.k8s.io|leases", "a")
+        };
+        assert!(authorizer.authorize(&lease).await.is_allowed());
+        let other = Attributes { name: "b", ..lease };
+        assert!(!authorizer.authorize(&other).await.is_allowed());
+        for (verb, resource, allowed) in [
+            ("list", "pods", true),
+            ("patch", "nodes/status", true),
+            ("list", "services", true),
+            ("list", "secrets", false),
+            ("delete", "nodes", false),
+        ] {
+            let decision = authorizer.authorize(&ask(&a, verb, resource, "")).await;
+            assert_eq!(decision.is_allowed(), allowed, "{verb} {resource}");
+        }
+        let alice = Identity::user("alice");
+        let decision = authorizer.authorize(&ask(&alice, "list", "pods", "")).await;
+        assert_eq!(decision, Decision::no_opinion());
+    }
+}
