@@ -3,8 +3,29 @@
 pub mod admission;
 pub mod auth;
 pub mod authz;
-pub mod proxy;
-pub mod reviews;
+mod bootstrap;
+mod builder;
+mod cache;
+mod discovery;
+mod endpoints;
+mod error;
+mod health;
 pub mod http;
+mod metrics;
+mod openapi;
 pub mod pki;
+pub mod proxy;
+mod registry;
+pub mod reviews;
 pub mod serve;
+mod server;
+mod services;
+mod version;
+
+pub use self::{
+    builder::{Advertised, ApiServerBuilder, BuildError},
+    error::{Error, Result},
+    registry::Clock,
+    server::ApiServer,
+    services::{Cidr, NodePortRange, ParseCidrError},
+};

@@ -1,0 +1,229 @@
+//! The objects that every cluster has: system namespaces, priority classes, and the
+//! `kubernetes` Service with its endpoints.
+
+use k8s_model::Object;
+use k8s_openapi::{
+    api::{
+        core::v1::{
+            EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Namespace, Service,
+            ServicePort, ServiceSpec,
+        },
+        discovery::v1::{self as discovery, EndpointConditions, EndpointSlice},
+        scheduling::v1::PriorityClass,
+    },
+    apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
+};
+
+use crate::{
+    Result,
+    auth::Identity,
+    builder::Advertised,
+    registry::{Registry, Target, update::Rules},
+};
+
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
+/// Makes what is missing.
+pub(crate) async fn run(registry: &Registry, advertised: Option<&Advertised>) -> Result<()> {
+    for name in NAMESPACES {
+        let namespace = Namespace {
+            metadata: ObjectMeta {
+                name: Some(name.into()),
+                labels: Some([("kubernetes.io/metadata.name".to_owned(), name.to_owned())].into()),
+                ..ObjectMeta::default()
+            },
+            ..Namespace::default()
+        };
+        ensure(registry, "", "namespaces", Box::new(namespace)).await?;
+    }
+    for (name, value, description) in [
+        (
+            "system-node-critical",
+            2_000_001_000,
+            "Used for system critical pods that must not be moved from their current node.",
+        ),
+        (
+            "system-cluster-critical",
+            2_000_000_000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
+    ] {
+        let class = PriorityClass {
+            metadata: ObjectMeta {
+                name: Some(name.into()),
+                ..ObjectMeta::default()
+            },
+            // Optional only in newer API levels.
+            value: i32::into(value),
+            description: Some(description.into()),
+            ..PriorityClass::default()
+        };
+        ensure(
+            registry,
+            "scheduling.k8s.io",
+            "priorityclasses",
+            Box::new(class),
+        )
+        .await?;
+    }
+    match advertised {
+        Some(advertised) => kubernetes_service(registry, advertised).await,
+        None => Ok(()),
+    }
+}
+
+/// Upstream's `kubernetesservice` controller, once.
+async fn kubernetes_service(registry: &Registry, advertised: &Advertised) -> Result<()> {
+    let labels = |pairs: &[(&str, &str)]| {
+        Some(
+            pairs
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
+        )
+    };
+    let meta = |pairs: &[(&str, &str)]| ObjectMeta {
+        name: Some("kubernetes".into()),
+        namespace: Some("default".into()),
+        labels: labels(pairs),
+        ..ObjectMeta::default()
+    };
+    let port = i32::from(advertised.port);
+    let service = Service {
+        metadata: meta(&[("component", "apiserver"), ("provider", "kubernetes")]),
+        spec: Some(ServiceSpec {
+            type_: Some("ClusterIP".into()),
+            cluster_ip: Some(registry.services.cidr.first_host().to_string()),
+            session_affinity: Some("None".into()),
+            ports: Some(vec![ServicePort {
+                name: Some("https".into()),
+                protocol: Some("TCP".into()),
+                port: 443,
+                target_port: Some(IntOrString::Int(port)),
+                ..ServicePort::default()
+            }]),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    };
+    ensure(registry, "", "services", Box::new(service)).await?;
+    let addresses: Vec<String> = advertised
+        .addresses
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let endpoints = Endpoints {
+        metadata: meta(&[("endpointslice.kubernetes.io/skip-mirror", "true")]),
+        subsets: Some(vec![EndpointSubset {
+            addresses: Some(
+                addresses
+                    .iter()
+                    .map(|ip| EndpointAddress {
+                        ip: ip.clone(),
+                        ..EndpointAddress::default()
+                    })
+                    .collect(),
+            ),
+            ports: Some(vec![EndpointPort {
+                name: Some("https".into()),
+                port,
+                protocol: Some("TCP".into()),
+                ..EndpointPort::default()
+            }]),
+            ..EndpointSubset::default()
+        }]),
+    };
+    replace(registry, "", "endpoints", Box::new(endpoints)).await?;
+    let endpoints: Vec<discovery::Endpoint> = addresses
+        .iter()
+        .map(|ip| discovery::Endpoint {
+            addresses: vec![ip.clone()].into(),
+            conditions: Some(EndpointConditions {
+                ready: Some(true),
+                ..EndpointConditions::default()
+            }),
+            ..discovery::Endpoint::default()
+        })
+        .collect();
+    let slice = EndpointSlice {
+        metadata: meta(&[("kubernetes.io/service-name", "kubernetes")]),
+        address_type: "IPv4".into(),
+        endpoints: endpoints.into(),
+        ports: Some(vec![discovery::EndpointPort {
+            name: Some("https".into()),
+            port: Some(port),
+            protocol: Some("TCP".into()),
+            ..discovery::EndpointPort::default()
+        }]),
+    };
+    replace(
+        registry,
+        "discovery.k8s.io",
+        "endpointslices",
+        Box::new(slice),
+    )
+    .await
+}
+
+async fn ensure(
+    registry: &Registry,
+    group: &str,
+    resource: &str,
+    mut object: Box<dyn Object>,
+) -> Result<()> {
+    let Some(row) = registry.rows.stored(group, resource) else {
+        return Ok(());
+    };
+    let user = Identity::system_masters();
+    let namespace = object.metadata().namespace.clone().unwrap_or_default();
+    let name = object.metadata().name.clone().unwrap_or_default();
+    let target = Target {
+        row,
+        user: &user,
+        namespace: &namespace,
+        name: &name,
+        subresource: "",
+        dry_run: false,
+        internal: true,
+    };
+    if registry.read(&target).await?.is_some() {
+        return Ok(());
+    }
+    row.resource.strategy.default(&mut *object);
+    match registry.create(&target, object, &mut Vec::new()).await {
+        // Another server on the same store was faster.
+        Err(error) if error.code() == 409 => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+async fn replace(
+    registry: &Registry,
+    group: &str,
+    resource: &str,
+    mut object: Box<dyn Object>,
+) -> Result<()> {
+    ensure(registry, group, resource, object.boxed_clone()).await?;
+    let Some(row) = registry.rows.stored(group, resource) else {
+        return Ok(());
+    };
+    row.resource.strategy.default(&mut *object);
+    let user = Identity::system_masters();
+    let namespace = object.metadata().namespace.clone().unwrap_or_default();
+    let name = object.metadata().name.clone().unwrap_or_default();
+    let target = Target {
+        row,
+        user: &user,
+        namespace: &namespace,
+        name: &name,
+        subresource: "",
+        dry_run: false,
+        internal: true,
+    };
+    registry
+        .update(&target, Rules::Object, &mut Vec::new(), |_| {
+            Ok(object.boxed_clone())
+        })
+        .await
+        .map(drop)
+}

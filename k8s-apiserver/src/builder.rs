@@ -1,0 +1,283 @@
+//! [`ApiServerBuilder`]: what a server is made of.
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use k8s_model::ResourceTable;
+use k8s_store::{MemoryStore, Store};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    ApiServer,
+    admission::{AdmissionPlugin, reader::ObjectReader},
+    auth::{Authenticator, Union},
+    authz::{AlwaysAllow, Authorizer},
+    bootstrap,
+    cache::Caches,
+    discovery::Discovery,
+    openapi,
+    proxy::Connecter,
+    registry::{Clock, Registry, Rows, reader::LateReader},
+    reviews::CreateOnly,
+    server::Inner,
+    services::{Cidr, NodePortRange, Services},
+};
+
+/// A server could not be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The store does not answer.
+    #[error("the store cannot be read")]
+    Store(#[from] k8s_store::Error),
+    /// An object that every cluster has could not be made.
+    #[error("the cluster's first objects cannot be made: {0}")]
+    Bootstrap(crate::Error),
+}
+
+/// Where the `kubernetes` Service leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advertised {
+    /// The server's addresses, as pods reach them.
+    pub addresses: Vec<Ipv4Addr>,
+    /// Its port.
+    pub port: u16,
+}
+
+/// What an [`ApiServer`] is made of. Everything has a default.
+///
+/// | part | default |
+/// |---|---|
+/// | [`store`](Self::store) | a new [`MemoryStore`] |
+/// | [`resources`](Self::resources) | all built-in ones |
+/// | [`authenticator`](Self::authenticator) | none: requests without an [`Identity`](crate::auth::Identity) in their extensions are anonymous |
+/// | [`authorizer`](Self::authorizer) | [`AlwaysAllow`] |
+/// | [`admission`](Self::admission) | none |
+/// | [`service_cidr`](Self::service_cidr) | `10.96.0.0/16` |
+/// | [`node_port_range`](Self::node_port_range) | 30000-32767 |
+pub struct ApiServerBuilder {
+    store: Option<Arc<dyn Store>>,
+    resources: &'static ResourceTable,
+    reader: Arc<LateReader>,
+    authenticator: Option<Arc<dyn Authenticator>>,
+    anonymous: bool,
+    authorizer: Option<Arc<dyn Authorizer>>,
+    admission: Vec<Arc<dyn AdmissionPlugin>>,
+    create_only: Vec<(
+        &'static str,
+        &'static str,
+        &'static str,
+        Arc<dyn CreateOnly>,
+    )>,
+    connecters: Vec<(&'static str, &'static str, Arc<dyn Connecter>)>,
+    service_cidr: Cidr,
+    node_ports: NodePortRange,
+    advertised: Option<Advertised>,
+    bootstrap: bool,
+    clock: Clock,
+    seed: Option<u64>,
+}
+
+impl std::fmt::Debug for ApiServerBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiServerBuilder")
+            .field("store", &self.store)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for ApiServerBuilder {
+    fn default() -> Self {
+        ApiServerBuilder {
+            store: None,
+            resources: ResourceTable::builtin(),
+            reader: Arc::default(),
+            authenticator: None,
+            anonymous: true,
+            authorizer: None,
+            admission: Vec::new(),
+            create_only: Vec::new(),
+            connecters: Vec::new(),
+            service_cidr: Cidr::default(),
+            node_ports: NodePortRange::default(),
+            advertised: None,
+            bootstrap: true,
+            clock: Arc::new(k8s_openapi::jiff::Timestamp::now),
+            seed: None,
+        }
+    }
+}
+
+impl ApiServerBuilder {
+    /// Where objects are kept.
+    #[must_use]
+    pub fn store(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Which resources are served. A table of your own lives in a static, or is leaked.
+    #[must_use]
+    pub fn resources(mut self, resources: &'static ResourceTable) -> Self {
+        self.resources = resources;
+        self
+    }
+
+    /// What the server's parts read objects with. It may be handed to authorizers and plugins
+    /// before the server is built; it answers once that is done.
+    pub fn reader(&self) -> Arc<dyn ObjectReader> {
+        self.reader.clone()
+    }
+
+    /// Who finds out who a request comes from.
+    #[must_use]
+    pub fn authenticator(mut self, authenticator: Arc<dyn Authenticator>) -> Self {
+        self.authenticator = Some(authenticator);
+        self
+    }
+
+    /// Whether a request without credentials is `system:anonymous`, as by default, or refused.
+    #[must_use]
+    pub fn anonymous(mut self, anonymous: bool) -> Self {
+        self.anonymous = anonymous;
+        self
+    }
+
+    /// Who says what users may do.
+    #[must_use]
+    pub fn authorizer(mut self, authorizer: Arc<dyn Authorizer>) -> Self {
+        self.authorizer = Some(authorizer);
+        self
+    }
+
+    /// The plugins that every write passes, in order.
+    #[must_use]
+    pub fn admission(mut self, plugins: Vec<Arc<dyn AdmissionPlugin>>) -> Self {
+        self.admission = plugins;
+        self
+    }
+
+    /// Who answers for a resource, or a subresource, that can only be created. The subresource is
+    /// empty for the resource itself.
+    #[must_use]
+    pub fn create_only(
+        mut self,
+        group: &'static str,
+        resource: &'static str,
+        subresource: &'static str,
+        handler: Arc<dyn CreateOnly>,
+    ) -> Self {
+        self.create_only
+            .push((group, resource, subresource, handler));
+        self
+    }
+
+    /// Who opens connections to the objects of a resource: `log`, `exec`, `attach`, `portforward` and
+    /// `proxy`. Without one they are answered with 503.
+    #[must_use]
+    pub fn connecter(
+        mut self,
+        group: &'static str,
+        resource: &'static str,
+        connecter: Arc<dyn Connecter>,
+    ) -> Self {
+        self.connecters.push((group, resource, connecter));
+        self
+    }
+
+    /// The range of the addresses of Services.
+    #[must_use]
+    pub fn service_cidr(mut self, cidr: Cidr) -> Self {
+        self.service_cidr = cidr;
+        self
+    }
+
+    /// The range of the node ports of Services.
+    #[must_use]
+    pub fn node_port_range(mut self, range: NodePortRange) -> Self {
+        self.node_ports = range;
+        self
+    }
+
+    /// Where the `kubernetes` Service in `default` leads to. Without, there is no such Service.
+    #[must_use]
+    pub fn advertise(mut self, advertised: Advertised) -> Self {
+        self.advertised = Some(advertised);
+        self
+    }
+
+    /// Whether the objects that every cluster has are made: system namespaces and
+    /// priority classes. They are by default.
+    #[must_use]
+    pub fn bootstrap(mut self, bootstrap: bool) -> Self {
+        self.bootstrap = bootstrap;
+        self
+    }
+
+    /// What the time is, for time stamps in objects.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Makes UIDs, generated names and allocated addresses the same in every run.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Builds the server, and makes the objects that every cluster has if they are not there. Starts
+    /// one task, which follows the store until the server is shut down or dropped.
+    ///
+    /// # Errors
+    /// Fails if the store does.
+    pub async fn build(self) -> Result<ApiServer, BuildError> {
+        let store = self.store.unwrap_or_else(|| Arc::new(MemoryStore::new()));
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let caches = Caches::start(store.clone(), stop.clone(), tasks.clone()).await?;
+        let registry = Arc::new(Registry {
+            store,
+            caches,
+            rows: Rows::new(self.resources),
+            table: self.resources,
+            admission: self.admission,
+            services: Services {
+                cidr: self.service_cidr,
+                node_ports: self.node_ports,
+            },
+            clock: self.clock,
+            random: parking_lot::Mutex::new(
+                self.seed
+                    .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed),
+            ),
+        });
+        self.reader.bind(&registry);
+        let address = self
+            .advertised
+            .as_ref()
+            .and_then(|a| a.addresses.first().map(|ip| format!("{ip}:{}", a.port)))
+            .unwrap_or_default();
+        if self.bootstrap {
+            bootstrap::run(&registry, self.advertised.as_ref())
+                .await
+                .map_err(BuildError::Bootstrap)?;
+        }
+        Ok(ApiServer::new(Inner {
+            registry,
+            authenticator: self
+                .authenticator
+                .unwrap_or_else(|| Arc::new(Union::default())),
+            authorizer: self.authorizer.unwrap_or_else(|| Arc::new(AlwaysAllow)),
+            anonymous: self.anonymous,
+            discovery: Discovery::new(self.resources, &address),
+            openapi: openapi::Documents::default(),
+            metrics: Default::default(),
+            create_only: self.create_only,
+            connecters: self.connecters,
+            stop,
+            tasks,
+        }))
+    }
+}

@@ -1,0 +1,214 @@
+//! What watchers and selectors read: the newest objects and latest changes, per resource.
+//!
+//! One task follows the whole store and deals its changes out to the caches, so there is
+//! one number that says how far all of them are. A resource's cache comes into being when
+//! somebody first watches it or selects from it.
+
+pub(crate) mod entry;
+pub(crate) mod resource;
+
+use std::{collections::BTreeMap, ops::Bound, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use k8s_store::{List, Revision, Store};
+use parking_lot::RwLock;
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub(crate) use self::{
+    entry::{Entry, Event, EventType, event_json},
+    resource::{Cache, Cursor},
+};
+use crate::{Error, Result};
+
+/// How long a reader waits for the caches to catch up; upstream's `blockTimeout`.
+const CATCH_UP: Duration = Duration::from_secs(3);
+
+/// All caches of a server.
+#[derive(Debug)]
+pub(crate) struct Caches {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Arc<dyn Store>,
+    caches: RwLock<BTreeMap<String, Arc<Cache>>>,
+    /// The revision up to which all caches are complete.
+    applied: watch::Sender<u64>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Caches {
+    /// Starts to follow the store, in a task that ends with `stop`.
+    pub(crate) async fn start(
+        store: Arc<dyn Store>,
+        stop: CancellationToken,
+        tasks: TaskTracker,
+    ) -> Result<Self, k8s_store::Error> {
+        let revision = store.revision().await?;
+        let shared = Arc::new(Shared {
+            store,
+            caches: RwLock::default(),
+            applied: watch::Sender::new(revision.0),
+            stop: stop.clone(),
+            tasks: tasks.clone(),
+        });
+        let stream = shared.store.watch(Bytes::new(), revision).await?;
+        let follower = shared.clone();
+        tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = follower.follow(stream) => {}
+            }
+            for cache in follower.caches.write().values() {
+                cache.close();
+            }
+        });
+        Ok(Caches { shared })
+    }
+
+    /// The revision up to which all caches are complete.
+    pub(crate) fn applied(&self) -> u64 {
+        *self.shared.applied.borrow()
+    }
+
+    /// Tells how far the caches are.
+    pub(crate) fn progress(&self) -> watch::Receiver<u64> {
+        self.shared.applied.subscribe()
+    }
+
+    /// Waits until the caches have taken in a revision.
+    ///
+    /// # Errors
+    /// Upstream's `Too large resource version` after three seconds.
+    pub(crate) async fn wait_for(&self, revision: u64) -> Result<()> {
+        let mut applied = self.shared.applied.subscribe();
+        if *applied.borrow() >= revision {
+            return Ok(());
+        }
+        match tokio::time::timeout(CATCH_UP, applied.wait_for(|a| *a >= revision)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(Error::service_unavailable("the server is shutting down")),
+            Err(_) => Err(Error::too_large_resource_version(revision, self.applied())),
+        }
+    }
+
+    /// The cache of the objects below a prefix, started if need be.
+    pub(crate) async fn get(&self, prefix: &str) -> Result<Arc<Cache>> {
+        loop {
+            let found = self.shared.caches.read().get(prefix).cloned();
+            let cache = found.unwrap_or_else(|| self.start_cache(prefix));
+            if cache.wait_ready().await {
+                return Ok(cache);
+            }
+            if self.shared.stop.is_cancelled() {
+                return Err(Error::service_unavailable("the server is shutting down"));
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn start_cache(&self, prefix: &str) -> Arc<Cache> {
+        let mut caches = self.shared.caches.write();
+        if let Some(cache) = caches.get(prefix) {
+            return cache.clone();
+        }
+        let cache = Arc::new(Cache::loading());
+        caches.insert(prefix.to_owned(), cache.clone());
+        drop(caches);
+        // In a task of its own: a reader who goes away must not leave a cache half loaded.
+        let (shared, loading, prefix) = (self.shared.clone(), cache.clone(), prefix.to_owned());
+        self.shared.tasks.spawn(async move {
+            let list = List {
+                prefix: Bytes::from(prefix.clone()),
+                ..List::default()
+            };
+            match shared.store.list(list).await {
+                Ok(page) => loading.load(page.entries, page.revision.0),
+                Err(error) => {
+                    tracing::error!(prefix, %error, "objects cannot be listed");
+                    shared.forget(&prefix, &loading);
+                }
+            }
+        });
+        cache
+    }
+}
+
+impl Shared {
+    fn forget(&self, prefix: &str, cache: &Arc<Cache>) {
+        let mut caches = self.caches.write();
+        if caches.get(prefix).is_some_and(|c| Arc::ptr_eq(c, cache)) {
+            caches.remove(prefix);
+        }
+        cache.close();
+    }
+
+    async fn follow(&self, mut stream: k8s_store::WatchStream) {
+        loop {
+            let error = loop {
+                match stream.next().await {
+                    Some(Ok(batch)) => self.deal_out(batch.revision.0, &batch.changes),
+                    Some(Err(error)) => break error,
+                    None => break k8s_store::Error::Closed,
+                }
+            };
+            let after = match error {
+                k8s_store::Error::Closed => return,
+                k8s_store::Error::Lagged => Revision(*self.applied.borrow()),
+                error => {
+                    // What was missed cannot be had any more: start anew from what is there now.
+                    tracing::warn!(%error, "the store's changes cannot be followed; reading all objects again");
+                    for cache in std::mem::take(&mut *self.caches.write()).values() {
+                        cache.close();
+                    }
+                    match self.store.revision().await {
+                        Ok(revision) => revision,
+                        Err(_) => return,
+                    }
+                }
+            };
+            stream = match self.store.watch(Bytes::new(), after).await {
+                Ok(stream) => stream,
+                Err(k8s_store::Error::Closed) => return,
+                Err(error) => futures::stream::iter([Err(error)]).boxed(),
+            };
+            self.applied.send_if_modified(|a| {
+                let ahead = after.0 > *a;
+                *a = (*a).max(after.0);
+                ahead
+            });
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Gives each cache its share of a revision's changes, which are in key order.
+    fn deal_out(&self, revision: u64, mut changes: &[k8s_store::Change]) {
+        {
+            let caches = self.caches.read();
+            while let Some(first) = changes.first() {
+                let key = String::from_utf8_lossy(&first.key);
+                let found = caches
+                    .range::<str, _>((Bound::Unbounded, Bound::Included(key.as_ref())))
+                    .next_back()
+                    .filter(|(prefix, _)| key.starts_with(prefix.as_str()));
+                let share = match found {
+                    Some((prefix, cache)) => {
+                        let n = changes
+                            .iter()
+                            .take_while(|c| c.key.starts_with(prefix.as_bytes()))
+                            .count();
+                        cache.apply(revision, &changes[..n]);
+                        n
+                    }
+                    None => 1,
+                };
+                changes = &changes[share..];
+            }
+        }
+        self.applied.send_replace(revision);
+    }
+}

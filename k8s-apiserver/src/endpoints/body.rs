@@ -1,0 +1,288 @@
+//! Bodies: read up to a limit, from JSON or YAML, into objects or value trees.
+
+use bytes::Bytes;
+use http::header;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use k8s_model::{DecodeError, Object};
+use serde_json::Value;
+
+use super::Call;
+use crate::{
+    Error, Result,
+    http::{Body, negotiate::MEDIA_TYPES, options::FieldValidation},
+    registry::Row,
+};
+
+/// The largest body that is taken; upstream's `MaxRequestBodyBytes`.
+pub(crate) const LIMIT: usize = 3 * 1024 * 1024;
+
+/// Reads a body.
+pub(crate) async fn read(call: &Call, body: Body) -> Result<Bytes> {
+    let length = call
+        .parts
+        .headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| length > LIMIT) {
+        return Err(Error::too_large(LIMIT));
+    }
+    match Limited::new(body, LIMIT).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Error::too_large(LIMIT)),
+        Err(error) => Err(Error::bad_request(format!(
+            "the request's body cannot be read: {error}"
+        ))),
+    }
+}
+
+/// The media type of the body, without parameters.
+pub(crate) fn content_type(call: &Call) -> &str {
+    let value = call
+        .parts
+        .headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim()
+}
+
+/// The body as JSON, whatever it was sent as.
+fn as_json(call: &Call, bytes: Bytes) -> Result<Bytes> {
+    match content_type(call) {
+        "" | "application/json" | "text/json" => Ok(bytes),
+        "application/yaml" | "text/yaml" | "application/x-yaml" => {
+            let text = std::str::from_utf8(&bytes).map_err(|_| {
+                Error::bad_request("error converting YAML to JSON: yaml: invalid UTF-8")
+            })?;
+            let value: Value = serde_saphyr::from_str(text).map_err(|e| {
+                Error::bad_request(format!("error converting YAML to JSON: yaml: {e}"))
+            })?;
+            serde_json::to_vec(&value)
+                .map(Bytes::from)
+                .map_err(Error::internal)
+        }
+        _ => Err(Error::unsupported_media_type(&MEDIA_TYPES)),
+    }
+}
+
+/// The body as a value tree; `None` where there is none.
+pub(crate) async fn value(call: &Call, body: Body) -> Result<Option<Value>> {
+    let bytes = read(call, body).await?;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let json = as_json(call, bytes)?;
+    serde_json::from_slice(&json).map(Some).map_err(|e| {
+        Error::bad_request(format!("couldn't get version/kind; json parse error: {e}"))
+    })
+}
+
+/// The body as an object of a row's kind, with its defaults.
+pub(crate) async fn object(
+    call: &Call,
+    row: &Row,
+    body: Body,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Box<dyn Object>> {
+    let json = as_json(call, read(call, body).await?)?;
+    let resource = row.resource;
+    let mut unknown = Vec::new();
+    let object = (resource.codec.from_json)(&json, &mut |field| unknown.push(field));
+    let mut object = object.map_err(|e| decode_error(&json, &e, |e| Error::decode(e, resource)))?;
+    if validation != FieldValidation::Ignore {
+        let mut findings: Vec<String> = unknown
+            .iter()
+            .map(|field| format!("unknown field {field:?}"))
+            .collect();
+        findings.extend(
+            duplicates(&json)
+                .iter()
+                .map(|field| format!("duplicate field {field:?}")),
+        );
+        report(
+            &findings,
+            resource.kind,
+            resource.version,
+            validation,
+            warnings,
+        )?;
+    }
+    resource.strategy.default(&mut *object);
+    Ok(object)
+}
+
+/// The body as an object of a kind that only a subresource takes.
+pub(crate) async fn subresource_object(
+    call: &Call,
+    row: &Row,
+    subresource: &k8s_model::Subresource,
+    body: Body,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Box<dyn Object>> {
+    let (group, version, kind) = (subresource.group, subresource.version, subresource.kind);
+    let table = call.server.registry.table;
+    let codec = k8s_model::subresource_codec(group, version, kind)
+        .or_else(|| table.kind(group, version, kind).map(|r| r.codec))
+        .ok_or_else(Error::method_not_allowed)?;
+    let json = as_json(call, read(call, body).await?)?;
+    let mut unknown = Vec::new();
+    let api_version = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
+    let object = (codec.from_json)(&json, &mut |field| unknown.push(field)).map_err(|e| {
+        decode_error(&json, &e, |e| {
+            Error::decode_kind(e, &api_version, version, kind)
+        })
+    })?;
+    let findings: Vec<String> = unknown
+        .iter()
+        .map(|field| format!("unknown field {field:?}"))
+        .collect();
+    if validation != FieldValidation::Ignore {
+        report(&findings, kind, version, validation, warnings)?;
+    }
+    let _ = row;
+    Ok(object)
+}
+
+fn decode_error(
+    json: &[u8],
+    error: &DecodeError,
+    otherwise: impl FnOnce(&DecodeError) -> Error,
+) -> Error {
+    if json.iter().all(u8::is_ascii_whitespace) {
+        return Error::bad_request("unexpected end of JSON input");
+    }
+    otherwise(error)
+}
+
+/// Refuses or warns of what does not belong into an object.
+pub(crate) fn report(
+    findings: &[String],
+    kind: &str,
+    version: &str,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
+    if findings.is_empty() {
+        return Ok(());
+    }
+    match validation {
+        FieldValidation::Ignore => Ok(()),
+        FieldValidation::Warn => {
+            warnings.extend_from_slice(findings);
+            Ok(())
+        }
+        FieldValidation::Strict => Err(Error::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {}",
+            findings.join(", ")
+        ))),
+    }
+}
+
+/// The paths of members that appear twice in one object.
+fn duplicates(json: &[u8]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let _ = serde::de::DeserializeSeed::deserialize(
+        Walk {
+            path: String::new(),
+            found: &mut found,
+        },
+        &mut deserializer,
+    );
+    found
+}
+
+struct Walk<'f> {
+    path: String,
+    found: &'f mut Vec<String>,
+}
+
+impl<'de> serde::de::DeserializeSeed<'de> for Walk<'_> {
+    type Value = ();
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> serde::de::Visitor<'de> for Walk<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut seen: Vec<std::borrow::Cow<'de, str>> = Vec::new();
+        while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+            let path = if self.path.is_empty() {
+                key.clone().into_owned()
+            } else {
+                format!("{}.{key}", self.path)
+            };
+            if seen.contains(&key) {
+                self.found.push(path.clone());
+            } else {
+                seen.push(key);
+            }
+            map.next_value_seed(Walk {
+                path,
+                found: self.found,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let mut index = 0;
+        while seq
+            .next_element_seed(Walk {
+                path: format!("{}[{index}]", self.path),
+                found: self.found,
+            })?
+            .is_some()
+        {
+            index += 1;
+        }
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn duplicate_members_are_found_with_their_paths() {
+        assert_eq!(
+            duplicates(br#"{"a":1,"b":{"c":[{"d":1,"d":2}]},"a":{}}"#),
+            ["b.c[0].d", "a"]
+        );
+        assert!(duplicates(br#"{"a":{"a":1}}"#).is_empty());
+    }
+}

@@ -1,0 +1,349 @@
+//! The way of a request: who asks, for what, may they, and which part answers.
+
+mod body;
+mod connect;
+mod objects;
+mod paths;
+mod render;
+mod subresources;
+mod table;
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures::FutureExt;
+use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
+
+use crate::{
+    Error, Result,
+    auth::{AUTHENTICATED, Identity},
+    authz::{Attributes, Decision},
+    http::{Body, RequestInfo, negotiate::Wanted, response},
+    registry::Row,
+    server::Inner,
+};
+
+/// How long a request may take that is no watch and no connection; upstream's `--request-timeout`.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A request that has been let in.
+pub(crate) struct Call {
+    pub(crate) server: Arc<Inner>,
+    pub(crate) parts: Parts,
+    pub(crate) info: RequestInfo,
+    pub(crate) user: Identity,
+    pub(crate) wanted: Wanted,
+}
+
+/// Answers a request.
+pub(crate) async fn serve(server: Arc<Inner>, request: Request<Body>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let info = RequestInfo::new(&parts.method, &parts.uri);
+    let label = crate::metrics::Label::new(&server, &info);
+    let started = tokio::time::Instant::now();
+    let answer = AssertUnwindSafe(answer(server.clone(), parts, body, info))
+        .catch_unwind()
+        .await;
+    let mut response = answer.unwrap_or_else(|_| {
+        tracing::error!("a request handler panicked");
+        response::error(
+            &Error::internal(
+                "This request caused apiserver to panic. Look in the logs for details.",
+            ),
+            &Wanted::default(),
+        )
+    });
+    server
+        .metrics
+        .count(label, response.status(), started.elapsed());
+    response
+        .headers_mut()
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+async fn answer(server: Arc<Inner>, parts: Parts, body: Body, info: RequestInfo) -> Response<Body> {
+    let (wanted, refused) = match Wanted::new(&parts.headers, parts.uri.query()) {
+        Ok(wanted) => (wanted, None),
+        Err(error) => (Wanted::default(), Some(error)),
+    };
+    if server.is_stopping() && info.is_resource {
+        return response::error(
+            &Error::service_unavailable("the server is shutting down"),
+            &wanted,
+        );
+    }
+    let user = match authenticate(&server, &parts).await {
+        Ok(user) => user,
+        Err(error) => return response::error(&error, &wanted),
+    };
+    if let Err(error) = authorize(&server, &user, &info).await {
+        return response::error(&error, &wanted);
+    }
+    let long = matches!(info.verb.as_str(), "watch" | "proxy")
+        || matches!(
+            info.subresource.as_str(),
+            "exec" | "attach" | "portforward" | "proxy" | "log"
+        );
+    let call = Call {
+        server,
+        parts,
+        info,
+        user,
+        wanted,
+    };
+    let answer = async {
+        if call.info.is_resource {
+            resource(call, body, refused).await
+        } else {
+            paths::serve(call, refused).await
+        }
+    };
+    let result = if long {
+        answer.await
+    } else {
+        tokio::time::timeout(REQUEST_TIMEOUT, answer)
+            .await
+            .unwrap_or_else(|_| {
+                Err(k8s_model::status::timeout(
+                    "request did not complete within the allotted timeout",
+                    0,
+                )
+                .into())
+            })
+    };
+    result.unwrap_or_else(|error| response::error(&error, &wanted))
+}
+
+async fn authenticate(server: &Inner, parts: &Parts) -> Result<Identity> {
+    let mut user = match parts.extensions.get::<Identity>() {
+        Some(user) => user.clone(),
+        None => match server.authenticator.authenticate(parts).await {
+            Ok(Some(user)) => user.group(AUTHENTICATED),
+            Ok(None) if server.anonymous => Identity::anonymous(),
+            Ok(None) => return Err(Error::unauthorized()),
+            Err(error) => {
+                tracing::debug!(%error, "unable to authenticate the request");
+                return Err(Error::unauthorized());
+            }
+        },
+    };
+    if !user.is_anonymous() {
+        user = user.group(AUTHENTICATED);
+    }
+    impersonate(server, parts, user).await
+}
+
+/// `Impersonate-User` and its like: whoever may, acts as somebody else.
+async fn impersonate(server: &Inner, parts: &Parts, user: Identity) -> Result<Identity> {
+    let value = |name: &str| parts.headers.get(name).and_then(|v| v.to_str().ok());
+    let Some(name) = value("impersonate-user").filter(|n| !n.is_empty()) else {
+        if parts
+            .headers
+            .keys()
+            .any(|k| k.as_str().starts_with("impersonate-"))
+        {
+            return Err(Error::internal("requested [] without impersonating a user"));
+        }
+        return Ok(user);
+    };
+    let groups: Vec<&str> = parts
+        .headers
+        .get_all("impersonate-group")
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .collect();
+    let mut checks: Vec<(&str, &str, &str)> = Vec::new();
+    let account = Identity::user(name);
+    match account.as_service_account() {
+        Some((namespace, name)) => checks.push(("serviceaccounts", namespace, name)),
+        None => checks.push(("users", "", name)),
+    }
+    checks.extend(groups.iter().map(|group| ("groups", "", *group)));
+    for (resource, namespace, name) in checks {
+        let attributes = Attributes {
+            user: &user,
+            verb: "impersonate",
+            group: "",
+            version: "v1",
+            resource,
+            subresource: "",
+            namespace,
+            name,
+            path: parts.uri.path(),
+            resource_request: true,
+        };
+        allow(server, &attributes).await?;
+    }
+    let mut new = match account.as_service_account() {
+        Some((namespace, name)) if groups.is_empty() => {
+            Identity::service_account(namespace, name, "")
+        }
+        _ => account,
+    };
+    if let Some(uid) = value("impersonate-uid") {
+        let attributes = Attributes {
+            user: &user,
+            verb: "impersonate",
+            group: "authentication.k8s.io",
+            version: "v1",
+            resource: "uids",
+            subresource: "",
+            namespace: "",
+            name: uid,
+            path: parts.uri.path(),
+            resource_request: true,
+        };
+        allow(server, &attributes).await?;
+        new.uid = uid.to_owned();
+    }
+    for group in groups {
+        new = new.group(group);
+    }
+    Ok(if new.is_anonymous() {
+        new.group(crate::auth::UNAUTHENTICATED)
+    } else {
+        new.group(AUTHENTICATED)
+    })
+}
+
+async fn authorize(server: &Inner, user: &Identity, info: &RequestInfo) -> Result<()> {
+    allow(
+        server,
+        &Attributes {
+            user,
+            verb: &info.verb,
+            group: &info.group,
+            version: &info.version,
+            resource: &info.resource,
+            subresource: &info.subresource,
+            namespace: &info.namespace,
+            name: &info.name,
+            path: &info.path,
+            resource_request: info.is_resource,
+        },
+    )
+    .await
+}
+
+async fn allow(server: &Inner, attributes: &Attributes<'_>) -> Result<()> {
+    let decision = server.authorizer.authorize(attributes).await;
+    match &decision {
+        Decision::Allow => Ok(()),
+        Decision::Deny { reason } | Decision::NoOpinion { reason } => {
+            Err(forbidden(attributes, reason))
+        }
+    }
+}
+
+/// Upstream's sentence for what somebody may not do.
+fn forbidden(a: &Attributes<'_>, reason: &str) -> Error {
+    let user = &a.user.name;
+    let mut message = if a.resource_request {
+        let resource = if a.subresource.is_empty() {
+            a.resource.to_owned()
+        } else {
+            format!("{}/{}", a.resource, a.subresource)
+        };
+        let scope = if a.namespace.is_empty() {
+            "at the cluster scope".to_owned()
+        } else {
+            format!("in the namespace {:?}", a.namespace)
+        };
+        format!(
+            "User {user:?} cannot {} resource {resource:?} in API group {:?} {scope}",
+            a.verb, a.group
+        )
+    } else {
+        format!("User {user:?} cannot {} path {:?}", a.verb, a.path)
+    };
+    if !reason.is_empty() {
+        message = format!("{message}: {reason}");
+    }
+    Error::forbidden(
+        a.group,
+        if a.resource_request { a.resource } else { "" },
+        a.name,
+        &message,
+    )
+}
+
+/// A request for a resource that there may be.
+async fn resource(call: Call, body: Body, refused: Option<Error>) -> Result<Response<Body>> {
+    let info = &call.info;
+    let Some(row) = call
+        .server
+        .registry
+        .rows
+        .get(&info.group, &info.version, &info.resource)
+        .cloned()
+    else {
+        return Ok(response::page_not_found());
+    };
+    if !exists(&row, info) {
+        return Ok(response::page_not_found());
+    }
+    if !info.subresource.is_empty() {
+        return subresources::serve(call, &row, body, refused).await;
+    }
+    let verb = info.verb.as_str();
+    // A watch of one object in the old spelling is one of the collection.
+    if !row.resource.verbs.contains(&verb) {
+        return Err(Error::method_not_allowed());
+    }
+    if let Some(error) = refused {
+        return Err(error);
+    }
+    match verb {
+        "get" => objects::get(&call, &row).await,
+        "list" => objects::list(&call, &row).await,
+        "watch" => objects::watch(&call, &row).await,
+        "create" => objects::create(&call, &row, body).await,
+        "update" => objects::update(&call, &row, body).await,
+        "patch" => objects::patch(&call, &row, body).await,
+        "delete" => objects::delete(&call, &row, body).await,
+        "deletecollection" => objects::delete_collection(&call, &row, body).await,
+        _ => Err(Error::method_not_allowed()),
+    }
+}
+
+/// Whether there is such a path for the resource: namespaces where it has them, and only there.
+fn exists(row: &Row, info: &RequestInfo) -> bool {
+    let in_url = info.parts.get(1).is_some();
+    let namespaces = row.is("", "namespaces");
+    if !row.is_namespaced() && !info.namespace.is_empty() && !namespaces {
+        return false;
+    }
+    if row.is_namespaced()
+        && info.namespace.is_empty()
+        && (in_url || info.verb == "create")
+        && info.verb != "watch"
+    {
+        return false;
+    }
+    if info.parts.len() > 3 && info.subresource != "proxy" && info.verb != "watch" {
+        return false;
+    }
+    info.subresource.is_empty() || row.resource.subresource(&info.subresource).is_some()
+}
+
+/// Puts the warnings into the answer, as RFC 2616 has them.
+fn warn(response: &mut Response<Body>, warnings: &[String]) {
+    for warning in warnings {
+        let clean: String = warning.chars().filter(|c| !c.is_control()).collect();
+        let quoted = clean.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
+            response.headers_mut().append(header::WARNING, value);
+        }
+    }
+}
+
+/// The `Status` of something that was done.
+fn success(call: &Call, code: StatusCode) -> Result<Response<Body>> {
+    let status = k8s_openapi::apimachinery::pkg::apis::meta::v1::Status {
+        status: Some("Success".into()),
+        code: (code != StatusCode::OK).then(|| i32::from(code.as_u16())),
+        ..Default::default()
+    };
+    response::value(code, &call.wanted, &status)
+}

@@ -1,0 +1,137 @@
+//! Paths that are no resources: discovery, version, health, metrics, OpenAPI.
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use serde_json::json;
+
+use super::Call;
+use crate::{
+    Error, Result,
+    discovery::Form,
+    http::{Body, response, uri},
+};
+
+pub(crate) async fn serve(call: Call, refused: Option<Error>) -> Result<Response<Body>> {
+    let path = call.info.path.as_str();
+    if !matches!(call.parts.method, Method::GET | Method::HEAD) {
+        return if path.starts_with("/api") {
+            Err(Error::method_not_allowed())
+        } else {
+            Ok(response::page_not_found())
+        };
+    }
+    let trimmed = path.trim_end_matches('/');
+    match trimmed {
+        "" => return index(&call),
+        "/version" => {
+            return response::value(StatusCode::OK, &call.wanted, &crate::version::info());
+        }
+        "/metrics" => return Ok(metrics(&call)),
+        "/api" | "/apis" => {
+            let accept = call
+                .parts
+                .headers
+                .get(header::ACCEPT)
+                .and_then(|v| v.to_str().ok())
+                .unwrap_or_default();
+            let form = Form::from_accept(accept);
+            if form != Form::Legacy {
+                return Ok(aggregated(&call, trimmed, form));
+            }
+        }
+        _ => {}
+    }
+    if let Some(health) = ["/healthz", "/livez", "/readyz"].into_iter().find(|h| {
+        trimmed
+            .strip_prefix(h)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }) {
+        return Ok(crate::health::serve(
+            &call,
+            health,
+            trimmed[health.len()..].trim_start_matches('/'),
+        )
+        .await);
+    }
+    if trimmed.starts_with("/openapi/") {
+        return crate::openapi::serve(&call, trimmed);
+    }
+    if let Some(document) = call.server.discovery.legacy(trimmed) {
+        if let Some(error) = refused {
+            return Err(error);
+        }
+        return response::json(StatusCode::OK, &call.wanted, Body::from(document));
+    }
+    Ok(response::page_not_found())
+}
+
+fn aggregated(call: &Call, path: &str, form: Form) -> Response<Body> {
+    let Some((document, tag)) = call.server.discovery.aggregated(path, form) else {
+        return response::page_not_found();
+    };
+    cached(call, document, tag, form.content_type())
+}
+
+/// A document that a client may keep as long as its tag holds.
+pub(crate) fn cached(
+    call: &Call,
+    document: Bytes,
+    tag: &str,
+    content_type: &'static str,
+) -> Response<Body> {
+    let tag = format!("\"{tag}\"");
+    let same = call
+        .parts
+        .headers
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .any(|v| v.split(',').any(|t| t.trim() == tag));
+    let mut response = Response::new(if same {
+        Body::empty()
+    } else {
+        Body::from(document)
+    });
+    if same {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    }
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        headers.insert(header::ETAG, tag);
+    }
+    response
+}
+
+fn index(call: &Call) -> Result<Response<Body>> {
+    let mut paths: Vec<&str> = call.server.discovery.paths().collect();
+    paths.extend([
+        "/healthz",
+        "/healthz/etcd",
+        "/healthz/ping",
+        "/livez",
+        "/livez/etcd",
+        "/livez/ping",
+        "/metrics",
+        "/openapi/v3",
+        "/readyz",
+        "/readyz/etcd",
+        "/readyz/ping",
+        "/readyz/shutdown",
+        "/version",
+    ]);
+    paths.sort_unstable();
+    response::value(StatusCode::OK, &call.wanted, &json!({"paths": paths}))
+}
+
+fn metrics(call: &Call) -> Response<Body> {
+    let _ = uri::query_value(call.parts.uri.query(), "name");
+    let mut response = response::text(StatusCode::OK, call.server.metrics.text());
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
+    );
+    response
+}

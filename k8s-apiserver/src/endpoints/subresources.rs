@@ -1,0 +1,353 @@
+//! Subresources: status, scale, binding, eviction, finalize, reviews and connections.
+
+use std::sync::Arc;
+
+use http::{Response, StatusCode};
+use k8s_model::Object;
+use k8s_openapi::api::{
+    autoscaling::v1::Scale,
+    core::v1::{Binding, Namespace, Pod},
+    policy::v1::Eviction,
+};
+
+use super::{Call, body, connect, objects, render, success, warn};
+use crate::{
+    Error, Result,
+    admission::Operation,
+    http::{
+        Body,
+        options::{DeleteOptions, WriteOptions},
+        response,
+    },
+    registry::{
+        Row,
+        patch::{self, PATCH_TYPES, PatchType},
+        subresources,
+        update::Rules,
+    },
+};
+
+pub(crate) async fn serve(
+    call: Call,
+    row: &Arc<Row>,
+    body: Body,
+    refused: Option<Error>,
+) -> Result<Response<Body>> {
+    let name = call.info.subresource.clone();
+    if matches!(
+        name.as_str(),
+        "log" | "exec" | "attach" | "portforward" | "proxy"
+    ) {
+        return connect::serve(call, row, body).await;
+    }
+    if let Some(error) = refused {
+        return Err(error);
+    }
+    let Some(subresource) = row.resource.subresource(&name) else {
+        return Ok(response::page_not_found());
+    };
+    let verb = call.info.verb.as_str();
+    if !subresource.verbs.contains(&verb) {
+        return Err(Error::method_not_allowed());
+    }
+    if let Some(create_only) = call.server.create_only(row, &name) {
+        return create_only_subresource(&call, row, subresource, &*create_only, body).await;
+    }
+    match (name.as_str(), verb) {
+        ("scale", "get") => scale_get(&call, row).await,
+        ("scale", "update" | "patch") => scale_write(&call, row, subresource, body).await,
+        ("binding", "create") => {
+            let options = WriteOptions::parse(call.parts.uri.query(), "CreateOptions")?;
+            let mut warnings = Vec::new();
+            let binding = body::subresource_object(
+                &call,
+                row,
+                subresource,
+                body,
+                options.field_validation,
+                &mut warnings,
+            )
+            .await?;
+            bind(&call, row, binding, options.dry_run).await
+        }
+        ("eviction", "create") => evict(&call, row, subresource, body).await,
+        ("finalize", "update") => finalize(&call, row, body).await,
+        ("ephemeralcontainers" | "resize", "update" | "patch") => pod_part(&call, row, body).await,
+        (_, "get") => objects::get(&call, row).await,
+        (_, "update") => objects::update(&call, row, body).await,
+        (_, "patch") => objects::patch(&call, row, body).await,
+        _ => Err(Error::method_not_allowed()),
+    }
+}
+
+async fn create_only_subresource(
+    call: &Call,
+    row: &Row,
+    subresource: &k8s_model::Subresource,
+    create_only: &dyn crate::reviews::CreateOnly,
+    body: Body,
+) -> Result<Response<Body>> {
+    let options = WriteOptions::parse(call.parts.uri.query(), "CreateOptions")?;
+    let mut warnings = Vec::new();
+    let object = body::subresource_object(
+        call,
+        row,
+        subresource,
+        body,
+        options.field_validation,
+        &mut warnings,
+    )
+    .await?;
+    let target = objects::target(call, row, options.dry_run);
+    let object = call
+        .server
+        .registry
+        .admit(&target, Operation::Create, Some(object), None)
+        .await?
+        .ok_or_else(|| Error::internal("an admission plugin dropped the object"))?;
+    let made = create_only
+        .create(&call.user, target.namespace, target.name, object)
+        .await?;
+    let mut out = Vec::new();
+    made.write_json(&mut out);
+    out.push(b'\n');
+    let mut response = response::json(StatusCode::CREATED, &call.wanted, Body::from(out))?;
+    warn(&mut response, &warnings);
+    Ok(response)
+}
+
+fn scale_not_supported(row: &Row) -> Error {
+    Error::internal(format_args!("{} have no scale", row.resource.resource))
+}
+
+async fn scale_get(call: &Call, row: &Row) -> Result<Response<Body>> {
+    let (stored, revision) = objects::read(call, row).await?;
+    let object = row.decode(&stored, revision)?;
+    let scale = subresources::scale_of(&*object).ok_or_else(|| scale_not_supported(row))?;
+    response::value(StatusCode::OK, &call.wanted, &scale)
+}
+
+async fn scale_write(
+    call: &Call,
+    row: &Row,
+    subresource: &k8s_model::Subresource,
+    body: Body,
+) -> Result<Response<Body>> {
+    let is_patch = call.info.verb == "patch";
+    let kind = if is_patch {
+        "PatchOptions"
+    } else {
+        "UpdateOptions"
+    };
+    let options = WriteOptions::parse(call.parts.uri.query(), kind)?;
+    let target = objects::target(call, row, options.dry_run);
+    let mut warnings = Vec::new();
+    let change: Box<dyn Fn(&Scale) -> Result<Scale> + Send + Sync> = if is_patch {
+        let kind = PatchType::from_content_type(body::content_type(call))
+            .ok_or_else(|| Error::unsupported_media_type(&PATCH_TYPES))?;
+        let patch = objects::patch_value(&body::read(call, body).await?)?;
+        Box::new(move |old| {
+            let old = serde_json::to_value(old).map_err(Error::internal)?;
+            let new = patch::apply_to_value("autoscaling", "v1", "Scale", kind, &patch, old)?;
+            serde_json::from_value(new).map_err(|e| Error::bad_request(e.to_string()))
+        })
+    } else {
+        let scale = body::subresource_object(
+            call,
+            row,
+            subresource,
+            body,
+            options.field_validation,
+            &mut warnings,
+        )
+        .await?;
+        let scale = scale
+            .downcast_ref::<Scale>()
+            .cloned()
+            .ok_or_else(|| scale_not_supported(row))?;
+        Box::new(move |_| Ok(scale.clone()))
+    };
+    let outcome = call
+        .server
+        .registry
+        .update(&target, Rules::Object, &mut Vec::new(), |old| {
+            let old_scale = subresources::scale_of(old).ok_or_else(|| scale_not_supported(row))?;
+            let scale = change(&old_scale)?;
+            subresources::check_scale(&scale, target.name)?;
+            subresources::set_scale(row, old, &scale)
+        })
+        .await?;
+    let scale = subresources::scale_of(&*outcome.object).ok_or_else(|| scale_not_supported(row))?;
+    let mut response = response::value(StatusCode::OK, &call.wanted, &scale)?;
+    warn(&mut response, &warnings);
+    Ok(response)
+}
+
+/// `pods/binding` and `bindings`: gives a pod to a node.
+pub(crate) async fn bind(
+    call: &Call,
+    row: &Row,
+    binding: Box<dyn Object>,
+    dry_run: bool,
+) -> Result<Response<Body>> {
+    let rows = &call.server.registry.rows;
+    let pods = rows.get("", "v1", "pods").ok_or_else(Error::no_such_path)?;
+    let mut target = objects::target(call, pods, dry_run);
+    target.subresource = "binding";
+    let name = binding.metadata().name.clone().unwrap_or_default();
+    if row.is("", "bindings") {
+        target.name = &name;
+    }
+    let binding = call
+        .server
+        .registry
+        .admit(&target, Operation::Create, Some(binding), None)
+        .await?
+        .ok_or_else(|| Error::internal("an admission plugin dropped the object"))?;
+    let binding = call
+        .server
+        .registry
+        .validate(&target, Operation::Create, Some(binding), None)
+        .await?
+        .ok_or_else(|| Error::internal("an admission plugin dropped the object"))?;
+    let binding = binding
+        .downcast_ref::<Binding>()
+        .ok_or_else(|| Error::internal("not a Binding"))?;
+    subresources::check_binding(binding, target.name)?;
+    let now = call.server.registry.now();
+    call.server
+        .registry
+        .update(&target, Rules::None, &mut Vec::new(), |old| {
+            let mut new = old.boxed_clone();
+            let pod = new
+                .downcast_mut::<Pod>()
+                .ok_or_else(|| Error::internal("not a Pod"))?;
+            subresources::bind(pod, binding, now)?;
+            Ok(new)
+        })
+        .await?;
+    success(call, StatusCode::CREATED)
+}
+
+async fn evict(
+    call: &Call,
+    row: &Row,
+    subresource: &k8s_model::Subresource,
+    body: Body,
+) -> Result<Response<Body>> {
+    let options = WriteOptions::parse(call.parts.uri.query(), "CreateOptions")?;
+    let mut warnings = Vec::new();
+    let eviction = body::subresource_object(
+        call,
+        row,
+        subresource,
+        body,
+        options.field_validation,
+        &mut warnings,
+    )
+    .await?;
+    let eviction = eviction
+        .downcast_ref::<Eviction>()
+        .ok_or_else(|| Error::internal("not an Eviction"))?;
+    let found = eviction.metadata.name.as_deref().unwrap_or_default();
+    if found != call.info.name {
+        return Err(Error::bad_request(
+            "name in URL does not match name in Eviction object",
+        ));
+    }
+    let delete = match &eviction.delete_options {
+        Some(delete) => DeleteOptions::parse(
+            None,
+            Some(serde_json::to_value(delete).map_err(Error::internal)?),
+        )?,
+        None => DeleteOptions::default(),
+    };
+    let mut target = objects::target(call, row, options.dry_run || delete.dry_run);
+    target.subresource = "";
+    call.server.registry.evict(&target, &delete).await?;
+    let mut response = success(call, StatusCode::CREATED)?;
+    warn(&mut response, &warnings);
+    Ok(response)
+}
+
+/// `namespaces/finalize`: changes nothing but `spec.finalizers`, and ends the namespace with the last.
+async fn finalize(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> {
+    let options = WriteOptions::parse(call.parts.uri.query(), "UpdateOptions")?;
+    let mut warnings = Vec::new();
+    let object = body::object(call, row, body, options.field_validation, &mut warnings).await?;
+    let wanted = object
+        .downcast_ref::<Namespace>()
+        .ok_or_else(Error::method_not_allowed)?;
+    // A namespace has no namespace of its own, whatever the URL says.
+    let mut target = objects::target(call, row, options.dry_run);
+    target.namespace = "";
+    let outcome = call
+        .server
+        .registry
+        .update(&target, Rules::None, &mut Vec::new(), |old| {
+            let mut new = old.boxed_clone();
+            let namespace = new
+                .downcast_mut::<Namespace>()
+                .ok_or_else(|| Error::internal("not a Namespace"))?;
+            namespace
+                .metadata
+                .resource_version
+                .clone_from(&wanted.metadata.resource_version);
+            if wanted
+                .metadata
+                .uid
+                .as_deref()
+                .is_some_and(|u| !u.is_empty())
+            {
+                namespace.metadata.uid.clone_from(&wanted.metadata.uid);
+            }
+            let finalizers = wanted.spec.as_ref().and_then(|s| s.finalizers.clone());
+            namespace.spec.get_or_insert_default().finalizers = finalizers;
+            Ok(new)
+        })
+        .await?;
+    let mut response = render::outcome(call, row, StatusCode::OK, &outcome)?;
+    warn(&mut response, &warnings);
+    Ok(response)
+}
+
+/// `pods/ephemeralcontainers` and `pods/resize`: changes one part of a pod's spec.
+async fn pod_part(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> {
+    let is_patch = call.info.verb == "patch";
+    let kind = if is_patch {
+        "PatchOptions"
+    } else {
+        "UpdateOptions"
+    };
+    let options = WriteOptions::parse(call.parts.uri.query(), kind)?;
+    let target = objects::target(call, row, options.dry_run);
+    let mut warnings = Vec::new();
+    let change: Box<dyn Fn(&dyn Object) -> Result<Box<dyn Object>> + Send + Sync + '_> = if is_patch
+    {
+        let kind = PatchType::from_content_type(body::content_type(call))
+            .ok_or_else(|| Error::unsupported_media_type(&PATCH_TYPES))?;
+        let patch = objects::patch_value(&body::read(call, body).await?)?;
+        Box::new(move |old| patch::apply(row, kind, &patch, old, &mut |_| {}))
+    } else {
+        let object = body::object(call, row, body, options.field_validation, &mut warnings).await?;
+        Box::new(move |_| Ok(object.boxed_clone()))
+    };
+    let outcome = call
+        .server
+        .registry
+        .update(&target, Rules::None, &mut Vec::new(), |old| {
+            let wanted = change(old)?;
+            let mut new = old.boxed_clone();
+            let (Some(pod), Some(wanted)) =
+                (new.downcast_mut::<Pod>(), wanted.downcast_ref::<Pod>())
+            else {
+                return Err(Error::internal("not a Pod"));
+            };
+            subresources::take_part(target.subresource, pod, wanted)?;
+            Ok(new)
+        })
+        .await?;
+    let mut response = render::outcome(call, row, StatusCode::OK, &outcome)?;
+    warn(&mut response, &warnings);
+    Ok(response)
+}

@@ -1,0 +1,160 @@
+//! Objects as a `Table`: what `kubectl get` prints.
+
+use http::{Response, StatusCode};
+use k8s_model::Object;
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json, value::RawValue};
+
+use super::{Call, render};
+use crate::{
+    Error, Result,
+    http::{Body, response, uri},
+    registry::Row,
+};
+
+/// How much of each object a table carries along.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Include {
+    None,
+    #[default]
+    Metadata,
+    Object,
+}
+
+/// `TableOptions`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Options {
+    include: Include,
+}
+
+impl Options {
+    pub(crate) fn new(query: Option<&str>) -> Self {
+        let include = match uri::query_value(query, "includeObject").as_deref() {
+            Some("None") => Include::None,
+            Some("Object") => Include::Object,
+            _ => Include::Metadata,
+        };
+        Options { include }
+    }
+}
+
+/// A table's `ListMeta`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ListMeta {
+    pub(crate) resource_version: String,
+    pub(crate) continue_token: Option<String>,
+    pub(crate) remaining: Option<usize>,
+}
+
+impl ListMeta {
+    pub(crate) fn of(revision: u64) -> Self {
+        ListMeta {
+            resource_version: revision.to_string(),
+            ..ListMeta::default()
+        }
+    }
+}
+
+pub(crate) fn of_objects(
+    call: &Call,
+    row: &Row,
+    code: StatusCode,
+    objects: &[Box<dyn Object>],
+    meta: &ListMeta,
+) -> Result<Response<Body>> {
+    let options = Options::new(call.parts.uri.query());
+    let mut out = json(
+        row,
+        objects,
+        meta,
+        options,
+        true,
+        call.server.registry.now(),
+    )?;
+    out.push(b'\n');
+    response::json(code, &call.wanted, Body::from(out))
+}
+
+pub(crate) fn json(
+    row: &Row,
+    objects: &[Box<dyn Object>],
+    meta: &ListMeta,
+    options: Options,
+    with_columns: bool,
+    now: Timestamp,
+) -> Result<Vec<u8>> {
+    let columns: Value = if with_columns {
+        columns(row)
+    } else {
+        Value::Null
+    };
+    let mut rows = Vec::with_capacity(objects.len());
+    for object in objects {
+        let mut full = Vec::new();
+        object.write_json(&mut full);
+        let carried = match options.include {
+            Include::None => b"null".to_vec(),
+            Include::Object => full,
+            Include::Metadata => render::partial(&full)?,
+        };
+        let carried = RawValue::from_string(String::from_utf8(carried).map_err(Error::internal)?)
+            .map_err(Error::internal)?;
+        rows.push(TableRow {
+            cells: cells(row, &**object, now),
+            object: carried,
+        });
+    }
+    let mut list_meta = serde_json::Map::new();
+    list_meta.insert(
+        "resourceVersion".into(),
+        meta.resource_version.as_str().into(),
+    );
+    if let Some(token) = &meta.continue_token {
+        list_meta.insert("continue".into(), token.as_str().into());
+    }
+    if let Some(remaining) = meta.remaining {
+        list_meta.insert("remainingItemCount".into(), remaining.into());
+    }
+    let table = Table {
+        kind: "Table",
+        api_version: "meta.k8s.io/v1",
+        metadata: list_meta,
+        column_definitions: columns,
+        rows,
+    };
+    serde_json::to_vec(&table).map_err(Error::internal)
+}
+
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Table {
+    kind: &'static str,
+    api_version: &'static str,
+    metadata: serde_json::Map<String, Value>,
+    column_definitions: Value,
+    rows: Vec<TableRow>,
+}
+
+#[derive(serde::Serialize)]
+struct TableRow {
+    cells: Vec<Value>,
+    object: Box<RawValue>,
+}
+
+fn columns(_row: &Row) -> Value {
+    json!([
+        {"name": "Name", "type": "string", "format": "name", "description": "Name must be unique within a namespace.", "priority": 0},
+        {"name": "Created At", "type": "date", "format": "", "description": "", "priority": 0},
+    ])
+}
+
+fn cells(_row: &Row, object: &dyn Object, _now: Timestamp) -> Vec<Value> {
+    let meta = object.metadata();
+    vec![
+        meta.name.clone().unwrap_or_default().into(),
+        meta.creation_timestamp
+            .as_ref()
+            .map(|t| t.0.to_string())
+            .into(),
+    ]
+}

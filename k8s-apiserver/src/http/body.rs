@@ -1,0 +1,182 @@
+//! [`Body`]: the bytes of a request or an answer.
+
+use std::{
+    collections::VecDeque,
+    error::Error as StdError,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures::{Stream, stream::BoxStream};
+use http_body::{Frame, SizeHint};
+use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+
+/// Any error, boxed.
+pub(crate) type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// The body of a request or of an answer.
+///
+/// An answer made of stored objects is a list of slices that share the store's memory; nothing is
+/// copied until the transport writes them out. A watch is a stream without an end.
+pub struct Body(Kind);
+
+enum Kind {
+    Slices {
+        slices: VecDeque<Bytes>,
+        left: u64,
+    },
+    Chunks {
+        next: Box<dyn FnMut() -> Option<Bytes> + Send>,
+        left: u64,
+    },
+    Stream(BoxStream<'static, Result<Bytes, BoxError>>),
+    Boxed(UnsyncBoxBody<Bytes, BoxError>),
+}
+
+impl Body {
+    /// No bytes.
+    pub fn empty() -> Self {
+        Body(Kind::Slices {
+            slices: VecDeque::new(),
+            left: 0,
+        })
+    }
+
+    /// The slices, one after the other.
+    pub fn from_slices(slices: impl IntoIterator<Item = Bytes>) -> Self {
+        let slices: VecDeque<Bytes> = slices.into_iter().filter(|s| !s.is_empty()).collect();
+        let left = slices.iter().map(|s| s.len() as u64).sum();
+        Body(Kind::Slices { slices, left })
+    }
+
+    /// As many bytes as said, made piece by piece as they are read.
+    pub(crate) fn from_chunks(
+        len: u64,
+        next: impl FnMut() -> Option<Bytes> + Send + 'static,
+    ) -> Self {
+        Body(Kind::Chunks {
+            next: Box::new(next),
+            left: len,
+        })
+    }
+
+    /// Whatever the stream yields, as it yields it. An error cuts the connection.
+    pub fn from_stream(
+        stream: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static,
+    ) -> Self {
+        Body(Kind::Stream(Box::pin(stream)))
+    }
+
+    /// Another library's body.
+    pub fn wrap<B>(body: B) -> Self
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        Body(Kind::Boxed(body.map_err(Into::into).boxed_unsync()))
+    }
+
+    /// How many bytes it has, where that is known in advance.
+    pub fn len(&self) -> Option<u64> {
+        http_body::Body::size_hint(self).exact()
+    }
+
+    /// Whether it is known to have no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == Some(0)
+    }
+
+    /// The slices of a body that is already in memory.
+    pub(crate) fn into_slices(self) -> Result<VecDeque<Bytes>, Body> {
+        match self.0 {
+            Kind::Slices { slices, .. } => Ok(slices),
+            Kind::Chunks { mut next, .. } => Ok(std::iter::from_fn(&mut *next).collect()),
+            other => Err(Body(other)),
+        }
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Body")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Body::empty()
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Body::from_slices([bytes])
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Body::from(Bytes::from(bytes))
+    }
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        Body::from(Bytes::from(text))
+    }
+}
+
+impl From<&'static str> for Body {
+    fn from(text: &'static str) -> Self {
+        Body::from(Bytes::from_static(text.as_bytes()))
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.0 {
+            Kind::Slices { slices, left } => {
+                let next = slices.pop_front();
+                *left -= next.as_ref().map_or(0, |s| s.len() as u64);
+                Poll::Ready(next.map(|s| Ok(Frame::data(s))))
+            }
+            Kind::Chunks { next, left } => {
+                let next = next();
+                *left = left.saturating_sub(next.as_ref().map_or(0, |s| s.len() as u64));
+                Poll::Ready(next.map(|s| Ok(Frame::data(s))))
+            }
+            Kind::Stream(stream) => stream
+                .as_mut()
+                .poll_next(cx)
+                .map(|next| next.map(|r| r.map(Frame::data))),
+            Kind::Boxed(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Slices { left, .. } | Kind::Chunks { left, .. } => SizeHint::with_exact(*left),
+            Kind::Stream(_) => SizeHint::default(),
+            Kind::Boxed(body) => body.size_hint(),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Slices { slices, .. } => slices.is_empty(),
+            Kind::Chunks { left, .. } => *left == 0,
+            Kind::Stream(_) => false,
+            Kind::Boxed(body) => body.is_end_stream(),
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! [`RequestInfo`]: what a request asks for, read from its method and URL.
+
+use http::Method;
+
+use super::uri;
+
+/// What a request asks for, in the API's terms.
+///
+/// As upstream's `k8s.io/apiserver/pkg/endpoints/request.RequestInfo`: the authorizer decides by
+/// it, and the router follows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestInfo {
+    /// Whether it is about a resource, and not about a path such as `/healthz`.
+    pub is_resource: bool,
+    /// The path, decoded.
+    pub path: String,
+    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection` or
+    /// `proxy`; for a path that is no resource, the method in lower case.
+    pub verb: String,
+    /// `api` or `apis`.
+    pub api_prefix: String,
+    /// The group; empty for the core group.
+    pub group: String,
+    /// The version.
+    pub version: String,
+    /// The namespace; empty if none is named.
+    pub namespace: String,
+    /// The plural name of the resource.
+    pub resource: String,
+    /// The subresource; empty if none is named.
+    pub subresource: String,
+    /// The name; empty if none is named.
+    pub name: String,
+    /// The path's segments from the resource on.
+    pub parts: Vec<String>,
+}
+
+const NAMESPACE_SUBRESOURCES: [&str; 2] = ["status", "finalize"];
+
+impl RequestInfo {
+    /// Reads a request's method and URL.
+    pub fn new(method: &Method, uri: &http::Uri) -> Self {
+        let query = uri.query();
+        let path = uri::decode(uri.path(), false).into_owned();
+        let mut info = RequestInfo {
+            verb: method.as_str().to_ascii_lowercase(),
+            path,
+            ..Default::default()
+        };
+        let parts: Vec<String> = info
+            .path
+            .trim_matches('/')
+            .split('/')
+            .filter(|p| !p.is_empty())
+            .map(str::to_owned)
+            .collect();
+        if parts.len() < 3 {
+            return info;
+        }
+        let mut rest = match parts[0].as_str() {
+            "api" => {
+                info.api_prefix = "api".into();
+                &parts[1..]
+            }
+            "apis" => {
+                if parts.len() < 4 {
+                    return info;
+                }
+                info.api_prefix = "apis".into();
+                info.group = parts[1].clone();
+                &parts[2..]
+            }
+            _ => return info,
+        };
+        info.is_resource = true;
+        info.version = rest[0].clone();
+        rest = &rest[1..];
+
+        // `/api/v1/watch/...` and `/api/v1/proxy/...` are the old spelling of a verb.
+        if rest[0] == "watch" || rest[0] == "proxy" {
+            if rest.len() < 2 {
+                info.is_resource = false;
+                return info;
+            }
+            info.verb = rest[0].clone();
+            rest = &rest[1..];
+        } else {
+            info.verb = match *method {
+                Method::POST => "create",
+                Method::GET | Method::HEAD => "get",
+                Method::PUT => "update",
+                Method::PATCH => "patch",
+                Method::DELETE => "delete",
+                _ => "",
+            }
+            .into();
+        }
+
+        if rest[0] == "namespaces" {
+            if let Some(namespace) = rest.get(1) {
+                info.namespace = namespace.clone();
+                // `/namespaces/NAME/RESOURCE` is about the resource, unless it is a subresource of
+                // the namespace itself.
+                if rest.len() > 2 && !NAMESPACE_SUBRESOURCES.contains(&rest[2].as_str()) {
+                    rest = &rest[2..];
+                }
+            }
+        }
+        info.parts = rest.to_vec();
+        info.resource = rest[0].clone();
+        if let Some(name) = rest.get(1) {
+            info.name = name.clone();
+        }
+        if let Some(subresource) = rest.get(2)
+            && info.verb != "proxy"
+        {
+            info.subresource = subresource.clone();
+        }
+
+        if info.name.is_empty() && info.verb == "get" {
+            info.verb = if is_watch(query) { "watch" } else { "list" }.into();
+            info.name_from_field_selector(query);
+        } else if info.name.is_empty() && info.verb == "watch" {
+            info.name_from_field_selector(query);
+        } else if info.name.is_empty() && info.verb == "delete" {
+            info.verb = "deletecollection".into();
+        }
+        info
+    }
+
+    /// A list or watch that a field selector narrows to one name is about that name.
+    fn name_from_field_selector(&mut self, query: Option<&str>) {
+        if let Some(selector) = uri::query_value(query, "fieldSelector") {
+            for term in selector.split(',') {
+                let value = term
+                    .strip_prefix("metadata.name==")
+                    .or_else(|| term.strip_prefix("metadata.name="))
+                    .filter(|v| !v.is_empty() && !v.contains(['/', '%']));
+                if let Some(value) = value {
+                    self.name = value.to_owned();
+                }
+            }
+        }
+    }
+}
+
+/// Whether `watch` is set, by the rules of Go's `strconv.ParseBool`.
+fn is_watch(query: Option<&str>) -> bool {
+    uri::query_value(query, "watch")
+        .is_some_and(|v| super::options::parse_bool(&v).unwrap_or(false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(method: Method, uri: &str) -> RequestInfo {
+        RequestInfo::new(&method, &uri.parse().unwrap())
+    }
+
+    #[test]
+    fn resources_are_told_from_paths() {
+        for (method, uri, verb, group, namespace, resource, subresource, name) in [
+            (
+                Method::GET,
+                "/api/v1/namespaces",
+                "list",
+                "",
+                "",
+                "namespaces",
+                "",
+                "",
+            ),
+            (
+                Method::GET,
+                "/api/v1/namespaces/other",
+                "get",
+                "",
+                "other",
+                "namespaces",
+                "",
+                "other",
+            ),
+            (
+                Method::PUT,
+                "/api/v1/namespaces/other/finalize",
+                "update",
+                "",
+                "other",
+                "namespaces",
+                "finalize",
+                "other",
+            ),
+            (
+                Method::GET,
+                "/api/v1/namespaces/other/pods",
+                "list",
+                "",
+                "other",
+                "pods",
+                "",
+                "",
+            ),
+            (
+                Method::GET,
+                "/api/v1/namespaces/other/pods?watch=true",
+                "watch",
+                "",
+                "other",
+                "pods",
+                "",
+                "",
+            ),
+            (
+                Method::GET,
+                "/api/v1/namespaces/other/pods/foo/status",
+                "get",
+                "",
+                "other",
+                "pods",
+                "status",
+                "foo",
+            ),
+            (
+                Method::DELETE,
+                "/api/v1/namespaces/other/pods",
+                "deletecollection",
+                "",
+                "other",
+                "pods",
+                "",
+                "",
+            ),
+            (
+                Method::GET,
+                "/api/v1/watch/namespaces/other/pods/foo",
+                "watch",
+                "",
+                "other",
+                "pods",
+                "",
+                "foo",
+            ),
+            (
+                Method::PATCH,
+                "/apis/apps/v1/namespaces/x/deployments/d/scale",
+                "patch",
+                "apps",
+                "x",
+                "deployments",
+                "scale",
+                "d",
+            ),
+            (
+                Method::GET,
+                "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+                "list",
+                "rbac.authorization.k8s.io",
+                "",
+                "clusterroles",
+                "",
+                "",
+            ),
+            (
+                Method::GET,
+                "/api/v1/pods?fieldSelector=metadata.name%3Dfoo",
+                "list",
+                "",
+                "",
+                "pods",
+                "",
+                "foo",
+            ),
+        ] {
+            let i = info(method, uri);
+            assert!(i.is_resource, "{uri}");
+            assert_eq!(
+                (
+                    i.verb.as_str(),
+                    i.group.as_str(),
+                    i.namespace.as_str(),
+                    i.resource.as_str(),
+                    i.subresource.as_str(),
+                    i.name.as_str()
+                ),
+                (verb, group, namespace, resource, subresource, name),
+                "{uri}"
+            );
+        }
+        for uri in [
+            "/",
+            "/healthz",
+            "/api",
+            "/api/v1",
+            "/apis",
+            "/apis/apps",
+            "/apis/apps/v1",
+            "/openapi/v3/api/v1",
+        ] {
+            assert!(!info(Method::GET, uri).is_resource, "{uri}");
+        }
+    }
+}

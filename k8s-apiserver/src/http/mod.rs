@@ -1,0 +1,12 @@
+//! HTTP around the registry: what a request asks for, and how the answer is written.
+
+pub(crate) mod body;
+pub(crate) mod gzip;
+pub(crate) mod info;
+pub(crate) mod negotiate;
+pub(crate) mod options;
+pub(crate) mod response;
+pub(crate) mod uri;
+
+pub use body::Body;
+pub use info::RequestInfo;

@@ -1,0 +1,180 @@
+//! Answers: JSON or YAML, compact or indented, compressed where it pays.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
+
+use super::{
+    body::Body,
+    gzip,
+    negotiate::{Format, Wanted},
+};
+use crate::{Error, Result};
+
+/// An answer with a body that is JSON already.
+pub(crate) fn json(code: StatusCode, wanted: &Wanted, body: Body) -> Result<Response<Body>> {
+    let mut response = Response::new(body);
+    *response.status_mut() = code;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(wanted.format.media_type()),
+    );
+    if wanted.format == Format::Json && !wanted.pretty && !wanted.gzip {
+        return Ok(response);
+    }
+    let (mut parts, body) = response.into_parts();
+    let long = body.len().is_some_and(|len| len > gzip::THRESHOLD);
+    if wanted.format == Format::Json && !wanted.pretty && !long {
+        return Ok(Response::from_parts(parts, body));
+    }
+    let mut slices = match body.into_slices() {
+        Ok(slices) => slices,
+        Err(body) => return Ok(Response::from_parts(parts, body)),
+    };
+    if wanted.format == Format::Yaml {
+        let value: serde_json::Value =
+            serde_json::from_slice(&join(slices)).map_err(Error::internal)?;
+        let text = serde_saphyr::to_string(&value).map_err(Error::internal)?;
+        slices = [Bytes::from(text)].into();
+    } else if wanted.pretty {
+        slices = [Bytes::from(indent(&join(slices)))].into();
+    }
+    if wanted.gzip && slices.iter().map(|s| s.len() as u64).sum::<u64>() > gzip::THRESHOLD {
+        if let Some(small) = gzip::compress(slices.iter().cloned()) {
+            parts
+                .headers
+                .insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            parts
+                .headers
+                .insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+            slices = [small].into();
+        }
+    }
+    Ok(Response::from_parts(parts, Body::from_slices(slices)))
+}
+
+/// An answer with a value.
+pub(crate) fn value(
+    code: StatusCode,
+    wanted: &Wanted,
+    value: &impl Serialize,
+) -> Result<Response<Body>> {
+    let mut bytes = serde_json::to_vec(value).map_err(Error::internal)?;
+    bytes.push(b'\n');
+    json(code, wanted, Body::from(bytes))
+}
+
+/// The answer to a request that was refused.
+pub(crate) fn error(error: &Error, wanted: &Wanted) -> Response<Body> {
+    let code = StatusCode::from_u16(error.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = value(
+        code,
+        &Wanted {
+            gzip: false,
+            ..*wanted
+        },
+        error.status(),
+    )
+    .unwrap_or_else(|_| text(code, error.to_string()));
+    let retry = error
+        .status()
+        .details
+        .as_ref()
+        .and_then(|d| d.retry_after_seconds);
+    if let Some(seconds) = retry {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// Plain text.
+pub(crate) fn text(code: StatusCode, text: impl Into<String>) -> Response<Body> {
+    let mut response = Response::new(Body::from(text.into()));
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    response
+}
+
+/// What upstream's router answers where there is nothing.
+pub(crate) fn page_not_found() -> Response<Body> {
+    text(StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
+fn join(slices: impl IntoIterator<Item = Bytes>) -> Vec<u8> {
+    let mut out = Vec::new();
+    slices
+        .into_iter()
+        .for_each(|slice| out.extend_from_slice(&slice));
+    out
+}
+
+/// Indents compact JSON by two spaces, keeping the order of members.
+pub(crate) fn indent(json: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(json.len() * 2);
+    let (mut depth, mut at) = (0usize, 0);
+    let line = |out: &mut Vec<u8>, depth: usize| {
+        out.push(b'\n');
+        out.resize(out.len() + depth * 2, b' ');
+    };
+    while at < json.len() {
+        match json[at] {
+            b'"' => {
+                let start = at;
+                at += 1;
+                while at < json.len() && json[at] != b'"' {
+                    at += if json[at] == b'\\' { 2 } else { 1 };
+                }
+                out.extend_from_slice(&json[start..(at + 1).min(json.len())]);
+            }
+            open @ (b'{' | b'[') => {
+                out.push(open);
+                if matches!(json.get(at + 1), Some(b'}' | b']')) {
+                    out.push(json[at + 1]);
+                    at += 1;
+                } else {
+                    depth += 1;
+                    line(&mut out, depth);
+                }
+            }
+            close @ (b'}' | b']') => {
+                depth = depth.saturating_sub(1);
+                line(&mut out, depth);
+                out.push(close);
+            }
+            b',' => {
+                out.push(b',');
+                line(&mut out, depth);
+            }
+            b':' => out.extend_from_slice(b": "),
+            b'\n' | b' ' if depth > 0 => {}
+            other => out.push(other),
+        }
+        at += 1;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indenting_keeps_order_and_strings() {
+        let json = br#"{"b":[1,{"a":"x,{\"}"}],"c":{},"d":[]}"#;
+        let text = String::from_utf8(indent(json)).unwrap();
+        assert_eq!(
+            text,
+            "{\n  \"b\": [\n    1,\n    {\n      \"a\": \"x,{\\\"}\"\n    }\n  ],\n  \"c\": {},\n  \"d\": []\n}"
+        );
+    }
+}

@@ -1,0 +1,207 @@
+//! Create: names, defaults, admission, rules, and the commit that makes the object.
+
+use k8s_model::{Object, field::Path, metadata};
+use k8s_store::{Expect, Op, Write};
+
+use super::{Outcome, Registry, Target, key, value::Stored};
+use crate::{Error, Result, admission::Operation};
+
+/// How often another name is tried where one is generated; as upstream since 1.30.
+const NAME_ATTEMPTS: usize = 8;
+/// How often another address or port is tried when somebody else was faster.
+const ALLOCATION_ATTEMPTS: usize = 64;
+
+impl Registry {
+    /// Makes an object. The target's name may be empty if the object has one or wants one.
+    pub(crate) async fn create(
+        &self,
+        target: &Target<'_>,
+        mut object: Box<dyn Object>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Outcome> {
+        let row = target.row;
+        match_namespace(target, &mut *object)?;
+        match_name(target, &mut *object)?;
+        let named = object.metadata().name.clone().unwrap_or_default();
+        let mut object = self
+            .admit(
+                &Target {
+                    name: &named,
+                    ..*target
+                },
+                Operation::Create,
+                Some(object),
+                None,
+            )
+            .await?
+            .ok_or_else(|| Error::internal("an admission plugin dropped the object"))?;
+
+        let meta = object.metadata_mut();
+        if meta
+            .resource_version
+            .as_deref()
+            .is_some_and(|v| !v.is_empty() && v != "0")
+        {
+            return Err(Error::unknown(
+                "resourceVersion should not be set on objects to be created",
+            ));
+        }
+        meta.resource_version = None;
+        meta.managed_fields = None;
+        meta.generation = row.resource.strategy.has_generation().then_some(1);
+        let generated = named.is_empty();
+        metadata::prepare_for_create(meta, self.now(), &mut self.fork_random());
+
+        let wanted = self.services.handles(row).then(|| object.boxed_clone());
+        let mut names = 1;
+        for _ in 0..ALLOCATION_ATTEMPTS {
+            let mut writes = Vec::new();
+            if let Some(wanted) = &wanted {
+                let meta = object.metadata().clone();
+                object = wanted.boxed_clone();
+                *object.metadata_mut() = meta;
+                writes = self.services.on_create(self, &mut *object).await?;
+            }
+            row.resource.strategy.prepare_for_create(&mut *object);
+            self.check_new(target, &*object)?;
+            let name = object.metadata().name.clone().unwrap_or_default();
+            let target = Target {
+                name: &name,
+                ..*target
+            };
+            object = self
+                .validate(&target, Operation::Create, Some(object), None)
+                .await?
+                .ok_or_else(|| Error::internal("an admission plugin dropped the object"))?;
+
+            let value = row.encode(&mut object)?;
+            let key = key::object_key(&row.prefix, row.resource, target.namespace, &name);
+            let result = if target.dry_run {
+                match self.store.get(&key, None).await? {
+                    Some(entry) => Err(Some(entry)),
+                    None => Ok(None),
+                }
+            } else {
+                let op = Op::Put {
+                    value: value.clone(),
+                    ttl: super::time_to_live(row),
+                };
+                writes.insert(
+                    0,
+                    Write {
+                        key: key.clone(),
+                        expect: Expect::Absent,
+                        op,
+                    },
+                );
+                match self.commit(writes).await {
+                    Ok(revision) => Ok(Some(revision)),
+                    Err(k8s_store::Error::Conflict {
+                        key: taken, actual, ..
+                    }) if *taken == *key => Err(actual),
+                    // An address or a port that somebody else took just now.
+                    Err(k8s_store::Error::Conflict { .. }) => continue,
+                    Err(error) => return Err(error.into()),
+                }
+            };
+            match result {
+                Ok(revision) => {
+                    warnings.extend(row.resource.strategy.warnings(&*object));
+                    let stored = match revision {
+                        Some(revision) => {
+                            object.metadata_mut().resource_version = Some(revision.to_string());
+                            Some((Stored::parse(&value)?, revision))
+                        }
+                        None => None,
+                    };
+                    return Ok(Outcome {
+                        object,
+                        stored,
+                        created: true,
+                    });
+                }
+                Err(_) if generated && names < NAME_ATTEMPTS => {
+                    names += 1;
+                    let meta = object.metadata_mut();
+                    let base = meta.generate_name.clone().unwrap_or_default();
+                    meta.name = Some(metadata::generate_name(&base, &mut self.fork_random()));
+                }
+                Err(_) if generated => {
+                    return Err(Error::generated_name_taken(row.resource, &name));
+                }
+                Err(existing) => {
+                    let error = Error::already_exists(row.resource, &name);
+                    let leaving = existing
+                        .as_ref()
+                        .and_then(|e| row.decode_entry(e).ok())
+                        .is_some_and(|o| o.metadata().deletion_timestamp.is_some());
+                    return Err(if leaving {
+                        error.with_message(|m| format!("object is being deleted: {m}"))
+                    } else {
+                        error
+                    });
+                }
+            }
+        }
+        Err(Error::internal("no address or port could be allocated"))
+    }
+
+    /// The kind's own rules, then those of all metadata, as upstream orders them.
+    fn check_new(&self, target: &Target<'_>, object: &dyn Object) -> Result<()> {
+        let resource = target.row.resource;
+        let name = object.metadata().name.as_deref().unwrap_or_default();
+        let mut findings = resource.strategy.validate(object);
+        if findings.is_empty() {
+            findings = metadata::validate(
+                object.metadata(),
+                target.row.is_namespaced(),
+                &|name, prefix| resource.strategy.validate_name(name, prefix),
+                &Path::new("metadata"),
+            );
+        }
+        if findings.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::invalid(resource, name, &findings))
+        }
+    }
+}
+
+/// Fills in the namespace of the URL, or refuses another one.
+pub(crate) fn match_namespace(target: &Target<'_>, object: &mut dyn Object) -> Result<()> {
+    let meta = object.metadata_mut();
+    let found = meta.namespace.as_deref().unwrap_or_default();
+    if !target.row.is_namespaced() {
+        // Upstream lets a namespace through to validation, except the one that it defaults.
+        if found.is_empty() {
+            meta.namespace = None;
+        }
+        return Ok(());
+    }
+    if found.is_empty() {
+        meta.namespace = Some(target.namespace.to_owned());
+    } else if found != target.namespace {
+        return Err(Error::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    Ok(())
+}
+
+/// Fills in the name of the URL, or refuses another one.
+pub(crate) fn match_name(target: &Target<'_>, object: &mut dyn Object) -> Result<()> {
+    let meta = object.metadata_mut();
+    let found = meta.name.as_deref().unwrap_or_default();
+    if target.name.is_empty() {
+        return Ok(());
+    }
+    if found.is_empty() {
+        meta.name = Some(target.name.to_owned());
+    } else if found != target.name {
+        return Err(Error::bad_request(format!(
+            "the name of the object ({found}) does not match the name on the URL ({})",
+            target.name
+        )));
+    }
+    Ok(())
+}

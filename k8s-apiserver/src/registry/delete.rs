@@ -1,0 +1,457 @@
+//! Delete: preconditions, grace, finalizers, and what is left to do before an object can go.
+//!
+//! As upstream's `k8s.io/apiserver/pkg/registry/generic/registry.Store.Delete` and
+//! `registry/rest.BeforeDelete`.
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_model::{
+    Object,
+    metadata::{self, DELETE_DEPENDENTS, ORPHAN_DEPENDENTS},
+};
+use k8s_openapi::{
+    api::core::v1::Namespace,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+    jiff::{SignedDuration, Timestamp},
+};
+use k8s_store::{Entry, Expect, Op, Write};
+
+use super::{Outcome, Registry, Row, Target, list::Listed, not_found, value::Stored};
+use crate::{
+    Error, Result,
+    admission::Operation,
+    http::options::{DeleteOptions, ListOptions, Propagation},
+};
+
+/// How many objects of a collection are deleted at a time.
+const COLLECTION_WORKERS: usize = 16;
+
+/// What became of an object that was to be deleted.
+#[derive(Debug)]
+pub(crate) enum Deleted {
+    /// It is on its way out; this is how it is now.
+    Pending(Outcome),
+    /// It is gone; this is how it last was.
+    Gone(Outcome),
+}
+
+/// What the grace that an object has says about its deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Grace {
+    /// It has none.
+    None,
+    /// It was changed to go after so many seconds.
+    Seconds(i64),
+    /// It is going already, and not to go sooner.
+    Pending,
+}
+
+impl Registry {
+    /// Deletes an object, or says that it is to go.
+    pub(crate) async fn delete(
+        &self,
+        target: &Target<'_>,
+        options: &DeleteOptions,
+    ) -> Result<Deleted> {
+        let row = target.row;
+        let key = self.key(target);
+        let mut entry = self.store.get(&key, None).await?;
+        let mut revision_checked = false;
+        loop {
+            let Some(found) = entry else {
+                return Err(not_found(target));
+            };
+            let stored = Stored::parse(&found.value)?;
+            let old = row.decode(&stored, found.modified.0)?;
+            check_preconditions(target, options, old.metadata(), revision_checked)?;
+            self.admit(target, Operation::Delete, None, Some(&*old))
+                .await?;
+            self.validate(target, Operation::Delete, None, Some(&*old))
+                .await?;
+
+            let unchanged = |old: Box<dyn Object>| {
+                Deleted::Pending(Outcome {
+                    object: old,
+                    stored: Some((stored.clone(), found.modified.0)),
+                    created: false,
+                })
+            };
+            let mut new = old.boxed_clone();
+            if row.is("", "namespaces") {
+                if old.metadata().deletion_timestamp.is_none() {
+                    terminate_namespace(&mut *new, options, self.now());
+                    match self.put(target, &key, &found, new).await? {
+                        Ok((outcome, _)) => return Ok(Deleted::Pending(outcome)),
+                        Err(actual) => {
+                            entry = actual;
+                            continue;
+                        }
+                    }
+                }
+                if namespace_is_busy(&*old) {
+                    return Ok(unchanged(old));
+                }
+            }
+
+            let grace = self.grace(row, &mut *new, options);
+            if grace == Grace::Pending {
+                return Ok(unchanged(old));
+            }
+            choose_finalizers(row, new.metadata_mut(), options);
+            let finalizers = !new
+                .metadata()
+                .finalizers
+                .as_deref()
+                .unwrap_or_default()
+                .is_empty();
+            if grace == Grace::None && finalizers {
+                mark_as_deleting(new.metadata_mut(), self.now());
+            }
+            let mut last = found;
+            let mut object = old;
+            if grace != Grace::None || finalizers {
+                let waits = finalizers || matches!(grace, Grace::Seconds(s) if s > 0);
+                match self.put(target, &key, &last, new).await? {
+                    Ok((outcome, _)) if waits => return Ok(Deleted::Pending(outcome)),
+                    Ok((outcome, _)) if target.dry_run => return Ok(Deleted::Gone(outcome)),
+                    Ok((outcome, Some(entry))) => {
+                        object = outcome.object;
+                        last = entry;
+                        revision_checked = true;
+                    }
+                    Ok((outcome, None)) => return Ok(Deleted::Gone(outcome)),
+                    Err(actual) => {
+                        entry = actual;
+                        continue;
+                    }
+                }
+            }
+            if target.dry_run {
+                return Ok(Deleted::Gone(Outcome {
+                    object,
+                    stored: None,
+                    created: false,
+                }));
+            }
+            match self.remove(target, &last, &*object).await {
+                Ok(revision) => {
+                    object.metadata_mut().resource_version = Some(revision.to_string());
+                    let stored = Some((Stored::parse(&last.value)?, revision));
+                    return Ok(Deleted::Gone(Outcome {
+                        object,
+                        stored,
+                        created: false,
+                    }));
+                }
+                // Somebody finished it off after it was marked; that is what was wanted.
+                Err(k8s_store::Error::Conflict { actual: None, .. }) if revision_checked => {
+                    return Ok(Deleted::Gone(Outcome {
+                        object,
+                        stored: None,
+                        created: false,
+                    }));
+                }
+                Err(k8s_store::Error::Conflict { actual, .. }) => entry = actual,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Deletes what a list finds, and gives it back.
+    pub(crate) async fn delete_collection(
+        &self,
+        target: &Target<'_>,
+        list: &ListOptions,
+        options: &DeleteOptions,
+    ) -> Result<Listed> {
+        let listed = self.list(target.row, target.namespace, list).await?;
+        stream::iter(listed.entries.clone())
+            .map(|entry| async move {
+                let (namespace, name) = super::key::split(&target.row.prefix, &entry.key);
+                let target = Target {
+                    namespace,
+                    name,
+                    ..*target
+                };
+                match self.delete(&target, options).await {
+                    Err(error) if error.code() != 404 => Err(error),
+                    _ => Ok(()),
+                }
+            })
+            .buffer_unordered(COLLECTION_WORKERS)
+            .try_collect::<()>()
+            .await?;
+        Ok(listed)
+    }
+
+    /// Removes the entry, and with it what was allocated to the object.
+    pub(crate) async fn remove(
+        &self,
+        target: &Target<'_>,
+        entry: &Entry,
+        object: &dyn Object,
+    ) -> Result<u64, k8s_store::Error> {
+        let mut writes = vec![Write {
+            key: entry.key.clone(),
+            expect: Expect::Modified(entry.modified),
+            op: Op::Delete,
+        }];
+        if self.services.handles(target.row) {
+            writes.extend(self.services.on_delete(object));
+        }
+        self.commit(writes).await
+    }
+
+    /// Writes the object that is on its way out. The inner error is what somebody else wrote.
+    #[allow(
+        clippy::type_complexity,
+        reason = "the two ways out are each used once"
+    )]
+    async fn put(
+        &self,
+        target: &Target<'_>,
+        key: &Bytes,
+        found: &Entry,
+        mut new: Box<dyn Object>,
+    ) -> Result<Result<(Outcome, Option<Entry>), Option<Entry>>> {
+        let value = target.row.encode(&mut new)?;
+        if target.dry_run {
+            return Ok(Ok((
+                Outcome {
+                    object: new,
+                    stored: None,
+                    created: false,
+                },
+                None,
+            )));
+        }
+        if value == found.value {
+            let stored = Some((Stored::parse(&value)?, found.modified.0));
+            return Ok(Ok((
+                Outcome {
+                    object: new,
+                    stored,
+                    created: false,
+                },
+                Some(found.clone()),
+            )));
+        }
+        let op = Op::Put {
+            value: value.clone(),
+            ttl: super::time_to_live(target.row),
+        };
+        let write = Write {
+            key: key.clone(),
+            expect: Expect::Modified(found.modified),
+            op,
+        };
+        match self.commit(vec![write]).await {
+            Ok(revision) => {
+                new.metadata_mut().resource_version = Some(revision.to_string());
+                let stored = Some((Stored::parse(&value)?, revision));
+                let entry = Entry {
+                    modified: k8s_store::Revision(revision),
+                    value,
+                    ..found.clone()
+                };
+                Ok(Ok((
+                    Outcome {
+                        object: new,
+                        stored,
+                        created: false,
+                    },
+                    Some(entry),
+                )))
+            }
+            Err(k8s_store::Error::Conflict { actual, .. }) => Ok(Err(actual)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Upstream's `rest.BeforeDelete`.
+    fn grace(&self, row: &Row, object: &mut dyn Object, options: &DeleteOptions) -> Grace {
+        let Some(period) = row
+            .resource
+            .strategy
+            .grace_period(object, options.grace_period_seconds)
+        else {
+            return Grace::None;
+        };
+        let now = self.now();
+        let meta = object.metadata_mut();
+        if let Some(deadline) = meta.deletion_timestamp.clone() {
+            let current = match meta.deletion_grace_period_seconds {
+                None | Some(0) => return Grace::None,
+                Some(seconds) => seconds.max(1),
+            };
+            return match options.grace_period_seconds {
+                Some(seconds) if seconds < current => {
+                    let sooner = SignedDuration::from_secs(current - seconds);
+                    meta.deletion_timestamp = Some(Time(deadline.0 - sooner));
+                    meta.deletion_grace_period_seconds = Some(seconds);
+                    Grace::Seconds(seconds)
+                }
+                _ => Grace::Pending,
+            };
+        }
+        let period = period.max(0);
+        meta.deletion_timestamp =
+            Some(metadata::to_second(now + SignedDuration::from_secs(period)));
+        meta.deletion_grace_period_seconds = Some(period);
+        count_generation(meta);
+        Grace::Seconds(period)
+    }
+}
+
+fn count_generation(meta: &mut ObjectMeta) {
+    if let Some(generation) = meta.generation.as_mut().filter(|g| **g > 0) {
+        *generation += 1;
+    }
+}
+
+/// An object without grace of its own waits for its finalizers.
+fn mark_as_deleting(meta: &mut ObjectMeta, now: Timestamp) {
+    if meta.deletion_timestamp.is_none() {
+        count_generation(meta);
+    }
+    if meta.deletion_timestamp.as_ref().is_none_or(|t| t.0 > now) {
+        meta.deletion_timestamp = Some(metadata::to_second(now));
+    }
+    meta.deletion_grace_period_seconds = Some(0);
+}
+
+fn check_preconditions(
+    target: &Target<'_>,
+    options: &DeleteOptions,
+    meta: &ObjectMeta,
+    revision_checked: bool,
+) -> Result<()> {
+    let resource = target.row.resource;
+    // Upstream names the kind here, where other conflicts name the resource.
+    let conflict = |text: String| {
+        let status = k8s_model::status::conflict(
+            k8s_model::status::GroupResource::new(resource.group, resource.kind),
+            target.name,
+            &text,
+        );
+        Err(Error::from(status))
+    };
+    let uid = meta.uid.as_deref().unwrap_or_default();
+    if let Some(wanted) = options
+        .preconditions
+        .uid
+        .as_deref()
+        .filter(|wanted| *wanted != uid)
+    {
+        return conflict(format!(
+            "the UID in the precondition ({wanted}) does not match the UID in record ({uid}). The object might have been deleted and then recreated"
+        ));
+    }
+    let version = meta.resource_version.as_deref().unwrap_or_default();
+    match options.preconditions.resource_version.as_deref() {
+        Some(wanted) if wanted != version && !revision_checked => conflict(format!(
+            "the ResourceVersion in the precondition ({wanted}) does not match the ResourceVersion in record ({version}). The object might have been modified"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Puts in or takes out the finalizers that say how dependents fare.
+fn choose_finalizers(row: &Row, meta: &mut ObjectMeta, options: &DeleteOptions) {
+    // What events own is nobody's concern: upstream's policy `Unsupported`.
+    if row.resource.resource == "events" {
+        return;
+    }
+    let finalizers = meta.finalizers.clone().unwrap_or_default();
+    let has = |name: &str| finalizers.iter().any(|f| f == name);
+    let (orphan, foreground) = match (options.orphan_dependents, options.propagation) {
+        (Some(orphan), _) => (orphan, false),
+        (None, Some(policy)) => (
+            policy == Propagation::Orphan,
+            policy == Propagation::Foreground,
+        ),
+        (None, None) if has(ORPHAN_DEPENDENTS) => (true, false),
+        (None, None) if has(DELETE_DEPENDENTS) => (false, true),
+        (None, None) => (orphans_by_default(row), false),
+    };
+    if orphan == has(ORPHAN_DEPENDENTS) && foreground == has(DELETE_DEPENDENTS) {
+        return;
+    }
+    let mut chosen: Vec<String> = finalizers
+        .iter()
+        .filter(|f| *f != ORPHAN_DEPENDENTS && *f != DELETE_DEPENDENTS)
+        .cloned()
+        .collect();
+    if orphan {
+        chosen.push(ORPHAN_DEPENDENTS.to_owned());
+    }
+    if foreground {
+        chosen.push(DELETE_DEPENDENTS.to_owned());
+    }
+    meta.finalizers = Some(chosen).filter(|f| !f.is_empty());
+}
+
+/// Kinds whose dependents stay unless a client says otherwise; older than garbage collection.
+fn orphans_by_default(row: &Row) -> bool {
+    row.is("batch", "jobs") || row.is("", "replicationcontrollers")
+}
+
+/// Whether something still lives in a namespace, as its `spec.finalizers` say.
+pub(crate) fn namespace_is_busy(namespace: &dyn Object) -> bool {
+    namespace
+        .downcast_ref::<Namespace>()
+        .and_then(|n| n.spec.as_ref()?.finalizers.as_ref())
+        .is_some_and(|f| !f.is_empty())
+}
+
+/// The first delete of a namespace only begins its end; the namespace controller does the rest.
+fn terminate_namespace(namespace: &mut dyn Object, options: &DeleteOptions, now: Timestamp) {
+    let Some(namespace) = namespace.downcast_mut::<Namespace>() else {
+        return;
+    };
+    let meta = &mut namespace.metadata;
+    meta.deletion_timestamp = Some(metadata::to_second(now));
+    namespace.status.get_or_insert_default().phase = Some("Terminating".into());
+    let finalizers = meta.finalizers.clone().unwrap_or_default();
+    let has = |name: &str| finalizers.iter().any(|f| f == name);
+    let (orphan, foreground) = match (options.orphan_dependents, options.propagation) {
+        (Some(orphan), _) => (orphan, !orphan),
+        (None, Some(policy)) => (
+            policy == Propagation::Orphan,
+            policy == Propagation::Foreground,
+        ),
+        (None, None) => (has(ORPHAN_DEPENDENTS), has(DELETE_DEPENDENTS)),
+    };
+    let mut chosen: Vec<String> = finalizers
+        .iter()
+        .filter(|f| *f != ORPHAN_DEPENDENTS && *f != DELETE_DEPENDENTS)
+        .cloned()
+        .collect();
+    if orphan {
+        chosen.push(ORPHAN_DEPENDENTS.to_owned());
+    }
+    if foreground {
+        chosen.push(DELETE_DEPENDENTS.to_owned());
+    }
+    meta.finalizers = Some(chosen).filter(|f| !f.is_empty());
+}
+
+/// Whether a successful delete answers with the object; other resources answer with a `Status`.
+pub(crate) fn returns_object(row: &Row) -> bool {
+    match row.resource.group {
+        "" => matches!(
+            row.resource.resource,
+            "namespaces"
+                | "persistentvolumeclaims"
+                | "persistentvolumes"
+                | "pods"
+                | "podtemplates"
+                | "resourcequotas"
+                | "serviceaccounts"
+                | "services"
+        ),
+        "storage.k8s.io" => row.resource.resource != "csistoragecapacities",
+        "resource.k8s.io" => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,189 @@
+//! The one path of all objects between a decoded request and the store.
+
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod key;
+pub(crate) mod list;
+pub(crate) mod patch;
+pub(crate) mod reader;
+pub(crate) mod row;
+pub(crate) mod selection;
+pub(crate) mod subresources;
+pub(crate) mod update;
+pub(crate) mod value;
+pub(crate) mod watch;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use k8s_model::{Object, ResourceTable};
+use k8s_openapi::jiff::Timestamp;
+use k8s_store::{Store, Write};
+use parking_lot::Mutex;
+
+pub(crate) use self::row::{Row, Rows};
+use self::value::Stored;
+use crate::{
+    Error, Result,
+    admission::{AdmissionPlugin, AdmissionRequest, Operation},
+    auth::Identity,
+    cache::Caches,
+    services::Services,
+};
+
+/// What the time is. Handed in, so that a test's clock can be the server's.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// All that serves objects: the store, its caches, the table of resources and the rules on the way.
+pub(crate) struct Registry {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) caches: Caches,
+    pub(crate) rows: Rows,
+    pub(crate) table: &'static ResourceTable,
+    pub(crate) admission: Vec<Arc<dyn AdmissionPlugin>>,
+    pub(crate) services: Services,
+    pub(crate) clock: Clock,
+    pub(crate) random: Mutex<fastrand::Rng>,
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registry")
+            .field("store", &self.store)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a request is about, and who makes it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target<'a> {
+    pub(crate) row: &'a Row,
+    pub(crate) user: &'a Identity,
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) subresource: &'a str,
+    pub(crate) dry_run: bool,
+    /// Whether the server itself asks: plugins have no say in that.
+    pub(crate) internal: bool,
+}
+
+/// An object as a request left it.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// In the version of the request.
+    pub(crate) object: Box<dyn Object>,
+    /// Its bytes and revision, unless nothing was stored.
+    pub(crate) stored: Option<(Stored, u64)>,
+    /// Whether it is new.
+    pub(crate) created: bool,
+}
+
+impl Registry {
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    /// A random source of its own, so that nobody holds the shared one for long.
+    pub(crate) fn fork_random(&self) -> fastrand::Rng {
+        self.random.lock().fork()
+    }
+
+    pub(crate) fn key(&self, target: &Target<'_>) -> Bytes {
+        key::object_key(
+            &target.row.prefix,
+            target.row.resource,
+            target.namespace,
+            target.name,
+        )
+    }
+
+    fn plugins(
+        &self,
+        target: &Target<'_>,
+        operation: Operation,
+    ) -> impl Iterator<Item = &Arc<dyn AdmissionPlugin>> + use<'_> {
+        let internal = target.internal;
+        self.admission
+            .iter()
+            .filter(move |p| !internal && p.handles(operation))
+    }
+
+    /// Lets the plugins change the object.
+    pub(crate) async fn admit(
+        &self,
+        target: &Target<'_>,
+        operation: Operation,
+        object: Option<Box<dyn Object>>,
+        old: Option<&dyn Object>,
+    ) -> Result<Option<Box<dyn Object>>> {
+        let mut request = admission_request(target, operation, object, old);
+        for plugin in self.plugins(target, operation) {
+            plugin
+                .admit(&mut request)
+                .await
+                .map_err(|e| Error::admission(e, target.row.resource, target.name))?;
+        }
+        Ok(request.object)
+    }
+
+    /// Lets the plugins refuse the object.
+    pub(crate) async fn validate(
+        &self,
+        target: &Target<'_>,
+        operation: Operation,
+        object: Option<Box<dyn Object>>,
+        old: Option<&dyn Object>,
+    ) -> Result<Option<Box<dyn Object>>> {
+        let request = admission_request(target, operation, object, old);
+        for plugin in self.plugins(target, operation) {
+            plugin
+                .validate(&request)
+                .await
+                .map_err(|e| Error::admission(e, target.row.resource, target.name))?;
+        }
+        Ok(request.object)
+    }
+
+    /// Commits, and says at which revision.
+    pub(crate) async fn commit(&self, writes: Vec<Write>) -> Result<u64, k8s_store::Error> {
+        Ok(self.store.commit(writes).await?.revision.0)
+    }
+
+    /// Reads an object as it is stored.
+    pub(crate) async fn read(&self, target: &Target<'_>) -> Result<Option<k8s_store::Entry>> {
+        Ok(self.store.get(&self.key(target), None).await?)
+    }
+}
+
+fn admission_request<'a>(
+    target: &Target<'a>,
+    operation: Operation,
+    object: Option<Box<dyn Object>>,
+    old: Option<&'a dyn Object>,
+) -> AdmissionRequest<'a> {
+    AdmissionRequest {
+        operation,
+        resource: target.row.resource,
+        subresource: target.subresource,
+        namespace: target.namespace,
+        name: target.name,
+        user: target.user,
+        object,
+        old,
+        dry_run: target.dry_run,
+    }
+}
+
+/// The 404 for a target.
+pub(crate) fn not_found(target: &Target<'_>) -> Error {
+    Error::not_found(
+        target.row.resource.group,
+        target.row.resource.resource,
+        target.name,
+    )
+}
+
+/// How long an object of the resource stays. Upstream keeps events for an hour.
+pub(crate) fn time_to_live(row: &Row) -> Option<std::time::Duration> {
+    (row.resource.resource == "events").then(|| std::time::Duration::from_secs(3600))
+}

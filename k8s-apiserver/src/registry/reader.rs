@@ -1,0 +1,207 @@
+//! What the server's own parts read: [`ObjectReader`] on the registry, and a handle to it that is
+//! there before the registry is.
+
+use std::sync::{Arc, Weak};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+use k8s_store::List;
+use tokio::sync::watch;
+
+use super::{Registry, key, value::Stored};
+use crate::{
+    admission::reader::{ObjectReader, RawEvent, ReadError},
+    cache::{Cache, Cursor, EventType},
+};
+
+/// Reads from a registry that may not be there yet.
+///
+/// It does not keep the registry alive: the registry keeps the plugins that keep this.
+#[derive(Debug)]
+pub(crate) struct LateReader {
+    registry: watch::Sender<Weak<Registry>>,
+}
+
+impl Default for LateReader {
+    fn default() -> Self {
+        LateReader {
+            registry: watch::Sender::new(Weak::new()),
+        }
+    }
+}
+
+impl LateReader {
+    /// Says what to read from.
+    pub(crate) fn bind(&self, registry: &Arc<Registry>) {
+        self.registry.send_replace(Arc::downgrade(registry));
+    }
+
+    fn registry(&self) -> Result<Arc<Registry>, ReadError> {
+        let registry = self.registry.borrow().upgrade();
+        registry.ok_or_else(|| ReadError::Unavailable("the server is not running".into()))
+    }
+}
+
+fn unavailable(error: impl std::fmt::Display) -> ReadError {
+    ReadError::Unavailable(error.to_string())
+}
+
+impl Registry {
+    fn stored_row(&self, group: &str, resource: &str) -> Result<&Arc<super::Row>, ReadError> {
+        self.rows.stored(group, resource).ok_or_else(|| {
+            ReadError::Unavailable(format!(
+                "no resource {}",
+                k8s_model::status::GroupResource::new(group, resource)
+            ))
+        })
+    }
+
+    async fn follow_raw(self: &Arc<Self>, group: &str, resource: &str) -> Option<Follower> {
+        let row = self.rows.stored(group, resource)?;
+        let cache = self.caches.get(&row.prefix).await.ok()?;
+        Some(Follower {
+            registry: self.clone(),
+            prefix: row.prefix.clone(),
+            cache,
+            cursor: None,
+            queue: Vec::new(),
+        })
+    }
+}
+
+struct Follower {
+    registry: Arc<Registry>,
+    prefix: String,
+    cache: Arc<Cache>,
+    cursor: Option<Cursor>,
+    /// In reverse order.
+    queue: Vec<RawEvent>,
+}
+
+impl Follower {
+    async fn next(&mut self) -> Option<RawEvent> {
+        loop {
+            if let Some(event) = self.queue.pop() {
+                return Some(event);
+            }
+            let mut wake = self.cache.subscribe();
+            let Some(mut cursor) = self.cursor else {
+                let (entries, cursor) = self.cache.snapshot(&Bytes::from(self.prefix.clone()));
+                self.cursor = Some(cursor);
+                let objects = entries
+                    .iter()
+                    .map(|e| e.stored.with_revision(e.revision))
+                    .collect();
+                return Some(RawEvent::Snapshot(objects));
+            };
+            let mut events = Vec::new();
+            if self
+                .cache
+                .read(&mut cursor, usize::MAX, &mut events)
+                .is_err()
+            {
+                self.cursor = None;
+                continue;
+            }
+            self.cursor = Some(cursor);
+            if events.is_empty() {
+                if self.cache.is_closed() {
+                    self.cache = self.registry.caches.get(&self.prefix).await.ok()?;
+                    self.cursor = None;
+                } else {
+                    wake.changed().await.ok()?;
+                }
+                continue;
+            }
+            self.queue = events
+                .iter()
+                .rev()
+                .filter_map(
+                    |event| match (&event.current, event.object(EventType::Deleted)) {
+                        (Some(current), _) => Some(RawEvent::Applied(
+                            current.stored.with_revision(event.revision),
+                        )),
+                        (None, Some(last)) => {
+                            Some(RawEvent::Deleted(last.stored.with_revision(event.revision)))
+                        }
+                        (None, None) => None,
+                    },
+                )
+                .collect();
+        }
+    }
+}
+
+#[async_trait]
+impl ObjectReader for LateReader {
+    async fn get_raw(
+        &self,
+        group: &str,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Bytes>, ReadError> {
+        let registry = self.registry()?;
+        let row = registry.stored_row(group, resource)?;
+        let key = key::object_key(&row.prefix, row.resource, namespace, name);
+        match registry.store.get(&key, None).await.map_err(unavailable)? {
+            None => Ok(None),
+            Some(entry) => {
+                let stored = Stored::parse(&entry.value).map_err(unavailable)?;
+                Ok(Some(stored.with_revision(entry.modified.0)))
+            }
+        }
+    }
+
+    async fn list_raw(
+        &self,
+        group: &str,
+        resource: &str,
+        namespace: &str,
+    ) -> Result<Vec<Bytes>, ReadError> {
+        let registry = self.registry()?;
+        let row = registry.stored_row(group, resource)?;
+        let prefix = key::namespace_prefix(&row.prefix, row.resource, namespace);
+        let page = registry
+            .store
+            .list(List {
+                prefix,
+                ..List::default()
+            })
+            .await
+            .map_err(unavailable)?;
+        page.entries
+            .iter()
+            .map(|entry| {
+                let stored = Stored::parse(&entry.value).map_err(unavailable)?;
+                Ok(stored.with_revision(entry.modified.0))
+            })
+            .collect()
+    }
+
+    fn watch_raw(&self, group: &str, resource: &str) -> BoxStream<'static, RawEvent> {
+        let mut bound = self.registry.subscribe();
+        let (group, resource) = (group.to_owned(), resource.to_owned());
+        stream::once(async move {
+            let registry = match bound.wait_for(|r| r.strong_count() > 0).await {
+                Ok(registry) => registry.upgrade(),
+                Err(_) => None,
+            };
+            let follower = match registry {
+                Some(registry) => registry.follow_raw(&group, &resource).await,
+                None => None,
+            };
+            stream::unfold(follower, |follower| async move {
+                let mut follower = follower?;
+                let event = follower.next().await?;
+                Some((event, Some(follower)))
+            })
+        })
+        .flatten()
+        .boxed()
+    }
+}

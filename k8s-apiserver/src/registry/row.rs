@@ -1,0 +1,159 @@
+//! [`Row`]: a served resource together with how it is stored.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+use k8s_model::{Object, Resource, ResourceTable, Scope};
+
+use super::{
+    key,
+    value::{self, Stored},
+};
+use crate::{Error, Result};
+
+/// A served resource together with how it is stored.
+#[derive(Debug)]
+pub(crate) struct Row {
+    /// The resource as it is served.
+    pub(crate) resource: &'static Resource,
+    /// The resource as it is stored.
+    pub(crate) storage: &'static Resource,
+    /// The prefix of its keys.
+    pub(crate) prefix: String,
+    /// What a list of it begins with.
+    pub(crate) list_head: Bytes,
+    /// What an item of a list loses: `"apiVersion":…,"kind":…,` and the brace before them.
+    pub(crate) type_meta: usize,
+}
+
+impl Row {
+    fn new(resource: &'static Resource, table: &'static ResourceTable) -> Self {
+        let storage = table.storage_row(resource).unwrap_or(resource);
+        let api_version = resource.api_version();
+        Row {
+            resource,
+            storage,
+            prefix: key::prefix(resource),
+            list_head: Bytes::from(format!(
+                "{{\"kind\":\"{}\",\"apiVersion\":\"{api_version}\",\"metadata\":{{",
+                resource.list_kind
+            )),
+            type_meta: format!(
+                "{{\"apiVersion\":\"{api_version}\",\"kind\":\"{}\",",
+                resource.kind
+            )
+            .len(),
+        }
+    }
+
+    /// Whether objects are served in the version in which they are stored.
+    pub(crate) fn is_storage_version(&self) -> bool {
+        std::ptr::eq(self.resource, self.storage)
+    }
+
+    pub(crate) fn is_namespaced(&self) -> bool {
+        self.resource.scope == Scope::Namespaced
+    }
+
+    /// Whether this is that resource of that group.
+    pub(crate) fn is(&self, group: &str, resource: &str) -> bool {
+        self.resource.group == group && self.resource.resource == resource
+    }
+
+    /// A stored object in the served version.
+    pub(crate) fn decode(&self, stored: &Stored, revision: u64) -> Result<Box<dyn Object>> {
+        let object = (self.storage.codec.from_json)(stored.json(), &mut |_| {}).map_err(|e| {
+            Error::internal(format_args!(
+                "a stored {} cannot be decoded: {e}",
+                self.storage.kind
+            ))
+        })?;
+        let mut object = if self.is_storage_version() {
+            object
+        } else {
+            convert(object, self.storage, self.resource)?
+        };
+        object.metadata_mut().resource_version = Some(revision.to_string());
+        Ok(object)
+    }
+
+    /// An entry of the store in the served version.
+    pub(crate) fn decode_entry(&self, entry: &k8s_store::Entry) -> Result<Box<dyn Object>> {
+        self.decode(&Stored::parse(&entry.value)?, entry.modified.0)
+    }
+
+    /// The bytes of an object for the store. Leaves its resource version as it was.
+    pub(crate) fn encode(&self, object: &mut Box<dyn Object>) -> Result<Bytes> {
+        let version = object.metadata_mut().resource_version.take();
+        let value = if self.is_storage_version() {
+            value::encode(&mut **object)?
+        } else {
+            value::encode(&mut *convert(
+                object.boxed_clone(),
+                self.resource,
+                self.storage,
+            )?)?
+        };
+        object.metadata_mut().resource_version = version;
+        Ok(value)
+    }
+
+    /// The JSON of a stored object in the served version.
+    pub(crate) fn json(&self, stored: &Stored, revision: u64) -> Result<Bytes> {
+        if self.is_storage_version() {
+            return Ok(stored.with_revision(revision));
+        }
+        let mut out = Vec::with_capacity(stored.json().len() + 64);
+        self.decode(stored, revision)?.write_json(&mut out);
+        Ok(Bytes::from(out))
+    }
+}
+
+/// An object in another version of its resource.
+pub(crate) fn convert(
+    object: Box<dyn Object>,
+    _from: &Resource,
+    to: &Resource,
+) -> Result<Box<dyn Object>> {
+    let mut value = object.to_value();
+    if let Some(members) = value.as_object_mut() {
+        members.insert("apiVersion".into(), to.api_version().into());
+        members.insert("kind".into(), to.kind.into());
+    }
+    (to.codec.from_value)(value, &mut |_| {}).map_err(Error::internal)
+}
+
+/// The rows of all served resources.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    by_group: HashMap<&'static str, HashMap<&'static str, HashMap<&'static str, Arc<Row>>>>,
+}
+
+impl Rows {
+    pub(crate) fn new(table: &'static ResourceTable) -> Self {
+        let mut rows = Rows::default();
+        for resource in table.rows() {
+            let version = rows
+                .by_group
+                .entry(resource.group)
+                .or_default()
+                .entry(resource.version)
+                .or_default();
+            version.insert(resource.resource, Arc::new(Row::new(resource, table)));
+        }
+        rows
+    }
+
+    pub(crate) fn get(&self, group: &str, version: &str, resource: &str) -> Option<&Arc<Row>> {
+        self.by_group.get(group)?.get(version)?.get(resource)
+    }
+
+    /// The row in whose version a resource is stored.
+    pub(crate) fn stored(&self, group: &str, resource: &str) -> Option<&Arc<Row>> {
+        let versions = self.by_group.get(group)?;
+        let any = versions
+            .values()
+            .find_map(|resources| resources.get(resource))?;
+        self.get(any.storage.group, any.storage.version, resource)
+    }
+}

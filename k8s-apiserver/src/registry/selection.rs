@@ -1,0 +1,129 @@
+//! [`Selection`]: which objects a list or watch is about.
+
+use bytes::Bytes;
+use k8s_model::{fields, labels};
+
+use super::{Row, key};
+use crate::{Error, Result, cache::Entry, http::options::ListOptions};
+
+/// Which objects of a resource a list or watch is about.
+#[derive(Debug)]
+pub(crate) struct Selection {
+    /// What their keys begin with; the whole key where `one` is set.
+    pub(crate) prefix: Bytes,
+    /// Whether `prefix` is the key of the only object it can be.
+    pub(crate) one: bool,
+    labels: labels::Selector,
+    fields: fields::Selector,
+}
+
+impl Selection {
+    pub(crate) fn new(row: &Row, namespace: &str, options: &ListOptions) -> Result<Self> {
+        let labels: labels::Selector = options
+            .label_selector
+            .parse()
+            .map_err(|e| Error::bad_request(format!("{e}")))?;
+        let fields: fields::Selector = options
+            .field_selector
+            .parse()
+            .map_err(|e| Error::bad_request(format!("{e}")))?;
+        let known = row.storage.strategy.selectable_field_names();
+        for requirement in fields.requirements() {
+            let field = requirement.field.as_str();
+            let meta =
+                field == "metadata.name" || (field == "metadata.namespace" && row.is_namespaced());
+            if !meta && !known.contains(&field) {
+                return Err(Error::bad_request(if known.is_empty() {
+                    format!(
+                        "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+                    )
+                } else {
+                    format!("field label not supported: {field}")
+                }));
+            }
+        }
+        let namespace = match fields.required_value("metadata.namespace") {
+            Some(selected) if namespace.is_empty() => selected,
+            _ => namespace,
+        };
+        let name = fields
+            .required_value("metadata.name")
+            .filter(|n| !n.is_empty());
+        let (prefix, one) = match name {
+            Some(name) if !row.is_namespaced() || !namespace.is_empty() => (
+                key::object_key(&row.prefix, row.resource, namespace, name),
+                true,
+            ),
+            _ => (
+                key::namespace_prefix(&row.prefix, row.resource, namespace),
+                false,
+            ),
+        };
+        Ok(Selection {
+            prefix,
+            one,
+            labels,
+            fields,
+        })
+    }
+
+    /// Whether it selects by more than the key.
+    pub(crate) fn looks_inside(&self) -> bool {
+        !self.labels.is_everything() || !self.fields.is_everything()
+    }
+
+    /// Whether it can select anything at all.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.labels.is_nothing()
+    }
+
+    pub(crate) fn matches_key(&self, key: &Bytes) -> bool {
+        if self.one {
+            *key == self.prefix
+        } else {
+            key.starts_with(&self.prefix)
+        }
+    }
+
+    pub(crate) fn matches(&self, row: &Row, entry: &Entry) -> bool {
+        self.matches_key(&entry.key) && self.matches_inside(row, entry)
+    }
+
+    /// Whether an object whose key matches is selected.
+    pub(crate) fn matches_inside(&self, row: &Row, entry: &Entry) -> bool {
+        if !self.looks_inside() {
+            return true;
+        }
+        let (namespace, name) = key::split(&row.prefix, &entry.key);
+        let needs_index = !self.labels.is_everything()
+            || self
+                .fields
+                .requirements()
+                .iter()
+                .any(|r| !r.field.starts_with("metadata."));
+        if !needs_index {
+            return self
+                .fields
+                .matches_with(|field| metadata_field(field, namespace, name));
+        }
+        let index = entry.index(row.storage);
+        self.labels.matches(&index.labels)
+            && self.fields.matches_with(|field| {
+                metadata_field(field, namespace, name).or_else(|| {
+                    index
+                        .fields
+                        .iter()
+                        .find(|(n, _)| *n == field)
+                        .map(|(_, v)| v.as_str())
+                })
+            })
+    }
+}
+
+fn metadata_field<'a>(field: &str, namespace: &'a str, name: &'a str) -> Option<&'a str> {
+    match field {
+        "metadata.name" => Some(name),
+        "metadata.namespace" => Some(namespace),
+        _ => None,
+    }
+}

@@ -1,0 +1,340 @@
+//! What the subresources with a kind of their own do to an object.
+
+use k8s_model::{
+    Object,
+    field::{self, Path},
+    labels::Selector,
+};
+use k8s_openapi::{
+    api::{
+        autoscaling::v1::{Scale, ScaleSpec, ScaleStatus},
+        core::v1::{Binding, Pod, PodCondition},
+        policy::v1::PodDisruptionBudget,
+    },
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, Time},
+    jiff::Timestamp,
+};
+
+use serde_json::Value;
+
+use super::{Registry, Row, Target, key, not_found, update::Rules};
+use crate::{Error, Result, http::options::DeleteOptions};
+
+/// An object as a `Scale`, if it has one.
+pub(crate) fn scale_of(object: &dyn Object) -> Option<Scale> {
+    let value = object.to_value();
+    let number = |path: &str| {
+        value
+            .pointer(path)
+            .and_then(Value::as_i64)
+            .and_then(|n| i32::try_from(n).ok())
+    };
+    // The core group's selector is a map, that of the others a selector.
+    let selector = value.pointer("/spec/selector").cloned().unwrap_or_default();
+    let selector = if object.api_version() == "v1" {
+        Selector::from_labels(&serde_json::from_value(selector).unwrap_or_default())
+    } else {
+        Selector::try_from(&serde_json::from_value::<LabelSelector>(selector).ok()?).ok()?
+    };
+    let meta = object.metadata();
+    Some(Scale {
+        metadata: ObjectMeta {
+            name: meta.name.clone(),
+            namespace: meta.namespace.clone(),
+            uid: meta.uid.clone(),
+            resource_version: meta.resource_version.clone(),
+            creation_timestamp: meta.creation_timestamp.clone(),
+            ..ObjectMeta::default()
+        },
+        spec: Some(ScaleSpec {
+            replicas: number("/spec/replicas"),
+        }),
+        status: Some(ScaleStatus {
+            replicas: number("/status/replicas").unwrap_or(0).into(),
+            selector: Some(selector.to_string()),
+        }),
+    })
+}
+
+/// Upstream's `ValidateScale`.
+pub(crate) fn check_scale(scale: &Scale, name: &str) -> Result<()> {
+    let replicas = scale.spec.as_ref().and_then(|s| s.replicas).unwrap_or(0);
+    if replicas < 0 {
+        let finding = field::invalid(
+            Path::new("spec").child("replicas"),
+            replicas,
+            "must be greater than or equal to 0",
+        );
+        return Err(Error::invalid_kind(
+            "autoscaling",
+            "Scale",
+            name,
+            &vec![finding],
+        ));
+    }
+    Ok(())
+}
+
+/// The object with other replicas, under the resource version and UID of the scale.
+pub(crate) fn set_scale(row: &Row, object: &dyn Object, scale: &Scale) -> Result<Box<dyn Object>> {
+    let mut value = object.to_value();
+    let replicas = scale.spec.as_ref().and_then(|s| s.replicas).unwrap_or(0);
+    if let Some(spec) = value.get_mut("spec") {
+        spec["replicas"] = replicas.into();
+    }
+    let mut object =
+        (row.resource.codec.from_value)(value, &mut |_| {}).map_err(Error::internal)?;
+    let meta = object.metadata_mut();
+    meta.resource_version
+        .clone_from(&scale.metadata.resource_version);
+    if scale
+        .metadata
+        .uid
+        .as_deref()
+        .is_some_and(|uid| !uid.is_empty())
+    {
+        meta.uid.clone_from(&scale.metadata.uid);
+    }
+    Ok(object)
+}
+
+/// Upstream's `ValidatePodBinding`, and that it is about the pod in the URL.
+pub(crate) fn check_binding(binding: &Binding, name: &str) -> Result<()> {
+    if binding.metadata.name.as_deref().unwrap_or_default() != name {
+        return Err(Error::bad_request(
+            "name in URL does not match name in Binding object",
+        ));
+    }
+    let mut findings = Vec::new();
+    let kind = binding.target.kind.as_deref().unwrap_or_default();
+    if !matches!(kind, "" | "Node") {
+        let path = Path::new("target").child("kind");
+        findings.push(field::not_supported(path, kind, &["Node", "<empty>"]));
+    }
+    if binding
+        .target
+        .name
+        .as_deref()
+        .unwrap_or_default()
+        .is_empty()
+    {
+        findings.push(field::required(Path::new("target").child("name"), ""));
+    }
+    if findings.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::invalid_kind("", "Binding", name, &findings))
+    }
+}
+
+/// Gives a pod to a node.
+pub(crate) fn bind(pod: &mut Pod, binding: &Binding, now: Timestamp) -> Result<()> {
+    let name = pod.metadata.name.clone().unwrap_or_default();
+    let conflict = |text: String| {
+        let resource = k8s_model::status::GroupResource::new("", "pods/binding");
+        Err(Error::from(k8s_model::status::conflict(
+            resource, &name, &text,
+        )))
+    };
+    let wanted = &binding.metadata;
+    if let Some(uid) = wanted.uid.as_deref().filter(|u| !u.is_empty())
+        && pod.metadata.uid.as_deref() != Some(uid)
+    {
+        let found = pod.metadata.uid.as_deref().unwrap_or_default();
+        return conflict(format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {found}"
+        ));
+    }
+    if let Some(version) = wanted.resource_version.as_deref().filter(|v| !v.is_empty())
+        && pod.metadata.resource_version.as_deref() != Some(version)
+    {
+        let found = pod.metadata.resource_version.as_deref().unwrap_or_default();
+        return conflict(format!(
+            "Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {found}"
+        ));
+    }
+    if pod.metadata.deletion_timestamp.is_some() {
+        return conflict(format!(
+            "pod {name} is being deleted, cannot be assigned to a host"
+        ));
+    }
+    let spec = pod.spec.get_or_insert_default();
+    if let Some(node) = spec.node_name.as_deref().filter(|n| !n.is_empty()) {
+        return conflict(format!("pod {name} is already assigned to node {node:?}"));
+    }
+    if spec
+        .scheduling_gates
+        .as_deref()
+        .is_some_and(|gates| !gates.is_empty())
+    {
+        return conflict(format!("pod {name} has non-empty .spec.schedulingGates"));
+    }
+    spec.node_name = binding.target.name.clone();
+    if let Some(annotations) = &wanted.annotations {
+        let all = pod.metadata.annotations.get_or_insert_default();
+        all.extend(annotations.clone());
+    }
+    let conditions = pod
+        .status
+        .get_or_insert_default()
+        .conditions
+        .get_or_insert_default();
+    let scheduled = PodCondition {
+        type_: "PodScheduled".into(),
+        status: "True".into(),
+        last_transition_time: Some(k8s_model::metadata::to_second(now)),
+        ..PodCondition::default()
+    };
+    match conditions.iter_mut().find(|c| c.type_ == "PodScheduled") {
+        Some(found) if found.status == "True" => {
+            *found = PodCondition {
+                last_transition_time: found.last_transition_time.clone(),
+                ..scheduled
+            };
+        }
+        Some(found) => *found = scheduled,
+        None => conditions.push(scheduled),
+    }
+    pod.metadata.resource_version = None;
+    Ok(())
+}
+
+/// Takes over the part of a pod's spec that a subresource is for.
+pub(crate) fn take_part(subresource: &str, pod: &mut Pod, wanted: &Pod) -> Result<()> {
+    pod.metadata
+        .resource_version
+        .clone_from(&wanted.metadata.resource_version);
+    let (Some(spec), Some(wanted)) = (pod.spec.as_mut(), wanted.spec.as_ref()) else {
+        return Ok(());
+    };
+    if subresource == "ephemeralcontainers" {
+        let old = spec.ephemeral_containers.clone().unwrap_or_default();
+        let new = wanted.ephemeral_containers.clone().unwrap_or_default();
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        for container in &old {
+            if !new.contains(container) {
+                let path = Path::new("spec").child("ephemeralContainers");
+                let finding = field::forbidden(
+                    path,
+                    format!(
+                        "existing ephemeral containers {:?} may not be removed",
+                        container.name
+                    ),
+                );
+                return Err(Error::invalid_kind("", "Pod", name, &vec![finding]));
+            }
+        }
+        spec.ephemeral_containers = wanted.ephemeral_containers.clone();
+    } else {
+        for container in &mut spec.containers {
+            if let Some(wanted) = wanted.containers.iter().find(|c| c.name == container.name) {
+                container.resources.clone_from(&wanted.resources);
+                container.resize_policy.clone_from(&wanted.resize_policy);
+            }
+        }
+        pod.metadata.generation = pod.metadata.generation.map(|g| g + 1);
+    }
+    Ok(())
+}
+
+impl Registry {
+    /// Deletes a pod if its disruption budget allows it, and charges the budget.
+    pub(crate) async fn evict(&self, target: &Target<'_>, options: &DeleteOptions) -> Result<()> {
+        let entry = self.read(target).await?.ok_or_else(|| not_found(target))?;
+        let object = target.row.decode_entry(&entry)?;
+        let pod = object
+            .downcast_ref::<Pod>()
+            .ok_or_else(|| Error::internal("not a Pod"))?;
+        if !can_ignore_budget(pod) {
+            self.charge_budget(target, pod).await?;
+        }
+        self.delete(target, options).await.map(|_| ())
+    }
+
+    async fn charge_budget(&self, target: &Target<'_>, pod: &Pod) -> Result<()> {
+        let Some(row) = self
+            .rows
+            .get("policy", "v1", "poddisruptionbudgets")
+            .cloned()
+        else {
+            return Ok(());
+        };
+        let labels = pod.metadata.labels.clone().unwrap_or_default();
+        let prefix = key::namespace_prefix(&row.prefix, row.resource, target.namespace);
+        let page = self
+            .store
+            .list(k8s_store::List {
+                prefix,
+                ..Default::default()
+            })
+            .await?;
+        let mut budgets = Vec::new();
+        for entry in &page.entries {
+            let object = row.decode_entry(entry)?;
+            if let Some(budget) = object.downcast_ref::<PodDisruptionBudget>()
+                && let Some(selector) = budget.spec.as_ref().and_then(|s| s.selector.as_ref())
+                && Selector::try_from(selector).is_ok_and(|s| s.matches(&labels))
+            {
+                budgets.push(budget.metadata.name.clone().unwrap_or_default());
+            }
+        }
+        let name = match budgets.as_slice() {
+            [] => return Ok(()),
+            [name] => name,
+            _ => {
+                return Err(Error::unknown(
+                    "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
+                ));
+            }
+        };
+        let budget = Target {
+            row: &row,
+            name,
+            subresource: "status",
+            ..*target
+        };
+        let pod_name = target.name.to_owned();
+        let now = self.now();
+        self.update(&budget, Rules::Status, &mut Vec::new(), |old| {
+            let mut new = old.boxed_clone();
+            let budget = new
+                .downcast_mut::<PodDisruptionBudget>()
+                .ok_or_else(|| Error::internal("not a PodDisruptionBudget"))?;
+            let generation = budget.metadata.generation.unwrap_or(0);
+            let status = budget.status.get_or_insert_default();
+            if status.observed_generation.unwrap_or(0) < generation {
+                return Err(Error::disruption_budget(&format!(
+                    "The disruption budget {name} is still being processed by the server."
+                )));
+            }
+            // Optional only in newer API levels.
+            let number = |n: Option<i32>| n.unwrap_or(0);
+            let allowed = number(status.disruptions_allowed.into());
+            if allowed <= 0 {
+                return Err(Error::disruption_budget(&format!(
+                    "The disruption budget {name} needs {} healthy pods and has {} currently",
+                    number(status.desired_healthy.into()),
+                    number(status.current_healthy.into()),
+                )));
+            }
+            status.disruptions_allowed = (allowed - 1).into();
+            status
+                .disrupted_pods
+                .get_or_insert_default()
+                .insert(pod_name.clone(), Time(now));
+            Ok(new)
+        })
+        .await
+        .map(|_| ())
+    }
+}
+
+/// A pod that does not run counts for no budget.
+fn can_ignore_budget(pod: &Pod) -> bool {
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|s| s.phase.as_deref())
+        .unwrap_or_default();
+    matches!(phase, "Succeeded" | "Failed" | "Pending") || pod.metadata.deletion_timestamp.is_some()
+}

@@ -1,0 +1,296 @@
+//! Update: read, change, check, commit if nobody else was faster, or do it again.
+
+use std::future::Future;
+
+use k8s_model::{Object, field, field::Path, metadata, names};
+use k8s_store::{Expect, Op, Write};
+
+use super::{Outcome, Registry, Target, create, not_found, value::Stored};
+use crate::{Error, Result, admission::Operation};
+
+/// Which of a kind's rules an update goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rules {
+    /// Those of the object itself.
+    Object,
+    /// Those of its `status` subresource.
+    Status,
+    /// None: the server itself says what changes.
+    None,
+}
+
+impl Registry {
+    /// Changes an object by a function of what it is now, which runs again whenever somebody
+    /// else was faster.
+    pub(crate) async fn update<F>(
+        &self,
+        target: &Target<'_>,
+        rules: Rules,
+        warnings: &mut Vec<String>,
+        change: F,
+    ) -> Result<Outcome>
+    where
+        F: Fn(&dyn Object) -> Result<Box<dyn Object>> + Sync,
+    {
+        let key = self.key(target);
+        let row = target.row;
+        let mut entry = self.store.get(&key, None).await?;
+        loop {
+            let Some(found) = entry else {
+                return Err(not_found(target));
+            };
+            let stored = Stored::parse(&found.value)?;
+            let old = row.decode(&stored, found.modified.0)?;
+            let mut new = change(&*old)?;
+            create::match_namespace(target, &mut *new)?;
+            create::match_name(target, &mut *new)?;
+            let operation = if target.subresource == "binding" || target.subresource == "eviction" {
+                Operation::Create
+            } else {
+                Operation::Update
+            };
+            // The subresources with a kind of their own have been through admission in that kind.
+            let own_kind = matches!(target.subresource, "binding" | "eviction" | "scale");
+            if !own_kind {
+                new = dropped(
+                    self.admit(target, operation, Some(new), Some(&*old))
+                        .await?,
+                )?;
+            }
+            self.check_preconditions(target, &mut *new, &*old, found.modified.0)?;
+
+            let mut writes = Vec::new();
+            if rules == Rules::Object && self.services.handles(row) {
+                writes = self.services.on_update(self, &mut *new, &*old).await?;
+            }
+            self.prepare_update(rules, target, &mut *new, &*old);
+            self.check_update(rules, target, &*new, &*old)?;
+            if !own_kind {
+                new = dropped(
+                    self.validate(target, operation, Some(new), Some(&*old))
+                        .await?,
+                )?;
+            }
+            warnings.clear();
+            if rules == Rules::Object {
+                warnings.extend(row.resource.strategy.warnings(&*new));
+            }
+
+            if self.leaves_now(target, &*new, &*old) {
+                if target.dry_run {
+                    return Ok(Outcome {
+                        object: new,
+                        stored: None,
+                        created: false,
+                    });
+                }
+                match self.remove(target, &found, &*old).await {
+                    Ok(_) => {
+                        return Ok(Outcome {
+                            object: new,
+                            stored: None,
+                            created: false,
+                        });
+                    }
+                    Err(k8s_store::Error::Conflict { actual, .. }) => {
+                        entry = actual;
+                        continue;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+
+            let value = row.encode(&mut new)?;
+            if value == found.value {
+                new.metadata_mut().resource_version = Some(found.modified.to_string());
+                return Ok(Outcome {
+                    object: new,
+                    stored: Some((stored, found.modified.0)),
+                    created: false,
+                });
+            }
+            if target.dry_run {
+                return Ok(Outcome {
+                    object: new,
+                    stored: None,
+                    created: false,
+                });
+            }
+            let op = Op::Put {
+                value: value.clone(),
+                ttl: super::time_to_live(row),
+            };
+            writes.insert(
+                0,
+                Write {
+                    key: key.clone(),
+                    expect: Expect::Modified(found.modified),
+                    op,
+                },
+            );
+            match self.commit(writes).await {
+                Ok(revision) => {
+                    new.metadata_mut().resource_version = Some(revision.to_string());
+                    return Ok(Outcome {
+                        object: new,
+                        stored: Some((Stored::parse(&value)?, revision)),
+                        created: false,
+                    });
+                }
+                Err(k8s_store::Error::Conflict {
+                    key: lost, actual, ..
+                }) if *lost == *key => entry = actual,
+                // An address or a port that somebody else took just now.
+                Err(k8s_store::Error::Conflict { .. }) => {
+                    entry = self.store.get(&key, None).await?
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// UID and resource version must be those of the object, where they are given.
+    fn check_preconditions(
+        &self,
+        target: &Target<'_>,
+        new: &mut dyn Object,
+        old: &dyn Object,
+        revision: u64,
+    ) -> Result<()> {
+        let resource = target.row.resource;
+        let old_uid = old.metadata().uid.as_deref().unwrap_or_default();
+        let meta = new.metadata_mut();
+        if let Some(uid) = meta
+            .uid
+            .as_deref()
+            .filter(|uid| !uid.is_empty() && *uid != old_uid)
+        {
+            return Err(Error::conflict(
+                resource,
+                target.name,
+                &format!(
+                    "Precondition failed: UID in precondition: {uid}, UID in object meta: {old_uid}"
+                ),
+            ));
+        }
+        match meta.resource_version.as_deref().unwrap_or_default() {
+            "" | "0" => {
+                if !resource.strategy.allow_unconditional_update() {
+                    let path = Path::new("metadata").child("resourceVersion");
+                    let finding = field::invalid(path, 0, "must be specified for an update");
+                    return Err(Error::invalid_kind(
+                        resource.group,
+                        resource.resource,
+                        target.name,
+                        &vec![finding],
+                    ));
+                }
+                meta.resource_version = Some(revision.to_string());
+                Ok(())
+            }
+            version => match version.parse::<u64>() {
+                Ok(version) if version == revision => Ok(()),
+                Ok(_) => Err(Error::stale(resource, target.name)),
+                Err(_) => {
+                    let path = Path::new("metadata").child("resourceVersion");
+                    let text = format!("strconv.ParseUint: parsing {version:?}: invalid syntax");
+                    let finding = field::invalid(path, version, text);
+                    Err(Error::invalid(resource, target.name, &vec![finding]))
+                }
+            },
+        }
+    }
+
+    fn prepare_update(
+        &self,
+        rules: Rules,
+        target: &Target<'_>,
+        new: &mut dyn Object,
+        old: &dyn Object,
+    ) {
+        let strategy = target.row.resource.strategy;
+        metadata::prepare_for_update(new.metadata_mut(), old.metadata());
+        new.metadata_mut().managed_fields = None;
+        match rules {
+            Rules::Object => {
+                strategy.prepare_for_update(new, old);
+                if strategy.has_generation() && strategy.spec_changed(new, old) {
+                    new.metadata_mut().generation =
+                        Some(old.metadata().generation.unwrap_or(0) + 1);
+                }
+            }
+            Rules::Status => strategy.prepare_for_status_update(new, old),
+            Rules::None => {}
+        }
+    }
+
+    fn check_update(
+        &self,
+        rules: Rules,
+        target: &Target<'_>,
+        new: &dyn Object,
+        old: &dyn Object,
+    ) -> Result<()> {
+        let resource = target.row.resource;
+        if rules == Rules::None {
+            return Ok(());
+        }
+        let path = Path::new("metadata");
+        let mut findings = metadata::validate(
+            new.metadata(),
+            target.row.is_namespaced(),
+            &|n, p| names::path_segment(n, p),
+            &path,
+        );
+        findings.extend(metadata::validate_update(
+            new.metadata(),
+            old.metadata(),
+            &path,
+        ));
+        findings.extend(match rules {
+            Rules::Object => resource.strategy.validate_update(new, old),
+            _ => resource.strategy.validate_status_update(new, old),
+        });
+        let mut seen: field::ErrorList = Vec::new();
+        for finding in findings {
+            if !seen.contains(&finding) {
+                seen.push(finding);
+            }
+        }
+        if seen.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::invalid(resource, target.name, &seen))
+        }
+    }
+
+    /// Whether an update is the last thing that kept an object alive.
+    fn leaves_now(&self, target: &Target<'_>, new: &dyn Object, old: &dyn Object) -> bool {
+        let (new_meta, old_meta) = (new.metadata(), old.metadata());
+        new_meta
+            .finalizers
+            .as_deref()
+            .unwrap_or_default()
+            .is_empty()
+            && old_meta.deletion_timestamp.is_some()
+            && old_meta.deletion_grace_period_seconds.unwrap_or(0) == 0
+            && !(target.row.is("", "namespaces") && super::delete::namespace_is_busy(new))
+    }
+}
+
+fn dropped(object: Option<Box<dyn Object>>) -> Result<Box<dyn Object>> {
+    object.ok_or_else(|| Error::internal("an admission plugin dropped the object"))
+}
+
+const _: fn() = || {
+    fn is_send<T: Send>(_: T) {}
+    fn update_is_send<'a>(
+        registry: &'a Registry,
+        target: &'a Target<'a>,
+        warnings: &'a mut Vec<String>,
+    ) -> impl Future<Output = Result<Outcome>> + Send + 'a {
+        registry.update(target, Rules::Object, warnings, |old| Ok(old.boxed_clone()))
+    }
+    let _ = is_send::<()>;
+    let _ = update_is_send;
+};

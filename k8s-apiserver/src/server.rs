@@ -1,0 +1,232 @@
+//! [`ApiServer`]: the API as a service.
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+use tower::Service;
+
+use crate::{
+    ApiServerBuilder,
+    auth::{Authenticator, Identity},
+    authz::Authorizer,
+    discovery::Discovery,
+    endpoints,
+    http::Body,
+    metrics::Metrics,
+    proxy::Connecter,
+    registry::{Registry, Row},
+    reviews::CreateOnly,
+};
+
+/// A Kubernetes API server: a [`tower::Service`] of HTTP requests. Cloning it is cheap.
+///
+/// The caller of a request is the [`Identity`] in its extensions, or else whoever the
+/// [authenticator](ApiServerBuilder::authenticator) says. [`ApiServer::client`] puts an
+/// identity there; a listener that is not to be trusted must not let peers do so.
+///
+/// The server works as long as a clone of it lives, or until [`ApiServer::shutdown`].
+#[derive(Clone, Debug)]
+pub struct ApiServer {
+    pub(crate) inner: Arc<Inner>,
+    /// Ends the tasks with the last clone.
+    _guard: Arc<DropGuard>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) authenticator: Arc<dyn Authenticator>,
+    pub(crate) authorizer: Arc<dyn Authorizer>,
+    pub(crate) anonymous: bool,
+    pub(crate) discovery: Discovery,
+    pub(crate) openapi: crate::openapi::Documents,
+    pub(crate) metrics: Metrics,
+    pub(crate) create_only: Vec<(
+        &'static str,
+        &'static str,
+        &'static str,
+        Arc<dyn CreateOnly>,
+    )>,
+    pub(crate) connecters: Vec<(&'static str, &'static str, Arc<dyn Connecter>)>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner")
+            .field("registry", &self.registry)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    pub(crate) fn create_only(&self, row: &Row, subresource: &str) -> Option<Arc<dyn CreateOnly>> {
+        self.create_only
+            .iter()
+            .find(|(group, resource, sub, _)| row.is(group, resource) && *sub == subresource)
+            .map(|(.., c)| c.clone())
+    }
+
+    pub(crate) fn connecter(&self, row: &Row) -> Option<Arc<dyn Connecter>> {
+        self.connecters
+            .iter()
+            .find(|(group, resource, _)| row.is(group, resource))
+            .map(|(.., c)| c.clone())
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+}
+
+impl ApiServer {
+    /// What a server is made of.
+    pub fn builder() -> ApiServerBuilder {
+        ApiServerBuilder::default()
+    }
+
+    pub(crate) fn new(inner: Inner) -> Self {
+        let guard = Arc::new(inner.stop.clone().drop_guard());
+        ApiServer {
+            inner: Arc::new(inner),
+            _guard: guard,
+        }
+    }
+
+    /// A client with this identity, without a socket: what it sends is authorized and admitted as
+    /// if it had come over the network. Its default namespace is `default`.
+    ///
+    /// Must be called within a tokio runtime.
+    pub fn client(&self, identity: Identity) -> kube::Client {
+        kube::Client::new(
+            InProcess {
+                server: self.clone(),
+                identity,
+            },
+            "default",
+        )
+    }
+
+    /// Answers one request.
+    pub async fn handle<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        endpoints::serve(self.inner.clone(), request.map(Body::wrap)).await
+    }
+
+    /// Stops: running watches end, new requests are answered with 503, and the tasks of the server
+    /// are waited for.
+    pub async fn shutdown(&self) {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+}
+
+impl<B> Service<Request<B>> for ApiServer
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let inner = self.inner.clone();
+        Box::pin(async move { Ok(endpoints::serve(inner, request.map(Body::wrap)).await) })
+    }
+}
+
+/// The service below [`ApiServer::client`].
+#[derive(Clone, Debug)]
+struct InProcess {
+    server: ApiServer,
+    identity: Identity,
+}
+
+impl Service<Request<kube::client::Body>> for InProcess {
+    type Response = Response<Body>;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<kube::client::Body>) -> Self::Future {
+        let server = self.server.clone();
+        let identity = self.identity.clone();
+        Box::pin(async move {
+            if request.headers().contains_key(http::header::UPGRADE) {
+                return server.upgrade(request, identity).await;
+            }
+            request.extensions_mut().insert(identity);
+            Ok(server.handle(request).await)
+        })
+    }
+}
+
+impl ApiServer {
+    /// A connection that changes its protocol needs one to change: a pipe within the process, with
+    /// HTTP/1.1 on it.
+    async fn upgrade(
+        self,
+        request: Request<kube::client::Body>,
+        identity: Identity,
+    ) -> Result<Response<Body>, Box<dyn std::error::Error + Send + Sync>> {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let (tasks, stop) = (self.inner.tasks.clone(), self.inner.stop.clone());
+        let inner = self.inner.clone();
+        let service =
+            hyper::service::service_fn(move |mut request: Request<hyper::body::Incoming>| {
+                request.extensions_mut().insert(identity.clone());
+                let inner = inner.clone();
+                async move {
+                    Ok::<_, Infallible>(endpoints::serve(inner, request.map(Body::wrap)).await)
+                }
+            });
+        let serving = stop.clone();
+        tasks.spawn(async move {
+            let connection = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(far), service)
+                .with_upgrades();
+            let _ = serving.run_until_cancelled(connection).await;
+        });
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(near)).await?;
+        tasks.spawn(async move {
+            let _ = stop.run_until_cancelled(connection.with_upgrades()).await;
+        });
+        Ok(sender
+            .send_request(with_host(request))
+            .await?
+            .map(Body::wrap))
+    }
+}
+
+/// HTTP/1.1 wants a host.
+fn with_host(mut request: Request<kube::client::Body>) -> Request<kube::client::Body> {
+    request
+        .headers_mut()
+        .entry(http::header::HOST)
+        .or_insert(http::HeaderValue::from_static("kubernetes.default.svc"));
+    request
+}

@@ -1,0 +1,534 @@
+//! Addresses and ports of Services: each is handed out once.
+//!
+//! What is taken is a key in the store, written and removed in the same commit as the
+//! Service that has it. No two Services can get the same one, not even from two servers on one
+//! store, and there is nothing to rebuild or repair.
+
+mod cidr;
+mod ports;
+
+use bytes::Bytes;
+use k8s_model::{
+    Object,
+    field::{self, Path},
+};
+use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use k8s_store::{Expect, Op, Write};
+
+pub use self::{
+    cidr::{Cidr, ParseCidrError},
+    ports::NodePortRange,
+};
+use crate::{
+    Error, Result,
+    registry::{Registry, Row},
+};
+
+const ADDRESSES: &str = "/registry/ranges/serviceips/";
+const PORTS: &str = "/registry/ranges/servicenodeports/";
+
+/// Hands out addresses and ports.
+#[derive(Clone, Debug)]
+pub(crate) struct Services {
+    pub(crate) cidr: Cidr,
+    pub(crate) node_ports: NodePortRange,
+}
+
+/// What a Service has been given.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Holdings {
+    address: Option<String>,
+    /// With the protocol: TCP and UDP may share a number within one Service.
+    ports: Vec<i32>,
+}
+
+impl Services {
+    pub(crate) fn handles(&self, row: &Row) -> bool {
+        row.is("", "services")
+    }
+
+    /// Fills in what a new Service is to have.
+    pub(crate) async fn on_create(
+        &self,
+        registry: &Registry,
+        object: &mut dyn Object,
+    ) -> Result<Vec<Write>> {
+        self.allocate(registry, object, &Holdings::default()).await
+    }
+
+    /// Keeps what a Service has, fills in what it now needs, and gives up what it needs no more.
+    pub(crate) async fn on_update(
+        &self,
+        registry: &Registry,
+        new: &mut dyn Object,
+        old: &dyn Object,
+    ) -> Result<Vec<Write>> {
+        let (Some(service), Some(old)) =
+            (new.downcast_mut::<Service>(), old.downcast_ref::<Service>())
+        else {
+            return Ok(Vec::new());
+        };
+        keep(service, old);
+        let held = old.spec.as_ref().map(holdings).unwrap_or_default();
+        self.allocate(registry, new, &held).await
+    }
+
+    /// Gives up what a Service had.
+    pub(crate) fn on_delete(&self, object: &dyn Object) -> Vec<Write> {
+        let held = object
+            .downcast_ref::<Service>()
+            .and_then(|s| s.spec.as_ref())
+            .map(holdings)
+            .unwrap_or_default();
+        release(&held, &Holdings::default())
+    }
+
+    async fn allocate(
+        &self,
+        registry: &Registry,
+        object: &mut dyn Object,
+        held: &Holdings,
+    ) -> Result<Vec<Write>> {
+        let Some(service) = object.downcast_mut::<Service>() else {
+            return Ok(Vec::new());
+        };
+        let name = service.metadata.name.clone().unwrap_or_default();
+        let owner = format!(
+            "{}/{name}",
+            service.metadata.namespace.as_deref().unwrap_or_default()
+        );
+        let Some(spec) = service.spec.as_mut() else {
+            return Ok(Vec::new());
+        };
+        let mut writes = Vec::new();
+        self.address(registry, spec, held, &name, &owner, &mut writes)
+            .await?;
+        self.ports(registry, spec, held, &name, &owner, &mut writes)
+            .await?;
+        let now = holdings(spec);
+        writes.extend(release(held, &now));
+        Ok(writes)
+    }
+
+    async fn address(
+        &self,
+        registry: &Registry,
+        spec: &mut ServiceSpec,
+        held: &Holdings,
+        name: &str,
+        owner: &str,
+        writes: &mut Vec<Write>,
+    ) -> Result<()> {
+        if !has_cluster_ip(spec) {
+            return Ok(());
+        }
+        self.families(spec, name)?;
+        let wanted = spec.cluster_ip.clone().filter(|ip| !ip.is_empty());
+        let path = Path::new("spec").child("clusterIPs").index(0);
+        let invalid = |value: &str, text: String| {
+            Error::invalid_kind(
+                "",
+                "Service",
+                name,
+                &vec![field::invalid(path.clone(), vec![value], text)],
+            )
+        };
+        match wanted {
+            Some(ip) if ip == "None" => {
+                spec.cluster_ips = Some(vec!["None".into()]);
+                return Ok(());
+            }
+            Some(ip) => {
+                let Ok(address) = ip.parse::<std::net::Ipv4Addr>() else {
+                    // What is no address is for validation to say.
+                    spec.cluster_ips = Some(vec![ip]);
+                    return Ok(());
+                };
+                if held.address.as_deref() != Some(&ip) {
+                    let failed =
+                        |text: String| invalid(&ip, format!("failed to allocate IP {ip}: {text}"));
+                    if !self.cidr.contains_host(address) {
+                        return Err(failed(format!(
+                            "the provided IP ({ip}) is not in the valid range. The range of valid IPs is {}",
+                            self.cidr
+                        )));
+                    }
+                    if registry
+                        .store
+                        .get(address_key(&ip).as_ref(), None)
+                        .await?
+                        .is_some()
+                    {
+                        return Err(failed("provided IP is already allocated".into()));
+                    }
+                    writes.push(claim(address_key(&ip), owner));
+                }
+                spec.cluster_ips = Some(vec![ip]);
+            }
+            None => {
+                let address = self.free_address(registry).await?.ok_or_else(|| {
+                    Error::internal("failed to allocate a serviceIP: range is full")
+                })?;
+                spec.cluster_ip = Some(address.clone());
+                spec.cluster_ips = Some(vec![address.clone()]);
+                writes.push(claim(address_key(&address), owner));
+            }
+        }
+        Ok(())
+    }
+
+    /// One family, IPv4: what a cluster with one service range has.
+    fn families(&self, spec: &mut ServiceSpec, name: &str) -> Result<()> {
+        let headless = spec.cluster_ip.as_deref() == Some("None");
+        let selectorless = spec.selector.as_ref().is_none_or(|s| s.is_empty());
+        if let Some(families) = &spec.ip_families
+            && families.iter().any(|f| f == "IPv6")
+            && !(headless && selectorless)
+        {
+            let path = Path::new("spec").child("ipFamilies").index(0);
+            let finding = field::invalid(path, "IPv6", "not configured on this cluster");
+            return Err(Error::invalid_kind("", "Service", name, &vec![finding]));
+        }
+        if spec.ip_family_policy.as_deref() == Some("RequireDualStack")
+            && !(headless && selectorless)
+        {
+            let path = Path::new("spec").child("ipFamilyPolicy");
+            let finding = field::invalid(
+                path,
+                "RequireDualStack",
+                "this cluster is not configured for dual-stack services",
+            );
+            return Err(Error::invalid_kind("", "Service", name, &vec![finding]));
+        }
+        if spec.ip_families.as_ref().is_none_or(Vec::is_empty) {
+            spec.ip_families = Some(vec!["IPv4".into()]);
+        }
+        if spec.ip_family_policy.as_deref().is_none_or(str::is_empty) {
+            spec.ip_family_policy = Some(
+                if headless && selectorless {
+                    "RequireDualStack"
+                } else {
+                    "SingleStack"
+                }
+                .into(),
+            );
+            if headless && selectorless {
+                spec.ip_families = Some(vec!["IPv4".into(), "IPv6".into()]);
+            }
+        }
+        Ok(())
+    }
+
+    /// A random free address from the upper part of the range, then from all of it. The lower
+    /// part is for addresses that somebody chooses (KEP-3070).
+    async fn free_address(&self, registry: &Registry) -> Result<Option<String>> {
+        let mut random = registry.fork_random();
+        for _ in 0..16 {
+            let candidate = self.cidr.random_upper(&mut random).to_string();
+            if registry
+                .store
+                .get(address_key(&candidate).as_ref(), None)
+                .await?
+                .is_none()
+            {
+                return Ok(Some(candidate));
+            }
+        }
+        let taken = taken(registry, ADDRESSES).await?;
+        Ok(self
+            .cidr
+            .hosts_from_upper()
+            .map(|a| a.to_string())
+            .find(|a| !taken.contains(a)))
+    }
+
+    async fn ports(
+        &self,
+        registry: &Registry,
+        spec: &mut ServiceSpec,
+        held: &Holdings,
+        name: &str,
+        owner: &str,
+        writes: &mut Vec<Write>,
+    ) -> Result<()> {
+        let wants = needs_node_ports(spec);
+        let mut mine: Vec<(i32, String)> = Vec::new();
+        let mut claimed: Vec<i32> = Vec::new();
+        let mut all: Option<std::collections::BTreeSet<String>> = None;
+        for pass in 0..2 {
+            for (i, port) in spec.ports.iter_mut().flatten().enumerate() {
+                let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".into());
+                let path = Path::new("spec").child("ports").index(i).child("nodePort");
+                let number = port.node_port.unwrap_or(0);
+                // Chosen numbers first, so that none of them is handed out to another port.
+                if pass == 0 && number != 0 && wants_any_node_port(spec.type_.as_deref()) {
+                    if mine.iter().any(|(n, p)| *n == number && *p == protocol) {
+                        continue; // Validation says that it is there twice.
+                    }
+                    if !held.ports.contains(&number) && !claimed.contains(&number) {
+                        let invalid = |text: String| {
+                            Error::invalid_kind(
+                                "",
+                                "Service",
+                                name,
+                                &vec![field::invalid(path.clone(), number, text)],
+                            )
+                        };
+                        if !self.node_ports.contains(number) {
+                            return Err(invalid(format!(
+                                "provided port is not in the valid range. The range of valid ports is {}",
+                                self.node_ports
+                            )));
+                        }
+                        if registry
+                            .store
+                            .get(port_key(number).as_ref(), None)
+                            .await?
+                            .is_some()
+                        {
+                            return Err(invalid("provided port is already allocated".into()));
+                        }
+                        claimed.push(number);
+                        writes.push(claim(port_key(number), owner));
+                    }
+                    mine.push((number, protocol));
+                } else if pass == 1 && number == 0 && wants {
+                    if all.is_none() {
+                        all = Some(taken(registry, PORTS).await?);
+                    }
+                    let free = |n: i32| {
+                        all.as_ref().is_none_or(|all| !all.contains(&n.to_string()))
+                            && !claimed.contains(&n)
+                            && !held.ports.contains(&n)
+                    };
+                    let number = self
+                        .node_ports
+                        .pick(&mut registry.fork_random(), free)
+                        .ok_or_else(|| {
+                            Error::internal("failed to allocate a nodePort: range is full")
+                        })?;
+                    claimed.push(number);
+                    writes.push(claim(port_key(number), owner));
+                    port.node_port = Some(number);
+                    mine.push((number, protocol));
+                }
+            }
+        }
+        self.health_check_port(registry, spec, held, name, owner, &claimed, writes)
+            .await
+    }
+
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one step of `ports`, apart for its length"
+    )]
+    async fn health_check_port(
+        &self,
+        registry: &Registry,
+        spec: &mut ServiceSpec,
+        held: &Holdings,
+        name: &str,
+        owner: &str,
+        claimed: &[i32],
+        writes: &mut Vec<Write>,
+    ) -> Result<()> {
+        let needs = spec.type_.as_deref() == Some("LoadBalancer")
+            && spec.external_traffic_policy.as_deref() == Some("Local");
+        let number = spec.health_check_node_port.unwrap_or(0);
+        if !needs || held.ports.contains(&number) {
+            return Ok(());
+        }
+        let number = if number != 0 {
+            if registry
+                .store
+                .get(port_key(number).as_ref(), None)
+                .await?
+                .is_some()
+            {
+                let path = Path::new("spec").child("healthCheckNodePort");
+                let finding = field::invalid(path, number, "provided port is already allocated");
+                return Err(Error::invalid_kind("", "Service", name, &vec![finding]));
+            }
+            number
+        } else {
+            let taken = taken(registry, PORTS).await?;
+            self.node_ports
+                .pick(&mut registry.fork_random(), |n| {
+                    !taken.contains(&n.to_string()) && !claimed.contains(&n)
+                })
+                .ok_or_else(|| Error::internal("failed to allocate a nodePort: range is full"))?
+        };
+        spec.health_check_node_port = Some(number);
+        writes.push(claim(port_key(number), owner));
+        Ok(())
+    }
+}
+
+/// What an update that leaves them out keeps: upstream's `patchAllocatedValues`.
+fn keep(new: &mut Service, old: &Service) {
+    let (Some(new), Some(old)) = (new.spec.as_mut(), old.spec.as_ref()) else {
+        return;
+    };
+    if has_cluster_ip(new) && has_cluster_ip(old) {
+        if new.cluster_ip.as_deref().is_none_or(str::is_empty)
+            && new.cluster_ips.as_ref().is_none_or(Vec::is_empty)
+        {
+            new.cluster_ip.clone_from(&old.cluster_ip);
+            new.cluster_ips.clone_from(&old.cluster_ips);
+        } else if new.cluster_ip != old.cluster_ip && new.cluster_ips == old.cluster_ips {
+            new.cluster_ips = new.cluster_ip.clone().map(|ip| vec![ip]);
+        }
+        if new.ip_families.as_ref().is_none_or(Vec::is_empty) {
+            new.ip_families.clone_from(&old.ip_families);
+        }
+        if new.ip_family_policy.is_none() {
+            new.ip_family_policy.clone_from(&old.ip_family_policy);
+        }
+    } else if !has_cluster_ip(new) && has_cluster_ip(old) {
+        // To `ExternalName`: what was given is taken back, unless the client says otherwise.
+        if new.cluster_ip == old.cluster_ip {
+            new.cluster_ip = None;
+            new.cluster_ips = None;
+        }
+        new.ip_families = None;
+        new.ip_family_policy = None;
+    }
+    if needs_node_ports(new) && wants_any_node_port(old.type_.as_deref()) {
+        let old_ports: Vec<_> = old.ports.iter().flatten().collect();
+        let used: Vec<i32> = new
+            .ports
+            .iter()
+            .flatten()
+            .filter_map(|p| p.node_port)
+            .collect();
+        for port in new
+            .ports
+            .iter_mut()
+            .flatten()
+            .filter(|p| p.node_port.unwrap_or(0) == 0)
+        {
+            let found = old_ports
+                .iter()
+                .find(|o| o.port == port.port && o.protocol == port.protocol);
+            port.node_port = found
+                .and_then(|o| o.node_port)
+                .filter(|n| !used.contains(n));
+        }
+    } else if !wants_any_node_port(new.type_.as_deref())
+        && wants_any_node_port(old.type_.as_deref())
+    {
+        // Back to `ClusterIP`: node ports that are merely left over go.
+        let had: Vec<i32> = old
+            .ports
+            .iter()
+            .flatten()
+            .filter_map(|p| p.node_port)
+            .collect();
+        for port in new.ports.iter_mut().flatten() {
+            if port.node_port.is_some_and(|n| had.contains(&n)) {
+                port.node_port = None;
+            }
+        }
+    }
+    if new.type_.as_deref() == Some("LoadBalancer")
+        && old.type_.as_deref() == Some("LoadBalancer")
+        && new.health_check_node_port.unwrap_or(0) == 0
+        && new.external_traffic_policy.as_deref() == Some("Local")
+    {
+        new.health_check_node_port = old.health_check_node_port;
+    }
+}
+
+fn has_cluster_ip(spec: &ServiceSpec) -> bool {
+    spec.type_.as_deref() != Some("ExternalName")
+}
+
+fn wants_any_node_port(kind: Option<&str>) -> bool {
+    matches!(kind, Some("NodePort" | "LoadBalancer"))
+}
+
+fn needs_node_ports(spec: &ServiceSpec) -> bool {
+    match spec.type_.as_deref() {
+        Some("NodePort") => true,
+        Some("LoadBalancer") => spec.allocate_load_balancer_node_ports != Some(false),
+        _ => false,
+    }
+}
+
+fn holdings(spec: &ServiceSpec) -> Holdings {
+    let address = spec
+        .cluster_ip
+        .clone()
+        .filter(|ip| has_cluster_ip(spec) && !ip.is_empty() && ip != "None");
+    let mut ports: Vec<i32> = Vec::new();
+    if wants_any_node_port(spec.type_.as_deref()) {
+        ports = spec
+            .ports
+            .iter()
+            .flatten()
+            .filter_map(|p| p.node_port)
+            .chain(spec.health_check_node_port)
+            .collect();
+        ports.retain(|p| *p != 0);
+        ports.sort_unstable();
+        ports.dedup();
+    }
+    Holdings { address, ports }
+}
+
+fn address_key(address: &str) -> Bytes {
+    Bytes::from(format!("{ADDRESSES}{address}"))
+}
+
+fn port_key(port: i32) -> Bytes {
+    Bytes::from(format!("{PORTS}{port}"))
+}
+
+fn claim(key: Bytes, owner: &str) -> Write {
+    Write {
+        key,
+        expect: Expect::Absent,
+        op: Op::Put {
+            value: Bytes::from(owner.to_owned()),
+            ttl: None,
+        },
+    }
+}
+
+fn release(held: &Holdings, now: &Holdings) -> Vec<Write> {
+    let address = held
+        .address
+        .iter()
+        .filter(|a| now.address.as_ref() != Some(a))
+        .map(|a| address_key(a));
+    let ports = held
+        .ports
+        .iter()
+        .filter(|p| !now.ports.contains(p))
+        .map(|p| port_key(*p));
+    address
+        .chain(ports)
+        .map(|key| Write {
+            key,
+            expect: Expect::Any,
+            op: Op::Delete,
+        })
+        .collect()
+}
+
+/// What is taken below a prefix.
+async fn taken(
+    registry: &Registry,
+    prefix: &'static str,
+) -> Result<std::collections::BTreeSet<String>> {
+    let list = k8s_store::List {
+        prefix: Bytes::from_static(prefix.as_bytes()),
+        ..Default::default()
+    };
+    let page = registry.store.list(list).await?;
+    Ok(page
+        .entries
+        .iter()
+        .map(|e| String::from_utf8_lossy(&e.key[prefix.len()..]).into_owned())
+        .collect())
+}
