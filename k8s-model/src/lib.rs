@@ -14,6 +14,7 @@ pub mod labels;
 pub mod metadata;
 pub mod names;
 mod object;
+pub mod openapi;
 pub mod patch;
 pub mod printers;
 pub mod quantity;
