@@ -58,7 +58,8 @@
 //!   write-ahead log, group commit and snapshots (`docs/design.md`).
 //! - [`Error`]: what can go wrong, and what to do about it.
 //! - [`Limits`], [`HistoryLimits`], [`WatchLimits`]: how much is too much.
-//! - `testing`: the conformance kit, with the feature of that name.
+//! - `testing`: the conformance kit and a store that fails on command, with the
+//!   feature of that name.
 //!
 //! # Bring your own
 //!
@@ -85,7 +86,7 @@
 //!
 //! | feature | adds | default |
 //! |---|---|---|
-//! | `testing` | the conformance kit | no |
+//! | `testing` | the conformance kit and `FaultyStore` | no |
 #![forbid(unsafe_code)]
 
 mod embedded;

@@ -99,14 +99,19 @@ impl MemoryStore {
     #[must_use]
     pub fn fork(&self) -> Self {
         let view = self.inner.view.read();
+        Self::fork_of(&view, &self.inner.timer, self.inner.limits)
+    }
+
+    /// A fork of any backend's data. What the view shows must have been noted
+    /// in the timer.
+    pub(crate) fn fork_of(view: &View, timer: &Timer, limits: Limits) -> Self {
         let fork = Self {
             inner: Arc::new(Inner {
-                limits: self.inner.limits,
+                limits,
                 view: RwLock::new(view.fork()),
-                timer: Arc::new(self.inner.timer.fork()),
+                timer: Arc::new(timer.fork()),
             }),
         };
-        drop(view);
         fork.start_timer();
         fork
     }

@@ -112,7 +112,7 @@ async fn nothing_acknowledged_or_shown_is_lost_when_the_process_is_killed() {
     }
     let dir = tempfile::tempdir().unwrap();
     let mut random = 0x5eed_u64;
-    let mut before = vec![(0, Revision(0)); WRITERS];
+    let mut before = [(0, Revision(0)); WRITERS];
     for round in 0..ROUNDS {
         random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
         let reports = 1 + (random >> 33) % 800;

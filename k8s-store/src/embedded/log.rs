@@ -22,6 +22,7 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// The log file that is being appended to.
 #[derive(Debug)]
 pub(crate) struct Log {
+    first: Revision,
     file: File,
     /// Where the part ends that is known to be on disk.
     len: u64,
@@ -64,6 +65,7 @@ impl Log {
         let path = directory.log(first);
         let file = directory.place(&path, |file| file.write_all(&header(first)))?;
         Ok(Self {
+            first,
             file,
             len: HEADER,
             allocated: HEADER,
@@ -73,7 +75,7 @@ impl Log {
     }
 
     /// Opens a log file, cuts off what follows `len` and makes sure of the rest.
-    pub(crate) fn reopen(path: PathBuf, len: u64) -> Result<Self, Error> {
+    pub(crate) fn reopen(path: PathBuf, first: Revision, len: u64) -> Result<Self, Error> {
         let open = || {
             let mut file = OpenOptions::new().read(true).write(true).open(&path)?;
             if file.metadata()?.len() != len {
@@ -85,12 +87,18 @@ impl Log {
             Ok(file)
         };
         Ok(Self {
+            first,
             file: open().map_err(Error::io(&path))?,
             len,
             allocated: len,
             #[cfg(test)]
             faults: super::faults::Faults::default(),
         })
+    }
+
+    /// The first revision that the file may have a commit of.
+    pub(crate) fn first(&self) -> Revision {
+        self.first
     }
 
     /// Where the next record goes.

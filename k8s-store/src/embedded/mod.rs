@@ -26,8 +26,8 @@ use tokio::sync::oneshot;
 
 use self::{directory::Directory, pending::Shared, writer::Writer};
 use crate::{
-    Committed, Entry, Error, HistoryLimits, Limits, List, Page, Revision, Store, WatchLimits,
-    WatchStream, Write,
+    Committed, Entry, Error, HistoryLimits, Limits, List, MemoryStore, Op, Page, Revision, Store,
+    WatchLimits, WatchStream, Write,
     state::{Clock, Timer},
 };
 
@@ -190,6 +190,16 @@ impl EmbeddedStore {
         &self.handle.path
     }
 
+    /// An independent store in memory with the same data, history and revision.
+    ///
+    /// Like [`MemoryStore::fork`], it takes constant time and leaves the
+    /// watches here; nothing that happens to it reaches the disk.
+    #[must_use]
+    pub fn fork(&self) -> MemoryStore {
+        let shared = &self.handle.shared;
+        MemoryStore::fork_of(&shared.view.read(), &shared.timer, shared.limits)
+    }
+
     /// Closes the store, whatever other handles there are, and frees its directory.
     ///
     /// Commits on their way are written and acknowledged first; everything
@@ -250,7 +260,15 @@ impl Store for EmbeddedStore {
     }
 
     async fn commit(&self, writes: Vec<Write>) -> Result<Committed, Error> {
-        self.answer(self.handle.shared.submit(writes)).await
+        let shared = &self.handle.shared;
+        if writes
+            .iter()
+            .any(|w| matches!(w.op, Op::Put { ttl: Some(_), .. }))
+        {
+            // The runtime that opened the store may be gone, and its tasks with it.
+            shared.timer.start(Arc::downgrade(shared));
+        }
+        self.answer(shared.submit(writes)).await
     }
 
     async fn watch(&self, prefix: Bytes, after: Revision) -> Result<WatchStream, Error> {

@@ -121,9 +121,10 @@ impl Shared {
         self.work.notify_one();
     }
 
-    /// Waits for work. `plan` is told the length of the group that comes, and
-    /// answers where the group after it begins.
-    pub(crate) fn next(&self, plan: impl FnOnce(u64) -> u64) -> Work {
+    /// Waits for work. `plan` is told the length of the group that comes
+    /// and the revision it leads to, and answers where the group after it begins. `spare` is an empty buffer for
+    /// that one.
+    pub(crate) fn next(&self, spare: Vec<u8>, plan: impl FnOnce(u64, Revision) -> u64) -> Work {
         let mut pending = self.pending.lock();
         pending.busy = false;
         while pending.group.waiting.is_empty() {
@@ -136,7 +137,8 @@ impl Shared {
         }
         pending.busy = true;
         let group = mem::take(&mut pending.group);
-        pending.base = plan(group.records.len() as u64);
+        pending.group.records = spare;
+        pending.base = plan(group.records.len() as u64, pending.head.revision);
         Work::Group(group, pending.head.clone())
     }
 

@@ -69,7 +69,7 @@ pub(crate) fn recover(
     }
     Ok(Recovered {
         view,
-        log: Log::reopen(directory.log(newest), end)?,
+        log: Log::reopen(directory.log(newest), newest, end)?,
         log_bytes,
         snapshot_bytes,
     })

@@ -126,6 +126,25 @@ async fn compaction_survives_a_restart() {
 }
 
 #[tokio::test]
+async fn compaction_alone_never_replaces_a_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = EmbeddedOptions {
+        snapshot_after: 1,
+        ..EmbeddedOptions::default()
+    };
+    let store = EmbeddedStore::open_with(dir.path(), options).await.unwrap();
+    store.commit(vec![put("a", "1")]).await.unwrap();
+    for _ in 0..100 {
+        store.compact(Revision(2)).await.unwrap();
+    }
+    store.commit(vec![put("a", "2")]).await.unwrap();
+    store.close().await.unwrap();
+    let store = open(dir.path()).await;
+    assert_eq!(store.revision().await.unwrap(), Revision(3));
+    assert!(store.get(b"a", Some(Revision(1))).await.is_err());
+}
+
+#[tokio::test]
 async fn a_second_opener_is_told_who_holds_the_directory() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
@@ -412,4 +431,17 @@ async fn a_time_to_live_goes_on_while_the_store_is_closed() {
     let batch = watch.next().await.unwrap().unwrap();
     assert_eq!(batch.changes[0].current, None);
     assert_eq!(value(&store, "lease").await, None);
+}
+
+#[tokio::test]
+async fn a_fork_lives_in_memory_and_leaves_the_disk_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    store.commit(vec![put("a", "1")]).await.unwrap();
+    let fork = store.fork();
+    fork.commit(vec![put("a", "2")]).await.unwrap();
+    assert_eq!(value(&store, "a").await.unwrap(), "1");
+    drop(store);
+    assert_eq!(fork.get(b"a", None).await.unwrap().unwrap().value, "2");
+    assert_eq!(value(&open(dir.path()).await, "a").await.unwrap(), "1");
 }

@@ -1,7 +1,7 @@
 //! The thread that writes groups of commits to the log.
 
 use std::{
-    io,
+    io, mem,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -19,6 +19,8 @@ use crate::{Error, Revision, state::Head};
 
 /// A log file is not made longer than this; recovery reads one at a time.
 const LOG_BYTES: u64 = 64 << 20;
+/// A buffer that has grown larger is not kept.
+const MOST_SPARE: usize = 1 << 20;
 
 /// Writes groups to the log, changes to a new log when the old one is long, and
 /// has snapshots taken so that old logs can go.
@@ -91,18 +93,23 @@ impl Writer {
     pub(crate) fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         let mut end = End(&shared, None);
+        let mut spare = Vec::new();
         loop {
             let mut plan = Plan::default();
-            let work = shared.next(|length| {
-                plan = self.plan(length);
+            let work = shared.next(mem::take(&mut spare), |length, revision| {
+                plan = self.plan(length, revision);
                 plan.base
             });
-            let Work::Group(group, head) = work else {
+            let Work::Group(mut group, head) = work else {
                 break;
             };
             match self.append(&group.records) {
                 Ok(()) => {
                     self.refusing = false;
+                    if group.records.capacity() <= MOST_SPARE {
+                        spare = mem::take(&mut group.records);
+                        spare.clear();
+                    }
                     shared.publish(group, head.clone());
                     if plan.turn {
                         self.turn(&head, plan.snapshot);
@@ -134,11 +141,14 @@ impl Writer {
     }
 
     /// Decides what happens after a group of this length.
-    fn plan(&mut self, length: u64) -> Plan {
+    fn plan(&mut self, length: u64, leads_to: Revision) -> Plan {
         self.reap();
         let end = self.base() + length;
         let snapshot = self.snapshot.is_none() && self.log_bytes + length >= self.snapshot_at;
-        let turn = snapshot || end >= LOG_BYTES;
+        // A log without commits must not be replaced by another of its name.
+        let advanced = leads_to >= self.turn.unwrap_or(self.log.first());
+        let snapshot = snapshot && advanced;
+        let turn = snapshot || (end >= LOG_BYTES && advanced);
         Plan {
             base: if turn { log::HEADER } else { end },
             turn,

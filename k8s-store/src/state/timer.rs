@@ -37,9 +37,16 @@ pub(crate) trait Expire: Send + Sync + 'static {
 #[derive(Debug)]
 pub(crate) struct Timer {
     pub(crate) clock: Clock,
-    hints: Mutex<Arc<BinaryHeap<Reverse<Hint>>>>,
+    hints: Mutex<Hints>,
     wake: Notify,
     task: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug, Default)]
+struct Hints {
+    heap: Arc<BinaryHeap<Reverse<Hint>>>,
+    /// What was taken last. Its keys may still be there when a fork is made.
+    taken: Vec<Hint>,
 }
 
 impl Timer {
@@ -54,18 +61,19 @@ impl Timer {
 
     /// A timer with the same clock and the same hints, without a task.
     pub(crate) fn fork(&self) -> Self {
-        Self {
-            clock: self.clock,
-            hints: Mutex::new(Arc::clone(&self.hints.lock())),
-            wake: Notify::new(),
-            task: Mutex::default(),
+        let fork = Self::new(self.clock);
+        let hints = self.hints.lock();
+        fork.hints.lock().heap = Arc::clone(&hints.heap);
+        for (expires, key) in &hints.taken {
+            fork.note(*expires, key.clone());
         }
+        fork
     }
 
     pub(crate) fn note(&self, expires: u64, key: Bytes) {
         let mut hints = self.hints.lock();
-        let first = hints.peek().is_none_or(|next| expires < next.0.0);
-        Arc::make_mut(&mut hints).push(Reverse((expires, key)));
+        let first = hints.heap.peek().is_none_or(|next| expires < next.0.0);
+        Arc::make_mut(&mut hints.heap).push(Reverse((expires, key)));
         drop(hints);
         if first {
             self.wake.notify_one();
@@ -73,7 +81,7 @@ impl Timer {
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.hints.lock().is_empty()
+        self.hints.lock().heap.is_empty()
     }
 
     /// Starts the task on the current runtime, unless it runs or there is none.
@@ -96,7 +104,7 @@ impl Timer {
 
     async fn run<T: Expire>(self: Arc<Self>, target: Weak<T>) {
         loop {
-            let next = self.hints.lock().peek().map(|next| next.0.0);
+            let next = self.hints.lock().heap.peek().map(|next| next.0.0);
             match next {
                 None => self.wake.notified().await,
                 Some(next) if next > self.clock.millis() => tokio::select! {
@@ -126,14 +134,15 @@ impl Timer {
     pub(crate) fn take_due(&self) -> Vec<Hint> {
         let now = self.clock.millis();
         let mut hints = self.hints.lock();
-        let hints = Arc::make_mut(&mut hints);
+        let heap = Arc::make_mut(&mut hints.heap);
         let mut due = Vec::new();
         while due.len() < MOST_AT_ONCE
-            && hints.peek().is_some_and(|next| next.0.0 <= now)
-            && let Some(Reverse(hint)) = hints.pop()
+            && heap.peek().is_some_and(|next| next.0.0 <= now)
+            && let Some(Reverse(hint)) = heap.pop()
         {
             due.push(hint);
         }
+        hints.taken.clone_from(&due);
         due
     }
 }

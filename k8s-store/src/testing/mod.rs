@@ -1,4 +1,5 @@
-//! The conformance kit: one test per promise of [`Store`](crate::Store).
+//! The conformance kit: one test per promise of [`Store`](crate::Store), and
+//! [`FaultyStore`] for tests of what uses a store.
 //!
 //! Give [`store_conformance!`](crate::store_conformance) an async closure that
 //! makes a fresh, empty store and a guard, which is dropped after the store (a
@@ -35,6 +36,7 @@ mod compaction;
 mod concurrency;
 mod durability;
 mod expiry;
+mod faulty;
 mod model;
 mod reads;
 mod watches;
@@ -45,8 +47,8 @@ use bytes::Bytes;
 use futures::StreamExt;
 
 pub use self::{
-    commits::*, compaction::*, concurrency::*, durability::*, expiry::*, model::*, reads::*,
-    watches::*,
+    commits::*, compaction::*, concurrency::*, durability::*, expiry::*, faulty::FaultyStore,
+    model::*, reads::*, watches::*,
 };
 use crate::{Change, Entry, Error, Expect, List, Op, Revision, Store, WatchStream, Write};
 
