@@ -54,7 +54,6 @@ impl PodBuilder {
         status.pod_ip = Some(ip.to_owned());
         status.pod_ips = Some(vec![k8s_openapi::api::core::v1::PodIP {
             ip: ip.to_owned(),
-            ..Default::default()
         }]);
         self
     }

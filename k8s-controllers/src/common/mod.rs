@@ -3,10 +3,13 @@
 pub(crate) mod batch;
 pub(crate) mod claim;
 pub(crate) mod compat;
+pub(crate) mod conditions;
 pub(crate) mod context;
+pub(crate) mod discovery;
 pub(crate) mod owner;
 pub(crate) mod pod;
 pub(crate) mod rank;
+pub(crate) mod service;
 pub(crate) mod status;
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ pub(crate) use clock::{since, truncate};
 pub use controller::Controller;
 pub use events::{EventRecorder, EventSink, EventType};
 pub use expectations::Expectations;
+pub(crate) use informer::{Backoff, WatchMode, watch_stream};
 pub use informer::{Change, Informer, InformerFactory};
 pub use key::ObjectKey;
 pub use leader::{LeaderElection, LeaderElectionConfig};

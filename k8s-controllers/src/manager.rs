@@ -1,0 +1,240 @@
+//! [`ControllerManager`]: all built-in controllers as one value.
+
+use std::{fmt, future::Future, sync::Arc};
+
+use futures::future::BoxFuture;
+use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::ReplicationController};
+use kube::Client;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    common::context::Context,
+    deployment, endpoints, endpointslice, garbage_collector, namespace, node_ipam,
+    node_ipam::ClusterCidr,
+    node_lifecycle, pod_gc, replicaset, root_ca,
+    runtime::{
+        Clock, Controller, EventRecorder, InformerFactory, LeaderElection, LeaderElectionConfig,
+        Reconciler,
+    },
+    service_account,
+};
+
+/// Gives a controller the client with its own identity.
+type Clients = Arc<dyn Fn(&str) -> Client + Send + Sync>;
+
+/// All built-in controllers as one value: upstream's kube-controller-manager.
+///
+/// Every controller speaks to the API with an identity of its own. See
+/// [`builder`](Self::builder) for how they are named.
+pub struct ControllerManager {
+    clients: Clients,
+    clock: Clock,
+    root_ca: Option<Arc<str>>,
+    cluster_cidrs: Vec<ClusterCidr>,
+    election: Option<LeaderElectionConfig>,
+}
+
+impl fmt::Debug for ControllerManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ControllerManager")
+            .field("root_ca", &self.root_ca.is_some())
+            .field("cluster_cidrs", &self.cluster_cidrs)
+            .field("election", &self.election)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Options of a [`ControllerManager`].
+#[derive(Debug)]
+pub struct ControllerManagerBuilder(ControllerManager);
+
+impl ControllerManager {
+    /// The name under which the client for the shared informers and for leader election is asked
+    /// for. Upstream uses its own identity for these, `system:kube-controller-manager`.
+    pub const SHARED: &'static str = "kube-controller-manager";
+
+    /// Starts building a manager. `clients` gives the client for a name: for
+    /// [`SHARED`](Self::SHARED), the identity `system:kube-controller-manager`; for any other, the
+    /// service account of that name in `kube-system`, that is
+    /// `system:serviceaccount:kube-system:NAME` with the groups `system:serviceaccounts`,
+    /// `system:serviceaccounts:kube-system` and `system:authenticated`. The names are those that
+    /// upstream's bootstrap policy has a `system:controller:NAME` role for:
+    ///
+    /// `deployment-controller`, `replicaset-controller`, `replication-controller`,
+    /// `endpoint-controller`, `endpointslice-controller`, `namespace-controller`,
+    /// `service-account-controller`, `root-ca-cert-publisher`, `generic-garbage-collector`,
+    /// `node-controller`, `pod-garbage-collector`.
+    pub fn builder(
+        clients: impl Fn(&str) -> Client + Send + Sync + 'static,
+    ) -> ControllerManagerBuilder {
+        ControllerManagerBuilder(ControllerManager {
+            clients: Arc::new(clients),
+            clock: Clock::system(),
+            root_ca: None,
+            cluster_cidrs: Vec::new(),
+            election: None,
+        })
+    }
+
+    /// Runs all controllers until `stop` is cancelled, or until the lead is lost where leader
+    /// election is on. Gives the reason.
+    ///
+    /// Stopping is in two stages, as for each [`Controller`]: no more work is taken, running
+    /// reconciles get 5 s, then they are dropped. Events that wait are sent last.
+    ///
+    /// # Cancel safety
+    /// Dropping the future aborts everything at once.
+    pub async fn run(self, stop: CancellationToken) -> Stopped {
+        match self.election.clone() {
+            None => {
+                self.run_controllers(stop).await;
+                Stopped::Asked
+            }
+            Some(config) => {
+                let election =
+                    LeaderElection::new((self.clients)(Self::SHARED), config, self.clock);
+                let lost = election
+                    .run(stop, |leading| self.run_controllers(leading))
+                    .await;
+                if lost {
+                    Stopped::LostLead
+                } else {
+                    Stopped::Asked
+                }
+            }
+        }
+    }
+
+    async fn run_controllers(self, stop: CancellationToken) {
+        let informers = InformerFactory::new((self.clients)(Self::SHARED));
+        let mut running = Running {
+            tasks: JoinSet::new(),
+            stop: stop.clone(),
+        };
+        let mut sinks = JoinSet::new();
+        let events_stop = CancellationToken::new();
+        let mut context = |identity: &str, component: &'static str| {
+            let client = (self.clients)(identity);
+            let (events, sink) = EventRecorder::new(client.clone(), component, self.clock);
+            sinks.spawn(sink.run(events_stop.clone()));
+            Context {
+                client,
+                informers: informers.clone(),
+                events,
+                clock: self.clock,
+            }
+        };
+
+        let own = context("deployment-controller", "deployment-controller");
+        running.add(deployment::driver::controller(&own));
+        let own = context("replicaset-controller", "replicaset-controller");
+        running.add(replicaset::driver::controller::<ReplicaSet>(&own));
+        let own = context("replication-controller", "replication-controller");
+        running.add(replicaset::driver::controller::<ReplicationController>(
+            &own,
+        ));
+        let own = context("endpoint-controller", "endpoint-controller");
+        running.add(endpoints::driver::controller(&own));
+        let own = context("endpointslice-controller", "endpoint-slice-controller");
+        running.add(endpointslice::driver::controller(&own));
+        let own = context("namespace-controller", "namespace-controller");
+        running.add(namespace::driver::controller(&own));
+        let own = context("service-account-controller", "serviceaccount-controller");
+        running.add(service_account::controller(&own));
+        if let Some(bundle) = self.root_ca.clone() {
+            let own = context("root-ca-cert-publisher", "root-ca-cert-publisher");
+            running.add(root_ca::controller(&own, bundle));
+        }
+        let own = context("generic-garbage-collector", "garbage-collector-controller");
+        let (collector, feed) = garbage_collector::driver::controller(&own);
+        running.add(collector);
+        running.add_future(feed);
+        let own = context("node-controller", "node-controller");
+        running.add(node_lifecycle::driver::controller(&own));
+        let own = context("node-controller", "taint-eviction-controller");
+        running.add(node_lifecycle::eviction::controller(&own));
+        if !self.cluster_cidrs.is_empty() {
+            let own = context("node-controller", "cidrAllocator");
+            running.add(node_ipam::controller(&own, self.cluster_cidrs.clone()));
+        }
+        let own = context("pod-garbage-collector", "pod-garbage-collector");
+        running.add(pod_gc::controller(&own));
+        drop(own);
+
+        informers.start();
+        stop.cancelled().await;
+        while running.tasks.join_next().await.is_some() {}
+        informers.stop().await;
+        events_stop.cancel();
+        while sinks.join_next().await.is_some() {}
+    }
+}
+
+/// Why a [`ControllerManager`] stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// It was asked to.
+    Asked,
+    /// Another replica leads now.
+    LostLead,
+}
+
+/// The tasks of the controllers.
+struct Running {
+    tasks: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+impl Running {
+    fn add<R: Reconciler>(&mut self, controller: Controller<R>) {
+        self.tasks.spawn(controller.run(self.stop.clone()));
+    }
+
+    fn add_future(&mut self, future: impl Future<Output = ()> + Send + 'static) {
+        let (stop, future): (_, BoxFuture<'static, ()>) = (self.stop.clone(), Box::pin(future));
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = future => {}
+            }
+        });
+    }
+}
+
+impl ControllerManagerBuilder {
+    /// The PEM bundle by which pods know the API server. Without it no `kube-root-ca.crt` is
+    /// published.
+    #[must_use]
+    pub fn root_ca(mut self, pem: impl Into<Arc<str>>) -> Self {
+        self.0.root_ca = Some(pem.into());
+        self
+    }
+
+    /// The range that nodes get their pod addresses from; call it a second time for a second
+    /// family. Without any, nodes get none from here.
+    #[must_use]
+    pub fn cluster_cidr(mut self, cidr: ClusterCidr) -> Self {
+        self.0.cluster_cidrs.push(cidr);
+        self
+    }
+
+    /// Runs the controllers only while this replica holds a Lease. Off by default.
+    #[must_use]
+    pub fn leader_election(mut self, config: LeaderElectionConfig) -> Self {
+        self.0.election = Some(config);
+        self
+    }
+
+    /// The time of day. The machine's by default.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.0.clock = clock;
+        self
+    }
+
+    /// The manager. Nothing runs before [`ControllerManager::run`].
+    pub fn build(self) -> ControllerManager {
+        self.0
+    }
+}
