@@ -5,9 +5,13 @@ mod events;
 mod image;
 pub mod images;
 pub mod net;
+pub mod oci;
 mod runtime;
+pub mod shim;
 pub mod sim;
 mod sys;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use error::{Error, PullErrorKind};
 pub use image::{Image, ImageService, RegistryAuth};

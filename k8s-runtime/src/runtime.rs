@@ -6,20 +6,21 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::Error;
 
 /// Names a sandbox for as long as it exists.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SandboxId(pub String);
 
 /// Names a container for as long as it exists. On the API it appears as `<runtime>://<id>`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ContainerId(pub String);
 
 /// Where a namespace comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NamespaceMode {
     /// The sandbox's own, shared by its containers.
     #[default]
@@ -31,7 +32,8 @@ pub enum NamespaceMode {
 }
 
 /// A DNS configuration, as a pod's `/etc/resolv.conf` will have it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DnsConfig {
     /// Name servers.
     pub servers: Vec<String>,
@@ -42,7 +44,8 @@ pub struct DnsConfig {
 }
 
 /// What a sandbox should be.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SandboxConfig {
     /// The pod's name.
     pub name: String,
@@ -100,7 +103,7 @@ pub struct SandboxStatus {
 }
 
 /// How a mount's later mounts propagate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Propagation {
     /// Not at all.
     #[default]
@@ -112,7 +115,8 @@ pub enum Propagation {
 }
 
 /// A file or directory of the host, seen inside a container.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Mount {
     /// Where it appears.
     pub container_path: PathBuf,
@@ -125,7 +129,7 @@ pub struct Mount {
 }
 
 /// Which seccomp or AppArmor profile applies.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SecurityProfile {
     /// The runtime's default.
     #[default]
@@ -137,7 +141,8 @@ pub enum SecurityProfile {
 }
 
 /// What a container's processes may do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SecurityContext {
     /// All capabilities, all devices.
     pub privileged: bool,
@@ -162,7 +167,8 @@ pub struct SecurityContext {
 }
 
 /// Limits on a container's use of its node. Absent fields are unlimited.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Resources {
     /// CFS period in microseconds.
     pub cpu_period: Option<u64>,
@@ -182,7 +188,8 @@ pub struct Resources {
 }
 
 /// What a container should be.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ContainerConfig {
     /// The container's name in its pod.
     pub name: String,

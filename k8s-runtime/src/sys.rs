@@ -15,6 +15,7 @@ use std::{
 };
 
 use nix::libc;
+use tokio::io::unix::AsyncFd;
 
 fn c_path(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes())
@@ -104,4 +105,25 @@ pub(crate) fn set_window_size(terminal: impl AsFd, columns: u16, rows: u16) -> i
             &raw const size,
         )
     })
+}
+
+/// Takes a descriptor that the kernel just gave to this process, as with `SCM_RIGHTS`.
+pub(crate) fn own_fd(fd: i32) -> OwnedFd {
+    // SAFETY: the callers pass a descriptor straight from the kernel that nobody else knows.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Sends a signal by its number, real-time ones included. `None` if there is no such number.
+pub(crate) fn signal(pid: i32, number: i32) -> Option<io::Result<()>> {
+    if !(1..=64).contains(&number) || pid <= 0 {
+        return None;
+    }
+    // SAFETY: takes integers only.
+    Some(check(unsafe { libc::kill(pid, number) }))
+}
+
+/// Registers a descriptor with the I/O driver.
+pub(crate) fn async_fd(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an owned descriptor stays open, and the same one, until it is dropped with the result.
+    Ok(unsafe { AsyncFd::register(fd) }?)
 }

@@ -7,6 +7,7 @@ mod pull;
 pub(crate) mod reference;
 mod store;
 
+pub(crate) use config::RunConfig;
 pub use pull::Mirror;
 pub use reference::normalize;
 pub use store::{ImageStore, ImageStoreOptions};

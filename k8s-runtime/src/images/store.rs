@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Mirror, archive,
-    config::{ConfigFile, RunConfig, check_digest},
+    config::{ConfigFile, RunConfig, check_digest, our_architecture},
     layer, pull,
     reference::{as_id, parse},
 };
@@ -290,6 +290,18 @@ impl ImageStore {
         names: Names,
     ) -> Result<Image, Error> {
         let parsed = ConfigFile::parse(config)?;
+        let ours = our_architecture();
+        if !matches!(parsed.os.as_str(), "" | "linux")
+            || !["", ours].contains(&parsed.architecture.as_str())
+        {
+            return Err(Error::InvalidImage {
+                reference: names.tags.first().cloned().unwrap_or_default(),
+                message: format!(
+                    "it is for {}/{}, this node is linux/{ours}",
+                    parsed.os, parsed.architecture
+                ),
+            });
+        }
         let mut size = config.len() as u64;
         for diff_id in parsed.diff_ids() {
             let text = fs::read_to_string(self.layer_path(diff_id)?.with_extension("size"));

@@ -2,6 +2,9 @@
 
 mod cidr;
 mod ipam;
+pub(crate) mod netns;
+pub(crate) mod pod;
 
 pub use cidr::IpCidr;
 pub use ipam::AddressPool;
+pub use pod::{PodNetwork, PodNetworkOptions};

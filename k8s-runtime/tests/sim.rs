@@ -1,0 +1,19 @@
+//! The kit against the simulated runtime.
+
+use std::sync::Arc;
+
+use k8s_runtime::{
+    ImageService,
+    sim::{SimOptions, SimRuntime},
+    testing::Fixture,
+};
+
+async fn fresh() -> Fixture {
+    let runtime = SimRuntime::new(SimOptions::new("10.9.0.0/24".parse().unwrap())).unwrap();
+    let images = runtime.images();
+    let image = images.pull("busybox", None).await.unwrap();
+    Fixture::new(Arc::new(runtime), images, image, std::env::temp_dir())
+}
+
+k8s_runtime::runtime_conformance!(fresh());
+k8s_runtime::image_conformance!(fresh());
