@@ -41,14 +41,17 @@ pub struct Subresource {
     pub verbs: &'static [&'static str],
 }
 
+/// What decoding gives.
+pub type Decoded = Result<Box<dyn Object>, DecodeError>;
+
 /// How a kind's bytes become an [`Object`].
 #[derive(Clone, Copy)]
 pub struct Codec {
     /// Decodes JSON. Calls the second argument with the path of each unknown field
     /// (`spec.containers[0].foo`), in document order.
-    pub from_json: fn(&[u8], &mut dyn FnMut(String)) -> Result<Box<dyn Object>, DecodeError>,
+    pub from_json: fn(&[u8], &mut dyn FnMut(String)) -> Decoded,
     /// Decodes a value tree, in the same way.
-    pub from_value: fn(Value, &mut dyn FnMut(String)) -> Result<Box<dyn Object>, DecodeError>,
+    pub from_value: fn(Value, &mut dyn FnMut(String)) -> Decoded,
 }
 
 impl fmt::Debug for Codec {

@@ -89,14 +89,14 @@ struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    fn contains(&mut self, keys: &[Cow<'a, [u8]>], key: &Cow<'a, [u8]>) -> bool {
+    fn contains(&mut self, keys: &[Cow<'a, [u8]>], key: &[u8]) -> bool {
         if keys.len() < LINEAR {
-            return keys.contains(key);
+            return keys.iter().any(|known| **known == *key);
         }
         if self.many.is_empty() {
             self.many.extend(keys.iter().cloned());
         }
-        !self.many.insert(key.clone())
+        !self.many.insert(Cow::Owned(key.to_vec()))
     }
 }
 

@@ -107,7 +107,7 @@ fn summary(body: &[u8]) -> String {
     let dots = if body.len() > 30 { " ..." } else { "" };
     match std::str::from_utf8(head) {
         _ if body.is_empty() => "<empty>".to_owned(),
-        Ok(text) if !body.iter().any(|b| *b == 0) => format!("{text:?}{dots}"),
+        Ok(text) if !body.contains(&0) => format!("{text:?}{dots}"),
         _ => {
             use std::fmt::Write;
             let mut out = String::with_capacity(64);

@@ -590,7 +590,7 @@ mod tests {
             let asked: Vec<&str> = names.iter().copied().filter(|n| new.iter().any(|m| m == n)).collect();
             prop_assert_eq!(asked, new.iter().map(String::as_str).collect::<Vec<_>>());
             for name in &live {
-                prop_assert_eq!(names.contains(&name.as_str()), !gone(&name) );
+                prop_assert_eq!(names.contains(&name.as_str()), !gone(name));
             }
         }
 
