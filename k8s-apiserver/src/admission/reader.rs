@@ -72,7 +72,7 @@ pub trait ObjectReader: Debug + Send + Sync {
     fn watch_raw(&self, group: &str, resource: &str) -> BoxStream<'static, RawEvent>;
 }
 
-impl dyn ObjectReader {
+impl dyn ObjectReader + '_ {
     /// The object as a `K`; `None` if there is none.
     pub async fn get<K: Resource + DeserializeOwned>(
         &self,

@@ -1,13 +1,33 @@
 //! Connections through the server to what runs in the cluster: logs, exec, attach, port-forward,
 //! and the HTTP proxies of nodes, pods and services.
+//!
+//! The server finds the node of a pod and sends the request on to its kubelet; from an upgrade on
+//! it copies bytes and understands nothing of them. [`connecters`] has one [`Connecter`] per
+//! resource. How a kubelet is reached is a [`NodeDialer`]'s business: over TLS, or within the
+//! process.
 
-use std::fmt::Debug;
+mod backend;
+mod dial;
+mod forward;
+mod nodes;
+mod options;
+mod pods;
+mod services;
+mod target;
+
+use std::{fmt::Debug, sync::Arc};
 
 use async_trait::async_trait;
 
-use crate::http::Body;
+pub use self::{
+    dial::{ByteStream, NodeDialer, NodeEndpoint, TlsDialer},
+    nodes::Nodes,
+    pods::Pods,
+    services::Services,
+};
+use crate::{admission::reader::ObjectReader, http::Body};
 
-/// Serves a subresource that is a connection and not an object.
+/// Serves subresources that are connections and not objects.
 ///
 /// Requests arrive authenticated, authorized and admitted. For an upgrade the request still has
 /// its `hyper::upgrade::OnUpgrade` extension; the connecter answers `101 Switching Protocols` and
@@ -25,3 +45,36 @@ pub trait Connecter: Debug + Send + Sync {
         request: http::Request<Body>,
     ) -> http::Response<Body>;
 }
+
+/// The connecters of upstream's server, each with the plural name of its resource in the core group:
+/// `pods`, `nodes`, `services`.
+///
+/// The connections that they open last as long as both sides want them, or until all the
+/// connecters are dropped.
+pub fn connecters(
+    reader: &Arc<dyn ObjectReader>,
+    dialer: &Arc<dyn NodeDialer>,
+) -> Vec<(&'static str, Arc<dyn Connecter>)> {
+    let forwarder = forward::Forwarder::default();
+    vec![
+        (
+            "pods",
+            Arc::new(Pods::new(reader.clone(), dialer.clone(), forwarder.clone())),
+        ),
+        (
+            "nodes",
+            Arc::new(Nodes::new(
+                reader.clone(),
+                dialer.clone(),
+                forwarder.clone(),
+            )),
+        ),
+        (
+            "services",
+            Arc::new(Services::new(reader.clone(), forwarder)),
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! [`NodeDialer`]: the way to a kubelet.
+
+use std::{fmt::Debug, io, net::IpAddr, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
+
+use crate::{
+    pki::Pki,
+    serve::{TlsError, client_config},
+};
+
+/// How long it may take to reach something.
+pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A connection: bytes both ways.
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for T {}
+
+/// Where a kubelet says it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeEndpoint {
+    /// The node's name.
+    pub node: String,
+    /// The node's address: its internal one, or else its external one or its host name.
+    pub host: String,
+    /// The kubelet's port.
+    pub port: u16,
+}
+
+/// Opens connections to kubelets.
+///
+/// # Purpose
+/// The server calls it once per request that has to do with a running pod or a node. Write your own to
+/// reach kubelets otherwise than over TLS: within the process, through a tunnel.
+///
+/// # Guarantees
+/// The stream speaks HTTP/1.1 to the kubelet's own server, which knows the caller to be the API server:
+/// authorization of the end user is done.
+///
+/// # Errors
+/// The client sees the error's text after `error dialing backend: `.
+#[async_trait]
+pub trait NodeDialer: Debug + Send + Sync {
+    /// Connects to the kubelet of the node.
+    async fn dial(&self, endpoint: &NodeEndpoint) -> io::Result<Box<dyn ByteStream>>;
+}
+
+/// Reaches kubelets over TLS: they must show a certificate of the cluster's authority for the address
+/// dialled, and the server shows them one of its own.
+#[derive(Clone)]
+pub struct TlsDialer(Arc<ClientConfig>);
+
+impl Debug for TlsDialer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TlsDialer").finish_non_exhaustive()
+    }
+}
+
+impl TlsDialer {
+    /// Trusts the authority, and shows the certificate that it issued for this purpose.
+    ///
+    /// # Errors
+    /// If the certificates cannot be used.
+    pub fn new(pki: &Pki) -> Result<Self, TlsError> {
+        client_config(pki.ca_der(), Some(pki.kubelet_client()), &[b"http/1.1"]).map(TlsDialer)
+    }
+}
+
+/// Connects to a host within [`DIAL_TIMEOUT`].
+pub(super) async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let stream = tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect((host, port)))
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))
+        .flatten()
+        .map_err(|e| io::Error::new(e.kind(), format!("dial tcp {host}:{port}: {e}")))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// The name to be found in a server's certificate.
+pub(super) fn server_name(host: &str) -> io::Result<ServerName<'static>> {
+    match host.parse::<IpAddr>() {
+        Ok(ip) => Ok(ServerName::from(ip)),
+        Err(_) => ServerName::try_from(host.to_owned())
+            .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e)),
+    }
+}
+
+#[async_trait]
+impl NodeDialer for TlsDialer {
+    async fn dial(&self, endpoint: &NodeEndpoint) -> io::Result<Box<dyn ByteStream>> {
+        let stream = tcp(&endpoint.host, endpoint.port).await?;
+        let handshake =
+            TlsConnector::from(self.0.clone()).connect(server_name(&endpoint.host)?, stream);
+        let stream = tokio::time::timeout(DIAL_TIMEOUT, handshake)
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        Ok(Box::new(stream))
+    }
+}

@@ -1,0 +1,128 @@
+//! `nodes/proxy`, and where the kubelet of a node is.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::{Request, Response};
+use k8s_openapi::api::core::v1::Node;
+
+use super::{
+    Connecter, NodeDialer, NodeEndpoint, backend,
+    forward::{Forwarder, refusal},
+    target::{Target, authority, path_and_query, proxyable},
+};
+use crate::{Error, admission::reader::ObjectReader, http::Body};
+
+/// The kubelet's port where its node doesn't say.
+const KUBELET_PORT: u16 = 10250;
+/// The segments before what is passed on: `/api/v1/nodes/NAME/proxy`.
+const DEPTH: usize = 5;
+
+/// Where the kubelet of the node is.
+pub(super) async fn endpoint(reader: &dyn ObjectReader, name: &str) -> Result<NodeEndpoint, Error> {
+    let node: Node = reader
+        .get("", name)
+        .await
+        .map_err(Error::internal)?
+        .ok_or_else(|| Error::not_found("", "nodes", name))?;
+    let status = node.status.unwrap_or_default();
+    let addresses = status.addresses.unwrap_or_default();
+    let host = ["InternalIP", "ExternalIP", "Hostname"]
+        .iter()
+        .find_map(|kind| addresses.iter().find(|a| a.type_ == *kind))
+        .map(|address| address.address.clone())
+        .ok_or_else(|| {
+            Error::internal(format_args!(
+                "no preferred addresses found; known addresses: []"
+            ))
+        })?;
+    let port = status
+        .daemon_endpoints
+        .and_then(|d| d.kubelet_endpoint)
+        .and_then(|e| u16::try_from(e.port).ok())
+        .filter(|port| *port != 0)
+        .unwrap_or(KUBELET_PORT);
+    Ok(NodeEndpoint {
+        node: name.to_owned(),
+        host,
+        port,
+    })
+}
+
+/// Connects to the kubelet.
+pub(super) async fn dial(
+    dialer: &dyn NodeDialer,
+    endpoint: &NodeEndpoint,
+) -> Result<Box<dyn super::ByteStream>, Error> {
+    dialer
+        .dial(endpoint)
+        .await
+        .map_err(|e| Error::internal(format_args!("error dialing backend: {e}")))
+}
+
+/// Serves `nodes/proxy`: the kubelet's own server, or another port of the node.
+#[derive(Debug)]
+pub struct Nodes {
+    reader: Arc<dyn ObjectReader>,
+    dialer: Arc<dyn NodeDialer>,
+    forwarder: Forwarder,
+}
+
+impl Nodes {
+    pub(super) fn new(
+        reader: Arc<dyn ObjectReader>,
+        dialer: Arc<dyn NodeDialer>,
+        forwarder: Forwarder,
+    ) -> Self {
+        Nodes {
+            reader,
+            dialer,
+            forwarder,
+        }
+    }
+
+    async fn proxy(
+        &self,
+        name: &str,
+        rest: &str,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Error> {
+        let target = Target::parse("node", name)?;
+        let endpoint = endpoint(&*self.reader, target.name).await?;
+        let wanted = target.port.parse::<u16>().ok();
+        if !target.port.is_empty() && wanted.is_none() {
+            return Err(Error::bad_request(format!("invalid node request {name:?}")));
+        }
+        let path = path_and_query(request.uri(), DEPTH, rest);
+        let (stream, port) = match wanted.filter(|port| *port != endpoint.port) {
+            None => (dial(&*self.dialer, &endpoint).await?, endpoint.port),
+            Some(port) => {
+                proxyable(&endpoint.host)?;
+                let stream = backend::dial(target.https, &endpoint.host, port)
+                    .await
+                    .map_err(|e| {
+                        Error::service_unavailable(format!("error trying to reach service: {e}"))
+                    })?;
+                (stream, port)
+            }
+        };
+        let host = authority(&endpoint.host, port);
+        self.forwarder.forward(stream, &host, &path, request).await
+    }
+}
+
+#[async_trait]
+impl Connecter for Nodes {
+    async fn connect(
+        &self,
+        _namespace: &str,
+        name: &str,
+        _subresource: &str,
+        rest_path: &str,
+        request: Request<Body>,
+    ) -> Response<Body> {
+        self.proxy(name, rest_path, request)
+            .await
+            .unwrap_or_else(|error| refusal(&error))
+    }
+}

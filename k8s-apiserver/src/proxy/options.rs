@@ -1,0 +1,166 @@
+//! Options in the queries of pods' streams: read from the client, written for the kubelet.
+
+use k8s_model::field;
+
+use crate::{Error, http::uri};
+
+/// A query, being written.
+#[derive(Debug, Default)]
+pub(super) struct Query(String);
+
+impl Query {
+    pub(super) fn add(&mut self, key: &str, value: &str) {
+        if !self.0.is_empty() {
+            self.0.push('&');
+        }
+        self.0.push_str(key);
+        self.0.push('=');
+        for byte in value.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                    self.0.push(char::from(byte));
+                }
+                _ => self.0.push_str(&format!("%{byte:02X}")),
+            }
+        }
+    }
+
+    /// The path with this query.
+    pub(super) fn after(&self, path: String) -> String {
+        if self.0.is_empty() {
+            path
+        } else {
+            format!("{path}?{}", self.0)
+        }
+    }
+}
+
+fn value(query: Option<&str>, key: &str) -> Option<String> {
+    uri::query_value(query, key)
+        .map(|value| value.into_owned())
+        .filter(|value| !value.is_empty())
+}
+
+/// Whether a flag is set, in any of the ways that Go's `ParseBool` takes; what it doesn't take is
+/// no, as upstream has it for queries.
+fn flag(query: Option<&str>, key: &str) -> bool {
+    value(query, key).is_some_and(|v| !matches!(v.to_ascii_lowercase().as_str(), "false" | "0"))
+}
+
+/// The container that was asked for.
+pub(super) fn container(query: Option<&str>) -> String {
+    value(query, "container").unwrap_or_default()
+}
+
+/// The options of `log`.
+pub(super) fn log(query: Option<&str>) -> Result<Query, Error> {
+    let mut out = Query::default();
+    let mut found = field::ErrorList::new();
+    for key in ["follow", "previous", "timestamps"] {
+        if flag(query, key) {
+            out.add(key, "true");
+        }
+    }
+    let mut number = |key: &str, least: i64, text: &str| -> Result<Option<String>, Error> {
+        let Some(given) = value(query, key) else {
+            return Ok(None);
+        };
+        let parsed: i64 = given.parse().map_err(|_| {
+            Error::bad_request(format!(
+                "strconv.ParseInt: parsing {given:?}: invalid syntax"
+            ))
+        })?;
+        if parsed < least {
+            found.push(field::invalid(field::Path::new(key), parsed, text));
+        }
+        Ok(Some(given))
+    };
+    let positive = "must be greater than 0";
+    let seconds = number("sinceSeconds", 1, positive)?;
+    let tail = number("tailLines", 0, "must be greater than or equal to 0")?;
+    let limit = number("limitBytes", 1, positive)?;
+    let since = value(query, "sinceTime");
+    if since.is_some() && seconds.is_some() {
+        found.push(field::forbidden(
+            field::Path::default(),
+            "at most one of `sinceTime` or `sinceSeconds` may be specified",
+        ));
+    }
+    if !found.is_empty() {
+        return Err(Error::invalid_kind("", "PodLogOptions", "", &found));
+    }
+    let given = [
+        ("sinceSeconds", seconds),
+        ("sinceTime", since),
+        ("tailLines", tail),
+        ("limitBytes", limit),
+        ("stream", value(query, "stream")),
+    ];
+    for (key, value) in given {
+        if let Some(value) = value {
+            out.add(key, &value);
+        }
+    }
+    Ok(out)
+}
+
+/// The options of `exec` and `attach`, under the names that kubelets have for them.
+pub(super) fn streams(query: Option<&str>) -> Query {
+    let mut out = Query::default();
+    for (theirs, ours) in [
+        ("stdin", "input"),
+        ("stdout", "output"),
+        ("stderr", "error"),
+        ("tty", "tty"),
+    ] {
+        if flag(query, theirs) {
+            out.add(ours, "1");
+        }
+    }
+    for (key, value) in uri::query_pairs(query) {
+        if key == "command" {
+            out.add("command", &value);
+        }
+    }
+    out
+}
+
+/// The options of `portforward`.
+pub(super) fn ports(query: Option<&str>) -> Query {
+    let mut out = Query::default();
+    for (key, value) in uri::query_pairs(query) {
+        if key == "ports" {
+            for port in value.split(',').filter(|port| !port.is_empty()) {
+                out.add("port", port);
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stream_options_get_the_kubelets_names() {
+        let query = streams(Some(
+            "command=sh&command=-c&command=echo%20a%26b&stdin=true&stdout=true&stderr=false&tty=true",
+        ));
+        assert_eq!(
+            query.after("/exec".to_owned()),
+            "/exec?input=1&output=1&tty=1&command=sh&command=-c&command=echo%20a%26b"
+        );
+    }
+
+    #[test]
+    fn log_options_are_checked() {
+        let query = log(Some("follow=true&tailLines=5&timestamps=false")).unwrap();
+        assert_eq!(query.after(String::new()), "?follow=true&tailLines=5");
+        let error = log(Some("tailLines=-1")).unwrap_err();
+        assert_eq!(error.code(), 422);
+        assert_eq!(log(Some("tailLines=x")).unwrap_err().code(), 400);
+        let both = log(Some("sinceSeconds=1&sinceTime=2020-01-01T00:00:00Z")).unwrap_err();
+        assert_eq!(both.code(), 422);
+    }
+}

@@ -1,0 +1,240 @@
+//! `pods/log`, `exec`, `attach`, `portforward` and `proxy`.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+
+use super::{
+    Connecter, NodeDialer, backend,
+    forward::{Forwarder, is_upgrade, refusal},
+    nodes, options,
+    options::Query,
+    target::{Target, authority, path_and_query, proxyable},
+};
+use crate::{Error, admission::reader::ObjectReader, http::Body};
+
+/// The segments before what is passed on: `/api/v1/namespaces/NAMESPACE/pods/NAME/proxy`.
+const DEPTH: usize = 7;
+/// How much of a kubelet's refusal is read.
+const REFUSAL_BYTES: usize = 1 << 20;
+
+/// Serves the streams of pods: sends them on to the kubelet of the pod's node, and `proxy` to the pod itself.
+#[derive(Debug)]
+pub struct Pods {
+    reader: Arc<dyn ObjectReader>,
+    dialer: Arc<dyn NodeDialer>,
+    forwarder: Forwarder,
+}
+
+impl Pods {
+    pub(super) fn new(
+        reader: Arc<dyn ObjectReader>,
+        dialer: Arc<dyn NodeDialer>,
+        forwarder: Forwarder,
+    ) -> Self {
+        Pods {
+            reader,
+            dialer,
+            forwarder,
+        }
+    }
+
+    async fn pod(&self, namespace: &str, name: &str) -> Result<Pod, Error> {
+        self.reader
+            .get(namespace, name)
+            .await
+            .map_err(Error::internal)?
+            .ok_or_else(|| Error::not_found("", "pods", name))
+    }
+
+    async fn log(
+        &self,
+        namespace: &str,
+        name: &str,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Error> {
+        let query = options::log(request.uri().query())?;
+        let pod = self.pod(namespace, name).await?;
+        let spec = pod.spec.unwrap_or_default();
+        let container = container(name, &spec, &options::container(request.uri().query()))?;
+        let node = spec.node_name.filter(|node| !node.is_empty());
+        let mut response = match node {
+            // Nothing has been logged where nothing runs.
+            None => Response::new(Body::empty()),
+            Some(node) => {
+                let path = format!("/containerLogs/{namespace}/{name}/{container}");
+                let mut plain = Request::new(Body::empty());
+                if let Some(accepted) = request.headers().get(header::ACCEPT_ENCODING) {
+                    plain
+                        .headers_mut()
+                        .insert(header::ACCEPT_ENCODING, accepted.clone());
+                }
+                let response = self.to_kubelet(&node, query.after(path), plain).await?;
+                checked(response, name).await?
+            }
+        };
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        Ok(response)
+    }
+
+    async fn stream(
+        &self,
+        namespace: &str,
+        name: &str,
+        subresource: &str,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Error> {
+        let pod = self.pod(namespace, name).await?;
+        let spec = pod.spec.unwrap_or_default();
+        let query = request.uri().query();
+        let (path, query): (String, Query) = if subresource == "portforward" {
+            (
+                format!("/portForward/{namespace}/{name}"),
+                options::ports(query),
+            )
+        } else {
+            let container = container(name, &spec, &options::container(query))?;
+            (
+                format!("/{subresource}/{namespace}/{name}/{container}"),
+                options::streams(query),
+            )
+        };
+        let node = spec
+            .node_name
+            .filter(|node| !node.is_empty())
+            .ok_or_else(|| {
+                Error::bad_request(format!("pod {name} does not have a host assigned"))
+            })?;
+        if !is_upgrade(request.headers()) {
+            return Err(Error::bad_request("Upgrade request required"));
+        }
+        self.to_kubelet(&node, query.after(path), request).await
+    }
+
+    async fn to_kubelet(
+        &self,
+        node: &str,
+        path_and_query: String,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Error> {
+        let endpoint = nodes::endpoint(&*self.reader, node).await?;
+        let stream = nodes::dial(&*self.dialer, &endpoint).await?;
+        let host = authority(&endpoint.host, endpoint.port);
+        self.forwarder
+            .forward(stream, &host, &path_and_query, request)
+            .await
+    }
+
+    async fn proxy(
+        &self,
+        namespace: &str,
+        name: &str,
+        rest: &str,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Error> {
+        let target = Target::parse("pod", name)?;
+        let pod = self.pod(namespace, target.name).await?;
+        let status = pod.status.unwrap_or_default();
+        let ip = status.pod_ip.unwrap_or_default();
+        let port = if target.port.is_empty() {
+            let spec = pod.spec.unwrap_or_default();
+            let first = spec
+                .containers
+                .iter()
+                .flat_map(|c| &c.ports)
+                .flatten()
+                .next();
+            let default = if target.https { 443 } else { 80 };
+            first.map_or(Ok(default), |port| u16::try_from(port.container_port))
+        } else {
+            target.port.parse::<u16>().or(u16::try_from(-1))
+        }
+        .map_err(|_| Error::bad_request(format!("invalid pod request {name:?}")))?;
+        proxyable(&ip)?;
+        let stream = backend::dial(target.https, &ip, port).await.map_err(|e| {
+            Error::service_unavailable(format!("error trying to reach service: {e}"))
+        })?;
+        let path = path_and_query(request.uri(), DEPTH, rest);
+        self.forwarder
+            .forward(stream, &authority(&ip, port), &path, request)
+            .await
+    }
+}
+
+/// The container that is meant: the one named, or the only one.
+fn container(pod: &str, spec: &PodSpec, asked: &str) -> Result<String, Error> {
+    let init = spec.init_containers.iter().flatten().map(|c| &c.name);
+    let ephemeral = spec.ephemeral_containers.iter().flatten().map(|c| &c.name);
+    let mut names = init
+        .chain(spec.containers.iter().map(|c| &c.name))
+        .chain(ephemeral);
+    if !asked.is_empty() {
+        return if names.any(|name| name == asked) {
+            Ok(asked.to_owned())
+        } else {
+            Err(Error::bad_request(format!(
+                "container {asked} is not valid for pod {pod}"
+            )))
+        };
+    }
+    match spec.containers.as_slice() {
+        [only] => Ok(only.name.clone()),
+        [] => Err(Error::bad_request(format!(
+            "a container name must be specified for pod {pod}"
+        ))),
+        _ => Err(Error::bad_request(format!(
+            "a container name must be specified for pod {pod}, choose one of: [{}]",
+            names.map(String::as_str).collect::<Vec<_>>().join(" ")
+        ))),
+    }
+}
+
+/// The kubelet's answer, or its refusal as an error of the API.
+async fn checked(response: Response<Body>, pod: &str) -> Result<Response<Body>, Error> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let text = Limited::new(response.into_body(), REFUSAL_BYTES)
+        .collect()
+        .await
+        .map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned())
+        .unwrap_or_default();
+    Err(match status {
+        StatusCode::BAD_REQUEST => Error::bad_request(text),
+        StatusCode::NOT_FOUND => k8s_model::status::failure(
+            404,
+            "NotFound",
+            format!("the server could not find the requested resource ( pods/log {pod})"),
+        )
+        .into(),
+        _ => Error::internal(text),
+    })
+}
+
+#[async_trait]
+impl Connecter for Pods {
+    async fn connect(
+        &self,
+        namespace: &str,
+        name: &str,
+        subresource: &str,
+        rest_path: &str,
+        request: Request<Body>,
+    ) -> Response<Body> {
+        let outcome = match subresource {
+            "log" if request.method() == Method::GET => self.log(namespace, name, request).await,
+            "exec" | "attach" | "portforward" => {
+                self.stream(namespace, name, subresource, request).await
+            }
+            "proxy" => self.proxy(namespace, name, rest_path, request).await,
+            _ => Err(Error::method_not_allowed()),
+        };
+        outcome.unwrap_or_else(|error| refusal(&error))
+    }
+}
