@@ -1,7 +1,7 @@
 //! The objects that every cluster has: system namespaces, priority classes, and the
 //! `kubernetes` Service with its endpoints.
 
-use k8s_model::Object;
+use k8s_model::{Object, metadata};
 use k8s_openapi::{
     api::{
         core::v1::{
@@ -14,11 +14,14 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 
+use k8s_store::{Expect, Op, Write};
+
 use crate::{
-    Result,
+    ApiServer, Result,
     auth::Identity,
+    authz::rbac,
     builder::Advertised,
-    registry::{Registry, Target, update::Rules},
+    registry::{Registry, Target, key, update::Rules},
 };
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -69,6 +72,63 @@ pub(crate) async fn run(registry: &Registry, advertised: Option<&Advertised>) ->
     match advertised {
         Some(advertised) => kubernetes_service(registry, advertised).await,
         None => Ok(()),
+    }
+}
+
+/// Makes the roles and bindings that are missing: all at once where there are none yet.
+pub(crate) async fn roles(server: &ApiServer) -> Result<(), kube::Error> {
+    let registry = &server.inner.registry;
+    if !fresh_roles(registry).await.unwrap_or(false) {
+        rbac::bootstrap::reconcile(&server.client(Identity::system_masters())).await?;
+    }
+    Ok(())
+}
+
+/// Makes all roles and bindings in one commit. False if some were there already.
+async fn fresh_roles(registry: &Registry) -> Result<bool> {
+    let policy = rbac::bootstrap::policy();
+    let boxed = |o: &dyn Object| o.boxed_clone();
+    let objects = (policy
+        .cluster_roles
+        .iter()
+        .map(|o| ("clusterroles", boxed(o))))
+    .chain(policy.roles.iter().map(|o| ("roles", boxed(o))))
+    .chain(
+        policy
+            .cluster_role_bindings
+            .iter()
+            .map(|o| ("clusterrolebindings", boxed(o))),
+    )
+    .chain(
+        policy
+            .role_bindings
+            .iter()
+            .map(|o| ("rolebindings", boxed(o))),
+    );
+    let (now, mut random) = (registry.now(), registry.fork_random());
+    let mut writes = Vec::new();
+    for (resource, mut object) in objects {
+        let Some(row) = registry.rows.stored("rbac.authorization.k8s.io", resource) else {
+            return Ok(false);
+        };
+        row.resource.strategy.default(&mut *object);
+        let meta = object.metadata_mut();
+        metadata::prepare_for_create(meta, now, &mut random);
+        let namespace = meta.namespace.clone().unwrap_or_default();
+        let name = meta.name.clone().unwrap_or_default();
+        writes.push(Write {
+            key: key::object_key(&row.prefix, row.resource, &namespace, &name),
+            expect: Expect::Absent,
+            op: Op::Put {
+                value: row.encode(&mut object)?,
+                ttl: None,
+            },
+        });
+    }
+    match registry.commit(writes).await {
+        Ok(_) => Ok(true),
+        Err(k8s_store::Error::Conflict { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 

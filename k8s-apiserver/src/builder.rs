@@ -8,16 +8,21 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     ApiServer,
-    admission::{AdmissionPlugin, reader::ObjectReader},
-    auth::{Authenticator, Union},
-    authz::{AlwaysAllow, Authorizer},
+    admission::{AdmissionPlugin, plugins::default_plugins, reader::ObjectReader},
+    auth::{Authenticator, DEFAULT_ISSUER, ServiceAccountTokens, Standard, TokenKeyError},
+    authz::{
+        Authorizer, Chain,
+        node::NodeAuthorizer,
+        rbac::{EscalationCheck, Rbac},
+    },
     bootstrap,
     cache::Caches,
     discovery::Discovery,
     openapi,
+    pki::{Pki, PkiError},
     proxy::Connecter,
     registry::{Clock, Registry, Rows, reader::LateReader},
-    reviews::CreateOnly,
+    reviews::{self, CreateOnly},
     server::Inner,
     services::{Cidr, NodePortRange, Services},
 };
@@ -30,8 +35,17 @@ pub enum BuildError {
     #[error("the store cannot be read")]
     Store(#[from] k8s_store::Error),
     /// An object that every cluster has could not be made.
-    #[error("the cluster's first objects cannot be made: {0}")]
-    Bootstrap(crate::Error),
+    #[error("the cluster's first objects cannot be made")]
+    Bootstrap(#[source] crate::Error),
+    /// A role that every cluster has could not be made.
+    #[error("the cluster's first roles cannot be made")]
+    Roles(#[from] kube::Error),
+    /// No key for tokens could be made.
+    #[error("no key for tokens can be made")]
+    Key(#[from] PkiError),
+    /// The key for tokens is not good.
+    #[error(transparent)]
+    Tokens(#[from] TokenKeyError),
 }
 
 /// Where the `kubernetes` Service leads to.
@@ -49,9 +63,11 @@ pub struct Advertised {
 /// |---|---|
 /// | [`store`](Self::store) | a new [`MemoryStore`] |
 /// | [`resources`](Self::resources) | all built-in ones |
-/// | [`authenticator`](Self::authenticator) | none: requests without an [`Identity`](crate::auth::Identity) in their extensions are anonymous |
-/// | [`authorizer`](Self::authorizer) | [`AlwaysAllow`] |
-/// | [`admission`](Self::admission) | none |
+/// | [`tokens`](Self::tokens) | signed with a key that is made for the occasion |
+/// | [`authenticator`](Self::authenticator) | [`Standard`]: client certificates, tokens of service accounts |
+/// | [`authorizer`](Self::authorizer) | the node authorizer, then RBAC with upstream's roles |
+/// | [`admission`](Self::admission) | upstream's default plugins |
+/// | [`create_only`](Self::create_only) | the reviews and the tokens of service accounts |
 /// | [`service_cidr`](Self::service_cidr) | `10.96.0.0/16` |
 /// | [`node_port_range`](Self::node_port_range) | 30000-32767 |
 pub struct ApiServerBuilder {
@@ -59,9 +75,9 @@ pub struct ApiServerBuilder {
     resources: &'static ResourceTable,
     reader: Arc<LateReader>,
     authenticator: Option<Arc<dyn Authenticator>>,
-    anonymous: bool,
+    tokens: Option<Arc<ServiceAccountTokens>>,
     authorizer: Option<Arc<dyn Authorizer>>,
-    admission: Vec<Arc<dyn AdmissionPlugin>>,
+    admission: Option<Vec<Arc<dyn AdmissionPlugin>>>,
     create_only: Vec<(
         &'static str,
         &'static str,
@@ -92,9 +108,9 @@ impl Default for ApiServerBuilder {
             resources: ResourceTable::builtin(),
             reader: Arc::default(),
             authenticator: None,
-            anonymous: true,
+            tokens: None,
             authorizer: None,
-            admission: Vec::new(),
+            admission: None,
             create_only: Vec::new(),
             connecters: Vec::new(),
             service_cidr: Cidr::default(),
@@ -135,10 +151,10 @@ impl ApiServerBuilder {
         self
     }
 
-    /// Whether a request without credentials is `system:anonymous`, as by default, or refused.
+    /// Who signs and checks the tokens of service accounts.
     #[must_use]
-    pub fn anonymous(mut self, anonymous: bool) -> Self {
-        self.anonymous = anonymous;
+    pub fn tokens(mut self, tokens: Arc<ServiceAccountTokens>) -> Self {
+        self.tokens = Some(tokens);
         self
     }
 
@@ -149,10 +165,12 @@ impl ApiServerBuilder {
         self
     }
 
-    /// The plugins that every write passes, in order.
+    /// The plugins that every write passes, in order, in place of
+    /// [`default_plugins`](crate::admission::plugins::default_plugins) and the check of
+    /// privilege escalation.
     #[must_use]
     pub fn admission(mut self, plugins: Vec<Arc<dyn AdmissionPlugin>>) -> Self {
-        self.admission = plugins;
+        self.admission = Some(plugins);
         self
     }
 
@@ -205,8 +223,8 @@ impl ApiServerBuilder {
         self
     }
 
-    /// Whether the objects that every cluster has are made: system namespaces and
-    /// priority classes. They are by default.
+    /// Whether the objects that every cluster has are made: system namespaces, priority
+    /// classes, roles. They are by default.
     #[must_use]
     pub fn bootstrap(mut self, bootstrap: bool) -> Self {
         self.bootstrap = bootstrap;
@@ -237,12 +255,43 @@ impl ApiServerBuilder {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let caches = Caches::start(store.clone(), stop.clone(), tasks.clone()).await?;
+        let reader: Arc<dyn ObjectReader> = self.reader.clone();
+        let tokens = match self.tokens {
+            Some(tokens) => tokens,
+            None => Arc::new(own_tokens(reader.clone())?),
+        };
+        let mut rbac = None;
+        let mut nodes = None;
+        let authorizer = match self.authorizer {
+            Some(authorizer) => authorizer,
+            None => {
+                let roles = Arc::new(Rbac::start(&*reader));
+                let node = Arc::new(NodeAuthorizer::start(&*reader));
+                rbac = Some(roles.clone());
+                nodes = Some(node.clone());
+                Arc::new(Chain::new(vec![node, roles])) as Arc<dyn Authorizer>
+            }
+        };
+        let admission = self.admission.unwrap_or_else(|| {
+            let mut plugins = default_plugins(&reader);
+            if let Some(rbac) = &rbac {
+                plugins.push(Arc::new(EscalationCheck::new(
+                    rbac.clone(),
+                    authorizer.clone(),
+                )));
+            }
+            plugins
+        });
+        let mut create_only = self.create_only;
+        for served in reviews::all(&authorizer, rbac.as_ref(), &tokens, &reader) {
+            create_only.push((served.group, served.resource, served.subresource, served.by));
+        }
         let registry = Arc::new(Registry {
             store,
             caches,
             rows: Rows::new(self.resources),
             table: self.resources,
-            admission: self.admission,
+            admission,
             services: Services {
                 cidr: self.service_cidr,
                 node_ports: self.node_ports,
@@ -253,7 +302,6 @@ impl ApiServerBuilder {
                     .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed),
             ),
         });
-        self.reader.bind(&registry);
         let address = self
             .advertised
             .as_ref()
@@ -264,20 +312,40 @@ impl ApiServerBuilder {
                 .await
                 .map_err(BuildError::Bootstrap)?;
         }
-        Ok(ApiServer::new(Inner {
+        self.reader.bind(&registry);
+        let server = ApiServer::new(Inner {
             registry,
             authenticator: self
                 .authenticator
-                .unwrap_or_else(|| Arc::new(Union::default())),
-            authorizer: self.authorizer.unwrap_or_else(|| Arc::new(AlwaysAllow)),
-            anonymous: self.anonymous,
+                .unwrap_or_else(|| Arc::new(Standard::new(Some(tokens)))),
+            authorizer,
             discovery: Discovery::new(self.resources, &address),
             openapi: openapi::Documents::default(),
             metrics: Default::default(),
-            create_only: self.create_only,
+            create_only,
             connecters: self.connecters,
             stop,
             tasks,
-        }))
+        });
+        if self.bootstrap && rbac.is_some() {
+            bootstrap::roles(&server).await?;
+        }
+        if let Some(rbac) = rbac {
+            rbac.synced().await;
+        }
+        if let Some(nodes) = nodes {
+            nodes.synced().await;
+        }
+        Ok(server)
     }
+}
+
+/// Tokens under a key that nobody else knows: they are good as long as the server lives.
+fn own_tokens(reader: Arc<dyn ObjectReader>) -> Result<ServiceAccountTokens, BuildError> {
+    let pki = Pki::in_memory()?;
+    Ok(ServiceAccountTokens::new(
+        pki.service_account_key(),
+        DEFAULT_ISSUER,
+        reader,
+    )?)
 }

@@ -136,10 +136,6 @@ impl Error {
         status::unsupported_media_type(accepted).into()
     }
 
-    pub(crate) fn unprocessable_patch() -> Self {
-        status::unprocessable_patch().into()
-    }
-
     pub(crate) fn invalid(resource: &Resource, name: &str, findings: &field::ErrorList) -> Self {
         Error::invalid_kind(resource.group, resource.kind, name, findings)
     }
@@ -203,40 +199,8 @@ impl Error {
     }
 
     /// A body that is not the object it should be.
-    pub(crate) fn decode(error: &DecodeError, resource: &Resource) -> Self {
-        Error::decode_kind(
-            error,
-            &resource.api_version(),
-            resource.version,
-            resource.kind,
-        )
-    }
-
-    pub(crate) fn decode_kind(
-        error: &DecodeError,
-        expected_api_version: &str,
-        version: &str,
-        kind: &str,
-    ) -> Self {
-        match error {
-            DecodeError::WrongKind {
-                api_version,
-                kind: found,
-                ..
-            } if api_version != expected_api_version => Error::bad_request(format!(
-                "the API version in the data ({api_version}) does not match the expected API version ({expected_api_version})"
-            ))
-            .with_message(|m| if found.is_empty() { "Object 'Kind' is missing".into() } else { m.into() }),
-            DecodeError::WrongKind { kind: found, .. } => Error::bad_request(format!(
-                "{found} in version {version:?} cannot be handled as a {kind}: converting ({expected_api_version}.{found}) to ({expected_api_version}.{kind}): unknown conversion"
-            )),
-            DecodeError::Syntax(text) => Error::bad_request(format!(
-                "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {text}"
-            )),
-            error => Error::bad_request(format!(
-                "{kind} in version {version:?} cannot be handled as a {kind}: {error}"
-            )),
-        }
+    pub(crate) fn decode(error: &DecodeError, body: &[u8], api_version: &str, kind: &str) -> Self {
+        Error::bad_request(error.answer(body, api_version, kind))
     }
 }
 

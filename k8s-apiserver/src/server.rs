@@ -47,7 +47,6 @@ pub(crate) struct Inner {
     pub(crate) registry: Arc<Registry>,
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
-    pub(crate) anonymous: bool,
     pub(crate) discovery: Discovery,
     pub(crate) openapi: crate::openapi::Documents,
     pub(crate) metrics: Metrics,

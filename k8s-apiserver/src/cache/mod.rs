@@ -75,11 +75,6 @@ impl Caches {
         *self.shared.applied.borrow()
     }
 
-    /// Tells how far the caches are.
-    pub(crate) fn progress(&self) -> watch::Receiver<u64> {
-        self.shared.applied.subscribe()
-    }
-
     /// Waits until the caches have taken in a revision.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::header;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use k8s_model::{DecodeError, Object};
+use k8s_model::{DecodeError, Object, decode::duplicate_fields};
 use serde_json::Value;
 
 use super::Call;
@@ -89,14 +89,15 @@ pub(crate) async fn object(
     let resource = row.resource;
     let mut unknown = Vec::new();
     let object = (resource.codec.from_json)(&json, &mut |field| unknown.push(field));
-    let mut object = object.map_err(|e| decode_error(&json, &e, |e| Error::decode(e, resource)))?;
+    let mut object =
+        object.map_err(|e| decode_error(&json, &e, &resource.api_version(), resource.kind))?;
     if validation != FieldValidation::Ignore {
         let mut findings: Vec<String> = unknown
             .iter()
             .map(|field| format!("unknown field {field:?}"))
             .collect();
         findings.extend(
-            duplicates(&json)
+            duplicate_fields(&json)
                 .iter()
                 .map(|field| format!("duplicate field {field:?}")),
         );
@@ -133,11 +134,8 @@ pub(crate) async fn subresource_object(
     } else {
         format!("{group}/{version}")
     };
-    let object = (codec.from_json)(&json, &mut |field| unknown.push(field)).map_err(|e| {
-        decode_error(&json, &e, |e| {
-            Error::decode_kind(e, &api_version, version, kind)
-        })
-    })?;
+    let object = (codec.from_json)(&json, &mut |field| unknown.push(field))
+        .map_err(|e| decode_error(&json, &e, &api_version, kind))?;
     let findings: Vec<String> = unknown
         .iter()
         .map(|field| format!("unknown field {field:?}"))
@@ -149,15 +147,11 @@ pub(crate) async fn subresource_object(
     Ok(object)
 }
 
-fn decode_error(
-    json: &[u8],
-    error: &DecodeError,
-    otherwise: impl FnOnce(&DecodeError) -> Error,
-) -> Error {
+fn decode_error(json: &[u8], error: &DecodeError, api_version: &str, kind: &str) -> Error {
     if json.iter().all(u8::is_ascii_whitespace) {
         return Error::bad_request("unexpected end of JSON input");
     }
-    otherwise(error)
+    Error::decode(error, json, api_version, kind)
 }
 
 /// Refuses or warns of what does not belong into an object.
@@ -181,108 +175,5 @@ pub(crate) fn report(
             "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {}",
             findings.join(", ")
         ))),
-    }
-}
-
-/// The paths of members that appear twice in one object.
-fn duplicates(json: &[u8]) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let _ = serde::de::DeserializeSeed::deserialize(
-        Walk {
-            path: String::new(),
-            found: &mut found,
-        },
-        &mut deserializer,
-    );
-    found
-}
-
-struct Walk<'f> {
-    path: String,
-    found: &'f mut Vec<String>,
-}
-
-impl<'de> serde::de::DeserializeSeed<'de> for Walk<'_> {
-    type Value = ();
-
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> serde::de::Visitor<'de> for Walk<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut seen: Vec<std::borrow::Cow<'de, str>> = Vec::new();
-        while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
-            let path = if self.path.is_empty() {
-                key.clone().into_owned()
-            } else {
-                format!("{}.{key}", self.path)
-            };
-            if seen.contains(&key) {
-                self.found.push(path.clone());
-            } else {
-                seen.push(key);
-            }
-            map.next_value_seed(Walk {
-                path,
-                found: self.found,
-            })?;
-        }
-        Ok(())
-    }
-
-    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let mut index = 0;
-        while seq
-            .next_element_seed(Walk {
-                path: format!("{}[{index}]", self.path),
-                found: self.found,
-            })?
-            .is_some()
-        {
-            index += 1;
-        }
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn duplicate_members_are_found_with_their_paths() {
-        assert_eq!(
-            duplicates(br#"{"a":1,"b":{"c":[{"d":1,"d":2}]},"a":{}}"#),
-            ["b.c[0].d", "a"]
-        );
-        assert!(duplicates(br#"{"a":{"a":1}}"#).is_empty());
     }
 }

@@ -15,8 +15,8 @@ use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
 
 use crate::{
     Error, Result,
-    auth::{AUTHENTICATED, Identity},
-    authz::{Attributes, Decision},
+    auth::{AUTHENTICATED, Identity, impersonate},
+    authz::{Attributes, denied},
     http::{Body, RequestInfo, negotiate::Wanted, response},
     registry::Row,
     server::Inner,
@@ -62,7 +62,12 @@ pub(crate) async fn serve(server: Arc<Inner>, request: Request<Body>) -> Respons
     response
 }
 
-async fn answer(server: Arc<Inner>, parts: Parts, body: Body, info: RequestInfo) -> Response<Body> {
+async fn answer(
+    server: Arc<Inner>,
+    mut parts: Parts,
+    body: Body,
+    info: RequestInfo,
+) -> Response<Body> {
     let (wanted, refused) = match Wanted::new(&parts.headers, parts.uri.query()) {
         Ok(wanted) => (wanted, None),
         Err(error) => (Wanted::default(), Some(error)),
@@ -73,7 +78,7 @@ async fn answer(server: Arc<Inner>, parts: Parts, body: Body, info: RequestInfo)
             &wanted,
         );
     }
-    let user = match authenticate(&server, &parts).await {
+    let user = match authenticate(&server, &mut parts).await {
         Ok(user) => user,
         Err(error) => return response::error(&error, &wanted),
     };
@@ -115,12 +120,11 @@ async fn answer(server: Arc<Inner>, parts: Parts, body: Body, info: RequestInfo)
     result.unwrap_or_else(|error| response::error(&error, &wanted))
 }
 
-async fn authenticate(server: &Inner, parts: &Parts) -> Result<Identity> {
-    let mut user = match parts.extensions.get::<Identity>() {
+async fn authenticate(server: &Inner, parts: &mut Parts) -> Result<Identity> {
+    let user = match parts.extensions.get::<Identity>() {
         Some(user) => user.clone(),
         None => match server.authenticator.authenticate(parts).await {
-            Ok(Some(user)) => user.group(AUTHENTICATED),
-            Ok(None) if server.anonymous => Identity::anonymous(),
+            Ok(Some(user)) => user,
             Ok(None) => return Err(Error::unauthorized()),
             Err(error) => {
                 tracing::debug!(%error, "unable to authenticate the request");
@@ -128,83 +132,12 @@ async fn authenticate(server: &Inner, parts: &Parts) -> Result<Identity> {
             }
         },
     };
-    if !user.is_anonymous() {
-        user = user.group(AUTHENTICATED);
-    }
-    impersonate(server, parts, user).await
-}
-
-/// `Impersonate-User` and its like: whoever may, acts as somebody else.
-async fn impersonate(server: &Inner, parts: &Parts, user: Identity) -> Result<Identity> {
-    let value = |name: &str| parts.headers.get(name).and_then(|v| v.to_str().ok());
-    let Some(name) = value("impersonate-user").filter(|n| !n.is_empty()) else {
-        if parts
-            .headers
-            .keys()
-            .any(|k| k.as_str().starts_with("impersonate-"))
-        {
-            return Err(Error::internal("requested [] without impersonating a user"));
-        }
-        return Ok(user);
-    };
-    let groups: Vec<&str> = parts
-        .headers
-        .get_all("impersonate-group")
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .collect();
-    let mut checks: Vec<(&str, &str, &str)> = Vec::new();
-    let account = Identity::user(name);
-    match account.as_service_account() {
-        Some((namespace, name)) => checks.push(("serviceaccounts", namespace, name)),
-        None => checks.push(("users", "", name)),
-    }
-    checks.extend(groups.iter().map(|group| ("groups", "", *group)));
-    for (resource, namespace, name) in checks {
-        let attributes = Attributes {
-            user: &user,
-            verb: "impersonate",
-            group: "",
-            version: "v1",
-            resource,
-            subresource: "",
-            namespace,
-            name,
-            path: parts.uri.path(),
-            resource_request: true,
-        };
-        allow(server, &attributes).await?;
-    }
-    let mut new = match account.as_service_account() {
-        Some((namespace, name)) if groups.is_empty() => {
-            Identity::service_account(namespace, name, "")
-        }
-        _ => account,
-    };
-    if let Some(uid) = value("impersonate-uid") {
-        let attributes = Attributes {
-            user: &user,
-            verb: "impersonate",
-            group: "authentication.k8s.io",
-            version: "v1",
-            resource: "uids",
-            subresource: "",
-            namespace: "",
-            name: uid,
-            path: parts.uri.path(),
-            resource_request: true,
-        };
-        allow(server, &attributes).await?;
-        new.uid = uid.to_owned();
-    }
-    for group in groups {
-        new = new.group(group);
-    }
-    Ok(if new.is_anonymous() {
-        new.group(crate::auth::UNAUTHENTICATED)
+    let user = if user.is_anonymous() {
+        user
     } else {
-        new.group(AUTHENTICATED)
-    })
+        user.group(AUTHENTICATED)
+    };
+    impersonate(user, &mut parts.headers, &*server.authorizer).await
 }
 
 async fn authorize(server: &Inner, user: &Identity, info: &RequestInfo) -> Result<()> {
@@ -228,44 +161,11 @@ async fn authorize(server: &Inner, user: &Identity, info: &RequestInfo) -> Resul
 
 async fn allow(server: &Inner, attributes: &Attributes<'_>) -> Result<()> {
     let decision = server.authorizer.authorize(attributes).await;
-    match &decision {
-        Decision::Allow => Ok(()),
-        Decision::Deny { reason } | Decision::NoOpinion { reason } => {
-            Err(forbidden(attributes, reason))
-        }
-    }
-}
-
-/// Upstream's sentence for what somebody may not do.
-fn forbidden(a: &Attributes<'_>, reason: &str) -> Error {
-    let user = &a.user.name;
-    let mut message = if a.resource_request {
-        let resource = if a.subresource.is_empty() {
-            a.resource.to_owned()
-        } else {
-            format!("{}/{}", a.resource, a.subresource)
-        };
-        let scope = if a.namespace.is_empty() {
-            "at the cluster scope".to_owned()
-        } else {
-            format!("in the namespace {:?}", a.namespace)
-        };
-        format!(
-            "User {user:?} cannot {} resource {resource:?} in API group {:?} {scope}",
-            a.verb, a.group
-        )
+    if decision.is_allowed() {
+        Ok(())
     } else {
-        format!("User {user:?} cannot {} path {:?}", a.verb, a.path)
-    };
-    if !reason.is_empty() {
-        message = format!("{message}: {reason}");
+        Err(denied(attributes, decision.reason()))
     }
-    Error::forbidden(
-        a.group,
-        if a.resource_request { a.resource } else { "" },
-        a.name,
-        &message,
-    )
 }
 
 /// A request for a resource that there may be.

@@ -23,7 +23,7 @@ use crate::{
         Row, Target,
         delete::{Deleted, returns_object},
         not_found,
-        patch::{self, PATCH_TYPES, PatchType},
+        patch::{PATCH_TYPES, Patch, PatchType},
         update::Rules,
         value::Stored,
     },
@@ -199,7 +199,7 @@ pub(crate) async fn patch(call: &Call, row: &Row, body: Body) -> Result<Response
     let options = WriteOptions::parse(call.parts.uri.query(), "PatchOptions")?;
     let kind = PatchType::from_content_type(body::content_type(call))
         .ok_or_else(|| Error::unsupported_media_type(&PATCH_TYPES))?;
-    let patch = patch_value(&body::read(call, body).await?)?;
+    let patch = Patch::new(kind, body::read(call, body).await?)?;
     let rules = if call.info.subresource.is_empty() {
         Rules::Object
     } else {
@@ -213,7 +213,7 @@ pub(crate) async fn patch(call: &Call, row: &Row, body: Body) -> Result<Response
         .registry
         .update(&target, rules, &mut warnings, |old| {
             let mut found = Vec::new();
-            let new = patch::apply(row, kind, &patch, old, &mut |field| {
+            let new = patch.apply(row, old, &mut |field| {
                 found.push(format!("unknown field {field:?}"))
             })?;
             let mut reported = Vec::new();
@@ -236,18 +236,6 @@ pub(crate) async fn patch(call: &Call, row: &Row, body: Body) -> Result<Response
     all.append(&mut warnings);
     warn(&mut response, &all);
     Ok(response)
-}
-
-/// A patch may be written in JSON or YAML.
-pub(crate) fn patch_value(bytes: &[u8]) -> Result<serde_json::Value> {
-    match serde_json::from_slice(bytes) {
-        Ok(value) => Ok(value),
-        Err(error) => std::str::from_utf8(bytes)
-            .ok()
-            .and_then(|text| serde_saphyr::from_str(text).ok())
-            .filter(|value: &serde_json::Value| value.is_object() || value.is_array())
-            .ok_or_else(|| Error::bad_request(format!("error decoding patch: {error}"))),
-    }
 }
 
 pub(crate) async fn delete(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{Response, StatusCode};
-use k8s_model::Object;
+use k8s_model::{Object, schema::Type};
 use k8s_openapi::api::{
     autoscaling::v1::Scale,
     core::v1::{Binding, Namespace, Pod},
@@ -21,7 +21,7 @@ use crate::{
     },
     registry::{
         Row,
-        patch::{self, PATCH_TYPES, PatchType},
+        patch::{PATCH_TYPES, Patch, PatchType},
         subresources,
         update::Rules,
     },
@@ -145,10 +145,10 @@ async fn scale_write(
     let change: Box<dyn Fn(&Scale) -> Result<Scale> + Send + Sync> = if is_patch {
         let kind = PatchType::from_content_type(body::content_type(call))
             .ok_or_else(|| Error::unsupported_media_type(&PATCH_TYPES))?;
-        let patch = objects::patch_value(&body::read(call, body).await?)?;
+        let patch = Patch::new(kind, body::read(call, body).await?)?;
         Box::new(move |old| {
             let old = serde_json::to_value(old).map_err(Error::internal)?;
-            let new = patch::apply_to_value("autoscaling", "v1", "Scale", kind, &patch, old)?;
+            let new = patch.apply_to_value(Type::of_kind("autoscaling", "v1", "Scale"), old)?;
             serde_json::from_value(new).map_err(|e| Error::bad_request(e.to_string()))
         })
     } else {
@@ -326,8 +326,8 @@ async fn pod_part(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> 
     {
         let kind = PatchType::from_content_type(body::content_type(call))
             .ok_or_else(|| Error::unsupported_media_type(&PATCH_TYPES))?;
-        let patch = objects::patch_value(&body::read(call, body).await?)?;
-        Box::new(move |old| patch::apply(row, kind, &patch, old, &mut |_| {}))
+        let patch = Patch::new(kind, body::read(call, body).await?)?;
+        Box::new(move |old| patch.apply(row, old, &mut |_| {}))
     } else {
         let object = body::object(call, row, body, options.field_validation, &mut warnings).await?;
         Box::new(move |_| Ok(object.boxed_clone()))

@@ -1,7 +1,7 @@
 //! Objects as a `Table`: what `kubectl get` prints.
 
 use http::{Response, StatusCode};
-use k8s_model::Object;
+use k8s_model::{Object, printers};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json, value::RawValue};
 
@@ -100,7 +100,7 @@ pub(crate) fn json(
         let carried = RawValue::from_string(String::from_utf8(carried).map_err(Error::internal)?)
             .map_err(Error::internal)?;
         rows.push(TableRow {
-            cells: cells(row, &**object, now),
+            cells: printers::cells(row.resource, &**object, now),
             object: carried,
         });
     }
@@ -141,20 +141,18 @@ struct TableRow {
     object: Box<RawValue>,
 }
 
-fn columns(_row: &Row) -> Value {
-    json!([
-        {"name": "Name", "type": "string", "format": "name", "description": "Name must be unique within a namespace.", "priority": 0},
-        {"name": "Created At", "type": "date", "format": "", "description": "", "priority": 0},
-    ])
-}
-
-fn cells(_row: &Row, object: &dyn Object, _now: Timestamp) -> Vec<Value> {
-    let meta = object.metadata();
-    vec![
-        meta.name.clone().unwrap_or_default().into(),
-        meta.creation_timestamp
-            .as_ref()
-            .map(|t| t.0.to_string())
-            .into(),
-    ]
+fn columns(row: &Row) -> Value {
+    let columns = printers::columns(row.resource);
+    columns
+        .iter()
+        .map(|c| {
+            json!({
+                "name": c.name,
+                "type": c.type_,
+                "format": c.format,
+                "description": c.description,
+                "priority": c.priority,
+            })
+        })
+        .collect()
 }

@@ -3,9 +3,6 @@
 use bytes::Bytes;
 use k8s_model::{Resource, Scope};
 
-/// Below what all objects lie.
-pub(crate) const ROOT: &[u8] = b"/registry/";
-
 /// The prefix of all objects of a resource, ending in a slash.
 ///
 /// Upstream's `SpecialDefaultResourcePrefixes`, and the groups that its aggregated servers store

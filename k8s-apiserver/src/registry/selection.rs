@@ -85,10 +85,6 @@ impl Selection {
         }
     }
 
-    pub(crate) fn matches(&self, row: &Row, entry: &Entry) -> bool {
-        self.matches_key(&entry.key) && self.matches_inside(row, entry)
-    }
-
     /// Whether an object whose key matches is selected.
     pub(crate) fn matches_inside(&self, row: &Row, entry: &Entry) -> bool {
         if !self.looks_inside() {

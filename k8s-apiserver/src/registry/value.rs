@@ -64,16 +64,6 @@ impl Stored {
         &self.json
     }
 
-    /// The JSON up to where the digits of the resource version belong, from an offset on.
-    pub(crate) fn head(&self, from: usize) -> Bytes {
-        self.json.slice(from..self.gap as usize)
-    }
-
-    /// The JSON after the digits of the resource version.
-    pub(crate) fn tail(&self) -> Bytes {
-        self.json.slice(self.gap as usize..)
-    }
-
     /// The JSON with its resource version, copied.
     pub(crate) fn with_revision(&self, revision: u64) -> Bytes {
         let mut out = Vec::with_capacity(self.json.len() + 20);
@@ -88,35 +78,6 @@ impl Stored {
         out.extend_from_slice(itoa::Buffer::new().format(revision).as_bytes());
         out.extend_from_slice(&self.json[gap..]);
     }
-
-    /// Where the JSON's members begin after `apiVersion` and `kind`, which an item of a typed
-    /// list does not have.
-    pub(crate) fn after_type_meta(&self) -> usize {
-        after_type_meta(&self.json[..self.gap as usize])
-    }
-}
-
-/// The offset of the first member that is neither `apiVersion` nor `kind`, where those come first;
-/// 0 where they don't.
-pub(crate) fn after_type_meta(json: &[u8]) -> usize {
-    let mut at = 1;
-    for key in [&br#""apiVersion":""#[..], &br#""kind":""#[..]] {
-        match json.get(at..) {
-            Some(rest) if rest.starts_with(key) => {
-                let value = at + key.len();
-                let Some(quote) = memchr::memchr(b'"', &json[value..]) else {
-                    return 0;
-                };
-                at = value + quote + 1;
-                if json.get(at) != Some(&b',') {
-                    return 0;
-                }
-                at += 1;
-            }
-            _ => return 0,
-        }
-    }
-    at
 }
 
 /// The offset just inside the quotes of `.metadata.resourceVersion`, which must be empty.
@@ -227,22 +188,6 @@ mod tests {
         let back: ConfigMap = serde_json::from_slice(&stored.with_revision(4711)).unwrap();
         object.metadata.resource_version = Some("4711".into());
         assert_eq!(back, object);
-    }
-
-    #[test]
-    fn a_list_item_begins_after_its_type() {
-        let value = encode(&mut config_map()).unwrap();
-        let stored = Stored::parse(&value).unwrap();
-        let at = stored.after_type_meta();
-        assert!(
-            stored.json()[at..].starts_with(b"\"data\":")
-                || stored.json()[at..].starts_with(b"\"metadata\":")
-        );
-        assert_eq!(
-            after_type_meta(br#"{"kind":"A","apiVersion":"v1","x":1}"#),
-            0
-        );
-        assert_eq!(after_type_meta(b"{}"), 0);
     }
 
     #[test]

@@ -1,0 +1,72 @@
+//! What the whole-system tests share.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "each test uses a part of it"
+)]
+
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use k8s_apiserver::{ApiServer, auth::Identity, http::Body};
+use serde_json::{Value, json};
+
+pub async fn server() -> ApiServer {
+    ApiServer::builder().seed(1).build().await.unwrap()
+}
+
+pub fn client(server: &ApiServer) -> kube::Client {
+    server.client(Identity::system_masters())
+}
+
+/// A request as the administrator, and its answer.
+pub async fn send(
+    server: &ApiServer,
+    method: &str,
+    uri: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Body>,
+) -> Response<Body> {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(uri)
+        .extension(Identity::system_masters());
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    server.handle(request.body(body.into()).unwrap()).await
+}
+
+pub async fn text(response: Response<Body>) -> (StatusCode, String) {
+    let status = response.status();
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(bytes.to_vec()).unwrap())
+}
+
+pub async fn call(server: &ApiServer, method: &str, uri: &str, body: Value) -> (StatusCode, Value) {
+    let kind = match method {
+        "PATCH" => "application/merge-patch+json",
+        _ => "application/json",
+    };
+    let body = if body.is_null() {
+        String::new()
+    } else {
+        body.to_string()
+    };
+    let (status, text) =
+        text(send(server, method, uri, &[("content-type", kind)], body).await).await;
+    (
+        status,
+        serde_json::from_str(&text).unwrap_or(Value::String(text)),
+    )
+}
+
+pub async fn get(server: &ApiServer, uri: &str) -> (StatusCode, Value) {
+    call(server, "GET", uri, Value::Null).await
+}
+
+pub fn config_map(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"a": "1"}})
+}
+
+pub const MAPS: &str = "/api/v1/namespaces/default/configmaps";

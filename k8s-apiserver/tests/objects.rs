@@ -1,0 +1,473 @@
+//! Objects from birth to death, through the in-process client and over plain requests.
+
+mod common;
+
+use common::{MAPS, call, client, config_map, get, server};
+use http::StatusCode;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+
+fn map(name: &str) -> ConfigMap {
+    serde_json::from_value(config_map(name)).unwrap()
+}
+
+#[tokio::test]
+async fn a_created_object_can_be_read_changed_and_deleted() {
+    let server = server().await;
+    let api: Api<ConfigMap> = Api::namespaced(client(&server), "default");
+    let made = api.create(&PostParams::default(), &map("x")).await.unwrap();
+    assert!(made.metadata.uid.is_some() && made.metadata.creation_timestamp.is_some());
+    assert_eq!(made.metadata.namespace.as_deref(), Some("default"));
+    let read = api.get("x").await.unwrap();
+    assert_eq!(read, made);
+    let mut changed = read.clone();
+    changed
+        .data
+        .get_or_insert_default()
+        .insert("b".into(), "2".into());
+    let changed = api
+        .replace("x", &PostParams::default(), &changed)
+        .await
+        .unwrap();
+    assert_ne!(
+        changed.metadata.resource_version,
+        made.metadata.resource_version
+    );
+    let patched = api
+        .patch(
+            "x",
+            &PatchParams::default(),
+            &Patch::Merge(json!({"data": {"a": null}})),
+        )
+        .await
+        .unwrap();
+    assert_eq!(patched.data.unwrap().into_keys().collect::<Vec<_>>(), ["b"]);
+    api.delete("x", &DeleteParams::default()).await.unwrap();
+    assert!(api.get_opt("x").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn lists_come_in_consistent_pages() {
+    let server = server().await;
+    let api: Api<ConfigMap> = Api::namespaced(client(&server), "default");
+    for i in 0..5 {
+        api.create(&PostParams::default(), &map(&format!("x{i}")))
+            .await
+            .unwrap();
+    }
+    let first = api.list(&ListParams::default().limit(2)).await.unwrap();
+    assert_eq!(first.items.len(), 2);
+    assert_eq!(first.metadata.remaining_item_count, Some(3));
+    let token = first.metadata.continue_.clone().unwrap();
+    api.delete("x3", &DeleteParams::default()).await.unwrap();
+    let rest = api
+        .list(&ListParams::default().limit(10).continue_token(&token))
+        .await
+        .unwrap();
+    let names: Vec<_> = rest
+        .items
+        .iter()
+        .map(|m| m.metadata.name.as_deref().unwrap())
+        .collect();
+    assert_eq!(names, ["x2", "x3", "x4"]);
+    assert_eq!(
+        rest.metadata.resource_version,
+        first.metadata.resource_version
+    );
+}
+
+#[tokio::test]
+async fn selectors_pick_by_labels_and_names() {
+    let server = server().await;
+    let api: Api<ConfigMap> = Api::namespaced(client(&server), "default");
+    for (name, app) in [("a", "web"), ("b", "db"), ("c", "web")] {
+        let mut map = map(name);
+        map.metadata.labels = Some([("app".to_owned(), app.to_owned())].into());
+        api.create(&PostParams::default(), &map).await.unwrap();
+    }
+    let web = api
+        .list(&ListParams::default().labels("app=web"))
+        .await
+        .unwrap();
+    assert_eq!(web.items.len(), 2);
+    let paged = api
+        .list(&ListParams::default().labels("app=web").limit(1))
+        .await
+        .unwrap();
+    assert_eq!(paged.items.len(), 1);
+    assert!(paged.metadata.continue_.is_some() && paged.metadata.remaining_item_count.is_none());
+    let one = api
+        .list(&ListParams::default().fields("metadata.name=b"))
+        .await
+        .unwrap();
+    assert_eq!(one.items.len(), 1);
+    let error = api
+        .list(&ListParams::default().fields("spec.x=b"))
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("not a known field selector"),
+        "{error}"
+    );
+    let error = api
+        .list(&ListParams::default().labels("a b"))
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("unable to parse requirement"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_stale_update_is_a_conflict_and_an_unversioned_one_is_not() {
+    let server = server().await;
+    let api: Api<ConfigMap> = Api::namespaced(client(&server), "default");
+    let old = api.create(&PostParams::default(), &map("x")).await.unwrap();
+    api.patch(
+        "x",
+        &PatchParams::default(),
+        &Patch::Merge(json!({"data": {"b": "2"}})),
+    )
+    .await
+    .unwrap();
+    let kube::Error::Api(status) = api
+        .replace("x", &PostParams::default(), &old)
+        .await
+        .unwrap_err()
+    else {
+        panic!()
+    };
+    assert_eq!((status.code, status.reason.as_str()), (409, "Conflict"));
+    assert_eq!(
+        status.message,
+        "Operation cannot be fulfilled on configmaps \"x\": the object has been modified; please apply your changes to the latest version and try again"
+    );
+    api.replace("x", &PostParams::default(), &map("x"))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn an_update_that_changes_nothing_keeps_the_version() {
+    let server = server().await;
+    let api: Api<ConfigMap> = Api::namespaced(client(&server), "default");
+    let made = api.create(&PostParams::default(), &map("x")).await.unwrap();
+    let same = api
+        .replace("x", &PostParams::default(), &made)
+        .await
+        .unwrap();
+    assert_eq!(same, made);
+}
+
+#[tokio::test]
+async fn dry_run_stores_nothing() {
+    let server = server().await;
+    let (status, made) = call(
+        &server,
+        "POST",
+        &format!("{MAPS}?dryRun=All"),
+        config_map("x"),
+    )
+    .await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    assert!(made["metadata"]["uid"].is_string());
+    assert_eq!(
+        get(&server, &format!("{MAPS}/x")).await.0,
+        StatusCode::NOT_FOUND
+    );
+    call(&server, "POST", MAPS, config_map("x")).await;
+    let (status, _) = call(
+        &server,
+        "DELETE",
+        &format!("{MAPS}/x?dryRun=All"),
+        json!(null),
+    )
+    .await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(get(&server, &format!("{MAPS}/x")).await.0, StatusCode::OK);
+    let (status, error) = call(
+        &server,
+        "POST",
+        &format!("{MAPS}?dryRun=Some"),
+        config_map("y"),
+    )
+    .await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{error}");
+}
+
+#[tokio::test]
+async fn names_are_generated_and_a_taken_one_is_refused() {
+    let server = server().await;
+    let body =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "web-"}});
+    let (_, one) = call(&server, "POST", MAPS, body.clone()).await;
+    let (_, two) = call(&server, "POST", MAPS, body).await;
+    assert!(
+        one["metadata"]["name"]
+            .as_str()
+            .unwrap()
+            .starts_with("web-")
+    );
+    assert_ne!(one["metadata"]["name"], two["metadata"]["name"]);
+    call(&server, "POST", MAPS, config_map("x")).await;
+    let (status, error) = call(&server, "POST", MAPS, config_map("x")).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert_eq!(error["message"], "configmaps \"x\" already exists");
+}
+
+#[tokio::test]
+async fn unknown_fields_are_warned_of_or_refused() {
+    let server = server().await;
+    let body =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "foo": 1})
+            .to_string();
+    let json = [("content-type", "application/json")];
+    let response = common::send(&server, "POST", MAPS, &json, body.clone()).await;
+    assert_eq!(
+        response.headers()["warning"],
+        "299 - \"unknown field \\\"foo\\\"\""
+    );
+    let uri = format!("{MAPS}?fieldValidation=Strict");
+    let (status, text) = common::text(common::send(&server, "POST", &uri, &json, body).await).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(
+        text.contains("strict decoding error: unknown field \\\"foo\\\""),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn bad_bodies_get_upstreams_answers() {
+    let server = server().await;
+    let json = [("content-type", "application/json")];
+    let (status, text) = common::text(common::send(&server, "POST", MAPS, &json, "{").await).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{text}");
+    let (status, text) =
+        common::text(common::send(&server, "POST", MAPS, &json, vec![b' '; 4 << 20]).await).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{text}");
+    let (status, text) = common::text(
+        common::send(&server, "POST", MAPS, &[("content-type", "text/html")], "x").await,
+    )
+    .await;
+    assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{text}");
+    let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: why\n";
+    let (status, text) = common::text(
+        common::send(
+            &server,
+            "POST",
+            MAPS,
+            &[("content-type", "application/yaml")],
+            yaml,
+        )
+        .await,
+    )
+    .await;
+    assert_eq!(status, StatusCode::CREATED, "{text}");
+    let (status, error) = call(&server, "POST", MAPS, config_map("Not A Name")).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(error["reason"], "Invalid", "{error}");
+    let mut other = config_map("z");
+    other["metadata"]["namespace"] = "other".into();
+    let (status, error) = call(&server, "POST", MAPS, other).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{error}");
+}
+
+#[tokio::test]
+async fn a_finalizer_holds_an_object_until_it_is_removed() {
+    let server = server().await;
+    let mut body = config_map("x");
+    body["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    call(&server, "POST", MAPS, body).await;
+    let uri = format!("{MAPS}/x");
+    let (status, held) = call(&server, "DELETE", &uri, json!(null)).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(held["metadata"]["deletionTimestamp"].is_string(), "{held}");
+    assert_eq!(held["metadata"]["deletionGracePeriodSeconds"], 0);
+    let (status, error) = call(&server, "POST", MAPS, config_map("x")).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert_eq!(
+        error["message"],
+        "object is being deleted: configmaps \"x\" already exists"
+    );
+    let (status, error) = call(
+        &server,
+        "PATCH",
+        &uri,
+        json!({"metadata": {"finalizers": ["example.com/hold", "example.com/b"]}}),
+    )
+    .await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{error}");
+    let (status, _) = call(
+        &server,
+        "PATCH",
+        &uri,
+        json!({"metadata": {"finalizers": null}}),
+    )
+    .await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(get(&server, &uri).await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn propagation_policies_become_finalizers_and_preconditions_hold() {
+    let server = server().await;
+    for (policy, finalizer) in [("Foreground", "foregroundDeletion"), ("Orphan", "orphan")] {
+        call(
+            &server,
+            "POST",
+            MAPS,
+            config_map(policy.to_lowercase().as_str()),
+        )
+        .await;
+        let uri = format!("{MAPS}/{}", policy.to_lowercase());
+        let (_, held) = call(
+            &server,
+            "DELETE",
+            &uri,
+            json!({"propagationPolicy": policy}),
+        )
+        .await;
+        assert_eq!(held["metadata"]["finalizers"], json!([finalizer]));
+    }
+    call(&server, "POST", MAPS, config_map("x")).await;
+    let uri = format!("{MAPS}/x");
+    let (status, error) = call(
+        &server,
+        "DELETE",
+        &uri,
+        json!({"preconditions": {"uid": "no"}}),
+    )
+    .await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(
+        error["message"]
+            .as_str()
+            .unwrap()
+            .contains("the UID in the precondition (no) does not match")
+    );
+    let (status, done) = call(
+        &server,
+        "DELETE",
+        &uri,
+        json!({"propagationPolicy": "Background"}),
+    )
+    .await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(
+        (done["kind"].as_str(), done["status"].as_str()),
+        (Some("Status"), Some("Success"))
+    );
+    assert_eq!(done["details"]["kind"], "configmaps");
+}
+
+#[tokio::test]
+async fn a_collection_is_deleted_by_selector() {
+    let server = server().await;
+    for name in ["a", "b"] {
+        let mut body = config_map(name);
+        body["metadata"]["labels"] = json!({"n": name});
+        call(&server, "POST", MAPS, body).await;
+    }
+    let (status, gone) = call(
+        &server,
+        "DELETE",
+        &format!("{MAPS}?labelSelector=n%3Da"),
+        json!(null),
+    )
+    .await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(gone["items"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        get(&server, MAPS).await.1["items"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_namespace_ends_with_its_last_finalizer() {
+    let server = server().await;
+    let api: Api<Namespace> = Api::all(client(&server));
+    let mut namespace = Namespace::default();
+    namespace.metadata.name = Some("x".into());
+    let made = api
+        .create(&PostParams::default(), &namespace)
+        .await
+        .unwrap();
+    assert_eq!(made.spec.unwrap().finalizers.unwrap(), ["kubernetes"]);
+    let held = api
+        .delete("x", &DeleteParams::default())
+        .await
+        .unwrap()
+        .left()
+        .unwrap();
+    assert_eq!(held.status.unwrap().phase.as_deref(), Some("Terminating"));
+    let (status, error) = call(
+        &server,
+        "POST",
+        "/api/v1/namespaces/x/configmaps",
+        config_map("y"),
+    )
+    .await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{error}");
+    let mut last = api.get("x").await.unwrap();
+    last.spec.as_mut().unwrap().finalizers = None;
+    let (status, _) = call(
+        &server,
+        "PUT",
+        "/api/v1/namespaces/x/finalize",
+        serde_json::to_value(&last).unwrap(),
+    )
+    .await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(api.get_opt("x").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn resource_versions_mean_what_upstream_says() {
+    let server = server().await;
+    call(&server, "POST", MAPS, config_map("x")).await;
+    let (_, before) = get(&server, MAPS).await;
+    let version = before["metadata"]["resourceVersion"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    call(&server, "POST", MAPS, config_map("y")).await;
+    let exact = format!("{MAPS}?resourceVersion={version}&resourceVersionMatch=Exact");
+    let (_, old) = get(&server, &exact).await;
+    assert_eq!(old["items"].as_array().unwrap().len(), 1);
+    let (_, new) = get(&server, &format!("{MAPS}?resourceVersion={version}")).await;
+    assert_eq!(new["items"].as_array().unwrap().len(), 2);
+    let (status, error) = get(&server, &format!("{MAPS}?resourceVersion=99999999")).await;
+    assert_eq!(status, StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(
+        error["details"]["causes"][0]["reason"],
+        "ResourceVersionTooLarge"
+    );
+    let (status, _) = get(&server, &format!("{MAPS}?resourceVersion=abc")).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn forbidden_says_what_upstream_says() {
+    let server = server().await;
+    let api: Api<ConfigMap> = Api::namespaced(
+        server.client(k8s_apiserver::auth::Identity::user("alice")),
+        "default",
+    );
+    let kube::Error::Api(status) = api.list(&ListParams::default()).await.unwrap_err() else {
+        panic!()
+    };
+    assert_eq!(status.code, 403);
+    assert_eq!(
+        status.message,
+        "configmaps is forbidden: User \"alice\" cannot list resource \"configmaps\" in API group \"\" in the namespace \"default\""
+    );
+}

@@ -1,0 +1,359 @@
+//! Subresources: status, scale, binding, eviction, and the addresses of Services.
+
+mod common;
+
+use common::{call, client, get, server};
+use http::StatusCode;
+use k8s_apiserver::ApiServer;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use serde_json::{Value, json};
+
+const PODS: &str = "/api/v1/namespaces/default/pods";
+const SERVICES: &str = "/api/v1/namespaces/default/services";
+
+async fn pod(server: &ApiServer, name: &str) -> Value {
+    let account =
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+    call(
+        server,
+        "POST",
+        "/api/v1/namespaces/default/serviceaccounts",
+        account,
+    )
+    .await;
+    let body = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "x"}},
+        "spec": {"containers": [{"name": "c", "image": "i"}]},
+    });
+    let (status, made) = call(server, "POST", PODS, body).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    made
+}
+
+async fn bind(server: &ApiServer, name: &str, node: &str) -> (StatusCode, Value) {
+    let body = json!({
+        "apiVersion": "v1", "kind": "Binding", "metadata": {"name": name},
+        "target": {"kind": "Node", "name": node},
+    });
+    call(server, "POST", &format!("{PODS}/{name}/binding"), body).await
+}
+
+#[tokio::test]
+async fn a_pod_is_bound_once() {
+    let server = server().await;
+    pod(&server, "p").await;
+    let (status, done) = bind(&server, "p", "n").await;
+    assert_eq!(status, StatusCode::CREATED, "{done}");
+    assert_eq!(
+        (&done["kind"], &done["status"]),
+        (&json!("Status"), &json!("Success"))
+    );
+    let (_, bound) = get(&server, &format!("{PODS}/p")).await;
+    assert_eq!(bound["spec"]["nodeName"], "n");
+    assert_eq!(bound["status"]["conditions"][0]["type"], "PodScheduled");
+    let (status, error) = bind(&server, "p", "m").await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert_eq!(
+        error["message"],
+        "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n\""
+    );
+    let (_, selected) = get(&server, &format!("{PODS}?fieldSelector=spec.nodeName%3Dn")).await;
+    assert_eq!(selected["items"].as_array().unwrap().len(), 1);
+    let (_, none) = get(&server, &format!("{PODS}?fieldSelector=spec.nodeName%3Dm")).await;
+    assert!(none["items"].as_array().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_bound_pod_goes_gracefully_and_an_unbound_one_at_once() {
+    let server = server().await;
+    pod(&server, "unbound").await;
+    let (status, _) = call(&server, "DELETE", &format!("{PODS}/unbound"), json!(null)).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(
+        get(&server, &format!("{PODS}/unbound")).await.0,
+        StatusCode::NOT_FOUND
+    );
+    pod(&server, "p").await;
+    bind(&server, "p", "n").await;
+    let uri = format!("{PODS}/p");
+    let (_, leaving) = call(&server, "DELETE", &uri, json!(null)).await;
+    assert_eq!(leaving["metadata"]["deletionGracePeriodSeconds"], 30);
+    let (_, sooner) = call(&server, "DELETE", &uri, json!({"gracePeriodSeconds": 5})).await;
+    assert_eq!(sooner["metadata"]["deletionGracePeriodSeconds"], 5);
+    let (_, later) = call(&server, "DELETE", &uri, json!({"gracePeriodSeconds": 50})).await;
+    assert_eq!(later["metadata"]["deletionGracePeriodSeconds"], 5);
+    let (status, _) = call(&server, "DELETE", &uri, json!({"gracePeriodSeconds": 0})).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(get(&server, &uri).await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn status_and_spec_are_written_apart() {
+    let server = server().await;
+    pod(&server, "p").await;
+    let uri = format!("{PODS}/p");
+    let change = json!({"metadata": {"labels": {"new": "yes"}}, "status": {"phase": "Running"}});
+    let (status, patched) = call(&server, "PATCH", &format!("{uri}/status"), change.clone()).await;
+    assert_eq!(status, StatusCode::OK, "{patched}");
+    assert_eq!(patched["status"]["phase"], "Running");
+    let (_, patched) = call(
+        &server,
+        "PATCH",
+        &uri,
+        json!({"status": {"phase": "Failed"}}),
+    )
+    .await;
+    assert_eq!(patched["status"]["phase"], "Running");
+}
+
+#[tokio::test]
+async fn a_deployment_is_scaled() {
+    let server = server().await;
+    let body: Deployment = serde_json::from_value(json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
+        "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "x"}}, "template": {
+            "metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}},
+    }))
+    .unwrap();
+    let api: Api<Deployment> = Api::namespaced(client(&server), "default");
+    let made = api.create(&Default::default(), &body).await.unwrap();
+    assert_eq!(made.metadata.generation, Some(1));
+    let scale = api.get_scale("d").await.unwrap();
+    assert_eq!(scale.status.unwrap().selector.as_deref(), Some("app=x"));
+    let patch = Patch::Merge(json!({"spec": {"replicas": 4}}));
+    let scale = api
+        .patch_scale("d", &PatchParams::default(), &patch)
+        .await
+        .unwrap();
+    assert_eq!(scale.spec.unwrap().replicas, Some(4));
+    let scaled = api.get("d").await.unwrap();
+    assert_eq!(scaled.metadata.generation, Some(2));
+    let patch = Patch::Merge(json!({"spec": {"replicas": -1}}));
+    let error = api
+        .patch_scale("d", &PatchParams::default(), &patch)
+        .await
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("must be greater than or equal to 0"),
+        "{error}"
+    );
+    // A strategic merge patch finds the container by its name.
+    let patch = Patch::Strategic(
+        json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "j"}]}}}}),
+    );
+    let patched = serde_json::to_value(
+        api.patch("d", &PatchParams::default(), &patch)
+            .await
+            .unwrap(),
+    )
+    .unwrap();
+    assert_eq!(
+        patched["spec"]["template"]["spec"]["containers"][0]["image"],
+        "j"
+    );
+    assert_eq!(
+        patched["spec"]["template"]["spec"]["containers"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn eviction_heeds_the_disruption_budget() {
+    let server = server().await;
+    pod(&server, "p").await;
+    bind(&server, "p", "n").await;
+    call(
+        &server,
+        "PATCH",
+        &format!("{PODS}/p/status"),
+        json!({"status": {"phase": "Running"}}),
+    )
+    .await;
+    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    let body = json!({
+        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "b"},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "x"}}},
+    });
+    let (status, made) = call(&server, "POST", budgets, body).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    let status = json!({"status": {
+        "observedGeneration": 1, "disruptionsAllowed": 0, "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1,
+    }});
+    call(&server, "PATCH", &format!("{budgets}/b/status"), status).await;
+    let eviction =
+        json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}});
+    let uri = format!("{PODS}/p/eviction");
+    let (code, error) = call(&server, "POST", &uri, eviction.clone()).await;
+    assert_eq!(code, StatusCode::TOO_MANY_REQUESTS, "{error}");
+    assert_eq!(
+        error["message"],
+        "Cannot evict pod as it would violate the pod's disruption budget."
+    );
+    assert_eq!(
+        error["details"]["causes"][0]["message"],
+        "The disruption budget b needs 1 healthy pods and has 1 currently"
+    );
+    call(
+        &server,
+        "PATCH",
+        &format!("{budgets}/b/status"),
+        json!({"status": {"disruptionsAllowed": 1}}),
+    )
+    .await;
+    let (code, done) = call(&server, "POST", &uri, eviction).await;
+    assert_eq!(code, StatusCode::CREATED, "{done}");
+    assert!(
+        get(&server, &format!("{PODS}/p")).await.1["metadata"]["deletionTimestamp"].is_string()
+    );
+    assert_eq!(
+        get(&server, &format!("{budgets}/b")).await.1["status"]["disruptionsAllowed"],
+        0
+    );
+}
+
+fn service(name: &str, spec: Value) -> Value {
+    let mut body =
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec});
+    body["spec"]["ports"] = body["spec"]["ports"]
+        .as_array()
+        .cloned()
+        .unwrap_or(vec![json!({"port": 80})])
+        .into();
+    body
+}
+
+#[tokio::test]
+async fn services_get_addresses_and_ports_of_their_own() {
+    let server = server().await;
+    let (status, one) = call(
+        &server,
+        "POST",
+        SERVICES,
+        service("one", json!({"type": "NodePort"})),
+    )
+    .await;
+    assert_eq!(status, StatusCode::CREATED, "{one}");
+    let ip = one["spec"]["clusterIP"].as_str().unwrap().to_owned();
+    assert!(ip.starts_with("10.96."), "{one}");
+    assert_eq!(one["spec"]["clusterIPs"], json!([ip]));
+    assert_eq!(one["spec"]["ipFamilies"], json!(["IPv4"]));
+    let port = one["spec"]["ports"][0]["nodePort"].as_i64().unwrap();
+    assert!((30000..=32767).contains(&port));
+
+    let (status, error) = call(
+        &server,
+        "POST",
+        SERVICES,
+        service("two", json!({"clusterIP": ip})),
+    )
+    .await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(
+        error["message"].as_str().unwrap().ends_with(&format!(
+            "failed to allocate IP {ip}: provided IP is already allocated"
+        )),
+        "{error}"
+    );
+    let taken = json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": port}]});
+    let (_, error) = call(&server, "POST", SERVICES, service("two", taken.clone())).await;
+    assert!(
+        error["message"]
+            .as_str()
+            .unwrap()
+            .ends_with("provided port is already allocated"),
+        "{error}"
+    );
+
+    let (_, patched) = call(
+        &server,
+        "PATCH",
+        &format!("{SERVICES}/one"),
+        json!({"metadata": {"labels": {"a": "b"}}}),
+    )
+    .await;
+    assert_eq!(patched["spec"]["clusterIP"], json!(ip));
+    assert_eq!(patched["spec"]["ports"][0]["nodePort"], json!(port));
+    // An update that leaves them out keeps them.
+    let (status, put) = call(
+        &server,
+        "PUT",
+        &format!("{SERVICES}/one"),
+        service("one", json!({"type": "NodePort"})),
+    )
+    .await;
+    assert_eq!(status, StatusCode::OK, "{put}");
+    assert_eq!(
+        (
+            &put["spec"]["clusterIP"],
+            &put["spec"]["ports"][0]["nodePort"]
+        ),
+        (&json!(ip), &json!(port))
+    );
+
+    call(&server, "DELETE", &format!("{SERVICES}/one"), json!(null)).await;
+    let (status, two) = call(&server, "POST", SERVICES, service("two", taken)).await;
+    assert_eq!(status, StatusCode::CREATED, "{two}");
+    let (status, three) = call(
+        &server,
+        "POST",
+        SERVICES,
+        service("three", json!({"clusterIP": ip})),
+    )
+    .await;
+    assert_eq!(status, StatusCode::CREATED, "{three}");
+}
+
+#[tokio::test]
+async fn headless_and_external_services_have_no_address() {
+    let server = server().await;
+    let (status, headless) = call(
+        &server,
+        "POST",
+        SERVICES,
+        service("h", json!({"clusterIP": "None", "selector": {"a": "b"}})),
+    )
+    .await;
+    assert_eq!(status, StatusCode::CREATED, "{headless}");
+    assert_eq!(headless["spec"]["clusterIPs"], json!(["None"]));
+    let spec = json!({"type": "ExternalName", "externalName": "example.com"});
+    let (status, external) = call(&server, "POST", SERVICES, service("e", spec)).await;
+    assert_eq!(status, StatusCode::CREATED, "{external}");
+    assert!(external["spec"].get("clusterIP").is_none());
+}
+
+#[tokio::test]
+async fn services_that_come_at_once_get_different_addresses() {
+    let server = server().await;
+    let made = futures::future::join_all((0..50).map(|i| {
+        let server = server.clone();
+        async move {
+            call(
+                &server,
+                "POST",
+                SERVICES,
+                service(&format!("s{i}"), json!({"type": "NodePort"})),
+            )
+            .await
+            .1
+        }
+    }))
+    .await;
+    let ips: std::collections::BTreeSet<_> = made
+        .iter()
+        .map(|s| s["spec"]["clusterIP"].as_str().unwrap())
+        .collect();
+    let ports: std::collections::BTreeSet<_> = made
+        .iter()
+        .map(|s| s["spec"]["ports"][0]["nodePort"].as_i64().unwrap())
+        .collect();
+    assert_eq!((ips.len(), ports.len()), (50, 50));
+}
