@@ -1,0 +1,73 @@
+//! [`Connection`]: HTTP/1.1 over TLS, one request after another.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::Context;
+use bytes::Bytes;
+use http::{Method, Request, Response, header};
+use http_body_util::{BodyExt, Full};
+use hyper::{body::Incoming, client::conn::http1::SendRequest};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use tokio::net::TcpStream;
+
+pub(crate) struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+}
+
+impl Connection {
+    pub(crate) async fn open(address: SocketAddr, tls: Arc<ClientConfig>) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let name = rustls::pki_types::ServerName::try_from("localhost")?;
+        let stream = tokio_rustls::TlsConnector::from(tls)
+            .connect(name, stream)
+            .await?;
+        let (sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        // Ends with the sender.
+        tokio::spawn(connection);
+        Ok(Self { sender })
+    }
+
+    pub(crate) async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> anyhow::Result<Response<Incoming>> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "localhost")
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::ACCEPT, "application/json")
+            .body(Full::new(body))?;
+        self.sender.ready().await?;
+        self.sender
+            .send_request(request)
+            .await
+            .context("request failed")
+    }
+
+    pub(crate) async fn get(&mut self, path: &str) -> anyhow::Result<(u16, usize)> {
+        let response = self.send(Method::GET, path, Bytes::new()).await?;
+        drain(response).await
+    }
+
+    pub(crate) async fn post(&mut self, path: &str, body: Bytes) -> anyhow::Result<(u16, usize)> {
+        let response = self.send(Method::POST, path, body).await?;
+        drain(response).await
+    }
+}
+
+/// Reads a body to its end; the status and how many bytes came.
+async fn drain(response: Response<Incoming>) -> anyhow::Result<(u16, usize)> {
+    let code = response.status().as_u16();
+    let mut body = response.into_body();
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        length += frame?.data_ref().map_or(0, Bytes::len);
+    }
+    Ok((code, length))
+}
