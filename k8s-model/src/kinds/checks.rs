@@ -381,6 +381,8 @@ pub(crate) trait Slot<T> {
     fn get(&self) -> Option<&T>;
     /// The value, to change, if there is one.
     fn get_mut(&mut self) -> Option<&mut T>;
+    /// Sets the value.
+    fn put(&mut self, value: T);
 }
 
 impl<T> Slot<T> for T {
@@ -391,6 +393,10 @@ impl<T> Slot<T> for T {
     fn get_mut(&mut self) -> Option<&mut T> {
         Some(self)
     }
+
+    fn put(&mut self, value: T) {
+        *self = value;
+    }
 }
 
 impl<T> Slot<T> for Option<T> {
@@ -400,6 +406,10 @@ impl<T> Slot<T> for Option<T> {
 
     fn get_mut(&mut self) -> Option<&mut T> {
         self.as_mut()
+    }
+
+    fn put(&mut self, value: T) {
+        *self = Some(value);
     }
 }
 

@@ -1,29 +1,98 @@
 //! The rules of each built-in kind, by group.
 
 mod apps;
+mod autoscaling;
+mod batch;
+mod certificates;
 pub(crate) mod checks;
+mod coordination;
 pub(crate) mod core;
+mod discovery;
+mod networking;
+mod node;
+mod policy;
 mod quantities;
+mod rbac;
+mod scheduling;
+mod storage;
 mod typed;
 
-use self::typed::Typed;
+use self::typed::{Either, Typed};
 use crate::{NoRules, Strategy};
 
 /// The rules of a kind. All versions of a kind share them.
 pub(crate) fn strategy(group: &str, kind: &str) -> &'static dyn Strategy {
-    match (group, kind) {
-        ("", "ConfigMap") => &Typed(core::config_map::ConfigMapRules),
-        ("", "Namespace") => &Typed(core::namespace::NamespaceRules),
-        ("", "Node") => &Typed(core::node::NodeRules),
-        ("", "PersistentVolumeClaim") => {
+    match group {
+        "" => core_group(kind),
+        "apps" => match kind {
+            "ControllerRevision" => &Typed(apps::controller_revision::ControllerRevisionRules),
+            "DaemonSet" => &Typed(apps::daemon_set::DaemonSetRules),
+            "Deployment" => &Typed(apps::deployment::DeploymentRules),
+            "ReplicaSet" => &Typed(apps::replica_set::ReplicaSetRules),
+            "StatefulSet" => &Typed(apps::stateful_set::StatefulSetRules),
+            _ => &NoRules,
+        },
+        "autoscaling" if kind == "HorizontalPodAutoscaler" => {
+            &Either(Typed(autoscaling::V2Rules), Typed(autoscaling::V1Rules))
+        }
+        "batch" => match kind {
+            "CronJob" => &Typed(batch::cron_job::CronJobRules),
+            "Job" => &Typed(batch::job::JobRules),
+            _ => &NoRules,
+        },
+        "certificates.k8s.io" if kind == "CertificateSigningRequest" => {
+            &Typed(certificates::CertificateSigningRequestRules)
+        }
+        "coordination.k8s.io" if kind == "Lease" => &Typed(coordination::LeaseRules),
+        "discovery.k8s.io" if kind == "EndpointSlice" => &Typed(discovery::EndpointSliceRules),
+        "events.k8s.io" => core_group(kind),
+        "networking.k8s.io" => match kind {
+            "Ingress" => &Typed(networking::ingress::IngressRules),
+            "IngressClass" => &Typed(networking::ingress_class::IngressClassRules),
+            "NetworkPolicy" => &Typed(networking::network_policy::NetworkPolicyRules),
+            _ => &NoRules,
+        },
+        "node.k8s.io" if kind == "RuntimeClass" => &Typed(node::RuntimeClassRules),
+        "policy" if kind == "PodDisruptionBudget" => &Typed(policy::PodDisruptionBudgetRules),
+        "rbac.authorization.k8s.io" => match kind {
+            "ClusterRole" => &Typed(rbac::role::ClusterRoleRules),
+            "ClusterRoleBinding" => &Typed(rbac::binding::ClusterRoleBindingRules),
+            "Role" => &Typed(rbac::role::RoleRules),
+            "RoleBinding" => &Typed(rbac::binding::RoleBindingRules),
+            _ => &NoRules,
+        },
+        "scheduling.k8s.io" if kind == "PriorityClass" => &Typed(scheduling::PriorityClassRules),
+        "storage.k8s.io" => match kind {
+            "CSIDriver" => &Typed(storage::CsiDriverRules),
+            "StorageClass" => &Typed(storage::StorageClassRules),
+            _ => &NoRules,
+        },
+        _ => &NoRules,
+    }
+}
+
+fn core_group(kind: &str) -> &'static dyn Strategy {
+    match kind {
+        "ConfigMap" => &Typed(core::config_map::ConfigMapRules),
+        "Endpoints" => &Typed(core::endpoints::EndpointsRules),
+        "Event" => &Either(
+            Typed(core::event::CoreEventRules),
+            Typed(core::event::NewEventRules),
+        ),
+        "LimitRange" => &Typed(core::limit_range::LimitRangeRules),
+        "Namespace" => &Typed(core::namespace::NamespaceRules),
+        "Node" => &Typed(core::node::NodeRules),
+        "PersistentVolume" => &Typed(core::persistent_volume::PersistentVolumeRules),
+        "PersistentVolumeClaim" => {
             &Typed(core::persistent_volume_claim::PersistentVolumeClaimRules)
         }
-        ("", "Pod") => &Typed(core::pod::PodRules),
-        ("", "Secret") => &Typed(core::secret::SecretRules),
-        ("", "Service") => &Typed(core::service::ServiceRules),
-        ("", "ServiceAccount") => &Typed(core::service_account::ServiceAccountRules),
-        ("apps", "Deployment") => &Typed(apps::deployment::DeploymentRules),
-        ("apps", "ReplicaSet") => &Typed(apps::replica_set::ReplicaSetRules),
+        "Pod" => &Typed(core::pod::PodRules),
+        "PodTemplate" => &Typed(core::pod_template::PodTemplateRules),
+        "ReplicationController" => &Typed(core::replication_controller::ReplicationControllerRules),
+        "ResourceQuota" => &Typed(core::resource_quota::ResourceQuotaRules),
+        "Secret" => &Typed(core::secret::SecretRules),
+        "Service" => &Typed(core::service::ServiceRules),
+        "ServiceAccount" => &Typed(core::service_account::ServiceAccountRules),
         _ => &NoRules,
     }
 }

@@ -160,3 +160,80 @@ impl<R: KindRules> Strategy for Typed<R> {
         self.0.validate_name(name, prefix)
     }
 }
+
+/// The rules of a kind whose versions are different Rust types: those of `A` or those of `B`, as
+/// the object is. What does not depend on an object is as `A` says.
+#[derive(Debug)]
+pub(crate) struct Either<A, B>(pub(crate) Typed<A>, pub(crate) Typed<B>);
+
+impl<A: KindRules, B: KindRules> Either<A, B> {
+    fn of(&self, object: &dyn Object) -> &dyn Strategy {
+        if object.downcast_ref::<B::Kind>().is_some() {
+            &self.1
+        } else {
+            &self.0
+        }
+    }
+}
+
+impl<A: KindRules, B: KindRules> Strategy for Either<A, B> {
+    fn default(&self, object: &mut dyn Object) {
+        self.of(object).default(object);
+    }
+
+    fn has_generation(&self) -> bool {
+        A::GENERATION
+    }
+
+    fn spec_changed(&self, new: &dyn Object, old: &dyn Object) -> bool {
+        self.of(new).spec_changed(new, old)
+    }
+
+    fn prepare_for_create(&self, object: &mut dyn Object) {
+        self.of(object).prepare_for_create(object);
+    }
+
+    fn validate(&self, object: &dyn Object) -> ErrorList {
+        self.of(object).validate(object)
+    }
+
+    fn prepare_for_update(&self, new: &mut dyn Object, old: &dyn Object) {
+        self.of(new).prepare_for_update(new, old);
+    }
+
+    fn validate_update(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {
+        self.of(new).validate_update(new, old)
+    }
+
+    fn prepare_for_status_update(&self, new: &mut dyn Object, old: &dyn Object) {
+        self.of(new).prepare_for_status_update(new, old);
+    }
+
+    fn validate_status_update(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {
+        self.of(new).validate_status_update(new, old)
+    }
+
+    fn warnings(&self, object: &dyn Object) -> Vec<String> {
+        self.of(object).warnings(object)
+    }
+
+    fn allow_create_on_update(&self) -> bool {
+        A::CREATE_ON_UPDATE
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        A::UNCONDITIONAL_UPDATE
+    }
+
+    fn selectable_fields(&self, object: &dyn Object) -> Vec<(&'static str, String)> {
+        self.of(object).selectable_fields(object)
+    }
+
+    fn selectable_field_names(&self) -> &'static [&'static str] {
+        A::SELECTABLE
+    }
+
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        self.0.validate_name(name, prefix)
+    }
+}

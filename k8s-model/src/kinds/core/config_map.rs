@@ -18,7 +18,6 @@ pub(crate) struct ConfigMapRules;
 impl KindRules for ConfigMapRules {
     type Kind = ConfigMap;
 
-
     fn validate(&self, map: &ConfigMap) -> ErrorList {
         let mut errors = ErrorList::new();
         let mut size = 0;

@@ -19,7 +19,8 @@ pub use self::{
     resources::{qos_class, resource_limits, resource_requests},
 };
 pub(crate) use self::{
-    scheduling::{effect, node_selector},
+    resources::limit_list,
+    scheduling::{effect, node_selector, tolerations},
     strategy::PodRules,
     validation::{long_running_template, template},
     volumes::{host_path, nfs},

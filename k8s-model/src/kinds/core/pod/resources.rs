@@ -83,7 +83,7 @@ pub(crate) fn requirements(resources: &Option<ResourceRequirements>, path: &Path
 }
 
 /// Checks a list of limits, or a pod's overhead, which is like one.
-pub(super) fn limit_list(limits: &ResourceList, path: &Path) -> ErrorList {
+pub(crate) fn limit_list(limits: &ResourceList, path: &Path) -> ErrorList {
     limits
         .iter()
         .flat_map(|(name, quantity)| one(name, quantity, path))

@@ -224,7 +224,8 @@ pub(crate) fn effect(effect: &str, path: Path) -> ErrorList {
     one_of(effect, EFFECTS, path)
 }
 
-pub(super) fn tolerations(tolerations: &[Toleration], path: &Path) -> ErrorList {
+/// A list of tolerations.
+pub(crate) fn tolerations(tolerations: &[Toleration], path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     for (index, toleration) in tolerations.iter().enumerate() {
         let path = path.index(index);

@@ -8,10 +8,7 @@ use k8s_openapi::api::core::v1::{LoadBalancerStatus, Service, ServiceSpec};
 
 use crate::kinds::checks::{list, text};
 
-pub(crate) use self::{
-    strategy::ServiceRules,
-    validation::{load_balancer_status, selector_labels},
-};
+pub(crate) use self::{strategy::ServiceRules, validation::load_balancer_status};
 
 fn kind(spec: &ServiceSpec) -> &str {
     text(&spec.type_)

@@ -23,8 +23,7 @@ const KUBELET_PORT: i32 = 10250;
 const MAX_STICKY_SECONDS: i32 = 86400;
 const TYPES: &[&str] = &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
 
-/// A selector's labels.
-pub(crate) fn selector_labels(labels: &BTreeMap<String, String>, path: &Path) -> ErrorList {
+fn selector_labels(labels: &BTreeMap<String, String>, path: &Path) -> ErrorList {
     metadata::validate_labels(labels, path)
 }
 

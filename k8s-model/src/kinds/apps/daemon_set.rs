@@ -1,0 +1,200 @@
+//! The rules of DaemonSets.
+
+use k8s_openapi::{
+    api::apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetStatus, RollingUpdateDaemonSet},
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+
+use super::workload::{default_template, not_decremented, selector_and_template};
+use crate::{
+    field::{self, ErrorList, Path},
+    kinds::{
+        checks::{
+            at_most_100_percent, fill, immutable, int_or_percent, int_or_percent_value,
+            int_or_string, non_negative, same, slot, slot_mut, supported, text,
+        },
+        core::pod::template_warnings,
+        typed::KindRules,
+    },
+};
+
+/// Counts the template's changes, for clients of an older version of the API.
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+/// The rules of DaemonSets.
+pub(crate) struct DaemonSetRules;
+
+fn template_generation(set: &DaemonSet) -> Option<i64> {
+    set.metadata
+        .annotations
+        .as_ref()?
+        .get(TEMPLATE_GENERATION)?
+        .parse()
+        .ok()
+}
+
+fn set_template_generation(set: &mut DaemonSet, generation: i64) {
+    set.metadata
+        .annotations
+        .get_or_insert_default()
+        .insert(TEMPLATE_GENERATION.to_owned(), generation.to_string());
+}
+
+impl KindRules for DaemonSetRules {
+    type Kind = DaemonSet;
+
+    const GENERATION: bool = true;
+
+    fn default(&self, set: &mut DaemonSet) {
+        let Some(spec): Option<&mut DaemonSetSpec> = slot_mut(&mut set.spec) else {
+            return;
+        };
+        let strategy = spec.update_strategy.get_or_insert_default();
+        fill(&mut strategy.type_, "RollingUpdate");
+        if text(&strategy.type_) == "RollingUpdate" {
+            let rolling = strategy.rolling_update.get_or_insert_default();
+            rolling.max_unavailable.get_or_insert(IntOrString::Int(1));
+            rolling.max_surge.get_or_insert(IntOrString::Int(0));
+        }
+        spec.revision_history_limit.get_or_insert(10);
+        default_template(&mut spec.template);
+    }
+
+    fn spec_changed(&self, new: &DaemonSet, old: &DaemonSet) -> bool {
+        !same(&new.spec, &old.spec)
+    }
+
+    fn prepare_for_create(&self, set: &mut DaemonSet) {
+        set.status = Some(DaemonSetStatus::default());
+        let generation = template_generation(set).unwrap_or_default().max(1);
+        set_template_generation(set, generation);
+    }
+
+    fn validate(&self, set: &DaemonSet) -> ErrorList {
+        let spec: Option<&DaemonSetSpec> = slot(&set.spec);
+        let empty = DaemonSetSpec::default();
+        validate_spec(spec.unwrap_or(&empty), &Path::new("spec"))
+    }
+
+    fn prepare_for_update(&self, new: &mut DaemonSet, old: &DaemonSet) {
+        new.status.clone_from(&old.status);
+        let specs: (Option<&DaemonSetSpec>, Option<&DaemonSetSpec>) =
+            (slot(&new.spec), slot(&old.spec));
+        let changed = match specs {
+            (Some(new), Some(old)) => !same(&new.template, &old.template),
+            _ => false,
+        };
+        let generation = template_generation(old).unwrap_or(1) + i64::from(changed);
+        set_template_generation(new, generation);
+    }
+
+    fn validate_update(&self, new: &DaemonSet, old: &DaemonSet) -> ErrorList {
+        let mut errors = self.validate(new);
+        let specs: (Option<&DaemonSetSpec>, Option<&DaemonSetSpec>) =
+            (slot(&new.spec), slot(&old.spec));
+        if let (Some(new), Some(old)) = specs {
+            let path = Path::new("spec").child("selector");
+            errors.extend(immutable(&new.selector, &old.selector, path));
+        }
+        errors
+    }
+
+    fn prepare_for_status_update(&self, new: &mut DaemonSet, old: &DaemonSet) {
+        new.spec = old.spec.clone();
+    }
+
+    fn validate_status_update(&self, new: &DaemonSet, old: &DaemonSet) -> ErrorList {
+        let path = Path::new("status");
+        let (new, old) = (
+            new.status.clone().unwrap_or_default(),
+            old.status.clone().unwrap_or_default(),
+        );
+        let mut errors = ErrorList::new();
+        for (count, name) in [
+            (new.current_number_scheduled, "currentNumberScheduled"),
+            (new.number_misscheduled, "numberMisscheduled"),
+            (new.desired_number_scheduled, "desiredNumberScheduled"),
+            (new.number_ready, "numberReady"),
+            (
+                new.updated_number_scheduled.unwrap_or_default(),
+                "updatedNumberScheduled",
+            ),
+            (new.number_available.unwrap_or_default(), "numberAvailable"),
+            (
+                new.number_unavailable.unwrap_or_default(),
+                "numberUnavailable",
+            ),
+        ] {
+            errors.extend(non_negative(count, path.child(name)));
+        }
+        errors.extend(not_decremented(
+            new.collision_count,
+            old.collision_count,
+            path.child("collisionCount"),
+        ));
+        errors
+    }
+
+    fn warnings(&self, set: &DaemonSet) -> Vec<String> {
+        let path = Path::new("spec").child("template");
+        let spec: Option<&DaemonSetSpec> = slot(&set.spec);
+        spec.map(|spec| template_warnings(&spec.template, &path))
+            .unwrap_or_default()
+    }
+}
+
+fn validate_spec(spec: &DaemonSetSpec, path: &Path) -> ErrorList {
+    let mut errors = selector_and_template(&spec.selector, &spec.template, "DaemonSet", path);
+    errors.extend(non_negative(
+        spec.min_ready_seconds.unwrap_or_default(),
+        path.child("minReadySeconds"),
+    ));
+    let strategy = spec.update_strategy.clone().unwrap_or_default();
+    let at = path.child("updateStrategy");
+    match (text(&strategy.type_), &strategy.rolling_update) {
+        ("OnDelete", _) => {}
+        ("RollingUpdate", None) => errors.push(field::required(at.child("rollingUpdate"), "")),
+        ("RollingUpdate", Some(rolling)) => {
+            errors.extend(rolling_update(rolling, &at.child("rollingUpdate")));
+        }
+        (other, _) => {
+            errors.extend(supported(
+                other,
+                &["OnDelete", "RollingUpdate"],
+                at.child("type"),
+            ));
+        }
+    }
+    errors.extend(non_negative(
+        spec.revision_history_limit.unwrap_or_default(),
+        path.child("revisionHistoryLimit"),
+    ));
+    errors
+}
+
+fn rolling_update(rolling: &RollingUpdateDaemonSet, path: &Path) -> ErrorList {
+    let zero = IntOrString::Int(0);
+    let unavailable = rolling.max_unavailable.as_ref().unwrap_or(&zero);
+    let surge = rolling.max_surge.as_ref().unwrap_or(&zero);
+    let mut errors = ErrorList::new();
+    for (value, name) in [(unavailable, "maxUnavailable"), (surge, "maxSurge")] {
+        errors.extend(int_or_percent(value, path.child(name)));
+        errors.extend(at_most_100_percent(value, path.child(name)));
+    }
+    match (
+        int_or_percent_value(unavailable) != 0,
+        int_or_percent_value(surge) != 0,
+    ) {
+        (true, true) => errors.push(field::invalid(
+            path.child("maxSurge"),
+            int_or_string(surge),
+            "may not be set when maxUnavailable is non-zero",
+        )),
+        (false, false) => errors.push(field::required(
+            path.child("maxUnavailable"),
+            "cannot be 0 when maxSurge is 0",
+        )),
+        _ => {}
+    }
+    errors
+}

@@ -1,0 +1,331 @@
+//! The group `autoscaling`: HorizontalPodAutoscalers, in both versions.
+
+use k8s_openapi::api::autoscaling::{
+    v1::{self, HorizontalPodAutoscaler as V1},
+    v2::{
+        self, HPAScalingPolicy, HPAScalingRules, HorizontalPodAutoscaler as V2, MetricSpec,
+        MetricTarget, ResourceMetricSource,
+    },
+};
+
+use crate::{
+    field::{self, ErrorList, Path},
+    kinds::{
+        checks::{list, messages, slot, slot_mut, supported},
+        typed::KindRules,
+    },
+    names,
+};
+
+const DEFAULT_UTILIZATION: i32 = 80;
+
+/// What is scaled, and between which bounds.
+fn bounds((kind, name): (&str, &str), least: Option<i32>, most: i32, path: &Path) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let least = least.unwrap_or(1);
+    if least < 1 {
+        errors.push(field::invalid(
+            path.child("minReplicas"),
+            least,
+            "must be greater than or equal to 1",
+        ));
+    }
+    if most < 1 {
+        errors.push(field::invalid(
+            path.child("maxReplicas"),
+            most,
+            "must be greater than 0",
+        ));
+    }
+    if most < least {
+        errors.push(field::invalid(
+            path.child("maxReplicas"),
+            most,
+            "must be greater than or equal to `minReplicas`",
+        ));
+    }
+    let path = path.child("scaleTargetRef");
+    for (value, field_name) in [(kind, "kind"), (name, "name")] {
+        if value.is_empty() {
+            errors.push(field::required(path.child(field_name), ""));
+        } else {
+            errors.extend(messages(
+                &path.child(field_name),
+                value,
+                names::path_segment(value, false),
+            ));
+        }
+    }
+    errors
+}
+
+/// The rules of version 1.
+pub(crate) struct V1Rules;
+
+impl KindRules for V1Rules {
+    type Kind = V1;
+
+    fn default(&self, object: &mut V1) {
+        let spec: Option<&mut v1::HorizontalPodAutoscalerSpec> = slot_mut(&mut object.spec);
+        if let Some(spec) = spec {
+            spec.min_replicas.get_or_insert(1);
+            spec.target_cpu_utilization_percentage
+                .get_or_insert(DEFAULT_UTILIZATION);
+        }
+    }
+
+    fn prepare_for_create(&self, object: &mut V1) {
+        object.status = Some(Default::default());
+    }
+
+    fn validate(&self, object: &V1) -> ErrorList {
+        let spec: Option<&v1::HorizontalPodAutoscalerSpec> = slot(&object.spec);
+        let empty = v1::HorizontalPodAutoscalerSpec::default();
+        let spec = spec.unwrap_or(&empty);
+        let target = &spec.scale_target_ref;
+        bounds(
+            (&target.kind, &target.name),
+            spec.min_replicas,
+            spec.max_replicas,
+            &Path::new("spec"),
+        )
+    }
+
+    fn prepare_for_update(&self, new: &mut V1, old: &V1) {
+        new.status = old.status.clone();
+    }
+
+    fn prepare_for_status_update(&self, new: &mut V1, old: &V1) {
+        new.spec = old.spec.clone();
+    }
+}
+
+/// The rules of version 2.
+pub(crate) struct V2Rules;
+
+impl KindRules for V2Rules {
+    type Kind = V2;
+
+    fn default(&self, object: &mut V2) {
+        let spec: Option<&mut v2::HorizontalPodAutoscalerSpec> = slot_mut(&mut object.spec);
+        let Some(spec) = spec else { return };
+        spec.min_replicas.get_or_insert(1);
+        if list(&spec.metrics).is_empty() {
+            spec.metrics = Some(vec![MetricSpec {
+                type_: "Resource".to_owned(),
+                resource: Some(ResourceMetricSource {
+                    name: "cpu".to_owned(),
+                    target: MetricTarget {
+                        type_: "Utilization".to_owned(),
+                        average_utilization: Some(DEFAULT_UTILIZATION),
+                        ..MetricTarget::default()
+                    },
+                }),
+                ..MetricSpec::default()
+            }]);
+        }
+        if let Some(behavior) = &mut spec.behavior {
+            let policy = |sort: &str, value: i32| HPAScalingPolicy {
+                type_: sort.to_owned(),
+                value,
+                period_seconds: 15,
+            };
+            let up = vec![policy("Pods", 4), policy("Percent", 100)];
+            default_rules(behavior.scale_up.get_or_insert_default(), up);
+            let up = behavior.scale_up.get_or_insert_default();
+            up.stabilization_window_seconds.get_or_insert(0);
+            let down = vec![policy("Percent", 100)];
+            default_rules(behavior.scale_down.get_or_insert_default(), down);
+        }
+    }
+
+    fn prepare_for_create(&self, object: &mut V2) {
+        object.status = Some(Default::default());
+    }
+
+    fn validate(&self, object: &V2) -> ErrorList {
+        let path = Path::new("spec");
+        let spec: Option<&v2::HorizontalPodAutoscalerSpec> = slot(&object.spec);
+        let empty = v2::HorizontalPodAutoscalerSpec::default();
+        let spec = spec.unwrap_or(&empty);
+        let target = &spec.scale_target_ref;
+        let mut errors = bounds(
+            (&target.kind, &target.name),
+            spec.min_replicas,
+            spec.max_replicas,
+            &path,
+        );
+        for (index, metric) in list(&spec.metrics).iter().enumerate() {
+            errors.extend(validate_metric(metric, &path.child("metrics").index(index)));
+        }
+        if let Some(behavior) = &spec.behavior {
+            let path = path.child("behavior");
+            for (rules, name) in [
+                (&behavior.scale_up, "scaleUp"),
+                (&behavior.scale_down, "scaleDown"),
+            ] {
+                if let Some(rules) = rules {
+                    errors.extend(validate_rules(rules, &path.child(name)));
+                }
+            }
+        }
+        errors
+    }
+
+    fn prepare_for_update(&self, new: &mut V2, old: &V2) {
+        new.status = old.status.clone();
+    }
+
+    fn prepare_for_status_update(&self, new: &mut V2, old: &V2) {
+        new.spec = old.spec.clone();
+    }
+}
+
+fn default_rules(rules: &mut HPAScalingRules, policies: Vec<HPAScalingPolicy>) {
+    rules.select_policy.get_or_insert_with(|| "Max".to_owned());
+    rules.policies.get_or_insert(policies);
+}
+
+fn validate_metric(metric: &MetricSpec, path: &Path) -> ErrorList {
+    const TYPES: &[&str] = &[
+        "ContainerResource",
+        "External",
+        "Object",
+        "Pods",
+        "Resource",
+    ];
+    let sort = metric.type_.as_str();
+    let mut errors = if sort.is_empty() {
+        vec![field::required(
+            path.child("type"),
+            "must specify a metric source type",
+        )]
+    } else {
+        supported(sort, TYPES, path.child("type"))
+    };
+    let mut wanted = false;
+    for (set, name, of) in [
+        (metric.object.is_some(), "object", "Object"),
+        (metric.pods.is_some(), "pods", "Pods"),
+        (metric.resource.is_some(), "resource", "Resource"),
+        (
+            metric.container_resource.is_some(),
+            "containerResource",
+            "ContainerResource",
+        ),
+        (metric.external.is_some(), "external", "External"),
+    ] {
+        if set && of == sort {
+            wanted = true;
+        } else if set {
+            errors.push(field::forbidden(
+                path.child(name),
+                "must populate information for the given metric source",
+            ));
+        } else if of == sort {
+            errors.push(field::required(
+                path.child(name),
+                "must populate information for the given metric source",
+            ));
+        }
+    }
+    if wanted && let Some(resource) = &metric.resource {
+        let path = path.child("resource");
+        if resource.name.is_empty() {
+            errors.push(field::required(
+                path.child("name"),
+                "must specify a resource name",
+            ));
+        }
+        let target = &resource.target;
+        let at = path.child("target");
+        if target
+            .average_utilization
+            .is_some_and(|percent| percent < 1)
+        {
+            errors.push(field::invalid(
+                at.child("averageUtilization"),
+                target.average_utilization.unwrap_or_default(),
+                "must be greater than 0",
+            ));
+        }
+        match (
+            target.average_utilization.is_some(),
+            target.average_value.is_some(),
+        ) {
+            (false, false) => errors.push(field::required(
+                at.child("averageUtilization"),
+                "must set either a target raw value or a target utilization",
+            )),
+            (true, true) => errors.push(field::forbidden(
+                at.child("averageValue"),
+                "may not set both a target raw value and a target utilization",
+            )),
+            _ => {}
+        }
+    }
+    errors
+}
+
+fn validate_rules(rules: &HPAScalingRules, path: &Path) -> ErrorList {
+    let mut errors = ErrorList::new();
+    if let Some(seconds) = rules.stabilization_window_seconds {
+        let at = path.child("stabilizationWindowSeconds");
+        if seconds < 0 {
+            errors.push(field::invalid(
+                at,
+                seconds,
+                "must be greater than or equal to zero",
+            ));
+        } else if seconds > 3600 {
+            errors.push(field::invalid(
+                at,
+                seconds,
+                "must be less than or equal to 3600",
+            ));
+        }
+    }
+    if let Some(policy) = &rules.select_policy {
+        errors.extend(supported(
+            policy,
+            &["Disabled", "Max", "Min"],
+            path.child("selectPolicy"),
+        ));
+    }
+    let policies = list(&rules.policies);
+    let at = path.child("policies");
+    if policies.is_empty() {
+        errors.push(field::required(
+            at.clone(),
+            "must specify at least one Policy",
+        ));
+    }
+    for (index, policy) in policies.iter().enumerate() {
+        let at = at.index(index);
+        errors.extend(supported(
+            &policy.type_,
+            &["Percent", "Pods"],
+            at.child("type"),
+        ));
+        for (value, name) in [
+            (policy.value, "value"),
+            (policy.period_seconds, "periodSeconds"),
+        ] {
+            if value <= 0 {
+                errors.push(field::invalid(
+                    at.child(name),
+                    value,
+                    "must be greater than zero",
+                ));
+            }
+        }
+        if policy.period_seconds > 1800 {
+            errors.push(field::invalid(
+                at.child("periodSeconds"),
+                policy.period_seconds,
+                "must be less than or equal to 1800",
+            ));
+        }
+    }
+    errors
+}

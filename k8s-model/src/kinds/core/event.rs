@@ -1,0 +1,258 @@
+//! The rules of Events, in the core group and in `events.k8s.io`.
+
+use k8s_openapi::api::{
+    core::v1::{Event as CoreEvent, EventSource, ObjectReference},
+    events::v1::Event as NewEvent,
+};
+
+use crate::{
+    field::{self, ErrorList, Path},
+    kinds::{
+        checks::{blank, dns_subdomain, qualified_name, same, text},
+        typed::KindRules,
+    },
+};
+
+const FIELDS: &[&str] = &[
+    "involvedObject.kind",
+    "involvedObject.namespace",
+    "involvedObject.name",
+    "involvedObject.uid",
+    "involvedObject.apiVersion",
+    "involvedObject.resourceVersion",
+    "involvedObject.fieldPath",
+    "reason",
+    "reportingComponent",
+    "source",
+    "type",
+];
+
+/// What the two kinds have in common, by one name.
+struct Common<'a> {
+    namespace: &'a str,
+    object: ObjectReference,
+    reason: &'a str,
+    sort: &'a str,
+    action: &'a str,
+    message: &'a str,
+    controller: &'a str,
+    instance: &'a str,
+    source: Option<&'a EventSource>,
+    timed: bool,
+}
+
+impl Common<'_> {
+    fn selectable(&self) -> Vec<String> {
+        let object = &self.object;
+        let source = self.source.map_or("", |source| text(&source.component));
+        [
+            text(&object.kind),
+            text(&object.namespace),
+            text(&object.name),
+            text(&object.uid),
+            text(&object.api_version),
+            text(&object.resource_version),
+            text(&object.field_path),
+            self.reason,
+            self.controller,
+            if source.is_empty() {
+                self.controller
+            } else {
+                source
+            },
+            self.sort,
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    }
+
+    fn validate(&self, controller_field: &str) -> ErrorList {
+        let mut errors = ErrorList::new();
+        let of_object = text(&self.object.namespace);
+        let agrees = if of_object.is_empty() {
+            // A cluster-wide object's events are kept in the default namespace.
+            let system = self.timed && self.namespace == "kube-system";
+            matches!(self.namespace, "" | "default") || system
+        } else {
+            self.timed || of_object == self.namespace
+        };
+        if !agrees {
+            errors.push(field::invalid(
+                Path::new("involvedObject").child("namespace"),
+                of_object,
+                "does not match event.namespace",
+            ));
+        }
+        if self.timed {
+            let mut bounded = |name: &str, value: &str| {
+                if value.is_empty() {
+                    errors.push(field::required(Path::new(name), ""));
+                } else if value.len() > 128 {
+                    errors.push(field::invalid(
+                        Path::new(name),
+                        "",
+                        "can have at most 128 characters",
+                    ));
+                }
+            };
+            bounded(controller_field, self.controller);
+            bounded("reportingInstance", self.instance);
+            bounded("action", self.action);
+            bounded("reason", self.reason);
+            if !self.controller.is_empty() {
+                errors.extend(qualified_name(self.controller, Path::new(controller_field)));
+            }
+            if self.message.len() > 1024 {
+                errors.push(field::invalid(
+                    Path::new("message"),
+                    "",
+                    "can have at most 1024 characters",
+                ));
+            }
+        }
+        errors.extend(dns_subdomain(self.namespace, Path::new("namespace")));
+        errors
+    }
+}
+
+/// The rules of the core group's Events.
+pub(crate) struct CoreEventRules;
+
+impl CoreEventRules {
+    fn common(event: &CoreEvent) -> Common<'_> {
+        Common {
+            namespace: text(&event.metadata.namespace),
+            object: event.involved_object.clone(),
+            reason: text(&event.reason),
+            sort: text(&event.type_),
+            action: text(&event.action),
+            message: text(&event.message),
+            controller: text(&event.reporting_component),
+            instance: text(&event.reporting_instance),
+            source: event.source.as_ref(),
+            timed: event.event_time.is_some(),
+        }
+    }
+}
+
+impl KindRules for CoreEventRules {
+    type Kind = CoreEvent;
+
+    const CREATE_ON_UPDATE: bool = true;
+    const SELECTABLE: &'static [&'static str] = FIELDS;
+
+    fn validate(&self, event: &CoreEvent) -> ErrorList {
+        Self::common(event).validate("reportingComponent")
+    }
+
+    fn selectable(&self, event: &CoreEvent) -> Vec<String> {
+        Self::common(event).selectable()
+    }
+}
+
+/// The rules of Events in `events.k8s.io`.
+pub(crate) struct NewEventRules;
+
+impl NewEventRules {
+    fn common(event: &NewEvent) -> Common<'_> {
+        Common {
+            namespace: text(&event.metadata.namespace),
+            object: event.regarding.clone().unwrap_or_default(),
+            reason: text(&event.reason),
+            sort: text(&event.type_),
+            action: text(&event.action),
+            message: text(&event.note),
+            controller: text(&event.reporting_controller),
+            instance: text(&event.reporting_instance),
+            source: event.deprecated_source.as_ref(),
+            timed: event.event_time.is_some(),
+        }
+    }
+}
+
+impl KindRules for NewEventRules {
+    type Kind = NewEvent;
+
+    const CREATE_ON_UPDATE: bool = true;
+    const SELECTABLE: &'static [&'static str] = FIELDS;
+
+    fn validate(&self, event: &NewEvent) -> ErrorList {
+        let mut errors = Self::common(event).validate("reportingController");
+        if event.event_time.is_none() {
+            errors.push(field::required(Path::new("eventTime"), ""));
+        }
+        let sort = text(&event.type_);
+        if !matches!(sort, "Normal" | "Warning") {
+            errors.push(field::invalid(
+                Path::new("type"),
+                "",
+                format!("has invalid value: {sort}"),
+            ));
+        }
+        let source = event
+            .deprecated_source
+            .as_ref()
+            .is_some_and(|source| !blank(&source.component) || !blank(&source.host));
+        for (set, name) in [
+            (event.deprecated_first_timestamp.is_some(), "firstTimestamp"),
+            (event.deprecated_last_timestamp.is_some(), "lastTimestamp"),
+            (event.deprecated_count.unwrap_or_default() != 0, "count"),
+            (source, "source"),
+        ] {
+            if set {
+                errors.push(field::invalid(Path::new(name), "", "needs to be unset"));
+            }
+        }
+        errors.extend(series(event));
+        errors
+    }
+
+    fn validate_update(&self, new: &NewEvent, old: &NewEvent) -> ErrorList {
+        let mut errors = Self::common(new).validate("reportingController");
+        if new.series != old.series {
+            errors.extend(series(new));
+        }
+        // All but the series is immutable.
+        let value = |event: &NewEvent| serde_json::to_value(event).unwrap_or_default();
+        let (new, old) = (value(new), value(old));
+        for (path, name) in [
+            ("involvedObject", "regarding"),
+            ("reason", "reason"),
+            ("message", "note"),
+            ("source", "deprecatedSource"),
+            ("firstTimestamp", "deprecatedFirstTimestamp"),
+            ("lastTimestamp", "deprecatedLastTimestamp"),
+            ("count", "deprecatedCount"),
+            ("type", "type"),
+            ("eventTime", "eventTime"),
+            ("action", "action"),
+            ("related", "related"),
+            ("reportingController", "reportingController"),
+            ("reportingInstance", "reportingInstance"),
+        ] {
+            if !same(&new[name], &old[name]) {
+                errors.push(field::invalid(
+                    Path::new(path),
+                    new[name].clone(),
+                    "field is immutable",
+                ));
+            }
+        }
+        errors
+    }
+
+    fn selectable(&self, event: &NewEvent) -> Vec<String> {
+        Self::common(event).selectable()
+    }
+}
+
+fn series(event: &NewEvent) -> ErrorList {
+    match &event.series {
+        Some(series) if series.count < 2 => vec![field::invalid(
+            Path::new("series.count"),
+            "",
+            "should be at least 2",
+        )],
+        _ => ErrorList::new(),
+    }
+}

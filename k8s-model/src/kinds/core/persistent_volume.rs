@@ -1,0 +1,183 @@
+//! The rules of PersistentVolumes.
+
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeSpec, PersistentVolumeStatus};
+
+use super::{persistent_volume_claim::access_modes, pod};
+use crate::{
+    field::{self, ErrorList, Path},
+    kinds::{
+        checks::{dns_subdomain, fill, immutable, json, list, same, supported, text},
+        quantities,
+        typed::KindRules,
+    },
+};
+
+/// The rules of PersistentVolumes.
+pub(crate) struct PersistentVolumeRules;
+
+impl KindRules for PersistentVolumeRules {
+    type Kind = PersistentVolume;
+
+    fn default(&self, volume: &mut PersistentVolume) {
+        let spec = volume.spec.get_or_insert_default();
+        fill(&mut spec.persistent_volume_reclaim_policy, "Retain");
+        fill(&mut spec.volume_mode, "Filesystem");
+        quantities::normalize(&mut spec.capacity);
+        if let Some(host_path) = &mut spec.host_path {
+            host_path.type_.get_or_insert_default();
+        }
+        fill(&mut volume.status.get_or_insert_default().phase, "Pending");
+    }
+
+    fn prepare_for_create(&self, volume: &mut PersistentVolume) {
+        volume.status = Some(PersistentVolumeStatus {
+            phase: Some("Pending".to_owned()),
+            ..PersistentVolumeStatus::default()
+        });
+    }
+
+    fn validate(&self, volume: &PersistentVolume) -> ErrorList {
+        let empty = PersistentVolumeSpec::default();
+        validate_spec(volume.spec.as_ref().unwrap_or(&empty), &Path::new("spec"))
+    }
+
+    fn prepare_for_update(&self, new: &mut PersistentVolume, old: &PersistentVolume) {
+        new.status.clone_from(&old.status);
+    }
+
+    fn validate_update(&self, new: &PersistentVolume, old: &PersistentVolume) -> ErrorList {
+        let mut errors = self.validate(new);
+        if let (Some(new), Some(old)) = (&new.spec, &old.spec) {
+            if !same(&sources(new), &sources(old)) {
+                errors.push(field::forbidden(
+                    Path::new("spec").child("persistentvolumesource"),
+                    "spec.persistentvolumesource is immutable after creation",
+                ));
+            }
+            let path = Path::new("spec");
+            errors.extend(immutable(
+                &new.volume_mode,
+                &old.volume_mode,
+                path.child("volumeMode"),
+            ));
+            if old.node_affinity.is_some() {
+                errors.extend(immutable(
+                    &new.node_affinity,
+                    &old.node_affinity,
+                    path.child("nodeAffinity"),
+                ));
+            }
+        }
+        errors
+    }
+
+    fn prepare_for_status_update(&self, new: &mut PersistentVolume, old: &PersistentVolume) {
+        new.spec.clone_from(&old.spec);
+    }
+}
+
+/// Where the volume's data is: the spec without what applies to every source.
+fn sources(spec: &PersistentVolumeSpec) -> serde_json::Map<String, serde_json::Value> {
+    const COMMON: &[&str] = &[
+        "accessModes",
+        "capacity",
+        "claimRef",
+        "mountOptions",
+        "nodeAffinity",
+        "persistentVolumeReclaimPolicy",
+        "storageClassName",
+        "volumeAttributesClassName",
+        "volumeMode",
+    ];
+    let mut fields = json(spec).as_object().cloned().unwrap_or_default();
+    fields.retain(|name, _| !COMMON.contains(&name.as_str()));
+    fields
+}
+
+fn validate_spec(spec: &PersistentVolumeSpec, path: &Path) -> ErrorList {
+    let mut errors = access_modes(list(&spec.access_modes), &path.child("accessModes"));
+    let capacity = path.child("capacity");
+    let sizes = spec.capacity.clone().unwrap_or_default();
+    if sizes.is_empty() {
+        errors.push(field::required(capacity.clone(), ""));
+    }
+    if !sizes.contains_key("storage") || sizes.len() > 1 {
+        errors.push(field::not_supported(
+            capacity.clone(),
+            json(&sizes),
+            &["storage"],
+        ));
+    }
+    for (name, quantity) in &sizes {
+        errors.extend(quantities::positive(quantity, capacity.key(name)));
+    }
+    let policy = text(&spec.persistent_volume_reclaim_policy);
+    if !policy.is_empty() {
+        errors.extend(supported(
+            policy,
+            &["Delete", "Recycle", "Retain"],
+            path.child("persistentVolumeReclaimPolicy"),
+        ));
+    }
+    let sources = sources(spec);
+    match sources.len() {
+        0 => errors.push(field::required(path.clone(), "must specify a volume type")),
+        1 => {}
+        _ => {
+            for name in sources.keys().skip(1) {
+                errors.push(field::forbidden(
+                    path.child(name),
+                    "may not specify more than 1 volume type",
+                ));
+            }
+        }
+    }
+    if let Some(host_path) = &spec.host_path {
+        errors.extend(pod::host_path(host_path, &path.child("hostPath")));
+        if host_path.path.trim_end_matches('/').is_empty() && policy == "Recycle" {
+            errors.push(field::forbidden(
+                path.child("persistentVolumeReclaimPolicy"),
+                "may not be 'recycle' for a hostPath mount of '/'",
+            ));
+        }
+    }
+    if let Some(nfs) = &spec.nfs {
+        errors.extend(pod::nfs(&nfs.server, &nfs.path, &path.child("nfs")));
+    }
+    if let Some(local) = &spec.local {
+        let path_of_source = path.child("local");
+        if local.path.is_empty() {
+            errors.push(field::required(path_of_source.child("path"), ""));
+        }
+        if spec.node_affinity.is_none() {
+            errors.push(field::required(
+                path.child("nodeAffinity"),
+                "Local volume requires node affinity",
+            ));
+        }
+    }
+    if let Some(affinity) = &spec.node_affinity {
+        let path = path.child("nodeAffinity");
+        match &affinity.required {
+            Some(selector) => {
+                errors.extend(pod::node_selector(selector, &path.child("required")));
+            }
+            None => errors.push(field::required(
+                path.child("required"),
+                "must specify required node constraints",
+            )),
+        }
+    }
+    let class = text(&spec.storage_class_name);
+    if !class.is_empty() {
+        errors.extend(dns_subdomain(class, path.child("storageClassName")));
+    }
+    if let Some(mode) = &spec.volume_mode {
+        errors.extend(supported(
+            mode,
+            &["Block", "Filesystem"],
+            path.child("volumeMode"),
+        ));
+    }
+    errors
+}

@@ -1,0 +1,48 @@
+//! The rules of PodTemplates.
+
+use k8s_openapi::api::core::v1::{PodTemplate, PodTemplateSpec};
+
+use crate::{
+    field::{ErrorList, Path},
+    kinds::{
+        apps::workload::default_template,
+        checks::same,
+        core::pod::{template, template_warnings},
+        typed::KindRules,
+    },
+};
+
+/// The rules of PodTemplates.
+pub(crate) struct PodTemplateRules;
+
+impl KindRules for PodTemplateRules {
+    type Kind = PodTemplate;
+
+    const GENERATION: bool = true;
+
+    fn default(&self, object: &mut PodTemplate) {
+        if let Some(template) = &mut object.template {
+            default_template(template);
+        }
+    }
+
+    fn spec_changed(&self, new: &PodTemplate, old: &PodTemplate) -> bool {
+        !same(&new.template, &old.template)
+    }
+
+    fn validate(&self, object: &PodTemplate) -> ErrorList {
+        let empty = PodTemplateSpec::default();
+        template(
+            object.template.as_ref().unwrap_or(&empty),
+            &Path::new("template"),
+        )
+    }
+
+    fn warnings(&self, object: &PodTemplate) -> Vec<String> {
+        let path = Path::new("template");
+        let template = object.template.as_ref();
+        template
+            .map(|template| template_warnings(template, &path))
+            .unwrap_or_default()
+    }
+}

@@ -1,0 +1,162 @@
+//! The rules of ReplicationControllers.
+
+use k8s_openapi::api::core::v1::{
+    PodTemplateSpec, ReplicationController, ReplicationControllerStatus,
+};
+
+use crate::{
+    field::{self, ErrorList, Path},
+    kinds::{
+        apps::workload::{default_template, replica_counts},
+        checks::{non_negative, same},
+        core::pod::{long_running_template, template_warnings},
+        typed::KindRules,
+    },
+    metadata,
+};
+
+/// The rules of ReplicationControllers.
+pub(crate) struct ReplicationControllerRules;
+
+impl KindRules for ReplicationControllerRules {
+    type Kind = ReplicationController;
+
+    const GENERATION: bool = true;
+    const SELECTABLE: &'static [&'static str] = &["status.replicas"];
+
+    fn default(&self, controller: &mut ReplicationController) {
+        let Some(spec) = &mut controller.spec else {
+            return;
+        };
+        let labels = spec
+            .template
+            .as_ref()
+            .and_then(|template| template.metadata.as_ref()?.labels.clone());
+        if let Some(labels) = labels {
+            if spec
+                .selector
+                .as_ref()
+                .is_none_or(|selector| selector.is_empty())
+            {
+                spec.selector = Some(labels.clone());
+            }
+            if controller
+                .metadata
+                .labels
+                .as_ref()
+                .is_none_or(|labels| labels.is_empty())
+            {
+                controller.metadata.labels = Some(labels);
+            }
+        }
+        spec.replicas.get_or_insert(1);
+        if let Some(template) = &mut spec.template {
+            default_template(template);
+        }
+    }
+
+    fn spec_changed(&self, new: &ReplicationController, old: &ReplicationController) -> bool {
+        !same(&new.spec, &old.spec)
+    }
+
+    fn prepare_for_create(&self, controller: &mut ReplicationController) {
+        controller.status = Some(ReplicationControllerStatus::default());
+    }
+
+    fn validate(&self, controller: &ReplicationController) -> ErrorList {
+        let path = Path::new("spec");
+        let spec = controller.spec.clone().unwrap_or_default();
+        let mut errors = non_negative(
+            spec.min_ready_seconds.unwrap_or_default(),
+            path.child("minReadySeconds"),
+        );
+        let selector = spec.selector.unwrap_or_default();
+        if selector.is_empty() {
+            errors.push(field::required(path.child("selector"), ""));
+        }
+        errors.extend(metadata::validate_labels(
+            &selector,
+            &path.child("selector"),
+        ));
+        errors.extend(non_negative(
+            spec.replicas.unwrap_or_default(),
+            path.child("replicas"),
+        ));
+        let path = path.child("template");
+        let Some(template) = &spec.template else {
+            errors.push(field::required(path, ""));
+            return errors;
+        };
+        errors.extend(long_running_template(
+            template,
+            matches(template, &selector),
+            "ReplicationController",
+            &path,
+        ));
+        errors
+    }
+
+    fn prepare_for_update(&self, new: &mut ReplicationController, old: &ReplicationController) {
+        new.status.clone_from(&old.status);
+    }
+
+    fn prepare_for_status_update(
+        &self,
+        new: &mut ReplicationController,
+        old: &ReplicationController,
+    ) {
+        new.spec.clone_from(&old.spec);
+    }
+
+    fn validate_status_update(
+        &self,
+        new: &ReplicationController,
+        _old: &ReplicationController,
+    ) -> ErrorList {
+        let path = Path::new("status");
+        let status = new.status.clone().unwrap_or_default();
+        let mut errors = replica_counts(
+            status.replicas,
+            &[
+                ("fullyLabeledReplicas", status.fully_labeled_replicas),
+                ("readyReplicas", status.ready_replicas),
+                ("availableReplicas", status.available_replicas),
+            ],
+            &path,
+        );
+        errors.extend(non_negative(
+            status.observed_generation.unwrap_or_default(),
+            path.child("observedGeneration"),
+        ));
+        errors
+    }
+
+    fn warnings(&self, controller: &ReplicationController) -> Vec<String> {
+        let path = Path::new("spec").child("template");
+        let template = controller
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.template.as_ref());
+        template
+            .map(|template| template_warnings(template, &path))
+            .unwrap_or_default()
+    }
+
+    fn selectable(&self, controller: &ReplicationController) -> Vec<String> {
+        let replicas = controller.status.as_ref().map(|status| status.replicas);
+        vec![replicas.unwrap_or_default().to_string()]
+    }
+}
+
+fn matches(
+    template: &PodTemplateSpec,
+    selector: &std::collections::BTreeMap<String, String>,
+) -> bool {
+    let labels = template
+        .metadata
+        .as_ref()
+        .and_then(|meta| meta.labels.as_ref());
+    selector
+        .iter()
+        .all(|(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value))
+}

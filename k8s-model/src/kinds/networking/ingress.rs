@@ -1,0 +1,308 @@
+//! The rules of Ingresses.
+
+use k8s_openapi::api::{
+    core::v1::TypedLocalObjectReference,
+    networking::v1::{HTTPIngressPath, Ingress, IngressBackend, IngressSpec, IngressStatus},
+};
+
+use crate::{
+    field::{self, ErrorList, Path},
+    kinds::{
+        checks::{
+            blank, dns_subdomain, json, list, messages, parse_ip, port_number, same, supported,
+            text,
+        },
+        typed::KindRules,
+    },
+    names,
+};
+
+/// Named the class before there was a field for it.
+const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
+
+/// The rules of Ingresses.
+pub(crate) struct IngressRules;
+
+impl IngressRules {
+    fn validate_spec(ingress: &Ingress) -> ErrorList {
+        let path = Path::new("spec");
+        let empty = IngressSpec::default();
+        let spec = ingress.spec.as_ref().unwrap_or(&empty);
+        let rules = list(&spec.rules);
+        let mut errors = ErrorList::new();
+        if rules.is_empty() && spec.default_backend.is_none() {
+            errors.push(field::invalid(
+                path.clone(),
+                json(&rules),
+                "either `defaultBackend` or `rules` must be specified",
+            ));
+        }
+        if let Some(backend) = &spec.default_backend {
+            errors.extend(self::backend(backend, &path.child("defaultBackend")));
+        }
+        for (index, rule) in rules.iter().enumerate() {
+            let path = path.child("rules").index(index);
+            let name = text(&rule.host);
+            if !name.is_empty() {
+                if parse_ip(name).is_some() {
+                    errors.push(field::invalid(
+                        path.child("host"),
+                        name,
+                        "must be a DNS name, not an IP address",
+                    ));
+                }
+                errors.extend(host(name, &path.child("host")));
+            }
+            let Some(http) = &rule.http else { continue };
+            let path = path.child("http").child("paths");
+            if http.paths.is_empty() {
+                errors.push(field::required(path.clone(), ""));
+            }
+            for (index, http_path) in http.paths.iter().enumerate() {
+                errors.extend(validate_path(http_path, &path.index(index)));
+            }
+        }
+        for (index, tls) in list(&spec.tls).iter().enumerate() {
+            let path = path.child("tls").index(index);
+            for (index, name) in list(&tls.hosts).iter().enumerate() {
+                errors.extend(host(name, &path.child("hosts").index(index)));
+            }
+            if !blank(&tls.secret_name) {
+                errors.extend(dns_subdomain(
+                    text(&tls.secret_name),
+                    path.child("secretName"),
+                ));
+            }
+        }
+        if let Some(class) = &spec.ingress_class_name {
+            errors.extend(dns_subdomain(class, path.child("ingressClassName")));
+        }
+        errors
+    }
+}
+
+impl KindRules for IngressRules {
+    type Kind = Ingress;
+
+    const GENERATION: bool = true;
+
+    fn spec_changed(&self, new: &Ingress, old: &Ingress) -> bool {
+        !same(&new.spec, &old.spec)
+    }
+
+    fn prepare_for_create(&self, ingress: &mut Ingress) {
+        ingress.status = Some(IngressStatus {
+            load_balancer: Some(Default::default()),
+        });
+    }
+
+    fn validate(&self, ingress: &Ingress) -> ErrorList {
+        let mut errors = Self::validate_spec(ingress);
+        let annotations = ingress.metadata.annotations.as_ref();
+        let annotation = annotations.and_then(|map| map.get(CLASS_ANNOTATION));
+        let class = ingress
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.ingress_class_name.as_ref());
+        if let (Some(annotation), Some(class)) = (annotation, class)
+            && annotation != class
+        {
+            errors.push(field::invalid(
+                Path::new("annotations").child(CLASS_ANNOTATION),
+                annotation.as_str(),
+                "must match `ingressClassName` when both are specified",
+            ));
+        }
+        errors
+    }
+
+    fn prepare_for_update(&self, new: &mut Ingress, old: &Ingress) {
+        new.status.clone_from(&old.status);
+    }
+
+    fn validate_update(&self, new: &Ingress, _old: &Ingress) -> ErrorList {
+        Self::validate_spec(new)
+    }
+
+    fn prepare_for_status_update(&self, new: &mut Ingress, old: &Ingress) {
+        new.spec.clone_from(&old.spec);
+    }
+
+    fn validate_status_update(&self, new: &Ingress, _old: &Ingress) -> ErrorList {
+        let path = Path::new("status").child("loadBalancer").child("ingress");
+        let balancer = new
+            .status
+            .as_ref()
+            .and_then(|status| status.load_balancer.as_ref());
+        let points = balancer
+            .map(|balancer| list(&balancer.ingress))
+            .unwrap_or_default();
+        let mut errors = ErrorList::new();
+        for (index, point) in points.iter().enumerate() {
+            let path = path.index(index);
+            let ip = text(&point.ip);
+            if !ip.is_empty() && parse_ip(ip).is_none() {
+                errors.push(field::invalid(
+                    path.child("ip"),
+                    ip,
+                    "must be a valid IP address",
+                ));
+            }
+            let hostname = text(&point.hostname);
+            if !hostname.is_empty() {
+                errors.extend(dns_subdomain(hostname, path.child("hostname")));
+                if parse_ip(hostname).is_some() {
+                    errors.push(field::invalid(
+                        path.child("hostname"),
+                        hostname,
+                        "must be a DNS name, not an IP address",
+                    ));
+                }
+            }
+        }
+        errors
+    }
+
+    fn warnings(&self, ingress: &Ingress) -> Vec<String> {
+        let annotations = ingress.metadata.annotations.as_ref();
+        if annotations.is_some_and(|map| map.contains_key(CLASS_ANNOTATION)) {
+            return vec![format!(
+                "annotation \"{CLASS_ANNOTATION}\" is deprecated, please use 'spec.ingressClassName' instead"
+            )];
+        }
+        Vec::new()
+    }
+}
+
+fn host(name: &str, path: &Path) -> ErrorList {
+    if name.contains('*') {
+        messages(path, name, names::wildcard_dns_subdomain(name))
+    } else {
+        dns_subdomain(name, path.clone())
+    }
+}
+
+fn validate_path(http: &HTTPIngressPath, path: &Path) -> ErrorList {
+    let value = text(&http.path);
+    let at = path.child("path");
+    let mut errors = ErrorList::new();
+    let mut invalid = |detail: String| {
+        errors.push(field::invalid(at.clone(), value, detail));
+    };
+    match http.path_type.as_str() {
+        "" => {
+            return vec![field::required(
+                path.child("pathType"),
+                "pathType must be specified",
+            )];
+        }
+        "Exact" | "Prefix" => {
+            if !value.starts_with('/') {
+                invalid("must be an absolute path".to_owned());
+            }
+            for sequence in ["//", "/./", "/../", "%2f", "%2F"] {
+                if value.contains(sequence) {
+                    invalid(format!("must not contain '{sequence}'"));
+                }
+            }
+            for suffix in ["/..", "/."] {
+                if value.ends_with(suffix) {
+                    invalid(format!("cannot end with '{suffix}'"));
+                }
+            }
+        }
+        "ImplementationSpecific" => {
+            if !value.is_empty() && !value.starts_with('/') {
+                invalid("must be an absolute path".to_owned());
+            }
+        }
+        other => errors.extend(supported(
+            other,
+            &["Exact", "ImplementationSpecific", "Prefix"],
+            path.child("pathType"),
+        )),
+    }
+    errors.extend(backend(&http.backend, &path.child("backend")));
+    errors
+}
+
+fn backend(backend: &IngressBackend, path: &Path) -> ErrorList {
+    let wrong = |detail: &str| vec![field::invalid(path.clone(), "", detail)];
+    match (&backend.resource, &backend.service) {
+        (Some(_), Some(_)) => wrong("cannot set both resource and service backends"),
+        (None, None) => wrong("resource or service backend is required"),
+        (Some(resource), None) => local_reference(resource, &path.child("resource")),
+        (None, Some(service)) => {
+            let at = path.child("service");
+            let mut errors = if service.name.is_empty() {
+                vec![field::required(at.child("name"), "")]
+            } else {
+                messages(
+                    &at.child("name"),
+                    service.name.as_str(),
+                    names::dns1035(&service.name, false),
+                )
+            };
+            let port = service.port.clone().unwrap_or_default();
+            let (name, number) = (text(&port.name), port.number.unwrap_or_default());
+            let at = at.child("port");
+            errors.extend(match (name.is_empty(), number) {
+                (true, 0) => vec![field::required(
+                    path.clone(),
+                    "port name or number is required",
+                )],
+                (true, number) => port_number(number, at.child("number")),
+                (false, 0) => messages(&at.child("name"), name, names::port_name(name)),
+                (false, _) => wrong("cannot set both port name & port number"),
+            });
+            errors
+        }
+    }
+}
+
+/// A reference to an object of any kind.
+pub(super) fn local_reference(reference: &TypedLocalObjectReference, path: &Path) -> ErrorList {
+    let mut errors = ErrorList::new();
+    if let Some(group) = &reference.api_group {
+        errors.extend(dns_subdomain(group, path.child("apiGroup")));
+    }
+    for (value, name) in [(&reference.kind, "kind"), (&reference.name, "name")] {
+        let at = path.child(name);
+        if value.is_empty() {
+            errors.push(field::required(at, format!("{name} is required")));
+        } else {
+            errors.extend(messages(
+                &at,
+                value.as_str(),
+                names::path_segment(value, false),
+            ));
+        }
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_path_has_a_type_and_a_backend() {
+        let ingress: Ingress = serde_json::from_value(json!({"metadata": {}, "spec": {"rules":
+            [{"http": {"paths": [{"path": "a", "pathType": "Prefix", "backend": {}}]}}]}}))
+        .unwrap();
+        let errors: Vec<_> = IngressRules
+            .validate(&ingress)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            errors,
+            [
+                r#"spec.rules[0].http.paths[0].path: Invalid value: "a": must be an absolute path"#,
+                r#"spec.rules[0].http.paths[0].backend: Invalid value: "": resource or service backend is required"#,
+            ]
+        );
+    }
+}

@@ -1,0 +1,59 @@
+//! The group `node.k8s.io`: RuntimeClasses.
+
+use k8s_openapi::api::node::v1::RuntimeClass;
+
+use crate::{
+    field::{ErrorList, Path},
+    kinds::{
+        checks::{dns_label, immutable, list},
+        core::pod::{limit_list, tolerations},
+        quantities,
+        typed::KindRules,
+    },
+    metadata,
+};
+
+/// The rules of RuntimeClasses.
+pub(crate) struct RuntimeClassRules;
+
+impl KindRules for RuntimeClassRules {
+    type Kind = RuntimeClass;
+
+    const CREATE_ON_UPDATE: bool = true;
+    const UNCONDITIONAL_UPDATE: bool = false;
+
+    fn default(&self, class: &mut RuntimeClass) {
+        if let Some(overhead) = &mut class.overhead {
+            quantities::normalize(&mut overhead.pod_fixed);
+        }
+    }
+
+    fn validate(&self, class: &RuntimeClass) -> ErrorList {
+        let mut errors = dns_label(&class.handler, Path::new("handler"));
+        let fixed = class
+            .overhead
+            .as_ref()
+            .and_then(|overhead| overhead.pod_fixed.as_ref());
+        if let Some(fixed) = fixed {
+            errors.extend(limit_list(fixed, &Path::new("overhead").child("limits")));
+        }
+        if let Some(scheduling) = &class.scheduling {
+            let path = Path::new("scheduling");
+            if let Some(selector) = &scheduling.node_selector {
+                errors.extend(metadata::validate_labels(
+                    selector,
+                    &path.child("nodeSelector"),
+                ));
+            }
+            errors.extend(tolerations(
+                list(&scheduling.tolerations),
+                &path.child("tolerations"),
+            ));
+        }
+        errors
+    }
+
+    fn validate_update(&self, new: &RuntimeClass, old: &RuntimeClass) -> ErrorList {
+        immutable(&new.handler, &old.handler, Path::new("handler"))
+    }
+}

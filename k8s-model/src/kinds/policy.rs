@@ -1,0 +1,110 @@
+//! The group `policy`: PodDisruptionBudgets.
+
+use k8s_openapi::api::policy::v1::{
+    PodDisruptionBudget, PodDisruptionBudgetSpec, PodDisruptionBudgetStatus,
+};
+
+use crate::{
+    field::{self, ErrorList, Path},
+    kinds::{
+        checks::{
+            at_most_100_percent, int_or_percent, json, label_selector, non_negative, same, slot,
+            supported,
+        },
+        typed::KindRules,
+    },
+};
+
+/// The rules of PodDisruptionBudgets.
+pub(crate) struct PodDisruptionBudgetRules;
+
+impl KindRules for PodDisruptionBudgetRules {
+    type Kind = PodDisruptionBudget;
+
+    const GENERATION: bool = true;
+    const UNCONDITIONAL_UPDATE: bool = false;
+
+    fn spec_changed(&self, new: &PodDisruptionBudget, old: &PodDisruptionBudget) -> bool {
+        !same(&new.spec, &old.spec)
+    }
+
+    fn prepare_for_create(&self, budget: &mut PodDisruptionBudget) {
+        budget.status = Some(PodDisruptionBudgetStatus::default());
+    }
+
+    fn validate(&self, budget: &PodDisruptionBudget) -> ErrorList {
+        let path = Path::new("spec");
+        let spec: Option<&PodDisruptionBudgetSpec> = slot(&budget.spec);
+        let spec = spec.cloned().unwrap_or_default();
+        let mut errors = ErrorList::new();
+        if spec.min_available.is_some() && spec.max_unavailable.is_some() {
+            errors.push(field::invalid(
+                path.clone(),
+                json(&spec),
+                "minAvailable and maxUnavailable cannot be both set",
+            ));
+        }
+        for (value, name) in [
+            (&spec.min_available, "minAvailable"),
+            (&spec.max_unavailable, "maxUnavailable"),
+        ] {
+            if let Some(value) = value {
+                errors.extend(int_or_percent(value, path.child(name)));
+                errors.extend(at_most_100_percent(value, path.child(name)));
+            }
+        }
+        if let Some(selector) = &spec.selector {
+            errors.extend(label_selector(selector, &path.child("selector")));
+        }
+        if let Some(policy) = &spec.unhealthy_pod_eviction_policy {
+            errors.extend(supported(
+                policy,
+                &["AlwaysAllow", "IfHealthyBudget"],
+                path.child("unhealthyPodEvictionPolicy"),
+            ));
+        }
+        errors
+    }
+
+    fn prepare_for_update(&self, new: &mut PodDisruptionBudget, old: &PodDisruptionBudget) {
+        new.status.clone_from(&old.status);
+    }
+
+    fn prepare_for_status_update(&self, new: &mut PodDisruptionBudget, old: &PodDisruptionBudget) {
+        new.spec = old.spec.clone();
+    }
+
+    fn validate_status_update(
+        &self,
+        new: &PodDisruptionBudget,
+        _old: &PodDisruptionBudget,
+    ) -> ErrorList {
+        let path = Path::new("status");
+        let Some(status) = &new.status else {
+            return ErrorList::new();
+        };
+        let counts: [(Option<&i32>, &str); 4] = [
+            (slot(&status.disruptions_allowed), "disruptionsAllowed"),
+            (slot(&status.current_healthy), "currentHealthy"),
+            (slot(&status.desired_healthy), "desiredHealthy"),
+            (slot(&status.expected_pods), "expectedPods"),
+        ];
+        counts
+            .into_iter()
+            .flat_map(|(count, name)| {
+                non_negative(count.copied().unwrap_or_default(), path.child(name))
+            })
+            .collect()
+    }
+
+    fn warnings(&self, budget: &PodDisruptionBudget) -> Vec<String> {
+        let spec: Option<&PodDisruptionBudgetSpec> = slot(&budget.spec);
+        let empty = spec.and_then(|spec| spec.selector.as_ref());
+        if empty.is_some_and(crate::kinds::checks::selects_all) {
+            return vec![
+                "spec.selector: an empty selector matches all pods in the namespace".to_owned(),
+            ];
+        }
+        Vec::new()
+    }
+}

@@ -1,0 +1,107 @@
+//! The rules of Roles and ClusterRoles.
+
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
+
+use crate::{
+    field::{self, ErrorList, Path},
+    kinds::{
+        checks::{label_selector, list},
+        typed::KindRules,
+    },
+    names,
+};
+
+fn rules(rules: &[PolicyRule], namespaced: bool) -> ErrorList {
+    let mut errors = ErrorList::new();
+    for (index, rule) in rules.iter().enumerate() {
+        let path = Path::new("rules").index(index);
+        if rule.verbs.is_empty() {
+            errors.push(field::required(
+                path.child("verbs"),
+                "verbs must contain at least one value",
+            ));
+        }
+        let urls = list(&rule.non_resource_urls);
+        let (groups, resources) = (list(&rule.api_groups), list(&rule.resources));
+        if !urls.is_empty() {
+            let at = path.child("nonResourceURLs");
+            if namespaced {
+                errors.push(field::invalid(
+                    at.clone(),
+                    urls.to_vec(),
+                    "namespaced rules cannot apply to non-resource URLs",
+                ));
+            }
+            let names = list(&rule.resource_names);
+            if !groups.is_empty() || !resources.is_empty() || !names.is_empty() {
+                errors.push(field::invalid(
+                    at,
+                    urls.to_vec(),
+                    "rules cannot apply to both regular resources and non-resource URLs",
+                ));
+            }
+            continue;
+        }
+        if groups.is_empty() {
+            errors.push(field::required(
+                path.child("apiGroups"),
+                "resource rules must supply at least one api group",
+            ));
+        }
+        if resources.is_empty() {
+            errors.push(field::required(
+                path.child("resources"),
+                "resource rules must supply at least one resource",
+            ));
+        }
+    }
+    errors
+}
+
+/// The rules of Roles.
+pub(crate) struct RoleRules;
+
+impl KindRules for RoleRules {
+    type Kind = Role;
+
+    const CREATE_ON_UPDATE: bool = true;
+
+    fn validate(&self, role: &Role) -> ErrorList {
+        rules(list(&role.rules), true)
+    }
+
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        names::path_segment(name, prefix)
+    }
+}
+
+/// The rules of ClusterRoles.
+pub(crate) struct ClusterRoleRules;
+
+impl KindRules for ClusterRoleRules {
+    type Kind = ClusterRole;
+
+    const CREATE_ON_UPDATE: bool = true;
+
+    fn validate(&self, role: &ClusterRole) -> ErrorList {
+        let mut errors = rules(list(&role.rules), false);
+        if let Some(aggregation) = &role.aggregation_rule {
+            let path = Path::new("aggregationRule").child("clusterRoleSelectors");
+            let selectors = list(&aggregation.cluster_role_selectors);
+            if selectors.is_empty() {
+                errors.push(field::required(
+                    path.clone(),
+                    "at least one clusterRoleSelector required if aggregationRule is non-nil",
+                ));
+            }
+            for (index, selector) in selectors.iter().enumerate() {
+                errors.extend(label_selector(selector, &path.index(index)));
+            }
+        }
+        errors
+    }
+
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        names::path_segment(name, prefix)
+    }
+}
