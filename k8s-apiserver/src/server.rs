@@ -48,7 +48,6 @@ pub(crate) struct Inner {
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) discovery: Discovery,
-    pub(crate) openapi: crate::openapi::Documents,
     pub(crate) metrics: Metrics,
     pub(crate) create_only: Vec<(
         &'static str,

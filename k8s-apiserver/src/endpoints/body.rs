@@ -122,7 +122,12 @@ pub(crate) async fn subresource_object(
     validation: FieldValidation,
     warnings: &mut Vec<String>,
 ) -> Result<Box<dyn Object>> {
-    let (group, version, kind) = (subresource.group, subresource.version, subresource.kind);
+    // Where they are not named, they are the parent's.
+    let (group, version) = match subresource.version {
+        "" => (row.resource.group, row.resource.version),
+        version => (subresource.group, version),
+    };
+    let kind = subresource.kind;
     let table = call.server.registry.table;
     let codec = k8s_model::subresource_codec(group, version, kind)
         .or_else(|| table.kind(group, version, kind).map(|r| r.codec))
@@ -143,7 +148,6 @@ pub(crate) async fn subresource_object(
     if validation != FieldValidation::Ignore {
         report(&findings, kind, version, validation, warnings)?;
     }
-    let _ = row;
     Ok(object)
 }
 

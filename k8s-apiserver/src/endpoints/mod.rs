@@ -22,6 +22,8 @@ use crate::{
     server::Inner,
 };
 
+pub(crate) use self::paths::cached;
+
 /// How long a request may take that is no watch and no connection; upstream's `--request-timeout`.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -188,7 +190,13 @@ async fn resource(call: Call, body: Body, refused: Option<Error>) -> Result<Resp
     }
     let verb = info.verb.as_str();
     // A watch of one object in the old spelling is one of the collection.
-    if !row.resource.verbs.contains(&verb) {
+    let named = !info.name.is_empty();
+    let fits = match verb {
+        "create" => !named,
+        "get" | "update" | "patch" | "delete" => named,
+        _ => true,
+    };
+    if !fits || !row.resource.verbs.contains(&verb) {
         return Err(Error::method_not_allowed());
     }
     if let Some(error) = refused {

@@ -112,14 +112,10 @@ impl Row {
 /// An object in another version of its resource.
 pub(crate) fn convert(
     object: Box<dyn Object>,
-    _from: &Resource,
+    from: &Resource,
     to: &Resource,
 ) -> Result<Box<dyn Object>> {
-    let mut value = object.to_value();
-    if let Some(members) = value.as_object_mut() {
-        members.insert("apiVersion".into(), to.api_version().into());
-        members.insert("kind".into(), to.kind.into());
-    }
+    let value = k8s_model::convert::convert(object.to_value(), from, to);
     (to.codec.from_value)(value, &mut |_| {}).map_err(Error::internal)
 }
 

@@ -27,21 +27,7 @@ impl Selection {
             .field_selector
             .parse()
             .map_err(|e| Error::bad_request(format!("{e}")))?;
-        let known = row.storage.strategy.selectable_field_names();
-        for requirement in fields.requirements() {
-            let field = requirement.field.as_str();
-            let meta =
-                field == "metadata.name" || (field == "metadata.namespace" && row.is_namespaced());
-            if !meta && !known.contains(&field) {
-                return Err(Error::bad_request(if known.is_empty() {
-                    format!(
-                        "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
-                    )
-                } else {
-                    format!("field label not supported: {field}")
-                }));
-            }
-        }
+        let fields = stored_fields(row, fields)?;
         let namespace = match fields.required_value("metadata.namespace") {
             Some(selected) if namespace.is_empty() => selected,
             _ => namespace,
@@ -114,6 +100,37 @@ impl Selection {
                 })
             })
     }
+}
+
+/// The selector with the names that fields have in the stored version.
+///
+/// # Errors
+/// 400 for a field that the resource cannot be selected by.
+fn stored_fields(row: &Row, fields: fields::Selector) -> Result<fields::Selector> {
+    let known = row.storage.strategy.selectable_field_names();
+    let is_known = |field: &str| {
+        field == "metadata.name"
+            || (field == "metadata.namespace" && row.is_namespaced())
+            || known.contains(&field)
+    };
+    let mut requirements = fields.requirements().to_vec();
+    for requirement in &mut requirements {
+        let field = requirement.field.clone();
+        match k8s_model::convert::field_label(&field, row.resource) {
+            Some(stored) if is_known(&stored) => requirement.field = stored.into_owned(),
+            _ if known.is_empty() => {
+                return Err(Error::bad_request(format!(
+                    "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+                )));
+            }
+            _ => {
+                return Err(Error::bad_request(format!(
+                    "field label not supported: {field}"
+                )));
+            }
+        }
+    }
+    Ok(fields::Selector::new(requirements))
 }
 
 fn metadata_field<'a>(field: &str, namespace: &'a str, name: &'a str) -> Option<&'a str> {
