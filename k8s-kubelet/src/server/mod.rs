@@ -1,10 +1,16 @@
 //! The kubelet's HTTP server: logs, exec, attach, port-forward, and what it knows of its pods.
 
 pub(crate) mod answer;
+mod exec;
 mod listen;
+mod logs;
 mod pods;
+mod port_forward;
+mod query;
 mod service;
+mod stats;
 pub(crate) mod tls;
+mod websocket;
 
 pub(crate) use listen::listen;
 pub use service::{Body, KubeletService};

@@ -9,13 +9,16 @@ use std::{
 
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use tower::Service;
 
 use super::{
     answer::{self, Refusal},
-    pods,
+    exec::{self, Wanted},
+    logs, pods, port_forward,
+    query::Query,
+    stats,
 };
 use crate::context::Context;
 
@@ -41,9 +44,56 @@ impl KubeletService {
     async fn route<B>(&self, request: Request<B>) -> Result<Response<Body>, Refusal> {
         let path = request.uri().path().to_owned();
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+        let stream = matches!(parts[0], "exec" | "attach" | "portForward");
+        if !(request.method() == Method::GET
+            || request.method() == Method::HEAD
+            || (stream && request.method() == Method::POST))
+        {
+            return Err(Refusal::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "405: Method Not Allowed",
+            ));
+        }
         match parts.as_slice() {
             ["healthz", ..] => Ok(answer::text(StatusCode::OK, "ok")),
             ["pods"] => Ok(answer::json(&pods::list(&self.cx))),
+            ["containerLogs", namespace, pod, container] => {
+                logs::answer(
+                    &self.cx,
+                    namespace,
+                    pod,
+                    container,
+                    &Query::of(request.uri()),
+                )
+                .await
+            }
+            // The pod's UID may be part of the path; the name decides.
+            ["exec", namespace, pod, container] | ["exec", namespace, pod, _, container] => {
+                exec::answer(
+                    &self.cx,
+                    (namespace, pod, container),
+                    Wanted::Exec(Vec::new()),
+                    request,
+                )
+                .await
+            }
+            ["attach", namespace, pod, container] | ["attach", namespace, pod, _, container] => {
+                exec::answer(
+                    &self.cx,
+                    (namespace, pod, container),
+                    Wanted::Attach,
+                    request,
+                )
+                .await
+            }
+            ["portForward", namespace, pod] | ["portForward", namespace, pod, _] => {
+                port_forward::answer(&self.cx, namespace, pod, request)
+            }
+            ["stats", "summary"] => Ok(answer::json(&stats::summary(&self.cx).await?)),
+            ["metrics"] => Ok(answer::text(
+                StatusCode::OK,
+                stats::metrics(&self.cx).await?,
+            )),
             _ => Err(Refusal::not_found("404 page not found")),
         }
     }

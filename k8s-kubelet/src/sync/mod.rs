@@ -16,7 +16,7 @@ mod tests;
 
 pub(crate) use decide::decide;
 pub(crate) use state::{
-    Action, End, EndKind, Note, Plan, PodState, ProbeState, PullFailure, Retry, Start, Volumes,
+    Action, End, EndKind, PodState, ProbeState, PullFailure, Retry, Start, Volumes,
     Waiting,
 };
 pub(crate) use status::pod_status;

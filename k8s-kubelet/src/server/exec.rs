@@ -1,0 +1,276 @@
+//! `/exec` and `/attach`.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use k8s_runtime::{ContainerId, Error, ExecSession, Streams, TerminalSize};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::mpsc,
+};
+
+use super::{
+    answer::Refusal,
+    pods::container_status,
+    query::Query,
+    service::Body,
+    websocket::{Incoming, Outgoing, Protocol, REMOTE_COMMAND, Socket, Upgrade, split},
+};
+use crate::context::Context;
+
+const STDIN: u8 = 0;
+const STDOUT: u8 = 1;
+const STDERR: u8 = 2;
+const ERROR: u8 = 3;
+const RESIZE: u8 = 4;
+const CLOSE: u8 = 255;
+
+/// What is wanted: a command of its own, or the container's streams.
+#[derive(Clone, Debug)]
+pub(crate) enum Wanted {
+    Exec(Vec<String>),
+    Attach,
+}
+
+/// The streams a query asks for; both spellings, the kubelet's and the API's, are known.
+fn streams(query: &Query) -> Result<Streams, Refusal> {
+    let any = |a: &str, b: &str| query.flag(a) || query.flag(b);
+    let tty = query.flag("tty");
+    let streams = Streams {
+        stdin: any("input", "stdin"),
+        stdout: any("output", "stdout"),
+        // A terminal mixes both.
+        stderr: any("error", "stderr") && !tty,
+        tty,
+    };
+    if !streams.stdin && !streams.stdout && !streams.stderr {
+        return Err(Refusal::bad_request(
+            "you must specify at least 1 of stdin, stdout, stderr",
+        ));
+    }
+    Ok(streams)
+}
+
+/// Answers with an upgrade; the session runs in a task of its own until either side ends it.
+pub(crate) async fn answer<B>(
+    cx: &Arc<Context>,
+    (namespace, pod, container): (&str, &str, &str),
+    wanted: Wanted,
+    request: Request<B>,
+) -> Result<Response<Body>, Refusal> {
+    let query = Query::of(request.uri());
+    let streams = streams(&query)?;
+    let wanted = match wanted {
+        Wanted::Exec(_) => Wanted::Exec(query.all("command").map(str::to_owned).collect()),
+        Wanted::Attach => Wanted::Attach,
+    };
+    if matches!(&wanted, Wanted::Exec(command) if command.is_empty()) {
+        return Err(Refusal::bad_request(
+            "you must specify at least one command for the container",
+        ));
+    }
+    let known = cx
+        .known(namespace, pod)
+        .ok_or_else(|| Refusal::not_found("pod does not exist"))?;
+    let status = container_status(&known.status, container);
+    let running = status.filter(|s| s.state.as_ref().is_some_and(|s| s.running.is_some()));
+    let id = running
+        .and_then(|s| s.container_id.as_deref())
+        .and_then(|id| id.split_once("://"))
+        .map(|(_, id)| ContainerId(id.to_owned()))
+        .ok_or_else(|| {
+            Refusal::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                format!("unable to upgrade connection: container not found ({container:?})"),
+            )
+        })?;
+    let upgrade = Upgrade::accept(request, &REMOTE_COMMAND)?;
+    let (response, protocol, socket) = upgrade.into_parts();
+    let cx = cx.clone();
+    tokio::spawn(async move {
+        if let Some(socket) = socket.await {
+            let session = match &wanted {
+                Wanted::Exec(command) => cx.runtime.exec(&id, command, streams).await,
+                Wanted::Attach => cx.runtime.attach(&id, streams).await,
+            };
+            run(socket, protocol, streams, session).await;
+        }
+    });
+    Ok(response)
+}
+
+async fn run(
+    socket: Socket,
+    protocol: Protocol,
+    streams: Streams,
+    session: Result<ExecSession, Error>,
+) {
+    let (out, incoming, writer) = split(socket, protocol);
+    // An empty message tells the client that the connection stands.
+    let hello = if streams.stdout {
+        STDOUT
+    } else if streams.stderr {
+        STDERR
+    } else {
+        ERROR
+    };
+    if out.send(hello, &[]).await.is_err() {
+        return;
+    }
+    let end = match session {
+        Ok(session) => talk(session, &out, incoming).await,
+        Err(error) => Some(Err(error)),
+    };
+    if let Some(end) = end {
+        let _ = out.send(ERROR, verdict(&end, protocol).as_bytes()).await;
+    }
+    out.close().await;
+    drop(out);
+    // What is still queued should arrive; a reader that does not read is not waited for.
+    let _ = tokio::time::timeout(Duration::from_secs(10), writer).await;
+}
+
+/// Moves data until the process ends; `None` if the client went away before.
+async fn talk(
+    session: ExecSession,
+    out: &Outgoing,
+    mut incoming: Incoming,
+) -> Option<Result<i32, Error>> {
+    let ExecSession {
+        stdin,
+        stdout,
+        stderr,
+        resize,
+        exit,
+    } = session;
+    let output = async {
+        tokio::join!(copy(stdout, out, STDOUT), copy(stderr, out, STDERR));
+    };
+    let (chunks, stdin_rx) = mpsc::channel::<Bytes>(16);
+    let input = feed(stdin, stdin_rx);
+    let mut chunks = Some(chunks);
+    let receive = async {
+        while let Some((channel, data)) = incoming.next().await {
+            match channel {
+                STDIN if data.is_empty() => {}
+                STDIN => {
+                    if let Some(sender) = &chunks
+                        && sender.send(data).await.is_err()
+                    {
+                        chunks = None;
+                    }
+                }
+                RESIZE => {
+                    if let (Some(resize), Ok(size)) =
+                        (&resize, serde_json::from_slice::<Size>(&data))
+                    {
+                        let _ = resize.try_send(TerminalSize {
+                            width: size.width,
+                            height: size.height,
+                        });
+                    }
+                }
+                CLOSE if data.first() == Some(&STDIN) => chunks = None,
+                _ => {}
+            }
+        }
+    };
+    // Process and output end together; input lasts as long as the client wants.
+    let finish = async {
+        let (code, ()) = tokio::join!(exit, output);
+        code
+    };
+    let io = async {
+        tokio::join!(input, receive);
+    };
+    tokio::select! {
+        biased;
+        code = finish => Some(code),
+        () = io => None,
+    }
+}
+
+#[derive(Deserialize)]
+struct Size {
+    #[serde(rename = "Width")]
+    width: u16,
+    #[serde(rename = "Height")]
+    height: u16,
+}
+
+async fn copy(from: Option<Box<dyn AsyncRead + Send + Unpin>>, out: &Outgoing, channel: u8) {
+    let Some(mut from) = from else { return };
+    let mut buffer = vec![0; 32 << 10];
+    loop {
+        match from.read(&mut buffer).await {
+            // A terminal ends with an error when its last process does.
+            Ok(0) | Err(_) => return,
+            Ok(n) => {
+                if out.send(channel, &buffer[..n]).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn feed(to: Option<Box<dyn AsyncWrite + Send + Unpin>>, mut chunks: mpsc::Receiver<Bytes>) {
+    let Some(mut to) = to else { return };
+    while let Some(chunk) = chunks.recv().await {
+        if to.write_all(&chunk).await.is_err() || to.flush().await.is_err() {
+            return;
+        }
+    }
+    let _ = to.shutdown().await;
+}
+
+/// How it ended, for the error stream: a Status since v4, text before.
+fn verdict(end: &Result<i32, Error>, protocol: Protocol) -> String {
+    let status = match end {
+        Ok(0) if protocol.version < 4 => return String::new(),
+        Ok(0) => json!({"metadata": {}, "status": "Success"}),
+        Ok(code) => {
+            let message = format!("command terminated with non-zero exit code: exit status {code}");
+            if protocol.version < 4 {
+                return message;
+            }
+            json!({
+                "metadata": {}, "status": "Failure", "message": message, "reason": "NonZeroExitCode",
+                "details": {"causes": [{"reason": "ExitCode", "message": code.to_string()}]},
+            })
+        }
+        Err(error) => {
+            let message =
+                format!("Internal error occurred: error executing command in container: {error}");
+            if protocol.version < 4 {
+                return message;
+            }
+            json!({
+                "metadata": {}, "status": "Failure", "message": message, "reason": "InternalError", "code": 500,
+                "details": {"causes": [{"message": format!("error executing command in container: {error}")}]},
+            })
+        }
+    };
+    status.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_told_as_a_status() {
+        let v5 = REMOTE_COMMAND[0];
+        assert_eq!(verdict(&Ok(0), v5), r#"{"metadata":{},"status":"Success"}"#);
+        let status: serde_json::Value = serde_json::from_str(&verdict(&Ok(3), v5)).unwrap();
+        assert_eq!(status["reason"], "NonZeroExitCode");
+        assert_eq!(
+            status["details"]["causes"][0],
+            json!({"reason": "ExitCode", "message": "3"})
+        );
+        assert_eq!(verdict(&Ok(0), REMOTE_COMMAND[3]), "");
+    }
+}

@@ -1,0 +1,163 @@
+//! `/portForward` over WebSocket channels: two per port, data and errors.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, stream::FuturesUnordered};
+use http::{Request, Response, StatusCode};
+use k8s_runtime::SandboxId;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::mpsc,
+};
+
+use super::{
+    answer::Refusal,
+    query::Query,
+    service::Body,
+    websocket::{Outgoing, PORT_FORWARD, Protocol, Socket, Upgrade, split},
+};
+use crate::context::Context;
+
+fn ports(query: &Query) -> Result<Vec<u16>, Refusal> {
+    let mut out = Vec::new();
+    for text in query
+        .all("port")
+        .chain(query.all("ports"))
+        .flat_map(|t| t.split(','))
+    {
+        let port = text.parse::<u16>().map_err(|e| {
+            Refusal::bad_request(format!("unable to parse {text:?} as a port: {e}"))
+        })?;
+        if port == 0 {
+            return Err(Refusal::bad_request(format!("port {text:?} must be > 0")));
+        }
+        out.push(port);
+    }
+    Ok(out)
+}
+
+/// Answers with an upgrade; connections run in a task of their own.
+pub(crate) fn answer<B>(
+    cx: &Arc<Context>,
+    namespace: &str,
+    pod: &str,
+    request: Request<B>,
+) -> Result<Response<Body>, Refusal> {
+    let ports = ports(&Query::of(request.uri()))?;
+    let known = cx
+        .known(namespace, pod)
+        .ok_or_else(|| Refusal::not_found("pod does not exist"))?;
+    let sandbox = known.sandbox.ok_or_else(|| {
+        let message = format!("not found ({:?})", known.view.describe());
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, message)
+    })?;
+    let upgrade = Upgrade::accept(request, &PORT_FORWARD)?;
+    if ports.is_empty() {
+        return Err(Refusal::bad_request("query parameter \"port\" is required"));
+    }
+    let (response, protocol, socket) = upgrade.into_parts();
+    let cx = cx.clone();
+    tokio::spawn(async move {
+        let Some(socket) = socket.await else { return };
+        serve(cx, sandbox, socket, protocol, ports).await;
+    });
+    Ok(response)
+}
+
+async fn serve(
+    cx: Arc<Context>,
+    sandbox: SandboxId,
+    socket: Socket,
+    protocol: Protocol,
+    ports: Vec<u16>,
+) {
+    let (out, mut incoming, writer) = split(socket, protocol);
+    let mut senders = Vec::new();
+    let mut connections = FuturesUnordered::new();
+    for (index, port) in ports.into_iter().enumerate() {
+        let Ok(channel) = u8::try_from(index * 2) else {
+            break;
+        };
+        let (sender, chunks) = mpsc::channel(16);
+        senders.push(sender);
+        connections.push(connection(
+            &cx,
+            &sandbox,
+            out.clone(),
+            channel,
+            port,
+            chunks,
+        ));
+    }
+    let receive = async {
+        while let Some((channel, data)) = incoming.next().await {
+            if let Some(sender) = senders
+                .get(usize::from(channel / 2))
+                .filter(|_| channel % 2 == 0)
+            {
+                // A connection that has ended takes no more.
+                let _ = sender.send(data).await;
+            }
+        }
+    };
+    let all = async { while connections.next().await.is_some() {} };
+    tokio::select! {
+        () = receive => {}
+        () = all => {}
+    }
+    drop(connections);
+    out.close().await;
+    drop(out);
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(5), writer).await;
+}
+
+async fn connection(
+    cx: &Context,
+    sandbox: &SandboxId,
+    out: Outgoing,
+    channel: u8,
+    port: u16,
+    mut chunks: mpsc::Receiver<Bytes>,
+) {
+    // Both streams begin with the port that they belong to.
+    for stream in [channel, channel + 1] {
+        if out.send(stream, &port.to_le_bytes()).await.is_err() {
+            return;
+        }
+    }
+    let pipe = match cx.runtime.port_forward(sandbox, port).await {
+        Ok(pipe) => pipe,
+        Err(error) => {
+            let message = format!(
+                "error forwarding port {port} to pod {}, uid : {error}",
+                sandbox.0
+            );
+            let _ = out.send(channel + 1, message.as_bytes()).await;
+            return;
+        }
+    };
+    let (mut from, mut to) = tokio::io::split(pipe);
+    let upload = async {
+        while let Some(chunk) = chunks.recv().await {
+            if to.write_all(&chunk).await.is_err() || to.flush().await.is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown().await;
+        // The answer may still come.
+        std::future::pending::<()>().await;
+    };
+    let download = async {
+        let mut buffer = vec![0; 32 << 10];
+        while let Ok(n) = from.read(&mut buffer).await {
+            if n == 0 || out.send(channel, &buffer[..n]).await.is_err() {
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        () = upload => {}
+        () = download => {}
+    }
+}
