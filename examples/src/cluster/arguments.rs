@@ -1,0 +1,166 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf, str::FromStr};
+
+use clap::{Args, Parser, Subcommand};
+use k8s_runtime::images::Mirror;
+use k8s_runtime::net::IpCidr;
+
+/// Kubernetes in one process.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "cluster", version, about, max_term_width = 100)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Run a control plane and its nodes until a signal ends them
+    Up(UpOptions),
+    /// Handle the images of a cluster's nodes
+    Image(ImageOptions),
+    /// Print a kubeconfig for a user of a cluster
+    Kubeconfig(KubeconfigOptions),
+}
+
+/// Options of `cluster up`.
+#[derive(Args, Clone, Debug)]
+pub struct UpOptions {
+    /// Where everything is kept
+    #[arg(long, value_name = "DIR", default_value = "./.cluster")]
+    pub data_dir: PathBuf,
+    /// Where the API is served; port 0 picks one
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6443")]
+    pub listen: SocketAddr,
+    /// How many nodes; more than one with `--runtime sim` only
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub nodes: usize,
+    /// Where objects are kept: embedded or memory
+    #[arg(long, value_name = "STORE", default_value = "embedded")]
+    pub store: StoreChoice,
+    /// What runs containers: runc, crun, youki, the path of an OCI runtime, or sim
+    #[arg(long, value_name = "RUNTIME", default_value = "runc")]
+    pub runtime: RuntimeChoice,
+    /// Ask URL for images of registry HOST; may be given more than once
+    #[arg(long, value_name = "HOST=URL")]
+    pub registry_mirror: Vec<Mirror>,
+    /// The addresses of pods
+    #[arg(long, value_name = "CIDR", default_value = "10.244.0.0/16")]
+    pub pod_cidr: IpCidr,
+    /// The addresses of Services
+    #[arg(long, value_name = "CIDR", default_value = "10.96.0.0/16")]
+    pub service_cidr: IpCidr,
+    /// The domain of Services' names
+    #[arg(long, value_name = "NAME", default_value = "cluster.local")]
+    pub cluster_domain: String,
+}
+
+/// Where objects are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreChoice {
+    /// On disk, below the data directory.
+    Embedded,
+    /// In memory: gone when the process ends.
+    Memory,
+}
+
+impl FromStr for StoreChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "embedded" => Ok(StoreChoice::Embedded),
+            "memory" => Ok(StoreChoice::Memory),
+            _ => Err("not a store: give `embedded` or `memory`".into()),
+        }
+    }
+}
+
+/// What runs containers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuntimeChoice {
+    /// An OCI runtime: a name to be found in `PATH`, or a path.
+    Oci(PathBuf),
+    /// Nothing: containers are simulated.
+    Sim,
+}
+
+impl FromStr for RuntimeChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "sim" => Ok(RuntimeChoice::Sim),
+            "runc" | "crun" | "youki" => Ok(RuntimeChoice::Oci(text.into())),
+            path if path.starts_with('/') => Ok(RuntimeChoice::Oci(path.into())),
+            _ => Err("not a runtime: give `runc`, `crun`, `youki`, `sim` or the full path of an OCI runtime".into()),
+        }
+    }
+}
+
+/// Options of `cluster image`.
+#[derive(Args, Clone, Debug)]
+pub struct ImageOptions {
+    /// What to do with images.
+    #[command(subcommand)]
+    pub command: ImageCommand,
+}
+
+/// What to do with images.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Take images from archives: OCI layouts or Docker archives
+    Import {
+        /// The cluster's data directory
+        #[arg(long, value_name = "DIR", default_value = "./.cluster")]
+        data_dir: PathBuf,
+        /// The archives
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// List images
+    Ls {
+        /// The cluster's data directory
+        #[arg(long, value_name = "DIR", default_value = "./.cluster")]
+        data_dir: PathBuf,
+    },
+}
+
+/// Options of `cluster kubeconfig`.
+#[derive(Args, Clone, Debug)]
+pub struct KubeconfigOptions {
+    /// The cluster's data directory
+    #[arg(long, value_name = "DIR", default_value = "./.cluster")]
+    pub data_dir: PathBuf,
+    /// The user's name
+    #[arg(long, value_name = "NAME")]
+    pub user: String,
+    /// A group that the user is in; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    pub group: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn runtimes_are_names_or_full_paths() {
+        assert_eq!("sim".parse(), Ok(RuntimeChoice::Sim));
+        assert_eq!(
+            "/opt/runtime".parse(),
+            Ok(RuntimeChoice::Oci("/opt/runtime".into()))
+        );
+        assert!("docker".parse::<RuntimeChoice>().is_err());
+        assert!("etcd".parse::<StoreChoice>().is_err());
+    }
+}

@@ -1,0 +1,235 @@
+//! Store, API server, controllers and scheduler.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use k8s_apiserver::{
+    Advertised, ApiServer, Cidr,
+    admission::plugins::default_plugins,
+    auth::{Identity, ServiceAccountTokens, Standard},
+    authz::{
+        Authorizer, Chain,
+        node::NodeAuthorizer,
+        rbac::{EscalationCheck, Rbac, bootstrap},
+    },
+    pki::{Pki, ServerNames},
+    reviews,
+    serve::{Limits, Server, bind, serve, server_config},
+};
+use k8s_controllers::ControllerManager;
+use k8s_scheduler::{Driver, DriverConfig, Profile};
+use k8s_store::{EmbeddedStore, MemoryStore, Store};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    arguments::{StoreChoice, UpOptions},
+    layout::Layout,
+};
+
+/// How long running requests may take to finish when the server stops.
+const DRAIN: Duration = Duration::from_millis(500);
+
+/// Everything that makes decisions, running.
+pub(super) struct ControlPlane {
+    pub(super) server: ApiServer,
+    pub(super) pki: Pki,
+    listener: Server,
+    address: SocketAddr,
+    store: Option<EmbeddedStore>,
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl ControlPlane {
+    /// Starts it. `reachable` is the address at which pods reach the machine, if they do.
+    pub(super) async fn start(
+        options: &UpOptions,
+        layout: &Layout,
+        reachable: Option<Ipv4Addr>,
+    ) -> anyhow::Result<Self> {
+        let listeners = listen(options.listen, reachable).await?;
+        let address = listeners[0].local_addr()?;
+        let pki = Pki::open_or_create(layout.pki()).context("cannot open the cluster's keys")?;
+        let (store, embedded): (Arc<dyn Store>, _) = match options.store {
+            StoreChoice::Memory => (Arc::new(MemoryStore::new()), None),
+            StoreChoice::Embedded => {
+                let store = EmbeddedStore::open(layout.store()).await?;
+                (Arc::new(store.clone()), Some(store))
+            }
+        };
+
+        let service_cidr: Cidr = options
+            .service_cidr
+            .to_string()
+            .parse()
+            .context("--service-cidr")?;
+        let mut names = ServerNames::for_apiserver(
+            &options.cluster_domain,
+            Some(service_cidr.first_host().into()),
+        )
+        .with(&address.ip().to_string());
+        let mut builder = ApiServer::builder().store(store).service_cidr(service_cidr);
+        if let Some(ip) = reachable.or(own_ipv4(address.ip())) {
+            names = names.with(&ip.to_string());
+            builder = builder.advertise(Advertised {
+                addresses: vec![ip],
+                port: address.port(),
+            });
+        }
+
+        let reader = builder.reader();
+        let issuer = format!("https://kubernetes.default.svc.{}", options.cluster_domain);
+        let tokens = ServiceAccountTokens::new(pki.service_account_key(), issuer, reader.clone());
+        let tokens = Arc::new(tokens.context("cannot use the key for tokens")?);
+        let rbac = Arc::new(Rbac::start(&*reader));
+        let nodes = Arc::new(NodeAuthorizer::start(&*reader));
+        let authorizer: Arc<dyn Authorizer> = Arc::new(Chain::new(vec![nodes, rbac.clone()]));
+        let mut plugins = default_plugins(&reader);
+        plugins.push(Arc::new(EscalationCheck::new(
+            rbac.clone(),
+            authorizer.clone(),
+        )));
+        for served in reviews::all(&authorizer, Some(&rbac), &tokens, &reader) {
+            builder =
+                builder.create_only(served.group, served.resource, served.subresource, served.by);
+        }
+        /*let proxy = Arc::new(KubeletProxy::new(reader, &pki).context("cannot use the certificate for kubelets")?);
+        for resource in ["pods", "nodes", "services"] {
+            builder = builder.connecter("", resource, proxy.clone());
+        }*/
+        let server = builder
+            .authenticator(Arc::new(Standard::new(Some(tokens))))
+            .authorizer(authorizer)
+            .admission(plugins)
+            .build()
+            .await
+            .context("cannot start the API server")?;
+        let admin = server.client(Identity::system_masters());
+        bootstrap::reconcile(&admin)
+            .await
+            .context("cannot make the cluster's roles")?;
+        rbac.synced().await;
+
+        let credential = pki
+            .apiserver(&names)
+            .context("cannot issue the server's certificate")?;
+        let tls = server_config(&credential, pki.ca_der())
+            .context("cannot use the server's certificate")?;
+        let listener = serve(server.clone(), listeners, tls, Limits::default())?;
+        let kubeconfig = pki.kubeconfig(
+            &format!("https://{}", shown(address)),
+            "admin",
+            &["system:masters"],
+        )?;
+        kubeconfig
+            .write(layout.kubeconfig())
+            .context("cannot write the administrator's kubeconfig")?;
+
+        let stop = CancellationToken::new();
+        let tasks = deciders(&server, &pki, options, &stop)?;
+        Ok(Self {
+            server,
+            pki,
+            listener,
+            address,
+            store: embedded,
+            stop,
+            tasks,
+        })
+    }
+
+    /// Where the API is served.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops everything, the store last.
+    pub(super) async fn stop(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        for task in self.tasks {
+            task.await.context("a controller failed")?;
+        }
+        self.listener.shutdown(DRAIN).await;
+        self.server.shutdown().await;
+        if let Some(store) = self.store {
+            store.close().await.context("cannot close the store")?;
+        }
+        Ok(())
+    }
+}
+
+/// Listens where the user asked, and at the address that pods use if that is another.
+async fn listen(
+    address: SocketAddr,
+    reachable: Option<Ipv4Addr>,
+) -> anyhow::Result<Vec<TcpListener>> {
+    let first = bind(address).await?;
+    let port = first.local_addr()?.port();
+    let mut listeners = vec![first];
+    if let Some(ip) = reachable.map(IpAddr::V4)
+        && !address.ip().is_unspecified()
+        && address.ip() != ip
+    {
+        listeners.push(bind(SocketAddr::new(ip, port)).await?);
+    }
+    Ok(listeners)
+}
+
+fn own_ipv4(ip: IpAddr) -> Option<Ipv4Addr> {
+    match ip {
+        IpAddr::V4(ip) if !ip.is_unspecified() => Some(ip),
+        _ => None,
+    }
+}
+
+/// An address as a client on this machine writes it.
+fn shown(address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port())
+    } else {
+        address
+    }
+}
+
+/// Controllers and scheduler, each with its own identity.
+fn deciders(
+    server: &ApiServer,
+    pki: &Pki,
+    options: &UpOptions,
+    stop: &CancellationToken,
+) -> anyhow::Result<Vec<JoinHandle<()>>> {
+    let clients = server.clone();
+    let range = options.pod_cidr.to_string().parse().context("--pod-cidr")?;
+    let manager = ControllerManager::builder(move |name| {
+        clients.client(match name {
+            ControllerManager::SHARED => component("system:kube-controller-manager"),
+            name => {
+                Identity::service_account("kube-system", name, "").group("system:authenticated")
+            }
+        })
+    })
+    .root_ca(pki.ca_pem())
+    .cluster_cidr(k8s_controllers::ClusterCidr {
+        range,
+        node_mask: 24,
+    })
+    .build();
+    let running = stop.clone();
+    let manager = tokio::spawn(async move {
+        manager.run(running).await;
+    });
+    let client = server.client(component("system:kube-scheduler"));
+    let driver = Driver::new(client, Profile::default(), DriverConfig::default());
+    let scheduler = tokio::spawn(driver.run(stop.clone()));
+    Ok(vec![manager, scheduler])
+}
+
+/// The identity of a part of the cluster.
+pub(super) fn component(name: &str) -> Identity {
+    Identity::user(name).group("system:authenticated")
+}

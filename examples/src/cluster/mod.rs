@@ -1,0 +1,47 @@
+//! The `cluster` binary: a control plane and its nodes in one process.
+//!
+//! - [`Arguments`] is the command line.
+//! - `control_plane` wires store, API server, controllers and scheduler.
+//! - `node` wires runtime, node agent, proxy and DNS.
+//! - `up` starts both, waits until they are ready, and stops them.
+
+mod arguments;
+mod control_plane;
+mod dns;
+mod image;
+mod kubeconfig;
+mod layout;
+mod node;
+mod up;
+
+pub use arguments::{Arguments, Command, RuntimeChoice, StoreChoice, UpOptions};
+pub use layout::runc_root;
+
+use anyhow::Context;
+
+/// Does what the command line says. Returns when it is done; `up` runs until a signal.
+///
+/// # Errors
+///
+/// One sentence, fit to be shown, that says what was wrong and what to do about it.
+pub fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
+    let result = runtime.block_on(async {
+        match arguments.command {
+            Command::Up(options) => up::run(options).await,
+            Command::Image(image) => image::run(image).await,
+            Command::Kubeconfig(kubeconfig) => kubeconfig::run(kubeconfig),
+        }
+    });
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    result
+}

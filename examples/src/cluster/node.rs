@@ -1,0 +1,277 @@
+//! A node: runtime, node agent, proxy.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use k8s_apiserver::auth::Identity;
+use k8s_kubelet::{Kubelet, TlsOptions};
+use k8s_netproxy::{Dataplane, NftDataplane, Proxy};
+use k8s_openapi::api::core::v1::Node as ApiNode;
+use k8s_runtime::{
+    ContainerRuntime, ContainerState, ImageService,
+    images::{ImageStore, ImageStoreOptions},
+    net::{IpCidr, PodNetwork, PodNetworkOptions},
+    oci::{OciOptions, OciRuntime},
+    sim::{SimOptions, SimRuntime},
+};
+use kube::{Api, api::PostParams};
+use serde_json::json;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    arguments::{RuntimeChoice, UpOptions},
+    control_plane::{ControlPlane, component},
+    layout::Layout,
+};
+
+/// How long a container may take to end when the cluster stops.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The name of the node with that number, from 0.
+pub(super) fn name(index: usize) -> String {
+    format!("node-{}", index + 1)
+}
+
+/// The address at which pods and other machines reach this one: that of the default route, or the
+/// gateway of the first node's pods where there is none.
+pub(super) fn reachable_ip(options: &UpOptions) -> anyhow::Result<Ipv4Addr> {
+    // Connecting a datagram socket sends nothing; the kernel only chooses a route.
+    let routed = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+        socket.connect("192.0.2.1:9")?;
+        socket.local_addr()
+    });
+    match routed.map(|address| address.ip()) {
+        Ok(IpAddr::V4(ip)) if !ip.is_unspecified() && !ip.is_loopback() => Ok(ip),
+        _ => match pod_cidr(options, 0)?.nth(1) {
+            Some(IpAddr::V4(ip)) => Ok(ip),
+            _ => bail!("--pod-cidr must be an IPv4 range"),
+        },
+    }
+}
+
+/// The part of the pods' range that a node has: a /24 each.
+fn pod_cidr(options: &UpOptions, index: usize) -> anyhow::Result<IpCidr> {
+    let range = options.pod_cidr;
+    let prefix = range.prefix().max(24);
+    let network = range
+        .nth(index as u128 * 256)
+        .filter(|ip| range.contains(*ip));
+    let network = network
+        .with_context(|| format!("--pod-cidr {range} has no room for node {}", index + 1))?;
+    IpCidr::new(network, prefix).context("--pod-cidr")
+}
+
+/// The network of the pods of an OCI node, set up.
+pub(super) async fn network(options: &UpOptions) -> anyhow::Result<Arc<PodNetwork>> {
+    let network = PodNetworkOptions::new(pod_cidr(options, 0)?).cluster_cidr(options.pod_cidr);
+    Ok(Arc::new(
+        PodNetwork::set_up(network)
+            .await
+            .context("cannot set up the network of pods")?,
+    ))
+}
+
+/// A running node.
+pub(super) struct Node {
+    /// `None` once it has ended.
+    kubelet: Option<JoinHandle<Result<(), k8s_kubelet::Error>>>,
+    stop: CancellationToken,
+    real: Option<Real>,
+}
+
+/// What a node has that leaves traces on the machine.
+struct Real {
+    runtime: OciRuntime,
+    network: Arc<PodNetwork>,
+    proxy: JoinHandle<NftDataplane>,
+}
+
+impl Node {
+    /// Starts a node.
+    pub(super) async fn start(
+        control_plane: &ControlPlane,
+        options: &UpOptions,
+        layout: &Layout,
+        index: usize,
+        place: Place,
+    ) -> anyhow::Result<Self> {
+        let name = name(index);
+        let folder = layout.node(index);
+        let stop = CancellationToken::new();
+        let (runtime, images, ip, parts): (Arc<dyn ContainerRuntime>, Arc<dyn ImageService>, _, _) =
+            match place {
+                Place::Simulated => {
+                    let runtime = SimRuntime::new(SimOptions::new(pod_cidr(options, index)?))?;
+                    let images = runtime.images();
+                    (Arc::new(runtime), images, Ipv4Addr::LOCALHOST, None)
+                }
+                Place::Real { network, ip } => {
+                    let RuntimeChoice::Oci(program) = &options.runtime else {
+                        bail!("no OCI runtime was chosen")
+                    };
+                    let mut images = ImageStoreOptions::new(layout.images());
+                    for mirror in &options.registry_mirror {
+                        images = images.mirror(mirror.clone());
+                    }
+                    let images = ImageStore::open(images).context("cannot open the image store")?;
+                    let options = OciOptions::new(folder.join("runtime"))
+                        .runtime(program)
+                        .network(network.clone());
+                    let runtime = OciRuntime::open(options, images.clone())
+                        .await
+                        .with_context(|| {
+                            format!("cannot use the container runtime {}", program.display())
+                        })?;
+                    (
+                        Arc::new(runtime.clone()),
+                        Arc::new(images),
+                        ip,
+                        Some((runtime, network)),
+                    )
+                }
+            };
+        announce(control_plane, &name, pod_cidr(options, index)?).await?;
+
+        let server = &control_plane.server;
+        let identity = component(&format!("system:node:{name}")).group("system:nodes");
+        let certificate = control_plane
+            .pki
+            .issue_kubelet_server(&name, &[ip.into()])?;
+        let mut kubelet = Kubelet::builder(server.client(identity), runtime, images)
+            .node_name(&name)
+            .node_ip(ip.into())
+            .root_dir(folder.join("kubelet"))
+            .cluster_domain(&options.cluster_domain)
+            .listen(SocketAddr::new(ip.into(), 0))
+            .tls(TlsOptions {
+                certificate: certificate.certificate.clone(),
+                key: certificate.key.clone(),
+                client_ca: control_plane.pki.ca_pem().to_owned(),
+            });
+        if parts.is_some() {
+            kubelet = kubelet.cluster_dns(dns_ip(options)?.into());
+        }
+        let kubelet = kubelet
+            .build()
+            .with_context(|| format!("cannot start {name}"))?;
+        let kubelet = tokio::spawn(kubelet.run(stop.clone()));
+
+        let real = parts.map(|(runtime, network)| {
+            let client = server.client(component("system:kube-proxy"));
+            let proxy = Proxy::new(client, &name, NftDataplane::new());
+            Real {
+                runtime,
+                network,
+                proxy: tokio::spawn(proxy.run(stop.clone())),
+            }
+        });
+        Ok(Self {
+            kubelet: Some(kubelet),
+            stop,
+            real,
+        })
+    }
+
+    /// Waits until the node ends by itself, and says why.
+    pub(super) async fn failure(&mut self) -> anyhow::Error {
+        let Some(kubelet) = &mut self.kubelet else {
+            return std::future::pending().await;
+        };
+        let ended = kubelet.await;
+        self.kubelet = None;
+        match ended {
+            Ok(Ok(())) => anyhow::anyhow!("a node ended"),
+            Ok(Err(error)) => anyhow::Error::new(error).context("a node failed"),
+            Err(error) => anyhow::Error::new(error).context("a node failed"),
+        }
+    }
+
+    /// Stops the node and removes everything that it made on the machine.
+    pub(super) async fn stop(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        if let Some(kubelet) = self.kubelet {
+            kubelet.await.context("the node agent failed")??;
+        }
+        if let Some(Real {
+            runtime,
+            network,
+            proxy,
+        }) = self.real
+        {
+            let mut dataplane = proxy.await.context("the proxy failed")?;
+            end_containers(&runtime).await?;
+            runtime
+                .shut_down()
+                .await
+                .context("cannot remove the containers")?;
+            dataplane
+                .clear()
+                .await
+                .context("cannot remove the rules for Services")?;
+            network
+                .remove()
+                .await
+                .context("cannot remove the network of pods")?;
+        }
+        Ok(())
+    }
+}
+
+/// Where a node is.
+pub(super) enum Place {
+    /// Nowhere.
+    Simulated,
+    /// On this machine.
+    Real {
+        /// The pods' network.
+        network: Arc<PodNetwork>,
+        /// The machine's address.
+        ip: Ipv4Addr,
+    },
+}
+
+/// The address of the cluster's DNS: the tenth of the Services' range, as kubeadm has it.
+pub(super) fn dns_ip(options: &UpOptions) -> anyhow::Result<Ipv4Addr> {
+    match options.service_cidr.nth(10) {
+        Some(IpAddr::V4(ip)) => Ok(ip),
+        _ => bail!(
+            "--service-cidr {} has no tenth IPv4 address for DNS",
+            options.service_cidr
+        ),
+    }
+}
+
+/// Makes the Node object with the pods' range that the node has here, before its agent registers it.
+async fn announce(control_plane: &ControlPlane, name: &str, cidr: IpCidr) -> anyhow::Result<()> {
+    let api = Api::<ApiNode>::all(control_plane.server.client(Identity::system_masters()));
+    if api.get_opt(name).await?.is_some() {
+        return Ok(());
+    }
+    let node = json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": {"name": name},
+        "spec": {"podCIDR": cidr.to_string(), "podCIDRs": [cidr.to_string()]},
+    });
+    let node = serde_json::from_value(node).context("a node")?;
+    api.create(&PostParams::default(), &node)
+        .await
+        .with_context(|| format!("cannot make {name}"))?;
+    Ok(())
+}
+
+/// Gives running containers a moment to end by themselves.
+async fn end_containers(runtime: &OciRuntime) -> anyhow::Result<()> {
+    let containers = runtime.containers().await?;
+    let running = containers
+        .iter()
+        .filter(|c| c.state == ContainerState::Running);
+    let ends = running.map(|container| runtime.stop_container(&container.id, GRACE));
+    for end in futures::future::join_all(ends).await {
+        end.context("cannot stop a container")?;
+    }
+    Ok(())
+}

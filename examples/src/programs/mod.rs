@@ -1,0 +1,4 @@
+//! Small programs, one idea each.
+
+pub mod kube_controller;
+pub mod scheduler_plugin;
