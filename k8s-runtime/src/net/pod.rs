@@ -261,7 +261,6 @@ impl PodNetwork {
             .address(mac(v4))
             .mtu(self.options.mtu)
             .setns_by_fd(netns.as_raw_fd())
-            .up()
             .build();
         let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
             .name(name.clone())
@@ -294,6 +293,13 @@ impl PodNetwork {
             .ok_or_else(|| Error::Network(format!("{POD_INTERFACE} disappeared")))?
             .header
             .index;
+        let up = LinkUnspec::new_with_index(eth0).up().build();
+        inner
+            .link()
+            .change(up)
+            .execute()
+            .await
+            .map_err(failed("bring the pod's interface up"))?;
         let address = inner
             .address()
             .add(eth0, addr, self.options.pod_cidr.prefix());

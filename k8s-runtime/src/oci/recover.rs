@@ -34,7 +34,10 @@ async fn sandboxes(inner: &Arc<Inner>) -> Result<(), Error> {
             fs::remove_dir_all(&dir).context(|| format!("remove {dir:?}"))?;
             continue;
         };
-        if record.ready {
+        if !record.ready {
+            // Mostly nothing is left, unless the former run ended in the middle.
+            inner.take_down(&id, &dir, None).await;
+        } else {
             let lost = missing(&record, &dir).or_else(|| {
                 let network = inner.network.as_ref()?;
                 record

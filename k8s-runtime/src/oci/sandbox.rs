@@ -146,6 +146,7 @@ impl Inner {
         check_cgroup(&config.cgroup_parent)?;
         let id = new_id();
         let dir = self.sandbox_dir(&id);
+        let parent = config.cgroup_parent.clone();
         match self.make_sandbox(&id, &dir, config).await {
             Ok(record) => {
                 let sandbox = Arc::new(Sandbox::new(SandboxId(id), dir, record));
@@ -161,7 +162,13 @@ impl Inner {
             }
             Err(e) => {
                 self.take_down(&id, &dir, None).await;
-                let _ = blocking(move || fs::remove_dir_all(dir)).await;
+                let cgroups = self.cgroups.clone();
+                let _ = blocking(move || {
+                    cgroups.remove(&parent);
+                    cgroups.remove_empty_parents(&parent);
+                    fs::remove_dir_all(dir)
+                })
+                .await;
                 Err(e)
             }
         }
@@ -173,28 +180,31 @@ impl Inner {
         dir: &Path,
         config: SandboxConfig,
     ) -> Result<Record, Error> {
-        let (files, cgroups) = (config.clone(), self.cgroups.clone());
-        let at = dir.to_owned();
+        let mut record = Record {
+            config: config.clone(),
+            created_at: Timestamp::now(),
+            ips: Vec::new(),
+            ready: false,
+            holder: None,
+        };
+        let (unfinished, cgroups, at) = (record.clone(), self.cgroups.clone(), dir.to_owned());
         blocking(move || {
-            make_files(&at, &files).and_then(|()| cgroups.create(&files.cgroup_parent))
+            make_files(&at, &unfinished.config)?;
+            // A former run's half-made sandbox must be known, for its cgroup to be removed.
+            write_json(&at.join("sandbox.json"), &unfinished)?;
+            cgroups.create(&unfinished.config.cgroup_parent)
         })
         .await??;
         let net = namespaces::pin(dir.join("ns"), &config).await?;
-        let mut ips = Vec::new();
         if let (Some(net), Some(network)) = (&net, &self.network) {
-            ips.push(network.attach(id, &net.fd, &net.handle).await?);
+            record
+                .ips
+                .push(network.attach(id, &net.fd, &net.handle).await?);
         }
-        let holder = match config.pid {
-            NamespaceMode::Pod => Some(hold_pid_namespace(&self.shim, dir).await?),
-            _ => None,
-        };
-        let record = Record {
-            config,
-            created_at: Timestamp::now(),
-            ips,
-            ready: true,
-            holder,
-        };
+        if config.pid == NamespaceMode::Pod {
+            record.holder = Some(hold_pid_namespace(&self.shim, dir).await?);
+        }
+        record.ready = true;
         write_json(&dir.join("sandbox.json"), &record)?;
         Ok(record)
     }
