@@ -224,6 +224,19 @@ mod tests {
     }
 
     #[test]
+    fn null_is_nothing_wherever_it_stands() {
+        let (pod, _) = decode(
+            r#"{"metadata": {"labels": {"a": null}, "finalizers": [null], "name": null},
+                "spec": {"containers": null, "hostname": null, "priority": null}}"#,
+        );
+        let pod = pod.unwrap().to_value();
+        assert_eq!(
+            pod["metadata"],
+            serde_json::json!({"labels": {"a": ""}, "finalizers": [""]})
+        );
+    }
+
+    #[test]
     fn what_does_not_fit_is_told_as_upstream_tells_it() {
         for (text, expected) in [
             (

@@ -111,6 +111,7 @@ struct At<'t> {
     path: Path<'t>,
     state: &'t dyn Sink,
     in_quantity: bool,
+    in_string: bool,
 }
 
 impl At<'_> {
@@ -135,6 +136,7 @@ impl<'t, D> Tracked<'t, D> {
                 path: Path::Root,
                 state,
                 in_quantity: false,
+                in_string: false,
             },
         }
     }
@@ -157,9 +159,22 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Tracked<'_, D> {
     forward! {
         deserialize_any deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
         deserialize_i128 deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
-        deserialize_f32 deserialize_f64 deserialize_char deserialize_str deserialize_string
+        deserialize_f32 deserialize_f64 deserialize_char
         deserialize_bytes deserialize_byte_buf deserialize_option deserialize_unit deserialize_seq
         deserialize_map deserialize_identifier
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        // By way of `any`, so that `null` gets as far as `visit_unit`.
+        let at = At {
+            in_string: true,
+            ..self.at
+        };
+        at.blamed(self.inner.deserialize_any(Watcher { visitor, at }))
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.deserialize_str(visitor)
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
@@ -331,11 +346,15 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watcher<'_, V> {
     }
 
     fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
-        // Upstream reads `null` as nothing.
-        if self.at.in_quantity {
-            self.quantity("0")
-        } else {
-            self.visitor.visit_unit()
+        // Upstream reads `null` as nothing, in lists and maps too.
+        match self.at {
+            At {
+                in_quantity: true, ..
+            } => self.quantity("0"),
+            At {
+                in_string: true, ..
+            } => self.visitor.visit_str(""),
+            _ => self.visitor.visit_unit(),
         }
     }
 

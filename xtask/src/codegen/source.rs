@@ -96,32 +96,14 @@ impl Json {
 
 /// All types of one minor version, by Rust path.
 pub(super) fn read(folder: &Path, minor: u32) -> Result<BTreeMap<String, Definition>> {
-    let root = folder.join(format!("v1_{minor}"));
-    let mut files = Vec::new();
-    list(&root, &mut files)?;
     let mut out = BTreeMap::new();
-    for file in files {
-        let text = fs::read_to_string(&file)?;
-        let Some(name) = text
-            .lines()
-            .next()
-            .and_then(|line| line.strip_prefix("// Generated from definition "))
-        else {
-            continue;
-        };
-        let module = file
-            .parent()
-            .and_then(|parent| parent.strip_prefix(&root).ok())
-            .context("a file outside")?;
-        let module: Vec<_> = module.iter().map(|part| part.to_string_lossy()).collect();
-        let parsed = definition(name, &module.join("::"), &text)
-            .with_context(|| file.display().to_string())?;
-        if let Some(definition) = parsed {
+    for (name, module, text) in files(folder, minor)? {
+        if let Some(definition) = definition(&name, &module, &text).with_context(|| name.clone())? {
             out.insert(definition.rust_path.clone(), definition);
         }
     }
     if out.is_empty() {
-        bail!("no types in {}", root.display());
+        bail!("no types of Kubernetes 1.{minor} in {}", folder.display());
     }
     Ok(out)
 }
@@ -131,17 +113,36 @@ pub(super) fn read(folder: &Path, minor: u32) -> Result<BTreeMap<String, Definit
 pub(super) fn since(folder: &Path) -> Result<BTreeMap<String, u32>> {
     let mut out = BTreeMap::new();
     for minor in OLDEST..=NEWEST {
-        for definition in read(folder, minor)?.into_values() {
-            out.entry(definition.name.clone()).or_insert(minor);
-            if let Some(Json::Object(fields)) = definition.schema.get("properties") {
-                for (field, _) in fields {
-                    out.entry(format!("{}.{field}", definition.name))
-                        .or_insert(minor);
-                }
+        for (name, _, text) in files(folder, minor)? {
+            for field in json_names(&text).into_values() {
+                out.entry(format!("{name}.{field}")).or_insert(minor);
             }
+            out.entry(name).or_insert(minor);
         }
     }
     out.retain(|_, minor| *minor > OLDEST);
+    Ok(out)
+}
+
+/// The files of one minor version: the name of the type in each, its module, its text.
+fn files(folder: &Path, minor: u32) -> Result<Vec<(String, String, String)>> {
+    let root = folder.join(format!("v1_{minor}"));
+    let mut paths = Vec::new();
+    list(&root, &mut paths)?;
+    let mut out = Vec::new();
+    for path in paths {
+        let text = fs::read_to_string(&path)?;
+        let first = text.lines().next().unwrap_or_default();
+        let Some(name) = first.strip_prefix("// Generated from definition ") else {
+            continue;
+        };
+        let module = path
+            .parent()
+            .and_then(|parent| parent.strip_prefix(&root).ok())
+            .context("a file outside its folder")?;
+        let module: Vec<_> = module.iter().map(|part| part.to_string_lossy()).collect();
+        out.push((name.to_owned(), module.join("::"), text.clone()));
+    }
     Ok(out)
 }
 
