@@ -17,6 +17,7 @@ use k8s_apiserver::{
         rbac::{EscalationCheck, Rbac, bootstrap},
     },
     pki::{Pki, ServerNames},
+    proxy::{self, NodeDialer, TlsDialer},
     reviews,
     serve::{Limits, Server, bind, serve, server_config},
 };
@@ -46,13 +47,14 @@ pub(super) struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Starts it. `reachable` is the address at which pods reach the machine, if they do.
+    /// Starts it. `machine` is the machine's address; it is listened on too where `exposed`, for pods.
     pub(super) async fn start(
         options: &UpOptions,
         layout: &Layout,
-        reachable: Option<Ipv4Addr>,
+        machine: Ipv4Addr,
+        exposed: bool,
     ) -> anyhow::Result<Self> {
-        let listeners = listen(options.listen, reachable).await?;
+        let listeners = listen(options.listen, exposed.then_some(machine)).await?;
         let address = listeners[0].local_addr()?;
         let pki = Pki::open_or_create(layout.pki()).context("cannot open the cluster's keys")?;
         let (store, embedded): (Arc<dyn Store>, _) = match options.store {
@@ -68,20 +70,13 @@ impl ControlPlane {
             .to_string()
             .parse()
             .context("--service-cidr")?;
-        let mut names = ServerNames::for_apiserver(
-            &options.cluster_domain,
-            Some(service_cidr.first_host().into()),
-        )
-        .with(&address.ip().to_string());
-        let mut builder = ApiServer::builder().store(store).service_cidr(service_cidr);
-        if let Some(ip) = reachable.or(own_ipv4(address.ip())) {
-            names = names.with(&ip.to_string());
-            builder = builder.advertise(Advertised {
-                addresses: vec![ip],
-                port: address.port(),
-            });
-        }
-
+        let names = ServerNames::for_apiserver(&options.cluster_domain, Some(service_cidr.first_host().into()))
+            .with(&address.ip().to_string())
+            .with(&machine.to_string());
+        let mut builder = ApiServer::builder()
+            .store(store)
+            .service_cidr(service_cidr)
+            .advertise(Advertised { addresses: vec![machine], port: address.port() });
         let reader = builder.reader();
         let issuer = format!("https://kubernetes.default.svc.{}", options.cluster_domain);
         let tokens = ServiceAccountTokens::new(pki.service_account_key(), issuer, reader.clone());
@@ -98,10 +93,11 @@ impl ControlPlane {
             builder =
                 builder.create_only(served.group, served.resource, served.subresource, served.by);
         }
-        /*let proxy = Arc::new(KubeletProxy::new(reader, &pki).context("cannot use the certificate for kubelets")?);
-        for resource in ["pods", "nodes", "services"] {
-            builder = builder.connecter("", resource, proxy.clone());
-        }*/
+        let dialer: Arc<dyn NodeDialer> =
+            Arc::new(TlsDialer::new(&pki).context("cannot use the certificate for kubelets")?);
+        for (resource, connecter) in proxy::connecters(&reader, &dialer) {
+            builder = builder.connecter("", resource, connecter);
+        }
         let server = builder
             .authenticator(Arc::new(Standard::new(Some(tokens))))
             .authorizer(authorizer)
@@ -178,13 +174,6 @@ async fn listen(
         listeners.push(bind(SocketAddr::new(ip, port)).await?);
     }
     Ok(listeners)
-}
-
-fn own_ipv4(ip: IpAddr) -> Option<Ipv4Addr> {
-    match ip {
-        IpAddr::V4(ip) if !ip.is_unspecified() => Some(ip),
-        _ => None,
-    }
 }
 
 /// An address as a client on this machine writes it.

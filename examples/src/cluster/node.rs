@@ -39,7 +39,7 @@ pub(super) fn name(index: usize) -> String {
 
 /// The address at which pods and other machines reach this one: that of the default route, or the
 /// gateway of the first node's pods where there is none.
-pub(super) fn reachable_ip(options: &UpOptions) -> anyhow::Result<Ipv4Addr> {
+pub(super) fn machine_ip(options: &UpOptions) -> anyhow::Result<Ipv4Addr> {
     // Connecting a datagram socket sends nothing; the kernel only chooses a route.
     let routed = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
         socket.connect("192.0.2.1:9")?;

@@ -101,41 +101,30 @@ struct Cluster {
 impl Cluster {
     async fn start(&mut self, options: &UpOptions, layout: &Layout) -> anyhow::Result<()> {
         let real = matches!(options.runtime, RuntimeChoice::Oci(_));
-        let reachable = if real {
-            Some(node::reachable_ip(options)?)
-        } else {
-            None
-        };
+        let machine = node::machine_ip(options)?;
         // The gateway of the pods may be the address that the control plane is to listen on.
-        let network = if real {
-            Some(node::network(options).await?)
-        } else {
-            None
-        };
-        let control_plane = ControlPlane::start(options, layout, reachable).await?;
+        let network = if real { Some(node::network(options).await?) } else { None };
+        let control_plane = ControlPlane::start(options, layout, machine, real).await?;
         tracing::info!(address = %control_plane.address(), "serving the API");
         let control_plane = self.control_plane.insert(control_plane);
         for index in 0..options.nodes {
-            let place = match (&network, reachable) {
-                (Some(network), Some(ip)) => Place::Real {
-                    network: network.clone(),
-                    ip,
-                },
-                _ => Place::Simulated,
+            let place = match &network {
+                Some(network) => Place::Real { network: network.clone(), ip: machine },
+                None => Place::Simulated,
             };
             self.nodes
                 .push(Node::start(control_plane, options, layout, index, place).await?);
         }
         let server = &control_plane.server;
         let admin = server.client(Identity::system_masters());
-        if let Some(ip) = reachable {
+        if real {
             let client = server.client(component("system:kube-proxy"));
             let stop = CancellationToken::new();
             let service_ip = node::dns_ip(options)?;
             let task = dns::start(
                 &admin,
                 client,
-                ip,
+                machine,
                 service_ip,
                 &options.cluster_domain,
                 stop.clone(),
