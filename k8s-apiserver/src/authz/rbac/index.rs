@@ -57,7 +57,7 @@ struct StoredSubject {
 }
 
 /// Somebody to whom a binding grants its role. A service account is the user that it is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Subject {
     User(String),
     Group(String),
@@ -74,21 +74,64 @@ struct ClusterRole {
     rules: Arc<[PolicyRule]>,
 }
 
-#[derive(Debug)]
-struct Binding {
-    role: RoleRef,
-    subjects: Vec<Subject>,
+/// The bindings of one namespace (or of the cluster) by subject.
+#[derive(Debug, Default)]
+struct BySubject {
+    users: HashMap<String, Granted>,
+    groups: HashMap<String, Granted>,
 }
 
-/// The bindings of one namespace (or of the cluster) by subject.
-type BySubject = HashMap<Subject, Vec<(String, RoleRef)>>;
+/// The names of bindings and what they grant.
+type Granted = Vec<(String, RoleRef)>;
+
+impl BySubject {
+    fn of(&mut self, subject: &Subject) -> (&mut HashMap<String, Granted>, String) {
+        match subject {
+            Subject::User(name) => (&mut self.users, name.clone()),
+            Subject::Group(name) => (&mut self.groups, name.clone()),
+        }
+    }
+
+    fn add(&mut self, subject: &Subject, binding: &str, role: &RoleRef) {
+        let (map, name) = self.of(subject);
+        map.entry(name)
+            .or_default()
+            .push((binding.to_owned(), role.clone()));
+    }
+
+    fn remove(&mut self, subject: &Subject, binding: &str) {
+        let (map, name) = self.of(subject);
+        if let Some(granted) = map.get_mut(&name) {
+            granted.retain(|(of, _)| of != binding);
+            if granted.is_empty() {
+                map.remove(&name);
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.users.is_empty() && self.groups.is_empty()
+    }
+
+    /// What the user is granted, directly or by a group.
+    fn granted<'a>(&'a self, user: &Identity) -> impl Iterator<Item = &'a RoleRef> {
+        let groups = user.groups.iter().filter_map(|g| self.groups.get(g));
+        self.users
+            .get(&user.name)
+            .into_iter()
+            .chain(groups)
+            .flatten()
+            .map(|(_, role)| role)
+    }
+}
 
 /// All roles and bindings. The namespace of what belongs to the cluster is empty.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     roles: HashMap<Key, Arc<[PolicyRule]>>,
     cluster_roles: BTreeMap<String, ClusterRole>,
-    bindings: HashMap<Key, Binding>,
+    /// Whom each binding is about.
+    bindings: HashMap<Key, Vec<Subject>>,
     by_subject: HashMap<String, BySubject>,
 }
 
@@ -262,35 +305,20 @@ impl Index {
         self.remove_binding(&key);
         let by_subject = self.by_subject.entry(key.0.clone()).or_default();
         for subject in &subjects {
-            by_subject
-                .entry(subject.clone())
-                .or_default()
-                .push((key.1.clone(), binding.role_ref.clone()));
+            by_subject.add(subject, &key.1, &binding.role_ref);
         }
-        self.bindings.insert(
-            key,
-            Binding {
-                role: binding.role_ref,
-                subjects,
-            },
-        );
+        self.bindings.insert(key, subjects);
     }
 
     fn remove_binding(&mut self, key: &Key) {
-        let Some(binding) = self.bindings.remove(key) else {
+        let Some(subjects) = self.bindings.remove(key) else {
             return;
         };
-        debug_assert!(!binding.role.kind.is_empty());
         let Some(by_subject) = self.by_subject.get_mut(&key.0) else {
             return;
         };
-        for subject in &binding.subjects {
-            if let Some(found) = by_subject.get_mut(subject) {
-                found.retain(|(name, _)| *name != key.1);
-                if found.is_empty() {
-                    by_subject.remove(subject);
-                }
-            }
+        for subject in &subjects {
+            by_subject.remove(subject, &key.1);
         }
         if by_subject.is_empty() {
             self.by_subject.remove(&key.0);
@@ -330,10 +358,6 @@ impl Index {
         namespace: &str,
         mut visitor: impl FnMut(Result<&'a Arc<[PolicyRule]>, String>) -> bool,
     ) {
-        // Built once: the map is keyed by owned subjects.
-        let subjects: Vec<Subject> = std::iter::once(Subject::User(user.name.clone()))
-            .chain(user.groups.iter().map(|g| Subject::Group(g.clone())))
-            .collect();
         let scopes = if namespace.is_empty() {
             [Some(""), None]
         } else {
@@ -345,11 +369,7 @@ impl Index {
                 continue;
             };
             seen.clear();
-            for (_, role) in subjects
-                .iter()
-                .filter_map(|subject| by_subject.get(subject))
-                .flatten()
-            {
+            for role in by_subject.granted(user) {
                 if seen.contains(&role) {
                     continue;
                 }
