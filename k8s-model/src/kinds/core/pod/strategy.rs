@@ -142,3 +142,40 @@ impl KindRules for PodRules {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(value: serde_json::Value) -> Pod {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_new_pod_is_pending_whatever_it_says() {
+        let mut pod = pod(json!({"metadata": {}, "spec": {"containers": []},
+            "status": {"phase": "Running"}}));
+        PodRules.prepare_for_create(&mut pod);
+        assert_eq!(
+            serde_json::to_value(&pod.status).unwrap(),
+            json!({"phase": "Pending", "qosClass": "BestEffort"})
+        );
+    }
+
+    #[test]
+    fn grace_is_for_pods_that_run() {
+        let grace = |node: &str, phase: &str, requested| {
+            let pod = pod(json!({"metadata": {},
+                "spec": {"nodeName": node, "containers": [], "terminationGracePeriodSeconds": 7},
+                "status": {"phase": phase}}));
+            PodRules.grace_period(&pod, requested)
+        };
+        assert_eq!(grace("n", "Running", None), Some(7));
+        assert_eq!(grace("n", "Running", Some(3)), Some(3));
+        assert_eq!(grace("n", "Running", Some(-1)), Some(1));
+        assert_eq!(grace("", "Pending", None), Some(0));
+        assert_eq!(grace("n", "Succeeded", Some(3)), Some(0));
+    }
+}

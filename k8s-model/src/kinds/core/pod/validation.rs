@@ -416,3 +416,119 @@ pub(crate) fn long_running_template(
     }
     errors
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::kinds::core::pod::{defaults, update};
+
+    fn pod(patch: Value) -> Pod {
+        let mut value = json!({"metadata": {"name": "a"}, "spec": {
+            "containers": [{"name": "c", "image": "x:1"}]}});
+        json_patch::merge(&mut value, &patch);
+        let mut pod = serde_json::from_value(value).unwrap();
+        defaults::pod(&mut pod);
+        pod
+    }
+
+    fn found(patch: Value) -> Vec<String> {
+        create(&pod(patch))
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    fn changes(new: Value, old: Value) -> Vec<String> {
+        update::update(&pod(new), &pod(old))
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    #[test]
+    fn a_plain_pod_is_valid() {
+        assert_eq!(found(json!({})), [""; 0]);
+    }
+
+    #[test]
+    fn a_pod_needs_containers_with_names_and_images() {
+        assert_eq!(
+            found(json!({"spec": {"containers": []}})),
+            ["spec.containers: Required value"]
+        );
+        assert_eq!(
+            found(json!({"spec": {"containers": [{"name": ""}]}})),
+            [
+                "spec.containers[0].name: Required value",
+                "spec.containers[0].image: Required value",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_mount_names_a_volume_of_the_pod() {
+        assert_eq!(
+            found(json!({"spec": {"containers": [{"name": "c", "image": "x",
+                "volumeMounts": [{"name": "v", "mountPath": "/v"}]}]}})),
+            ["spec.containers[0].volumeMounts[0].name: Not found: \"v\""]
+        );
+    }
+
+    #[test]
+    fn a_probe_does_exactly_one_thing() {
+        assert_eq!(
+            found(json!({"spec": {"containers": [{"name": "c", "image": "x",
+                "livenessProbe": {}}]}})),
+            ["spec.containers[0].livenessProbe: Required value: must specify a handler type"]
+        );
+    }
+
+    #[test]
+    fn a_quantity_is_one() {
+        assert_eq!(
+            found(json!({"spec": {"containers": [{"name": "c", "image": "x",
+                "resources": {"limits": {"cpu": "1Zi"}, "requests": {"cpu": "1"}}}]}})),
+            [
+                "spec.containers[0].resources.limits[cpu]: Invalid value: \"1Zi\": quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_toleration_without_key_tolerates_all() {
+        let errors = found(json!({"spec": {"tolerations": [{"effect": "NoSchedule"}]}}));
+        assert_eq!(
+            errors,
+            [
+                r#"spec.tolerations[0].operator: Invalid value: "": operator must be Exists when `key` is empty, which means "match all values and all keys""#
+            ]
+        );
+    }
+
+    #[test]
+    fn an_update_may_change_the_image_and_little_else() {
+        let image = json!({"spec": {"containers": [{"name": "c", "image": "y:1"}]}});
+        assert_eq!(changes(image, json!({})), [""; 0]);
+        let errors = changes(json!({"spec": {"hostname": "h"}}), json!({}));
+        assert!(
+            errors[0].starts_with(
+                "spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,"
+            ),
+            "{errors:?}"
+        );
+    }
+
+    #[test]
+    fn tolerations_are_only_added() {
+        let with = json!({"spec": {"tolerations": [{"key": "a", "operator": "Exists"}]}});
+        assert_eq!(changes(with.clone(), json!({})), [""; 0]);
+        assert_eq!(
+            changes(json!({}), with),
+            [
+                "spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds"
+            ]
+        );
+    }
+}
