@@ -3,6 +3,9 @@
 mod conditions;
 mod containers;
 pub(crate) mod defaults;
+mod environment;
+mod mounts;
+mod probes;
 mod resources;
 mod scheduling;
 mod security;

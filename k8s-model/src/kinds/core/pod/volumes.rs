@@ -7,7 +7,10 @@ use k8s_openapi::api::core::v1::{
     ProjectedVolumeSource, SecretVolumeSource, Volume,
 };
 
-use super::containers::{Volumes, field_ref, resource_field_ref};
+use super::{
+    containers::Volumes,
+    environment::{field_ref, resource_field_ref},
+};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
