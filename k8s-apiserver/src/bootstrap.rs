@@ -21,6 +21,7 @@ use crate::{
     auth::Identity,
     authz::rbac,
     builder::Advertised,
+    compat,
     registry::{Registry, Target, key, update::Rules},
 };
 
@@ -28,6 +29,8 @@ const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-no
 
 /// Makes what is missing.
 pub(crate) async fn run(registry: &Registry, advertised: Option<&Advertised>) -> Result<()> {
+    // At once, so that they share the store's writes to disk.
+    let mut made = Vec::new();
     for name in NAMESPACES {
         let namespace = Namespace {
             metadata: ObjectMeta {
@@ -37,7 +40,7 @@ pub(crate) async fn run(registry: &Registry, advertised: Option<&Advertised>) ->
             },
             ..Namespace::default()
         };
-        ensure(registry, "", "namespaces", Box::new(namespace)).await?;
+        made.push(ensure(registry, "", "namespaces", Box::new(namespace)));
     }
     for (name, value, description) in [
         (
@@ -56,23 +59,24 @@ pub(crate) async fn run(registry: &Registry, advertised: Option<&Advertised>) ->
                 name: Some(name.into()),
                 ..ObjectMeta::default()
             },
-            // Optional only in newer API levels.
-            value: i32::into(value),
+            value: compat::field(value),
             description: Some(description.into()),
             ..PriorityClass::default()
         };
-        ensure(
+        made.push(ensure(
             registry,
             "scheduling.k8s.io",
             "priorityclasses",
             Box::new(class),
-        )
-        .await?;
+        ));
     }
-    match advertised {
-        Some(advertised) => kubernetes_service(registry, advertised).await,
-        None => Ok(()),
-    }
+    let service = async {
+        match advertised {
+            Some(advertised) => kubernetes_service(registry, advertised).await,
+            None => Ok(()),
+        }
+    };
+    futures::try_join!(futures::future::try_join_all(made), service).map(drop)
 }
 
 /// Makes the roles and bindings that are missing: all at once where there are none yet.
@@ -166,7 +170,7 @@ async fn kubernetes_service(registry: &Registry, advertised: &Advertised) -> Res
         }),
         ..Service::default()
     };
-    ensure(registry, "", "services", Box::new(service)).await?;
+    let service = ensure(registry, "", "services", Box::new(service));
     let addresses: Vec<String> = advertised
         .addresses
         .iter()
@@ -193,11 +197,11 @@ async fn kubernetes_service(registry: &Registry, advertised: &Advertised) -> Res
             ..EndpointSubset::default()
         }]),
     };
-    replace(registry, "", "endpoints", Box::new(endpoints)).await?;
+    let made_endpoints = replace(registry, "", "endpoints", Box::new(endpoints));
     let endpoints: Vec<discovery::Endpoint> = addresses
         .iter()
         .map(|ip| discovery::Endpoint {
-            addresses: vec![ip.clone()].into(),
+            addresses: vec![ip.clone()],
             conditions: Some(EndpointConditions {
                 ready: Some(true),
                 ..EndpointConditions::default()
@@ -208,7 +212,7 @@ async fn kubernetes_service(registry: &Registry, advertised: &Advertised) -> Res
     let slice = EndpointSlice {
         metadata: meta(&[("kubernetes.io/service-name", "kubernetes")]),
         address_type: "IPv4".into(),
-        endpoints: endpoints.into(),
+        endpoints: compat::field(endpoints),
         ports: Some(vec![discovery::EndpointPort {
             name: Some("https".into()),
             port: Some(port),
@@ -216,13 +220,13 @@ async fn kubernetes_service(registry: &Registry, advertised: &Advertised) -> Res
             ..discovery::EndpointPort::default()
         }]),
     };
-    replace(
+    let slice = replace(
         registry,
         "discovery.k8s.io",
         "endpointslices",
         Box::new(slice),
-    )
-    .await
+    );
+    futures::try_join!(service, made_endpoints, slice).map(drop)
 }
 
 async fn ensure(

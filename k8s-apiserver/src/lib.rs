@@ -1,4 +1,79 @@
-//! The Kubernetes REST front end as a tower::Service.
+//! The Kubernetes API as a [`tower::Service`]: an API server that lives inside your program.
+//!
+//! It is not a binary and opens no socket unless it is told to. It schedules nothing, runs no
+//! controllers and no pods: those are clients of it, here as upstream.
+//!
+//! ```
+//! use k8s_apiserver::{ApiServer, auth::Identity};
+//! use k8s_openapi::api::core::v1::ConfigMap;
+//! use kube::{Api, api::PostParams};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // In memory, with RBAC, admission and the objects that every cluster has.
+//! let server = ApiServer::builder().build().await?;
+//!
+//! // Any kube-rs program runs against it, without a socket.
+//! let client = server.client(Identity::system_masters());
+//! let maps: Api<ConfigMap> = Api::namespaced(client, "default");
+//! let mut map = ConfigMap::default();
+//! map.metadata.name = Some("settings".into());
+//! map.data = Some([("colour".to_owned(), "blue".to_owned())].into());
+//! let made = maps.create(&PostParams::default(), &map).await?;
+//! assert!(made.metadata.uid.is_some());
+//!
+//! // Who has no role may do nothing, in-process as over the network.
+//! let alice: Api<ConfigMap> = Api::namespaced(server.client(Identity::user("alice")), "default");
+//! let refused = alice.get("settings").await.unwrap_err();
+//! assert!(refused.to_string().contains("cannot get resource \"configmaps\""));
+//!
+//! server.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Map
+//!
+//! - [`ApiServer`] is the service, and [`ApiServerBuilder`] says what it is made of.
+//! - [`auth`]: who asks. [`Identity`](auth::Identity), client certificates, tokens, impersonation.
+//! - [`authz`]: what they may do. RBAC with upstream's roles, the node authorizer.
+//! - [`admission`]: the last word on a write. Upstream's default plugins.
+//! - [`reviews`]: what is asked and never stored: access reviews, token reviews, tokens.
+//! - [`proxy`]: the way to kubelets: logs, exec, attach, port-forward.
+//! - [`serve`] and [`pki`]: the TLS listener, and the certificates of a cluster of one's own.
+//! - [`http`]: the [`Body`](http::Body) of requests and answers.
+//!
+//! How a request goes through it is told in the design document of
+//! this workspace, under "The way of an object": all resources take one generic path;
+//! what is special about a kind is its row in [`k8s_model::ResourceTable`] and its
+//! [`k8s_model::Strategy`].
+//!
+//! # Bring your own
+//!
+//! | part | trait | proven by |
+//! |---|---|---|
+//! | store | [`k8s_store::Store`] | the kit in `k8s_store::testing` |
+//! | resources | rows in a [`k8s_model::ResourceTable`] | |
+//! | credentials | [`auth::Authenticator`] | |
+//! | permissions | [`authz::Authorizer`] | |
+//! | rules on writes | [`admission::AdmissionPlugin`] | |
+//! | reviews | [`reviews::CreateOnly`] | |
+//! | connections to pods and nodes | [`proxy::Connecter`] | |
+//!
+//! # Relation to upstream
+//!
+//! It mirrors kube-apiserver of the Kubernetes version that `k8s_openapi` is built for, 1.37 at
+//! most: paths, verbs, status codes, reasons and texts. Left out so far: protobuf answers,
+//! server-side apply and managed fields, custom resources, aggregation, webhooks and admission
+//! policies, flow control, audit.
+//!
+//! # Features
+//!
+//! | feature | adds | default |
+//! |---|---|---|
+//! | `testing` | inert doubles for tests | no |
+
+#![forbid(unsafe_code)]
 
 pub mod admission;
 pub mod auth;
@@ -6,6 +81,7 @@ pub mod authz;
 mod bootstrap;
 mod builder;
 mod cache;
+mod compat;
 mod discovery;
 mod endpoints;
 mod error;

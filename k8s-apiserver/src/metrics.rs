@@ -8,112 +8,147 @@ use std::{
 
 use dashmap::DashMap;
 use http::StatusCode;
+use k8s_model::Resource;
+use parking_lot::RwLock;
 
-use crate::{http::RequestInfo, server::Inner};
+use crate::{http::RequestInfo, registry::Row};
 
 /// Upper bounds of the latency buckets, in seconds.
 const BUCKETS: [f64; 10] = [0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 1.0, 5.0, 60.0];
 
+const VERBS: [&str; 9] = [
+    "GET", "LIST", "WATCH", "POST", "PUT", "PATCH", "DELETE", "HEAD", "other",
+];
+const SCOPES: [&str; 4] = ["", "cluster", "namespace", "resource"];
+
 /// What requests are counted by. Bounded: names of resources that are not served are left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Label {
-    verb: &'static str,
-    group: &'static str,
-    version: &'static str,
-    resource: &'static str,
+    /// In [`VERBS`].
+    verb: u8,
+    /// In [`SCOPES`].
+    scope: u8,
+    resource: Option<&'static Resource>,
     subresource: &'static str,
-    scope: &'static str,
 }
 
+/// A label in a form that is quick to compare: every request looks for its own.
+type Key = (u8, u8, usize, usize);
+
 impl Label {
-    pub(crate) fn new(server: &Inner, info: &RequestInfo) -> Self {
+    pub(crate) fn new(row: Option<&Row>, info: &RequestInfo) -> Self {
         let verb = match info.verb.as_str() {
-            "get" if info.is_resource => "GET",
-            "list" => "LIST",
-            "watch" => "WATCH",
-            "create" => "POST",
-            "update" => "PUT",
-            "patch" => "PATCH",
-            "delete" => "DELETE",
-            "deletecollection" => "DELETE",
-            "get" => "GET",
-            "post" => "POST",
-            "head" => "HEAD",
-            _ => "other",
+            "get" => 0,
+            "list" => 1,
+            "watch" => 2,
+            "create" | "post" => 3,
+            "update" => 4,
+            "patch" => 5,
+            "delete" | "deletecollection" => 6,
+            "head" => 7,
+            _ => 8,
         };
-        let mut label = Label {
+        let scope = match row {
+            None => 0,
+            Some(_) if !info.name.is_empty() => 3,
+            Some(_) if info.namespace.is_empty() => 1,
+            Some(_) => 2,
+        };
+        Label {
             verb,
-            group: "",
-            version: "",
-            resource: "",
-            subresource: "",
-            scope: "",
-        };
-        if let Some(row) = server
-            .registry
-            .rows
-            .get(&info.group, &info.version, &info.resource)
-        {
-            label.group = row.resource.group;
-            label.version = row.resource.version;
-            label.resource = row.resource.resource;
-            label.subresource = row
-                .resource
-                .subresource(&info.subresource)
-                .map_or("", |s| s.name);
-            label.scope = if !info.name.is_empty() {
-                "resource"
-            } else if info.namespace.is_empty() {
-                "cluster"
-            } else {
-                "namespace"
-            };
+            scope,
+            resource: row.map(|row| row.resource),
+            subresource: row
+                .filter(|_| !info.subresource.is_empty())
+                .and_then(|row| row.resource.subresource(&info.subresource))
+                .map_or("", |s| s.name),
         }
-        label
+    }
+
+    /// Rows of the table and the names in them are static: their addresses tell them apart.
+    fn key(&self) -> Key {
+        let resource = self.resource.map_or(0, |r| std::ptr::from_ref(r).addr());
+        let subresource = match self.subresource {
+            "" => 0,
+            name => name.as_ptr().addr(),
+        };
+        (self.verb, self.scope, resource, subresource)
+    }
+
+    fn text(&self) -> String {
+        let (group, version, resource) = self
+            .resource
+            .map_or(("", "", ""), |r| (r.group, r.version, r.resource));
+        format!(
+            "component=\"apiserver\",group=\"{group}\",resource=\"{resource}\",scope=\"{}\",subresource=\"{}\",verb=\"{}\",version=\"{version}\"",
+            SCOPES[usize::from(self.scope)],
+            self.subresource,
+            VERBS[usize::from(self.verb)],
+        )
     }
 }
 
 /// Counters of requests.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
-    requests: DashMap<(Label, u16), AtomicU64>,
-    durations: DashMap<Label, Durations>,
+    series: DashMap<Key, Series>,
 }
 
-#[derive(Debug, Default)]
-struct Durations {
+/// The requests of one label.
+#[derive(Debug)]
+struct Series {
+    label: Label,
+    codes: RwLock<Vec<(u16, AtomicU64)>>,
+    /// How many took at most as long as the bucket's bound, and longer than that of the one before.
     buckets: [AtomicU64; BUCKETS.len()],
     count: AtomicU64,
     micros: AtomicU64,
 }
 
+impl Series {
+    fn new(label: Label) -> Self {
+        Series {
+            label,
+            codes: RwLock::default(),
+            buckets: Default::default(),
+            count: AtomicU64::new(0),
+            micros: AtomicU64::new(0),
+        }
+    }
+
+    fn count(&self, code: u16, took: Duration) {
+        let counted = |codes: &[(u16, AtomicU64)]| {
+            let found = codes.iter().find(|(c, _)| *c == code);
+            found
+                .map(|(_, n)| n.fetch_add(1, Ordering::Relaxed))
+                .is_some()
+        };
+        if !counted(&self.codes.read()) {
+            let mut codes = self.codes.write();
+            if !counted(&codes) {
+                codes.push((code, AtomicU64::new(1)));
+            }
+        }
+        let seconds = took.as_secs_f64();
+        if let Some(at) = BUCKETS.iter().position(|bound| seconds <= *bound) {
+            self.buckets[at].fetch_add(1, Ordering::Relaxed);
+        }
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.micros.fetch_add(micros, Ordering::Relaxed);
+    }
+}
+
 impl Metrics {
     pub(crate) fn count(&self, label: Label, code: StatusCode, took: Duration) {
-        let key = (label, code.as_u16());
-        match self.requests.get(&key) {
-            Some(counter) => drop(counter.fetch_add(1, Ordering::Relaxed)),
-            None => drop(
-                self.requests
-                    .entry(key)
-                    .or_default()
-                    .fetch_add(1, Ordering::Relaxed),
-            ),
-        }
-        if !self.durations.contains_key(&label) {
-            self.durations.entry(label).or_default();
-        }
-        if let Some(durations) = self.durations.get(&label) {
-            let seconds = took.as_secs_f64();
-            for (bucket, bound) in durations.buckets.iter().zip(BUCKETS) {
-                if seconds <= bound {
-                    bucket.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-            durations.count.fetch_add(1, Ordering::Relaxed);
-            durations.micros.fetch_add(
-                u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-                Ordering::Relaxed,
-            );
+        let key = label.key();
+        match self.series.get(&key) {
+            Some(series) => series.count(code.as_u16(), took),
+            None => self
+                .series
+                .entry(key)
+                .or_insert_with(|| Series::new(label))
+                .count(code.as_u16(), took),
         }
     }
 
@@ -122,58 +157,36 @@ impl Metrics {
         let mut out = String::from(
             "# HELP apiserver_request_total [STABLE] Counter of apiserver requests broken out for each verb, dry run value, group, version, resource, scope, component, and HTTP response code.\n# TYPE apiserver_request_total counter\n",
         );
-        let labels = |l: &Label| {
-            format!(
-                "component=\"apiserver\",group=\"{}\",resource=\"{}\",scope=\"{}\",subresource=\"{}\",verb=\"{}\",version=\"{}\"",
-                l.group, l.resource, l.scope, l.subresource, l.verb, l.version
-            )
-        };
-        let mut lines: Vec<String> = self
-            .requests
-            .iter()
-            .map(|entry| {
-                let ((label, code), count) = entry.pair();
-                format!(
-                    "apiserver_request_total{{code=\"{code}\",{}}} {}\n",
-                    labels(label),
+        let mut lines = Vec::new();
+        let mut all = Vec::new();
+        for series in &self.series {
+            let labels = series.label.text();
+            for (code, count) in series.codes.read().iter() {
+                lines.push(format!(
+                    "apiserver_request_total{{code=\"{code}\",{labels}}} {}\n",
                     count.load(Ordering::Relaxed)
-                )
-            })
-            .collect();
+                ));
+            }
+            let mut text = String::new();
+            let mut so_far = 0;
+            for (bucket, bound) in series.buckets.iter().zip(BUCKETS) {
+                so_far += bucket.load(Ordering::Relaxed);
+                let _ = writeln!(
+                    text,
+                    "apiserver_request_duration_seconds_bucket{{{labels},le=\"{bound}\"}} {so_far}"
+                );
+            }
+            let count = series.count.load(Ordering::Relaxed).max(so_far);
+            let sum = series.micros.load(Ordering::Relaxed) as f64 / 1e6;
+            let _ = write!(
+                text,
+                "apiserver_request_duration_seconds_bucket{{{labels},le=\"+Inf\"}} {count}\napiserver_request_duration_seconds_sum{{{labels}}} {sum}\napiserver_request_duration_seconds_count{{{labels}}} {count}\n"
+            );
+            all.push((labels, text));
+        }
         lines.sort();
         lines.iter().for_each(|line| out.push_str(line));
         out.push_str("# HELP apiserver_request_duration_seconds [STABLE] Response latency distribution in seconds for each verb, dry run value, group, version, resource, subresource, scope and component.\n# TYPE apiserver_request_duration_seconds histogram\n");
-        let mut all: Vec<(String, String)> = self
-            .durations
-            .iter()
-            .map(|entry| {
-                let (label, durations) = entry.pair();
-                let labels = labels(label);
-                let mut text = String::new();
-                let count = durations.count.load(Ordering::Relaxed);
-                for (bucket, bound) in durations.buckets.iter().zip(BUCKETS) {
-                    let n = bucket.load(Ordering::Relaxed);
-                    let _ = writeln!(
-                        text,
-                        "apiserver_request_duration_seconds_bucket{{{labels},le=\"{bound}\"}} {n}"
-                    );
-                }
-                let _ = writeln!(
-                    text,
-                    "apiserver_request_duration_seconds_bucket{{{labels},le=\"+Inf\"}} {count}"
-                );
-                let sum = durations.micros.load(Ordering::Relaxed) as f64 / 1e6;
-                let _ = writeln!(
-                    text,
-                    "apiserver_request_duration_seconds_sum{{{labels}}} {sum}"
-                );
-                let _ = writeln!(
-                    text,
-                    "apiserver_request_duration_seconds_count{{{labels}}} {count}"
-                );
-                (labels, text)
-            })
-            .collect();
         all.sort();
         all.iter().for_each(|(_, text)| out.push_str(text));
         out

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use k8s_store::{List, Revision, Store};
 use parking_lot::RwLock;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use self::{
@@ -143,12 +143,27 @@ impl Shared {
     }
 
     async fn follow(&self, mut stream: k8s_store::WatchStream) {
+        let mut wake_at: Option<Instant> = None;
         loop {
             let error = loop {
-                match stream.next().await {
-                    Some(Ok(batch)) => self.deal_out(batch.revision.0, &batch.changes),
-                    Some(Err(error)) => break error,
-                    None => break k8s_store::Error::Closed,
+                let next = match wake_at {
+                    None => Ok(stream.next().await),
+                    Some(at) => tokio::time::timeout_at(at, stream.next()).await,
+                };
+                match next {
+                    Ok(Some(Ok(batch))) => {
+                        let later = self.deal_out(batch.revision.0, &batch.changes);
+                        wake_at = wake_at.into_iter().chain(later).min();
+                    }
+                    Ok(Some(Err(error))) => break error,
+                    Ok(None) => break k8s_store::Error::Closed,
+                    Err(_) => {}
+                }
+                if let Some(at) = wake_at {
+                    let now = Instant::now();
+                    if at <= now {
+                        wake_at = self.wake_late(now);
+                    }
                 }
             };
             let after = match error {
@@ -180,8 +195,20 @@ impl Shared {
         }
     }
 
-    /// Gives each cache its share of a revision's changes, which are in key order.
-    fn deal_out(&self, revision: u64, mut changes: &[k8s_store::Change]) {
+    /// Wakes all watchers that were to be woken by now; says when to look again.
+    fn wake_late(&self, now: Instant) -> Option<Instant> {
+        let caches = self.caches.read();
+        caches
+            .values()
+            .filter_map(|cache| cache.wake_if_due(now))
+            .min()
+    }
+
+    /// Gives each cache its share of a revision's changes, which are in key order. Says when to wake
+    /// watchers that are not to be woken yet.
+    fn deal_out(&self, revision: u64, mut changes: &[k8s_store::Change]) -> Option<Instant> {
+        let now = Instant::now();
+        let mut later = None;
         {
             let caches = self.caches.read();
             while let Some(first) = changes.first() {
@@ -197,6 +224,7 @@ impl Shared {
                             .take_while(|c| c.key.starts_with(prefix.as_bytes()))
                             .count();
                         cache.apply(revision, &changes[..n]);
+                        later = later.into_iter().chain(cache.wake_if_due(now)).min();
                         n
                     }
                     None => 1,
@@ -205,5 +233,6 @@ impl Shared {
             }
         }
         self.applied.send_replace(revision);
+        later
     }
 }

@@ -4,11 +4,12 @@ use std::{
     collections::{BTreeMap, VecDeque},
     ops::Bound,
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
-use parking_lot::RwLock;
-use tokio::sync::watch;
+use parking_lot::{Mutex, RwLock};
+use tokio::{sync::watch, time::Instant};
 
 use super::entry::{Entry, Event};
 
@@ -25,6 +26,7 @@ pub(crate) struct Cache {
     state: RwLock<State>,
     /// The number of changes so far; wakes watchers.
     changes: watch::Sender<u64>,
+    pace: Mutex<Pace>,
     ready: watch::Sender<Readiness>,
 }
 
@@ -34,6 +36,27 @@ pub(crate) enum Readiness {
     Ready,
     /// It missed changes, or the server is going down; its watchers end.
     Closed,
+}
+
+/// When the watchers are woken next. Waking many of them costs more than the change that they are told
+/// of, so that they get the changes of a burst together.
+#[derive(Debug)]
+struct Pace {
+    not_before: Instant,
+    /// They have not been told of the latest changes.
+    due: bool,
+}
+
+/// How long many watchers are left alone after they were woken: about as long as they take
+/// to send what they were woken for.
+fn pause(watchers: usize) -> Duration {
+    const EACH: Duration = Duration::from_micros(15);
+    const MANY: usize = 50;
+    const MOST: Duration = Duration::from_millis(50);
+    if watchers < MANY {
+        return Duration::ZERO;
+    }
+    u32::try_from(watchers).map_or(MOST, |n| EACH.saturating_mul(n).min(MOST))
 }
 
 #[derive(Debug, Default)]
@@ -64,6 +87,10 @@ impl Cache {
                 ..State::default()
             }),
             changes: watch::Sender::new(0),
+            pace: Mutex::new(Pace {
+                not_before: Instant::now(),
+                due: false,
+            }),
             ready: watch::Sender::new(Readiness::Loading),
         }
     }
@@ -90,17 +117,32 @@ impl Cache {
 
     /// Takes in the changes of one revision, those below this cache's prefix.
     pub(crate) fn apply(&self, revision: u64, changes: &[k8s_store::Change]) {
-        {
-            let mut state = self.state.write();
-            if let Some(early) = &mut state.early {
-                early.push((revision, changes.to_vec()));
-                return;
-            }
-            changes
-                .iter()
-                .for_each(|change| state.apply(change, revision));
+        let mut state = self.state.write();
+        if let Some(early) = &mut state.early {
+            early.push((revision, changes.to_vec()));
+            return;
         }
+        changes
+            .iter()
+            .for_each(|change| state.apply(change, revision));
+        drop(state);
+        self.pace.lock().due = true;
+    }
+
+    /// Wakes the watchers if there is news for them; says when to do so if that is not yet.
+    pub(crate) fn wake_if_due(&self, now: Instant) -> Option<Instant> {
+        let mut pace = self.pace.lock();
+        if !pace.due {
+            return None;
+        }
+        if now < pace.not_before {
+            return Some(pace.not_before);
+        }
+        pace.due = false;
+        pace.not_before = now + pause(self.changes.receiver_count());
+        drop(pace);
         self.wake();
+        None
     }
 
     fn wake(&self) {

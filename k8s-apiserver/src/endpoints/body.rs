@@ -1,4 +1,4 @@
-//! Bodies: read up to a limit, from JSON or YAML, into objects or value trees.
+//! Bodies: read up to a limit, from JSON, YAML or protobuf, into objects or value trees.
 
 use bytes::Bytes;
 use http::header;
@@ -57,6 +57,13 @@ fn as_json(call: &Call, bytes: Bytes) -> Result<Bytes> {
             let value: Value = serde_saphyr::from_str(text).map_err(|e| {
                 Error::bad_request(format!("error converting YAML to JSON: yaml: {e}"))
             })?;
+            serde_json::to_vec(&value)
+                .map(Bytes::from)
+                .map_err(Error::internal)
+        }
+        "application/vnd.kubernetes.protobuf" => {
+            let value = k8s_model::protobuf::decode(&bytes)
+                .map_err(|e| Error::bad_request(e.to_string()))?;
             serde_json::to_vec(&value)
                 .map(Bytes::from)
                 .map_err(Error::internal)

@@ -40,9 +40,13 @@ pub(crate) struct Call {
 pub(crate) async fn serve(server: Arc<Inner>, request: Request<Body>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let info = RequestInfo::new(&parts.method, &parts.uri);
-    let label = crate::metrics::Label::new(&server, &info);
+    let rows = &server.registry.rows;
+    let row = rows
+        .get(&info.group, &info.version, &info.resource)
+        .cloned();
+    let label = crate::metrics::Label::new(row.as_deref(), &info);
     let started = tokio::time::Instant::now();
-    let answer = AssertUnwindSafe(answer(server.clone(), parts, body, info))
+    let answer = AssertUnwindSafe(answer(server.clone(), parts, body, info, row))
         .catch_unwind()
         .await;
     let mut response = answer.unwrap_or_else(|_| {
@@ -69,6 +73,7 @@ async fn answer(
     mut parts: Parts,
     body: Body,
     info: RequestInfo,
+    row: Option<Arc<Row>>,
 ) -> Response<Body> {
     let (wanted, refused) = match Wanted::new(&parts.headers, parts.uri.query()) {
         Ok(wanted) => (wanted, None),
@@ -101,7 +106,10 @@ async fn answer(
     };
     let answer = async {
         if call.info.is_resource {
-            resource(call, body, refused).await
+            match row {
+                Some(row) => resource(call, &row, body, refused).await,
+                None => Ok(response::page_not_found()),
+            }
         } else {
             paths::serve(call, refused).await
         }
@@ -170,23 +178,19 @@ async fn allow(server: &Inner, attributes: &Attributes<'_>) -> Result<()> {
     }
 }
 
-/// A request for a resource that there may be.
-async fn resource(call: Call, body: Body, refused: Option<Error>) -> Result<Response<Body>> {
+/// A request for a resource.
+async fn resource(
+    call: Call,
+    row: &Arc<Row>,
+    body: Body,
+    refused: Option<Error>,
+) -> Result<Response<Body>> {
     let info = &call.info;
-    let Some(row) = call
-        .server
-        .registry
-        .rows
-        .get(&info.group, &info.version, &info.resource)
-        .cloned()
-    else {
-        return Ok(response::page_not_found());
-    };
-    if !exists(&row, info) {
+    if !exists(row, info) {
         return Ok(response::page_not_found());
     }
     if !info.subresource.is_empty() {
-        return subresources::serve(call, &row, body, refused).await;
+        return subresources::serve(call, row, body, refused).await;
     }
     let verb = info.verb.as_str();
     // A watch of one object in the old spelling is one of the collection.
@@ -203,14 +207,14 @@ async fn resource(call: Call, body: Body, refused: Option<Error>) -> Result<Resp
         return Err(error);
     }
     match verb {
-        "get" => objects::get(&call, &row).await,
-        "list" => objects::list(&call, &row).await,
-        "watch" => objects::watch(&call, &row).await,
-        "create" => objects::create(&call, &row, body).await,
-        "update" => objects::update(&call, &row, body).await,
-        "patch" => objects::patch(&call, &row, body).await,
-        "delete" => objects::delete(&call, &row, body).await,
-        "deletecollection" => objects::delete_collection(&call, &row, body).await,
+        "get" => objects::get(&call, row).await,
+        "list" => objects::list(&call, row).await,
+        "watch" => objects::watch(&call, row).await,
+        "create" => objects::create(&call, row, body).await,
+        "update" => objects::update(&call, row, body).await,
+        "patch" => objects::patch(&call, row, body).await,
+        "delete" => objects::delete(&call, row, body).await,
+        "deletecollection" => objects::delete_collection(&call, row, body).await,
         _ => Err(Error::method_not_allowed()),
     }
 }

@@ -29,6 +29,9 @@ use crate::{
     },
 };
 
+/// How many watch events are sent together, at most.
+const EVENTS_AT_ONCE: usize = 64;
+
 /// The target of a call.
 pub(crate) fn target<'a>(call: &'a Call, row: &'a Row, dry_run: bool) -> Target<'a> {
     Target {
@@ -94,7 +97,10 @@ pub(crate) async fn watch(call: &Call, row: &Arc<Row>) -> Result<Response<Body>>
     let namespace = target(call, row, false).namespace;
     let told = call.server.registry.watch(row, namespace, &options).await?;
     let mut renderer = render::Events::new(call, row);
-    let stream = told.map(move |told| Ok(renderer.line(&told)));
+    // What is there already goes out together.
+    let stream = told
+        .ready_chunks(EVENTS_AT_ONCE)
+        .map(move |told| Ok(renderer.lines(&told)));
     // Nothing is sent after the server begins to shut down.
     let stop = call.server.stop.clone();
     let stream = stream.take_until(async move { stop.cancelled().await });

@@ -218,8 +218,16 @@ impl Events {
         }
     }
 
-    /// An event as a line of JSON.
-    pub(crate) fn line(&mut self, told: &Told) -> Bytes {
+    /// Events as lines of JSON.
+    pub(crate) fn lines(&mut self, told: &[Told]) -> Bytes {
+        if let [one] = told {
+            return self.line(one);
+        }
+        let lines: Vec<Bytes> = told.iter().map(|told| self.line(told)).collect();
+        Bytes::from(lines.concat())
+    }
+
+    fn line(&mut self, told: &Told) -> Bytes {
         if self.shape == Shape::Object && self.row.is_storage_version() {
             return told.stored_json(&self.row);
         }

@@ -27,6 +27,9 @@ use crate::{
     },
 };
 
+type ScaleChange = Box<dyn Fn(&Scale) -> Result<Scale> + Send + Sync>;
+type ObjectChange<'a> = Box<dyn Fn(&dyn Object) -> Result<Box<dyn Object>> + Send + Sync + 'a>;
+
 pub(crate) async fn serve(
     call: Call,
     row: &Arc<Row>,
@@ -142,7 +145,7 @@ async fn scale_write(
     let options = WriteOptions::parse(call.parts.uri.query(), kind)?;
     let target = objects::target(call, row, options.dry_run);
     let mut warnings = Vec::new();
-    let change: Box<dyn Fn(&Scale) -> Result<Scale> + Send + Sync> = if is_patch {
+    let change: ScaleChange = if is_patch {
         let kind = PatchType::from_content_type(body::content_type(call))
             .ok_or_else(|| Error::unsupported_media_type(&PATCH_TYPES))?;
         let patch = Patch::new(kind, body::read(call, body).await?)?;
@@ -322,8 +325,7 @@ async fn pod_part(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> 
     let options = WriteOptions::parse(call.parts.uri.query(), kind)?;
     let target = objects::target(call, row, options.dry_run);
     let mut warnings = Vec::new();
-    let change: Box<dyn Fn(&dyn Object) -> Result<Box<dyn Object>> + Send + Sync + '_> = if is_patch
-    {
+    let change: ObjectChange<'_> = if is_patch {
         let kind = PatchType::from_content_type(body::content_type(call))
             .ok_or_else(|| Error::unsupported_media_type(&PATCH_TYPES))?;
         let patch = Patch::new(kind, body::read(call, body).await?)?;

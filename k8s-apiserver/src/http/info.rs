@@ -96,14 +96,14 @@ impl RequestInfo {
             .into();
         }
 
-        if rest[0] == "namespaces" {
-            if let Some(namespace) = rest.get(1) {
-                info.namespace = namespace.clone();
-                // `/namespaces/NAME/RESOURCE` is about the resource, unless it is a subresource of
-                // the namespace itself.
-                if rest.len() > 2 && !NAMESPACE_SUBRESOURCES.contains(&rest[2].as_str()) {
-                    rest = &rest[2..];
-                }
+        if rest[0] == "namespaces"
+            && let Some(namespace) = rest.get(1)
+        {
+            info.namespace = namespace.clone();
+            // `/namespaces/NAME/RESOURCE` is about the resource, unless it is a subresource of
+            // the namespace itself.
+            if rest.len() > 2 && !NAMESPACE_SUBRESOURCES.contains(&rest[2].as_str()) {
+                rest = &rest[2..];
             }
         }
         info.parts = rest.to_vec();

@@ -39,16 +39,15 @@ pub(crate) fn json(code: StatusCode, wanted: &Wanted, body: Body) -> Result<Resp
     } else if wanted.pretty {
         slices = [Bytes::from(indent(&join(slices)))].into();
     }
-    if wanted.gzip && slices.iter().map(|s| s.len() as u64).sum::<u64>() > gzip::THRESHOLD {
-        if let Some(small) = gzip::compress(slices.iter().cloned()) {
-            parts
-                .headers
-                .insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            parts
-                .headers
-                .insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-            slices = [small].into();
-        }
+    let long = slices.iter().map(|s| s.len() as u64).sum::<u64>() > gzip::THRESHOLD;
+    if wanted.gzip
+        && long
+        && let Some(small) = gzip::compress(slices.iter().cloned())
+    {
+        let headers = &mut parts.headers;
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        slices = [small].into();
     }
     Ok(Response::from_parts(parts, Body::from_slices(slices)))
 }

@@ -35,8 +35,8 @@ pub(crate) fn namespace_prefix(prefix: &str, resource: &Resource, namespace: &st
 /// The key of one object.
 pub(crate) fn object_key(prefix: &str, resource: &Resource, namespace: &str, name: &str) -> Bytes {
     match resource.scope {
-        Scope::Cluster => Bytes::from(format!("{prefix}{name}")),
-        Scope::Namespaced => Bytes::from(format!("{prefix}{namespace}/{name}")),
+        Scope::Cluster => Bytes::from([prefix, name].concat()),
+        Scope::Namespaced => Bytes::from([prefix, namespace, "/", name].concat()),
     }
 }
 

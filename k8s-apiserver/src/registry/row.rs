@@ -122,34 +122,32 @@ pub(crate) fn convert(
 /// The rows of all served resources.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
-    by_group: HashMap<&'static str, HashMap<&'static str, HashMap<&'static str, Arc<Row>>>>,
+    /// By plural name: few names are in more than one group or version.
+    by_name: HashMap<&'static str, Vec<Arc<Row>>>,
 }
 
 impl Rows {
     pub(crate) fn new(table: &'static ResourceTable) -> Self {
         let mut rows = Rows::default();
         for resource in table.rows() {
-            let version = rows
-                .by_group
-                .entry(resource.group)
-                .or_default()
-                .entry(resource.version)
-                .or_default();
-            version.insert(resource.resource, Arc::new(Row::new(resource, table)));
+            let row = Arc::new(Row::new(resource, table));
+            rows.by_name.entry(resource.resource).or_default().push(row);
         }
         rows
     }
 
     pub(crate) fn get(&self, group: &str, version: &str, resource: &str) -> Option<&Arc<Row>> {
-        self.by_group.get(group)?.get(version)?.get(resource)
+        let mut rows = self.by_name.get(resource)?.iter();
+        rows.find(|row| row.resource.group == group && row.resource.version == version)
     }
 
     /// The row in whose version a resource is stored.
     pub(crate) fn stored(&self, group: &str, resource: &str) -> Option<&Arc<Row>> {
-        let versions = self.by_group.get(group)?;
-        let any = versions
-            .values()
-            .find_map(|resources| resources.get(resource))?;
-        self.get(any.storage.group, any.storage.version, resource)
+        let rows = self.by_name.get(resource)?;
+        let any = rows.iter().find(|row| row.resource.group == group)?;
+        let storage = any.storage;
+        rows.iter().find(|row| {
+            row.resource.group == storage.group && row.resource.version == storage.version
+        })
     }
 }

@@ -18,7 +18,7 @@ use k8s_openapi::{
 use serde_json::Value;
 
 use super::{Registry, Row, Target, key, not_found, update::Rules};
-use crate::{Error, Result, http::options::DeleteOptions};
+use crate::{Error, Result, compat, http::options::DeleteOptions};
 
 /// An object as a `Scale`, if it has one.
 pub(crate) fn scale_of(object: &dyn Object) -> Option<Scale> {
@@ -50,7 +50,7 @@ pub(crate) fn scale_of(object: &dyn Object) -> Option<Scale> {
             replicas: number("/spec/replicas"),
         }),
         status: Some(ScaleStatus {
-            replicas: number("/status/replicas").unwrap_or(0).into(),
+            replicas: number("/status/replicas").unwrap_or(0),
             selector: Some(selector.to_string()),
         }),
     })
@@ -307,17 +307,15 @@ impl Registry {
                     "The disruption budget {name} is still being processed by the server."
                 )));
             }
-            // Optional only in newer API levels.
-            let number = |n: Option<i32>| n.unwrap_or(0);
-            let allowed = number(status.disruptions_allowed.into());
+            let allowed: i32 = compat::value(status.disruptions_allowed);
             if allowed <= 0 {
                 return Err(Error::disruption_budget(&format!(
                     "The disruption budget {name} needs {} healthy pods and has {} currently",
-                    number(status.desired_healthy.into()),
-                    number(status.current_healthy.into()),
+                    compat::value::<i32>(status.desired_healthy),
+                    compat::value::<i32>(status.current_healthy),
                 )));
             }
-            status.disruptions_allowed = (allowed - 1).into();
+            status.disruptions_allowed = compat::field(allowed - 1);
             status
                 .disrupted_pods
                 .get_or_insert_default()
