@@ -111,7 +111,7 @@ fn with_repository(reference: &Reference, registry: String, repository: String) 
     }
 }
 
-/// One client for each set of credentials: a client keeps the first ones that it was given.
+/// One client for each registry and credentials: a client keeps the first ones that it was given.
 pub(crate) struct Clients {
     plain: Vec<String>,
     clients: Mutex<HashMap<String, Client>>,
@@ -139,15 +139,13 @@ impl Clients {
     }
 
     fn get(&self, registry: &str, auth: &ClientAuth) -> Client {
-        let key = match auth {
+        let secret = match auth {
             ClientAuth::Basic(user, password) => {
-                format!(
-                    "{registry} {}",
-                    hex(&Sha256::digest(format!("{user}\0{password}")))
-                )
+                hex(&Sha256::digest(format!("{user}\0{password}")))
             }
             _ => String::new(),
         };
+        let key = format!("{registry} {secret}");
         let mut clients = self.clients.lock();
         if clients.len() > 64 {
             clients.clear();
@@ -448,7 +446,13 @@ fn kind(e: &OciDistributionError) -> PullErrorKind {
         E::ServerError {
             code: 401 | 403, ..
         } => PullErrorKind::Unauthorized,
-        E::RequestError(_) | E::IoError(_) => PullErrorKind::Network,
+        E::RequestError(e) => match e.status().map(|s| s.as_u16()) {
+            Some(401 | 403) => PullErrorKind::Unauthorized,
+            Some(404) => PullErrorKind::NotFound,
+            Some(_) => PullErrorKind::Other,
+            None => PullErrorKind::Network,
+        },
+        E::IoError(_) => PullErrorKind::Network,
         E::ServerError { .. } => PullErrorKind::Other,
         _ => PullErrorKind::Malformed,
     }

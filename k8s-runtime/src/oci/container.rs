@@ -371,13 +371,15 @@ impl Inner {
                 });
             }
             let started = match inner.spawn_shim(&container.dir).await {
-                Ok(pid) => shim_client::watch(&container.dir).await.map(|w| (pid, w)),
+                Ok(started) => shim_client::watch(&container.dir)
+                    .await
+                    .map(|w| (started, w)),
                 Err(e) => Err(e),
             };
             match started {
-                Ok((pid, watch)) => {
+                Ok(((pid, at), watch)) => {
                     container.change(|s| {
-                        s.started_at = Some(Timestamp::now());
+                        s.started_at = Some(at);
                         s.pid = Some(pid);
                     });
                     inner.announce(&container, RuntimeEventKind::Started);
@@ -401,8 +403,9 @@ impl Inner {
         .await
     }
 
-    /// Starts a shim, which starts the container. Gives the container's process ID.
-    async fn spawn_shim(&self, dir: &Path) -> Result<u32, Error> {
+    /// Starts a shim, which starts the container. Gives the container's process ID and the
+    /// time of its start.
+    async fn spawn_shim(&self, dir: &Path) -> Result<(u32, Timestamp), Error> {
         let errors = dir.join("shim.log");
         let stderr = fs::File::create(&errors).context(|| format!("make {errors:?}"))?;
         let mut child = Command::new(&self.shim)
@@ -427,7 +430,10 @@ impl Inner {
             message,
         };
         match serde_json::from_str(&line) {
-            Ok(Started::Pid(pid)) => u32::try_from(pid).map_err(|e| failed(e.to_string())),
+            Ok(Started::Pid { pid, at }) => match u32::try_from(pid) {
+                Ok(pid) => Ok((pid, at)),
+                Err(e) => Err(failed(e.to_string())),
+            },
             Ok(Started::Error(message)) => Err(failed(message)),
             Err(_) => {
                 let said = fs::read_to_string(&errors).unwrap_or_default();

@@ -48,15 +48,23 @@ struct Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if let (Some(parent), Some(pid)) = (self.runtime_pid, read_pid(&self.pid_file)) {
-            // As long as it is the runtime's child, the number can't mean another process.
-            if parent_of(pid) == Some(parent) {
+        if let (Some(parent), Some(pidfd)) = (self.runtime_pid, &self.pidfd) {
+            // The runtime tells its child's process ID late, so its children are looked for; and
+            // it is stopped meanwhile, so that it starts no other.
+            let _ = sys::pidfd_send_signal(pidfd.as_fd(), nix::libc::SIGSTOP);
+            for pid in children_of(parent) {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
         }
         let _ = fs::remove_file(&self.pid_file);
         let _ = fs::remove_file(&self.log);
     }
+}
+
+fn children_of(parent: u32) -> Vec<i32> {
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = all.filter_map(|e| e.file_name().to_str()?.parse().ok());
+    pids.filter(|p| parent_of(*p) == Some(parent)).collect()
 }
 
 fn read_pid(path: &Path) -> Option<i32> {

@@ -129,9 +129,12 @@ async fn adopt(inner: &Arc<Inner>, container: &Arc<Container>) -> Result<(), Err
             return Ok(());
         }
         // The former run ended between starting it and noting that.
-        let pid = fs::read_to_string(container.dir.join(crate::shim::files::PID)).ok();
+        let file = container.dir.join(crate::shim::files::PID);
+        let pid = fs::read_to_string(&file).ok();
+        let at = fs::metadata(&file).and_then(|m| m.modified()).ok();
+        let at = at.and_then(|t| jiff::Timestamp::try_from(t).ok());
         container.state.send_modify(|s| {
-            s.started_at = Some(jiff::Timestamp::now());
+            s.started_at = Some(at.unwrap_or(container.record.created_at));
             s.pid = pid.and_then(|p| p.trim().parse().ok());
         });
     }

@@ -67,7 +67,7 @@ pub(crate) struct ShimConfig {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Started {
-    Pid(i32),
+    Pid { pid: i32, at: jiff::Timestamp },
     Error(String),
 }
 

@@ -42,7 +42,10 @@ const DRAIN: Duration = Duration::from_secs(1);
 pub(super) fn main(dir: &Path) -> i32 {
     let started = start(dir);
     let answer = match &started {
-        Ok(s) => Started::Pid(s.init.as_raw()),
+        Ok(s) => Started::Pid {
+            pid: s.init.as_raw(),
+            at: jiff::Timestamp::now(),
+        },
         Err(message) => Started::Error(message.clone()),
     };
     let mut line = serde_json::to_vec(&answer).unwrap_or_default();
