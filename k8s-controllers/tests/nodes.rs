@@ -1,0 +1,164 @@
+//! Node controllers and leader election against the real API server.
+
+mod support;
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_controllers::runtime::{Clock, LeaderElection, LeaderElectionConfig};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::{Api, api::DeleteParams};
+use serde_json::json;
+use support::{Cluster, until};
+use tokio_util::sync::CancellationToken;
+
+#[tokio::test]
+async fn nodes_get_distinct_ranges_and_not_ready_ones_are_tainted() {
+    let cluster = Cluster::start().await;
+    cluster.add_node("n1", true).await;
+    cluster.add_node("n2", false).await;
+    let nodes = Api::<Node>::all(cluster.client.clone());
+    let mut ranges = Vec::new();
+    for name in ["n1", "n2"] {
+        let node = until(&nodes, name, |node| {
+            node.and_then(|node| node.spec.as_ref())
+                .is_some_and(|spec| spec.pod_cidr.is_some())
+        })
+        .await
+        .unwrap();
+        let spec = node.spec.unwrap();
+        assert_eq!(
+            spec.pod_cidrs.as_ref().unwrap(),
+            &[spec.pod_cidr.clone().unwrap()]
+        );
+        ranges.push(spec.pod_cidr.unwrap());
+    }
+    ranges.sort();
+    assert_eq!(ranges, ["10.244.0.0/24", "10.244.1.0/24"]);
+    cluster.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_pod_that_was_never_scheduled_can_be_deleted() {
+    let cluster = Cluster::start().await;
+    let pod = json!({
+        "metadata": {"name": "waiting"},
+        "spec": {"containers": [{"name": "c", "image": "i"}]},
+    });
+    cluster.create::<Pod>("default", pod).await;
+    let pods = cluster.api::<Pod>("default");
+    pods.delete("waiting", &DeleteParams::default().grace_period(30))
+        .await
+        .unwrap();
+    until(&pods, "waiting", |pod| pod.is_none()).await;
+    cluster.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_node_is_unreachable_and_loses_its_pods() {
+    let cluster = Arc::new(Cluster::start().await);
+    cluster.add_node("alive", true).await;
+    cluster.add_node("quiet", true).await;
+    let pod = json!({
+        "metadata": {"name": "victim"},
+        "spec": {
+            "nodeName": "quiet",
+            "containers": [{"name": "c", "image": "i"}],
+            "tolerations": [{
+                "key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute",
+                "tolerationSeconds": 20,
+            }],
+        },
+    });
+    cluster.create::<Pod>("default", pod).await;
+    let beats = tokio::spawn({
+        let cluster = cluster.clone();
+        async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                cluster.heartbeat("alive").await;
+            }
+        }
+    });
+    let nodes = Api::<Node>::all(cluster.client.clone());
+    let started = tokio::time::Instant::now();
+    let pods = cluster.api::<Pod>("default");
+    let watched = async {
+        loop {
+            let node = nodes.get("quiet").await.unwrap();
+            let taints = node.spec.and_then(|spec| spec.taints).unwrap_or_default();
+            if taints
+                .iter()
+                .any(|t| t.key == "node.kubernetes.io/unreachable" && t.effect == "NoExecute")
+            {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let noticed = started.elapsed();
+        assert!(
+            noticed >= Duration::from_secs(39) && noticed <= Duration::from_secs(60),
+            "{noticed:?}"
+        );
+        loop {
+            let pod = pods.get_opt("victim").await.unwrap();
+            if pod.is_none_or(|pod| pod.metadata.deletion_timestamp.is_some()) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert!(started.elapsed() >= noticed + Duration::from_secs(18));
+        let alive = nodes.get("alive").await.unwrap();
+        assert!(
+            alive
+                .spec
+                .and_then(|spec| spec.taints)
+                .unwrap_or_default()
+                .is_empty()
+        );
+    };
+    tokio::time::timeout(Duration::from_secs(600), watched)
+        .await
+        .unwrap();
+    beats.abort();
+    let _ = beats.await;
+    Arc::into_inner(cluster).unwrap().shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_replica_leads_and_another_follows_when_it_stops() {
+    let cluster = Cluster::bare().await;
+    let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+    let mut stops = Vec::new();
+    let mut tasks = tokio::task::JoinSet::new();
+    for identity in ["one", "two"] {
+        let stop = CancellationToken::new();
+        stops.push(stop.clone());
+        let config = LeaderElectionConfig::new("test", identity);
+        let election = LeaderElection::new(cluster.client.clone(), config, Clock::system());
+        let sender = sender.clone();
+        tasks.spawn(async move {
+            election
+                .run(stop, |leading| async move {
+                    sender.send(identity).unwrap();
+                    leading.cancelled().await;
+                })
+                .await
+        });
+        if identity == "one" {
+            assert_eq!(receiver.recv().await, Some("one"));
+        }
+    }
+    assert!(
+        tokio::time::timeout(Duration::from_secs(60), receiver.recv())
+            .await
+            .is_err(),
+        "only one leads"
+    );
+    stops[0].cancel();
+    assert_eq!(receiver.recv().await, Some("two"));
+    stops[1].cancel();
+    while let Some(lost) = tasks.join_next().await {
+        assert!(!lost.unwrap());
+    }
+    cluster.shut_down().await;
+}
