@@ -1,4 +1,4 @@
-//! The node agent.
+#![doc = include_str!("docs/front.md")]
 #![forbid(unsafe_code)]
 
 mod builder;

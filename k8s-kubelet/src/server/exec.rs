@@ -12,12 +12,14 @@ use tokio::{
     sync::mpsc,
 };
 
+use tokio_tungstenite::WebSocketStream;
+
 use super::{
     answer::Refusal,
     pods::container_status,
     query::Query,
     service::Body,
-    websocket::{Incoming, Outgoing, Protocol, REMOTE_COMMAND, Socket, Upgrade, split},
+    websocket::{Incoming, Outgoing, Protocol, REMOTE_COMMAND, Upgrade, split},
 };
 use crate::context::Context;
 
@@ -102,12 +104,14 @@ pub(crate) async fn answer<B>(
     Ok(response)
 }
 
-async fn run(
-    socket: Socket,
+async fn run<S>(
+    socket: WebSocketStream<S>,
     protocol: Protocol,
     streams: Streams,
     session: Result<ExecSession, Error>,
-) {
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let (out, incoming, writer) = split(socket, protocol);
     // An empty message tells the client that the connection stands.
     let hello = if streams.stdout {
@@ -259,7 +263,74 @@ fn verdict(end: &Result<i32, Error>, protocol: Protocol) -> String {
 
 #[cfg(test)]
 mod tests {
+    use futures::{SinkExt, StreamExt};
+    use tokio_tungstenite::tungstenite::{Message, protocol::Role};
+
     use super::*;
+
+    /// A session whose process echoes a line with its terminal's width, and ends with 3.
+    fn echo() -> (ExecSession, mpsc::Receiver<TerminalSize>) {
+        let (stdin, process_in) = tokio::io::duplex(64);
+        let (mut process_out, stdout) = tokio::io::duplex(64);
+        let (resize, sizes) = mpsc::channel(1);
+        let exit = async move {
+            let mut line = String::new();
+            tokio::io::BufReader::new(process_in)
+                .read_to_string(&mut line)
+                .await
+                .unwrap();
+            process_out
+                .write_all(line.to_uppercase().as_bytes())
+                .await
+                .unwrap();
+            drop(process_out);
+            Ok(3)
+        };
+        let session = ExecSession {
+            stdin: Some(Box::new(stdin)),
+            stdout: Some(Box::new(stdout)),
+            stderr: None,
+            resize: Some(resize),
+            exit: Box::pin(exit),
+        };
+        (session, sizes)
+    }
+
+    #[tokio::test]
+    async fn a_session_passes_streams_sizes_and_the_exit_code() {
+        let (client, server) = tokio::io::duplex(1 << 16);
+        let server = WebSocketStream::from_raw_socket(server, Role::Server, None).await;
+        let mut client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
+        let (session, mut sizes) = echo();
+        let streams = Streams {
+            stdin: true,
+            stdout: true,
+            ..Streams::default()
+        };
+        let serving = tokio::spawn(run(server, REMOTE_COMMAND[0], streams, Ok(session)));
+        let mut send =
+            async |data: &[u8]| client.send(Message::binary(data.to_vec())).await.unwrap();
+        send(b"\x04{\"Width\":80,\"Height\":24}").await;
+        send(b"\0hel").await;
+        send(b"\0lo").await;
+        send(b"\xff\0").await;
+        assert_eq!(sizes.recv().await.unwrap().width, 80);
+        let mut out = Vec::new();
+        let mut status = Vec::new();
+        while let Some(Ok(message)) = client.next().await {
+            match message {
+                Message::Binary(data) if data[0] == STDOUT => out.extend_from_slice(&data[1..]),
+                Message::Binary(data) if data[0] == ERROR => status.extend_from_slice(&data[1..]),
+                Message::Close(_) => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(out, b"HELLO");
+        let status: serde_json::Value = serde_json::from_slice(&status).unwrap();
+        assert_eq!(status["details"]["causes"][0]["message"], "3");
+        drop(client);
+        serving.await.unwrap();
+    }
 
     #[test]
     fn exit_codes_are_told_as_a_status() {

@@ -8,6 +8,7 @@ mod pods;
 mod port_forward;
 mod query;
 mod service;
+mod spdy;
 mod stats;
 pub(crate) mod tls;
 mod websocket;

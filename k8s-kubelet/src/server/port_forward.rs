@@ -15,6 +15,7 @@ use super::{
     answer::Refusal,
     query::Query,
     service::Body,
+    spdy,
     websocket::{Outgoing, PORT_FORWARD, Protocol, Socket, Upgrade, split},
 };
 use crate::context::Context;
@@ -53,14 +54,18 @@ pub(crate) fn answer<B>(
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, message)
     })?;
     let upgrade = Upgrade::accept(request, &PORT_FORWARD)?;
-    if ports.is_empty() {
+    if upgrade.protocol.version != 0 && ports.is_empty() {
         return Err(Refusal::bad_request("query parameter \"port\" is required"));
     }
     let (response, protocol, socket) = upgrade.into_parts();
     let cx = cx.clone();
     tokio::spawn(async move {
         let Some(socket) = socket.await else { return };
-        serve(cx, sandbox, socket, protocol, ports).await;
+        if protocol.version == 0 {
+            spdy::serve(cx, sandbox, socket, protocol).await;
+        } else {
+            serve(cx, sandbox, socket, protocol, ports).await;
+        }
     });
     Ok(response)
 }

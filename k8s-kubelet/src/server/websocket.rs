@@ -3,11 +3,14 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::{BufMut, Bytes, BytesMut};
-use futures::{SinkExt, StreamExt, stream::SplitStream};
+use futures::{SinkExt, StreamExt, stream::BoxStream};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::sync::mpsc;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
+};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -50,7 +53,9 @@ pub(crate) const REMOTE_COMMAND: [Protocol; 5] = [
 ];
 
 /// For port-forward.
-pub(crate) const PORT_FORWARD: [Protocol; 2] = [
+pub(crate) const PORT_FORWARD: [Protocol; 3] = [
+    // SPDY frames, tunnelled: what kubectl speaks since v1.31 (KEP-4006). Version 0 stands for it.
+    protocol("SPDY/3.1+portforward.k8s.io", 0, false),
     protocol("v4.channel.k8s.io", 4, false),
     protocol("v4.base64.channel.k8s.io", 4, true),
 ];
@@ -202,7 +207,7 @@ pub(crate) struct Closed;
 
 /// Receives messages.
 pub(crate) struct Incoming {
-    stream: SplitStream<Socket>,
+    stream: BoxStream<'static, Result<Message, tokio_tungstenite::tungstenite::Error>>,
     protocol: Protocol,
 }
 
@@ -235,10 +240,13 @@ impl Incoming {
 }
 
 /// Splits a socket. The writer ends when the last [`Outgoing`] is dropped or the handle is.
-pub(crate) fn split(
-    socket: Socket,
+pub(crate) fn split<S>(
+    socket: WebSocketStream<S>,
     protocol: Protocol,
-) -> (Outgoing, Incoming, AbortOnDropHandle<()>) {
+) -> (Outgoing, Incoming, AbortOnDropHandle<()>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let (mut sink, stream) = socket.split();
     let (sender, mut messages) = mpsc::channel(16);
     let writer = tokio::spawn(async move {
@@ -252,7 +260,10 @@ pub(crate) fn split(
     });
     (
         Outgoing { sender, protocol },
-        Incoming { stream, protocol },
+        Incoming {
+            stream: stream.boxed(),
+            protocol,
+        },
         AbortOnDropHandle::new(writer),
     )
 }

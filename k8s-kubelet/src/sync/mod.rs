@@ -16,7 +16,6 @@ mod tests;
 
 pub(crate) use decide::decide;
 pub(crate) use state::{
-    Action, End, EndKind, PodState, ProbeState, PullFailure, Retry, Start, Volumes,
-    Waiting,
+    Action, End, EndKind, PodState, ProbeState, PullFailure, Retry, Start, Volumes, Waiting,
 };
 pub(crate) use status::pod_status;

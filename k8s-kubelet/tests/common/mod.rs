@@ -32,7 +32,9 @@ impl World {
         Self::with(|b| b).await
     }
 
-    pub(crate) async fn with(change: impl FnOnce(KubeletBuilder) -> KubeletBuilder) -> Result<Self> {
+    pub(crate) async fn with(
+        change: impl FnOnce(KubeletBuilder) -> KubeletBuilder,
+    ) -> Result<Self> {
         let server = ApiServer::builder().build().await?;
         let client = server.client(Identity::user("admin").group("system:masters"));
         let runtime = Arc::new(SimRuntime::new(SimOptions::new("10.1.0.0/24".parse()?))?);
