@@ -76,6 +76,7 @@ mod object;
 pub mod openapi;
 pub mod patch;
 pub mod printers;
+pub mod protobuf;
 pub mod quantity;
 mod resource;
 pub mod schema;

@@ -1,10 +1,11 @@
 //! `cargo xtask codegen`: what the API machinery must know beyond the Rust types, written into
 //! `k8s-model/src/generated`.
 //!
-//! The facts come from the sources of the `k8s-openapi` crate ([`source`]); what they do not hold
+//! The facts come from the sources of the `k8s-openapi` crate ([`source`]) and, for [`protobuf`], of `k8s-pb`; what they do not hold
 //! (short names, verbs, patch strategies) is in the tables of [`facts`].
 
 mod facts;
+mod protobuf;
 mod resources;
 mod schema;
 mod source;
@@ -41,7 +42,7 @@ pub(crate) fn run(check: bool) -> Result<()> {
 
 /// The generated files: their names and their text.
 fn generate() -> Result<Vec<(&'static str, String)>> {
-    let folder = k8s_openapi_sources()?;
+    let folder = sources("k8s-openapi")?;
     let newest = source::read(&folder, source::NEWEST)?;
     let since = source::since(&folder)?;
     let (fields, descriptions) = schema::write(&newest, &since)?;
@@ -50,15 +51,19 @@ fn generate() -> Result<Vec<(&'static str, String)>> {
             "resources.rs",
             rustfmt(&resources::write(&newest, &since)?)?,
         ),
+        (
+            "protobuf.txt",
+            protobuf::write(&sources("k8s-pb")?, &fields)?,
+        ),
         ("schema.txt", fields),
         ("descriptions.txt", descriptions),
     ])
 }
 
-/// Where cargo keeps the sources of `k8s-openapi`.
-fn k8s_openapi_sources() -> Result<PathBuf> {
+/// Where cargo keeps the sources of a crate that the workspace depends on, if only by a feature.
+fn sources(crate_name: &str) -> Result<PathBuf> {
     let output = std::process::Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
-        .args(["metadata", "--format-version", "1"])
+        .args(["metadata", "--format-version", "1", "--all-features"])
         // Packages for other platforms need not be there.
         .args([
             "--filter-platform",
@@ -80,9 +85,10 @@ fn k8s_openapi_sources() -> Result<PathBuf> {
         .context("cargo metadata has no packages")?;
     let package = packages
         .iter()
-        .find(|package| package["name"] == "k8s-openapi");
+        .find(|package| package["name"] == crate_name);
     let manifest = package.and_then(|package| package["manifest_path"].as_str());
-    let manifest = Path::new(manifest.context("k8s-openapi is not a dependency")?);
+    let manifest =
+        Path::new(manifest.with_context(|| format!("{crate_name} is not a dependency"))?);
     Ok(manifest.with_file_name("src"))
 }
 
