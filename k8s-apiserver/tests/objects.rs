@@ -1,4 +1,5 @@
 //! Objects from birth to death, through the in-process client and over plain requests.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Shapes and encodings, discovery, and the paths beside the resources.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

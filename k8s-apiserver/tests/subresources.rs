@@ -1,4 +1,5 @@
 //! Subresources: status, scale, binding, eviction, and the addresses of Services.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Watches: what they begin with, what they tell, and how they end.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
