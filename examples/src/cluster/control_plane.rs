@@ -70,13 +70,19 @@ impl ControlPlane {
             .to_string()
             .parse()
             .context("--service-cidr")?;
-        let names = ServerNames::for_apiserver(&options.cluster_domain, Some(service_cidr.first_host().into()))
-            .with(&address.ip().to_string())
-            .with(&machine.to_string());
+        let names = ServerNames::for_apiserver(
+            &options.cluster_domain,
+            Some(service_cidr.first_host().into()),
+        )
+        .with(&address.ip().to_string())
+        .with(&machine.to_string());
         let mut builder = ApiServer::builder()
             .store(store)
             .service_cidr(service_cidr)
-            .advertise(Advertised { addresses: vec![machine], port: address.port() });
+            .advertise(Advertised {
+                addresses: vec![machine],
+                port: address.port(),
+            });
         let reader = builder.reader();
         let issuer = format!("https://kubernetes.default.svc.{}", options.cluster_domain);
         let tokens = ServiceAccountTokens::new(pki.service_account_key(), issuer, reader.clone());

@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -88,6 +89,7 @@ pub(super) struct Node {
 struct Real {
     runtime: OciRuntime,
     network: Arc<PodNetwork>,
+    folder: PathBuf,
     proxy: JoinHandle<NftDataplane>,
 }
 
@@ -167,6 +169,7 @@ impl Node {
             Real {
                 runtime,
                 network,
+                folder: folder.clone(),
                 proxy: tokio::spawn(proxy.run(stop.clone())),
             }
         });
@@ -200,6 +203,7 @@ impl Node {
         if let Some(Real {
             runtime,
             network,
+            folder,
             proxy,
         }) = self.real
         {
@@ -213,6 +217,7 @@ impl Node {
                 .clear()
                 .await
                 .context("cannot remove the rules for Services")?;
+            unmount_below(&folder)?;
             network
                 .remove()
                 .await
@@ -260,6 +265,22 @@ async fn announce(control_plane: &ControlPlane, name: &str, cidr: IpCidr) -> any
     api.create(&PostParams::default(), &node)
         .await
         .with_context(|| format!("cannot make {name}"))?;
+    Ok(())
+}
+
+/// Unmounts what volumes have mounted below a folder, the innermost first.
+fn unmount_below(folder: &Path) -> anyhow::Result<()> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").context("cannot read the mounts")?;
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    let mut below: Vec<&Path> = points
+        .map(Path::new)
+        .filter(|point| point.starts_with(folder))
+        .collect();
+    below.sort();
+    for point in below.into_iter().rev() {
+        nix::mount::umount2(point, nix::mount::MntFlags::MNT_DETACH)
+            .with_context(|| format!("cannot unmount {}", point.display()))?;
+    }
     Ok(())
 }
 

@@ -103,13 +103,20 @@ impl Cluster {
         let real = matches!(options.runtime, RuntimeChoice::Oci(_));
         let machine = node::machine_ip(options)?;
         // The gateway of the pods may be the address that the control plane is to listen on.
-        let network = if real { Some(node::network(options).await?) } else { None };
+        let network = if real {
+            Some(node::network(options).await?)
+        } else {
+            None
+        };
         let control_plane = ControlPlane::start(options, layout, machine, real).await?;
         tracing::info!(address = %control_plane.address(), "serving the API");
         let control_plane = self.control_plane.insert(control_plane);
         for index in 0..options.nodes {
             let place = match &network {
-                Some(network) => Place::Real { network: network.clone(), ip: machine },
+                Some(network) => Place::Real {
+                    network: network.clone(),
+                    ip: machine,
+                },
                 None => Place::Simulated,
             };
             self.nodes
