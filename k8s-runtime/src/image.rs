@@ -43,6 +43,13 @@ impl fmt::Debug for RegistryAuth {
 /// What a node agent needs of an image store.
 ///
 /// References are normalised as Docker's are: `busybox` is `docker.io/library/busybox:latest`.
+/// Where a reference is asked for, an image's ID will do, but for pulling. A reference that can't
+/// be parsed is [`Error::InvalidReference`].
+///
+/// An image is there with all it needs or not at all: a pull or an import that fails leaves
+/// nothing behind. Pulling what is there asks the registry whether the tag has moved, and
+/// fetches only what is missing. Calls may run at the same time; those that want the same content
+/// share it.
 #[async_trait]
 pub trait ImageService: fmt::Debug + Send + Sync + 'static {
     /// All images.
@@ -52,11 +59,18 @@ pub trait ImageService: fmt::Debug + Send + Sync + 'static {
     async fn image(&self, reference: &str) -> Result<Option<Image>, Error>;
 
     /// Brings an image from its registry and unpacks it.
+    ///
+    /// # Errors
+    /// [`Error::PullFailed`] with its kind.
     async fn pull(&self, reference: &str, auth: Option<&RegistryAuth>) -> Result<Image, Error>;
 
     /// Takes images from an archive: an OCI layout or a Docker archive, plain or compressed.
+    ///
+    /// # Errors
+    /// [`Error::BrokenArchive`] says what is wrong with it.
     async fn import(&self, archive: &std::path::Path) -> Result<Vec<Image>, Error>;
 
-    /// Removes an image. Removing one that is not there is no error.
+    /// Removes an image; one that has further tags only loses the tag that it was removed by.
+    /// Removing one that is not there is no error. Containers of it go on.
     async fn remove(&self, reference: &str) -> Result<(), Error>;
 }

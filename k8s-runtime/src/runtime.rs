@@ -261,7 +261,8 @@ pub struct ContainerStatus {
     pub exit_code: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,
-    /// Why it ended, in upstream's words: `Completed`, `Error`, `OOMKilled`, `ContainerCannotRun`.
+    /// Why it ended, in upstream's words: `Completed`, `Error`, `OOMKilled`, `StartError` (it could
+    /// not be started), `Unknown` (nobody saw it).
     pub reason: String,
     /// More about that.
     pub message: String,
@@ -368,6 +369,32 @@ pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// What a node agent needs of a container runtime.
+///
+/// # The life of things
+///
+/// A sandbox is `Ready` from [`run_sandbox`](Self::run_sandbox) until it is stopped or loses its
+/// namespaces, and then `NotReady` until it is removed. A container is `Created`, then `Running`,
+/// then `Exited`, and never goes back; one that could not be started is `Exited` too, with the
+/// exit code 128 and the reason `StartError`. Both are listed until they are removed.
+///
+/// # Promises
+///
+/// - **Names.** An ID means one thing for ever. For one pod UID and attempt there is one sandbox,
+///   for one name and attempt in it one container; a second is refused with
+///   [`Error::AlreadyExists`].
+/// - **Configurations** come back from listing as they were given.
+/// - **Idempotence.** Stopping and removing what is stopped, removed or was never there succeeds.
+///   Everything else answers [`Error::NotFound`] for an ID that is unknown, and
+///   [`Error::InvalidState`] for a thing in the wrong state.
+/// - **Completion.** When a call returns, what it did is visible in the next answer, and the end
+///   of what it stopped is complete.
+/// - **Cancellation.** Dropping a future leaves no half-made thing that is not listed.
+/// - **Independence.** Calls for different sandboxes run at the same time. A backend orders calls
+///   for the same thing itself.
+/// - **Survival.** Where a backend runs processes, they outlive the program: it finds them again,
+///   running, with logs that go on and with the exit codes of those that ended meanwhile.
+///
+/// The kit in this crate's `testing` module has a test for each.
 #[async_trait]
 pub trait ContainerRuntime: fmt::Debug + Send + Sync + 'static {
     /// The runtime's name, as in container IDs on the API: `runc`, `containerd`.
@@ -376,13 +403,18 @@ pub trait ContainerRuntime: fmt::Debug + Send + Sync + 'static {
     /// The runtime's version, for the node's status.
     async fn version(&self) -> Result<String, Error>;
 
-    /// Makes a sandbox: namespaces, network, cgroup.
+    /// Makes a sandbox: namespaces, network, cgroup. It is ready when this returns. If it fails,
+    /// nothing of it is left.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`] if this pod has a sandbox of this attempt.
     async fn run_sandbox(&self, config: SandboxConfig) -> Result<SandboxId, Error>;
 
-    /// Ends everything in a sandbox and gives its network back. Idempotent.
+    /// Kills everything in a sandbox and gives its network back. Its containers stay listed, as
+    /// exited. Idempotent.
     async fn stop_sandbox(&self, id: &SandboxId) -> Result<(), Error>;
 
-    /// Removes a sandbox and its containers. Idempotent.
+    /// Stops a sandbox and removes it with its containers. Their logs stay. Idempotent.
     async fn remove_sandbox(&self, id: &SandboxId) -> Result<(), Error>;
 
     /// All sandboxes, ready or not.
@@ -392,13 +424,22 @@ pub trait ContainerRuntime: fmt::Debug + Send + Sync + 'static {
     async fn sandbox(&self, id: &SandboxId) -> Result<SandboxStatus, Error>;
 
     /// Makes a container in a sandbox, without starting it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such sandbox or image, [`Error::InvalidState`] if the
+    /// sandbox is not ready, [`Error::AlreadyExists`] if it has this attempt of this container,
+    /// [`Error::InvalidConfig`] if there is no command or no such user.
     async fn create_container(
         &self,
         sandbox: &SandboxId,
         config: ContainerConfig,
     ) -> Result<ContainerId, Error>;
 
-    /// Starts a created container.
+    /// Starts a created container. Its main process runs when this returns, or has run already.
+    ///
+    /// # Errors
+    /// [`Error::InvalidState`] if it was started before; [`Error::RuntimeFailed`] with the
+    /// runtime's own words if it can't be, in which case the container is exited.
     async fn start_container(&self, id: &ContainerId) -> Result<(), Error>;
 
     /// Asks a container to end, and kills it if it has not by `grace`. Returns when it has
@@ -414,7 +455,12 @@ pub trait ContainerRuntime: fmt::Debug + Send + Sync + 'static {
     /// One container.
     async fn container(&self, id: &ContainerId) -> Result<ContainerStatus, Error>;
 
-    /// Runs a command in a running container and waits for it, at most for `timeout`.
+    /// Runs a command in a running container and waits for it, at most for `timeout`. A command
+    /// that runs longer is killed.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`]; [`Error::RuntimeFailed`] if the command can't be started. An exit code
+    /// other than 0 is no error.
     async fn exec_sync(
         &self,
         id: &ContainerId,
@@ -422,7 +468,8 @@ pub trait ContainerRuntime: fmt::Debug + Send + Sync + 'static {
         timeout: Option<Duration>,
     ) -> Result<ExecOutput, Error>;
 
-    /// Runs a command in a running container with streams.
+    /// Runs a command in a running container with streams. That the command can't be started may
+    /// show only in the session's exit, as [`Error::RuntimeFailed`].
     async fn exec(
         &self,
         id: &ContainerId,
@@ -430,10 +477,11 @@ pub trait ContainerRuntime: fmt::Debug + Send + Sync + 'static {
         streams: Streams,
     ) -> Result<ExecSession, Error>;
 
-    /// Joins the streams of a running container.
+    /// Joins the streams of a running container, from now on. A reader that falls far behind is
+    /// disconnected rather than holding the container up.
     async fn attach(&self, id: &ContainerId, streams: Streams) -> Result<ExecSession, Error>;
 
-    /// Opens a connection to a TCP port inside a sandbox's network.
+    /// Opens a connection to a TCP port of the loop-back interface inside a sandbox's network.
     async fn port_forward(&self, id: &SandboxId, port: u16) -> Result<Box<dyn Duplex>, Error>;
 
     /// What a container uses now.
@@ -442,6 +490,6 @@ pub trait ContainerRuntime: fmt::Debug + Send + Sync + 'static {
     /// Starts a container's log file anew, after it was moved away for rotation.
     async fn reopen_log(&self, id: &ContainerId) -> Result<(), Error>;
 
-    /// What happens from now on. A reader that falls behind gets [`Error::Lagged`] and lists again.
+    /// What happens from now on, each start and end once and in order. A reader that falls behind gets [`Error::Lagged`] and lists again.
     async fn events(&self) -> Result<BoxStream<'static, Result<RuntimeEvent, Error>>, Error>;
 }

@@ -1,5 +1,6 @@
 //! The kit against runc. Needs root, runc, nftables and busybox-static:
 //! `cargo nextest run -p k8s-runtime --run-ignored only`.
+#![allow(clippy::unwrap_used, reason = "what fails here fails a test")]
 
 mod common;
 

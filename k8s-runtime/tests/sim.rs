@@ -1,4 +1,5 @@
 //! The kit against the simulated runtime.
+#![allow(clippy::unwrap_used, reason = "what fails here fails a test")]
 
 use std::sync::Arc;
 

@@ -72,10 +72,13 @@ impl<R: Read> Read for Hashing<R> {
 
 /// Undoes gzip or zstd, told apart from plain data by the first bytes.
 pub(crate) enum Decompress<R: Read> {
-    Plain(io::Chain<io::Cursor<Vec<u8>>, R>),
-    Gzip(Box<flate2::read::MultiGzDecoder<io::Chain<io::Cursor<Vec<u8>>, R>>>),
-    Zstd(Box<zstd::Decoder<'static, BufReader<io::Chain<io::Cursor<Vec<u8>>, R>>>>),
+    Plain(Whole<R>),
+    Gzip(Box<flate2::read::MultiGzDecoder<Whole<R>>>),
+    Zstd(Box<zstd::Decoder<'static, BufReader<Whole<R>>>>),
 }
+
+/// The first bytes, which were looked at, and the rest.
+type Whole<R> = io::Chain<io::Cursor<Vec<u8>>, R>;
 
 impl<R: Read> Decompress<R> {
     pub(crate) fn new(mut reader: R) -> io::Result<Self> {

@@ -101,7 +101,10 @@ impl Cgroups {
     pub(super) fn create(&self, path: &str) -> Result<(), Error> {
         for mount in self.mounts() {
             let dir = mount.join(path.trim_start_matches('/'));
-            fs::create_dir_all(&dir).context(|| format!("make cgroup {dir:?}"))?;
+            // Somebody else may remove an empty group above at the same moment.
+            let made = (0..3).map(|_| fs::create_dir_all(&dir)).find(Result::is_ok);
+            made.unwrap_or_else(|| fs::create_dir_all(&dir))
+                .context(|| format!("make cgroup {dir:?}"))?;
             // A new cpuset is empty, and nothing can run in it.
             if mount.ends_with("cpuset") {
                 let mut at = mount.to_owned();
@@ -141,14 +144,14 @@ impl Cgroups {
         }
     }
 
-    /// Removes the groups above a removed one, as long as they are empty.
-    pub(super) fn remove_empty_parents(&self, path: &str) {
-        let mut path = Path::new(path.trim_matches('/')).parent();
-        while let Some(parent) = path.filter(|p| !p.as_os_str().is_empty()) {
+    /// Removes a group and those above it, as far as they are empty.
+    pub(super) fn remove_empty(&self, path: &str) {
+        let mut path = Some(Path::new(path.trim_matches('/')));
+        while let Some(at) = path.filter(|p| !p.as_os_str().is_empty()) {
             for mount in self.mounts() {
-                let _ = fs::remove_dir(mount.join(parent));
+                let _ = fs::remove_dir(mount.join(at));
             }
-            path = parent.parent();
+            path = at.parent();
         }
     }
 

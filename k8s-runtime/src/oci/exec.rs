@@ -295,9 +295,9 @@ impl AsyncWrite for Terminal {
     ) -> Poll<io::Result<usize>> {
         loop {
             let mut ready = ready!(self.0.poll_write_ready(cx))?;
-            match ready.try_io(|fd| nix::unistd::write(fd, data).map_err(io::Error::from)) {
-                Ok(result) => return Poll::Ready(result),
-                Err(_) => {}
+            let written = ready.try_io(|fd| nix::unistd::write(fd, data).map_err(io::Error::from));
+            if let Ok(result) = written {
+                return Poll::Ready(result);
             }
         }
     }

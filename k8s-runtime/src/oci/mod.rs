@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! runtime/                        the OCI runtime's own state
+//! cgroups.json                    the control groups that pods' groups are in
 //! sandboxes/<id>/sandbox.json     what the sandbox is
 //! sandboxes/<id>/ns/{net,ipc,uts} its pinned namespaces
 //! sandboxes/<id>/{resolv.conf,hostname,shm}
@@ -34,7 +35,7 @@ mod spec;
 mod user;
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     ffi::OsString,
     fmt, fs, io,
     path::{Path, PathBuf},
@@ -120,6 +121,8 @@ pub(crate) struct Inner {
     events: EventHub,
     sandboxes: Mutex<BTreeMap<SandboxId, Arc<Sandbox>>>,
     containers: Mutex<BTreeMap<ContainerId, Arc<Container>>>,
+    /// The groups that pods' groups were made in.
+    groups: Mutex<BTreeSet<String>>,
     /// What is being made: pods' UIDs and attempts, sandboxes' IDs and containers' names.
     making: Mutex<HashSet<String>>,
     version: tokio::sync::OnceCell<String>,
@@ -165,6 +168,7 @@ impl OciRuntime {
             "--root".into(),
             root.join("runtime").into_os_string(),
         ];
+        let groups = read_json(&root.join("cgroups.json")).unwrap_or_default();
         let closed = CancellationToken::new();
         let inner = Arc::new(Inner {
             name,
@@ -179,6 +183,7 @@ impl OciRuntime {
             events: EventHub::new(),
             sandboxes: Mutex::default(),
             containers: Mutex::default(),
+            groups: Mutex::new(groups),
             making: Mutex::default(),
             version: tokio::sync::OnceCell::new(),
             _close: closed.clone().drop_guard(),
@@ -200,6 +205,11 @@ impl OciRuntime {
         let ids: Vec<SandboxId> = self.inner.sandboxes.lock().keys().cloned().collect();
         let removals = ids.iter().map(|id| self.inner.remove_sandbox(id));
         let results = futures::future::join_all(removals).await;
+        let groups = std::mem::take(&mut *self.inner.groups.lock());
+        for group in groups {
+            self.inner.cgroups.remove_empty(&group);
+        }
+        let _ = fs::remove_file(self.inner.root.join("cgroups.json"));
         results.into_iter().collect()
     }
 }

@@ -144,6 +144,7 @@ impl Inner {
             });
         }
         check_cgroup(&config.cgroup_parent)?;
+        self.note_cgroup(&config.cgroup_parent)?;
         let id = new_id();
         let dir = self.sandbox_dir(&id);
         let parent = config.cgroup_parent.clone();
@@ -165,7 +166,6 @@ impl Inner {
                 let cgroups = self.cgroups.clone();
                 let _ = blocking(move || {
                     cgroups.remove(&parent);
-                    cgroups.remove_empty_parents(&parent);
                     fs::remove_dir_all(dir)
                 })
                 .await;
@@ -207,6 +207,19 @@ impl Inner {
         record.ready = true;
         write_json(&dir.join("sandbox.json"), &record)?;
         Ok(record)
+    }
+
+    /// Remembers the group that pods' groups are in. It is removed when everything is shut down
+    /// rather than with its last pod, because the next pod may be on its way.
+    fn note_cgroup(&self, pod: &str) -> Result<(), Error> {
+        let Some((above, _)) = pod.trim_matches('/').rsplit_once('/') else {
+            return Ok(());
+        };
+        let mut groups = self.groups.lock();
+        if groups.insert(above.to_owned()) {
+            write_json(&self.root.join("cgroups.json"), &*groups)?;
+        }
+        Ok(())
     }
 
     /// Gives back what a sandbox has of the node, but for its directory.
@@ -271,31 +284,25 @@ impl Inner {
             let removals = inner.containers_of(&sandbox.id);
             let removals = removals.iter().map(|c| inner.remove_container(&c.id));
             futures::future::try_join_all(removals).await?;
-            let (dir, cgroups, parent) = (
-                sandbox.dir.clone(),
-                inner.cgroups.clone(),
-                sandbox.config().cgroup_parent,
-            );
-            // Another sandbox of the same pod may still be there.
-            let shared = inner
-                .sandboxes
-                .lock()
-                .values()
-                .any(|s| s.id != sandbox.id && s.config().cgroup_parent == parent);
-            blocking(move || {
-                if !shared {
-                    cgroups.remove(&parent);
-                    cgroups.remove_empty_parents(&parent);
+            let dir = sandbox.dir.clone();
+            blocking(move || match fs::remove_dir_all(&dir) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    Err(Error::io(format!("remove {dir:?}"), e))
                 }
-                match fs::remove_dir_all(&dir) {
-                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                        Err(Error::io(format!("remove {dir:?}"), e))
-                    }
-                    _ => Ok(()),
-                }
+                _ => Ok(()),
             })
             .await??;
-            inner.sandboxes.lock().remove(&sandbox.id);
+            let parent = sandbox.config().cgroup_parent;
+            let shared = {
+                let mut left = inner.sandboxes.lock();
+                left.remove(&sandbox.id);
+                // Another sandbox of the same pod may still be there.
+                left.values().any(|s| s.config().cgroup_parent == parent)
+            };
+            if !shared {
+                let cgroups = inner.cgroups.clone();
+                blocking(move || cgroups.remove(&parent)).await?;
+            }
             Ok(())
         })
         .await

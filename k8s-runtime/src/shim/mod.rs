@@ -9,11 +9,10 @@
 //! It is the same executable as the program that uses this crate, started with a special first
 //! argument. That program must therefore call [`main_if_requested`] before anything else:
 //!
-//! ```no_run
-//! fn main() {
-//!     k8s_runtime::shim::main_if_requested();
-//!     // … the program itself
-//! }
+//! ```
+//! // First thing in `main`:
+//! k8s_runtime::shim::main_if_requested();
+//! // … the program itself
 //! ```
 //!
 //! A program that can't names another executable that does in

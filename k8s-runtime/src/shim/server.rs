@@ -448,10 +448,11 @@ impl Shim {
                 break;
             };
             match kind {
-                protocol::STDIN if matches!(client.kind, Kind::Attached { stdin: true, .. }) => {
-                    if self.stdin.is_some() {
-                        self.stdin_pending.extend(content);
-                    }
+                protocol::STDIN
+                    if self.stdin.is_some()
+                        && matches!(client.kind, Kind::Attached { stdin: true, .. }) =>
+                {
+                    self.stdin_pending.extend(content);
                 }
                 protocol::STDIN_END if self.config.stdin_once && !self.config.tty => {
                     self.stdin_closing = true

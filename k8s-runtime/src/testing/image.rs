@@ -12,7 +12,10 @@ pub async fn an_image_is_found_by_each_of_its_names(f: &Fixture) {
         let found = f.images.image(name).await.expect("an answer");
         assert_eq!(found.as_ref(), Some(&f.image), "{name}");
     }
-    assert_eq!(f.images.images().await.expect("a list"), [f.image.clone()]);
+    assert_eq!(
+        f.images.images().await.expect("a list"),
+        std::slice::from_ref(&f.image)
+    );
 }
 
 pub async fn an_image_that_is_not_there_is_none(f: &Fixture) {
