@@ -80,13 +80,6 @@ pub(crate) fn unprivileged() -> anyhow::Result<()> {
 pub(crate) fn privileged() -> anyhow::Result<()> {
     packages::ensure(CLUSTER)?;
     packages::ensure(KUBECTL)?;
-    run(&mut cargo(&[
-        "build",
-        "-p",
-        "examples",
-        "--bins",
-        "--all-features",
-    ]))?;
     // They share one machine's bridges, ports and rules.
     nextest(&[
         "--all-features",
