@@ -4,6 +4,8 @@
 //! its `Option`, their conditions' `type` and `status` gained one. These helpers read and write
 //! both forms, so that the crate builds at every level that k8s-openapi supports.
 
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, ReplicaSet, ReplicaSetSpec};
+
 /// A field as an `Option`, whichever it is.
 pub(crate) fn get<'a, T: 'a>(field: impl Into<Option<&'a T>>) -> Option<&'a T> {
     field.into()
@@ -14,9 +16,25 @@ pub(crate) fn text<'a>(field: impl Into<Option<&'a String>>) -> &'a str {
     field.into().map_or("", String::as_str)
 }
 
-/// A field to change, whichever it is; nothing when unset.
-pub(crate) fn get_mut<'a, T: 'a>(field: impl Into<Option<&'a mut T>>) -> Option<&'a mut T> {
-    field.into()
+/// What a Deployment asks for.
+pub(crate) fn deployment_spec(deployment: &Deployment) -> Option<&DeploymentSpec> {
+    get(&deployment.spec)
+}
+
+/// What a Deployment asks for, to change.
+#[cfg(test)]
+pub(crate) fn deployment_spec_mut(deployment: &mut Deployment) -> Option<&mut DeploymentSpec> {
+    (&mut deployment.spec).into()
+}
+
+/// What a ReplicaSet asks for.
+pub(crate) fn replica_set_spec(set: &ReplicaSet) -> Option<&ReplicaSetSpec> {
+    get(&set.spec)
+}
+
+/// What a ReplicaSet asks for, to change.
+pub(crate) fn replica_set_spec_mut(set: &mut ReplicaSet) -> Option<&mut ReplicaSetSpec> {
+    (&mut set.spec).into()
 }
 
 /// A value in the form that the field has.

@@ -75,7 +75,7 @@ fn deployment_of(set: &ReplicaSet) -> Option<ObjectKey> {
 }
 
 fn selector(deployment: &Deployment) -> Result<Selector, Error> {
-    let selector = compat::get(&deployment.spec)
+    let selector = compat::deployment_spec(deployment)
         .map(|spec| spec.selector.clone())
         .unwrap_or_default();
     Ok(selector.try_into()?)
@@ -302,7 +302,7 @@ impl Deployments {
             // same hash.
             let known = api.get(name).await?;
             let uid = owner::uid(&deployment.metadata);
-            let known_template = compat::get(&known.spec)
+            let known_template = compat::replica_set_spec(&known)
                 .and_then(|spec| spec.template.clone())
                 .unwrap_or_default();
             if owner::is_controlled_by(&known.metadata, uid)

@@ -36,16 +36,16 @@ impl Step {
             .clone()
             .unwrap_or_default();
         let annotated = annotate(&mut annotations, &self.deployment, next, true);
-        let ready_seconds = compat::get(&self.deployment.spec)
+        let ready_seconds = compat::deployment_spec(&self.deployment)
             .and_then(|spec| spec.min_ready_seconds)
             .unwrap_or(0);
-        let has = compat::get(&self.sets[index].object.spec)
+        let has = compat::replica_set_spec(&self.sets[index].object)
             .and_then(|spec| spec.min_ready_seconds)
             .unwrap_or(0);
         if annotated || has != ready_seconds {
             let set = self.edit(index);
             set.metadata.annotations = Some(annotations);
-            if let Some(spec) = compat::get_mut(&mut set.spec) {
+            if let Some(spec) = compat::replica_set_spec_mut(set) {
                 spec.min_ready_seconds = Some(ready_seconds).filter(|seconds| *seconds != 0);
             }
         }
@@ -99,7 +99,8 @@ impl Step {
 
     /// Deletes the oldest revisions that are over the history limit and have no pods.
     pub(super) fn clean_up(&mut self) {
-        let limit = compat::get(&self.deployment.spec).and_then(|spec| spec.revision_history_limit);
+        let limit =
+            compat::deployment_spec(&self.deployment).and_then(|spec| spec.revision_history_limit);
         let Some(limit) = limit.filter(|limit| *limit != i32::MAX) else {
             return;
         };
@@ -149,7 +150,7 @@ fn set_revision(deployment: &mut Deployment, revision: String) {
 
 /// Sets a ReplicaSet's wanted number of pods.
 pub(super) fn set_replicas(set: &mut ReplicaSet, replicas: i32) {
-    if let Some(spec) = compat::get_mut(&mut set.spec) {
+    if let Some(spec) = compat::replica_set_spec_mut(set) {
         spec.replicas = Some(replicas);
     }
 }

@@ -6,14 +6,14 @@ use crate::common::compat;
 
 /// The wanted number of pods.
 pub(crate) fn replicas(deployment: &Deployment) -> i32 {
-    compat::get(&deployment.spec)
+    compat::deployment_spec(deployment)
         .and_then(|spec| spec.replicas)
         .unwrap_or(1)
 }
 
 /// Whether the strategy is `RollingUpdate`, the default.
 pub(crate) fn is_rolling(deployment: &Deployment) -> bool {
-    let strategy = compat::get(&deployment.spec).and_then(|spec| spec.strategy.as_ref());
+    let strategy = compat::deployment_spec(deployment).and_then(|spec| spec.strategy.as_ref());
     strategy
         .and_then(|strategy| strategy.type_.as_deref())
         .unwrap_or("RollingUpdate")
@@ -42,7 +42,7 @@ pub(crate) fn max_unavailable(deployment: &Deployment) -> i32 {
 /// Surge rounds up and unavailability down; when both come out as zero nothing could move, so one
 /// pod may be unavailable (upstream's `ResolveFenceposts`).
 fn resolve(deployment: &Deployment) -> (i32, i32) {
-    let strategy = compat::get(&deployment.spec).and_then(|spec| spec.strategy.as_ref());
+    let strategy = compat::deployment_spec(deployment).and_then(|spec| spec.strategy.as_ref());
     let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
     let default = IntOrString::String("25%".to_owned());
     let surge = rolling

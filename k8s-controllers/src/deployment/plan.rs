@@ -68,7 +68,7 @@ pub(crate) fn plan(observed: Observed<'_>) -> Plan {
 }
 
 fn is_paused(deployment: &Deployment) -> bool {
-    compat::get(&deployment.spec)
+    compat::deployment_spec(deployment)
         .and_then(|spec| spec.paused)
         .unwrap_or(false)
 }
@@ -120,7 +120,7 @@ impl Set {
 
 /// A ReplicaSet's wanted number of pods.
 pub(crate) fn replicas(set: &ReplicaSet) -> i32 {
-    compat::get(&set.spec)
+    compat::replica_set_spec(set)
         .and_then(|spec| spec.replicas)
         .unwrap_or(1)
 }
@@ -151,7 +151,7 @@ impl Step {
         });
         let wanted = template::of(observed.deployment);
         let has_template = |set: &Arc<ReplicaSet>| {
-            let template = compat::get(&set.spec).and_then(|spec| spec.template.as_ref());
+            let template = compat::replica_set_spec(set).and_then(|spec| spec.template.as_ref());
             template.is_some_and(|template| template::same(template, &wanted))
         };
         let new = sets.iter().position(has_template);

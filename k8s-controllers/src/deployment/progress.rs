@@ -65,7 +65,8 @@ fn remove(status: &mut DeploymentStatus, kind: &str) {
 }
 
 fn deadline(deployment: &Deployment) -> Option<Duration> {
-    let seconds = compat::get(&deployment.spec).and_then(|spec| spec.progress_deadline_seconds)?;
+    let seconds =
+        compat::deployment_spec(deployment).and_then(|spec| spec.progress_deadline_seconds)?;
     (seconds != i32::MAX).then(|| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
 }
 
@@ -98,7 +99,7 @@ impl Step {
             return;
         }
         let was_paused = reason.as_deref() == Some(PAUSED);
-        let paused = compat::get(&self.deployment.spec)
+        let paused = compat::deployment_spec(&self.deployment)
             .and_then(|spec| spec.paused)
             .unwrap_or(false);
         match (paused, was_paused) {

@@ -82,7 +82,7 @@ fn safe_encode(text: &str) -> String {
 
 /// The Deployment's template.
 pub(crate) fn of(deployment: &Deployment) -> PodTemplateSpec {
-    compat::get(&deployment.spec)
+    compat::deployment_spec(deployment)
         .map(|spec| spec.template.clone())
         .unwrap_or_default()
 }
@@ -102,7 +102,7 @@ pub(crate) fn new_replica_set(deployment: &Deployment, controller: OwnerReferenc
         .get_or_insert_default();
     labels.insert(HASH_LABEL.to_owned(), hash.clone());
     let labels = labels.clone();
-    let spec = compat::get(&deployment.spec);
+    let spec = compat::deployment_spec(deployment);
     let mut selector = spec.map(|spec| spec.selector.clone()).unwrap_or_default();
     selector
         .match_labels

@@ -96,7 +96,7 @@ impl World {
     }
 
     fn edit(&mut self, change: impl FnOnce(&mut DeploymentSpec)) {
-        change(compat::get_mut(&mut self.deployment.spec).unwrap());
+        change(compat::deployment_spec_mut(&mut self.deployment).unwrap());
         *self.deployment.metadata.generation.as_mut().unwrap() += 1;
     }
 
@@ -299,7 +299,9 @@ fn a_rollout_replaces_the_old_set_and_undo_brings_it_back_as_a_new_revision() {
 #[test]
 fn recreate_waits_for_the_last_old_pod() {
     let mut deployment = deployment(2, 0, 0);
-    compat::get_mut(&mut deployment.spec).unwrap().strategy = Some(DeploymentStrategy {
+    compat::deployment_spec_mut(&mut deployment)
+        .unwrap()
+        .strategy = Some(DeploymentStrategy {
         type_: Some("Recreate".to_owned()),
         rolling_update: None,
     });

@@ -71,23 +71,23 @@ impl ReplicaOwner for ReplicaSet {
     const CONTROLLER: &'static str = "replicaset-controller";
 
     fn replicas(&self) -> i32 {
-        compat::get(&self.spec)
+        compat::replica_set_spec(self)
             .and_then(|spec| spec.replicas)
             .unwrap_or(1)
     }
 
     fn min_ready_seconds(&self) -> i32 {
-        compat::get(&self.spec)
+        compat::replica_set_spec(self)
             .and_then(|spec| spec.min_ready_seconds)
             .unwrap_or(0)
     }
 
     fn template(&self) -> Option<&PodTemplateSpec> {
-        compat::get(&self.spec)?.template.as_ref()
+        compat::replica_set_spec(self)?.template.as_ref()
     }
 
     fn selector(&self) -> Result<Selector, Error> {
-        let selector = compat::get(&self.spec)
+        let selector = compat::replica_set_spec(self)
             .map(|spec| spec.selector.clone())
             .unwrap_or_default();
         Ok(selector.try_into()?)
