@@ -36,6 +36,16 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, PkiError> {
 
 /// Writes the file beside its place, syncs it, and moves it there.
 pub(super) fn write(path: &Path, text: &str, mode: u32) -> Result<(), PkiError> {
+    put(path, text, mode, true)
+}
+
+/// Writes a file that can be made again: it need not survive the machine's end, and is there
+/// in full for everybody who reads it before.
+pub(super) fn write_replaceable(path: &Path, text: &str, mode: u32) -> Result<(), PkiError> {
+    put(path, text, mode, false)
+}
+
+fn put(path: &Path, text: &str, mode: u32, durable: bool) -> Result<(), PkiError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let beside = path.with_file_name(name);
@@ -48,13 +58,13 @@ pub(super) fn write(path: &Path, text: &str, mode: u32) -> Result<(), PkiError> 
         .map_err(io(&beside))?;
     let written = file
         .write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
+        .and_then(|()| if durable { file.sync_all() } else { Ok(()) })
         .and_then(|()| fs::rename(&beside, path));
     if let Err(e) = written {
         let _ = fs::remove_file(&beside);
         return Err(io(path)(e));
     }
-    if let Some(parent) = path.parent() {
+    if durable && let Some(parent) = path.parent() {
         let _ = fs::File::open(parent).and_then(|folder| folder.sync_all());
     }
     Ok(())

@@ -199,9 +199,10 @@ impl Pki {
         }
     }
 
+    /// Keeps what the authority has issued. If it gets lost, it is issued again.
     fn write_pair(folder: &Path, name: &str, pair: &Credential) -> Result<(), PkiError> {
-        files::write(&folder.join(format!("{name}.key")), &pair.key, 0o600)?;
-        files::write(
+        files::write_replaceable(&folder.join(format!("{name}.key")), &pair.key, 0o600)?;
+        files::write_replaceable(
             &folder.join(format!("{name}.crt")),
             &pair.certificate,
             0o644,

@@ -60,6 +60,11 @@ impl Server {
             .sum()
     }
 
+    /// The CPU time that the processes have taken, in seconds.
+    pub(crate) fn cpu(&self) -> anyhow::Result<f64> {
+        self.processes.iter().filter_map(Child::id).map(cpu).sum()
+    }
+
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         for mut process in self.processes {
             if let Some(pid) = process.id().and_then(|id| i32::try_from(id).ok()) {
@@ -79,6 +84,21 @@ async fn is_ready(address: SocketAddr, tls: &Arc<ClientConfig>) -> bool {
         .get("/readyz")
         .await
         .is_ok_and(|(code, _)| code == 200)
+}
+
+fn cpu(pid: u32) -> anyhow::Result<f64> {
+    let text =
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).context("the process is gone")?;
+    // The name, in parentheses, may have spaces; user and system time are the 12th and 13th after it.
+    let (_, fields) = text.rsplit_once(')').context("no name")?;
+    let ticks: Vec<f64> = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(str::parse)
+        .collect::<Result<_, _>>()?;
+    // `USER_HZ` is 100 everywhere.
+    Ok(ticks.iter().sum::<f64>() / 100.0)
 }
 
 fn resident(pid: u32) -> anyhow::Result<u64> {
