@@ -25,7 +25,10 @@ pub(crate) struct State {
 
 /// One change to the state.
 #[derive(Debug)]
-#[allow(clippy::large_enum_variant, reason = "taken apart at once, never stored")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "taken apart at once, never stored"
+)]
 pub(crate) enum Input {
     Service(watcher::Event<Service>),
     Slice(watcher::Event<EndpointSlice>),

@@ -126,16 +126,17 @@ impl Driver {
                 self.finish(&mut state, &actor, outcome);
             }
             self.ask_waiting(&mut state, &actor);
-            if state.synced == (true, true) && state.writes.len() < CONCURRENT_WRITES {
-                if let Some(queued) = state.queue.pop(Instant::now()) {
-                    self.cycle(&mut state, &actor, queued);
-                    // Lets the requests just made get on their way.
-                    tokio::task::yield_now().await;
-                    if stop.is_cancelled() {
-                        break;
-                    }
-                    continue;
+            if state.synced == (true, true)
+                && state.writes.len() < CONCURRENT_WRITES
+                && let Some(queued) = state.queue.pop(Instant::now())
+            {
+                self.cycle(&mut state, &actor, queued);
+                // Lets the requests just made get on their way.
+                tokio::task::yield_now().await;
+                if stop.is_cancelled() {
+                    break;
                 }
+                continue;
             }
             let timer = state
                 .queue
