@@ -157,8 +157,9 @@ pub(crate) fn busybox_image(folder: &Path, name: &str) -> PathBuf {
         "sh", "httpd", "wget", "sleep", "cat", "echo", "hostname", "id", "ls", "nslookup", "true",
         "false",
     ] {
-        let mut header = tar::Header::new_gnu();
+        let mut header = header();
         header.set_entry_type(tar::EntryType::Symlink);
+        header.set_mode(0o777);
         header.set_size(0);
         layer
             .append_link(&mut header, format!("bin/{command}"), "busybox")
@@ -186,8 +187,17 @@ pub(crate) fn busybox_image(folder: &Path, name: &str) -> PathBuf {
 }
 
 fn append<W: std::io::Write>(archive: &mut tar::Builder<W>, name: &str, mode: u32, bytes: &[u8]) {
-    let mut header = tar::Header::new_gnu();
+    let mut header = header();
     header.set_mode(mode);
     header.set_size(bytes.len() as u64);
     archive.append_data(&mut header, name, bytes).unwrap();
+}
+
+/// A header of a file that is root's.
+fn header() -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header
 }

@@ -124,3 +124,12 @@ impl Cluster {
         Ok(())
     }
 }
+
+impl Drop for Cluster {
+    /// Whatever went wrong, the cluster is told to clean up.
+    fn drop(&mut self) {
+        if let Some(pid) = self.process.id().and_then(|id| i32::try_from(id).ok()) {
+            kill(Pid::from_raw(pid), Signal::SIGTERM).ok();
+        }
+    }
+}

@@ -52,7 +52,7 @@ pub(crate) fn build(folder: &Path) -> anyhow::Result<PathBuf> {
 fn layer() -> anyhow::Result<Vec<u8>> {
     let mut layer = tar::Builder::new(Vec::new());
     for folder in ["bin/", "etc/", "tmp/", "www/", "proc/", "dev/", "sys/"] {
-        let mut header = tar::Header::new_gnu();
+        let mut header = header();
         header.set_entry_type(tar::EntryType::Directory);
         header.set_mode(if folder == "tmp/" { 0o1777 } else { 0o755 });
         header.set_size(0);
@@ -71,8 +71,9 @@ fn layer() -> anyhow::Result<Vec<u8>> {
         b"root:x:0:0:root:/:/bin/sh\n",
     )?;
     for command in COMMANDS {
-        let mut header = tar::Header::new_gnu();
+        let mut header = header();
         header.set_entry_type(tar::EntryType::Symlink);
+        header.set_mode(0o777);
         header.set_size(0);
         layer.append_link(&mut header, format!("bin/{command}"), "busybox")?;
     }
@@ -85,7 +86,7 @@ fn append<W: std::io::Write>(
     mode: u32,
     bytes: &[u8],
 ) -> std::io::Result<()> {
-    let mut header = tar::Header::new_gnu();
+    let mut header = header();
     header.set_mode(mode);
     header.set_size(bytes.len() as u64);
     archive.append_data(&mut header, name, bytes)
@@ -96,4 +97,13 @@ fn hex(bytes: &[u8]) -> String {
         .iter()
         .map(|b| format!("{b:02x}"))
         .collect()
+}
+
+/// A header of a file that is root's.
+fn header() -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header
 }

@@ -34,6 +34,13 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    // Several may be compiled in; the client wants to know which.
+    if rustls::crypto::ring::default_provider()
+        .install_default()
+        .is_err()
+    {
+        bail!("a TLS provider was installed already");
+    }
     require_root_and_programs()?;
     let progress = ProgressBar::new_spinner();
     let style = ProgressStyle::with_template("{spinner} {elapsed:>4} {msg}")
