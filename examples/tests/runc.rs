@@ -177,8 +177,6 @@ fn pods_run_serve_and_talk_and_a_clean_stop_leaves_nothing() {
         "-q",
         "-O",
         "-",
-        "-T",
-        "5",
         "http://web.default.svc.cluster.local/",
     ];
     eventually(&cluster, &fetch, "served");

@@ -51,5 +51,5 @@ pub fn runc_root(data_dir: &Path, node: usize) -> PathBuf {
     Layout::new(data_dir)
         .node(node)
         .join("runtime")
-        .join("runc")
+        .join("runtime")
 }

@@ -304,10 +304,7 @@ impl Scene<'_> {
     async fn by_name(&self) -> anyhow::Result<String> {
         let url = "http://web.demo.svc.cluster.local/index.html";
         let body = self
-            .exec(
-                &self.a_pod().await?,
-                &["wget", "-q", "-O", "-", "-T", "5", url],
-            )
+            .exec(&self.a_pod().await?, &["wget", "-q", "-O", "-", url])
             .await?;
         Ok(format!("web.demo.svc.cluster.local: {body:?}"))
     }
