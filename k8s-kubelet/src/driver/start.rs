@@ -279,7 +279,6 @@ async fn configure(
             .lifecycle
             .as_ref()
             .and_then(|l| l.stop_signal.clone()),
-        ..ContainerConfig::default()
     })
 }
 

@@ -1,6 +1,7 @@
 //! What is known about a pod, and what can be done about it.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
@@ -239,9 +240,8 @@ impl PodState {
     pub(crate) fn put_sandbox(&mut self, status: SandboxStatus) {
         self.sandboxes.retain(|s| s.id != status.id);
         self.sandboxes.push(status);
-        self.sandboxes.sort_by(|a, b| {
-            (b.created_at, b.config.attempt).cmp(&(a.created_at, a.config.attempt))
-        });
+        self.sandboxes
+            .sort_by_key(|s| Reverse((s.created_at, s.config.attempt)));
         // A finished pod keeps showing the address that it had.
         if let Some(ready) = self.sandbox().filter(|s| !s.ips.is_empty()) {
             self.ips = ready.ips.clone();
@@ -264,8 +264,7 @@ pub(crate) fn is_running(container: &ContainerStatus) -> bool {
 
 /// Newest first; the attempt decides between two of one instant.
 pub(crate) fn sort_containers(containers: &mut [ContainerStatus]) {
-    containers
-        .sort_by(|a, b| (b.created_at, b.config.attempt).cmp(&(a.created_at, a.config.attempt)));
+    containers.sort_by_key(|c| Reverse((c.created_at, c.config.attempt)));
 }
 
 /// The start of one container.
