@@ -47,10 +47,10 @@ struct Pace {
     due: bool,
 }
 
-/// How long many watchers are left alone after they were woken: about as long as they take
-/// to send what they were woken for.
+/// How long many watchers are left alone after they were woken: twice as long as they take to
+/// send what they were woken for, so that writers get their turn.
 fn pause(watchers: usize) -> Duration {
-    const EACH: Duration = Duration::from_micros(15);
+    const EACH: Duration = Duration::from_micros(40);
     const MANY: usize = 50;
     const MOST: Duration = Duration::from_millis(50);
     if watchers < MANY {

@@ -75,7 +75,10 @@ fn main() -> anyhow::Result<()> {
             .dir
             .clone()
             .unwrap_or_else(|| temporary.path().to_owned());
-        let mut report = Report::default();
+        let mut report = Report {
+            boot: ours::boot().await?,
+            ..Report::default()
+        };
         if let (Some(apiserver), Some(etcd)) = (&arguments.peer_apiserver, &arguments.peer_etcd) {
             let server = peer::start(apiserver, etcd, &dir.join("peer")).await?;
             report.peer = Some(workload::run(&server, scale).await?);

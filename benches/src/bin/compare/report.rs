@@ -4,6 +4,8 @@ use crate::workload::Figures;
 
 #[derive(Default)]
 pub(crate) struct Report {
+    /// Seconds from nothing to the first answer, in process.
+    pub(crate) boot: f64,
     pub(crate) ours: Figures,
     pub(crate) peer: Option<Figures>,
 }
@@ -55,6 +57,10 @@ const ROWS: &[Row] = &[
 impl Report {
     #[expect(clippy::print_stdout, reason = "what the program is for")]
     pub(crate) fn print(&self) {
+        println!(
+            "boot to first answer, in process: {:.1} ms",
+            self.boot * 1e3
+        );
         match &self.peer {
             None => println!("{:26} {:>12}", "", "ours"),
             Some(_) => println!("{:26} {:>12} {:>12} {:>8}", "", "ours", "upstream", "ratio"),
