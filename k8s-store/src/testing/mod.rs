@@ -1,4 +1,4 @@
-//! The conformance kit: one test per promise of [`Store`](crate::Store), and
+//! The conformance kit: one test per promise of [`Store`], and
 //! [`FaultyStore`] for tests of what uses a store.
 //!
 //! Give [`store_conformance!`](crate::store_conformance) an async closure that
