@@ -51,12 +51,12 @@ fn a_data_directory_of_another_version_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let data_dir = folder.path().join("data");
     Cluster::up(&data_dir, SIM).stop();
-    let version = data_dir.join("store").join("VERSION");
+    let version = data_dir.join("store").join("FORMAT");
     assert!(version.exists(), "the store says its version in a file");
     std::fs::write(&version, "k8s-store 999\n").expect("it can be written");
     let arguments = [SIM, &["--listen", "127.0.0.1:0"]].concat();
     let said = said(&up(&data_dir, &arguments));
-    assert!(said.contains("version"), "{said}");
+    assert!(said.contains("format 999"), "{said}");
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! `/openapi/v3`: the schemas of all served resources, by group and version.
 //!
+//! `/openapi/v2` is there for clients that look into it when v3 does not know a kind: it says what the server
+//! is, and describes nothing, since all descriptions are in v3.
+//!
 //! Documents are written when they are asked for: clients keep them, by the hash in their address.
 
 use http::{HeaderValue, Response, StatusCode, header};
@@ -16,6 +19,9 @@ const FOREVER: &str = "public, immutable";
 
 pub(crate) fn serve(call: &Call, path: &str) -> Result<Response<Body>> {
     let table = call.server.registry.table;
+    if path == "/openapi/v2" {
+        return Ok(v2(call));
+    }
     if path == "/openapi/v3" {
         let index = openapi::index(table);
         return response::json(StatusCode::OK, &call.wanted, Body::from(index));
@@ -48,4 +54,42 @@ pub(crate) fn serve(call: &Call, path: &str) -> Result<Response<Body>> {
             .insert(header::CACHE_CONTROL, HeaderValue::from_static(FOREVER));
     }
     Ok(response)
+}
+
+/// The media type of v2 in protobuf, as it is asked for and as it is answered.
+const V2_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+const V2_ANSWERED: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+fn v2(call: &Call) -> Response<Body> {
+    let title = "Kubernetes";
+    let version = format!("v1.{}.0", crate::version::minor());
+    let accept = call
+        .parts
+        .headers
+        .get(header::ACCEPT)
+        .and_then(|v| v.to_str().ok());
+    let (body, media_type) = if accept.is_some_and(|accept| accept.contains(V2_ASKED)) {
+        // Fields 1 (`swagger`), 2 (`info`, with 1 `title` and 2 `version`) and 8 (`paths`, empty); every
+        // length fits one byte.
+        let info = [field(1, title.as_bytes()), field(2, version.as_bytes())].concat();
+        let document = [field(1, b"2.0"), field(2, &info), field(8, b"")].concat();
+        (document, V2_ANSWERED)
+    } else {
+        let document = serde_json::json!({
+            "swagger": "2.0", "info": {"title": title, "version": version}, "paths": {},
+        });
+        (document.to_string().into_bytes(), "application/json")
+    };
+    let mut response = Response::new(Body::from(body));
+    let media_type = HeaderValue::from_static(media_type);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, media_type);
+    response
+}
+
+/// A field of bytes, fewer than 128, in protobuf.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(bytes.len()).unwrap_or_default();
+    [&[number << 3 | 2, length], bytes].concat()
 }

@@ -115,6 +115,7 @@ fn index(call: &Call) -> Result<Response<Body>> {
         "/livez/etcd",
         "/livez/ping",
         "/metrics",
+        "/openapi/v2",
         "/openapi/v3",
         "/readyz",
         "/readyz/etcd",
