@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 /// The minor version of the API level that `k8s_openapi` was built for.
 pub(crate) fn minor() -> u32 {
+    #[allow(unused_mut, reason = "at 1.33 no line below is left")]
     let mut minor = 33;
     k8s_openapi::k8s_if_ge_1_34! { minor = minor.max(34); }
     k8s_openapi::k8s_if_ge_1_35! { minor = minor.max(35); }
