@@ -15,11 +15,6 @@ impl Layout {
         }
     }
 
-    /// The data directory itself.
-    pub(super) fn root(&self) -> &Path {
-        &self.root
-    }
-
     /// The embedded store.
     pub(super) fn store(&self) -> PathBuf {
         self.root.join("store")
