@@ -30,7 +30,7 @@ async fn request(address: SocketAddr) -> anyhow::Result<String> {
     let Some((head, body)) = answer.split_once("\r\n\r\n") else {
         bail!("no HTTP answer from {address}")
     };
-    if !head.split(' ').nth(1).is_some_and(|code| code == "200") {
+    if head.split(' ').nth(1).is_none_or(|code| code != "200") {
         bail!(
             "{address} answered {}",
             head.lines().next().unwrap_or_default()
