@@ -378,3 +378,74 @@ async fn layers_stay_while_a_container_uses_them() {
     );
     end(node).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs root, runc"]
+async fn a_node_may_have_a_network_namespace_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = format!("kn{}", std::process::id());
+    let ip = |args: &[&str]| assert!(Command::new("ip").args(args).status().unwrap().success());
+    ip(&["netns", "add", &name]);
+    let (bridge, cidr) = (format!("kb{}", std::process::id()), "100.126.8.0/24");
+    let options = k8s_runtime::net::PodNetworkOptions::new(cidr.parse().unwrap())
+        .bridge(&bridge)
+        .node_netns(Path::new("/run/netns").join(&name));
+    let node = common::open(dir.path(), options).await;
+    assert!(!Path::new("/sys/class/net").join(&bridge).exists());
+    let sandbox = node
+        .runtime
+        .run_sandbox(pod("a", dir.path()))
+        .await
+        .unwrap();
+    let own = start(
+        &node,
+        &sandbox,
+        container("own", &node.image.id, "exec sleep 1000"),
+    )
+    .await;
+    let config = SandboxConfig {
+        network: NamespaceMode::Node,
+        ..pod("b", dir.path())
+    };
+    let host = node.runtime.run_sandbox(config).await.unwrap();
+    let host = start(
+        &node,
+        &host,
+        container("host", &node.image.id, "exec sleep 1000"),
+    )
+    .await;
+    let links = async |id| {
+        let output = node
+            .runtime
+            .exec_sync(id, &["ip".to_owned(), "link".to_owned()], None)
+            .await;
+        String::from_utf8_lossy(&output.unwrap().stdout).into_owned()
+    };
+    assert!(links(&host).await.contains(&bridge));
+    assert!(!links(&own).await.contains(&bridge) && links(&own).await.contains("eth0"));
+    let ping = ["ping", "-c", "1", "-W", "2", "100.126.8.1"].map(str::to_owned);
+    let ping = node.runtime.exec_sync(&own, &ping, None).await.unwrap();
+    assert_eq!(ping.exit_code, 0, "{ping:?}");
+    end(node).await;
+    ip(&["netns", "delete", &name]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs root, runc"]
+async fn a_bridge_belongs_to_one_program() {
+    let options = common::network_options();
+    let first = k8s_runtime::net::PodNetwork::set_up(options.clone())
+        .await
+        .unwrap();
+    let second = k8s_runtime::net::PodNetwork::set_up(options.clone()).await;
+    assert!(
+        second
+            .unwrap_err()
+            .to_string()
+            .contains("in use by another program")
+    );
+    first.remove().await.unwrap();
+    drop(first);
+    let again = k8s_runtime::net::PodNetwork::set_up(options).await.unwrap();
+    again.remove().await.unwrap();
+}
