@@ -37,6 +37,8 @@ struct Handle {
     sender: mpsc::Sender<Message>,
     view: Arc<PodView>,
     refused: bool,
+    /// The API has told that it is deleted: no more events will come.
+    gone: bool,
 }
 
 /// Feeds pods, runtime events and changes of sources to the pods' workers.
@@ -131,8 +133,10 @@ impl Manager {
     fn ended(&mut self, ended: Result<String, tokio::task::JoinError>) {
         match ended {
             Ok(uid) => {
-                self.handles.remove(&uid);
-                self.done.insert(uid);
+                let gone = self.handles.remove(&uid).is_some_and(|h| h.gone);
+                if !gone {
+                    self.done.insert(uid);
+                }
             }
             Err(error) => warn!(%error, "pod worker broke off"),
         }
@@ -205,7 +209,8 @@ impl Manager {
             Event::Delete(pod) => {
                 let uid = pod.metadata.uid.clone().unwrap_or_default();
                 self.done.remove(&uid);
-                if self.handles.contains_key(&uid) {
+                if let Some(handle) = self.handles.get_mut(&uid) {
+                    handle.gone = true;
                     self.tell(&uid, Message::Pod(Arc::new(PodView::new(pod))))
                         .await;
                     self.tell(&uid, Message::Gone).await;
@@ -250,6 +255,7 @@ impl Manager {
                 sender,
                 view,
                 refused,
+                gone: false,
             },
         );
         self.workers.spawn(worker.run().map(move |()| uid));

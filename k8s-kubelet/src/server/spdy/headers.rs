@@ -119,6 +119,8 @@ impl Deflater {
             self.begun = true;
         }
         out.extend_from_slice(&stored(&0u32.to_be_bytes()));
+        // Go's inflater hands out what it has only at an empty block: a flush.
+        out.extend_from_slice(&stored(&[]));
         out
     }
 }
