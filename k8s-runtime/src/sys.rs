@@ -14,10 +14,7 @@ use std::{
     path::Path,
 };
 
-use nix::{
-    libc,
-    unistd::{ForkResult, Pid},
-};
+use nix::libc;
 use tokio::io::unix::AsyncFd;
 
 fn c_path(path: &Path) -> io::Result<CString> {
@@ -129,16 +126,4 @@ pub(crate) fn signal(pid: i32, number: i32) -> Option<io::Result<()>> {
 pub(crate) fn async_fd(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an owned descriptor stays open, and the same one, until it is dropped with the result.
     Ok(unsafe { AsyncFd::register(fd) }?)
-}
-
-/// Forks. `None` in the child.
-///
-/// The caller sees to it that the process has one thread only.
-pub(crate) fn fork() -> io::Result<Option<Pid>> {
-    // SAFETY: there is one thread (its only caller checks), so the child has all of the process and
-    // may do anything.
-    match unsafe { nix::unistd::fork() }? {
-        ForkResult::Parent { child } => Ok(Some(child)),
-        ForkResult::Child => Ok(None),
-    }
 }

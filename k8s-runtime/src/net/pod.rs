@@ -5,11 +5,7 @@ use std::{
     fmt, fs,
     io::Write,
     net::{IpAddr, Ipv4Addr},
-    os::{
-        fd::{AsRawFd, OwnedFd},
-        linux::net::SocketAddrExt,
-        unix::net::{SocketAddr, UnixListener},
-    },
+    os::fd::{AsRawFd, OwnedFd},
     path::PathBuf,
     process::{Command, Stdio},
 };
@@ -95,8 +91,6 @@ pub struct PodNetwork {
     bridge: u32,
     gateway: Ipv4Addr,
     pool: Mutex<AddressPool>,
-    /// Held as long as this program uses the bridge.
-    _claim: UnixListener,
 }
 
 impl fmt::Debug for PodNetwork {
@@ -140,8 +134,8 @@ impl PodNetwork {
     /// Makes the bridge and its rules, or takes over those that a former run left.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] for a bad bridge name or pod CIDR; [`Error::Network`] where another
-    /// program has the bridge, or the kernel or `nft` refuses.
+    /// [`Error::InvalidConfig`] for a bad bridge name or pod CIDR; [`Error::Network`] where the
+    /// kernel or `nft` refuses.
     pub async fn set_up(options: PodNetworkOptions) -> Result<Self, Error> {
         let name_fits = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
         if options.bridge.is_empty()
@@ -160,9 +154,8 @@ impl PodNetwork {
                 options.pod_cidr
             )));
         };
-        let (script, table) = (ruleset(&options), options.table());
-        let (claim, handle) = netns::inside(options.node_netns.clone(), move || {
-            let claim = claim(&table)?;
+        let script = ruleset(&options);
+        let handle = netns::inside(options.node_netns.clone(), move || {
             let handle = netns::netlink()?;
             write_sysctl("net/ipv4/ip_forward", "1")
                 .context(|| "enable IPv4 forwarding".to_owned())?;
@@ -172,7 +165,7 @@ impl PodNetwork {
                 tracing::debug!(%error, "bridged packets are not filtered");
             }
             nft(&script)?;
-            Ok((claim, handle))
+            Ok(handle)
         })
         .await?;
         let bridge = match find(&handle, &options.bridge).await? {
@@ -223,7 +216,6 @@ impl PodNetwork {
             bridge,
             gateway,
             pool: Mutex::new(pool),
-            _claim: claim,
         })
     }
 
@@ -389,18 +381,6 @@ impl PodNetwork {
         let script = format!("add table ip {table}\ndelete table ip {table}\n");
         netns::inside(self.options.node_netns.clone(), move || nft(&script)).await
     }
-}
-
-/// Claims a bridge for this program, for as long as the result is kept. The kernel gives it back
-/// also when the program is killed, and each network namespace has names of its own.
-fn claim(name: &str) -> Result<UnixListener, Error> {
-    let address = SocketAddr::from_abstract_name(name).context(|| format!("claim {name}"))?;
-    UnixListener::bind_addr(&address).map_err(|e| match e.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            Error::Network(format!("{name} is in use by another program"))
-        }
-        _ => Error::io(format!("claim {name}"), e),
-    })
 }
 
 /// Brings the loop-back interface up.

@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    process::Stdio,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -10,7 +11,11 @@ use std::{
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Command,
+    sync::watch,
+};
 
 use super::{
     Inner, blocking, detached, namespaces, new_id, read_json, rootfs,
@@ -24,7 +29,7 @@ use crate::{
     RuntimeEvent, RuntimeEventKind, SandboxId,
     error::IoContext,
     net::netns,
-    shim::{Exit, ShimConfig, files},
+    shim::{self, Exit, ShimConfig, Started, files},
 };
 
 /// How long a killed container may take to end. Longer means that the kernel can't kill it.
@@ -365,7 +370,7 @@ impl Inner {
                     operation: "start a container",
                 });
             }
-            let started = match inner.shims.start(&container.dir).await {
+            let started = match inner.spawn_shim(&container.dir).await {
                 Ok(started) => shim_client::watch(&container.dir)
                     .await
                     .map(|w| (started, w)),
@@ -396,6 +401,49 @@ impl Inner {
             }
         })
         .await
+    }
+
+    /// Starts a shim, which starts the container. Gives the container's process ID and the
+    /// time of its start.
+    async fn spawn_shim(&self, dir: &Path) -> Result<(u32, Timestamp), Error> {
+        let errors = dir.join("shim.log");
+        let stderr = fs::File::create(&errors).context(|| format!("make {errors:?}"))?;
+        let mut child = Command::new(&self.shim)
+            .arg(shim::SHIM_ARG)
+            .arg(dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .context(|| format!("start the shim {:?}", self.shim))?;
+        let stdout = child.stdout.take();
+        tokio::spawn(async move { child.wait().await });
+        let mut line = String::new();
+        if let Some(stdout) = stdout {
+            BufReader::new(stdout)
+                .read_line(&mut line)
+                .await
+                .context(|| "hear from the shim".to_owned())?;
+        }
+        let failed = |message| Error::RuntimeFailed {
+            operation: "start",
+            message,
+        };
+        match serde_json::from_str(&line) {
+            Ok(Started::Pid { pid, at }) => match u32::try_from(pid) {
+                Ok(pid) => Ok((pid, at)),
+                Err(e) => Err(failed(e.to_string())),
+            },
+            Ok(Started::Error(message)) => Err(failed(message)),
+            Err(_) => {
+                let said = fs::read_to_string(&errors).unwrap_or_default();
+                Err(failed(format!(
+                    "the shim {:?} did not answer: {}",
+                    self.shim,
+                    said.trim()
+                )))
+            }
+        }
     }
 
     /// Waits for a container's end in the background.

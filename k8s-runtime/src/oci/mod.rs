@@ -3,7 +3,6 @@
 //! What it keeps is in one directory:
 //!
 //! ```text
-//! shims.sock                      where shims are asked for
 //! runtime/                        the OCI runtime's own state
 //! cgroups.json                    the control groups that pods' groups are in
 //! sandboxes/<id>/sandbox.json     what the sandbox is
@@ -32,7 +31,6 @@ mod runtime;
 mod sandbox;
 mod seccomp;
 mod shim_client;
-mod shims;
 mod spec;
 mod user;
 
@@ -49,7 +47,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::process::Command;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::{cgroup::Cgroups, container::Container, sandbox::Sandbox, shims::Shims};
+use self::{cgroup::Cgroups, container::Container, sandbox::Sandbox};
 use crate::{
     ContainerId, Error, SandboxId, error::IoContext, events::EventHub, images::ImageStore,
     net::PodNetwork,
@@ -114,7 +112,7 @@ pub(crate) struct Inner {
     root: PathBuf,
     /// The OCI runtime and its general arguments.
     runtime: Vec<OsString>,
-    shims: Shims,
+    shim: PathBuf,
     network: Option<Arc<PodNetwork>>,
     images: ImageStore,
     cgroups: Cgroups,
@@ -173,12 +171,12 @@ impl OciRuntime {
         let groups = read_json(&root.join("cgroups.json")).unwrap_or_default();
         let closed = CancellationToken::new();
         let inner = Arc::new(Inner {
-            shims: Shims::new(root.clone(), shim),
-            network,
-            images,
             name,
             root,
             runtime,
+            shim,
+            network,
+            images,
             cgroups: Cgroups::detect()?,
             oom_score_floor: cgroup::oom_score_floor(),
             oom_score_said: false.into(),
@@ -207,7 +205,6 @@ impl OciRuntime {
         let ids: Vec<SandboxId> = self.inner.sandboxes.lock().keys().cloned().collect();
         let removals = ids.iter().map(|id| self.inner.remove_sandbox(id));
         let results = futures::future::join_all(removals).await;
-        self.inner.shims.stop().await;
         let groups = std::mem::take(&mut *self.inner.groups.lock());
         for group in groups {
             self.inner.cgroups.remove_empty(&group);

@@ -202,7 +202,7 @@ impl Inner {
                 .push(network.attach(id, &net.fd, &net.handle).await?);
         }
         if config.pid == NamespaceMode::Pod {
-            record.holder = Some(hold_pid_namespace(self.shims.program(), dir).await?);
+            record.holder = Some(hold_pid_namespace(&self.shim, dir).await?);
         }
         record.ready = true;
         write_json(&dir.join("sandbox.json"), &record)?;

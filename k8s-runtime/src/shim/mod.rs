@@ -6,9 +6,8 @@
 //! reaper, writes the log in CRI's format, serves attaching on a Unix socket, writes the exit code
 //! into a file and ends.
 //!
-//! Shims are forked from one process, which is the same executable as the program that uses this
-//! crate, started with a special first argument. That program must therefore call
-//! [`main_if_requested`] before anything else:
+//! It is the same executable as the program that uses this crate, started with a special first
+//! argument. That program must therefore call [`main_if_requested`] before anything else:
 //!
 //! ```
 //! // First thing in `main`:
@@ -20,7 +19,6 @@
 //! [`OciOptions::shim`](crate::oci::OciOptions::shim); this crate's `k8s-runtime-shim` is one.
 
 mod log;
-mod nursery;
 mod pause;
 pub(crate) mod protocol;
 mod server;
@@ -32,7 +30,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// The first argument that makes a program the process that shims are forked from.
+/// The first argument that makes a program a shim.
 pub(crate) const SHIM_ARG: &str = "k8s-runtime-shim";
 
 /// The first argument that makes a program the first process of a shared process namespace.
@@ -41,8 +39,6 @@ pub(crate) const PAUSE_ARG: &str = "k8s-runtime-pause";
 /// The files in a container's directory that shim and runtime share.
 pub(crate) mod files {
     pub(crate) const CONFIG: &str = "shim.json";
-    /// In the runtime's directory: where shims are asked for.
-    pub(crate) const NURSERY: &str = "shims.sock";
     pub(crate) const SOCKET: &str = "shim.sock";
     pub(crate) const CONSOLE: &str = "console.sock";
     pub(crate) const EXIT: &str = "exit.json";
@@ -66,7 +62,7 @@ pub(crate) struct ShimConfig {
     pub(crate) kill_all: Option<PathBuf>,
 }
 
-/// What a shim answers to the one who asked for it.
+/// What a shim answers on its standard output once.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Started {
@@ -90,7 +86,7 @@ pub fn main_if_requested() {
     let mut args = std::env::args_os().skip(1);
     let code = match args.next() {
         Some(a) if a == OsStr::new(SHIM_ARG) => match args.next() {
-            Some(root) => nursery::main(Path::new(&root)),
+            Some(dir) => server::main(Path::new(&dir)),
             None => 2,
         },
         Some(a) if a == OsStr::new(PAUSE_ARG) => pause::main(),

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    fs,
+    fs::{self, File},
     io::{self, ErrorKind, IoSliceMut, Read, Write},
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
@@ -39,33 +39,30 @@ const MAX_BACKLOG: usize = 1 << 20;
 /// How long output is still read after the container ended.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// Starts the container in this directory, answers how that went, and stays until it ends.
-pub(super) fn main(dir: &Path, answer: UnixStream) {
+pub(super) fn main(dir: &Path) -> i32 {
     let started = start(dir);
-    let told = match &started {
+    let answer = match &started {
         Ok(s) => Started::Pid {
             pid: s.init.as_raw(),
             at: jiff::Timestamp::now(),
         },
         Err(message) => Started::Error(message.clone()),
     };
-    tell(&answer, &told);
-    drop(answer);
-    if let Ok(mut shim) = started {
-        shim.run();
-    }
-}
-
-/// Answers that there will be no shim.
-pub(super) fn refuse(answer: &UnixStream, message: &str) {
-    tell(answer, &Started::Error(message.to_owned()));
-}
-
-fn tell(mut answer: &UnixStream, what: &Started) {
-    let mut line = serde_json::to_vec(what).unwrap_or_default();
+    let mut line = serde_json::to_vec(&answer).unwrap_or_default();
     line.push(b'\n');
-    // The runtime may be gone; the container runs all the same.
-    let _ = answer.write_all(&line);
+    let mut stdout = io::stdout();
+    let _ = stdout.write_all(&line).and_then(|()| stdout.flush());
+    // The runtime waits for the end of this stream.
+    if let Ok(null) = File::options().write(true).open("/dev/null") {
+        let _ = nix::unistd::dup2_stdout(&null);
+    }
+    match started {
+        Ok(mut shim) => {
+            shim.run();
+            0
+        }
+        Err(_) => 1,
+    }
 }
 
 /// A client of the socket.
