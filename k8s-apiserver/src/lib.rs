@@ -43,10 +43,10 @@
 //! - [`serve`] and [`pki`]: the TLS listener, and the certificates of a cluster of one's own.
 //! - [`http`]: the [`Body`](http::Body) of requests and answers.
 //!
-//! How a request goes through it is told in the design document of
-//! this workspace, under "The way of an object": all resources take one generic path;
-//! what is special about a kind is its row in [`k8s_model::ResourceTable`] and its
-//! [`k8s_model::Strategy`].
+//! All resources take one generic path: a request is authenticated, authorized and decoded,
+//! defaulted, admitted and validated, and committed with a guard on the revision that it was based
+//! on; readers get the bytes that were stored, and watchers one encoding per event. What is
+//! special about a kind is its row in [`k8s_model::ResourceTable`] and its [`k8s_model::Strategy`].
 //!
 //! # Bring your own
 //!

@@ -60,6 +60,10 @@
 //! built for, 1.33 to 1.37; resources are those that upstream serves by default, that is, stable
 //! ones. What the sources of `k8s_openapi` say of the types is generated from them by
 //! `cargo xtask codegen`.
+//!
+//! # Features
+//!
+//! None. The program that uses it chooses the Kubernetes version with a feature of `k8s_openapi`.
 
 #![forbid(unsafe_code)]
 

@@ -1,8 +1,11 @@
 //! The driver: carries out what the decision core decides, one task per pod.
 
+mod act;
 mod kill;
 mod manager;
+mod observe;
 mod orphans;
+mod outcome;
 mod publish;
 mod sandbox;
 mod start;

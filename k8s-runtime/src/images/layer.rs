@@ -280,12 +280,20 @@ impl Target {
                 .map_err(|e| broken(&format!("{path:?}: {e}")))?
                 & 0o7777,
         );
-        let number = |n: io::Result<u64>| -> Result<u32, Error> {
+        // Some writers leave the owner out, which means root.
+        let number = |field: &[u8], n: io::Result<u64>| -> Result<u32, Error> {
+            if field.iter().all(|&b| b == 0 || b == b' ') {
+                return Ok(0);
+            }
             n.ok()
                 .and_then(|n| u32::try_from(n).ok())
                 .ok_or_else(|| broken(&format!("{path:?}: bad owner")))
         };
-        let owner = (number(header.uid())?, number(header.gid())?);
+        let fields = header.as_old();
+        let owner = (
+            number(&fields.uid, header.uid())?,
+            number(&fields.gid, header.gid())?,
+        );
         let mtime = i64::try_from(header.mtime().unwrap_or(0)).unwrap_or(0);
         match kind {
             EntryType::Directory => {
@@ -585,6 +593,26 @@ mod tests {
         });
         unpack(&tar[..], &inside).unwrap();
         assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn an_owner_left_out_is_root_and_a_senseless_one_is_refused() {
+        let with_owner = |owner: [u8; 8]| {
+            build(|b| {
+                let mut h = entry(EntryType::Regular, 1);
+                h.as_old_mut().uid = owner;
+                h.as_old_mut().gid = owner;
+                raw_name(&mut h, "a");
+                b.append(&h, &b"x"[..]).unwrap();
+            })
+        };
+        let dir = tempfile::tempdir().unwrap();
+        unpack(&with_owner([0; 8])[..], dir.path()).unwrap();
+        assert!(dir.path().join("a").exists());
+        assert!(matches!(
+            unpack(&with_owner(*b"zzzzzzz\0")[..], dir.path()),
+            Err(Error::BrokenArchive(_))
+        ));
     }
 
     #[test]
