@@ -112,7 +112,7 @@ async fn fresh_roles(registry: &Registry) -> Result<bool> {
     let (now, mut random) = (registry.now(), registry.fork_random());
     let mut writes = Vec::new();
     for (resource, mut object) in objects {
-        let Some(row) = registry.rows.stored("rbac.authorization.k8s.io", resource) else {
+        let Some(row) = registry.stored_row("rbac.authorization.k8s.io", resource) else {
             return Ok(false);
         };
         row.resource.strategy.default(&mut *object);
@@ -121,7 +121,7 @@ async fn fresh_roles(registry: &Registry) -> Result<bool> {
         let namespace = meta.namespace.clone().unwrap_or_default();
         let name = meta.name.clone().unwrap_or_default();
         writes.push(Write {
-            key: key::object_key(&row.prefix, row.resource, &namespace, &name),
+            key: key::object_key(&row.prefix, &row.resource, &namespace, &name),
             expect: Expect::Absent,
             op: Op::Put {
                 value: row.encode(&mut object)?,
@@ -235,14 +235,14 @@ async fn ensure(
     resource: &str,
     mut object: Box<dyn Object>,
 ) -> Result<()> {
-    let Some(row) = registry.rows.stored(group, resource) else {
+    let Some(row) = registry.stored_row(group, resource) else {
         return Ok(());
     };
     let user = Identity::system_masters();
     let namespace = object.metadata().namespace.clone().unwrap_or_default();
     let name = object.metadata().name.clone().unwrap_or_default();
     let target = Target {
-        row,
+        row: &row,
         user: &user,
         namespace: &namespace,
         name: &name,
@@ -268,7 +268,7 @@ async fn replace(
     mut object: Box<dyn Object>,
 ) -> Result<()> {
     ensure(registry, group, resource, object.boxed_clone()).await?;
-    let Some(row) = registry.rows.stored(group, resource) else {
+    let Some(row) = registry.stored_row(group, resource) else {
         return Ok(());
     };
     row.resource.strategy.default(&mut *object);
@@ -276,7 +276,7 @@ async fn replace(
     let namespace = object.metadata().namespace.clone().unwrap_or_default();
     let name = object.metadata().name.clone().unwrap_or_default();
     let target = Target {
-        row,
+        row: &row,
         user: &user,
         namespace: &namespace,
         name: &name,

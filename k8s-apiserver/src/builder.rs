@@ -2,7 +2,8 @@
 
 use std::{net::Ipv4Addr, sync::Arc};
 
-use k8s_model::ResourceTable;
+use arc_swap::ArcSwap;
+use k8s_model::{Resource, ResourceTable};
 use k8s_store::{MemoryStore, Store};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -17,10 +18,9 @@ use crate::{
     },
     bootstrap,
     cache::Caches,
-    discovery::Discovery,
     pki::{Pki, PkiError},
     proxy::Connecter,
-    registry::{Clock, Registry, Rows, reader::LateReader},
+    registry::{Clock, Registry, Served, reader::LateReader},
     reviews::{self, CreateOnly},
     server::Inner,
     services::{Cidr, NodePortRange, Services},
@@ -71,7 +71,7 @@ pub struct Advertised {
 /// | [`node_port_range`](Self::node_port_range) | 30000-32767 |
 pub struct ApiServerBuilder {
     store: Option<Arc<dyn Store>>,
-    resources: &'static ResourceTable,
+    resources: Vec<Arc<Resource>>,
     reader: Arc<LateReader>,
     authenticator: Option<Arc<dyn Authenticator>>,
     tokens: Option<Arc<ServiceAccountTokens>>,
@@ -104,7 +104,7 @@ impl Default for ApiServerBuilder {
     fn default() -> Self {
         ApiServerBuilder {
             store: None,
-            resources: ResourceTable::builtin(),
+            resources: ResourceTable::builtin().rows().to_vec(),
             reader: Arc::default(),
             authenticator: None,
             tokens: None,
@@ -130,10 +130,12 @@ impl ApiServerBuilder {
         self
     }
 
-    /// Which resources are served. A table of your own lives in a static, or is leaked.
+    /// Which resources are served, besides those that custom resource definitions add: rows of
+    /// [`ResourceTable::builtin`], of your own, or both. Their order is the order in discovery:
+    /// rows of a group together, the preferred version of a group first.
     #[must_use]
-    pub fn resources(mut self, resources: &'static ResourceTable) -> Self {
-        self.resources = resources;
+    pub fn resources(mut self, resources: impl IntoIterator<Item = Arc<Resource>>) -> Self {
+        self.resources = resources.into_iter().collect();
         self
     }
 
@@ -285,11 +287,15 @@ impl ApiServerBuilder {
         for served in reviews::all(&authorizer, rbac.as_ref(), &tokens, &reader) {
             create_only.push((served.group, served.resource, served.subresource, served.by));
         }
+        let address = self
+            .advertised
+            .as_ref()
+            .and_then(|a| a.addresses.first().map(|ip| format!("{ip}:{}", a.port)))
+            .unwrap_or_default();
         let registry = Arc::new(Registry {
             store,
             caches,
-            rows: Rows::new(self.resources),
-            table: self.resources,
+            served: ArcSwap::from_pointee(Served::new(self.resources, address)),
             admission,
             services: Services {
                 cidr: self.service_cidr,
@@ -301,11 +307,6 @@ impl ApiServerBuilder {
                     .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed),
             ),
         });
-        let address = self
-            .advertised
-            .as_ref()
-            .and_then(|a| a.addresses.first().map(|ip| format!("{ip}:{}", a.port)))
-            .unwrap_or_default();
         if self.bootstrap {
             bootstrap::run(&registry, self.advertised.as_ref())
                 .await
@@ -318,7 +319,6 @@ impl ApiServerBuilder {
                 .authenticator
                 .unwrap_or_else(|| Arc::new(Standard::new(Some(tokens)))),
             authorizer,
-            discovery: Discovery::new(self.resources, &address),
             metrics: Default::default(),
             create_only,
             connecters: self.connecters,

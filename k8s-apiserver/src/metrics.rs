@@ -8,7 +8,6 @@ use std::{
 
 use dashmap::DashMap;
 use http::StatusCode;
-use k8s_model::Resource;
 use parking_lot::RwLock;
 
 use crate::{http::RequestInfo, registry::Row};
@@ -28,12 +27,16 @@ pub(crate) struct Label {
     verb: u8,
     /// In [`SCOPES`].
     scope: u8,
-    resource: Option<&'static Resource>,
+    /// Group, version and plural name.
+    resource: Option<Names>,
     subresource: &'static str,
 }
 
 /// A label in a form that is quick to compare: every request looks for its own.
-type Key = (u8, u8, usize, usize);
+type Key = (u8, u8, [usize; 3], usize);
+
+/// The group, version and plural name of a resource.
+type Names = (&'static str, &'static str, &'static str);
 
 impl Label {
     pub(crate) fn new(row: Option<&Row>, info: &RequestInfo) -> Self {
@@ -57,7 +60,10 @@ impl Label {
         Label {
             verb,
             scope,
-            resource: row.map(|row| row.resource),
+            resource: row.map(|row| {
+                let resource = &row.resource;
+                (resource.group, resource.version, resource.resource)
+            }),
             subresource: row
                 .filter(|_| !info.subresource.is_empty())
                 .and_then(|row| row.resource.subresource(&info.subresource))
@@ -65,9 +71,12 @@ impl Label {
         }
     }
 
-    /// Rows of the table and the names in them are static: their addresses tell them apart.
+    /// Names are static, and the same ones for a row as long as it is served: their addresses tell
+    /// rows apart.
     fn key(&self) -> Key {
-        let resource = self.resource.map_or(0, |r| std::ptr::from_ref(r).addr());
+        let resource = self.resource.map_or([0; 3], |(group, version, resource)| {
+            [group, version, resource].map(|name| name.as_ptr().addr())
+        });
         let subresource = match self.subresource {
             "" => 0,
             name => name.as_ptr().addr(),
@@ -76,9 +85,7 @@ impl Label {
     }
 
     fn text(&self) -> String {
-        let (group, version, resource) = self
-            .resource
-            .map_or(("", "", ""), |r| (r.group, r.version, r.resource));
+        let (group, version, resource) = self.resource.unwrap_or_default();
         format!(
             "component=\"apiserver\",group=\"{group}\",resource=\"{resource}\",scope=\"{}\",subresource=\"{}\",verb=\"{}\",version=\"{version}\"",
             SCOPES[usize::from(self.scope)],

@@ -18,7 +18,8 @@ use crate::{
 const FOREVER: &str = "public, immutable";
 
 pub(crate) fn serve(call: &Call, path: &str) -> Result<Response<Body>> {
-    let table = call.server.registry.table;
+    let served = call.server.registry.served.load();
+    let table = &served.table;
     if path == "/openapi/v2" {
         return Ok(v2(call));
     }

@@ -20,7 +20,6 @@ use crate::{
     ApiServerBuilder,
     auth::{Authenticator, Identity},
     authz::Authorizer,
-    discovery::Discovery,
     endpoints,
     http::Body,
     metrics::Metrics,
@@ -47,7 +46,6 @@ pub(crate) struct Inner {
     pub(crate) registry: Arc<Registry>,
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
-    pub(crate) discovery: Discovery,
     pub(crate) metrics: Metrics,
     pub(crate) create_only: Vec<(
         &'static str,

@@ -72,6 +72,7 @@ pub mod decode;
 pub mod field;
 pub mod fields;
 mod generated;
+mod intern;
 mod kinds;
 pub mod labels;
 pub mod metadata;
@@ -101,8 +102,12 @@ pub use k8s_openapi::{api, apiextensions_apiserver, apimachinery, kube_aggregato
 
 pub use self::{
     decode::DecodeError,
+    intern::{intern, intern_all},
     object::Object,
-    resource::{Codec, Decoded, GroupVersionResource, Resource, Scope, Subresource},
+    resource::{
+        AnyStrategy, Codec, Decoded, FromJson, FromValue, GroupVersionResource, Resource, Scope,
+        Subresource,
+    },
     strategy::{NoRules, Strategy},
     table::{ApiGroup, ResourceTable, resources, subresource_codec},
 };

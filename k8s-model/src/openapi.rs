@@ -65,7 +65,7 @@ pub fn index(table: &ResourceTable) -> Bytes {
 
 /// The document of a group version, or nothing if the table has no such rows.
 pub fn v3(table: &ResourceTable, group: &str, version: &str) -> Option<Bytes> {
-    let rows: Vec<&Resource> = table.of_version(group, version).collect();
+    let rows: Vec<&Resource> = table.of_version(group, version).map(|row| &**row).collect();
     if rows.is_empty() {
         return None;
     }

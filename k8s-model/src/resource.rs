@@ -1,6 +1,6 @@
 //! [`Resource`]: a row of the table of resources.
 
-use std::fmt;
+use std::{fmt, ops::Deref, sync::Arc};
 
 use serde_json::Value;
 
@@ -45,13 +45,57 @@ pub struct Subresource {
 pub type Decoded = Result<Box<dyn Object>, DecodeError>;
 
 /// How a kind's bytes become an [`Object`].
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Codec {
     /// Decodes JSON. Calls the second argument with the path of each unknown field
     /// (`spec.containers[0].foo`), in document order.
-    pub from_json: fn(&[u8], &mut dyn FnMut(String)) -> Decoded,
+    pub from_json: Arc<FromJson>,
     /// Decodes a value tree, in the same way.
-    pub from_value: fn(Value, &mut dyn FnMut(String)) -> Decoded,
+    pub from_value: Arc<FromValue>,
+}
+
+/// Decodes JSON; see [`Codec`].
+pub type FromJson = dyn Fn(&[u8], &mut dyn FnMut(String)) -> Decoded + Send + Sync;
+
+/// Decodes a value tree; see [`Codec`].
+pub type FromValue = dyn Fn(Value, &mut dyn FnMut(String)) -> Decoded + Send + Sync;
+
+/// A [`Strategy`], built in or made for a resource that comes and goes.
+#[derive(Clone)]
+pub enum AnyStrategy {
+    /// One that is always there.
+    Static(&'static dyn Strategy),
+    /// One that lasts as long as its rows.
+    Shared(Arc<dyn Strategy>),
+}
+
+impl Deref for AnyStrategy {
+    type Target = dyn Strategy;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            AnyStrategy::Static(strategy) => *strategy,
+            AnyStrategy::Shared(strategy) => &**strategy,
+        }
+    }
+}
+
+impl fmt::Debug for AnyStrategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AnyStrategy")
+    }
+}
+
+impl From<&'static dyn Strategy> for AnyStrategy {
+    fn from(strategy: &'static dyn Strategy) -> Self {
+        AnyStrategy::Static(strategy)
+    }
+}
+
+impl From<Arc<dyn Strategy>> for AnyStrategy {
+    fn from(strategy: Arc<dyn Strategy>) -> Self {
+        AnyStrategy::Shared(strategy)
+    }
 }
 
 impl fmt::Debug for Codec {
@@ -65,7 +109,9 @@ impl fmt::Debug for Codec {
 ///
 /// A kind that is served in several versions has a row for each; they share
 /// `storage_group`, `storage_version` and `resource`, and therefore their objects.
-#[derive(Clone, Copy)]
+///
+/// Names are static: those of resources that come and go are [interned](crate::intern).
+#[derive(Clone)]
 pub struct Resource {
     /// The group; empty for the core group.
     pub group: &'static str,
@@ -96,7 +142,7 @@ pub struct Resource {
     /// Decoding.
     pub codec: Codec,
     /// The kind's own rules.
-    pub strategy: &'static dyn Strategy,
+    pub strategy: AnyStrategy,
 }
 
 impl fmt::Debug for Resource {

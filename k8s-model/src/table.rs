@@ -1,6 +1,6 @@
 //! [`ResourceTable`]: which resources there are.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use crate::{Codec, Resource, generated};
 
@@ -16,7 +16,7 @@ use crate::{Codec, Resource, generated};
 /// ```
 #[derive(Debug)]
 pub struct ResourceTable {
-    rows: Vec<Resource>,
+    rows: Vec<Arc<Resource>>,
     /// Positions in `rows`, sorted by plural name, group and version.
     by_resource: Vec<u16>,
     /// Positions in `rows`, sorted by kind, group and version.
@@ -34,7 +34,7 @@ pub struct ApiGroup<'a> {
 
 /// Every built-in resource of the Kubernetes version that `k8s_openapi` is built for, in the
 /// versions that upstream serves by default.
-pub fn resources() -> &'static [Resource] {
+pub fn resources() -> &'static [Arc<Resource>] {
     ResourceTable::builtin().rows()
 }
 
@@ -58,6 +58,15 @@ impl ResourceTable {
     ///
     /// With more than 65,536 rows.
     pub fn new(rows: Vec<Resource>) -> Self {
+        ResourceTable::shared(rows.into_iter().map(Arc::new).collect())
+    }
+
+    /// The same, of rows that other tables have too.
+    ///
+    /// # Panics
+    ///
+    /// With more than 65,536 rows.
+    pub fn shared(rows: Vec<Arc<Resource>>) -> Self {
         let count = u16::try_from(rows.len()).expect("there are not that many resources");
         let mut by_resource: Vec<u16> = (0..count).collect();
         let mut by_kind = by_resource.clone();
@@ -71,12 +80,12 @@ impl ResourceTable {
     }
 
     /// All rows, in the order of discovery.
-    pub fn rows(&self) -> &[Resource] {
+    pub fn rows(&self) -> &[Arc<Resource>] {
         &self.rows
     }
 
     /// The row of a group, version and plural name.
-    pub fn resource(&self, group: &str, version: &str, resource: &str) -> Option<&Resource> {
+    pub fn resource(&self, group: &str, version: &str, resource: &str) -> Option<&Arc<Resource>> {
         let row = |i: &u16| &self.rows[usize::from(*i)];
         let key = (resource, group, version);
         self.by_resource
@@ -86,7 +95,7 @@ impl ResourceTable {
     }
 
     /// The row of a group, version and kind.
-    pub fn kind(&self, group: &str, version: &str, kind: &str) -> Option<&Resource> {
+    pub fn kind(&self, group: &str, version: &str, kind: &str) -> Option<&Arc<Resource>> {
         let row = |i: &u16| &self.rows[usize::from(*i)];
         let key = (kind, group, version);
         self.by_kind
@@ -100,14 +109,14 @@ impl ResourceTable {
         &'a self,
         group: &str,
         version: &str,
-    ) -> impl Iterator<Item = &'a Resource> {
+    ) -> impl Iterator<Item = &'a Arc<Resource>> {
         self.rows
             .iter()
             .filter(move |row| row.group == group && row.version == version)
     }
 
     /// The rows that share the stored objects of a row, itself included.
-    pub fn stored_with<'a>(&'a self, row: &Resource) -> impl Iterator<Item = &'a Resource> {
+    pub fn stored_with<'a>(&'a self, row: &Resource) -> impl Iterator<Item = &'a Arc<Resource>> {
         self.rows.iter().filter(move |other| {
             (other.storage_group, other.storage_version, other.resource)
                 == (row.storage_group, row.storage_version, row.resource)
@@ -115,7 +124,7 @@ impl ResourceTable {
     }
 
     /// The row in whose version a row's objects are stored.
-    pub fn storage_row(&self, row: &Resource) -> Option<&Resource> {
+    pub fn storage_row(&self, row: &Resource) -> Option<&Arc<Resource>> {
         self.resource(row.storage_group, row.storage_version, row.resource)
     }
 
@@ -214,7 +223,7 @@ mod tests {
         let events = table.resource("events.k8s.io", "v1", "events").unwrap();
         let shared: Vec<_> = table
             .stored_with(events)
-            .map(Resource::api_version)
+            .map(|row| row.api_version())
             .collect();
         assert_eq!(shared, ["v1", "events.k8s.io/v1"]);
     }

@@ -15,7 +15,7 @@ pub(super) fn list(table: &ResourceTable, core: bool, v2: bool) -> Value {
                 .map(|version| {
                     let resources: Vec<Value> = table
                         .of_version(group.name, version)
-                        .map(resource)
+                        .map(|row| resource(row))
                         .collect();
                     json!({"version": version, "resources": resources, "freshness": "Current"})
                 })

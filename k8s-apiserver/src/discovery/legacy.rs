@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::encode;
 
-pub(super) fn documents(table: &'static ResourceTable, address: &str) -> HashMap<String, Bytes> {
+pub(super) fn documents(table: &ResourceTable, address: &str) -> HashMap<String, Bytes> {
     let mut out = HashMap::new();
     out.insert(
         "/api".to_owned(),

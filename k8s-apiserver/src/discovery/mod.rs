@@ -1,6 +1,6 @@
 //! Discovery: which groups, versions and resources are served.
 //!
-//! Every document is encoded once, when the server starts.
+//! Every document is encoded once for each set of resources, when it is first asked for.
 
 mod aggregated;
 mod legacy;
@@ -65,7 +65,7 @@ pub(crate) struct Discovery {
 }
 
 impl Discovery {
-    pub(crate) fn new(table: &'static ResourceTable, address: &str) -> Self {
+    pub(crate) fn new(table: &ResourceTable, address: &str) -> Self {
         let mut all = HashMap::new();
         for path in ["/api", "/apis"] {
             for v2 in [true, false] {

@@ -93,7 +93,7 @@ pub(crate) async fn object(
     warnings: &mut Vec<String>,
 ) -> Result<Box<dyn Object>> {
     let json = as_json(call, read(call, body).await?)?;
-    let resource = row.resource;
+    let resource = &row.resource;
     let mut unknown = Vec::new();
     let object = (resource.codec.from_json)(&json, &mut |field| unknown.push(field));
     let mut object =
@@ -135,9 +135,14 @@ pub(crate) async fn subresource_object(
         version => (subresource.group, version),
     };
     let kind = subresource.kind;
-    let table = call.server.registry.table;
+    let served = call.server.registry.served.load();
     let codec = k8s_model::subresource_codec(group, version, kind)
-        .or_else(|| table.kind(group, version, kind).map(|r| r.codec))
+        .or_else(|| {
+            served
+                .table
+                .kind(group, version, kind)
+                .map(|r| r.codec.clone())
+        })
         .ok_or_else(Error::method_not_allowed)?;
     let json = as_json(call, read(call, body).await?)?;
     let mut unknown = Vec::new();

@@ -40,10 +40,9 @@ pub(crate) struct Call {
 pub(crate) async fn serve(server: Arc<Inner>, request: Request<Body>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let info = RequestInfo::new(&parts.method, &parts.uri);
-    let rows = &server.registry.rows;
-    let row = rows
-        .get(&info.group, &info.version, &info.resource)
-        .cloned();
+    let row = server
+        .registry
+        .row(&info.group, &info.version, &info.resource);
     let label = crate::metrics::Label::new(row.as_deref(), &info);
     let started = tokio::time::Instant::now();
     let answer = AssertUnwindSafe(answer(server.clone(), parts, body, info, row))

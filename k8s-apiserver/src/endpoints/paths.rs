@@ -56,7 +56,14 @@ pub(crate) async fn serve(call: Call, refused: Option<Error>) -> Result<Response
     if trimmed.starts_with("/openapi/") {
         return crate::openapi::serve(&call, trimmed);
     }
-    if let Some(document) = call.server.discovery.legacy(trimmed) {
+    if let Some(document) = call
+        .server
+        .registry
+        .served
+        .load()
+        .discovery()
+        .legacy(trimmed)
+    {
         if let Some(error) = refused {
             return Err(error);
         }
@@ -66,7 +73,8 @@ pub(crate) async fn serve(call: Call, refused: Option<Error>) -> Result<Response
 }
 
 fn aggregated(call: &Call, path: &str, form: Form) -> Response<Body> {
-    let Some((document, tag)) = call.server.discovery.aggregated(path, form) else {
+    let served = call.server.registry.served.load();
+    let Some((document, tag)) = served.discovery().aggregated(path, form) else {
         return response::page_not_found();
     };
     cached(call, document, tag, form.content_type())
@@ -106,7 +114,8 @@ pub(crate) fn cached(
 }
 
 fn index(call: &Call) -> Result<Response<Body>> {
-    let mut paths: Vec<&str> = call.server.discovery.paths().collect();
+    let served = call.server.registry.served.load();
+    let mut paths: Vec<&str> = served.discovery().paths().collect();
     paths.extend([
         "/healthz",
         "/healthz/etcd",

@@ -193,9 +193,12 @@ pub(crate) async fn bind(
     binding: Box<dyn Object>,
     dry_run: bool,
 ) -> Result<Response<Body>> {
-    let rows = &call.server.registry.rows;
-    let pods = rows.get("", "v1", "pods").ok_or_else(Error::no_such_path)?;
-    let mut target = objects::target(call, pods, dry_run);
+    let pods = call
+        .server
+        .registry
+        .row("", "v1", "pods")
+        .ok_or_else(Error::no_such_path)?;
+    let mut target = objects::target(call, &pods, dry_run);
     target.subresource = "binding";
     let name = binding.metadata().name.clone().unwrap_or_default();
     if row.is("", "bindings") {

@@ -100,7 +100,7 @@ pub(crate) fn json(
         let carried = RawValue::from_string(String::from_utf8(carried).map_err(Error::internal)?)
             .map_err(Error::internal)?;
         rows.push(TableRow {
-            cells: printers::cells(row.resource, &**object, now),
+            cells: printers::cells(&row.resource, &**object, now),
             object: carried,
         });
     }
@@ -142,7 +142,7 @@ struct TableRow {
 }
 
 fn columns(row: &Row) -> Value {
-    let columns = printers::columns(row.resource);
+    let columns = printers::columns(&row.resource);
     columns
         .iter()
         .map(|c| {

@@ -75,7 +75,7 @@ impl Registry {
                 .ok_or_else(|| Error::internal("an admission plugin dropped the object"))?;
 
             let value = row.encode(&mut object)?;
-            let key = key::object_key(&row.prefix, row.resource, target.namespace, &name);
+            let key = key::object_key(&row.prefix, &row.resource, target.namespace, &name);
             let result = if target.dry_run {
                 match self.store.get(&key, None).await? {
                     Some(entry) => Err(Some(entry)),
@@ -127,10 +127,10 @@ impl Registry {
                     meta.name = Some(metadata::generate_name(&base, &mut self.fork_random()));
                 }
                 Err(_) if generated => {
-                    return Err(Error::generated_name_taken(row.resource, &name));
+                    return Err(Error::generated_name_taken(&row.resource, &name));
                 }
                 Err(existing) => {
-                    let error = Error::already_exists(row.resource, &name);
+                    let error = Error::already_exists(&row.resource, &name);
                     let leaving = existing
                         .as_ref()
                         .and_then(|e| row.decode_entry(e).ok())
@@ -148,7 +148,7 @@ impl Registry {
 
     /// The kind's own rules, then those of all metadata, as upstream orders them.
     fn check_new(&self, target: &Target<'_>, object: &dyn Object) -> Result<()> {
-        let resource = target.row.resource;
+        let resource = &target.row.resource;
         let name = object.metadata().name.as_deref().unwrap_or_default();
         let mut findings = resource.strategy.validate(object);
         if findings.is_empty() {

@@ -326,7 +326,7 @@ fn check_preconditions(
     meta: &ObjectMeta,
     revision_checked: bool,
 ) -> Result<()> {
-    let resource = target.row.resource;
+    let resource = &target.row.resource;
     // Upstream names the kind here, where other conflicts name the resource.
     let conflict = |text: String| {
         let status = k8s_model::status::conflict(

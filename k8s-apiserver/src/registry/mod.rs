@@ -8,6 +8,7 @@ pub(crate) mod patch;
 pub(crate) mod reader;
 pub(crate) mod row;
 pub(crate) mod selection;
+pub(crate) mod served;
 pub(crate) mod subresources;
 pub(crate) mod update;
 pub(crate) mod value;
@@ -15,14 +16,15 @@ pub(crate) mod watch;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
-use k8s_model::{Object, ResourceTable};
+use k8s_model::Object;
 use k8s_openapi::jiff::Timestamp;
 use k8s_store::{Store, Write};
 use parking_lot::Mutex;
 
-pub(crate) use self::row::{Row, Rows};
 use self::value::Stored;
+pub(crate) use self::{row::Row, served::Served};
 use crate::{
     Error, Result,
     admission::{AdmissionPlugin, AdmissionRequest, Operation},
@@ -38,8 +40,8 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 pub(crate) struct Registry {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) caches: Caches,
-    pub(crate) rows: Rows,
-    pub(crate) table: &'static ResourceTable,
+    /// The resources as they are now. Replaced as a whole.
+    pub(crate) served: ArcSwap<Served>,
     pub(crate) admission: Vec<Arc<dyn AdmissionPlugin>>,
     pub(crate) services: Services,
     pub(crate) clock: Clock,
@@ -79,6 +81,16 @@ pub(crate) struct Outcome {
 }
 
 impl Registry {
+    /// The row of a group, version and plural name.
+    pub(crate) fn row(&self, group: &str, version: &str, resource: &str) -> Option<Arc<Row>> {
+        self.served.load().row(group, version, resource).cloned()
+    }
+
+    /// The row in whose version a resource is stored.
+    pub(crate) fn stored_row(&self, group: &str, resource: &str) -> Option<Arc<Row>> {
+        self.served.load().stored(group, resource).cloned()
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         (self.clock)()
     }
@@ -91,7 +103,7 @@ impl Registry {
     pub(crate) fn key(&self, target: &Target<'_>) -> Bytes {
         key::object_key(
             &target.row.prefix,
-            target.row.resource,
+            &target.row.resource,
             target.namespace,
             target.name,
         )
@@ -121,7 +133,7 @@ impl Registry {
             plugin
                 .admit(&mut request)
                 .await
-                .map_err(|e| Error::admission(e, target.row.resource, target.name))?;
+                .map_err(|e| Error::admission(e, &target.row.resource, target.name))?;
         }
         Ok(request.object)
     }
@@ -139,7 +151,7 @@ impl Registry {
             plugin
                 .validate(&request)
                 .await
-                .map_err(|e| Error::admission(e, target.row.resource, target.name))?;
+                .map_err(|e| Error::admission(e, &target.row.resource, target.name))?;
         }
         Ok(request.object)
     }
@@ -163,7 +175,7 @@ fn admission_request<'a>(
 ) -> AdmissionRequest<'a> {
     AdmissionRequest {
         operation,
-        resource: target.row.resource,
+        resource: &target.row.resource,
         subresource: target.subresource,
         namespace: target.namespace,
         name: target.name,

@@ -68,7 +68,7 @@ impl Patch {
         old: &dyn Object,
         unknown: &mut dyn FnMut(String),
     ) -> Result<Box<dyn Object>> {
-        let resource = row.resource;
+        let resource = &row.resource;
         let ty = Type::of_kind(resource.group, resource.version, resource.kind);
         let value = self.apply_to_value(ty, old.to_value())?;
         let json = serde_json::to_vec(&value).map_err(Error::internal)?;

@@ -51,8 +51,8 @@ fn unavailable(error: impl std::fmt::Display) -> ReadError {
 }
 
 impl Registry {
-    fn stored_row(&self, group: &str, resource: &str) -> Result<&Arc<super::Row>, ReadError> {
-        self.rows.stored(group, resource).ok_or_else(|| {
+    fn readable(&self, group: &str, resource: &str) -> Result<Arc<super::Row>, ReadError> {
+        self.stored_row(group, resource).ok_or_else(|| {
             ReadError::Unavailable(format!(
                 "no resource {}",
                 k8s_model::status::GroupResource::new(group, resource)
@@ -61,7 +61,7 @@ impl Registry {
     }
 
     async fn follow_raw(self: &Arc<Self>, group: &str, resource: &str) -> Option<Follower> {
-        let row = self.rows.stored(group, resource)?;
+        let row = self.stored_row(group, resource)?;
         let cache = self.caches.get(&row.prefix).await.ok()?;
         Some(Follower {
             registry: self.clone(),
@@ -146,8 +146,8 @@ impl ObjectReader for LateReader {
         name: &str,
     ) -> Result<Option<Bytes>, ReadError> {
         let registry = self.registry()?;
-        let row = registry.stored_row(group, resource)?;
-        let key = key::object_key(&row.prefix, row.resource, namespace, name);
+        let row = registry.readable(group, resource)?;
+        let key = key::object_key(&row.prefix, &row.resource, namespace, name);
         match registry.store.get(&key, None).await.map_err(unavailable)? {
             None => Ok(None),
             Some(entry) => {
@@ -164,8 +164,8 @@ impl ObjectReader for LateReader {
         namespace: &str,
     ) -> Result<Vec<Bytes>, ReadError> {
         let registry = self.registry()?;
-        let row = registry.stored_row(group, resource)?;
-        let prefix = key::namespace_prefix(&row.prefix, row.resource, namespace);
+        let row = registry.readable(group, resource)?;
+        let prefix = key::namespace_prefix(&row.prefix, &row.resource, namespace);
         let page = registry
             .store
             .list(List {

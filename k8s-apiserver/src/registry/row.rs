@@ -1,6 +1,6 @@
 //! [`Row`]: a served resource together with how it is stored.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use k8s_model::{Object, Resource, ResourceTable, Scope};
@@ -15,9 +15,9 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub(crate) struct Row {
     /// The resource as it is served.
-    pub(crate) resource: &'static Resource,
+    pub(crate) resource: Arc<Resource>,
     /// The resource as it is stored.
-    pub(crate) storage: &'static Resource,
+    pub(crate) storage: Arc<Resource>,
     /// The prefix of its keys.
     pub(crate) prefix: String,
     /// What a list of it begins with.
@@ -27,12 +27,12 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    fn new(resource: &'static Resource, table: &'static ResourceTable) -> Self {
+    pub(super) fn new(resource: &Arc<Resource>, table: &ResourceTable) -> Self {
         let storage = table.storage_row(resource).unwrap_or(resource);
         let api_version = resource.api_version();
         Row {
-            resource,
-            storage,
+            resource: resource.clone(),
+            storage: storage.clone(),
             prefix: key::prefix(resource),
             list_head: Bytes::from(format!(
                 "{{\"kind\":\"{}\",\"apiVersion\":\"{api_version}\",\"metadata\":{{",
@@ -48,7 +48,7 @@ impl Row {
 
     /// Whether objects are served in the version in which they are stored.
     pub(crate) fn is_storage_version(&self) -> bool {
-        std::ptr::eq(self.resource, self.storage)
+        Arc::ptr_eq(&self.resource, &self.storage)
     }
 
     pub(crate) fn is_namespaced(&self) -> bool {
@@ -71,7 +71,7 @@ impl Row {
         let mut object = if self.is_storage_version() {
             object
         } else {
-            convert(object, self.storage, self.resource)?
+            convert(object, &self.storage, &self.resource)?
         };
         object.metadata_mut().resource_version = Some(revision.to_string());
         Ok(object)
@@ -90,8 +90,8 @@ impl Row {
         } else {
             value::encode(&mut *convert(
                 object.boxed_clone(),
-                self.resource,
-                self.storage,
+                &self.resource,
+                &self.storage,
             )?)?
         };
         object.metadata_mut().resource_version = version;
@@ -117,37 +117,4 @@ pub(crate) fn convert(
 ) -> Result<Box<dyn Object>> {
     let value = k8s_model::convert::convert(object.to_value(), from, to);
     (to.codec.from_value)(value, &mut |_| {}).map_err(Error::internal)
-}
-
-/// The rows of all served resources.
-#[derive(Debug, Default)]
-pub(crate) struct Rows {
-    /// By plural name: few names are in more than one group or version.
-    by_name: HashMap<&'static str, Vec<Arc<Row>>>,
-}
-
-impl Rows {
-    pub(crate) fn new(table: &'static ResourceTable) -> Self {
-        let mut rows = Rows::default();
-        for resource in table.rows() {
-            let row = Arc::new(Row::new(resource, table));
-            rows.by_name.entry(resource.resource).or_default().push(row);
-        }
-        rows
-    }
-
-    pub(crate) fn get(&self, group: &str, version: &str, resource: &str) -> Option<&Arc<Row>> {
-        let mut rows = self.by_name.get(resource)?.iter();
-        rows.find(|row| row.resource.group == group && row.resource.version == version)
-    }
-
-    /// The row in whose version a resource is stored.
-    pub(crate) fn stored(&self, group: &str, resource: &str) -> Option<&Arc<Row>> {
-        let rows = self.by_name.get(resource)?;
-        let any = rows.iter().find(|row| row.resource.group == group)?;
-        let storage = any.storage;
-        rows.iter().find(|row| {
-            row.resource.group == storage.group && row.resource.version == storage.version
-        })
-    }
 }

@@ -37,11 +37,11 @@ impl Selection {
             .filter(|n| !n.is_empty());
         let (prefix, one) = match name {
             Some(name) if !row.is_namespaced() || !namespace.is_empty() => (
-                key::object_key(&row.prefix, row.resource, namespace, name),
+                key::object_key(&row.prefix, &row.resource, namespace, name),
                 true,
             ),
             _ => (
-                key::namespace_prefix(&row.prefix, row.resource, namespace),
+                key::namespace_prefix(&row.prefix, &row.resource, namespace),
                 false,
             ),
         };
@@ -88,7 +88,7 @@ impl Selection {
                 .fields
                 .matches_with(|field| metadata_field(field, namespace, name));
         }
-        let index = entry.index(row.storage);
+        let index = entry.index(&row.storage);
         self.labels.matches(&index.labels)
             && self.fields.matches_with(|field| {
                 metadata_field(field, namespace, name).or_else(|| {
@@ -116,7 +116,7 @@ fn stored_fields(row: &Row, fields: fields::Selector) -> Result<fields::Selector
     let mut requirements = fields.requirements().to_vec();
     for requirement in &mut requirements {
         let field = requirement.field.clone();
-        match k8s_model::convert::field_label(&field, row.resource) {
+        match k8s_model::convert::field_label(&field, &row.resource) {
             Some(stored) if is_known(&stored) => requirement.field = stored.into_owned(),
             _ if known.is_empty() => {
                 return Err(Error::bad_request(format!(

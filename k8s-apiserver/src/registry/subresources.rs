@@ -252,15 +252,11 @@ impl Registry {
     }
 
     async fn charge_budget(&self, target: &Target<'_>, pod: &Pod) -> Result<()> {
-        let Some(row) = self
-            .rows
-            .get("policy", "v1", "poddisruptionbudgets")
-            .cloned()
-        else {
+        let Some(row) = self.row("policy", "v1", "poddisruptionbudgets") else {
             return Ok(());
         };
         let labels = pod.metadata.labels.clone().unwrap_or_default();
-        let prefix = key::namespace_prefix(&row.prefix, row.resource, target.namespace);
+        let prefix = key::namespace_prefix(&row.prefix, &row.resource, target.namespace);
         let page = self
             .store
             .list(k8s_store::List {

@@ -157,7 +157,7 @@ impl Registry {
         old: &dyn Object,
         revision: u64,
     ) -> Result<()> {
-        let resource = target.row.resource;
+        let resource = &target.row.resource;
         let old_uid = old.metadata().uid.as_deref().unwrap_or_default();
         let meta = new.metadata_mut();
         if let Some(uid) = meta
@@ -208,7 +208,7 @@ impl Registry {
         new: &mut dyn Object,
         old: &dyn Object,
     ) {
-        let strategy = target.row.resource.strategy;
+        let strategy = &target.row.resource.strategy;
         metadata::prepare_for_update(new.metadata_mut(), old.metadata());
         new.metadata_mut().managed_fields = None;
         match rules {
@@ -231,7 +231,7 @@ impl Registry {
         new: &dyn Object,
         old: &dyn Object,
     ) -> Result<()> {
-        let resource = target.row.resource;
+        let resource = &target.row.resource;
         if rules == Rules::None {
             return Ok(());
         }

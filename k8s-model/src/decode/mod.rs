@@ -126,8 +126,8 @@ where
     K: std::fmt::Debug + Send + Sync + 'static,
 {
     Codec {
-        from_json: from_json::<K>,
-        from_value: from_value::<K>,
+        from_json: std::sync::Arc::new(from_json::<K>),
+        from_value: std::sync::Arc::new(from_value::<K>),
     }
 }
 

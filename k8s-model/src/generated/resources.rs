@@ -26,7 +26,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::core::v1::Binding>(),
-        strategy: strategy("", "Binding"),
+        strategy: strategy("", "Binding").into(),
     });
     rows.push(Resource {
         group: "",
@@ -43,7 +43,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::core::v1::ComponentStatus>(),
-        strategy: strategy("", "ComponentStatus"),
+        strategy: strategy("", "ComponentStatus").into(),
     });
     rows.push(Resource {
         group: "",
@@ -69,7 +69,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::core::v1::ConfigMap>(),
-        strategy: strategy("", "ConfigMap"),
+        strategy: strategy("", "ConfigMap").into(),
     });
     rows.push(Resource {
         group: "",
@@ -95,7 +95,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::core::v1::Endpoints>(),
-        strategy: strategy("", "Endpoints"),
+        strategy: strategy("", "Endpoints").into(),
     });
     rows.push(Resource {
         group: "",
@@ -121,7 +121,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::core::v1::Event>(),
-        strategy: strategy("", "Event"),
+        strategy: strategy("", "Event").into(),
     });
     rows.push(Resource {
         group: "",
@@ -147,7 +147,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::core::v1::LimitRange>(),
-        strategy: strategy("", "LimitRange"),
+        strategy: strategy("", "LimitRange").into(),
     });
     rows.push(Resource {
         group: "",
@@ -181,7 +181,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::core::v1::Namespace>(),
-        strategy: strategy("", "Namespace"),
+        strategy: strategy("", "Namespace").into(),
     });
     rows.push(Resource {
         group: "",
@@ -222,7 +222,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::core::v1::Node>(),
-        strategy: strategy("", "Node"),
+        strategy: strategy("", "Node").into(),
     });
     rows.push(Resource {
         group: "",
@@ -254,7 +254,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::core::v1::PersistentVolumeClaim>(),
-        strategy: strategy("", "PersistentVolumeClaim"),
+        strategy: strategy("", "PersistentVolumeClaim").into(),
     });
     rows.push(Resource {
         group: "",
@@ -286,7 +286,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::core::v1::PersistentVolume>(),
-        strategy: strategy("", "PersistentVolume"),
+        strategy: strategy("", "PersistentVolume").into(),
     });
     rows.push(Resource {
         group: "",
@@ -383,7 +383,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::core::v1::Pod>(),
-        strategy: strategy("", "Pod"),
+        strategy: strategy("", "Pod").into(),
     });
     rows.push(Resource {
         group: "",
@@ -409,7 +409,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::core::v1::PodTemplate>(),
-        strategy: strategy("", "PodTemplate"),
+        strategy: strategy("", "PodTemplate").into(),
     });
     rows.push(Resource {
         group: "",
@@ -450,7 +450,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::core::v1::ReplicationController>(),
-        strategy: strategy("", "ReplicationController"),
+        strategy: strategy("", "ReplicationController").into(),
     });
     rows.push(Resource {
         group: "",
@@ -482,7 +482,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::core::v1::ResourceQuota>(),
-        strategy: strategy("", "ResourceQuota"),
+        strategy: strategy("", "ResourceQuota").into(),
     });
     rows.push(Resource {
         group: "",
@@ -508,7 +508,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::core::v1::Secret>(),
-        strategy: strategy("", "Secret"),
+        strategy: strategy("", "Secret").into(),
     });
     rows.push(Resource {
         group: "",
@@ -540,7 +540,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::core::v1::ServiceAccount>(),
-        strategy: strategy("", "ServiceAccount"),
+        strategy: strategy("", "ServiceAccount").into(),
     });
     rows.push(Resource {
         group: "",
@@ -581,7 +581,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::core::v1::Service>(),
-        strategy: strategy("", "Service"),
+        strategy: strategy("", "Service").into(),
     });
     rows.push(Resource {
         group: "apiregistration.k8s.io",
@@ -613,7 +613,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "apiregistration.k8s.io",
         storage_version: "v1",
         codec: codec::<k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService>(),
-        strategy: strategy("apiregistration.k8s.io", "APIService"),
+        strategy: strategy("apiregistration.k8s.io", "APIService").into(),
     });
     rows.push(Resource {
         group: "apps",
@@ -639,7 +639,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "apps",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::apps::v1::ControllerRevision>(),
-        strategy: strategy("apps", "ControllerRevision"),
+        strategy: strategy("apps", "ControllerRevision").into(),
     });
     rows.push(Resource {
         group: "apps",
@@ -671,7 +671,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "apps",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::apps::v1::DaemonSet>(),
-        strategy: strategy("apps", "DaemonSet"),
+        strategy: strategy("apps", "DaemonSet").into(),
     });
     rows.push(Resource {
         group: "apps",
@@ -712,7 +712,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "apps",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::apps::v1::Deployment>(),
-        strategy: strategy("apps", "Deployment"),
+        strategy: strategy("apps", "Deployment").into(),
     });
     rows.push(Resource {
         group: "apps",
@@ -753,7 +753,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "apps",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::apps::v1::ReplicaSet>(),
-        strategy: strategy("apps", "ReplicaSet"),
+        strategy: strategy("apps", "ReplicaSet").into(),
     });
     rows.push(Resource {
         group: "apps",
@@ -794,7 +794,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "apps",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::apps::v1::StatefulSet>(),
-        strategy: strategy("apps", "StatefulSet"),
+        strategy: strategy("apps", "StatefulSet").into(),
     });
     rows.push(Resource {
         group: "events.k8s.io",
@@ -820,7 +820,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::events::v1::Event>(),
-        strategy: strategy("events.k8s.io", "Event"),
+        strategy: strategy("events.k8s.io", "Event").into(),
     });
     rows.push(Resource {
         group: "authentication.k8s.io",
@@ -837,7 +837,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "authentication.k8s.io",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::authentication::v1::SelfSubjectReview>(),
-        strategy: strategy("authentication.k8s.io", "SelfSubjectReview"),
+        strategy: strategy("authentication.k8s.io", "SelfSubjectReview").into(),
     });
     rows.push(Resource {
         group: "authentication.k8s.io",
@@ -854,7 +854,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "authentication.k8s.io",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::authentication::v1::TokenReview>(),
-        strategy: strategy("authentication.k8s.io", "TokenReview"),
+        strategy: strategy("authentication.k8s.io", "TokenReview").into(),
     });
     rows.push(Resource {
         group: "authorization.k8s.io",
@@ -871,7 +871,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "authorization.k8s.io",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::authorization::v1::LocalSubjectAccessReview>(),
-        strategy: strategy("authorization.k8s.io", "LocalSubjectAccessReview"),
+        strategy: strategy("authorization.k8s.io", "LocalSubjectAccessReview").into(),
     });
     rows.push(Resource {
         group: "authorization.k8s.io",
@@ -888,7 +888,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "authorization.k8s.io",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::authorization::v1::SelfSubjectAccessReview>(),
-        strategy: strategy("authorization.k8s.io", "SelfSubjectAccessReview"),
+        strategy: strategy("authorization.k8s.io", "SelfSubjectAccessReview").into(),
     });
     rows.push(Resource {
         group: "authorization.k8s.io",
@@ -905,7 +905,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "authorization.k8s.io",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::authorization::v1::SelfSubjectRulesReview>(),
-        strategy: strategy("authorization.k8s.io", "SelfSubjectRulesReview"),
+        strategy: strategy("authorization.k8s.io", "SelfSubjectRulesReview").into(),
     });
     rows.push(Resource {
         group: "authorization.k8s.io",
@@ -922,7 +922,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "authorization.k8s.io",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::authorization::v1::SubjectAccessReview>(),
-        strategy: strategy("authorization.k8s.io", "SubjectAccessReview"),
+        strategy: strategy("authorization.k8s.io", "SubjectAccessReview").into(),
     });
     rows.push(Resource {
         group: "autoscaling",
@@ -954,7 +954,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "autoscaling",
         storage_version: "v2",
         codec: codec::<k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler>(),
-        strategy: strategy("autoscaling", "HorizontalPodAutoscaler"),
+        strategy: strategy("autoscaling", "HorizontalPodAutoscaler").into(),
     });
     rows.push(Resource {
         group: "autoscaling",
@@ -986,7 +986,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "autoscaling",
         storage_version: "v2",
         codec: codec::<k8s_openapi::api::autoscaling::v1::HorizontalPodAutoscaler>(),
-        strategy: strategy("autoscaling", "HorizontalPodAutoscaler"),
+        strategy: strategy("autoscaling", "HorizontalPodAutoscaler").into(),
     });
     rows.push(Resource {
         group: "batch",
@@ -1018,7 +1018,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "batch",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::batch::v1::CronJob>(),
-        strategy: strategy("batch", "CronJob"),
+        strategy: strategy("batch", "CronJob").into(),
     });
     rows.push(Resource {
         group: "batch",
@@ -1050,7 +1050,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "batch",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::batch::v1::Job>(),
-        strategy: strategy("batch", "Job"),
+        strategy: strategy("batch", "Job").into(),
     });
     rows.push(Resource {
         group: "certificates.k8s.io",
@@ -1091,10 +1091,10 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "certificates.k8s.io",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::certificates::v1::CertificateSigningRequest>(),
-        strategy: strategy("certificates.k8s.io", "CertificateSigningRequest"),
+        strategy: strategy("certificates.k8s.io", "CertificateSigningRequest").into(),
     });
-    k8s_openapi::k8s_if_ge_1_37! { rows.push(Resource { group: "certificates.k8s.io", version: "v1", kind: "ClusterTrustBundle", list_kind: "ClusterTrustBundleList", resource: "clustertrustbundles", singular: "clustertrustbundle", short_names: &[], categories: &[], scope: Scope::Cluster, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], subresources: &[], storage_group: "certificates.k8s.io", storage_version: "v1", codec: codec::<k8s_openapi::api::certificates::v1::ClusterTrustBundle>(), strategy: strategy("certificates.k8s.io", "ClusterTrustBundle") }); }
-    k8s_openapi::k8s_if_ge_1_37! { rows.push(Resource { group: "certificates.k8s.io", version: "v1", kind: "PodCertificateRequest", list_kind: "PodCertificateRequestList", resource: "podcertificaterequests", singular: "podcertificaterequest", short_names: &[], categories: &[], scope: Scope::Namespaced, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], subresources: &[Subresource { name: "status", group: "", version: "", kind: "PodCertificateRequest", verbs: &["get", "patch", "update"] }], storage_group: "certificates.k8s.io", storage_version: "v1", codec: codec::<k8s_openapi::api::certificates::v1::PodCertificateRequest>(), strategy: strategy("certificates.k8s.io", "PodCertificateRequest") }); }
+    k8s_openapi::k8s_if_ge_1_37! { rows.push(Resource { group: "certificates.k8s.io", version: "v1", kind: "ClusterTrustBundle", list_kind: "ClusterTrustBundleList", resource: "clustertrustbundles", singular: "clustertrustbundle", short_names: &[], categories: &[], scope: Scope::Cluster, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], subresources: &[], storage_group: "certificates.k8s.io", storage_version: "v1", codec: codec::<k8s_openapi::api::certificates::v1::ClusterTrustBundle>(), strategy: strategy("certificates.k8s.io", "ClusterTrustBundle").into() }); }
+    k8s_openapi::k8s_if_ge_1_37! { rows.push(Resource { group: "certificates.k8s.io", version: "v1", kind: "PodCertificateRequest", list_kind: "PodCertificateRequestList", resource: "podcertificaterequests", singular: "podcertificaterequest", short_names: &[], categories: &[], scope: Scope::Namespaced, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], subresources: &[Subresource { name: "status", group: "", version: "", kind: "PodCertificateRequest", verbs: &["get", "patch", "update"] }], storage_group: "certificates.k8s.io", storage_version: "v1", codec: codec::<k8s_openapi::api::certificates::v1::PodCertificateRequest>(), strategy: strategy("certificates.k8s.io", "PodCertificateRequest").into() }); }
     rows.push(Resource {
         group: "networking.k8s.io",
         version: "v1",
@@ -1119,7 +1119,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "networking.k8s.io",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::networking::v1::IngressClass>(),
-        strategy: strategy("networking.k8s.io", "IngressClass"),
+        strategy: strategy("networking.k8s.io", "IngressClass").into(),
     });
     rows.push(Resource {
         group: "networking.k8s.io",
@@ -1151,7 +1151,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "networking.k8s.io",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::networking::v1::Ingress>(),
-        strategy: strategy("networking.k8s.io", "Ingress"),
+        strategy: strategy("networking.k8s.io", "Ingress").into(),
     });
     rows.push(Resource {
         group: "networking.k8s.io",
@@ -1177,7 +1177,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "networking.k8s.io",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::networking::v1::IPAddress>(),
-        strategy: strategy("networking.k8s.io", "IPAddress"),
+        strategy: strategy("networking.k8s.io", "IPAddress").into(),
     });
     rows.push(Resource {
         group: "networking.k8s.io",
@@ -1203,7 +1203,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "networking.k8s.io",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::networking::v1::NetworkPolicy>(),
-        strategy: strategy("networking.k8s.io", "NetworkPolicy"),
+        strategy: strategy("networking.k8s.io", "NetworkPolicy").into(),
     });
     rows.push(Resource {
         group: "networking.k8s.io",
@@ -1235,7 +1235,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "networking.k8s.io",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::networking::v1::ServiceCIDR>(),
-        strategy: strategy("networking.k8s.io", "ServiceCIDR"),
+        strategy: strategy("networking.k8s.io", "ServiceCIDR").into(),
     });
     rows.push(Resource {
         group: "policy",
@@ -1267,7 +1267,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "policy",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::policy::v1::PodDisruptionBudget>(),
-        strategy: strategy("policy", "PodDisruptionBudget"),
+        strategy: strategy("policy", "PodDisruptionBudget").into(),
     });
     rows.push(Resource {
         group: "rbac.authorization.k8s.io",
@@ -1293,7 +1293,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "rbac.authorization.k8s.io",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::rbac::v1::ClusterRoleBinding>(),
-        strategy: strategy("rbac.authorization.k8s.io", "ClusterRoleBinding"),
+        strategy: strategy("rbac.authorization.k8s.io", "ClusterRoleBinding").into(),
     });
     rows.push(Resource {
         group: "rbac.authorization.k8s.io",
@@ -1319,7 +1319,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "rbac.authorization.k8s.io",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::rbac::v1::ClusterRole>(),
-        strategy: strategy("rbac.authorization.k8s.io", "ClusterRole"),
+        strategy: strategy("rbac.authorization.k8s.io", "ClusterRole").into(),
     });
     rows.push(Resource {
         group: "rbac.authorization.k8s.io",
@@ -1345,7 +1345,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "rbac.authorization.k8s.io",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::rbac::v1::RoleBinding>(),
-        strategy: strategy("rbac.authorization.k8s.io", "RoleBinding"),
+        strategy: strategy("rbac.authorization.k8s.io", "RoleBinding").into(),
     });
     rows.push(Resource {
         group: "rbac.authorization.k8s.io",
@@ -1371,7 +1371,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "rbac.authorization.k8s.io",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::rbac::v1::Role>(),
-        strategy: strategy("rbac.authorization.k8s.io", "Role"),
+        strategy: strategy("rbac.authorization.k8s.io", "Role").into(),
     });
     rows.push(Resource {
         group: "storage.k8s.io",
@@ -1397,7 +1397,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "storage.k8s.io",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::storage::v1::CSIDriver>(),
-        strategy: strategy("storage.k8s.io", "CSIDriver"),
+        strategy: strategy("storage.k8s.io", "CSIDriver").into(),
     });
     rows.push(Resource {
         group: "storage.k8s.io",
@@ -1429,7 +1429,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "storage.k8s.io",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::storage::v1::CSINode>(),
-        strategy: strategy("storage.k8s.io", "CSINode"),
+        strategy: strategy("storage.k8s.io", "CSINode").into(),
     });
     rows.push(Resource {
         group: "storage.k8s.io",
@@ -1455,7 +1455,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "storage.k8s.io",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::storage::v1::CSIStorageCapacity>(),
-        strategy: strategy("storage.k8s.io", "CSIStorageCapacity"),
+        strategy: strategy("storage.k8s.io", "CSIStorageCapacity").into(),
     });
     rows.push(Resource {
         group: "storage.k8s.io",
@@ -1481,7 +1481,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "storage.k8s.io",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::storage::v1::StorageClass>(),
-        strategy: strategy("storage.k8s.io", "StorageClass"),
+        strategy: strategy("storage.k8s.io", "StorageClass").into(),
     });
     rows.push(Resource {
         group: "storage.k8s.io",
@@ -1513,11 +1513,11 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "storage.k8s.io",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::storage::v1::VolumeAttachment>(),
-        strategy: strategy("storage.k8s.io", "VolumeAttachment"),
+        strategy: strategy("storage.k8s.io", "VolumeAttachment").into(),
     });
-    k8s_openapi::k8s_if_ge_1_34! { rows.push(Resource { group: "storage.k8s.io", version: "v1", kind: "VolumeAttributesClass", list_kind: "VolumeAttributesClassList", resource: "volumeattributesclasses", singular: "volumeattributesclass", short_names: &["vac"], categories: &[], scope: Scope::Cluster, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], subresources: &[], storage_group: "storage.k8s.io", storage_version: "v1", codec: codec::<k8s_openapi::api::storage::v1::VolumeAttributesClass>(), strategy: strategy("storage.k8s.io", "VolumeAttributesClass") }); }
-    k8s_openapi::k8s_if_ge_1_36! { rows.push(Resource { group: "admissionregistration.k8s.io", version: "v1", kind: "MutatingAdmissionPolicy", list_kind: "MutatingAdmissionPolicyList", resource: "mutatingadmissionpolicies", singular: "mutatingadmissionpolicy", short_names: &[], categories: &["api-extensions"], scope: Scope::Cluster, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], subresources: &[], storage_group: "admissionregistration.k8s.io", storage_version: "v1", codec: codec::<k8s_openapi::api::admissionregistration::v1::MutatingAdmissionPolicy>(), strategy: strategy("admissionregistration.k8s.io", "MutatingAdmissionPolicy") }); }
-    k8s_openapi::k8s_if_ge_1_36! { rows.push(Resource { group: "admissionregistration.k8s.io", version: "v1", kind: "MutatingAdmissionPolicyBinding", list_kind: "MutatingAdmissionPolicyBindingList", resource: "mutatingadmissionpolicybindings", singular: "mutatingadmissionpolicybinding", short_names: &[], categories: &["api-extensions"], scope: Scope::Cluster, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], subresources: &[], storage_group: "admissionregistration.k8s.io", storage_version: "v1", codec: codec::<k8s_openapi::api::admissionregistration::v1::MutatingAdmissionPolicyBinding>(), strategy: strategy("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding") }); }
+    k8s_openapi::k8s_if_ge_1_34! { rows.push(Resource { group: "storage.k8s.io", version: "v1", kind: "VolumeAttributesClass", list_kind: "VolumeAttributesClassList", resource: "volumeattributesclasses", singular: "volumeattributesclass", short_names: &["vac"], categories: &[], scope: Scope::Cluster, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], subresources: &[], storage_group: "storage.k8s.io", storage_version: "v1", codec: codec::<k8s_openapi::api::storage::v1::VolumeAttributesClass>(), strategy: strategy("storage.k8s.io", "VolumeAttributesClass").into() }); }
+    k8s_openapi::k8s_if_ge_1_36! { rows.push(Resource { group: "admissionregistration.k8s.io", version: "v1", kind: "MutatingAdmissionPolicy", list_kind: "MutatingAdmissionPolicyList", resource: "mutatingadmissionpolicies", singular: "mutatingadmissionpolicy", short_names: &[], categories: &["api-extensions"], scope: Scope::Cluster, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], subresources: &[], storage_group: "admissionregistration.k8s.io", storage_version: "v1", codec: codec::<k8s_openapi::api::admissionregistration::v1::MutatingAdmissionPolicy>(), strategy: strategy("admissionregistration.k8s.io", "MutatingAdmissionPolicy").into() }); }
+    k8s_openapi::k8s_if_ge_1_36! { rows.push(Resource { group: "admissionregistration.k8s.io", version: "v1", kind: "MutatingAdmissionPolicyBinding", list_kind: "MutatingAdmissionPolicyBindingList", resource: "mutatingadmissionpolicybindings", singular: "mutatingadmissionpolicybinding", short_names: &[], categories: &["api-extensions"], scope: Scope::Cluster, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], subresources: &[], storage_group: "admissionregistration.k8s.io", storage_version: "v1", codec: codec::<k8s_openapi::api::admissionregistration::v1::MutatingAdmissionPolicyBinding>(), strategy: strategy("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding").into() }); }
     rows.push(Resource {
         group: "admissionregistration.k8s.io",
         version: "v1",
@@ -1545,7 +1545,8 @@ pub(crate) fn rows() -> Vec<Resource> {
         strategy: strategy(
             "admissionregistration.k8s.io",
             "MutatingWebhookConfiguration",
-        ),
+        )
+        .into(),
     });
     rows.push(Resource {
         group: "admissionregistration.k8s.io",
@@ -1577,9 +1578,9 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "admissionregistration.k8s.io",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy>(),
-        strategy: strategy("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),
+        strategy: strategy("admissionregistration.k8s.io", "ValidatingAdmissionPolicy").into(),
     });
-    rows.push(Resource { group: "admissionregistration.k8s.io", version: "v1", kind: "ValidatingAdmissionPolicyBinding", list_kind: "ValidatingAdmissionPolicyBindingList", resource: "validatingadmissionpolicybindings", singular: "validatingadmissionpolicybinding", short_names: &[], categories: &["api-extensions"], scope: Scope::Cluster, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], subresources: &[], storage_group: "admissionregistration.k8s.io", storage_version: "v1", codec: codec::<k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding>(), strategy: strategy("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding") });
+    rows.push(Resource { group: "admissionregistration.k8s.io", version: "v1", kind: "ValidatingAdmissionPolicyBinding", list_kind: "ValidatingAdmissionPolicyBindingList", resource: "validatingadmissionpolicybindings", singular: "validatingadmissionpolicybinding", short_names: &[], categories: &["api-extensions"], scope: Scope::Cluster, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], subresources: &[], storage_group: "admissionregistration.k8s.io", storage_version: "v1", codec: codec::<k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding>(), strategy: strategy("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding").into() });
     rows.push(Resource {
         group: "admissionregistration.k8s.io",
         version: "v1",
@@ -1608,9 +1609,10 @@ pub(crate) fn rows() -> Vec<Resource> {
         strategy: strategy(
             "admissionregistration.k8s.io",
             "ValidatingWebhookConfiguration",
-        ),
+        )
+        .into(),
     });
-    rows.push(Resource { group: "apiextensions.k8s.io", version: "v1", kind: "CustomResourceDefinition", list_kind: "CustomResourceDefinitionList", resource: "customresourcedefinitions", singular: "customresourcedefinition", short_names: &["crd", "crds"], categories: &["api-extensions"], scope: Scope::Cluster, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], subresources: &[Subresource { name: "status", group: "", version: "", kind: "CustomResourceDefinition", verbs: &["get", "patch", "update"] }], storage_group: "apiextensions.k8s.io", storage_version: "v1", codec: codec::<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>(), strategy: strategy("apiextensions.k8s.io", "CustomResourceDefinition") });
+    rows.push(Resource { group: "apiextensions.k8s.io", version: "v1", kind: "CustomResourceDefinition", list_kind: "CustomResourceDefinitionList", resource: "customresourcedefinitions", singular: "customresourcedefinition", short_names: &["crd", "crds"], categories: &["api-extensions"], scope: Scope::Cluster, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], subresources: &[Subresource { name: "status", group: "", version: "", kind: "CustomResourceDefinition", verbs: &["get", "patch", "update"] }], storage_group: "apiextensions.k8s.io", storage_version: "v1", codec: codec::<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>(), strategy: strategy("apiextensions.k8s.io", "CustomResourceDefinition").into() });
     rows.push(Resource {
         group: "scheduling.k8s.io",
         version: "v1",
@@ -1635,7 +1637,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "scheduling.k8s.io",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::scheduling::v1::PriorityClass>(),
-        strategy: strategy("scheduling.k8s.io", "PriorityClass"),
+        strategy: strategy("scheduling.k8s.io", "PriorityClass").into(),
     });
     rows.push(Resource {
         group: "coordination.k8s.io",
@@ -1661,7 +1663,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "coordination.k8s.io",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::coordination::v1::Lease>(),
-        strategy: strategy("coordination.k8s.io", "Lease"),
+        strategy: strategy("coordination.k8s.io", "Lease").into(),
     });
     rows.push(Resource {
         group: "node.k8s.io",
@@ -1687,7 +1689,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "node.k8s.io",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::node::v1::RuntimeClass>(),
-        strategy: strategy("node.k8s.io", "RuntimeClass"),
+        strategy: strategy("node.k8s.io", "RuntimeClass").into(),
     });
     rows.push(Resource {
         group: "discovery.k8s.io",
@@ -1713,13 +1715,13 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "discovery.k8s.io",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::discovery::v1::EndpointSlice>(),
-        strategy: strategy("discovery.k8s.io", "EndpointSlice"),
+        strategy: strategy("discovery.k8s.io", "EndpointSlice").into(),
     });
-    k8s_openapi::k8s_if_ge_1_34! { rows.push(Resource { group: "resource.k8s.io", version: "v1", kind: "DeviceClass", list_kind: "DeviceClassList", resource: "deviceclasses", singular: "deviceclass", short_names: &[], categories: &[], scope: Scope::Cluster, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], subresources: &[], storage_group: "resource.k8s.io", storage_version: "v1", codec: codec::<k8s_openapi::api::resource::v1::DeviceClass>(), strategy: strategy("resource.k8s.io", "DeviceClass") }); }
-    k8s_openapi::k8s_if_ge_1_37! { rows.push(Resource { group: "resource.k8s.io", version: "v1", kind: "DeviceTaintRule", list_kind: "DeviceTaintRuleList", resource: "devicetaintrules", singular: "devicetaintrule", short_names: &[], categories: &[], scope: Scope::Cluster, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], subresources: &[Subresource { name: "status", group: "", version: "", kind: "DeviceTaintRule", verbs: &["get", "patch", "update"] }], storage_group: "resource.k8s.io", storage_version: "v1", codec: codec::<k8s_openapi::api::resource::v1::DeviceTaintRule>(), strategy: strategy("resource.k8s.io", "DeviceTaintRule") }); }
-    k8s_openapi::k8s_if_ge_1_34! { rows.push(Resource { group: "resource.k8s.io", version: "v1", kind: "ResourceClaim", list_kind: "ResourceClaimList", resource: "resourceclaims", singular: "resourceclaim", short_names: &[], categories: &[], scope: Scope::Namespaced, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], subresources: &[Subresource { name: "status", group: "", version: "", kind: "ResourceClaim", verbs: &["get", "patch", "update"] }], storage_group: "resource.k8s.io", storage_version: "v1", codec: codec::<k8s_openapi::api::resource::v1::ResourceClaim>(), strategy: strategy("resource.k8s.io", "ResourceClaim") }); }
-    k8s_openapi::k8s_if_ge_1_34! { rows.push(Resource { group: "resource.k8s.io", version: "v1", kind: "ResourceClaimTemplate", list_kind: "ResourceClaimTemplateList", resource: "resourceclaimtemplates", singular: "resourceclaimtemplate", short_names: &[], categories: &[], scope: Scope::Namespaced, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], subresources: &[], storage_group: "resource.k8s.io", storage_version: "v1", codec: codec::<k8s_openapi::api::resource::v1::ResourceClaimTemplate>(), strategy: strategy("resource.k8s.io", "ResourceClaimTemplate") }); }
-    k8s_openapi::k8s_if_ge_1_34! { rows.push(Resource { group: "resource.k8s.io", version: "v1", kind: "ResourceSlice", list_kind: "ResourceSliceList", resource: "resourceslices", singular: "resourceslice", short_names: &[], categories: &[], scope: Scope::Cluster, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], subresources: &[], storage_group: "resource.k8s.io", storage_version: "v1", codec: codec::<k8s_openapi::api::resource::v1::ResourceSlice>(), strategy: strategy("resource.k8s.io", "ResourceSlice") }); }
+    k8s_openapi::k8s_if_ge_1_34! { rows.push(Resource { group: "resource.k8s.io", version: "v1", kind: "DeviceClass", list_kind: "DeviceClassList", resource: "deviceclasses", singular: "deviceclass", short_names: &[], categories: &[], scope: Scope::Cluster, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], subresources: &[], storage_group: "resource.k8s.io", storage_version: "v1", codec: codec::<k8s_openapi::api::resource::v1::DeviceClass>(), strategy: strategy("resource.k8s.io", "DeviceClass").into() }); }
+    k8s_openapi::k8s_if_ge_1_37! { rows.push(Resource { group: "resource.k8s.io", version: "v1", kind: "DeviceTaintRule", list_kind: "DeviceTaintRuleList", resource: "devicetaintrules", singular: "devicetaintrule", short_names: &[], categories: &[], scope: Scope::Cluster, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], subresources: &[Subresource { name: "status", group: "", version: "", kind: "DeviceTaintRule", verbs: &["get", "patch", "update"] }], storage_group: "resource.k8s.io", storage_version: "v1", codec: codec::<k8s_openapi::api::resource::v1::DeviceTaintRule>(), strategy: strategy("resource.k8s.io", "DeviceTaintRule").into() }); }
+    k8s_openapi::k8s_if_ge_1_34! { rows.push(Resource { group: "resource.k8s.io", version: "v1", kind: "ResourceClaim", list_kind: "ResourceClaimList", resource: "resourceclaims", singular: "resourceclaim", short_names: &[], categories: &[], scope: Scope::Namespaced, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], subresources: &[Subresource { name: "status", group: "", version: "", kind: "ResourceClaim", verbs: &["get", "patch", "update"] }], storage_group: "resource.k8s.io", storage_version: "v1", codec: codec::<k8s_openapi::api::resource::v1::ResourceClaim>(), strategy: strategy("resource.k8s.io", "ResourceClaim").into() }); }
+    k8s_openapi::k8s_if_ge_1_34! { rows.push(Resource { group: "resource.k8s.io", version: "v1", kind: "ResourceClaimTemplate", list_kind: "ResourceClaimTemplateList", resource: "resourceclaimtemplates", singular: "resourceclaimtemplate", short_names: &[], categories: &[], scope: Scope::Namespaced, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], subresources: &[], storage_group: "resource.k8s.io", storage_version: "v1", codec: codec::<k8s_openapi::api::resource::v1::ResourceClaimTemplate>(), strategy: strategy("resource.k8s.io", "ResourceClaimTemplate").into() }); }
+    k8s_openapi::k8s_if_ge_1_34! { rows.push(Resource { group: "resource.k8s.io", version: "v1", kind: "ResourceSlice", list_kind: "ResourceSliceList", resource: "resourceslices", singular: "resourceslice", short_names: &[], categories: &[], scope: Scope::Cluster, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], subresources: &[], storage_group: "resource.k8s.io", storage_version: "v1", codec: codec::<k8s_openapi::api::resource::v1::ResourceSlice>(), strategy: strategy("resource.k8s.io", "ResourceSlice").into() }); }
     rows.push(Resource {
         group: "flowcontrol.apiserver.k8s.io",
         version: "v1",
@@ -1750,7 +1752,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "flowcontrol.apiserver.k8s.io",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::flowcontrol::v1::FlowSchema>(),
-        strategy: strategy("flowcontrol.apiserver.k8s.io", "FlowSchema"),
+        strategy: strategy("flowcontrol.apiserver.k8s.io", "FlowSchema").into(),
     });
     rows.push(Resource {
         group: "flowcontrol.apiserver.k8s.io",
@@ -1782,9 +1784,9 @@ pub(crate) fn rows() -> Vec<Resource> {
         storage_group: "flowcontrol.apiserver.k8s.io",
         storage_version: "v1",
         codec: codec::<k8s_openapi::api::flowcontrol::v1::PriorityLevelConfiguration>(),
-        strategy: strategy("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"),
+        strategy: strategy("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration").into(),
     });
-    k8s_openapi::k8s_if_ge_1_37! { rows.push(Resource { group: "storagemigration.k8s.io", version: "v1", kind: "StorageVersionMigration", list_kind: "StorageVersionMigrationList", resource: "storageversionmigrations", singular: "storageversionmigration", short_names: &[], categories: &[], scope: Scope::Cluster, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], subresources: &[Subresource { name: "status", group: "", version: "", kind: "StorageVersionMigration", verbs: &["get", "patch", "update"] }], storage_group: "storagemigration.k8s.io", storage_version: "v1", codec: codec::<k8s_openapi::api::storagemigration::v1::StorageVersionMigration>(), strategy: strategy("storagemigration.k8s.io", "StorageVersionMigration") }); }
+    k8s_openapi::k8s_if_ge_1_37! { rows.push(Resource { group: "storagemigration.k8s.io", version: "v1", kind: "StorageVersionMigration", list_kind: "StorageVersionMigrationList", resource: "storageversionmigrations", singular: "storageversionmigration", short_names: &[], categories: &[], scope: Scope::Cluster, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], subresources: &[Subresource { name: "status", group: "", version: "", kind: "StorageVersionMigration", verbs: &["get", "patch", "update"] }], storage_group: "storagemigration.k8s.io", storage_version: "v1", codec: codec::<k8s_openapi::api::storagemigration::v1::StorageVersionMigration>(), strategy: strategy("storagemigration.k8s.io", "StorageVersionMigration").into() }); }
     rows
 }
 

@@ -141,7 +141,7 @@ fn row(definition: &Definition, resource: &ResourceImpl) -> String {
         "Resource {{ group: {:?}, version: {:?}, kind: {kind:?}, list_kind: {:?}, resource: {:?}, singular: {:?}, \
          short_names: &{:?}, categories: &{:?}, scope: Scope::{scope}, verbs: &{verbs:?}, \
          subresources: &[{}], storage_group: {storage_group:?}, storage_version: {storage_version:?}, \
-         codec: codec::<k8s_openapi::{}>(), strategy: strategy({:?}, {kind:?}) }}",
+         codec: codec::<k8s_openapi::{}>(), strategy: strategy({:?}, {kind:?}).into() }}",
         resource.group,
         resource.version,
         resource

@@ -1,0 +1,83 @@
+//! [`Served`]: the resources that are served at one time.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
+
+use k8s_model::{Resource, ResourceTable};
+
+use super::Row;
+use crate::discovery::Discovery;
+
+/// The resources that are served at one time, and what is said of them.
+///
+/// It never changes: resources that come or go make a new one, which takes over the rows that stay.
+#[derive(Debug)]
+pub(crate) struct Served {
+    pub(crate) table: ResourceTable,
+    /// By plural name: few names are in more than one group or version.
+    by_name: HashMap<&'static str, Vec<Arc<Row>>>,
+    /// Where the server says that it is.
+    address: String,
+    discovery: OnceLock<Discovery>,
+}
+
+impl Served {
+    pub(crate) fn new(rows: Vec<Arc<Resource>>, address: String) -> Self {
+        Served::after(None, rows, address)
+    }
+
+    /// The same server with other resources.
+    pub(crate) fn with(&self, rows: Vec<Arc<Resource>>) -> Self {
+        Served::after(Some(self), rows, self.address.clone())
+    }
+
+    fn after(before: Option<&Served>, rows: Vec<Arc<Resource>>, address: String) -> Self {
+        let table = ResourceTable::shared(rows);
+        let mut by_name: HashMap<&'static str, Vec<Arc<Row>>> = HashMap::new();
+        for resource in table.rows() {
+            let known = before
+                .and_then(|b| b.row(resource.group, resource.version, resource.resource))
+                .filter(|row| Arc::ptr_eq(&row.resource, resource))
+                .filter(|row| {
+                    table
+                        .storage_row(resource)
+                        .is_none_or(|storage| Arc::ptr_eq(storage, &row.storage))
+                });
+            let row = known
+                .cloned()
+                .unwrap_or_else(|| Arc::new(Row::new(resource, &table)));
+            by_name.entry(resource.resource).or_default().push(row);
+        }
+        Served {
+            table,
+            by_name,
+            address,
+            discovery: OnceLock::new(),
+        }
+    }
+
+    /// The row of a group, version and plural name.
+    pub(crate) fn row(&self, group: &str, version: &str, resource: &str) -> Option<&Arc<Row>> {
+        let mut rows = self.by_name.get(resource)?.iter();
+        rows.find(|row| row.resource.group == group && row.resource.version == version)
+    }
+
+    /// The row in whose version a resource is stored, or any row of it.
+    pub(crate) fn stored(&self, group: &str, resource: &str) -> Option<&Arc<Row>> {
+        let rows = self.by_name.get(resource)?;
+        let any = rows.iter().find(|row| row.resource.group == group)?;
+        let storage = &any.storage;
+        let exact = rows.iter().find(|row| {
+            row.resource.group == storage.group && row.resource.version == storage.version
+        });
+        exact.or(Some(any))
+    }
+
+    /// The documents of discovery, written when they are first asked for.
+    pub(crate) fn discovery(&self) -> &Discovery {
+        self.discovery
+            .get_or_init(|| Discovery::new(&self.table, &self.address))
+    }
+}
