@@ -28,11 +28,6 @@ impl Served {
         Served::after(None, rows, address)
     }
 
-    /// The same server with other resources.
-    pub(crate) fn with(&self, rows: Vec<Arc<Resource>>) -> Self {
-        Served::after(Some(self), rows, self.address.clone())
-    }
-
     fn after(before: Option<&Served>, rows: Vec<Arc<Resource>>, address: String) -> Self {
         let table = ResourceTable::shared(rows);
         let mut by_name: HashMap<&'static str, Vec<Arc<Row>>> = HashMap::new();
