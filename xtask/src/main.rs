@@ -44,6 +44,10 @@ enum Task {
         /// Only tell whether they are up to date
         #[arg(long)]
         check: bool,
+        /// A folder with upstream's Go modules `api`, `apimachinery`, `apiextensions-apiserver` and
+        /// `kube-aggregator`: the table of protobuf fields is made from them
+        #[arg(long, value_name = "DIR")]
+        upstream: Option<std::path::PathBuf>,
     },
 }
 
@@ -58,6 +62,6 @@ fn main() -> anyhow::Result<()> {
         Task::TestUnprivileged => test::unprivileged(),
         Task::TestPrivileged => test::privileged(),
         Task::Bench => test::bench(),
-        Task::Codegen { check } => codegen::run(check),
+        Task::Codegen { check, upstream } => codegen::run(check, upstream.as_deref()),
     }
 }

@@ -1,11 +1,12 @@
 //! [`decode`]: protobuf to the value tree of the same JSON.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use k8s_openapi::jiff::{SignedDuration, Timestamp, fmt::temporal::DateTimePrinter};
+use k8s_openapi::jiff::{Timestamp, fmt::temporal::DateTimePrinter};
 use serde_json::{Map, Value as Json};
 
 use super::{
-    table::{self, Field, Kind},
+    duration,
+    table::{Field, Kind, Message, Ref, Special},
     wire::{Fields, Value},
 };
 
@@ -43,72 +44,6 @@ pub enum DecodeError {
     },
 }
 
-/// Fields whose zero differs from their absence: pointers, in the types of clients in Go. All other
-/// scalars are written even when they are unset, and their zero is left out of the JSON.
-const MEANINGFUL_ZEROS: &[&str] = &[
-    "activeDeadlineSeconds",
-    "allocateLoadBalancerNodePorts",
-    "allowPrivilegeEscalation",
-    "attachRequired",
-    "automountServiceAccountToken",
-    "averageUtilization",
-    "backoffLimit",
-    "backoffLimitPerIndex",
-    "blockOwnerDeletion",
-    "completions",
-    "controller",
-    "defaultMode",
-    "deletionGracePeriodSeconds",
-    "enableServiceLinks",
-    "endPort",
-    "expirationSeconds",
-    "failedJobsHistoryLimit",
-    "fsGroup",
-    "gracePeriodSeconds",
-    "hostUsers",
-    "ignoreStoreReadErrorWithClusterBreakingPotential",
-    "immutable",
-    "leaseDurationSeconds",
-    "leaseTransitions",
-    "maxFailedIndexes",
-    "maxUnavailable",
-    "minAvailable",
-    "minDomains",
-    "minReplicas",
-    "mode",
-    "optional",
-    "orphanDependents",
-    "parallelism",
-    "partition",
-    "podInfoOnMount",
-    "priority",
-    "privileged",
-    "progressDeadlineSeconds",
-    "readOnlyRootFilesystem",
-    "replicas",
-    "requiresRepublish",
-    "revisionHistoryLimit",
-    "runAsGroup",
-    "runAsNonRoot",
-    "runAsUser",
-    "seLinuxMount",
-    "sendInitialEvents",
-    "serving",
-    "setHostnameAsFQDN",
-    "shareProcessNamespace",
-    "stabilizationWindowSeconds",
-    "startingDeadlineSeconds",
-    "storageCapacity",
-    "storageClassName",
-    "successPolicy",
-    "successfulJobsHistoryLimit",
-    "suspend",
-    "terminationGracePeriodSeconds",
-    "tolerationSeconds",
-    "ttlSecondsAfterFinished",
-    "allowVolumeExpansion",
-];
-
 /// Decodes an object, with its `apiVersion` and `kind` from the envelope.
 ///
 /// Unknown fields are passed over, as clients' do.
@@ -134,18 +69,18 @@ pub fn decode(bytes: &[u8]) -> Result<Json, DecodeError> {
             _ => {}
         }
     }
-    let Some(name) = table::of_kind(&api_version, &kind) else {
+    let Some(ty) = Ref::of_kind(&api_version, &kind) else {
         return Err(DecodeError::UnknownKind { api_version, kind });
     };
     let mut object = Map::new();
     object.insert("apiVersion".into(), api_version.into());
     object.insert("kind".into(), kind.into());
-    message(name, raw, 0, &mut object)?;
+    message(ty.get(), raw, 0, &mut object)?;
     Ok(Json::Object(object))
 }
 
 fn message(
-    name: &str,
+    known: &Message,
     bytes: &[u8],
     depth: usize,
     out: &mut Map<String, Json>,
@@ -153,28 +88,24 @@ fn message(
     if depth > MAX_DEPTH {
         return Err(DecodeError::TooDeep);
     }
-    let Some(known) = table::find(name) else {
-        return Ok(());
-    };
     for item in Fields(bytes) {
         let (number, value) = item?;
-        if let Some(field) = known.get(&number) {
-            take(name, field, value, depth, out)?;
+        if let Some(field) = known.numbered(number) {
+            take(field, value, depth, out)?;
         }
     }
     Ok(())
 }
 
 fn take(
-    parent: &str,
     field: &Field,
     value: Value<'_>,
     depth: usize,
     out: &mut Map<String, Json>,
 ) -> Result<(), DecodeError> {
     match (field.kind, value) {
-        (Kind::Message(name), Value::Bytes(bytes)) if field.name == "+" => {
-            message(name, bytes, depth + 1, out)
+        (Kind::Message(inner), Value::Bytes(bytes)) if field.is_inlined() => {
+            message(inner.get(), bytes, depth + 1, out)
         }
         (Kind::StringMap | Kind::BytesMap | Kind::MessageMap(_), Value::Bytes(bytes)) => {
             let (mut key, mut entry) = (String::new(), &[][..]);
@@ -188,7 +119,7 @@ fn take(
             let entry = match field.kind {
                 Kind::StringMap => string(entry)?.into(),
                 Kind::BytesMap => STANDARD.encode(entry).into(),
-                Kind::MessageMap(name) => one(name, entry, depth)?,
+                Kind::MessageMap(inner) => one(inner.get(), entry, depth)?,
                 _ => return Err(DecodeError::Malformed),
             };
             match out.entry(field.name).or_insert_with(|| Map::new().into()) {
@@ -214,13 +145,13 @@ fn take(
                 (Kind::Integer, Value::Varint(number)) => integer(number),
                 (Kind::Double, Value::Fixed64(bits)) => f64::from_bits(bits).into(),
                 (Kind::Bytes, Value::Bytes(bytes)) => STANDARD.encode(bytes).into(),
-                (Kind::Message(name), Value::Bytes(bytes)) => one(name, bytes, depth)?,
+                (Kind::Message(inner), Value::Bytes(bytes)) => one(inner.get(), bytes, depth)?,
                 _ => return Err(DecodeError::Malformed),
             };
             if field.repeated {
                 return push(field, json, out);
             }
-            if !is_unset(parent, field, &json) {
+            if !is_unset(field, &json) {
                 out.insert(field.name.to_owned(), json);
             }
             Ok(())
@@ -241,39 +172,44 @@ fn push(field: &Field, json: Json, out: &mut Map<String, Json>) -> Result<(), De
     }
 }
 
-/// Whether a scalar stands for nothing: the sender writes unset ones too.
-fn is_unset(parent: &str, field: &Field, json: &Json) -> bool {
+/// Whether a value stands for nothing: the sender writes what is no pointer even if it is unset.
+fn is_unset(field: &Field, json: &Json) -> bool {
     let zero = match json {
         Json::Null => return true,
         Json::String(text) => text.is_empty(),
         Json::Bool(value) => !value,
         Json::Number(number) => number.as_i64() == Some(0),
-        _ => false,
+        Json::Object(object) => return field.omit_zero && object.is_empty(),
+        Json::Array(_) => false,
     };
-    let endpoint = parent.ends_with(".endpointconditions");
-    zero && !endpoint && !MEANINGFUL_ZEROS.contains(&field.name)
+    zero && !field.pointer && !field.always
 }
 
 /// A message as one value; some have a JSON of their own.
-fn one(name: &str, bytes: &[u8], depth: usize) -> Result<Json, DecodeError> {
-    match name.rsplit_once('.').map_or(name, |(_, last)| last) {
-        "time" | "timestamp" => time(bytes, 0),
-        "microtime" => time(bytes, 6),
-        "quantity" => Ok(first_string(bytes)?.into()),
-        "intorstring" => int_or_string(bytes),
-        "duration" => duration(bytes),
-        // These hold JSON as bytes.
-        "rawextension" | "fieldsv1" | "json" => {
+fn one(ty: &Message, bytes: &[u8], depth: usize) -> Result<Json, DecodeError> {
+    match ty.special {
+        Special::Time => time(bytes, 0),
+        Special::MicroTime => time(bytes, 6),
+        Special::Quantity => Ok(first_string(bytes)?.into()),
+        Special::IntOrString => int_or_string(bytes),
+        Special::Duration => {
+            let mut nanos = 0;
+            for field in Fields(bytes) {
+                if let (1, Value::Varint(number)) = field? {
+                    nanos = number as i64;
+                }
+            }
+            Ok(duration::print(nanos).into())
+        }
+        Special::Raw => {
             let raw = first_bytes(bytes)?;
             if raw.is_empty() {
                 return Ok(Json::Null);
             }
             serde_json::from_slice(raw).map_err(|_| DecodeError::Malformed)
         }
-        "jsonschemapropsorarray" | "jsonschemapropsorbool" | "jsonschemapropsorstringarray" => {
-            schema_or(name, bytes, depth)
-        }
-        "extravalue" | "verbs" => {
+        Special::SchemaOr => schema_or(ty, bytes, depth),
+        Special::Items => {
             let mut items = Vec::new();
             for field in Fields(bytes) {
                 if let (1, Value::Bytes(text)) = field? {
@@ -282,25 +218,24 @@ fn one(name: &str, bytes: &[u8], depth: usize) -> Result<Json, DecodeError> {
             }
             Ok(Json::Array(items))
         }
-        _ => {
+        Special::No => {
             let mut object = Map::new();
-            message(name, bytes, depth + 1, &mut object)?;
+            message(ty, bytes, depth + 1, &mut object)?;
             Ok(Json::Object(object))
         }
     }
 }
 
 /// A schema, or something simpler in its place.
-fn schema_or(name: &str, bytes: &[u8], depth: usize) -> Result<Json, DecodeError> {
+fn schema_or(ty: &Message, bytes: &[u8], depth: usize) -> Result<Json, DecodeError> {
     let mut object = Map::new();
-    message(name, bytes, depth + 1, &mut object)?;
+    message(ty, bytes, depth + 1, &mut object)?;
     if let Some(schema) = object.remove("schema") {
         return Ok(schema);
     }
-    for list in ["jSONSchemas", "jsonSchemas", "property"] {
-        if let Some(list) = object.remove(list) {
-            return Ok(list);
-        }
+    if let Some(list) = ty.fields.iter().find(|field| field.repeated) {
+        let list = object.remove(list.name);
+        return Ok(list.unwrap_or_else(|| Json::Array(Vec::new())));
     }
     Ok(Json::Bool(
         object
@@ -319,7 +254,7 @@ fn time(bytes: &[u8], digits: u8) -> Result<Json, DecodeError> {
             _ => {}
         }
     }
-    if (seconds, nanos) == (0, 0) {
+    if bytes.is_empty() {
         return Ok(Json::Null);
     }
     let nanos = if digits == 0 { 0 } else { nanos };
@@ -328,40 +263,6 @@ fn time(bytes: &[u8], digits: u8) -> Result<Json, DecodeError> {
         .precision(Some(digits))
         .timestamp_to_string(&at)
         .into())
-}
-
-fn duration(bytes: &[u8]) -> Result<Json, DecodeError> {
-    let mut nanos = 0;
-    for field in Fields(bytes) {
-        if let (1, Value::Varint(number)) = field? {
-            nanos = number as i64;
-        }
-    }
-    let duration = SignedDuration::from_nanos(nanos);
-    let (seconds, rest) = (duration.as_secs(), duration.subsec_nanos().unsigned_abs());
-    let fraction = if rest == 0 {
-        String::new()
-    } else {
-        format!(".{rest:09}").trim_end_matches('0').to_owned()
-    };
-    let sign = if nanos < 0 { "-" } else { "" };
-    let seconds = seconds.unsigned_abs();
-    let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
-    let hours_text = if hours > 0 {
-        format!("{hours}h")
-    } else {
-        String::new()
-    };
-    let minutes_text = if hours > 0 || minutes > 0 {
-        format!("{minutes}m")
-    } else {
-        String::new()
-    };
-    Ok(format!(
-        "{sign}{hours_text}{minutes_text}{}{fraction}s",
-        seconds % 60
-    )
-    .into())
 }
 
 fn int_or_string(bytes: &[u8]) -> Result<Json, DecodeError> {
@@ -404,6 +305,3 @@ fn string(bytes: &[u8]) -> Result<String, DecodeError> {
         .map(str::to_owned)
         .map_err(|_| DecodeError::Malformed)
 }
-
-#[cfg(test)]
-mod tests;

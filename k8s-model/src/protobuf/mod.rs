@@ -1,11 +1,28 @@
 //! Objects in Kubernetes' protobuf encoding.
 //!
-//! Clients in Go send it for built-in kinds. [`decode`] turns it into the value tree that JSON would have
-//! given; from there it takes the same road. See
-//! <https://kubernetes.io/docs/reference/using-api/api-concepts/#protobuf-encoding>.
+//! Clients in Go send it for built-in kinds, and ask for it. [`decode`] turns it into the value tree that
+//! JSON would have given; from there it takes the same road. [`encode`] goes the other way, from JSON.
+//! See <https://kubernetes.io/docs/reference/using-api/api-concepts/#protobuf-encoding>.
+//!
+//! ```
+//! use k8s_model::protobuf;
+//!
+//! let json = br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x"},"data":{"a":"1"}}"#;
+//! let bytes = protobuf::encode(json)?;
+//! assert!(bytes.starts_with(protobuf::MAGIC));
+//! assert_eq!(protobuf::decode(&bytes)?["data"]["a"], "1");
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
 
 mod decode;
+mod duration;
+mod encode;
 mod table;
+mod tree;
 mod wire;
 
 pub use decode::{DecodeError, MAGIC, decode};
+pub use encode::{
+    ENVELOPE_END, EncodeError, MessageType, encode, encode_as, envelope_start, item_length,
+    item_start, watch_frame,
+};

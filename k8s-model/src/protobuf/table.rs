@@ -1,6 +1,6 @@
 //! The generated table of messages.
 
-use std::{collections::HashMap, sync::LazyLock};
+use std::sync::LazyLock;
 
 /// What a field holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,67 +10,197 @@ pub(super) enum Kind {
     Integer,
     Double,
     Bytes,
-    Message(&'static str),
+    Message(Ref),
     StringMap,
     BytesMap,
-    MessageMap(&'static str),
+    MessageMap(Ref),
 }
+
+/// A message of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Ref(u16);
 
 /// A field of a message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Field {
-    /// Its name in JSON; `+` if the fields of its message are its parent's.
+    /// Its name in JSON.
     pub(super) name: &'static str,
+    pub(super) number: u32,
     pub(super) kind: Kind,
     pub(super) repeated: bool,
+    /// It can be absent, which is not the same as zero. What is no pointer is always written.
+    pub(super) pointer: bool,
+    /// JSON has it even if it is zero.
+    pub(super) always: bool,
+    /// JSON leaves it out if nothing in it is set.
+    pub(super) omit_zero: bool,
 }
 
-/// The fields of a message by number.
-pub(super) type Message = HashMap<u32, Field>;
+impl Field {
+    /// Whether the fields of its message are its parent's in JSON.
+    pub(super) fn is_inlined(&self) -> bool {
+        self.name == "+"
+    }
+}
 
-static TABLE: LazyLock<HashMap<&'static str, Message>> = LazyLock::new(|| {
-    include_str!("../generated/protobuf.txt")
+/// A message whose JSON is not an object with its fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Special {
+    No,
+    Time,
+    MicroTime,
+    Duration,
+    Quantity,
+    IntOrString,
+    /// JSON, as bytes.
+    Raw,
+    /// A list of strings.
+    Items,
+    /// A schema, or else what its other field holds.
+    SchemaOr,
+}
+
+/// A message.
+#[derive(Debug)]
+pub(super) struct Message {
+    name: &'static str,
+    pub(super) special: Special,
+    /// In the order of their numbers.
+    pub(super) fields: Box<[Field]>,
+    /// Positions of the fields, in the order of their names.
+    by_name: Box<[u16]>,
+}
+
+impl Message {
+    /// The position of the field of that name in JSON.
+    pub(super) fn named(&self, name: &str) -> Option<u16> {
+        let found = self
+            .by_name
+            .binary_search_by(|at| self.fields[usize::from(*at)].name.cmp(name));
+        found.ok().map(|at| self.by_name[at])
+    }
+
+    pub(super) fn numbered(&self, number: u32) -> Option<&Field> {
+        // Most messages number their fields from one, without gaps.
+        let guess = self.fields.get((number as usize).wrapping_sub(1));
+        match guess {
+            Some(field) if field.number == number => Some(field),
+            _ => {
+                let found = self.fields.binary_search_by_key(&number, |f| f.number);
+                found.ok().map(|at| &self.fields[at])
+            }
+        }
+    }
+
+    /// The messages whose fields are this one's in JSON, with their positions.
+    pub(super) fn inlined(&self) -> impl Iterator<Item = (u16, &'static Message)> {
+        (0..)
+            .zip(&self.fields)
+            .filter_map(|(at, field)| match (field.is_inlined(), field.kind) {
+                (true, Kind::Message(inner)) => Some((at, inner.get())),
+                _ => None,
+            })
+    }
+}
+
+static TABLE: LazyLock<Box<[Message]>> = LazyLock::new(|| {
+    let lines: Vec<&'static str> = include_str!("../generated/protobuf.txt")
         .lines()
-        .filter_map(message)
+        .filter(|line| !line.starts_with('#'))
+        .collect();
+    let names: Vec<&'static str> = lines
+        .iter()
+        .map(|line| line.split_once(' ').map_or(*line, |(name, _)| name))
+        .collect();
+    let messages = lines.iter().zip(&names);
+    messages
+        .map(|(line, name)| message(name, line, &names))
         .collect()
 });
 
-/// The message of that name.
-pub(super) fn find(name: &str) -> Option<&'static Message> {
-    TABLE.get(name)
-}
-
-/// The message of a kind: the last part of its name, in the package of its group and version. Names
-/// are in lower case throughout.
-pub(super) fn of_kind(api_version: &str, kind: &str) -> Option<&'static str> {
-    let (group, version) = api_version.split_once('/').unwrap_or(("core", api_version));
-    let package = match group {
-        "apiextensions.k8s.io" => "apiextensions_apiserver.pkg.apis.apiextensions".to_owned(),
-        "apiregistration.k8s.io" => "kube_aggregator.pkg.apis.apiregistration".to_owned(),
-        _ => format!("api.{}", group.split('.').next().unwrap_or(group)),
-    };
-    let own = format!("{package}.{version}.{kind}").to_ascii_lowercase();
-    let meta = format!("apimachinery.pkg.apis.meta.v1.{kind}").to_ascii_lowercase();
-    [own, meta]
-        .iter()
-        .find_map(|name| TABLE.get_key_value(name.as_str()).map(|(name, _)| *name))
-}
-
-fn message(line: &'static str) -> Option<(&'static str, Message)> {
-    if line.starts_with('#') {
-        return None;
+impl Ref {
+    pub(super) fn get(self) -> &'static Message {
+        &TABLE[usize::from(self.0)]
     }
-    let mut words = line.split(' ');
-    let name = words.next()?;
-    Some((name, words.filter_map(field).collect()))
+
+    /// The message of that name, which is in lower case.
+    pub(super) fn named(name: &str) -> Option<Ref> {
+        let found = TABLE.binary_search_by(|message| message.name.cmp(name));
+        found.ok().and_then(|at| u16::try_from(at).ok()).map(Ref)
+    }
+
+    /// The message of a kind: in the package of its group and version, or else one of those that
+    /// all versions have.
+    pub(super) fn of_kind(api_version: &str, kind: &str) -> Option<Ref> {
+        let (group, version) = api_version.split_once('/').unwrap_or(("core", api_version));
+        let package = match group {
+            "apiextensions.k8s.io" => "apiextensions_apiserver.pkg.apis.apiextensions",
+            "apiregistration.k8s.io" => "kube_aggregator.pkg.apis.apiregistration",
+            "internal.apiserver.k8s.io" => "api.apiserverinternal",
+            _ => {
+                // Groups outside this domain have no messages, whatever they begin with.
+                if group.contains('.') && !group.ends_with(".k8s.io") {
+                    return None;
+                }
+                let group = group.split('.').next().unwrap_or(group);
+                let own = format!("api.{group}.{version}.{kind}").to_ascii_lowercase();
+                return Ref::named(&own).or_else(|| Ref::of_meta(kind));
+            }
+        };
+        let own = format!("{package}.{version}.{kind}").to_ascii_lowercase();
+        Ref::named(&own).or_else(|| Ref::of_meta(kind))
+    }
+
+    fn of_meta(kind: &str) -> Option<Ref> {
+        Ref::named(&format!("apimachinery.pkg.apis.meta.v1.{kind}").to_ascii_lowercase())
+    }
 }
 
-fn field(word: &'static str) -> Option<(u32, Field)> {
+fn message(name: &'static str, line: &'static str, names: &[&'static str]) -> Message {
+    let words = line.split(' ').skip(1);
+    let fields: Box<[Field]> = words.filter_map(|word| field(word, names)).collect();
+    let mut by_name: Box<[u16]> = (0..).take(fields.len()).collect();
+    by_name.sort_by_key(|at| fields[usize::from(*at)].name);
+    Message {
+        name,
+        special: if line.ends_with(" items=1*s") && fields.len() == 1 {
+            Special::Items
+        } else {
+            special(name)
+        },
+        fields,
+        by_name,
+    }
+}
+
+fn special(name: &str) -> Special {
+    let (package, last) = name.rsplit_once('.').unwrap_or(("", name));
+    match (last, package.rsplit('.').nth(1)) {
+        ("time", _) => Special::Time,
+        ("microtime", _) => Special::MicroTime,
+        ("duration", Some("meta")) => Special::Duration,
+        ("quantity", _) => Special::Quantity,
+        ("intorstring", _) => Special::IntOrString,
+        ("rawextension" | "fieldsv1", _) | ("json", Some("apiextensions")) => Special::Raw,
+        (
+            "jsonschemapropsorarray" | "jsonschemapropsorbool" | "jsonschemapropsorstringarray",
+            _,
+        ) => Special::SchemaOr,
+        _ => Special::No,
+    }
+}
+
+fn field(word: &'static str, names: &[&'static str]) -> Option<Field> {
     let (name, rest) = word.split_once('=')?;
     let end = rest.find(|c: char| !c.is_ascii_digit())?;
-    let (number, kind) = rest.split_at(end);
-    let repeated = kind.starts_with('*');
-    let kind = match kind.trim_start_matches('*') {
+    let (number, rest) = rest.split_at(end);
+    let kind = rest.trim_start_matches(['?', '!', '~', '*']);
+    let marks = &rest[..rest.len() - kind.len()];
+    let message = |name: &str| {
+        let found = names.binary_search(&name).ok()?;
+        u16::try_from(found).ok().map(Ref)
+    };
+    let kind = match kind {
         "s" => Kind::String,
         "b" => Kind::Bool,
         "i" => Kind::Integer,
@@ -79,18 +209,19 @@ fn field(word: &'static str) -> Option<(u32, Field)> {
         "S" => Kind::StringMap,
         "Y" => Kind::BytesMap,
         other => match other.split_once(':')? {
-            ("m", message) => Kind::Message(message),
-            (_, message) => Kind::MessageMap(message),
+            ("m", name) => Kind::Message(message(name)?),
+            (_, name) => Kind::MessageMap(message(name)?),
         },
     };
-    Some((
-        number.parse().ok()?,
-        Field {
-            name,
-            kind,
-            repeated,
-        },
-    ))
+    Some(Field {
+        name,
+        number: number.parse().ok()?,
+        kind,
+        repeated: marks.contains('*'),
+        pointer: marks.contains('?'),
+        always: marks.contains('!'),
+        omit_zero: marks.contains('~'),
+    })
 }
 
 #[cfg(test)]
@@ -98,13 +229,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_message_that_a_field_names_is_there() {
-        for (name, message) in TABLE.iter() {
-            for field in message.values() {
-                if let Kind::Message(inner) | Kind::MessageMap(inner) = field.kind {
-                    assert!(find(inner).is_some(), "{name}.{} is a {inner}", field.name);
-                }
+    fn every_field_of_the_text_is_in_the_table() {
+        let text = include_str!("../generated/protobuf.txt");
+        let lines: Vec<&str> = text.lines().filter(|l| !l.starts_with('#')).collect();
+        assert_eq!(lines.len(), TABLE.len());
+        for (line, message) in lines.iter().zip(TABLE.iter()) {
+            assert_eq!(line.split(' ').count() - 1, message.fields.len(), "{line}");
+            assert!(message.fields.is_sorted_by_key(|f| f.number), "{line}");
+            assert!(Ref::named(message.name).is_some());
+        }
+    }
+
+    #[test]
+    fn every_kind_has_a_message_and_a_list_of_it() {
+        for row in crate::ResourceTable::builtin().rows() {
+            let api_version = row.api_version();
+            assert!(Ref::of_kind(&api_version, row.kind).is_some(), "{row:?}");
+            if row.verbs.contains(&"list") {
+                let list = format!("{}List", row.kind);
+                assert!(Ref::of_kind(&api_version, &list).is_some(), "{row:?}");
             }
         }
+        assert_eq!(Ref::of_kind("core.example.com/v1", "Pod"), None);
     }
 }

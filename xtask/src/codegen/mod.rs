@@ -1,8 +1,9 @@
 //! `cargo xtask codegen`: what the API machinery must know beyond the Rust types, written into
 //! `k8s-model/src/generated`.
 //!
-//! The facts come from the sources of the `k8s-openapi` crate ([`source`]) and, for [`protobuf`], of `k8s-pb`; what they do not hold
-//! (short names, verbs, patch strategies) is in the tables of [`facts`].
+//! The facts come from the sources of the `k8s-openapi` crate ([`source`]); what they do not hold
+//! (short names, verbs, patch strategies) is in the tables of [`facts`]. The table of [`protobuf`] is
+//! written only if the command is told where upstream's Go modules are.
 
 mod facts;
 mod protobuf;
@@ -16,10 +17,10 @@ use anyhow::{Context, Result, bail};
 
 /// Writes the generated files, or (`check`) fails if the ones that are there are not what would be
 /// written.
-pub(crate) fn run(check: bool) -> Result<()> {
+pub(crate) fn run(check: bool, upstream: Option<&Path>) -> Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../k8s-model/src/generated");
     let mut stale = Vec::new();
-    for (name, text) in generate()? {
+    for (name, text) in generate(upstream)? {
         let path = folder.join(name);
         if std::fs::read_to_string(&path).is_ok_and(|there| there == text) {
             continue;
@@ -41,23 +42,21 @@ pub(crate) fn run(check: bool) -> Result<()> {
 }
 
 /// The generated files: their names and their text.
-fn generate() -> Result<Vec<(&'static str, String)>> {
+fn generate(upstream: Option<&Path>) -> Result<Vec<(&'static str, String)>> {
     let folder = sources("k8s-openapi")?;
     let newest = source::read(&folder, source::NEWEST)?;
     let since = source::since(&folder)?;
     let (fields, descriptions) = schema::write(&newest, &since)?;
-    Ok(vec![
-        (
-            "resources.rs",
-            rustfmt(&resources::write(&newest, &since)?)?,
-        ),
-        (
-            "protobuf.txt",
-            protobuf::write(&sources("k8s-pb")?, &fields)?,
-        ),
-        ("schema.txt", fields),
-        ("descriptions.txt", descriptions),
-    ])
+    let mut files = vec![(
+        "resources.rs",
+        rustfmt(&resources::write(&newest, &since)?)?,
+    )];
+    if let Some(upstream) = upstream {
+        files.push(("protobuf.txt", protobuf::write(upstream, &fields)?));
+    }
+    files.push(("schema.txt", fields));
+    files.push(("descriptions.txt", descriptions));
+    Ok(files)
 }
 
 /// Where cargo keeps the sources of a crate that the workspace depends on, if only by a feature.
@@ -119,6 +118,6 @@ fn rustfmt(text: &str) -> Result<String> {
 mod tests {
     #[test]
     fn the_generated_files_are_current() {
-        super::run(true).unwrap();
+        super::run(true, None).unwrap();
     }
 }
