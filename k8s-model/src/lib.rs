@@ -43,6 +43,7 @@
 //! - [`metadata`] and [`names`]: what holds for every object. [`field`]: what is found to be wrong.
 //! - [`quantity`], [`labels`], [`fields`]: quantities and selectors.
 //! - [`patch`]: JSON, merge and strategic merge patches.
+//! - [`apply`]: server-side apply and managed fields.
 //! - [`schema`] and [`openapi`]: what the types are, for patches and for clients.
 //! - [`printers`]: the columns that `kubectl get` shows.
 //! - [`status`]: answers to failed requests. [`pods`]: what many ask about pods.
@@ -67,6 +68,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod apply;
 pub mod convert;
 pub mod decode;
 pub mod field;

@@ -9,8 +9,8 @@
 //! - `=shape` in place of fields for a type that is not an object with fields;
 //! - a field is `name:shape`, or `name*:shape` if it is required, and then, each after a `;`:
 //!   `m=key,key` for a list with keys, `s` for a set, `a` for a map that is one value,
-//!   `p=strategy,strategy` and `k=key` for strategic merge patches, `v=36` for the minor version
-//!   in which it appeared;
+//!   `p=strategy,strategy` and `k=key` for strategic merge patches, `z` for an object that upstream
+//!   writes even where nobody set it, `v=36` for the minor version in which it appeared;
 //! - a shape is `string`, `integer/int32`, …, `object` (any), `any`, `int-or-string`, `quantity`,
 //!   `[shape]` for a list, `{shape}` for a map, `&name` for another type.
 
@@ -34,6 +34,11 @@ pub const MINOR: u32 = {
     k8s_if_ge_1_37! { minor += 1; }
     minor
 };
+
+/// How many types there are.
+pub(crate) fn type_count() -> usize {
+    FIELD_LINES.len()
+}
 
 /// Something that changes when the facts do.
 pub(crate) fn fingerprint() -> (usize, usize) {
@@ -158,6 +163,11 @@ impl Type {
         FIELD_LINES
             .get(usize::from(self.line))
             .map_or("", |start| line(FIELDS, *start))
+    }
+
+    /// Its position among all types.
+    pub(crate) fn index(self) -> usize {
+        usize::from(self.line)
     }
 
     /// Its name without `io.k8s.` in front.
@@ -294,6 +304,11 @@ impl Field {
     /// What it holds.
     pub fn shape(&self) -> Shape {
         Shape::parse(self.shape)
+    }
+
+    /// Whether upstream writes it even where nobody set it: a struct that is no pointer in Go.
+    pub fn is_always_written(&self) -> bool {
+        self.mark("z").is_some()
     }
 
     /// How apply merges it.

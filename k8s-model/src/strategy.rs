@@ -86,6 +86,12 @@ pub trait Strategy: Send + Sync + 'static {
         &[]
     }
 
+    /// What server-side apply must know of the kind, where it is not a built-in type: a custom
+    /// resource's comes from its schema, see [`Shape::from_structural`](crate::apply::Shape).
+    fn shape(&self) -> Option<crate::apply::Shape> {
+        None
+    }
+
     /// How a name is checked; upstream's `NameIsDNSSubdomain` unless the kind has its own.
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
         crate::names::dns_subdomain(name, prefix)

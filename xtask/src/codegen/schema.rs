@@ -124,6 +124,9 @@ fn line(
                 out.push_str(&format!(";k={key}"));
             }
         }
+        if facts::VALUES.contains(&(name, field.as_str())) {
+            out.push_str(";z");
+        }
         let minor = since.get(&format!("{}.{field}", definition.name));
         if let Some(minor) = minor.filter(|minor| since.get(&definition.name) != Some(minor)) {
             out.push_str(&format!(";v={minor}"));
