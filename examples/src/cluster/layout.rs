@@ -1,6 +1,12 @@
 //! What lies where below the data directory.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::{File, TryLockError},
+    io::{Read, Seek, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
 
 /// The folders and files of one cluster.
 #[derive(Clone, Debug)]
@@ -13,6 +19,39 @@ impl Layout {
         Self {
             root: root.to_owned(),
         }
+    }
+
+    /// Takes the directory for this process, for as long as the file is open.
+    pub(super) fn claim(&self) -> anyhow::Result<File> {
+        let path = self.root.join("lock");
+        let mut file = File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .with_context(|| format!("cannot open {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                let _ = (&file).take(20).read_to_string(&mut pid);
+                bail!(
+                    "the data directory {} is in use by another cluster (pid {}): stop it, or give --data-dir another",
+                    self.root.display(),
+                    pid.trim()
+                );
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+            }
+        }
+        // Only a courtesy to whoever finds it locked: a full disk is no reason to stop.
+        let _ = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| write!(file, "{}", std::process::id()));
+        Ok(file)
     }
 
     /// The embedded store.

@@ -33,6 +33,7 @@ pub(super) async fn run(options: UpOptions) -> anyhow::Result<()> {
     })?;
     let root = fs::canonicalize(&options.data_dir)?;
     let layout = Layout::new(&root);
+    let _claim = layout.claim()?;
 
     let mut cluster = Cluster::default();
     let ended = tokio::select! {

@@ -29,6 +29,16 @@ fn broken(message: impl Into<String>) -> Error {
     Error::BrokenArchive(message.into())
 }
 
+/// What may be shown on a terminal: the tar reader quotes the archive's bytes as they are.
+fn printable(text: &str) -> String {
+    let shown = |c: char| match c {
+        char::REPLACEMENT_CHARACTER => '?',
+        c if c.is_control() => '?',
+        c => c,
+    };
+    text.chars().take(200).map(shown).collect()
+}
+
 /// One image of an archive, checked and read but for its layers.
 struct Found {
     config: Vec<u8>,
@@ -191,7 +201,7 @@ impl Source {
             return Ok(Self::Directory(path.to_owned()));
         }
         let mut file = File::open(path).context(|| format!("open {path:?}"))?;
-        let bad = |e: io::Error| broken(e.to_string());
+        let bad = |e: io::Error| broken(printable(&e.to_string()));
         let mut decompress =
             Decompress::new(file.try_clone().context(|| format!("open {path:?}"))?).map_err(bad)?;
         if !decompress.is_plain() {
@@ -205,8 +215,14 @@ impl Source {
         let length = file.metadata().context(|| format!("read {path:?}"))?.len();
         let mut entries = HashMap::new();
         let mut archive = tar::Archive::new(file.try_clone().context(|| format!("open {path:?}"))?);
+        let mut first = true;
         for entry in archive.entries_with_seek().map_err(bad)? {
-            let entry = entry.map_err(bad)?;
+            // Its first bytes are no header: whatever else they say is noise.
+            let entry = entry.map_err(|e| match first {
+                true => broken("it is neither a tar archive nor a compressed one"),
+                false => bad(e),
+            })?;
+            first = false;
             let Some(name) = clean(&entry.path().map_err(bad)?) else {
                 return Err(broken(format!(
                     "entry {:?} leads out of the archive",

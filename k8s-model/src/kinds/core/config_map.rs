@@ -47,7 +47,7 @@ impl KindRules for ConfigMapRules {
             size += value.0.len();
         }
         if size > MAX_SIZE {
-            errors.push(field::too_long(Path::default(), MAX_SIZE));
+            errors.push(field::too_long(Path::default().key(""), MAX_SIZE));
         }
         errors
     }
