@@ -30,6 +30,12 @@ impl Error {
         *self.0
     }
 
+    /// The status as JSON.
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        // A `Status` always serialises.
+        serde_json::to_vec(self.status()).unwrap_or_default()
+    }
+
     /// The HTTP code.
     pub fn code(&self) -> u16 {
         self.0

@@ -25,7 +25,7 @@ pub(crate) fn serve(call: &Call, path: &str) -> Result<Response<Body>> {
     }
     if path == "/openapi/v3" {
         let index = openapi::index(table);
-        return response::json(StatusCode::OK, &call.wanted, Body::from(index));
+        return response::json(StatusCode::OK, &call.wanted.as_json(), Body::from(index));
     }
     let Some(version) = path.strip_prefix("/openapi/v3/") else {
         return Ok(response::page_not_found());

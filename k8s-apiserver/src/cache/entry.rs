@@ -96,6 +96,8 @@ pub(crate) struct Event {
     pub(crate) current: Option<Arc<Entry>>,
     pub(crate) previous: Option<Arc<Entry>>,
     encoded: [OnceLock<Bytes>; 3],
+    /// The same in protobuf: nothing until somebody watches so.
+    protobuf: OnceLock<Box<[OnceLock<Bytes>; 3]>>,
 }
 
 impl Event {
@@ -109,6 +111,7 @@ impl Event {
             current,
             previous,
             encoded: Default::default(),
+            protobuf: OnceLock::new(),
         }
     }
 
@@ -140,10 +143,27 @@ impl Event {
                 .clone(),
         )
     }
+
+    /// The event in the stored version as a frame of protobuf, which `encode` makes of an object and
+    /// its revision. Encoded once for all watchers.
+    pub(crate) fn protobuf(
+        &self,
+        event: EventType,
+        encode: impl FnOnce(&Stored, u64) -> Bytes,
+    ) -> Option<Bytes> {
+        let entry = self.object(event)?;
+        let frames = self.protobuf.get_or_init(Box::default);
+        let frame = &frames[event as usize];
+        Some(
+            frame
+                .get_or_init(|| encode(&entry.stored, self.revision))
+                .clone(),
+        )
+    }
 }
 
 /// A watch event as a line of JSON.
-pub(crate) fn event_json(event: EventType, stored: &Stored, revision: u64) -> Bytes {
+fn event_json(event: EventType, stored: &Stored, revision: u64) -> Bytes {
     let mut out = Vec::with_capacity(stored.json().len() + 64);
     out.extend_from_slice(b"{\"type\":\"");
     out.extend_from_slice(event.as_str().as_bytes());

@@ -17,7 +17,7 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use self::{
-    entry::{Entry, Event, EventType, event_json},
+    entry::{Entry, Event, EventType},
     resource::{Cache, Cursor},
 };
 use crate::{Error, Result};

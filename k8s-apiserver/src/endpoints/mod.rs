@@ -2,6 +2,8 @@
 
 mod body;
 mod connect;
+mod events;
+mod lists;
 mod objects;
 mod paths;
 mod render;
@@ -74,7 +76,9 @@ async fn answer(
     info: RequestInfo,
     row: Option<Arc<Row>>,
 ) -> Response<Body> {
-    let (wanted, refused) = match Wanted::new(&parts.headers, parts.uri.query()) {
+    let has_protobuf = || row.as_ref().is_none_or(|row| row.protobuf().is_some());
+    let wanted = Wanted::new(&parts.headers, parts.uri.query(), has_protobuf);
+    let (wanted, refused) = match wanted {
         Ok(wanted) => (wanted, None),
         Err(error) => (Wanted::default(), Some(error)),
     };

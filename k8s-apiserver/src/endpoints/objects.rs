@@ -8,7 +8,7 @@ use k8s_model::Object;
 use k8s_store::Revision;
 use parking_lot::Mutex;
 
-use super::{Call, body, render, warn};
+use super::{Call, body, events, lists, render, warn};
 use crate::{
     Error, Result,
     http::{
@@ -79,35 +79,33 @@ pub(crate) async fn list(call: &Call, row: &Arc<Row>) -> Result<Response<Body>> 
     let options = ListOptions::parse(call.parts.uri.query(), false)?;
     let namespace = target(call, row, false).namespace;
     let listed = call.server.registry.list(row, namespace, &options).await?;
-    render::list(call, row, listed)
+    lists::list(call, row, listed).await
 }
 
 pub(crate) async fn watch(call: &Call, row: &Arc<Row>) -> Result<Response<Body>> {
     let mut options = ListOptions::parse(call.parts.uri.query(), true)?;
-    if call.wanted.format != Format::Json {
-        return Err(Error::not_acceptable(&[
-            "application/json",
-            "application/json;stream=watch",
-        ]));
-    }
+    call.wanted.check_stream(row.protobuf().is_some())?;
     // The old spelling names the object in the path.
     if !call.info.name.is_empty() && options.field_selector.is_empty() {
         options.field_selector = format!("metadata.name={}", call.info.name);
     }
     let namespace = target(call, row, false).namespace;
     let told = call.server.registry.watch(row, namespace, &options).await?;
-    let mut renderer = render::Events::new(call, row);
+    let mut renderer = events::Events::new(call, row);
     // What is there already goes out together.
     let stream = told
         .ready_chunks(EVENTS_AT_ONCE)
-        .map(move |told| Ok(renderer.lines(&told)));
+        .map(move |told| Ok(renderer.write(&told)));
     // Nothing is sent after the server begins to shut down.
     let stop = call.server.stop.clone();
     let stream = stream.take_until(async move { stop.cancelled().await });
     let mut response = Response::new(Body::from_stream(stream));
     response.headers_mut().insert(
         header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
+        HeaderValue::from_static(match call.wanted.format {
+            Format::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+            _ => "application/json",
+        }),
     );
     Ok(response)
 }
@@ -294,5 +292,5 @@ pub(crate) async fn delete_collection(
         .registry
         .delete_collection(&target, &list, &options)
         .await?;
-    render::list(call, row, listed)
+    lists::list(call, row, listed).await
 }

@@ -24,7 +24,11 @@ pub(crate) async fn serve(call: Call, refused: Option<Error>) -> Result<Response
     match trimmed {
         "" => return index(&call),
         "/version" => {
-            return response::value(StatusCode::OK, &call.wanted, &crate::version::info());
+            return response::value(
+                StatusCode::OK,
+                &call.wanted.as_json(),
+                &crate::version::info(),
+            );
         }
         "/metrics" => return Ok(metrics(&call)),
         "/api" | "/apis" => {
@@ -133,7 +137,11 @@ fn index(call: &Call) -> Result<Response<Body>> {
         "/version",
     ]);
     paths.sort_unstable();
-    response::value(StatusCode::OK, &call.wanted, &json!({"paths": paths}))
+    response::value(
+        StatusCode::OK,
+        &call.wanted.as_json(),
+        &json!({"paths": paths}),
+    )
 }
 
 fn metrics(call: &Call) -> Response<Body> {

@@ -16,6 +16,9 @@ use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 /// Any error, boxed.
 pub(crate) type BoxError = Box<dyn StdError + Send + Sync>;
 
+/// Makes the next piece of a body.
+pub(crate) type Chunks = Box<dyn FnMut() -> Option<Result<Bytes, BoxError>> + Send>;
+
 /// The body of a request or of an answer.
 ///
 /// An answer made of stored objects is a list of slices that share the store's memory; nothing is
@@ -23,14 +26,8 @@ pub(crate) type BoxError = Box<dyn StdError + Send + Sync>;
 pub struct Body(Kind);
 
 enum Kind {
-    Slices {
-        slices: VecDeque<Bytes>,
-        left: u64,
-    },
-    Chunks {
-        next: Box<dyn FnMut() -> Option<Bytes> + Send>,
-        left: u64,
-    },
+    Slices { slices: VecDeque<Bytes>, left: u64 },
+    Chunks { next: Chunks, left: Option<u64> },
     Stream(BoxStream<'static, Result<Bytes, BoxError>>),
     Boxed(UnsyncBoxBody<Bytes, BoxError>),
 }
@@ -51,10 +48,11 @@ impl Body {
         Body(Kind::Slices { slices, left })
     }
 
-    /// As many bytes as said, made piece by piece as they are read.
+    /// Made piece by piece as it is read, as many bytes as said where that is known. An error cuts
+    /// the connection.
     pub(crate) fn from_chunks(
-        len: u64,
-        next: impl FnMut() -> Option<Bytes> + Send + 'static,
+        len: Option<u64>,
+        next: impl FnMut() -> Option<Result<Bytes, BoxError>> + Send + 'static,
     ) -> Self {
         Body(Kind::Chunks {
             next: Box::new(next),
@@ -88,11 +86,11 @@ impl Body {
         self.len() == Some(0)
     }
 
-    /// The slices of a body that is already in memory.
-    pub(crate) fn into_slices(self) -> Result<VecDeque<Bytes>, Body> {
+    /// The pieces of a body that needs not be waited for.
+    pub(crate) fn into_chunks(self) -> Result<Chunks, Body> {
         match self.0 {
-            Kind::Slices { slices, .. } => Ok(slices),
-            Kind::Chunks { mut next, .. } => Ok(std::iter::from_fn(&mut *next).collect()),
+            Kind::Slices { mut slices, .. } => Ok(Box::new(move || slices.pop_front().map(Ok))),
+            Kind::Chunks { next, .. } => Ok(next),
             other => Err(Body(other)),
         }
     }
@@ -152,8 +150,10 @@ impl http_body::Body for Body {
             }
             Kind::Chunks { next, left } => {
                 let next = next();
-                *left = left.saturating_sub(next.as_ref().map_or(0, |s| s.len() as u64));
-                Poll::Ready(next.map(|s| Ok(Frame::data(s))))
+                if let (Some(left), Some(Ok(chunk))) = (left, &next) {
+                    *left = left.saturating_sub(chunk.len() as u64);
+                }
+                Poll::Ready(next.map(|chunk| chunk.map(Frame::data)))
             }
             Kind::Stream(stream) => stream
                 .as_mut()
@@ -165,8 +165,11 @@ impl http_body::Body for Body {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Kind::Slices { left, .. } | Kind::Chunks { left, .. } => SizeHint::with_exact(*left),
-            Kind::Stream(_) => SizeHint::default(),
+            Kind::Slices { left, .. }
+            | Kind::Chunks {
+                left: Some(left), ..
+            } => SizeHint::with_exact(*left),
+            Kind::Chunks { left: None, .. } | Kind::Stream(_) => SizeHint::default(),
             Kind::Boxed(body) => body.size_hint(),
         }
     }
@@ -174,7 +177,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Slices { slices, .. } => slices.is_empty(),
-            Kind::Chunks { left, .. } => *left == 0,
+            Kind::Chunks { left, .. } => *left == Some(0),
             Kind::Stream(_) => false,
             Kind::Boxed(body) => body.is_end_stream(),
         }

@@ -5,14 +5,22 @@ use http::{HeaderMap, header};
 use super::{options::parse_bool, uri};
 use crate::{Error, Result};
 
-/// The media types that are spoken.
-pub(crate) const MEDIA_TYPES: [&str; 2] = ["application/json", "application/yaml"];
+/// The media types that are spoken: the last one only where a kind has that form.
+pub(crate) const MEDIA_TYPES: [&str; 3] = ["application/json", "application/yaml", PROTOBUF];
+/// The same for watches.
+const STREAM_TYPES: [&str; 2] = [
+    "application/json;stream=watch",
+    "application/vnd.kubernetes.protobuf;stream=watch",
+];
+
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Format {
     #[default]
     Json,
     Yaml,
+    Protobuf,
 }
 
 impl Format {
@@ -20,6 +28,7 @@ impl Format {
         match self {
             Format::Json => "application/json",
             Format::Yaml => "application/yaml",
+            Format::Protobuf => PROTOBUF,
         }
     }
 }
@@ -46,7 +55,12 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    pub(crate) fn new(headers: &HeaderMap, query: Option<&str>) -> Result<Self> {
+    /// `has_protobuf` says whether what is asked for has a protobuf form: custom resources do not.
+    pub(crate) fn new(
+        headers: &HeaderMap,
+        query: Option<&str>,
+        has_protobuf: impl Fn() -> bool,
+    ) -> Result<Self> {
         let mut wanted = Wanted {
             pretty: pretty(headers, query),
             gzip: gzip(headers),
@@ -65,16 +79,27 @@ impl Wanted {
             .flat_map(|a| a.split(','))
             .map(Clause::parse)
             .collect();
-        clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
+        // The most wanted first, and of those what is named before what is not.
+        clauses.sort_by(|a, b| {
+            b.quality
+                .total_cmp(&a.quality)
+                .then(a.wildcards().cmp(&b.wildcards()))
+        });
         for clause in clauses {
             let format = match clause.media_type {
                 "application/json" | "*/*" | "application/*" => Format::Json,
                 "application/yaml" => Format::Yaml,
+                PROTOBUF if has_protobuf() => Format::Protobuf,
                 _ => continue,
             };
+            if !matches!(clause.stream, "" | "watch") {
+                continue;
+            }
             let shape = match (clause.shape, clause.group, clause.version) {
                 ("", _, _) => Shape::Object,
-                ("Table", "meta.k8s.io", "v1" | "v1beta1") => Shape::Table,
+                ("Table", "meta.k8s.io", "v1" | "v1beta1") if format != Format::Protobuf => {
+                    Shape::Table
+                }
                 (
                     "PartialObjectMetadata" | "PartialObjectMetadataList",
                     "meta.k8s.io",
@@ -86,8 +111,30 @@ impl Wanted {
             wanted.shape = shape;
             return Ok(wanted);
         }
-        Err(Error::not_acceptable(&MEDIA_TYPES))
+        Err(not_acceptable(has_protobuf()))
     }
+
+    /// The same in JSON, for what has no other form.
+    pub(crate) fn as_json(self) -> Self {
+        Wanted {
+            format: Format::Json,
+            ..self
+        }
+    }
+
+    /// Refuses what a watch cannot be sent as.
+    pub(crate) fn check_stream(&self, has_protobuf: bool) -> Result<()> {
+        if self.format == Format::Yaml {
+            let types = &STREAM_TYPES[..if has_protobuf { 2 } else { 1 }];
+            return Err(Error::not_acceptable(types));
+        }
+        Ok(())
+    }
+}
+
+/// 406, with what would have been acceptable.
+pub(crate) fn not_acceptable(has_protobuf: bool) -> Error {
+    Error::not_acceptable(&MEDIA_TYPES[..if has_protobuf { 3 } else { 2 }])
 }
 
 struct Clause<'a> {
@@ -95,6 +142,7 @@ struct Clause<'a> {
     shape: &'a str,
     group: &'a str,
     version: &'a str,
+    stream: &'a str,
     quality: f32,
 }
 
@@ -106,6 +154,7 @@ impl<'a> Clause<'a> {
             shape: "",
             group: "",
             version: "",
+            stream: "",
             quality: 1.0,
         };
         for (key, value) in parts.filter_map(|p| p.split_once('=')) {
@@ -113,11 +162,17 @@ impl<'a> Clause<'a> {
                 "as" => clause.shape = value,
                 "g" => clause.group = value,
                 "v" => clause.version = value,
+                "stream" => clause.stream = value,
                 "q" => clause.quality = value.parse().unwrap_or(1.0),
                 _ => {}
             }
         }
         clause
+    }
+
+    /// How much is left open.
+    fn wildcards(&self) -> usize {
+        self.media_type.matches('*').count()
     }
 }
 
@@ -151,9 +206,13 @@ mod tests {
     use super::*;
 
     fn wanted(accept: &'static str) -> Result<Wanted> {
+        wanted_of(accept, true)
+    }
+
+    fn wanted_of(accept: &'static str, has_protobuf: bool) -> Result<Wanted> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, accept.parse().unwrap());
-        Wanted::new(&headers, None)
+        Wanted::new(&headers, None, || has_protobuf)
     }
 
     #[test]
@@ -166,19 +225,61 @@ mod tests {
                 .shape,
             Shape::Object
         );
-        assert_eq!(
-            wanted("application/vnd.kubernetes.protobuf,application/json")
-                .unwrap()
-                .format,
-            Format::Json
+        // Tables have no protobuf form.
+        let accept =
+            "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json";
+        let table = wanted(accept).unwrap();
+        assert_eq!((table.format, table.shape), (Format::Json, Shape::Object));
+    }
+
+    #[test]
+    fn the_most_wanted_format_that_there_is_wins() {
+        let format = |accept| wanted(accept).map(|w| w.format);
+        for (accept, expected) in [
+            (
+                "application/vnd.kubernetes.protobuf,application/json",
+                Format::Protobuf,
+            ),
+            (
+                "application/vnd.kubernetes.protobuf;stream=watch",
+                Format::Protobuf,
+            ),
+            ("application/yaml", Format::Yaml),
+            ("application/json;q=0.5, application/yaml", Format::Yaml),
+            (
+                "application/json;q=0.5, application/vnd.kubernetes.protobuf;q=0.4",
+                Format::Json,
+            ),
+            ("*/*, application/vnd.kubernetes.protobuf", Format::Protobuf),
+            (
+                "application/json;stream=other, application/yaml",
+                Format::Yaml,
+            ),
+        ] {
+            assert_eq!(format(accept).unwrap(), expected, "{accept}");
+        }
+        let custom = wanted_of(
+            "application/vnd.kubernetes.protobuf,application/json",
+            false,
         );
-        assert_eq!(wanted("application/yaml").unwrap().format, Format::Yaml);
-        assert_eq!(wanted("text/html").unwrap_err().code(), 406);
+        assert_eq!(custom.unwrap().format, Format::Json);
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_refused_with_what_can() {
+        let refused = |accept, protobuf| wanted_of(accept, protobuf).unwrap_err().to_string();
         assert_eq!(
-            wanted("application/json;q=0.5, application/yaml")
-                .unwrap()
-                .format,
-            Format::Yaml
+            refused("text/html", true),
+            "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"
+        );
+        assert_eq!(
+            refused("application/vnd.kubernetes.protobuf", false),
+            "only the following media types are accepted: application/json, application/yaml"
+        );
+        let yaml = wanted("application/yaml").unwrap();
+        assert_eq!(
+            yaml.check_stream(true).unwrap_err().to_string(),
+            "only the following media types are accepted: application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch"
         );
     }
 }

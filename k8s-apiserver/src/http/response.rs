@@ -1,55 +1,56 @@
-//! Answers: JSON or YAML, compact or indented, compressed where it pays.
+//! Answers: JSON, YAML or protobuf, compressed where it pays.
 
-use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
+use k8s_model::protobuf::{self, EncodeError};
 use serde::Serialize;
 
 use super::{
     body::Body,
     gzip,
-    negotiate::{Format, Wanted},
+    negotiate::{Format, Wanted, not_acceptable},
 };
 use crate::{Error, Result};
 
-/// An answer with a body that is JSON already.
+/// An answer with a body that is JSON already, in the format that is wanted.
 pub(crate) fn json(code: StatusCode, wanted: &Wanted, body: Body) -> Result<Response<Body>> {
+    let body = match wanted.format {
+        Format::Json if !wanted.pretty => body,
+        Format::Json => Body::from(indent(&join(body)?)),
+        Format::Yaml => {
+            let value: serde_json::Value =
+                serde_json::from_slice(&join(body)?).map_err(Error::internal)?;
+            Body::from(serde_saphyr::to_string(&value).map_err(Error::internal)?)
+        }
+        Format::Protobuf => {
+            let encoded = protobuf::encode(&join(body)?);
+            Body::from(encoded.map_err(|error| match error {
+                EncodeError::UnknownKind { .. } => not_acceptable(false),
+                error => Error::internal(error),
+            })?)
+        }
+    };
+    Ok(encoded(code, wanted, body))
+}
+
+/// An answer with a body that is in the format that is wanted already.
+pub(crate) fn encoded(code: StatusCode, wanted: &Wanted, body: Body) -> Response<Body> {
+    let (body, compressed) = if wanted.gzip {
+        gzip::compress(body)
+    } else {
+        (body, false)
+    };
     let mut response = Response::new(body);
     *response.status_mut() = code;
-    response.headers_mut().insert(
+    let headers = response.headers_mut();
+    headers.insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static(wanted.format.media_type()),
     );
-    if wanted.format == Format::Json && !wanted.pretty && !wanted.gzip {
-        return Ok(response);
-    }
-    let (mut parts, body) = response.into_parts();
-    let long = body.len().is_some_and(|len| len > gzip::THRESHOLD);
-    if wanted.format == Format::Json && !wanted.pretty && !long {
-        return Ok(Response::from_parts(parts, body));
-    }
-    let mut slices = match body.into_slices() {
-        Ok(slices) => slices,
-        Err(body) => return Ok(Response::from_parts(parts, body)),
-    };
-    if wanted.format == Format::Yaml {
-        let value: serde_json::Value =
-            serde_json::from_slice(&join(slices)).map_err(Error::internal)?;
-        let text = serde_saphyr::to_string(&value).map_err(Error::internal)?;
-        slices = [Bytes::from(text)].into();
-    } else if wanted.pretty {
-        slices = [Bytes::from(indent(&join(slices)))].into();
-    }
-    let long = slices.iter().map(|s| s.len() as u64).sum::<u64>() > gzip::THRESHOLD;
-    if wanted.gzip
-        && long
-        && let Some(small) = gzip::compress(slices.iter().cloned())
-    {
-        let headers = &mut parts.headers;
+    if compressed {
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-        slices = [small].into();
     }
-    Ok(Response::from_parts(parts, Body::from_slices(slices)))
+    response
 }
 
 /// An answer with a value.
@@ -109,12 +110,15 @@ pub(crate) fn page_not_found() -> Response<Body> {
     text(StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
-fn join(slices: impl IntoIterator<Item = Bytes>) -> Vec<u8> {
+fn join(body: Body) -> Result<Vec<u8>> {
+    let mut chunks = body
+        .into_chunks()
+        .map_err(|_| Error::internal("an answer that never ends has one format"))?;
     let mut out = Vec::new();
-    slices
-        .into_iter()
-        .for_each(|slice| out.extend_from_slice(&slice));
-    out
+    while let Some(chunk) = chunks() {
+        out.extend_from_slice(&chunk.map_err(Error::internal)?);
+    }
+    Ok(out)
 }
 
 /// Indents compact JSON by two spaces, keeping the order of members.

@@ -1,9 +1,9 @@
 //! [`Row`]: a served resource together with how it is stored.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use k8s_model::{Object, Resource, ResourceTable, Scope};
+use k8s_model::{Object, Resource, ResourceTable, Scope, protobuf::MessageType};
 
 use super::{
     key,
@@ -24,6 +24,15 @@ pub(crate) struct Row {
     pub(crate) list_head: Bytes,
     /// What an item of a list loses: `"apiVersion":…,"kind":…,` and the brace before them.
     pub(crate) type_meta: usize,
+    protobuf: OnceLock<Option<Protobuf>>,
+}
+
+/// How a resource is encoded in protobuf.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Protobuf {
+    pub(crate) object: MessageType,
+    /// What cannot be listed has no list.
+    pub(crate) list: Option<MessageType>,
 }
 
 impl Row {
@@ -43,7 +52,18 @@ impl Row {
                 resource.kind
             )
             .len(),
+            protobuf: OnceLock::new(),
         }
+    }
+
+    /// How it is encoded in protobuf; nothing for what has no such form.
+    pub(crate) fn protobuf(&self) -> Option<Protobuf> {
+        *self.protobuf.get_or_init(|| {
+            let api_version = self.resource.api_version();
+            let object = MessageType::of_kind(&api_version, self.resource.kind)?;
+            let list = MessageType::of_kind(&api_version, self.resource.list_kind);
+            Some(Protobuf { object, list })
+        })
     }
 
     /// Whether objects are served in the version in which they are stored.

@@ -10,7 +10,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{Registry, Row, selection::Selection};
 use crate::{
     Error, Result,
-    cache::{Cache, Cursor, Entry, Event, EventType, event_json},
+    cache::{Cache, Cursor, Entry, Event, EventType},
     http::options::{ListOptions, parse_resource_version},
 };
 
@@ -36,50 +36,6 @@ pub(crate) enum Told {
     Bookmark { revision: u64, initial_end: bool },
     /// The watch cannot go on.
     Failed(Error),
-}
-
-impl Told {
-    /// The event as a line of JSON, in the stored version.
-    pub(crate) fn stored_json(&self, row: &Row) -> Bytes {
-        match self {
-            Told::Change {
-                event,
-                entry,
-                revision,
-                shared,
-            } => shared
-                .as_ref()
-                .and_then(|shared| shared.json(*event))
-                .unwrap_or_else(|| event_json(*event, &entry.stored, *revision)),
-            Told::Bookmark {
-                revision,
-                initial_end,
-            } => bookmark_json(row, *revision, *initial_end),
-            Told::Failed(error) => error_json(error),
-        }
-    }
-}
-
-/// A bookmark as a line of JSON: nothing but the type and a resource version.
-fn bookmark_json(row: &Row, revision: u64, initial_end: bool) -> Bytes {
-    let annotations = if initial_end {
-        ",\"annotations\":{\"k8s.io/initial-events-end\":\"true\"}"
-    } else {
-        ""
-    };
-    Bytes::from(format!(
-        "{{\"type\":\"BOOKMARK\",\"object\":{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{{\"resourceVersion\":\"{revision}\",\"creationTimestamp\":null{annotations}}}}}}}\n",
-        row.resource.kind,
-        row.resource.api_version(),
-    ))
-}
-
-pub(crate) fn error_json(error: &Error) -> Bytes {
-    let mut out = br#"{"type":"ERROR","object":"#.to_vec();
-    // A `Status` always serialises.
-    let _ = serde_json::to_writer(&mut out, error.status());
-    out.extend_from_slice(b"}\n");
-    Bytes::from(out)
 }
 
 enum Source {

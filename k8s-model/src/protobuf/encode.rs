@@ -81,7 +81,14 @@ pub fn encode(json: &[u8]) -> Result<Vec<u8>> {
         #[serde(default)]
         kind: String,
     }
-    let TypeMeta { api_version, kind } = serde_json::from_slice(json)?;
+    let TypeMeta {
+        mut api_version,
+        kind,
+    } = serde_json::from_slice(json)?;
+    if api_version.is_empty() {
+        // What discovery says of the core group does not name its version.
+        api_version.push_str("v1");
+    }
     let Some(ty) = MessageType::of_kind(&api_version, &kind) else {
         return Err(EncodeError::UnknownKind { api_version, kind });
     };

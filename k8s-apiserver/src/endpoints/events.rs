@@ -1,0 +1,164 @@
+//! Watch events in the shape and format that the watcher wants.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use k8s_model::protobuf::{self, encode_as, watch_frame};
+
+use super::{Call, render, table};
+use crate::{
+    Error, Result,
+    cache::EventType,
+    http::negotiate::{Format, Shape},
+    registry::{Row, watch::Told},
+};
+
+/// Writes watch events in the shape and format that the watcher wants.
+pub(crate) struct Events {
+    row: Arc<Row>,
+    shape: Shape,
+    format: Format,
+    table: table::Options,
+    /// A table's columns are told once.
+    columns_told: bool,
+    now: crate::registry::Clock,
+}
+
+impl Events {
+    pub(crate) fn new(call: &Call, row: &Arc<Row>) -> Self {
+        Events {
+            row: row.clone(),
+            shape: call.wanted.shape,
+            format: call.wanted.format,
+            table: table::Options::new(call.parts.uri.query()),
+            columns_told: false,
+            now: call.server.registry.clock.clone(),
+        }
+    }
+
+    /// Events as lines of JSON, or as frames of protobuf.
+    pub(crate) fn write(&mut self, told: &[Told]) -> Bytes {
+        if let [one] = told {
+            return self.one(one);
+        }
+        let all: Vec<Bytes> = told.iter().map(|told| self.one(told)).collect();
+        Bytes::from(all.concat())
+    }
+
+    fn one(&mut self, told: &Told) -> Bytes {
+        if let Told::Change {
+            event,
+            entry,
+            revision,
+            shared,
+        } = told
+            && self.shape == Shape::Object
+            && self.row.is_storage_version()
+        {
+            let shared = shared.as_ref();
+            let encoded = match self.format {
+                // Encoded once for all watchers.
+                Format::Protobuf => shared.and_then(|shared| {
+                    shared.protobuf(*event, |stored, revision| {
+                        self.finish(event.as_str(), &stored.with_revision(revision))
+                    })
+                }),
+                _ => shared.and_then(|shared| shared.json(*event)),
+            };
+            return encoded.unwrap_or_else(|| {
+                self.finish(event.as_str(), &entry.stored.with_revision(*revision))
+            });
+        }
+        match self.shaped(told) {
+            Ok((name, json)) => self.finish(name, &json),
+            Err(error) => self.finish("ERROR", &error.to_json()),
+        }
+    }
+
+    /// The event of that type, with an object that is JSON.
+    fn finish(&self, event: &str, json: &[u8]) -> Bytes {
+        if self.format != Format::Protobuf {
+            let mut line = Vec::with_capacity(json.len() + 64);
+            line.extend_from_slice(b"{\"type\":\"");
+            line.extend_from_slice(event.as_bytes());
+            line.extend_from_slice(b"\",\"object\":");
+            line.extend_from_slice(json);
+            line.extend_from_slice(b"}\n");
+            return Bytes::from(line);
+        }
+        let own = self.shape == Shape::Object && event != "ERROR";
+        let encoded = match self.row.protobuf().filter(|_| own) {
+            Some(form) => {
+                let api_version = self.row.resource.api_version();
+                encode_as(form.object, &api_version, self.row.resource.kind, json)
+            }
+            None => protobuf::encode(json),
+        };
+        match encoded {
+            Ok(object) => Bytes::from(watch_frame(event, &object)),
+            Err(error) => {
+                tracing::error!(%error, "a watch event cannot be encoded");
+                let status = Error::internal(error).to_json();
+                let status = protobuf::encode(&status).unwrap_or_default();
+                Bytes::from(watch_frame("ERROR", &status))
+            }
+        }
+    }
+
+    /// The type of the event and its object, in the shape that is wanted.
+    fn shaped(&mut self, told: &Told) -> Result<(&'static str, Vec<u8>)> {
+        let (event, entry, revision) = match told {
+            Told::Change {
+                event,
+                entry,
+                revision,
+                ..
+            } => (*event, entry, *revision),
+            Told::Bookmark {
+                revision,
+                initial_end,
+            } => return Ok(("BOOKMARK", self.bookmark(*revision, *initial_end))),
+            Told::Failed(error) => return Ok(("ERROR", error.to_json())),
+        };
+        let json = match self.shape {
+            Shape::Object => self.row.json(&entry.stored, revision)?.into(),
+            Shape::Metadata => render::partial(&self.row.json(&entry.stored, revision)?)?,
+            Shape::Table => self.table_of(self.row.decode(&entry.stored, revision)?)?,
+        };
+        Ok((EventType::as_str(event), json))
+    }
+
+    fn table_of(&mut self, object: Box<dyn k8s_model::Object>) -> Result<Vec<u8>> {
+        let version = object.metadata().resource_version.clone();
+        let meta = table::ListMeta {
+            resource_version: version.unwrap_or_default(),
+            ..Default::default()
+        };
+        let columns = !std::mem::replace(&mut self.columns_told, true);
+        let now = (self.now)();
+        table::json(&self.row, &[object], &meta, self.table, columns, now)
+    }
+
+    /// Nothing but the kind and a resource version.
+    fn bookmark(&self, revision: u64, initial_end: bool) -> Vec<u8> {
+        let annotations = if initial_end {
+            ",\"annotations\":{\"k8s.io/initial-events-end\":\"true\"}"
+        } else {
+            ""
+        };
+        let own = self.row.resource.api_version();
+        let (kind, api_version, close) = match self.shape {
+            Shape::Object => (self.row.resource.kind, &*own, ""),
+            Shape::Metadata => (render::PARTIAL, render::META, ""),
+            Shape::Table => (
+                "Table",
+                render::META,
+                ",\"columnDefinitions\":null,\"rows\":[]",
+            ),
+        };
+        format!(
+            "{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{{\"resourceVersion\":\"{revision}\",\"creationTimestamp\":null{annotations}}}{close}}}"
+        )
+        .into_bytes()
+    }
+}
