@@ -139,6 +139,11 @@ pub(crate) fn command() -> Command {
 
 /// A Docker archive of busybox under a name, for `cluster image import`.
 pub(crate) fn busybox_image(folder: &Path, name: &str) -> PathBuf {
+    image(folder, name, serde_json::json!({"Cmd": ["sh"]}))
+}
+
+/// The same with an image configuration of the test's own.
+pub(crate) fn image(folder: &Path, name: &str, mut config: serde_json::Value) -> PathBuf {
     use sha2::{Digest, Sha256};
     let hex = |bytes: &[u8]| {
         Sha256::digest(bytes)
@@ -154,8 +159,8 @@ pub(crate) fn busybox_image(folder: &Path, name: &str) -> PathBuf {
         &std::fs::read("/bin/busybox").expect("busybox-static is installed"),
     );
     for command in [
-        "sh", "httpd", "wget", "sleep", "cat", "echo", "hostname", "id", "ls", "nslookup", "true",
-        "false",
+        "cat", "chmod", "echo", "env", "false", "grep", "hostname", "httpd", "id", "ip", "ls",
+        "mv", "nslookup", "od", "sh", "sleep", "stat", "test", "true", "wget",
     ] {
         let mut header = header();
         header.set_entry_type(tar::EntryType::Symlink);
@@ -166,9 +171,10 @@ pub(crate) fn busybox_image(folder: &Path, name: &str) -> PathBuf {
             .unwrap();
     }
     let layer = layer.into_inner().unwrap();
+    config["Env"] = serde_json::json!(["PATH=/bin"]);
     let config = serde_json::to_vec(&serde_json::json!({
         "architecture": "amd64", "os": "linux",
-        "config": {"Env": ["PATH=/bin"], "Cmd": ["sh"]},
+        "config": config,
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", hex(&layer))]},
     }))
     .unwrap();
@@ -177,7 +183,7 @@ pub(crate) fn busybox_image(folder: &Path, name: &str) -> PathBuf {
         {"Config": config_name, "RepoTags": [name], "Layers": ["layer.tar"]}
     ]))
     .unwrap();
-    let path = folder.join("image.tar");
+    let path = folder.join(format!("{}.tar", &hex(name.as_bytes())[..12]));
     let mut archive = tar::Builder::new(std::fs::File::create(&path).unwrap());
     append(&mut archive, "layer.tar", 0o644, &layer);
     append(&mut archive, &config_name, 0o644, &config);
