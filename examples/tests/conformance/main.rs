@@ -1,11 +1,12 @@
-//! The conformance requirements of Kubernetes' sig-node and sig-storage that concern what a pod
-//! sees and does, under runc. Needs root, and a machine to itself.
+//! The conformance requirements of Kubernetes' sig-node, sig-storage and sig-network that concern
+//! what a pod sees and does, under runc. Needs root, and a machine to itself.
 //!
 //! Each file in `cases/` is a table: a pod, the objects it needs, and what must come of it.
-//! What takes several steps is in [`flows`].
+//! What takes several steps is in [`pods`] and [`network`].
 
 mod case;
-mod flows;
+mod network;
+mod pods;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -1,4 +1,4 @@
-//! Requirements that take several steps.
+//! What sig-node and sig-storage require of pods, where it takes several steps.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::{
@@ -16,7 +16,7 @@ use super::{
 /// All of them, on one cluster.
 #[tokio::test]
 #[ignore = "needs root"]
-async fn flows() {
+async fn pods() {
     let folder = tempfile::tempdir().expect("a folder");
     let (cluster, client) = boot(folder.path()).await;
     let hooks = folder.path().join("hooks");

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// How long a pod may take; ten times what it takes on a quiet machine, and more.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The name of every case's pod.
 pub(crate) const POD: &str = "it";
@@ -157,6 +157,24 @@ pub(crate) async fn becomes(
         Ok(result) => result.map(|()| last),
         Err(_) => bail!("the pod stays at {}", last["status"]),
     }
+}
+
+/// Waits until a pod is ready.
+pub(crate) async fn ready(pods: &Api<Pod>, name: &str) -> anyhow::Result<()> {
+    let running = tokio::time::timeout(
+        PATIENCE,
+        await_condition(pods.clone(), name, |pod: Option<&Pod>| {
+            let conditions = pod.and_then(|p| p.status.as_ref()?.conditions.as_ref());
+            conditions
+                .into_iter()
+                .flatten()
+                .any(|c| c.type_ == "Ready" && c.status == "True")
+        }),
+    );
+    running
+        .await
+        .with_context(|| format!("{name} does not get ready"))??;
+    Ok(())
 }
 
 /// Waits until there is an event with a reason.
