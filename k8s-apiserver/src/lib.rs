@@ -102,6 +102,6 @@ pub use self::{
     builder::{Advertised, ApiServerBuilder, BuildError},
     error::{Error, Result},
     registry::Clock,
-    server::ApiServer,
+    server::{ApiServer, InProcess},
     services::{Cidr, NodePortRange, ParseCidrError},
 };

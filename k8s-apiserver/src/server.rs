@@ -105,13 +105,15 @@ impl ApiServer {
     ///
     /// Must be called within a tokio runtime.
     pub fn client(&self, identity: Identity) -> kube::Client {
-        kube::Client::new(
-            InProcess {
-                server: self.clone(),
-                identity,
-            },
-            "default",
-        )
+        kube::Client::new(self.service(identity), "default")
+    }
+
+    /// What [`client`](Self::client) is made of: for those who put layers of their own before it.
+    pub fn service(&self, identity: Identity) -> InProcess {
+        InProcess {
+            server: self.clone(),
+            identity,
+        }
     }
 
     /// Answers one request.
@@ -151,9 +153,9 @@ where
     }
 }
 
-/// The service below [`ApiServer::client`].
+/// The service below [`ApiServer::client`]: requests of one identity, tunnels too.
 #[derive(Clone, Debug)]
-struct InProcess {
+pub struct InProcess {
     server: ApiServer,
     identity: Identity,
 }

@@ -17,6 +17,7 @@ const LIBRARIES: &[&str] = &[
     "k8s-netproxy",
     "k8s-runtime",
     "k8s-kubelet",
+    "k8s-testing",
 ];
 
 /// Everything.

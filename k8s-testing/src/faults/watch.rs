@@ -1,0 +1,113 @@
+//! Watch events that come late, twice, or not at all.
+
+use std::{collections::VecDeque, pin::Pin};
+
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt, stream};
+use http_body_util::BodyStream;
+use k8s_apiserver::http::Body;
+
+use super::{Fault, Faults, layer::lost};
+use crate::gate::BoxError;
+
+type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, BoxError>> + Send>>;
+
+struct Spoiled {
+    pieces: Pieces,
+    /// What has come of the next event.
+    partial: BytesMut,
+    ready: VecDeque<Bytes>,
+    faults: Faults,
+    request: String,
+    turn: u64,
+    /// How many events have come.
+    events: u64,
+    over: bool,
+}
+
+/// The body of a watch, in lines of JSON, with faults in it.
+pub(super) fn spoil(body: Body, faults: Faults, request: String, turn: u64) -> Body {
+    let pieces = BodyStream::new(body).filter_map(|frame| async {
+        match frame {
+            Ok(frame) => frame.into_data().ok().map(Ok),
+            Err(error) => Some(Err(error)),
+        }
+    });
+    let spoiled = Spoiled {
+        pieces: Box::pin(pieces),
+        partial: BytesMut::new(),
+        ready: VecDeque::new(),
+        faults,
+        request,
+        turn,
+        events: 0,
+        over: false,
+    };
+    Body::from_stream(stream::unfold(spoiled, |mut spoiled| async move {
+        let next = spoiled.next().await?;
+        Some((next, spoiled))
+    }))
+}
+
+impl Spoiled {
+    async fn next(&mut self) -> Option<Result<Bytes, BoxError>> {
+        loop {
+            if let Some(ready) = self.ready.pop_front() {
+                return Some(Ok(ready));
+            }
+            if self.over {
+                return None;
+            }
+            if let Some(end) = self.partial.iter().position(|byte| *byte == b'\n') {
+                let line = self.partial.split_to(end + 1).freeze();
+                if let Err(error) = self.event(line).await {
+                    self.over = true;
+                    return Some(Err(error));
+                }
+                continue;
+            }
+            match self.pieces.next().await {
+                Some(Ok(piece)) => self.partial.extend_from_slice(&piece),
+                Some(Err(error)) => {
+                    self.over = true;
+                    return Some(Err(error));
+                }
+                None => {
+                    self.over = true;
+                    let rest = std::mem::take(&mut self.partial).freeze();
+                    self.ready.extend((!rest.is_empty()).then_some(rest));
+                }
+            }
+        }
+    }
+
+    async fn event(&mut self, line: Bytes) -> Result<(), BoxError> {
+        let event = self.events;
+        self.events += 1;
+        let faults = &self.faults;
+        let hits = |fault, chance| {
+            let (at_most, request) = (faults.at_most, &self.request);
+            faults
+                .fates
+                .hits(fault, chance, at_most, request, self.turn, Some(event))
+        };
+        let chances = &faults.chances;
+        if hits(Fault::LostWatch, chances.lost) {
+            return Err(lost());
+        }
+        if hits(Fault::DelayedEvent, chances.delayed) {
+            tokio::time::sleep(faults.delay).await;
+        }
+        let is_change = ["ADDED", "MODIFIED", "DELETED"]
+            .iter()
+            .any(|kind| line.starts_with(format!("{{\"type\":\"{kind}\"").as_bytes()));
+        if is_change && hits(Fault::DroppedEvent, chances.dropped) {
+            return Ok(());
+        }
+        if is_change && hits(Fault::RepeatedEvent, chances.repeated) {
+            self.ready.push_back(line.clone());
+        }
+        self.ready.push_back(line);
+        Ok(())
+    }
+}
