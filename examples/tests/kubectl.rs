@@ -208,6 +208,7 @@ fn objects_are_changed_in_every_way() {
     );
     cluster.kubectl(&["run", "one", "--image=example.com/web:1", "--port=80"]);
     cluster.kubectl(&["wait", "--for=condition=Ready", "pod/one", "--timeout=120s"]);
+    assert_eq!(cluster.kubectl(&["logs", "one"]), "", "it says nothing");
     cluster.kubectl(&["expose", "pod", "one", "--port=80"]);
     assert!(
         cluster

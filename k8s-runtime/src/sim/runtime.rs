@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    fs::File,
     path::PathBuf,
     sync::{Arc, Weak},
     time::Duration,
@@ -436,6 +437,12 @@ impl ContainerRuntime for SimRuntime {
                     .as_ref()
                     .and_then(|f| f(&s.config, &c.config)),
             };
+            // It says nothing, and who reads its log finds just that.
+            if let Some(folder) = c.log_path.parent().filter(|f| !f.as_os_str().is_empty()) {
+                std::fs::create_dir_all(folder)
+                    .and_then(|()| File::options().create(true).append(true).open(&c.log_path))
+                    .map_err(|e| Error::io(format!("open {:?}", c.log_path), e))?;
+            }
             let now = self.inner.now();
             c.state = ContainerState::Running;
             c.started_at = Some(now);
