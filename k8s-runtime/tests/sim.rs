@@ -13,7 +13,12 @@ async fn fresh() -> Fixture {
     let runtime = SimRuntime::new(SimOptions::new("10.9.0.0/24".parse().unwrap())).unwrap();
     let images = runtime.images();
     let image = images.pull("busybox", None).await.unwrap();
-    Fixture::new(Arc::new(runtime), images, image, env!("CARGO_TARGET_TMPDIR"))
+    Fixture::new(
+        Arc::new(runtime),
+        images,
+        image,
+        env!("CARGO_TARGET_TMPDIR"),
+    )
 }
 
 k8s_runtime::runtime_conformance!(fresh());
