@@ -3,7 +3,12 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use k8s_model::{Resource, ResourceTable, decode, patch, schema::Type};
+use k8s_model::{
+    Resource, ResourceTable,
+    apply::{OneVersion, Shape, Tracker},
+    decode, patch,
+    schema::Type,
+};
 use serde_json::{Value, json};
 
 fn pods() -> &'static Resource {
@@ -91,5 +96,48 @@ fn patches(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, objects, patches);
+fn ownership(c: &mut Criterion) {
+    let pods = pods();
+    let shape = Shape::Type(Type::of_kind("", "v1", "Pod").expect("pods are built in"));
+    let tracker = |manager, subresource, reset| Tracker {
+        shape: &shape,
+        api_version: "v1",
+        subresource,
+        manager,
+        reset,
+        now: "2026-01-01T00:00:00Z".parse().expect("a time"),
+        versions: &OneVersion,
+    };
+    let json = |change: &dyn Fn(&mut Value)| {
+        let mut pod = pod();
+        change(&mut pod);
+        let mut pod = (pods.codec.from_value)(pod, &mut |_| {}).expect("a Pod");
+        pods.strategy.default(&mut *pod);
+        let mut out = Vec::new();
+        pod.write_json(&mut out);
+        out
+    };
+    let old = json(&|_| {});
+    let new = json(&|pod| {
+        pod["status"] = json!({"phase": "Running", "podIP": "10.0.0.1",
+            "conditions": [{"type": "Ready", "status": "True"}]});
+    });
+    let creator = tracker("kubectl", "", &[&["status"]]);
+    let mut group = c.benchmark_group("model");
+    group.throughput(Throughput::Bytes(old.len() as u64));
+    group.bench_function("own a new Pod", |b| {
+        b.iter(|| black_box(creator.created(&old)));
+    });
+    let managed = creator.created(&old);
+    let kubelet = tracker("kubelet", "status", &[&["spec"]]);
+    group.bench_function("own a Pod's new status", |b| {
+        b.iter(|| black_box(kubelet.updated(&old, &new, &managed, None)));
+    });
+    group.bench_function("own nothing more of a Pod", |b| {
+        b.iter(|| black_box(kubelet.updated(&old, &old, &managed, None)));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, objects, patches, ownership);
 criterion_main!(benches);

@@ -22,7 +22,7 @@ use crate::{
     authz::rbac,
     builder::Advertised,
     compat,
-    registry::{Registry, Target, key, update::Rules},
+    registry::{Registry, Target, key, ownership::SERVER, update::Rules},
 };
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -120,11 +120,23 @@ async fn fresh_roles(registry: &Registry) -> Result<bool> {
         metadata::prepare_for_create(meta, now, &mut random);
         let namespace = meta.namespace.clone().unwrap_or_default();
         let name = meta.name.clone().unwrap_or_default();
+        let user = Identity::system_masters();
+        let target = Target {
+            row: &row,
+            user: &user,
+            namespace: &namespace,
+            name: &name,
+            subresource: "",
+            dry_run: false,
+            manager: Some(SERVER),
+            internal: true,
+        };
+        let managed = registry.own_new(&target, &mut *object);
         writes.push(Write {
             key: key::object_key(&row.prefix, &row.resource, &namespace, &name),
             expect: Expect::Absent,
             op: Op::Put {
-                value: row.encode(&mut object)?,
+                value: row.encode(&mut object, &managed)?,
                 ttl: None,
             },
         });
@@ -248,6 +260,7 @@ async fn ensure(
         name: &name,
         subresource: "",
         dry_run: false,
+        manager: Some(SERVER),
         internal: true,
     };
     if registry.read(&target).await?.is_some() {
@@ -282,6 +295,7 @@ async fn replace(
         name: &name,
         subresource: "",
         dry_run: false,
+        manager: Some(SERVER),
         internal: true,
     };
     registry

@@ -63,9 +63,8 @@
 //! # Relation to upstream
 //!
 //! It mirrors kube-apiserver of the Kubernetes version that `k8s_openapi` is built for, 1.37 at
-//! most: paths, verbs, status codes, reasons and texts. Left out so far:
-//! server-side apply and managed fields, custom resources, aggregation, webhooks and admission
-//! policies, flow control, audit.
+//! most: paths, verbs, status codes, reasons and texts. Left out so far: custom resources,
+//! aggregation, webhooks and admission policies, flow control, audit.
 //!
 //! # Features
 //!

@@ -56,7 +56,7 @@ impl Entry {
                 let labels = serde_json::from_slice::<OnlyLabels>(self.stored.json()).map(|o| o.metadata.labels);
                 Index { labels: labels.ok().flatten().unwrap_or_default(), fields: Vec::new() }
             } else {
-                match (resource.codec.from_json)(self.stored.json(), &mut |_| {}) {
+                match (resource.codec.from_json)(&self.stored.bare(), &mut |_| {}) {
                     Ok(object) => Index {
                         labels: object.metadata().labels.clone().unwrap_or_default(),
                         fields: resource.strategy.selectable_fields(&*object),

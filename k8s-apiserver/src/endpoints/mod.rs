@@ -172,6 +172,27 @@ async fn authorize(server: &Inner, user: &Identity, info: &RequestInfo) -> Resul
     .await
 }
 
+/// Refuses those who may not create what they apply and does not exist.
+async fn allow_create(call: &Call, target: &crate::registry::Target<'_>) -> Result<()> {
+    let info = &call.info;
+    allow(
+        &call.server,
+        &Attributes {
+            user: &call.user,
+            verb: "create",
+            group: &info.group,
+            version: &info.version,
+            resource: &info.resource,
+            subresource: &info.subresource,
+            namespace: &info.namespace,
+            name: target.name,
+            path: &info.path,
+            resource_request: true,
+        },
+    )
+    .await
+}
+
 async fn allow(server: &Inner, attributes: &Attributes<'_>) -> Result<()> {
     let decision = server.authorizer.authorize(attributes).await;
     if decision.is_allowed() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use http::{HeaderValue, Response, StatusCode, header};
-use k8s_model::Object;
+use k8s_model::{Object, apply::manager_of_user_agent};
 use k8s_store::Revision;
 use parking_lot::Mutex;
 
@@ -14,15 +14,14 @@ use crate::{
     http::{
         Body,
         negotiate::Format,
-        options::{
-            DeleteOptions, FieldValidation, ListOptions, WriteOptions, parse_resource_version,
-        },
+        options::{DeleteOptions, ListOptions, WriteOptions, parse_resource_version},
         response,
     },
     registry::{
         Row, Target,
         delete::{Deleted, returns_object},
         not_found,
+        ownership::manager_of_user,
         patch::{PATCH_TYPES, Patch, PatchType},
         update::Rules,
         value::Stored,
@@ -45,7 +44,33 @@ pub(crate) fn target<'a>(call: &'a Call, row: &'a Row, dry_run: bool) -> Target<
         name: &call.info.name,
         subresource: &call.info.subresource,
         dry_run,
+        manager: None,
         internal: false,
+    }
+}
+
+/// The target of a call that writes, in somebody's name.
+pub(crate) fn written_by<'a>(
+    call: &'a Call,
+    row: &'a Row,
+    dry_run: bool,
+    manager: &'a str,
+) -> Target<'a> {
+    Target {
+        manager: Some(manager),
+        ..target(call, row, dry_run)
+    }
+}
+
+/// In whose name a call writes: that of its field manager or, without one, of its user agent.
+pub(crate) fn manager(call: &Call, options: &WriteOptions) -> String {
+    if !options.field_manager.is_empty() {
+        return options.field_manager.clone();
+    }
+    match call.parts.headers.get(header::USER_AGENT) {
+        Some(agent) => manager_of_user_agent(agent.to_str().unwrap_or_default()),
+        // Clients in the process have no agent to tell of: it is by their user that they are known.
+        None => manager_of_user(&call.user.name).to_owned(),
     }
 }
 
@@ -114,7 +139,8 @@ pub(crate) async fn create(call: &Call, row: &Row, body: Body) -> Result<Respons
     let options = WriteOptions::parse(call.parts.uri.query(), "CreateOptions")?;
     let mut warnings = Vec::new();
     let object = body::object(call, row, body, options.field_validation, &mut warnings).await?;
-    let target = target(call, row, options.dry_run);
+    let manager = manager(call, &options);
+    let target = written_by(call, row, options.dry_run, &manager);
     if row.is("", "bindings") {
         return super::subresources::bind(call, row, object, options.dry_run).await;
     }
@@ -152,7 +178,8 @@ pub(crate) async fn update(call: &Call, row: &Row, body: Body) -> Result<Respons
     } else {
         Rules::Status
     };
-    let target = target(call, row, options.dry_run);
+    let manager = manager(call, &options);
+    let target = written_by(call, row, options.dry_run, &manager);
     check_name(&target, &*object)?;
     let mut warnings = Vec::new();
     let changed = call
@@ -190,7 +217,10 @@ fn check_name(target: &Target<'_>, object: &dyn Object) -> Result<()> {
         return Ok(());
     }
     Err(Error::bad_request(if found.is_empty() {
-        "the name of the object (based on URL) was undeterminable: name must be provided".to_owned()
+        format!(
+            "the name of the object ({} based on URL) was undeterminable: name must be provided",
+            target.name
+        )
     } else {
         format!(
             "the name of the object ({found}) does not match the name on the URL ({})",
@@ -199,44 +229,83 @@ fn check_name(target: &Target<'_>, object: &dyn Object) -> Result<()> {
     }))
 }
 
-pub(crate) async fn patch(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> {
-    let options = WriteOptions::parse(call.parts.uri.query(), "PatchOptions")?;
+/// Reads the patch that a call sends, and its options.
+pub(crate) async fn read_patch(call: &Call, body: Body) -> Result<(Patch, WriteOptions)> {
     let kind = PatchType::from_content_type(body::content_type(call))
         .ok_or_else(|| Error::unsupported_media_type(&PATCH_TYPES))?;
-    let patch = Patch::new(kind, body::read(call, body).await?)?;
+    let bytes = body::read(call, body).await?;
+    let options = WriteOptions::parse_patch(call.parts.uri.query(), kind == PatchType::Apply)?;
+    let patch = Patch::new(kind, bytes, options.force.unwrap_or(false))?;
+    Ok((patch, options))
+}
+
+pub(crate) async fn patch(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> {
+    let (patch, options) = read_patch(call, body).await?;
     let rules = if call.info.subresource.is_empty() {
         Rules::Object
     } else {
         Rules::Status
     };
-    let target = target(call, row, options.dry_run);
+    let manager = manager(call, &options);
+    let target = written_by(call, row, options.dry_run, &manager);
+    let registry = &call.server.registry;
+    let tracker = registry.tracker(&target);
     let unknown = Mutex::new(Vec::new());
     let mut warnings = Vec::new();
-    let outcome = call
-        .server
-        .registry
-        .update(&target, rules, &mut warnings, |old| {
-            let mut found = Vec::new();
-            let new = patch.apply(row, old, &mut |field| {
-                found.push(format!("unknown field {field:?}"))
-            })?;
-            let mut reported = Vec::new();
-            body::report(
-                &found,
-                row.resource.kind,
-                row.resource.version,
-                options.field_validation,
-                &mut reported,
-            )?;
-            *unknown.lock() = reported;
-            Ok(new)
-        })
-        .await?;
-    let mut response = render::outcome(call, row, StatusCode::OK, &outcome)?;
+    let outcome = loop {
+        let changed = registry
+            .modify(&target, rules, &mut warnings, |live| {
+                let mut found = Vec::new();
+                let tracker = tracker.as_ref();
+                let change =
+                    patch.change(row, live, tracker, options.field_validation, &mut found)?;
+                *unknown.lock() = found;
+                Ok(change)
+            })
+            .await;
+        let (Err(error), Patch::Apply(configuration), Rules::Object) = (&changed, &patch, rules)
+        else {
+            break changed?;
+        };
+        if error.code() != 404
+            || error.reason() != "NotFound"
+            || registry.read(&target).await?.is_some()
+        {
+            break changed?;
+        }
+        // What does not exist is created, by those who may.
+        super::allow_create(call, &target).await?;
+        let Some(tracker) = &tracker else {
+            break changed?;
+        };
+        let (mut object, managed) = configuration.create(row, tracker)?;
+        object.metadata_mut().resource_version = None;
+        let mut found = Vec::new();
+        configuration.report_duplicates(options.field_validation, &mut found)?;
+        *unknown.lock() = found;
+        if let Some(uid) = object.metadata().uid.as_deref().filter(|u| !u.is_empty()) {
+            let text = format!(
+                "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+            );
+            return Err(Error::conflict(&row.resource, target.name, &text));
+        }
+        check_name(&target, &*object)?;
+        match registry
+            .create_owned(&target, object, managed, &mut warnings)
+            .await
+        {
+            // Somebody else was faster: it is applied to what they made.
+            Err(error) if error.reason() == "AlreadyExists" => {}
+            other => break other?,
+        }
+    };
+    let code = if outcome.created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    let mut response = render::outcome(call, row, code, &outcome)?;
     let mut all = unknown.into_inner();
-    if options.field_validation == FieldValidation::Ignore {
-        all.clear();
-    }
     all.append(&mut warnings);
     warn(&mut response, &all);
     Ok(response)

@@ -21,14 +21,23 @@ use crate::{
     },
     registry::{
         Row,
-        patch::{PATCH_TYPES, Patch, PatchType},
+        patch::Patch,
         subresources,
-        update::Rules,
+        update::{Change, Rules},
     },
 };
 
-type ScaleChange = Box<dyn Fn(&Scale) -> Result<Scale> + Send + Sync>;
-type ObjectChange<'a> = Box<dyn Fn(&dyn Object) -> Result<Box<dyn Object>> + Send + Sync + 'a>;
+/// What a scale is to become.
+enum ScaleChange {
+    Update(Box<Scale>),
+    Patch(Patch),
+}
+
+/// What a part of a pod is to become.
+enum PartChange {
+    Update(Box<dyn Object>),
+    Patch(Patch),
+}
 
 pub(crate) async fn serve(
     call: Call,
@@ -136,25 +145,12 @@ async fn scale_write(
     subresource: &k8s_model::Subresource,
     body: Body,
 ) -> Result<Response<Body>> {
-    let is_patch = call.info.verb == "patch";
-    let kind = if is_patch {
-        "PatchOptions"
-    } else {
-        "UpdateOptions"
-    };
-    let options = WriteOptions::parse(call.parts.uri.query(), kind)?;
-    let target = objects::target(call, row, options.dry_run);
     let mut warnings = Vec::new();
-    let change: ScaleChange = if is_patch {
-        let kind = PatchType::from_content_type(body::content_type(call))
-            .ok_or_else(|| Error::unsupported_media_type(&PATCH_TYPES))?;
-        let patch = Patch::new(kind, body::read(call, body).await?)?;
-        Box::new(move |old| {
-            let old = serde_json::to_value(old).map_err(Error::internal)?;
-            let new = patch.apply_to_value(Type::of_kind("autoscaling", "v1", "Scale"), old)?;
-            serde_json::from_value(new).map_err(|e| Error::bad_request(e.to_string()))
-        })
+    let (change, options): (ScaleChange, WriteOptions) = if call.info.verb == "patch" {
+        let (patch, options) = objects::read_patch(call, body).await?;
+        (ScaleChange::Patch(patch), options)
     } else {
+        let options = WriteOptions::parse(call.parts.uri.query(), "UpdateOptions")?;
         let scale = body::subresource_object(
             call,
             row,
@@ -164,20 +160,39 @@ async fn scale_write(
             &mut warnings,
         )
         .await?;
-        let scale = scale
-            .downcast_ref::<Scale>()
-            .cloned()
-            .ok_or_else(|| scale_not_supported(row))?;
-        Box::new(move |_| Ok(scale.clone()))
+        let scale = scale.downcast_ref::<Scale>().cloned();
+        let scale = scale.ok_or_else(|| scale_not_supported(row))?;
+        (ScaleChange::Update(Box::new(scale)), options)
     };
-    let outcome = call
-        .server
-        .registry
-        .update(&target, Rules::Object, &mut Vec::new(), |old| {
-            let old_scale = subresources::scale_of(old).ok_or_else(|| scale_not_supported(row))?;
-            let scale = change(&old_scale)?;
+    let manager = objects::manager(call, &options);
+    let target = objects::written_by(call, row, options.dry_run, &manager);
+    let registry = &call.server.registry;
+    let tracker = registry.tracker(&target);
+    let outcome = registry
+        .modify(&target, Rules::Object, &mut Vec::new(), |live| {
+            let old = subresources::scale_of(live.object);
+            let old = old.ok_or_else(|| scale_not_supported(row))?;
+            let (scale, managed) = match &change {
+                ScaleChange::Update(scale) => (Scale::clone(scale), None),
+                ScaleChange::Patch(Patch::Apply(configuration)) => {
+                    let tracker = tracker.as_ref().ok_or_else(Error::method_not_allowed)?;
+                    subresources::apply_scale(row, configuration, tracker, live, old)?
+                }
+                ScaleChange::Patch(patch) => {
+                    let old = serde_json::to_value(old).map_err(Error::internal)?;
+                    let ty = Type::of_kind("autoscaling", "v1", "Scale");
+                    let new = patch.apply_to_value(ty, old)?;
+                    let scale = serde_json::from_value(new);
+                    (scale.map_err(|e| Error::bad_request(e.to_string()))?, None)
+                }
+            };
             subresources::check_scale(&scale, target.name)?;
-            subresources::set_scale(row, old, &scale)
+            let object = subresources::set_scale(row, live.object, &scale)?;
+            Ok(Change {
+                object,
+                managed,
+                checks_uid: matches!(change, ScaleChange::Update(_)),
+            })
         })
         .await?;
     let scale = subresources::scale_of(&*outcome.object).ok_or_else(|| scale_not_supported(row))?;
@@ -285,7 +300,8 @@ async fn finalize(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> 
         .downcast_ref::<Namespace>()
         .ok_or_else(Error::method_not_allowed)?;
     // A namespace has no namespace of its own, whatever the URL says.
-    let mut target = objects::target(call, row, options.dry_run);
+    let manager = objects::manager(call, &options);
+    let mut target = objects::written_by(call, row, options.dry_run, &manager);
     target.namespace = "";
     let outcome = call
         .server
@@ -319,37 +335,48 @@ async fn finalize(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> 
 
 /// `pods/ephemeralcontainers` and `pods/resize`: changes one part of a pod's spec.
 async fn pod_part(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> {
-    let is_patch = call.info.verb == "patch";
-    let kind = if is_patch {
-        "PatchOptions"
-    } else {
-        "UpdateOptions"
-    };
-    let options = WriteOptions::parse(call.parts.uri.query(), kind)?;
-    let target = objects::target(call, row, options.dry_run);
     let mut warnings = Vec::new();
-    let change: ObjectChange<'_> = if is_patch {
-        let kind = PatchType::from_content_type(body::content_type(call))
-            .ok_or_else(|| Error::unsupported_media_type(&PATCH_TYPES))?;
-        let patch = Patch::new(kind, body::read(call, body).await?)?;
-        Box::new(move |old| patch.apply(row, old, &mut |_| {}))
+    let (change, options) = if call.info.verb == "patch" {
+        let (patch, options) = objects::read_patch(call, body).await?;
+        (PartChange::Patch(patch), options)
     } else {
+        let options = WriteOptions::parse(call.parts.uri.query(), "UpdateOptions")?;
         let object = body::object(call, row, body, options.field_validation, &mut warnings).await?;
-        Box::new(move |_| Ok(object.boxed_clone()))
+        (PartChange::Update(object), options)
     };
-    let outcome = call
-        .server
-        .registry
-        .update(&target, Rules::None, &mut Vec::new(), |old| {
-            let wanted = change(old)?;
-            let mut new = old.boxed_clone();
+    let manager = objects::manager(call, &options);
+    let target = objects::written_by(call, row, options.dry_run, &manager);
+    let registry = &call.server.registry;
+    let tracker = registry.tracker(&target);
+    let outcome = registry
+        .modify(&target, Rules::None, &mut Vec::new(), |live| {
+            let Change {
+                object: wanted,
+                managed,
+                checks_uid,
+            } = match &change {
+                PartChange::Update(object) => Change {
+                    object: object.boxed_clone(),
+                    managed: None,
+                    checks_uid: true,
+                },
+                PartChange::Patch(patch) => {
+                    let (tracker, validation) = (tracker.as_ref(), options.field_validation);
+                    patch.change(row, live, tracker, validation, &mut Vec::new())?
+                }
+            };
+            let mut object = live.object.boxed_clone();
             let (Some(pod), Some(wanted)) =
-                (new.downcast_mut::<Pod>(), wanted.downcast_ref::<Pod>())
+                (object.downcast_mut::<Pod>(), wanted.downcast_ref::<Pod>())
             else {
                 return Err(Error::internal("not a Pod"));
             };
             subresources::take_part(target.subresource, pod, wanted)?;
-            Ok(new)
+            Ok(Change {
+                object,
+                managed,
+                checks_uid,
+            })
         })
         .await?;
     let mut response = render::outcome(call, row, StatusCode::OK, &outcome)?;

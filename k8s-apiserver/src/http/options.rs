@@ -2,7 +2,10 @@
 
 use serde::Deserialize;
 
-use k8s_model::field::{self, Path};
+use k8s_model::{
+    field::{self, Path},
+    metadata::validate_field_manager,
+};
 
 use super::uri;
 use crate::{Error, Result};
@@ -78,77 +81,103 @@ impl ListOptions {
             }
         }
         options.version_match = match version_match.as_str() {
-            "" => None,
             "NotOlderThan" => Some(VersionMatch::NotOlderThan),
             "Exact" => Some(VersionMatch::Exact),
-            other => {
-                return Err(Error::invalid_options(
-                    "ListOptions",
-                    field::not_supported(
-                        Path::new("resourceVersionMatch"),
-                        other,
-                        &["Exact", "NotOlderThan", ""],
-                    ),
-                ));
-            }
+            _ => None,
         };
-        options.validate(watch)?;
-        Ok(options)
+        let findings = if watch {
+            options.validate_watch(&version_match)
+        } else {
+            options.validate_list(&version_match)
+        };
+        if findings.is_empty() {
+            Ok(options)
+        } else {
+            Err(Error::invalid_kind(
+                "meta.k8s.io",
+                "ListOptions",
+                "",
+                &findings,
+            ))
+        }
+    }
+
+    /// As upstream's `validateWatchOptions`.
+    fn validate_watch(&self, version_match: &str) -> field::ErrorList {
+        let mut out = Vec::new();
+        if self.send_initial_events.is_some() && version_match != "NotOlderThan" {
+            out.push(forbidden(
+                "resourceVersionMatch",
+                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+            ));
+        }
+        if version_match.is_empty() {
+            return out;
+        }
+        if self.send_initial_events.is_none() {
+            out.push(forbidden(
+                "resourceVersionMatch",
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            ));
+        }
+        if version_match != "NotOlderThan" {
+            out.push(field::not_supported(
+                Path::new("resourceVersionMatch"),
+                version_match,
+                &["NotOlderThan"],
+            ));
+        }
+        if !self.continue_token.is_empty() {
+            out.push(forbidden(
+                "resourceVersionMatch",
+                "resourceVersionMatch is forbidden when continue is provided",
+            ));
+        }
+        out
     }
 
     /// As upstream's `ValidateListOptions`.
-    fn validate(&self, watch: bool) -> Result<()> {
-        if watch {
-            if let Some(_send) = self.send_initial_events {
-                if self.version_match != Some(VersionMatch::NotOlderThan) {
-                    return Err(invalid(
-                        "resourceVersionMatch",
-                        "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-                    ));
-                }
-                if !self.continue_token.is_empty() {
-                    return Err(invalid("continue", "continue is forbidden for watch"));
-                }
-            } else if self.version_match.is_some() {
-                return Err(invalid(
-                    "resourceVersionMatch",
-                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-                ));
-            }
-            return Ok(());
-        }
-        if self.send_initial_events.is_some() {
-            return Err(invalid(
-                "sendInitialEvents",
-                "sendInitialEvents is forbidden for list",
-            ));
-        }
-        if let Some(version_match) = self.version_match {
+    fn validate_list(&self, version_match: &str) -> field::ErrorList {
+        let mut out = Vec::new();
+        if !version_match.is_empty() {
             if self.resource_version.is_empty() {
-                return Err(invalid(
+                out.push(forbidden(
                     "resourceVersionMatch",
                     "resourceVersionMatch is forbidden unless resourceVersion is provided",
                 ));
             }
             if !self.continue_token.is_empty() {
-                return Err(invalid(
+                out.push(forbidden(
                     "resourceVersionMatch",
                     "resourceVersionMatch is forbidden when continue is provided",
                 ));
             }
-            if version_match == VersionMatch::Exact && self.resource_version == "0" {
-                return Err(invalid(
+            if self.version_match.is_none() {
+                out.push(field::not_supported(
+                    Path::new("resourceVersionMatch"),
+                    version_match,
+                    &["Exact", "NotOlderThan", ""],
+                ));
+            }
+            if self.version_match == Some(VersionMatch::Exact) && self.resource_version == "0" {
+                out.push(forbidden(
                     "resourceVersionMatch",
                     "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
                 ));
             }
         }
-        Ok(())
+        if self.send_initial_events.is_some() {
+            out.push(forbidden(
+                "sendInitialEvents",
+                "sendInitialEvents is forbidden for list",
+            ));
+        }
+        out
     }
 }
 
-fn invalid(field: &str, text: &str) -> Error {
-    Error::invalid_options("ListOptions", field::forbidden(Path::new(field), text))
+fn forbidden(field: &str, text: &str) -> field::Error {
+    field::forbidden(Path::new(field), text)
 }
 
 fn integer(text: &str) -> Result<Option<i64>> {
@@ -169,42 +198,89 @@ pub(crate) fn parse_resource_version(text: &str) -> Result<Option<u64>> {
     }
     text.parse().map(Some).map_err(|_| {
         Error::bad_request(format!(
-            "Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
+            "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
         ))
     })
 }
 
 /// What `CreateOptions`, `UpdateOptions` and `PatchOptions` have in common.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct WriteOptions {
     pub(crate) dry_run: bool,
     pub(crate) field_validation: FieldValidation,
+    /// Empty if it is not given.
+    pub(crate) field_manager: String,
+    /// Whether a configuration is applied whoever owns what it changes.
+    pub(crate) force: Option<bool>,
 }
 
 impl WriteOptions {
+    /// Reads those of a create or an update, by the kind of the options.
     pub(crate) fn parse(query: Option<&str>, kind: &str) -> Result<Self> {
+        let (options, findings) = WriteOptions::read(query);
+        options.checked(findings, kind)
+    }
+
+    /// Reads those of a patch.
+    pub(crate) fn parse_patch(query: Option<&str>, is_apply: bool) -> Result<Self> {
+        let (options, mut findings) = WriteOptions::read(query);
+        let mut first = Vec::new();
+        if is_apply {
+            if options.field_manager.is_empty() {
+                first.push(field::required(
+                    Path::new("fieldManager"),
+                    "is required for apply patch",
+                ));
+            }
+        } else if options.force.is_some() {
+            first.push(field::forbidden(
+                Path::new("force"),
+                "may not be specified for non-apply patch",
+            ));
+        }
+        first.append(&mut findings);
+        options.checked(first, "PatchOptions")
+    }
+
+    fn checked(self, findings: field::ErrorList, kind: &str) -> Result<Self> {
+        if findings.is_empty() {
+            Ok(self)
+        } else {
+            Err(Error::invalid_kind("meta.k8s.io", kind, "", &findings))
+        }
+    }
+
+    fn read(query: Option<&str>) -> (Self, field::ErrorList) {
         let mut options = WriteOptions::default();
+        let (mut dry_run, mut validation) = (Vec::new(), Vec::new());
         for (key, value) in uri::query_pairs(query) {
             match (key.as_ref(), value.as_ref()) {
-                ("dryRun", value) => options.dry_run = dry_run(value, kind)?,
+                ("dryRun", "") => {}
+                ("dryRun", "All") => options.dry_run = true,
+                ("dryRun", other) => dry_run.push(field::not_supported(
+                    Path::new("dryRun"),
+                    vec![other],
+                    &["All"],
+                )),
+                ("fieldManager", value) => options.field_manager = value.to_owned(),
+                ("force", value) => options.force = Some(flag(value)),
                 ("fieldValidation", "") => {}
                 ("fieldValidation", "Ignore") => options.field_validation = FieldValidation::Ignore,
                 ("fieldValidation", "Warn") => options.field_validation = FieldValidation::Warn,
                 ("fieldValidation", "Strict") => options.field_validation = FieldValidation::Strict,
-                ("fieldValidation", other) => {
-                    return Err(Error::invalid_options(
-                        kind,
-                        field::not_supported(
-                            Path::new("fieldValidation"),
-                            other,
-                            &["Ignore", "Strict", "Warn", ""],
-                        ),
-                    ));
-                }
+                ("fieldValidation", other) => validation.push(field::not_supported(
+                    Path::new("fieldValidation"),
+                    other,
+                    &["", "Ignore", "Strict", "Warn"],
+                )),
                 _ => {}
             }
         }
-        Ok(options)
+        let mut findings =
+            validate_field_manager(&options.field_manager, &Path::new("fieldManager"));
+        findings.append(&mut dry_run);
+        findings.append(&mut validation);
+        (options, findings)
     }
 }
 

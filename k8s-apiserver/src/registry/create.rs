@@ -3,7 +3,7 @@
 use k8s_model::{Object, field::Path, metadata};
 use k8s_store::{Expect, Op, Write};
 
-use super::{Outcome, Registry, Target, key, value::Stored};
+use super::{Outcome, Registry, Target, key, ownership, value::Stored};
 use crate::{Error, Result, admission::Operation};
 
 /// How often another name is tried where one is generated; as upstream since 1.30.
@@ -17,6 +17,20 @@ impl Registry {
         &self,
         target: &Target<'_>,
         mut object: Box<dyn Object>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Outcome> {
+        match_namespace(target, &mut *object)?;
+        match_name(target, &mut *object)?;
+        let managed = self.own_new(target, &mut *object);
+        self.create_owned(target, object, managed, warnings).await
+    }
+
+    /// As [`Registry::create`], with these managed fields.
+    pub(crate) async fn create_owned(
+        &self,
+        target: &Target<'_>,
+        mut object: Box<dyn Object>,
+        mut managed: Vec<u8>,
         warnings: &mut Vec<String>,
     ) -> Result<Outcome> {
         let row = target.row;
@@ -74,7 +88,7 @@ impl Registry {
                 .await?
                 .ok_or_else(|| Error::internal("an admission plugin dropped the object"))?;
 
-            let value = row.encode(&mut object)?;
+            let value = row.encode(&mut object, &managed)?;
             let key = key::object_key(&row.prefix, &row.resource, target.namespace, &name);
             let result = if target.dry_run {
                 match self.store.get(&key, None).await? {
@@ -99,6 +113,11 @@ impl Registry {
                     Err(k8s_store::Error::Conflict {
                         key: taken, actual, ..
                     }) if *taken == *key => Err(actual),
+                    // Better an object that nobody owns than none.
+                    Err(k8s_store::Error::ValueTooLarge { .. }) if !managed.is_empty() => {
+                        managed.clear();
+                        continue;
+                    }
                     // An address or a port that somebody else took just now.
                     Err(k8s_store::Error::Conflict { .. }) => continue,
                     Err(error) => return Err(error.into()),
@@ -112,7 +131,10 @@ impl Registry {
                             object.metadata_mut().resource_version = Some(revision.to_string());
                             Some((Stored::parse(&value)?, revision))
                         }
-                        None => None,
+                        None => {
+                            ownership::show(&mut *object, &managed);
+                            None
+                        }
                     };
                     return Ok(Outcome {
                         object,

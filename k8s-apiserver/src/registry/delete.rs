@@ -16,7 +16,7 @@ use k8s_openapi::{
 };
 use k8s_store::{Entry, Expect, Op, Write};
 
-use super::{Outcome, Registry, Row, Target, list::Listed, not_found, value::Stored};
+use super::{Outcome, Registry, Row, Target, list::Listed, not_found, ownership, value::Stored};
 use crate::{
     Error, Result,
     admission::Operation,
@@ -62,7 +62,7 @@ impl Registry {
                 return Err(not_found(target));
             };
             let stored = Stored::parse(&found.value)?;
-            let old = row.decode(&stored, found.modified.0)?;
+            let old = row.decode_bare(&stored, found.modified.0)?;
             check_preconditions(target, options, old.metadata(), revision_checked)?;
             self.admit(target, Operation::Delete, None, Some(&*old))
                 .await?;
@@ -127,6 +127,7 @@ impl Registry {
                 }
             }
             if target.dry_run {
+                ownership::show(&mut *object, stored.managed());
                 return Ok(Deleted::Gone(Outcome {
                     object,
                     stored: None,
@@ -214,8 +215,10 @@ impl Registry {
         found: &Entry,
         mut new: Box<dyn Object>,
     ) -> Result<Result<(Outcome, Option<Entry>), Option<Entry>>> {
-        let value = target.row.encode(&mut new)?;
+        let before = Stored::parse(&found.value)?;
+        let value = target.row.encode(&mut new, before.managed())?;
         if target.dry_run {
+            ownership::show(&mut *new, before.managed());
             return Ok(Ok((
                 Outcome {
                     object: new,

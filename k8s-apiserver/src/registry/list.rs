@@ -143,12 +143,12 @@ impl Registry {
     ) -> Result<Listed> {
         let (mut after, mut at) = (None, exact);
         if !options.continue_token.is_empty() {
+            let (start, revision) = decode_token(&options.continue_token, &selection.prefix)?;
             if asked.is_some_and(|v| v != 0) {
                 return Err(Error::bad_request(
                     "specifying resource version is not allowed when using continue",
                 ));
             }
-            let (start, revision) = decode_token(&options.continue_token, &selection.prefix)?;
             after = Some(start);
             at = revision;
         }
@@ -248,7 +248,10 @@ fn decode_token(token: &str, prefix: &[u8]) -> Result<(Bytes, Option<u64>)> {
     let bytes = URL_SAFE_NO_PAD
         .decode(token)
         .map_err(|e| bad(&format!(": {e}")))?;
-    let token: Token = serde_json::from_slice(&bytes).map_err(|e| bad(&format!(": {e}")))?;
+    let token: Token = serde_json::from_slice(&bytes).map_err(|e| {
+        let text = k8s_model::decode::syntax_error(&bytes);
+        bad(&format!(": {}", text.unwrap_or_else(|| e.to_string())))
+    })?;
     if token.v != "meta.k8s.io/v1" {
         return Err(bad(": server does not recognize this encoded version"));
     }

@@ -4,6 +4,7 @@ pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod key;
 pub(crate) mod list;
+pub(crate) mod ownership;
 pub(crate) mod patch;
 pub(crate) mod reader;
 pub(crate) mod row;
@@ -65,6 +66,8 @@ pub(crate) struct Target<'a> {
     pub(crate) name: &'a str,
     pub(crate) subresource: &'a str,
     pub(crate) dry_run: bool,
+    /// To whom what is written will belong; nobody's for what only passes through, such as a binding.
+    pub(crate) manager: Option<&'a str>,
     /// Whether the server itself asks: plugins have no say in that.
     pub(crate) internal: bool,
 }

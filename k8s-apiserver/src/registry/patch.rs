@@ -1,11 +1,21 @@
-//! Patch: the three kinds of patches, applied to an object as a value tree.
+//! Patch: the four kinds of patches, applied to an object as a value tree.
 
 use bytes::Bytes;
-use k8s_model::{Object, patch, schema::Type};
-use serde_json::Value;
+use k8s_model::{
+    Object,
+    apply::{Applied, ApplyError, Tracker},
+    decode::{duplicate_fields, syntax_error},
+    field::{self, Path},
+    patch,
+    schema::Type,
+};
+use serde_json::{Value, json};
 
-use super::Row;
-use crate::{Error, Result};
+use super::{
+    Row,
+    update::{Change, Live},
+};
+use crate::{Error, Result, http::options::FieldValidation};
 
 /// How a patch is meant, by its `Content-Type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,12 +26,15 @@ pub(crate) enum PatchType {
     Merge,
     /// Kubernetes' own: lists merge by their keys.
     Strategic,
+    /// Server-side apply.
+    Apply,
 }
 
-pub(crate) const PATCH_TYPES: [&str; 3] = [
+pub(crate) const PATCH_TYPES: [&str; 4] = [
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
 ];
 
 impl PatchType {
@@ -30,6 +43,7 @@ impl PatchType {
             "application/json-patch+json" => Some(PatchType::Json),
             "application/merge-patch+json" => Some(PatchType::Merge),
             "application/strategic-merge-patch+json" => Some(PatchType::Strategic),
+            "application/apply-patch+yaml" => Some(PatchType::Apply),
             _ => None,
         }
     }
@@ -38,58 +52,304 @@ impl PatchType {
 /// A patch as it was sent.
 #[derive(Debug)]
 pub(crate) enum Patch {
-    Json(Bytes),
-    Merge(Value),
-    Strategic(Value),
+    Json(Bytes, Seen),
+    Merge(Value, Seen),
+    Strategic(Value, Seen),
+    Apply(Configuration),
+}
+
+/// What is seen of a patch before it is carried out.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    /// Whether it may look at managed fields. If not, nobody needs to parse them for it.
+    managed_fields: bool,
+    /// What a strict decoder complains about.
+    findings: Vec<String>,
+}
+
+/// What server-side apply applies.
+#[derive(Debug)]
+pub(crate) struct Configuration {
+    value: Value,
+    force: bool,
+    /// The keys that it has twice.
+    duplicates: Vec<String>,
 }
 
 impl Patch {
-    pub(crate) fn new(kind: PatchType, bytes: Bytes) -> Result<Self> {
-        if kind == PatchType::Json {
-            return Ok(Patch::Json(bytes));
+    pub(crate) fn new(kind: PatchType, bytes: Bytes, force: bool) -> Result<Self> {
+        let mut seen = Seen {
+            managed_fields: memchr::memmem::find(&bytes, b"anagedFields").is_some(),
+            findings: Vec::new(),
+        };
+        match kind {
+            PatchType::Json => {
+                if let Some(text) = syntax_error(&bytes) {
+                    return Err(Error::bad_request(format!("error decoding patch: {text}")));
+                }
+                seen.findings = json_patch_findings(&bytes);
+                return Ok(Patch::Json(bytes, seen));
+            }
+            PatchType::Apply => return Configuration::parse(&bytes, force).map(Patch::Apply),
+            PatchType::Merge | PatchType::Strategic => {}
         }
+        let bad = |text: String| {
+            Error::bad_request(match kind {
+                PatchType::Merge => format!("error decoding patch: {text}"),
+                _ => text,
+            })
+        };
         let value: Value = serde_json::from_slice(&bytes)
-            .map_err(|error| Error::bad_request(format!("error decoding patch: {error}")))?;
+            .map_err(|error| bad(syntax_error(&bytes).unwrap_or_else(|| error.to_string())))?;
         if !value.is_object() {
-            return Err(Error::bad_request(
-                "error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}",
-            ));
+            return Err(bad(not_a_map(&value)));
         }
+        let duplicates = duplicate_fields(&bytes);
+        seen.findings = duplicates
+            .iter()
+            .map(|f| format!("duplicate field {f:?}"))
+            .collect();
         Ok(match kind {
-            PatchType::Merge => Patch::Merge(value),
-            _ => Patch::Strategic(value),
+            PatchType::Merge => Patch::Merge(value, seen),
+            _ => Patch::Strategic(value, seen),
         })
     }
 
-    /// Applies it to an object of a row's kind. Calls `unknown` with each unknown field.
-    pub(crate) fn apply(
+    /// What it makes of an object of a row's kind, and what a strict decoder complains about on
+    /// the way: that goes into `warnings`, or is refused.
+    pub(crate) fn change(
         &self,
         row: &Row,
-        old: &dyn Object,
-        unknown: &mut dyn FnMut(String),
-    ) -> Result<Box<dyn Object>> {
+        live: &Live<'_>,
+        tracker: Option<&Tracker<'_>>,
+        validation: FieldValidation,
+        warnings: &mut Vec<String>,
+    ) -> Result<Change> {
+        if let Patch::Apply(configuration) = self {
+            let tracker = tracker.ok_or_else(Error::method_not_allowed)?;
+            let applied = configuration.apply(tracker, live.object.to_value(), live.managed)?;
+            let object = match applied.object {
+                Some(value) => configuration.decode(row, &value)?,
+                None => live.object.boxed_clone(),
+            };
+            configuration.report_duplicates(validation, warnings)?;
+            return Ok(Change {
+                object,
+                managed: Some(applied.managed),
+                checks_uid: false,
+            });
+        }
         let resource = &row.resource;
         let ty = Type::of_kind(resource.group, resource.version, resource.kind);
-        let value = self.apply_to_value(ty, old.to_value())?;
+        let mut value = live.object.to_value();
+        if self.mentions_managed_fields() && !live.managed.is_empty() {
+            let managed: Value = serde_json::from_slice(live.managed).map_err(Error::internal)?;
+            value["metadata"]["managedFields"] = managed;
+        }
+        let value = self.apply_to_value(ty, value)?;
         let json = serde_json::to_vec(&value).map_err(Error::internal)?;
-        let mut object = (resource.codec.from_json)(&json, unknown)
-            .map_err(|e| Error::decode(&e, &json, &resource.api_version(), resource.kind))?;
+        let mut findings = match self {
+            Patch::Json(_, seen) | Patch::Merge(_, seen) | Patch::Strategic(_, seen) => {
+                seen.findings.clone()
+            }
+            Patch::Apply(_) => Vec::new(),
+        };
+        let mut object = (resource.codec.from_json)(&json, &mut |field| {
+            findings.push(format!("unknown field {field:?}"));
+        })
+        .map_err(|error| self.invalid(&json, &error.to_string()))?;
+        match validation {
+            _ if findings.is_empty() => {}
+            FieldValidation::Ignore => {}
+            FieldValidation::Warn => warnings.append(&mut findings),
+            FieldValidation::Strict => {
+                let text = format!("strict decoding error: {}", findings.join(", "));
+                return Err(self.invalid(&json, &text));
+            }
+        }
         resource.strategy.default(&mut *object);
-        Ok(object)
+        Ok(Change {
+            object,
+            managed: None,
+            checks_uid: false,
+        })
+    }
+
+    /// The answer to a patch whose result is no object of its kind, which upstream quotes.
+    fn invalid(&self, patched: &[u8], text: &str) -> Error {
+        let quoted = match self {
+            Patch::Strategic(change, _) => patch::spell_go(change),
+            _ => String::from_utf8_lossy(patched).into_owned(),
+        };
+        let finding = field::invalid(Path::new("patch"), quoted, text);
+        Error::invalid_kind("", "", "", &vec![finding])
+    }
+
+    fn mentions_managed_fields(&self) -> bool {
+        match self {
+            Patch::Json(_, seen) | Patch::Merge(_, seen) | Patch::Strategic(_, seen) => {
+                seen.managed_fields
+            }
+            Patch::Apply(_) => false,
+        }
     }
 
     /// Applies it to a value tree of a type.
     pub(crate) fn apply_to_value(&self, ty: Option<Type>, mut value: Value) -> Result<Value> {
         match self {
-            Patch::Json(bytes) => {
+            Patch::Json(bytes, _) => {
                 patch::json(&mut value, bytes).map_err(|e| Error::from(e.to_status()))?;
             }
-            Patch::Merge(change) => patch::merge(&mut value, change),
-            Patch::Strategic(change) => {
+            Patch::Merge(change, _) => patch::merge(&mut value, change),
+            Patch::Strategic(change, _) => {
                 value = patch::strategic(value, change.clone(), ty)
                     .map_err(|e| Error::from(e.to_status()))?;
             }
+            Patch::Apply(_) => return Err(Error::method_not_allowed()),
         }
         Ok(value)
     }
+}
+
+impl Configuration {
+    fn parse(bytes: &[u8], force: bool) -> Result<Self> {
+        let bad = |error: String| Error::bad_request(format!("error decoding YAML: {error}"));
+        // What clients send is JSON, nearly always.
+        let (value, duplicates) = match serde_json::from_slice::<Value>(bytes) {
+            Ok(value) => (value, duplicate_fields(bytes)),
+            Err(_) => {
+                let text = std::str::from_utf8(bytes)
+                    .map_err(|_| bad("yaml: invalid UTF-8".to_owned()))?;
+                let value: Value = serde_saphyr::from_str(text)
+                    .map_err(|e| bad(format!("error converting YAML to JSON: yaml: {e}")))?;
+                (value, Vec::new())
+            }
+        };
+        if !value.is_object() && !value.is_null() {
+            return Err(bad(format!(
+                "error unmarshaling JSON: while decoding JSON: {}",
+                not_a_map(&value)
+            )));
+        }
+        Ok(Configuration {
+            value,
+            force,
+            duplicates,
+        })
+    }
+
+    pub(crate) fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// Applies it to an object's tree.
+    pub(crate) fn apply(
+        &self,
+        tracker: &Tracker<'_>,
+        live: Value,
+        managed: &[u8],
+    ) -> Result<Applied> {
+        let applied = self.apply_part(tracker, live, &self.value, managed);
+        applied.map_err(|e| Error::from(e.to_status()))
+    }
+
+    /// As [`Configuration::apply`], with another configuration that was made of this one.
+    pub(crate) fn apply_part(
+        &self,
+        tracker: &Tracker<'_>,
+        live: Value,
+        part: &Value,
+        managed: &[u8],
+    ) -> Result<Applied, ApplyError> {
+        tracker.apply(live, part, managed, self.force)
+    }
+
+    /// The object that it makes where there is none, and its managed fields.
+    pub(crate) fn create(
+        &self,
+        row: &Row,
+        tracker: &Tracker<'_>,
+    ) -> Result<(Box<dyn Object>, Vec<u8>)> {
+        let live = json!({"apiVersion": row.api_version, "kind": row.resource.kind});
+        let applied = self.apply(tracker, live.clone(), &[])?;
+        let object = self.decode(row, applied.object.as_ref().unwrap_or(&live))?;
+        Ok((object, applied.managed))
+    }
+
+    fn decode(&self, row: &Row, value: &Value) -> Result<Box<dyn Object>> {
+        let resource = &row.resource;
+        let json = serde_json::to_vec(value).map_err(Error::internal)?;
+        let mut object = (resource.codec.from_json)(&json, &mut |_| {}).map_err(|error| {
+            let meta = &self.value["metadata"];
+            let text = |name: &str| meta[name].as_str().unwrap_or_default();
+            let version = if resource.group.is_empty() { "/" } else { "" };
+            let kind = format!("{version}{}, Kind={}", row.api_version, resource.kind);
+            Error::unknown(format!(
+                "failed to convert new object ({}/{}; {kind}) to proper version: unable to convert unstructured object to {kind}: {error}",
+                text("namespace"),
+                text("name"),
+            ))
+        })?;
+        resource.strategy.default(&mut *object);
+        Ok(object)
+    }
+
+    /// Refuses or warns of keys that it has twice.
+    pub(crate) fn report_duplicates(
+        &self,
+        validation: FieldValidation,
+        warnings: &mut Vec<String>,
+    ) -> Result<()> {
+        if self.duplicates.is_empty() || validation == FieldValidation::Ignore {
+            return Ok(());
+        }
+        let line = |field: &String| {
+            let name = field.rsplit('.').next().unwrap_or(field);
+            // What is sent as JSON has one line.
+            format!("  line 1: key {name:?} already set in map")
+        };
+        let lines: Vec<String> = self.duplicates.iter().map(line).collect();
+        if validation == FieldValidation::Strict {
+            return Err(Error::bad_request(format!(
+                "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n{}",
+                lines.join("\n")
+            )));
+        }
+        warnings.extend(lines.iter().map(|line| line.trim_start().to_owned()));
+        Ok(())
+    }
+}
+
+/// What Go says of a value that is decoded into a map and is none.
+fn not_a_map(value: &Value) -> String {
+    let kind = match value {
+        Value::Null => "null",
+        Value::Array(_) => "array",
+        Value::String(_) => "string",
+        Value::Number(_) => "number",
+        Value::Bool(_) => "bool",
+        Value::Object(_) => "object",
+    };
+    format!("json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}")
+}
+
+/// What a strict decoder of JSON patches complains about.
+fn json_patch_findings(bytes: &[u8]) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    if let Ok(Value::Array(operations)) = serde_json::from_slice(bytes) {
+        for (i, operation) in operations.iter().enumerate() {
+            for name in operation.as_object().into_iter().flat_map(|o| o.keys()) {
+                if !matches!(name.as_str(), "op" | "path" | "from" | "value") {
+                    out.push(format!("json patch unknown field \"[{i}].{name}\""));
+                }
+            }
+        }
+    }
+    let duplicates = duplicate_fields(bytes);
+    out.extend(
+        duplicates
+            .iter()
+            .map(|field| format!("json patch duplicate field {field:?}")),
+    );
+    out
 }

@@ -3,7 +3,13 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use k8s_model::{Object, Resource, ResourceTable, Scope, protobuf::MessageType};
+use k8s_model::{
+    Object, Resource, ResourceTable, Scope,
+    apply::{Shape, Versions},
+    protobuf::MessageType,
+    schema::Type,
+};
+use serde_json::Value;
 
 use super::{
     key,
@@ -24,6 +30,12 @@ pub(crate) struct Row {
     pub(crate) list_head: Bytes,
     /// What an item of a list loses: `"apiVersion":…,"kind":…,` and the brace before them.
     pub(crate) type_meta: usize,
+    /// The `apiVersion` of its objects.
+    pub(crate) api_version: String,
+    /// What ownership of fields goes by.
+    pub(crate) shape: Shape,
+    /// The versions in which the same objects are served.
+    versions: Vec<Arc<Resource>>,
     protobuf: OnceLock<Option<Protobuf>>,
 }
 
@@ -52,6 +64,13 @@ impl Row {
                 resource.kind
             )
             .len(),
+            shape: shape(resource),
+            api_version,
+            versions: table
+                .stored_with(resource)
+                .filter(|other| !Arc::ptr_eq(other, resource))
+                .cloned()
+                .collect(),
             protobuf: OnceLock::new(),
         }
     }
@@ -82,7 +101,17 @@ impl Row {
 
     /// A stored object in the served version.
     pub(crate) fn decode(&self, stored: &Stored, revision: u64) -> Result<Box<dyn Object>> {
-        let object = (self.storage.codec.from_json)(stored.json(), &mut |_| {}).map_err(|e| {
+        self.decode_json(stored.json(), revision)
+    }
+
+    /// A stored object in the served version, without its managed fields: for those who do not
+    /// look at them.
+    pub(crate) fn decode_bare(&self, stored: &Stored, revision: u64) -> Result<Box<dyn Object>> {
+        self.decode_json(&stored.bare(), revision)
+    }
+
+    fn decode_json(&self, json: &[u8], revision: u64) -> Result<Box<dyn Object>> {
+        let object = (self.storage.codec.from_json)(json, &mut |_| {}).map_err(|e| {
             Error::internal(format_args!(
                 "a stored {} cannot be decoded: {e}",
                 self.storage.kind
@@ -97,22 +126,20 @@ impl Row {
         Ok(object)
     }
 
-    /// An entry of the store in the served version.
+    /// An entry of the store in the served version, without its managed fields.
     pub(crate) fn decode_entry(&self, entry: &k8s_store::Entry) -> Result<Box<dyn Object>> {
-        self.decode(&Stored::parse(&entry.value)?, entry.modified.0)
+        self.decode_bare(&Stored::parse(&entry.value)?, entry.modified.0)
     }
 
-    /// The bytes of an object for the store. Leaves its resource version as it was.
-    pub(crate) fn encode(&self, object: &mut Box<dyn Object>) -> Result<Bytes> {
+    /// The bytes of an object for the store, with these managed fields. Leaves its resource version
+    /// as it was.
+    pub(crate) fn encode(&self, object: &mut Box<dyn Object>, managed: &[u8]) -> Result<Bytes> {
         let version = object.metadata_mut().resource_version.take();
         let value = if self.is_storage_version() {
-            value::encode(&mut **object)?
+            value::encode(&mut **object, managed)?
         } else {
-            value::encode(&mut *convert(
-                object.boxed_clone(),
-                &self.resource,
-                &self.storage,
-            )?)?
+            let mut stored = convert(object.boxed_clone(), &self.resource, &self.storage)?;
+            value::encode(&mut *stored, managed)?
         };
         object.metadata_mut().resource_version = version;
         Ok(value)
@@ -127,6 +154,27 @@ impl Row {
         self.decode(stored, revision)?.write_json(&mut out);
         Ok(Bytes::from(out))
     }
+}
+
+impl Versions for Row {
+    fn convert(&self, object: &Value, api_version: &str) -> Option<(Value, Shape)> {
+        let from = object.get("apiVersion")?.as_str()?;
+        let find = |version: &str| {
+            std::iter::once(&self.resource)
+                .chain(&self.versions)
+                .find(|r| r.api_version() == version)
+        };
+        let (from, to) = (find(from)?, find(api_version)?);
+        let object = k8s_model::convert::convert(object.clone(), from, to);
+        Some((object, shape(to)))
+    }
+}
+
+fn shape(resource: &Resource) -> Shape {
+    let built_in =
+        || Type::of_kind(resource.group, resource.version, resource.kind).map(Shape::Type);
+    let shape = resource.strategy.shape().or_else(built_in);
+    shape.unwrap_or_else(Shape::unknown_kind)
 }
 
 /// An object in another version of its resource.

@@ -2,6 +2,7 @@
 
 use k8s_model::{
     Object,
+    apply::{ApplyError, Tracker},
     field::{self, Path},
     labels::Selector,
 };
@@ -15,9 +16,13 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{Registry, Row, Target, key, not_found, update::Rules};
+use super::{
+    Registry, Row, Target, key, not_found,
+    patch::Configuration,
+    update::{Live, Rules},
+};
 use crate::{Error, Result, compat, http::options::DeleteOptions};
 
 /// An object as a `Scale`, if it has one.
@@ -96,6 +101,58 @@ pub(crate) fn set_scale(row: &Row, object: &dyn Object, scale: &Scale) -> Result
         meta.uid.clone_from(&scale.metadata.uid);
     }
     Ok(object)
+}
+
+/// What applying a configuration of a scale makes of the scale, and of the managed fields of the
+/// object that has it: replicas are owned in the object, through its subresource.
+pub(crate) fn apply_scale(
+    row: &Row,
+    configuration: &Configuration,
+    tracker: &Tracker<'_>,
+    live: &Live<'_>,
+    mut scale: Scale,
+) -> Result<(Scale, Option<Vec<u8>>)> {
+    let config = configuration.value();
+    let text = |pointer: &str| {
+        let found = config.pointer(pointer).and_then(Value::as_str);
+        found.unwrap_or_default()
+    };
+    let (version, kind) = (text("/apiVersion"), text("/kind"));
+    if version != "autoscaling/v1" || kind != "Scale" {
+        return Err(Error::bad_request(format!(
+            "Incorrect version specified in apply patch. Specified patch version: {version}, expected: autoscaling/v1"
+        )));
+    }
+    let mut part = json!({
+        "apiVersion": row.api_version,
+        "kind": row.resource.kind,
+        "metadata": config.get("metadata").cloned().unwrap_or_default(),
+    });
+    if let Some(replicas) = config.pointer("/spec/replicas") {
+        part["spec"]["replicas"] = replicas.clone();
+    }
+    let applied = configuration
+        .apply_part(tracker, live.object.to_value(), &part, live.managed)
+        .map_err(|error| match error {
+            // The owners are told in the version of the scale, as upstream sees them.
+            ApplyError::Conflicts(mut conflicts) => {
+                let using = format!(" using {}", row.api_version);
+                for conflict in &mut conflicts {
+                    if let Some(manager) = conflict.manager.strip_suffix(&using) {
+                        conflict.manager = format!("{manager} using autoscaling/v1");
+                    }
+                }
+                Error::from(ApplyError::Conflicts(conflicts).to_status())
+            }
+            other => Error::from(other.to_status()),
+        })?;
+    if let Some(object) = &applied.object {
+        let replicas = object.pointer("/spec/replicas").and_then(Value::as_i64);
+        scale.spec.get_or_insert_default().replicas = replicas.and_then(|n| i32::try_from(n).ok());
+        let version = object.pointer("/metadata/resourceVersion");
+        scale.metadata.resource_version = version.and_then(Value::as_str).map(str::to_owned);
+    }
+    Ok((scale, Some(applied.managed)))
 }
 
 /// Upstream's `ValidatePodBinding`, and that it is about the pod in the URL.
@@ -287,6 +344,7 @@ impl Registry {
             row: &row,
             name,
             subresource: "status",
+            manager: Some(super::ownership::SERVER),
             ..*target
         };
         let pod_name = target.name.to_owned();

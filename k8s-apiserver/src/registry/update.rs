@@ -1,12 +1,32 @@
 //! Update: read, change, check, commit if nobody else was faster, or do it again.
 
-use std::future::Future;
+use std::{borrow::Cow, future::Future};
 
 use k8s_model::{Object, field, field::Path, metadata, names};
 use k8s_store::{Expect, Op, Write};
 
-use super::{Outcome, Registry, Target, create, not_found, value::Stored};
+use super::{Outcome, Registry, Target, create, not_found, ownership, value::Stored};
 use crate::{Error, Result, admission::Operation};
+
+/// An object as it is when it is about to change.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Live<'a> {
+    /// The object, without its managed fields.
+    pub(crate) object: &'a dyn Object,
+    /// Its managed fields: JSON of a list, or nothing.
+    pub(crate) managed: &'a [u8],
+}
+
+/// What an object is to become.
+#[derive(Debug)]
+pub(crate) struct Change {
+    /// The object.
+    pub(crate) object: Box<dyn Object>,
+    /// Its managed fields, if the change itself says so. Else they follow from what it changes.
+    pub(crate) managed: Option<Vec<u8>>,
+    /// Whether its UID is a precondition, as it is in an update. A patch may not change it.
+    pub(crate) checks_uid: bool,
+}
 
 /// Which of a kind's rules an update goes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +52,29 @@ impl Registry {
     where
         F: Fn(&dyn Object) -> Result<Box<dyn Object>> + Sync,
     {
+        self.modify(target, rules, warnings, |live| {
+            let object = change(live.object)?;
+            Ok(Change {
+                object,
+                managed: None,
+                checks_uid: true,
+            })
+        })
+        .await
+    }
+
+    /// As [`Registry::update`], by a function that sees to ownership too.
+    pub(crate) async fn modify<F>(
+        &self,
+        target: &Target<'_>,
+        rules: Rules,
+        warnings: &mut Vec<String>,
+        change: F,
+    ) -> Result<Outcome>
+    where
+        F: Fn(&Live<'_>) -> Result<Change> + Sync,
+    {
+        let mut untracked = false;
         let key = self.key(target);
         let row = target.row;
         let mut entry = self.store.get(&key, None).await?;
@@ -40,10 +83,23 @@ impl Registry {
                 return Err(not_found(target));
             };
             let stored = Stored::parse(&found.value)?;
-            let old = row.decode(&stored, found.modified.0)?;
-            let mut new = change(&*old)?;
+            let old = row.decode_bare(&stored, found.modified.0)?;
+            let Change {
+                object: mut new,
+                managed,
+                checks_uid,
+            } = change(&Live {
+                object: &*old,
+                managed: stored.managed(),
+            })?;
             create::match_namespace(target, &mut *new)?;
             create::match_name(target, &mut *new)?;
+            let sent = new.metadata_mut().managed_fields.take();
+            let managed = match managed {
+                _ if untracked => Cow::Borrowed(&[][..]),
+                Some(managed) => Cow::Owned(managed),
+                None => self.own_changed(target, &stored, &*old, &*new, sent.as_deref()),
+            };
             let operation = if target.subresource == "binding" || target.subresource == "eviction" {
                 Operation::Create
             } else {
@@ -57,7 +113,7 @@ impl Registry {
                         .await?,
                 )?;
             }
-            self.check_preconditions(target, &mut *new, &*old, found.modified.0)?;
+            self.check_preconditions(target, &mut *new, &*old, found.modified.0, checks_uid)?;
 
             let mut writes = Vec::new();
             if rules == Rules::Object && self.services.handles(row) {
@@ -77,6 +133,7 @@ impl Registry {
             }
 
             if self.leaves_now(target, &*new, &*old) {
+                ownership::show(&mut *new, &managed);
                 if target.dry_run {
                     return Ok(Outcome {
                         object: new,
@@ -100,8 +157,9 @@ impl Registry {
                 }
             }
 
-            let value = row.encode(&mut new)?;
-            if value == found.value {
+            let value = row.encode(&mut new, &managed)?;
+            if value == found.value || ownership::changes_nothing(&stored, &Stored::parse(&value)?)
+            {
                 new.metadata_mut().resource_version = Some(found.modified.to_string());
                 return Ok(Outcome {
                     object: new,
@@ -110,6 +168,7 @@ impl Registry {
                 });
             }
             if target.dry_run {
+                ownership::show(&mut *new, &managed);
                 return Ok(Outcome {
                     object: new,
                     stored: None,
@@ -140,6 +199,13 @@ impl Registry {
                 Err(k8s_store::Error::Conflict {
                     key: lost, actual, ..
                 }) if *lost == *key => entry = actual,
+                // Better an object that nobody owns than the old one.
+                Err(k8s_store::Error::ValueTooLarge { .. })
+                    if target.manager.is_some() && !managed.is_empty() =>
+                {
+                    untracked = true;
+                    entry = Some(found);
+                }
                 // An address or a port that somebody else took just now.
                 Err(k8s_store::Error::Conflict { .. }) => {
                     entry = self.store.get(&key, None).await?
@@ -156,6 +222,7 @@ impl Registry {
         new: &mut dyn Object,
         old: &dyn Object,
         revision: u64,
+        checks_uid: bool,
     ) -> Result<()> {
         let resource = &target.row.resource;
         let old_uid = old.metadata().uid.as_deref().unwrap_or_default();
@@ -163,7 +230,7 @@ impl Registry {
         if let Some(uid) = meta
             .uid
             .as_deref()
-            .filter(|uid| !uid.is_empty() && *uid != old_uid)
+            .filter(|uid| checks_uid && !uid.is_empty() && *uid != old_uid)
         {
             return Err(Error::conflict(
                 resource,

@@ -1,35 +1,59 @@
 //! How an object lies in the store: its JSON, with a gap where the resource version belongs.
 //!
 //! ```text
-//! magic  version  gap (u32, little endian)  JSON without resource version
-//! 'K'    1        │                         {"apiVersion":…,"resourceVersion":"│",…}
-//!                 └─────────── counted from the first byte of the JSON ─────────┘
+//! magic  version  managed from, to  gap (u32 each, little endian)  JSON without resource version
+//! 'K'    2        │           │     │      {"apiVersion":…,"managedFields":│[…]│,…"resourceVersion":"│",…}
+//!                 └───────────┴─────┴─ counted from the first byte of the JSON
 //! ```
 //!
 //! The store gives a value its revision only when it commits, so the revision cannot be in the
 //! value. A reader puts it in without parsing anything: bytes up to the gap, digits, the rest.
+//! Managed fields are as large as the rest, and most who read an object to change it only hand them
+//! on: where they are is known too, so that the rest can be decoded without them.
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
 use k8s_model::Object;
 
 const MAGIC: u8 = b'K';
-const VERSION: u8 = 1;
-const HEADER: usize = 6;
+const VERSION: u8 = 2;
+const HEADER: usize = 14;
+/// What is before the managed fields, and goes with them.
+const MANAGED: &[u8] = b"\"managedFields\":";
 
 /// A value that no version of this server wrote.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a stored value is not an object of this server: {0}")]
 pub(crate) struct BadValue(pub(crate) &'static str);
 
-/// Encodes an object for the store.
-pub(crate) fn encode(object: &mut dyn Object) -> Result<Bytes, BadValue> {
-    object.metadata_mut().resource_version = Some(String::new());
-    let mut out = Vec::with_capacity(1024);
-    out.extend_from_slice(&[MAGIC, VERSION, 0, 0, 0, 0]);
-    object.write_json(&mut out);
-    let gap = find_gap(&out[HEADER..]).ok_or(BadValue("no place for the resource version"))?;
-    let gap = u32::try_from(gap).map_err(|_| BadValue("too long"))?;
-    out[2..HEADER].copy_from_slice(&gap.to_le_bytes());
+/// Encodes an object for the store, with these managed fields: JSON of a list, or nothing. Those in
+/// the object itself do not count, and are gone after.
+pub(crate) fn encode(object: &mut dyn Object, managed: &[u8]) -> Result<Bytes, BadValue> {
+    let meta = object.metadata_mut();
+    meta.resource_version = Some(String::new());
+    // An empty list keeps the place.
+    meta.managed_fields = (!managed.is_empty()).then(Vec::new);
+    let mut json = Vec::with_capacity(1024);
+    object.write_json(&mut json);
+    object.metadata_mut().managed_fields = None;
+    let places = find_places(&json).ok_or(BadValue("no place for the resource version"))?;
+    let (from, rest, gap) = match places.managed {
+        Some(from) if !managed.is_empty() => (from, from + 2, places.version + managed.len() - 2),
+        _ => (0, 0, places.version),
+    };
+    let to = if rest == 0 { 0 } else { from + managed.len() };
+    let mut out = Vec::with_capacity(HEADER + json.len() + managed.len());
+    out.extend_from_slice(&[MAGIC, VERSION]);
+    for offset in [from, to, gap] {
+        let offset = u32::try_from(offset).map_err(|_| BadValue("too long"))?;
+        out.extend_from_slice(&offset.to_le_bytes());
+    }
+    out.extend_from_slice(&json[..from]);
+    if rest != 0 {
+        out.extend_from_slice(managed);
+    }
+    out.extend_from_slice(&json[rest..]);
     out.shrink_to_fit();
     Ok(Bytes::from(out))
 }
@@ -39,23 +63,67 @@ pub(crate) fn encode(object: &mut dyn Object) -> Result<Bytes, BadValue> {
 pub(crate) struct Stored {
     json: Bytes,
     gap: u32,
+    /// Where the managed fields are; empty if there are none.
+    managed: (u32, u32),
 }
 
 impl Stored {
     pub(crate) fn parse(value: &Bytes) -> Result<Self, BadValue> {
-        match value.as_ref() {
-            [MAGIC, VERSION, a, b, c, d, json @ ..] => {
-                let gap = u32::from_le_bytes([*a, *b, *c, *d]);
-                if gap == 0 || gap as usize >= json.len() {
-                    return Err(BadValue("the gap lies outside"));
-                }
-                Ok(Stored {
-                    json: value.slice(HEADER..),
-                    gap,
-                })
+        let (header, json) = match value.as_ref().split_at_checked(HEADER) {
+            Some((header, json)) if header.starts_with(&[MAGIC, VERSION]) => (header, json),
+            _ if value.first() == Some(&MAGIC) => {
+                return Err(BadValue("written by another version"));
             }
-            [MAGIC, ..] => Err(BadValue("written by another version")),
-            _ => Err(BadValue("no header")),
+            _ => return Err(BadValue("no header")),
+        };
+        let offset = |at: usize| {
+            let mut bytes = [0; 4];
+            bytes.copy_from_slice(&header[at..at + 4]);
+            u32::from_le_bytes(bytes)
+        };
+        let (from, to, gap) = (offset(2), offset(6), offset(10));
+        if gap == 0 || gap as usize >= json.len() || from > to || to as usize >= json.len() {
+            return Err(BadValue("an offset lies outside"));
+        }
+        if to > 0 && !json[..from as usize].ends_with(MANAGED) {
+            return Err(BadValue("no managed fields where they should be"));
+        }
+        Ok(Stored {
+            json: value.slice(HEADER..),
+            gap,
+            managed: (from, to),
+        })
+    }
+
+    /// The managed fields: JSON of a list, or nothing.
+    pub(crate) fn managed(&self) -> &[u8] {
+        let (from, to) = self.managed;
+        &self.json[from as usize..to as usize]
+    }
+
+    /// The JSON without managed fields, with an empty resource version.
+    pub(crate) fn bare(&self) -> Cow<'_, [u8]> {
+        let [head, tail] = self.bare_parts();
+        if tail.is_empty() {
+            Cow::Borrowed(head)
+        } else {
+            Cow::Owned([head, tail].concat())
+        }
+    }
+
+    /// What is before the managed fields and what is after them.
+    pub(crate) fn bare_parts(&self) -> [&[u8]; 2] {
+        let (from, to) = (self.managed.0 as usize, self.managed.1 as usize);
+        if to == 0 {
+            return [&self.json, &[]];
+        }
+        let head = &self.json[..from - MANAGED.len()];
+        let tail = &self.json[to..];
+        // With one of the commas around them.
+        match (head.strip_suffix(b","), tail.strip_prefix(b",")) {
+            (_, Some(tail)) => [head, tail],
+            (Some(head), None) => [head, tail],
+            (None, None) => [head, tail],
         }
     }
 
@@ -80,13 +148,30 @@ impl Stored {
     }
 }
 
-/// The offset just inside the quotes of `.metadata.resourceVersion`, which must be empty.
-fn find_gap(json: &[u8]) -> Option<usize> {
+/// Offsets in the JSON of an object.
+struct Places {
+    /// The value of `.metadata.managedFields`, if it is there.
+    managed: Option<usize>,
+    /// Just inside the quotes of `.metadata.resourceVersion`, which must be empty.
+    version: usize,
+}
+
+fn find_places(json: &[u8]) -> Option<Places> {
     let mut scan = Scan { json, at: 0 };
-    let metadata = scan.member(b"metadata")?;
+    let metadata = scan.member(&[b"metadata"])?.1;
     let mut scan = Scan { json, at: metadata };
-    let version = scan.member(b"resourceVersion")?;
-    json[version..].starts_with(b"\"\"").then_some(version + 1)
+    let mut places = Places {
+        managed: None,
+        version: 0,
+    };
+    let (mut which, mut at) = scan.member(&[b"managedFields", b"resourceVersion"])?;
+    if which == 0 {
+        places.managed = Some(at);
+        scan.pass(at)?;
+        (which, at) = scan.next_member(&[b"managedFields", b"resourceVersion"])?;
+    }
+    places.version = at + 1;
+    (which == 1 && json[at..].starts_with(b"\"\"")).then_some(places)
 }
 
 /// Walks over JSON that a serializer wrote: well-formed, and without white space.
@@ -96,24 +181,38 @@ struct Scan<'j> {
 }
 
 impl Scan<'_> {
-    /// The offset of the value of a member of the object at the cursor.
-    fn member(&mut self, name: &[u8]) -> Option<usize> {
+    /// The first member with one of the names of the object at the cursor: which name, and the
+    /// offset of the value.
+    fn member(&mut self, names: &[&[u8]]) -> Option<(usize, usize)> {
         if *self.json.get(self.at)? != b'{' {
             return None;
         }
         self.at += 1;
+        self.next_member(names)
+    }
+
+    /// As [`Scan::member`], from the cursor on.
+    fn next_member(&mut self, names: &[&[u8]]) -> Option<(usize, usize)> {
         while *self.json.get(self.at)? == b'"' {
             let start = self.at + 1;
             self.string()?;
-            let found = &self.json[start..self.at - 1] == name;
+            let name = &self.json[start..self.at - 1];
+            let found = names.iter().position(|n| *n == name);
             self.at += 1; // the colon
-            if found {
-                return Some(self.at);
+            if let Some(which) = found {
+                return Some((which, self.at));
             }
-            self.value()?;
-            self.at += 1; // the comma
+            self.pass(self.at)?;
         }
         None
+    }
+
+    /// Past a value and the comma after it.
+    fn pass(&mut self, value: usize) -> Option<()> {
+        self.at = value;
+        self.value()?;
+        self.at += 1;
+        Some(())
     }
 
     fn string(&mut self) -> Option<()> {
@@ -183,11 +282,30 @@ mod tests {
     #[test]
     fn the_revision_goes_where_it_belongs() {
         let mut object = config_map();
-        let value = encode(&mut object).unwrap();
+        let value = encode(&mut object, b"").unwrap();
         let stored = Stored::parse(&value).unwrap();
         let back: ConfigMap = serde_json::from_slice(&stored.with_revision(4711)).unwrap();
         object.metadata.resource_version = Some("4711".into());
         assert_eq!(back, object);
+        assert!(stored.managed().is_empty());
+        assert_eq!(*stored.bare(), **stored.json());
+    }
+
+    #[test]
+    fn managed_fields_are_put_in_and_left_out() {
+        let managed = br#"[{"manager":"resourceVersion\\"}]"#;
+        let mut object = config_map();
+        let without = encode(&mut object, b"").unwrap();
+        let without = Stored::parse(&without).unwrap();
+        let value = encode(&mut object, managed).unwrap();
+        let stored = Stored::parse(&value).unwrap();
+        assert_eq!(stored.managed(), managed);
+        assert_eq!(*stored.bare(), **without.json());
+        let back: ConfigMap = serde_json::from_slice(&stored.with_revision(4711)).unwrap();
+        assert_eq!(back.metadata.resource_version.as_deref(), Some("4711"));
+        let entries = back.metadata.managed_fields.unwrap();
+        assert_eq!(entries[0].manager.as_deref(), Some("resourceVersion\\"));
+        assert_eq!(object.metadata.managed_fields, None);
     }
 
     #[test]
@@ -196,8 +314,9 @@ mod tests {
             &b""[..],
             b"{}",
             b"K",
-            b"K\x02\0\0\0\0{}",
-            b"K\x01\xff\0\0\0{}",
+            b"K\x01\0\0\0\0{}",
+            b"K\x02\0\0\0\0\0\0\0\0\xff\0\0\0{}",
+            b"K\x02\x01\0\0\0\x01\0\0\0\x01\0\0\0{}",
         ] {
             assert!(Stored::parse(&Bytes::copy_from_slice(bytes)).is_err());
         }

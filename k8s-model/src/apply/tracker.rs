@@ -33,7 +33,7 @@ const UNOWNED_METADATA: [&str; 9] = [
 ];
 
 /// Objects in other versions of their kind: managers own fields in the version in which they write.
-pub trait Versions {
+pub trait Versions: Sync {
     /// The object in that version and the version's shape; `None` if it is not served (any more).
     fn convert(&self, object: &Value, api_version: &str) -> Option<(Value, Shape)>;
 }

@@ -10,6 +10,7 @@ use super::{
     schema::{Form, List, Map, Relation, Shape},
     set::spell_element,
 };
+use crate::patch::spell_go;
 
 /// What is found, with upstream's texts; empty if all is well.
 pub(super) fn findings(value: &Value, shape: &Shape) -> Vec<String> {
@@ -54,14 +55,14 @@ fn visit(value: &Value, shape: &Shape, path: &mut String, out: &mut Vec<String>)
         ),
         Form::Boolean if !value.is_boolean() => complain(
             path,
-            format_args!("expected boolean, got &{{{}}}", go_plain(value)),
+            format_args!("expected boolean, got &{{{}}}", spell_go(value)),
             out,
         ),
         Form::List(list) => match value {
             Value::Array(items) => visit_list(items, list, path, out),
             other => complain(
                 path,
-                format_args!("expected list, got &{{{}}}", go_plain(other)),
+                format_args!("expected list, got &{{{}}}", spell_go(other)),
                 out,
             ),
         },
@@ -69,7 +70,7 @@ fn visit(value: &Value, shape: &Shape, path: &mut String, out: &mut Vec<String>)
             Value::Object(object) => visit_map(object, map, path, out),
             other => complain(
                 path,
-                format_args!("expected map, got &{{{}}}", go_plain(other)),
+                format_args!("expected map, got &{{{}}}", spell_go(other)),
                 out,
             ),
         },
@@ -136,26 +137,6 @@ fn go_type(value: &Value) -> &'static str {
         Value::String(_) => "string",
         Value::Array(_) => "[]interface {}",
         Value::Object(_) => "map[string]interface {}",
-    }
-}
-
-/// As Go's `%v`.
-fn go_plain(value: &Value) -> String {
-    match value {
-        Value::Null => "<nil>".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => {
-            let items: Vec<String> = items.iter().map(go_plain).collect();
-            format!("[{}]", items.join(" "))
-        }
-        Value::Object(object) => {
-            let members: Vec<String> = object
-                .iter()
-                .map(|(k, v)| format!("{k}:{}", go_plain(v)))
-                .collect();
-            format!("map[{}]", members.join(" "))
-        }
-        other => other.to_string(),
     }
 }
 

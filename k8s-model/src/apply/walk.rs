@@ -80,18 +80,36 @@ fn treat<'s>(shape: &'s Shape, item: Item<'_>) -> Treat<'s> {
     shape.treat(item.is_object(), item.is_array())
 }
 
+/// How many elements are compared one by one.
+const SHORT_LIST: usize = 16;
+
 /// The elements of a list that stand for themselves, and those that appear more than once.
 fn elements<'t>(list: &List, item: Item<'t>) -> Vec<(String, Vec<Item<'t>>)> {
     let mut out: Vec<(String, Vec<Item<'t>>)> = Vec::new();
+    // Most lists are short: a map of what is known is only made for the others.
     let mut known: HashMap<String, usize> = HashMap::new();
     for child in item.children() {
         let Some(element) = list_element(list, child) else {
             continue;
         };
-        match known.get(&element) {
-            Some(at) => out[*at].1.push(child),
+        if out.len() == SHORT_LIST {
+            known = out
+                .iter()
+                .enumerate()
+                .map(|(at, (element, _))| (element.clone(), at))
+                .collect();
+        }
+        let at = if out.len() < SHORT_LIST {
+            out.iter().position(|(known, _)| *known == element)
+        } else {
+            known.get(&element).copied()
+        };
+        match at {
+            Some(at) => out[at].1.push(child),
             None => {
-                known.insert(element.clone(), out.len());
+                if out.len() >= SHORT_LIST {
+                    known.insert(element.clone(), out.len());
+                }
                 out.push((element, vec![child]));
             }
         }
@@ -295,9 +313,18 @@ impl Difference {
         if old.bytes() == new.bytes() {
             return;
         }
+        if old.is_empty() && new.is_empty() {
+            self.modified.member = true;
+            return;
+        }
         match (treat(shape, old), treat(shape, new)) {
             (Treat::Map(map), Treat::Map(_)) => self.maps(old, new, map),
             (Treat::List(list), Treat::List(_)) => self.lists(old, new, list),
+            // Nothing is a map or a list with nothing in it.
+            (Treat::Map(map), _) if new.is_null() => self.maps(old, new, map),
+            (_, Treat::Map(map)) if old.is_null() => self.maps(old, new, map),
+            (Treat::List(list), _) if new.is_null() => self.lists(old, new, list),
+            (_, Treat::List(list)) if old.is_null() => self.lists(old, new, list),
             _ => self.modified.member = true,
         }
     }
@@ -559,6 +586,18 @@ mod tests {
     }
 
     #[test]
+    fn a_map_that_becomes_nothing_loses_what_was_in_it() {
+        let map = shape("", "ConfigMap");
+        let found = differ(&json!({"data": {"a": "1"}}), &json!({"data": null}), &map);
+        assert_eq!(
+            found,
+            [json!({}), json!({}), json!({"f:data": {"f:a": {}}})]
+        );
+        let found = differ(&json!({"data": {}}), &json!({"data": null}), &map);
+        assert_eq!(found, [json!({}), json!({"f:data": {}}), json!({})]);
+    }
+
+    #[test]
     fn what_is_there_twice_is_one_value() {
         let pod = shape("", "Pod");
         let env = |v: &str| {
@@ -585,6 +624,25 @@ mod tests {
             json!({"f:metadata": {"f:creationTimestamp": {}, "f:labels": {"f:a": {}}},
                 "f:spec": {"f:template": {"f:spec": {"f:containers": {"k:{\"name\":\"x\"}":
                     {".": {}, "f:name": {}, "f:resources": {}}}}}}})
+        );
+    }
+
+    #[test]
+    fn long_lists_are_matched_by_their_keys_too() {
+        let pod = shape("", "Pod");
+        let containers = |twice: bool| {
+            let mut all: Vec<Value> = (0..40).map(|i| json!({"name": format!("c{i}")})).collect();
+            if twice {
+                all.push(json!({"name": "c3"}));
+                all.push(json!({"name": "c30"}));
+            }
+            json!({"spec": {"containers": all}})
+        };
+        let [added, modified, removed] = differ(&containers(false), &containers(true), &pod);
+        assert_eq!((added, removed), (json!({}), json!({})));
+        assert_eq!(
+            modified,
+            json!({"f:spec": {"f:containers": {"k:{\"name\":\"c3\"}": {}, "k:{\"name\":\"c30\"}": {}}}})
         );
     }
 

@@ -140,6 +140,9 @@ fn special(shape: Shape, value: &Value) -> Option<String> {
             let at = text.bytes().position(|b| !allowed(b)).unwrap_or(text.len());
             Some(format!("illegal base64 data at input byte {at}"))
         }
+        (Shape::Quantity, other) if !other.is_string() && !other.is_number() => {
+            Some(crate::quantity::ParseError::Format.to_string())
+        }
         _ => None,
     }
 }

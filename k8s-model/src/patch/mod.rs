@@ -39,6 +39,26 @@ impl PatchError {
     }
 }
 
+/// A value as Go's `%v` prints it, which is how upstream quotes patches: `map[data:map[a:1]]`.
+pub fn spell_go(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(spell_go).collect();
+            format!("[{}]", items.join(" "))
+        }
+        Value::Object(object) => {
+            let members: Vec<String> = object
+                .iter()
+                .map(|(k, v)| format!("{k}:{}", spell_go(v)))
+                .collect();
+            format!("map[{}]", members.join(" "))
+        }
+        other => other.to_string(),
+    }
+}
+
 /// Carries out a merge patch (RFC 7386): objects merge, `null` removes, all else replaces.
 pub fn merge(document: &mut Value, patch: &Value) {
     json_patch::merge(document, patch);

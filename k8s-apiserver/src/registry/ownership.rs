@@ -1,0 +1,99 @@
+//! Who owns which field of a stored object: `metadata.managedFields` on the way of a write.
+
+use std::borrow::Cow;
+
+use k8s_model::{
+    Object,
+    apply::{Tracker, differ_only_in_time, reset_fields},
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+
+use super::{Registry, Target, value::Stored};
+
+/// The manager of what the server itself writes.
+pub(crate) const SERVER: &str = "kube-apiserver";
+
+/// In whose name a user writes that says no other: upstream's components by the names that they
+/// have for themselves; nobody's otherwise.
+pub(crate) fn manager_of_user(user: &str) -> &'static str {
+    match user {
+        "system:kube-scheduler" => "kube-scheduler",
+        "system:kube-controller-manager" => "kube-controller-manager",
+        _ if user.starts_with("system:serviceaccount:kube-system:") => "kube-controller-manager",
+        _ if user.starts_with("system:node:") => "kubelet",
+        _ => "",
+    }
+}
+
+impl Registry {
+    /// The writer that a request is, if what it writes becomes its own.
+    pub(crate) fn tracker<'a>(&self, target: &Target<'a>) -> Option<Tracker<'a>> {
+        let resource = &target.row.resource;
+        Some(Tracker {
+            shape: &target.row.shape,
+            api_version: &target.row.api_version,
+            subresource: target.subresource,
+            manager: target.manager?,
+            reset: reset_fields(
+                resource.group,
+                resource.resource,
+                target.subresource,
+                resource.subresource("status").is_some(),
+            ),
+            now: self.now(),
+            versions: target.row,
+        })
+    }
+
+    /// The managed fields of an object that a request makes. Takes out those that it was sent with.
+    pub(crate) fn own_new(&self, target: &Target<'_>, object: &mut dyn Object) -> Vec<u8> {
+        object.metadata_mut().managed_fields = None;
+        self.tracker(target)
+            .map_or_else(Vec::new, |tracker| tracker.created(&json(object)))
+    }
+
+    /// The managed fields of an object that a request changes, `sent` being those that it was sent
+    /// with.
+    pub(super) fn own_changed<'s>(
+        &self,
+        target: &Target<'_>,
+        stored: &'s Stored,
+        old: &dyn Object,
+        new: &dyn Object,
+        sent: Option<&[ManagedFieldsEntry]>,
+    ) -> Cow<'s, [u8]> {
+        let managed = stored.managed();
+        let Some(tracker) = self.tracker(target) else {
+            return Cow::Borrowed(managed);
+        };
+        if managed.is_empty() && sent.is_none() {
+            return Cow::Borrowed(managed);
+        }
+        let before = if target.row.is_storage_version() {
+            stored.bare()
+        } else {
+            Cow::Owned(json(old))
+        };
+        tracker.updated(&before, &json(new), managed, sent)
+    }
+}
+
+fn json(object: &dyn Object) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    object.write_json(&mut out);
+    out
+}
+
+/// Whether a value differs from what is stored in nothing but when its fields were written.
+pub(super) fn changes_nothing(old: &Stored, new: &Stored) -> bool {
+    old.bare_parts() == new.bare_parts() && differ_only_in_time(old.managed(), new.managed())
+}
+
+/// Puts the managed fields into an object that is answered and not stored.
+pub(crate) fn show(object: &mut dyn Object, managed: &[u8]) {
+    object.metadata_mut().managed_fields = if managed.is_empty() {
+        None
+    } else {
+        serde_json::from_slice(managed).ok()
+    };
+}
