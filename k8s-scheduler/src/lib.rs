@@ -72,8 +72,8 @@
 //!
 //! # Relation to upstream
 //!
-//! Mirrors kube-scheduler and its framework (KEP-624). Not here yet: inter-pod affinity, topology spreading,
-//! volumes, preemption, several profiles in one process, extenders, the configuration file.
+//! Mirrors kube-scheduler and its framework (KEP-624). Not here yet: volumes, preemption,
+//! several profiles in one process, extenders, the configuration file.
 #![forbid(unsafe_code)]
 
 mod driver;
@@ -84,7 +84,7 @@ mod queue;
 mod schedule;
 pub mod snapshot;
 
-pub use driver::{Driver, DriverConfig};
-pub use profile::{DEFAULT_SCHEDULER_NAME, Profile};
+pub use driver::{Driver, DriverConfig, LeaderElection};
+pub use profile::{DEFAULT_SCHEDULER_NAME, Profile, Profiles};
 pub use queue::{Backoff, QueuedPod, SchedulingQueue};
-pub use schedule::{FitError, NodeScore, NodeStatuses, Placement, Scheduler};
+pub use schedule::{Explanation, Filters, FitError, NodeScore, NodeStatuses, Placement, Scheduler};

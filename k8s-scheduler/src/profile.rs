@@ -111,38 +111,133 @@ impl Profile {
         self
     }
 
+    /// The same plugins under another scheduler's name.
+    #[must_use]
+    pub fn with_name(mut self, scheduler_name: impl Into<String>) -> Self {
+        self.scheduler_name = scheduler_name.into();
+        self
+    }
+
     /// The plugin of that name, at whatever point that can turn a pod away.
     pub(crate) fn plugin(&self, name: &str) -> Option<&dyn Plugin> {
         let pre_filter = self.pre_filter.iter().map(|p| p.as_ref() as &dyn Plugin);
         let filter = self.filter.iter().map(|p| p.as_ref() as &dyn Plugin);
         let reserve = self.reserve.iter().map(|p| p.as_ref() as &dyn Plugin);
         let permit = self.permit.iter().map(|p| p.as_ref() as &dyn Plugin);
+        let pre_enqueue = self.pre_enqueue.iter().map(|p| p.as_ref() as &dyn Plugin);
         pre_filter
             .chain(filter)
             .chain(reserve)
             .chain(permit)
+            .chain(pre_enqueue)
             .find(|p| p.name() == name)
     }
 }
 
 impl Default for Profile {
     fn default() -> Self {
-        let affinity = Arc::new(plugins::NodeAffinity);
+        let affinity = Arc::new(plugins::NodeAffinity::default());
         let taints = Arc::new(plugins::TaintToleration);
+        let ports = Arc::new(plugins::NodePorts);
+        let name = Arc::new(plugins::NodeName);
+        let images = Arc::new(plugins::ImageLocality);
         let fit = Arc::new(plugins::NodeResourcesFit::least_allocated());
+        let balanced = Arc::new(plugins::NodeResourcesBalancedAllocation::default());
+        let restrictions = Arc::new(plugins::VolumeRestrictions);
+        let limits = Arc::new(plugins::NodeVolumeLimits);
+        let volumes = Arc::new(plugins::VolumeBinding::default());
+        let zones = Arc::new(plugins::VolumeZone);
+        let spread = Arc::new(plugins::PodTopologySpread::default());
+        let company = Arc::new(plugins::InterPodAffinity::default());
         Self::empty(DEFAULT_SCHEDULER_NAME, Arc::new(plugins::PrioritySort))
             .with_pre_enqueue(Arc::new(plugins::SchedulingGates))
+            .with_pre_filter(name.clone())
             .with_pre_filter(affinity.clone())
+            .with_pre_filter(ports.clone())
+            .with_pre_filter(restrictions.clone())
+            .with_pre_filter(limits.clone())
+            .with_pre_filter(volumes.clone())
+            .with_pre_filter(zones.clone())
+            .with_pre_filter(spread.clone())
+            .with_pre_filter(company.clone())
             .with_filter(Arc::new(plugins::NodeUnschedulable))
-            .with_filter(Arc::new(plugins::NodeName))
+            .with_filter(name)
             .with_filter(taints.clone())
             .with_filter(affinity.clone())
-            .with_filter(Arc::new(plugins::NodePorts))
+            .with_filter(ports)
             .with_filter(fit.clone())
+            .with_filter(restrictions)
+            .with_filter(limits)
+            .with_filter(volumes.clone())
+            .with_filter(zones)
+            .with_filter(spread.clone())
+            .with_filter(company.clone())
+            .with_post_filter(Arc::new(plugins::DefaultPreemption::default()))
+            .with_pre_score(affinity.clone())
+            .with_pre_score(spread.clone())
+            .with_pre_score(company.clone())
+            .with_pre_score(images.clone())
+            .with_reserve(volumes.clone())
+            .with_pre_bind(volumes)
             .with_score(taints, 3)
             .with_score(affinity, 2)
             .with_score(fit, 1)
-            .with_score(Arc::new(plugins::NodeResourcesBalancedAllocation), 1)
-            .with_score(Arc::new(plugins::ImageLocality), 1)
+            .with_score(spread, 2)
+            .with_score(company, 2)
+            .with_score(balanced, 1)
+            .with_score(images, 1)
+    }
+}
+
+/// The profiles of one scheduler, by name. All of them share one queue, ordered as the first one says.
+#[derive(Clone, Debug)]
+pub struct Profiles {
+    first: Arc<Profile>,
+    others: Vec<Arc<Profile>>,
+}
+
+impl From<Profile> for Profiles {
+    fn from(profile: Profile) -> Self {
+        Arc::new(profile).into()
+    }
+}
+
+impl From<Arc<Profile>> for Profiles {
+    fn from(first: Arc<Profile>) -> Self {
+        Self {
+            first,
+            others: Vec::new(),
+        }
+    }
+}
+
+impl Profiles {
+    /// Adds a profile, in place of an earlier one of its name.
+    #[must_use]
+    pub fn with(mut self, profile: Profile) -> Self {
+        let profile = Arc::new(profile);
+        if self.first.scheduler_name == profile.scheduler_name {
+            self.first = profile;
+            return self;
+        }
+        self.others
+            .retain(|p| p.scheduler_name != profile.scheduler_name);
+        self.others.push(profile);
+        self
+    }
+
+    /// The profile of that name.
+    pub fn get(&self, scheduler_name: &str) -> Option<&Arc<Profile>> {
+        self.iter().find(|p| p.scheduler_name == scheduler_name)
+    }
+
+    /// The first one.
+    pub fn first(&self) -> &Arc<Profile> {
+        &self.first
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Profile>> {
+        std::iter::once(&self.first).chain(&self.others)
     }
 }

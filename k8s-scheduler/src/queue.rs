@@ -10,8 +10,8 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    framework::{ClusterEvent, Status},
-    profile::Profile,
+    framework::{ClusterEvent, EventKind, QueueSort, Status},
+    profile::{Profile, Profiles},
     snapshot::PodInfo,
 };
 
@@ -83,19 +83,26 @@ enum Place {
 /// unschedulable.
 #[derive(Debug)]
 pub struct SchedulingQueue {
-    profile: Arc<Profile>,
+    profiles: Profiles,
     backoff: Backoff,
-    pods: HashMap<String, (QueuedPod, Place)>,
-    active: BTreeMap<Rank, String>,
-    timers: BTreeSet<(Instant, String)>,
+    pods: HashMap<Arc<str>, (QueuedPod, Place)>,
+    active: BTreeMap<Rank, Arc<str>>,
+    timers: BTreeSet<(Instant, Arc<str>)>,
+    /// Of the pods that back off, those that were turned away and may be helped by now.
+    helped: BTreeSet<(Instant, Arc<str>)>,
+    /// The unschedulable pods that each plugin turned away, with their profile's name.
+    turned_away: HashMap<&'static str, BTreeSet<Arc<str>>>,
+    /// The number of events so far.
     events: u64,
+    /// What it was at the last event of each kind.
+    last: HashMap<EventKind, u64>,
     sequence: u64,
 }
 
 /// A place in the active queue: by the profile's order, then first come, first served.
 #[derive(Clone, Debug)]
 struct Rank {
-    profile: Arc<Profile>,
+    sort: Arc<dyn QueueSort>,
     pod: Arc<PodInfo>,
     sequence: u64,
 }
@@ -116,7 +123,7 @@ impl PartialOrd for Rank {
 
 impl Ord for Rank {
     fn cmp(&self, other: &Self) -> Ordering {
-        let sort = &self.profile.queue_sort;
+        let sort = &self.sort;
         if sort.less(&self.pod, &other.pod) {
             Ordering::Less
         } else if sort.less(&other.pod, &self.pod) {
@@ -129,14 +136,17 @@ impl Ord for Rank {
 
 impl SchedulingQueue {
     /// An empty queue.
-    pub fn new(profile: Arc<Profile>, backoff: Backoff) -> Self {
+    pub fn new(profiles: impl Into<Profiles>, backoff: Backoff) -> Self {
         Self {
-            profile,
+            profiles: profiles.into(),
             backoff,
             pods: HashMap::new(),
             active: BTreeMap::new(),
             timers: BTreeSet::new(),
+            helped: BTreeSet::new(),
+            turned_away: HashMap::new(),
             events: 0,
+            last: HashMap::new(),
             sequence: 0,
         }
     }
@@ -152,7 +162,7 @@ impl SchedulingQueue {
     }
 
     /// The UIDs of all pods that it knows.
-    pub fn uids(&self) -> Vec<String> {
+    pub fn uids(&self) -> Vec<Arc<str>> {
         self.pods.keys().cloned().collect()
     }
 
@@ -164,7 +174,7 @@ impl SchedulingQueue {
     /// Takes in a pod that has no node, or a change of one.
     pub fn set(&mut self, pod: Arc<PodInfo>, now: Instant) {
         let gate = self.gate(&pod);
-        let uid = pod.uid().to_owned();
+        let uid = pod.shared_uid().clone();
         match self
             .pods
             .get(&uid)
@@ -199,7 +209,7 @@ impl SchedulingQueue {
                 let place = match place {
                     Place::InFlight => {
                         if changed {
-                            self.events += 1;
+                            self.note(EventKind::PodUpdate);
                         }
                         Place::InFlight
                     }
@@ -222,10 +232,17 @@ impl SchedulingQueue {
         self.remove(uid);
     }
 
-    /// The next pod to schedule. It stays known until [`SchedulingQueue::forget`] or
+    /// The next pod to schedule. While nothing else is to be done, pods that something may have helped do not wait
+    /// for the end of their back-off (KEP-5142). It stays known until [`SchedulingQueue::forget`] or
     /// [`SchedulingQueue::failed`].
     pub fn pop(&mut self, now: Instant) -> Option<QueuedPod> {
         self.wake(now);
+        if self.active.is_empty()
+            && let Some((_, uid)) = self.helped.first().cloned()
+            && let Some((queued, _)) = self.remove(&uid)
+        {
+            self.put(uid, queued, Place::Active);
+        }
         let (_, uid) = self.active.pop_first()?;
         let (queued, place) = self.pods.get_mut(&uid)?;
         queued.attempts += 1;
@@ -240,39 +257,93 @@ impl SchedulingQueue {
         let Some((mut queued, place)) = self.remove(uid) else {
             return;
         };
+        let uid = queued.pod.shared_uid().clone();
         if place != Place::InFlight {
-            self.put(uid.to_owned(), queued, place);
+            self.put(uid, queued, place);
             return;
         }
         queued.failed = Some(now);
-        let missed_an_event = queued.event != self.events;
+        let missed_an_event = self.missed(&queued, &plugins);
         let place = if plugins.is_empty() || missed_an_event {
             Place::BackingOff(now + queued.backoff(&self.backoff))
         } else {
             Place::Unschedulable(now + self.backoff.unschedulable)
         };
         queued.plugins = plugins;
-        self.put(uid.to_owned(), queued, place);
+        self.put(uid, queued, place);
+    }
+
+    /// Whether something happened since a pod was taken out that concerns those who turned it away.
+    fn missed(&self, queued: &QueuedPod, plugins: &BTreeSet<&'static str>) -> bool {
+        let profile = self.profile(&queued.pod);
+        let mut since = self.last.iter().filter(|(_, at)| **at > queued.event);
+        since.any(|(kind, _)| {
+            plugins.iter().any(|name| {
+                let plugin = profile.as_ref().and_then(|p| p.plugin(name));
+                *kind == EventKind::PodUpdate || plugin.is_none_or(|p| p.watches(*kind))
+            })
+        })
+    }
+
+    fn note(&mut self, kind: EventKind) {
+        self.events += 1;
+        self.last.insert(kind, self.events);
     }
 
     /// Tells the queue of a change in the cluster: the pods that it may help are tried again, after
     /// what is left of their back-off.
     pub fn event(&mut self, event: &ClusterEvent<'_>, now: Instant) {
-        self.events += 1;
-        let helped: Vec<String> = self
-            .pods
-            .iter()
-            .filter(|(_, (queued, place))| {
-                matches!(place, Place::Unschedulable(_)) && self.helps(queued, event)
-            })
-            .map(|(uid, _)| uid.clone())
-            .collect();
-        for uid in helped {
-            if let Some((queued, _)) = self.remove(&uid) {
-                let place = self.after_backoff(&queued, now);
-                self.put(uid, queued, place);
+        let kind = event.kind();
+        self.note(kind);
+        let mut helped: Vec<Arc<str>> = Vec::new();
+        for (name, uids) in &self.turned_away {
+            let watches = |profile: &Arc<Profile>| {
+                profile
+                    .plugin(name)
+                    .is_none_or(|plugin| plugin.watches(kind))
+            };
+            if uids.is_empty() || !self.profiles.iter().any(watches) {
+                continue;
+            }
+            for uid in uids {
+                let Some((queued, _)) = self.pods.get(uid) else {
+                    continue;
+                };
+                let profile = self.profile(&queued.pod);
+                let plugin = profile.as_ref().and_then(|p| p.plugin(name));
+                if plugin.is_none_or(|p| p.watches(kind) && p.may_help(event, &queued.pod)) {
+                    helped.push(uid.clone());
+                }
             }
         }
+        for uid in helped {
+            self.wake_up(&uid, now);
+        }
+    }
+
+    /// Has a pod tried again, after what is left of its back-off, if it waits for an event.
+    pub fn wake_up(&mut self, uid: &str, now: Instant) {
+        let waits = self
+            .pods
+            .get(uid)
+            .is_some_and(|(_, place)| matches!(place, Place::Unschedulable(_)));
+        if waits && let Some((queued, _)) = self.remove(uid) {
+            let place = self.after_backoff(&queued, now);
+            self.put(queued.pod.shared_uid().clone(), queued, place);
+        }
+    }
+
+    /// Replaces what is known of a pod, without trying it again for that.
+    pub fn note_pod(&mut self, pod: Arc<PodInfo>) {
+        if let Some((mut queued, place)) = self.remove(pod.uid()) {
+            queued.pod = pod;
+            self.put(queued.pod.shared_uid().clone(), queued, place);
+        }
+    }
+
+    /// A waiting pod, by UID.
+    pub fn pod(&self, uid: &str) -> Option<&Arc<PodInfo>> {
+        self.pods.get(uid).map(|(queued, _)| &queued.pod)
     }
 
     /// When the next pod becomes active by itself.
@@ -280,18 +351,24 @@ impl SchedulingQueue {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    fn gate(&self, pod: &PodInfo) -> Option<Status> {
-        self.profile
-            .pre_enqueue
-            .iter()
-            .find_map(|plugin| plugin.pre_enqueue(pod).err())
+    fn profile(&self, pod: &PodInfo) -> Option<Arc<Profile>> {
+        self.profiles.get(&pod.shape().scheduler_name).cloned()
+    }
+
+    /// Why a pod stays out; `None` if it may come in.
+    pub fn gate(&self, pod: &PodInfo) -> Option<Status> {
+        let profile = self.profile(pod)?;
+        let mut plugins = profile.pre_enqueue.iter();
+        plugins.find_map(|plugin| plugin.pre_enqueue(pod).err().map(|s| s.by(plugin.name())))
     }
 
     fn helps(&self, queued: &QueuedPod, event: &ClusterEvent<'_>) -> bool {
+        let Some(profile) = self.profile(&queued.pod) else {
+            return true;
+        };
         queued.plugins.iter().any(|name| {
-            self.profile
-                .plugin(name)
-                .is_none_or(|plugin| plugin.may_help(event, &queued.pod))
+            let plugin = profile.plugin(name);
+            plugin.is_none_or(|p| p.watches(event.kind()) && p.may_help(event, &queued.pod))
         })
     }
 
@@ -316,7 +393,7 @@ impl SchedulingQueue {
         }
     }
 
-    fn put(&mut self, uid: String, mut queued: QueuedPod, place: Place) {
+    fn put(&mut self, uid: Arc<str>, mut queued: QueuedPod, place: Place) {
         match place {
             Place::Active => {
                 self.sequence += 1;
@@ -325,6 +402,15 @@ impl SchedulingQueue {
             }
             Place::BackingOff(at) | Place::Unschedulable(at) => {
                 self.timers.insert((at, uid.clone()));
+                if matches!(place, Place::BackingOff(_)) && !queued.plugins.is_empty() {
+                    self.helped.insert((at, uid.clone()));
+                }
+                if matches!(place, Place::Unschedulable(_)) {
+                    for plugin in &queued.plugins {
+                        let uids = self.turned_away.entry(plugin).or_default();
+                        uids.insert(uid.clone());
+                    }
+                }
             }
             Place::Gated | Place::InFlight => {}
         }
@@ -338,7 +424,16 @@ impl SchedulingQueue {
                 self.active.remove(&self.rank(&queued));
             }
             Place::BackingOff(at) | Place::Unschedulable(at) => {
-                self.timers.remove(&(at, uid.to_owned()));
+                let entry = (at, queued.pod.shared_uid().clone());
+                self.timers.remove(&entry);
+                self.helped.remove(&entry);
+                if matches!(place, Place::Unschedulable(_)) {
+                    for plugin in &queued.plugins {
+                        if let Some(uids) = self.turned_away.get_mut(plugin) {
+                            uids.remove(uid);
+                        }
+                    }
+                }
             }
             Place::Gated | Place::InFlight => {}
         }
@@ -347,7 +442,7 @@ impl SchedulingQueue {
 
     fn rank(&self, queued: &QueuedPod) -> Rank {
         Rank {
-            profile: self.profile.clone(),
+            sort: self.profiles.first().queue_sort.clone(),
             pod: queued.pod.clone(),
             sequence: queued.sequence,
         }
@@ -356,9 +451,12 @@ impl SchedulingQueue {
 
 /// Whether a change of a pod is more than one of its status.
 fn may_matter(old: &PodInfo, new: &PodInfo) -> bool {
-    old.pod.spec != new.pod.spec
-        || old.pod.metadata.labels != new.pod.metadata.labels
-        || old.pod.metadata.annotations != new.pod.metadata.annotations
+    let (Some(old), Some(new)) = (old.pod(), new.pod()) else {
+        return old != new;
+    };
+    old.spec != new.spec
+        || old.metadata.labels != new.metadata.labels
+        || old.metadata.annotations != new.metadata.annotations
 }
 
 #[cfg(test)]

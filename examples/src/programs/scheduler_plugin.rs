@@ -56,8 +56,10 @@ pub fn place() -> anyhow::Result<(String, Vec<String>)> {
         [],
     );
     let scheduler = Scheduler::new(Profile::default().with_score(Arc::new(GreenPower), 10));
-    let placement = scheduler.schedule(&snapshot, &PodInfo::from(pod), 1)?;
-    let scores = placement
+    let pod = PodInfo::from(pod);
+    let placement = scheduler.schedule(&snapshot, &pod, 1)?;
+    let scores = scheduler
+        .explain(&snapshot, &pod)?
         .scores
         .iter()
         .map(|s| format!("{} {} {:?}", s.node, s.total, s.by_plugin))

@@ -1,14 +1,27 @@
 //! What the driver follows.
 
-use std::fmt::Debug;
+use std::{collections::HashSet, fmt::Debug};
 
-use futures::{Stream, StreamExt, stream::BoxStream};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use futures::{Stream, StreamExt, stream, stream::BoxStream};
+use k8s_openapi::{
+    api::{
+        apps::v1::{ReplicaSet, StatefulSet},
+        core::v1::{
+            Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController,
+            Service,
+        },
+        policy::v1::PodDisruptionBudget,
+        storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{
     Api, Client,
     runtime::{WatchStreamExt, watcher},
 };
 use serde::de::DeserializeOwned;
+
+use crate::snapshot::Object;
 
 /// A change of one of the resources.
 #[allow(
@@ -19,16 +32,41 @@ use serde::de::DeserializeOwned;
 pub(super) enum Input {
     Pod(watcher::Event<Pod>),
     Node(watcher::Event<Node>),
+    Set(Object),
+    /// Gone; only its name is sure.
+    Unset(Object),
+    /// All objects of one more resource are known.
+    Synced,
 }
 
-/// Follows pods and nodes for ever.
+/// How many resources besides pods and nodes are followed.
+pub(super) const OBJECTS: usize = 12;
+
+/// Follows all of them for ever.
 pub(super) fn inputs(client: &Client) -> BoxStream<'static, Input> {
     // Pods that have ended take nothing and wait for nothing.
     let live = watcher::Config::default().fields("status.phase!=Succeeded,status.phase!=Failed");
     let pods = follow(Api::<Pod>::all(client.clone()), live).map(Input::Pod);
     let nodes =
         follow(Api::<Node>::all(client.clone()), watcher::Config::default()).map(Input::Node);
-    futures::stream::select(nodes, pods).boxed()
+    let objects: [BoxStream<'static, Input>; OBJECTS] = [
+        objects::<Namespace>(client, Object::Namespace),
+        objects::<PodDisruptionBudget>(client, Object::PodDisruptionBudget),
+        objects::<Service>(client, Object::Service),
+        objects::<ReplicationController>(client, Object::ReplicationController),
+        objects::<ReplicaSet>(client, Object::ReplicaSet),
+        objects::<StatefulSet>(client, Object::StatefulSet),
+        objects::<PersistentVolume>(client, Object::PersistentVolume),
+        objects::<PersistentVolumeClaim>(client, Object::PersistentVolumeClaim),
+        objects::<StorageClass>(client, Object::StorageClass),
+        objects::<CSINode>(client, Object::CsiNode),
+        objects::<CSIDriver>(client, Object::CsiDriver),
+        objects::<CSIStorageCapacity>(client, Object::CsiStorageCapacity),
+    ];
+    let objects = stream::select_all(objects);
+    // What pods refer to comes before them, if both are there.
+    let others = stream::select_with_strategy(objects, nodes, |(): &mut ()| stream::PollNext::Left);
+    stream::select(others, pods).boxed()
 }
 
 fn follow<K>(api: Api<K>, config: watcher::Config) -> impl Stream<Item = watcher::Event<K>>
@@ -42,4 +80,71 @@ where
                 .inspect_err(|error| tracing::warn!(%error, "watch failed, trying again"))
                 .ok()
         })
+}
+
+/// What is known of one resource, so that a new list shows what is gone.
+#[derive(Default)]
+struct Known {
+    names: HashSet<(Option<String>, Option<String>)>,
+    fresh: Option<HashSet<(Option<String>, Option<String>)>>,
+    is_synced: bool,
+}
+
+fn objects<K>(client: &Client, wrap: fn(K) -> Object) -> BoxStream<'static, Input>
+where
+    K: kube::Resource<DynamicType = ()>
+        + Clone
+        + Debug
+        + Default
+        + Send
+        + Sync
+        + DeserializeOwned
+        + 'static,
+{
+    let events = follow(Api::<K>::all(client.clone()), watcher::Config::default());
+    let mut known = Known::default();
+    events
+        .map(move |event| {
+            let mut inputs = Vec::new();
+            match event {
+                watcher::Event::Apply(object) => {
+                    known.names.insert(name(&object));
+                    inputs.push(Input::Set(wrap(object)));
+                }
+                watcher::Event::Delete(object) => {
+                    known.names.remove(&name(&object));
+                    inputs.push(Input::Unset(wrap(object)));
+                }
+                watcher::Event::Init => known.fresh = Some(HashSet::new()),
+                watcher::Event::InitApply(object) => {
+                    let name = name(&object);
+                    known.fresh.get_or_insert_default().insert(name);
+                    inputs.push(Input::Set(wrap(object)));
+                }
+                watcher::Event::InitDone => {
+                    let fresh = known.fresh.take().unwrap_or_default();
+                    for (namespace, name) in known.names.difference(&fresh) {
+                        let mut gone = K::default();
+                        *gone.meta_mut() = ObjectMeta {
+                            namespace: namespace.clone(),
+                            name: name.clone(),
+                            ..ObjectMeta::default()
+                        };
+                        inputs.push(Input::Unset(wrap(gone)));
+                    }
+                    known.names = fresh;
+                    if !std::mem::replace(&mut known.is_synced, true) {
+                        inputs.push(Input::Synced);
+                    }
+                }
+            }
+            stream::iter(inputs)
+        })
+        .flatten()
+        .boxed()
+}
+
+fn name<K: kube::Resource>(object: &K) -> (Option<String>, Option<String>) {
+    let metadata = object.meta();
+    (metadata.namespace.clone(), metadata.name.clone())
 }

@@ -1,26 +1,25 @@
 //! The traits of the extension points.
 
-use std::{collections::BTreeSet, fmt::Debug, time::Duration};
+use std::{collections::BTreeSet, fmt::Debug, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use kube::Client;
 
-use super::{CycleState, Status};
+use super::{ClusterEvent, CycleState, EventKind, Feasible, Status, Verdicts};
 use crate::{
-    schedule::NodeStatuses,
+    schedule::{Filters, NodeStatuses},
     snapshot::{NodeInfo, PodInfo, Snapshot},
 };
 
-/// Something that changed in the cluster and could let a waiting pod fit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClusterEvent<'a> {
-    /// A node was added.
-    NodeAdd(&'a NodeInfo),
-    /// A node changed: its allocatable resources, labels, taints or conditions.
-    NodeUpdate(&'a NodeInfo),
-    /// A pod that was bound to a node is gone or has ended.
-    AssignedPodDelete(&'a PodInfo),
-    /// The waiting pod itself changed.
-    PodUpdate,
+/// What a plugin's verdict on a node, and its score, depend on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// On the node with its pods, and on the [`NodeShape`](crate::snapshot::NodeShape) of the pod, alone. Verdicts and
+    /// scores are kept for other pods of that shape until the node changes.
+    Node,
+    /// On anything. The plugin is asked about every node for every pod.
+    #[default]
+    Cluster,
 }
 
 /// What every plugin has.
@@ -31,8 +30,18 @@ pub trait Plugin: Debug + Send + Sync + 'static {
     /// Its name, as in upstream's configuration and in a pod's diagnosis.
     fn name(&self) -> &'static str;
 
-    /// Whether an event could make a pod fit that this plugin turned away. A wrong "no" leaves the
-    /// pod waiting for up to five minutes; a wrong "yes" costs one more try.
+    /// What its verdicts and scores depend on.
+    fn scope(&self) -> Scope {
+        Scope::Cluster
+    }
+
+    /// Whether events of a kind can concern it at all (upstream's `EventsToRegister`).
+    fn watches(&self, _kind: EventKind) -> bool {
+        true
+    }
+
+    /// Whether an event could make a pod fit that this plugin turned away (the queueing hint, KEP-4247). A
+    /// wrong "no" leaves the pod waiting for up to five minutes; a wrong "yes" costs one more try.
     fn may_help(&self, _event: &ClusterEvent<'_>, _pod: &PodInfo) -> bool {
         true
     }
@@ -52,14 +61,41 @@ pub trait QueueSort: Plugin {
     fn less(&self, a: &PodInfo, b: &PodInfo) -> bool;
 }
 
-/// The nodes that PreFilter leaves over.
+/// What PreFilter found out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PreFilterResult {
     /// Only these nodes, by name; `None` for all.
     pub nodes: Option<BTreeSet<String>>,
+    /// Whether this plugin's Filter has nothing to say of this pod, and is not called.
+    pub skip: bool,
+}
+
+impl PreFilterResult {
+    /// All nodes are to be looked at.
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// All nodes pass this plugin's Filter.
+    pub fn skip() -> Self {
+        Self {
+            nodes: None,
+            skip: true,
+        }
+    }
+
+    /// Only these nodes are to be looked at.
+    pub fn only(nodes: BTreeSet<String>) -> Self {
+        Self {
+            nodes: Some(nodes),
+            skip: false,
+        }
+    }
 }
 
 /// Computes what Filter needs, once for each pod, and may narrow down the nodes.
+///
+/// Where the plugin's scope is [`Scope::Node`], whether it skips may depend on the pod's node shape alone.
 pub trait PreFilter: Plugin {
     /// # Errors
     ///
@@ -70,6 +106,29 @@ pub trait PreFilter: Plugin {
         pod: &PodInfo,
         snapshot: &Snapshot,
     ) -> Result<PreFilterResult, Status>;
+
+    /// Takes into account, in `state`, that another pod is put on a node: for what-ifs. Not called
+    /// if PreFilter said to skip.
+    fn add_pod(
+        &self,
+        _state: &mut CycleState,
+        _pod: &PodInfo,
+        _added: &PodInfo,
+        _node: &NodeInfo,
+        _snapshot: &Snapshot,
+    ) {
+    }
+
+    /// The reverse of [`PreFilter::add_pod`].
+    fn remove_pod(
+        &self,
+        _state: &mut CycleState,
+        _pod: &PodInfo,
+        _removed: &PodInfo,
+        _node: &NodeInfo,
+        _snapshot: &Snapshot,
+    ) {
+    }
 }
 
 /// Decides whether a node can run a pod. The hot path: called for every node.
@@ -78,11 +137,29 @@ pub trait Filter: Plugin {
     ///
     /// A status rules the node out.
     fn filter(&self, state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Status>;
+
+    /// Judges many nodes in one call. The result must be that of [`Filter::filter`] for each.
+    fn filter_many(&self, state: &CycleState, pod: &PodInfo, nodes: &mut Verdicts<'_>) {
+        nodes.judge(|node| self.filter(state, pod, node));
+    }
 }
 
-/// Called when no node fits; may make room.
+/// The node where room is made, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Nominated {
+    /// The node; `None` takes an earlier nomination back.
+    pub node: Option<String>,
+    /// What to add to the pod's condition.
+    pub message: Option<String>,
+    /// The pods to evict.
+    pub victims: Vec<Arc<PodInfo>>,
+    /// The pods of lower priority whose nomination for that node is void.
+    pub displaced: Vec<Arc<PodInfo>>,
+}
+
+/// Called when no node fits; may make room. It only says what is to be done.
 pub trait PostFilter: Plugin {
-    /// The name of a node that will fit soon, to be remembered as the pod's nominated node.
+    /// Where room can be made.
     ///
     /// # Errors
     ///
@@ -93,11 +170,21 @@ pub trait PostFilter: Plugin {
         pod: &PodInfo,
         snapshot: &Snapshot,
         statuses: &NodeStatuses,
-    ) -> Result<Option<String>, Status>;
+        filters: &Filters<'_>,
+        seed: u64,
+    ) -> Result<Nominated, Status>;
 }
 
 /// Computes what Score needs, once for each pod.
 pub trait PreScore: Plugin {
+    /// Whether it could have something to say of this pod: asked before the feasible nodes are known.
+    fn applies(&self, _pod: &PodInfo, _snapshot: &Snapshot) -> bool {
+        true
+    }
+
+    /// Whether this plugin's Score has something to say; if not, it is not called.
+    /// `nodes` is empty for plugins with [`Scope::Node`].
+    ///
     /// # Errors
     ///
     /// A status fails the cycle.
@@ -105,17 +192,49 @@ pub trait PreScore: Plugin {
         &self,
         state: &mut CycleState,
         pod: &PodInfo,
-        nodes: &[&NodeInfo],
-    ) -> Result<(), Status>;
+        nodes: &Feasible<'_>,
+    ) -> Result<bool, Status>;
+}
+
+/// How raw scores are brought to 0..=100.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Normalization {
+    /// They are there already.
+    #[default]
+    None,
+    /// Stretched so that the highest becomes 100.
+    Highest,
+    /// Stretched and turned round: 0 becomes 100, the highest 0.
+    Lowest,
+    /// By [`Score::normalize`].
+    Custom,
 }
 
 /// Says how good a node is for a pod.
 pub trait Score: Plugin {
-    /// The node's score, in any range if [`Score::normalize`] brings it to 0..=100.
+    /// The node's score, in any range if [`Score::normalization`] brings it to 0..=100.
     fn score(&self, state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> i64;
 
-    /// Brings the scores of all feasible nodes to 0..=[`MAX_NODE_SCORE`](super::MAX_NODE_SCORE).
-    fn normalize(&self, _scores: &mut [i64]) {}
+    /// The scores of many nodes in one call, added to the end of `scores`. The result must be that of
+    /// [`Score::score`] for each.
+    fn score_many(
+        &self,
+        state: &CycleState,
+        pod: &PodInfo,
+        nodes: &Feasible<'_>,
+        scores: &mut Vec<i64>,
+    ) {
+        scores.extend(nodes.nodes().map(|node| self.score(state, pod, node)));
+    }
+
+    /// How the scores are brought to 0..=[`MAX_NODE_SCORE`](super::MAX_NODE_SCORE).
+    fn normalization(&self) -> Normalization {
+        Normalization::None
+    }
+
+    /// Brings the scores of all feasible nodes to 0..=[`MAX_NODE_SCORE`](super::MAX_NODE_SCORE), where
+    /// [`Score::normalization`] says [`Normalization::Custom`].
+    fn normalize(&self, _state: &CycleState, _nodes: &Feasible<'_>, _scores: &mut [i64]) {}
 }
 
 /// Keeps books of what pods are about to take.
@@ -123,7 +242,8 @@ pub trait Reserve: Plugin {
     /// # Errors
     ///
     /// A status takes the placement back.
-    fn reserve(&self, state: &CycleState, pod: &PodInfo, node: &str) -> Result<(), Status>;
+    fn reserve(&self, state: &mut CycleState, pod: &PodInfo, node: &NodeInfo)
+    -> Result<(), Status>;
 
     /// Undoes [`Reserve::reserve`]. Idempotent; called for plugins whose `reserve` was not reached too.
     fn unreserve(&self, state: &CycleState, pod: &PodInfo, node: &str);
@@ -142,8 +262,21 @@ pub enum PermitDecision {
 
 /// Delays or rejects a binding, for example until a gang is complete.
 pub trait Permit: Plugin {
-    /// The decision for this pod.
-    fn permit(&self, state: &CycleState, pod: &PodInfo, node: &str) -> PermitDecision;
+    /// The decision for this pod, whose place is taken already. `waiting` are the other pods that wait for their permission.
+    fn permit(
+        &self,
+        state: &CycleState,
+        pod: &PodInfo,
+        node: &str,
+        snapshot: &Snapshot,
+        waiting: &[Arc<PodInfo>],
+    ) -> PermitDecision;
+
+    /// Whether pods that wait for this plugin are given back along with one that was: it ran out of time, or was
+    /// rejected.
+    fn falls_with(&self, _waiting: &PodInfo, _rejected: &PodInfo) -> bool {
+        false
+    }
 }
 
 /// Does what must be done before a pod is bound, such as binding its volumes.
@@ -152,7 +285,13 @@ pub trait PreBind: Plugin {
     /// # Errors
     ///
     /// A status takes the placement back.
-    async fn pre_bind(&self, pod: &PodInfo, node: &str) -> Result<(), Status>;
+    async fn pre_bind(
+        &self,
+        client: &Client,
+        state: &CycleState,
+        pod: &PodInfo,
+        node: &str,
+    ) -> Result<(), Status>;
 }
 
 /// Binds a pod to its node.
@@ -163,7 +302,13 @@ pub trait Bind: Plugin {
     /// # Errors
     ///
     /// A status takes the placement back, and the pod is tried again.
-    async fn bind(&self, pod: &PodInfo, node: &str) -> Result<bool, Status>;
+    async fn bind(
+        &self,
+        client: &Client,
+        state: &CycleState,
+        pod: &PodInfo,
+        node: &str,
+    ) -> Result<bool, Status>;
 }
 
 /// Is told of a pod that was bound.

@@ -1,41 +1,41 @@
 //! The bundled plugins, under upstream's names.
 
+mod default_preemption;
 mod image_locality;
+mod inter_pod_affinity;
 mod node_affinity;
 mod node_name;
 mod node_ports;
 mod node_resources;
 mod node_unschedulable;
+mod node_volume_limits;
+mod pod_topology_spread;
 mod priority_sort;
 mod scheduling_gates;
 mod selector;
 mod taint_toleration;
+mod volume_binding;
+mod volume_restrictions;
+mod volume_zone;
 
+pub use default_preemption::DefaultPreemption;
 pub use image_locality::ImageLocality;
+pub use inter_pod_affinity::InterPodAffinity;
 pub use node_affinity::NodeAffinity;
 pub use node_name::NodeName;
 pub use node_ports::NodePorts;
-pub use node_resources::{NodeResourcesBalancedAllocation, NodeResourcesFit};
+pub use node_resources::{
+    NodeResourcesBalancedAllocation, NodeResourcesFit, ScoringStrategy, UtilizationPoint,
+};
 pub use node_unschedulable::NodeUnschedulable;
+pub use node_volume_limits::NodeVolumeLimits;
+pub use pod_topology_spread::{DefaultConstraints, PodTopologySpread};
 pub use priority_sort::PrioritySort;
 pub use scheduling_gates::SchedulingGates;
 pub use taint_toleration::TaintToleration;
+pub use volume_binding::VolumeBinding;
+pub use volume_restrictions::VolumeRestrictions;
+pub use volume_zone::VolumeZone;
 
-use crate::framework::MAX_NODE_SCORE;
-
-/// Stretches scores so that the highest becomes the maximum; `reverse` makes the lowest best.
-fn normalize_by_max(scores: &mut [i64], reverse: bool) {
-    let highest = scores.iter().copied().max().unwrap_or(0);
-    for score in scores {
-        let stretched = if highest == 0 {
-            0
-        } else {
-            *score * MAX_NODE_SCORE / highest
-        };
-        *score = if reverse {
-            MAX_NODE_SCORE - stretched
-        } else {
-            stretched
-        };
-    }
-}
+pub(crate) use node_affinity::matches_required_affinity;
+pub(crate) use taint_toleration::has_untolerated_taint;

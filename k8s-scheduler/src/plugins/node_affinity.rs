@@ -1,53 +1,61 @@
 //! [`NodeAffinity`].
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
-use k8s_openapi::api::core::v1::NodeAffinity as Affinity;
+use k8s_openapi::api::core::v1::{NodeAffinity as Affinity, NodeSelector};
 
-use super::{normalize_by_max, selector::matches};
+use super::selector::matches;
 use crate::{
     framework::{
-        ClusterEvent, CycleState, Filter, Plugin, PreFilter, PreFilterResult, Score, Status,
+        ClusterEvent, CycleState, EventKind, Feasible, Filter, Normalization, Plugin, PreFilter,
+        PreFilterResult, PreScore, Scope, Score, Status,
     },
-    snapshot::{NodeInfo, PodInfo, Snapshot},
+    snapshot::{NodeInfo, NodeShape, PodInfo, Snapshot},
 };
 
 const REASON: &str = "node(s) didn't match Pod's node affinity/selector";
+const ENFORCED: &str = "node(s) didn't match scheduler-enforced node affinity";
 
 /// `spec.nodeSelector` and `spec.affinity.nodeAffinity`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NodeAffinity;
-
-fn affinity(pod: &PodInfo) -> Option<&Affinity> {
-    pod.pod
-        .spec
-        .as_ref()?
-        .affinity
-        .as_ref()?
-        .node_affinity
-        .as_ref()
+#[derive(Clone, Debug, Default)]
+pub struct NodeAffinity {
+    added: Option<Arc<Affinity>>,
 }
 
-fn fits(pod: &PodInfo, node: &NodeInfo) -> bool {
-    let selector = pod.pod.spec.as_ref().and_then(|s| s.node_selector.as_ref());
-    if !selector
-        .into_iter()
-        .flatten()
-        .all(|(key, value)| node.label(key) == Some(value))
-    {
-        return false;
+impl NodeAffinity {
+    /// With an affinity that all pods of the profile have beside their own (`addedAffinity`).
+    pub fn with_added(affinity: Affinity) -> Self {
+        Self {
+            added: Some(Arc::new(affinity)),
+        }
     }
-    affinity(pod)
-        .and_then(|a| {
-            a.required_during_scheduling_ignored_during_execution
-                .as_ref()
-        })
-        .is_none_or(|required| {
-            required
-                .node_selector_terms
-                .iter()
-                .any(|term| matches(term, node))
-        })
+
+    fn added_fits(&self, node: &NodeInfo) -> bool {
+        self.added
+            .as_ref()
+            .and_then(|a| {
+                a.required_during_scheduling_ignored_during_execution
+                    .as_ref()
+            })
+            .is_none_or(|required| any_term(required, node))
+    }
+}
+
+fn any_term(required: &NodeSelector, node: &NodeInfo) -> bool {
+    required
+        .node_selector_terms
+        .iter()
+        .any(|term| matches(term, node))
+}
+
+/// Whether a node has what a pod's node selector and required node affinity ask for.
+pub(crate) fn matches_required_affinity(shape: &NodeShape, node: &NodeInfo) -> bool {
+    let mut selector = shape.node_selector.iter();
+    selector.all(|(key, value)| node.label(key) == Some(value))
+        && shape
+            .required_node_affinity
+            .as_ref()
+            .is_none_or(|required| any_term(required, node))
 }
 
 impl Plugin for NodeAffinity {
@@ -55,11 +63,20 @@ impl Plugin for NodeAffinity {
         "NodeAffinity"
     }
 
+    fn scope(&self) -> Scope {
+        Scope::Node
+    }
+
+    fn watches(&self, kind: EventKind) -> bool {
+        matches!(kind, EventKind::Node | EventKind::PodUpdate)
+    }
+
     fn may_help(&self, event: &ClusterEvent<'_>, pod: &PodInfo) -> bool {
         match event {
-            ClusterEvent::NodeAdd(node) | ClusterEvent::NodeUpdate(node) => fits(pod, node),
-            ClusterEvent::PodUpdate => true,
-            ClusterEvent::AssignedPodDelete(_) => false,
+            ClusterEvent::NodeAdd(node) | ClusterEvent::NodeUpdate(node) => {
+                matches_required_affinity(pod.node_shape(), node) && self.added_fits(node)
+            }
+            _ => true,
         }
     }
 }
@@ -73,12 +90,12 @@ impl PreFilter for NodeAffinity {
         pod: &PodInfo,
         _: &Snapshot,
     ) -> Result<PreFilterResult, Status> {
-        let required = affinity(pod).and_then(|a| {
-            a.required_during_scheduling_ignored_during_execution
-                .as_ref()
-        });
-        let Some(required) = required else {
-            return Ok(PreFilterResult::default());
+        let shape = pod.node_shape();
+        let Some(required) = &shape.required_node_affinity else {
+            return Ok(PreFilterResult {
+                skip: shape.node_selector.is_empty() && self.added.is_none(),
+                nodes: None,
+            });
         };
         let mut nodes = BTreeSet::new();
         for term in &required.node_selector_terms {
@@ -97,41 +114,62 @@ impl PreFilter for NodeAffinity {
                 .reduce(|a, b| a.intersection(&b).cloned().collect());
             match named {
                 Some(names) => nodes.extend(names),
-                None => return Ok(PreFilterResult::default()),
+                None => return Ok(PreFilterResult::all()),
             }
         }
         if nodes.is_empty() && !required.node_selector_terms.is_empty() {
             return Err(Status::unresolvable("pod affinity terms conflict"));
         }
-        Ok(PreFilterResult { nodes: Some(nodes) })
+        Ok(PreFilterResult::only(nodes))
     }
 }
 
 impl Filter for NodeAffinity {
     fn filter(&self, _: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Status> {
-        if fits(pod, node) {
-            Ok(())
-        } else {
-            Err(Status::unresolvable(REASON))
+        if !self.added_fits(node) {
+            return Err(Status::unresolvable(ENFORCED));
         }
+        if !matches_required_affinity(pod.node_shape(), node) {
+            return Err(Status::unresolvable(REASON));
+        }
+        Ok(())
+    }
+}
+
+impl NodeAffinity {
+    fn preferred<'a>(
+        &'a self,
+        pod: &'a PodInfo,
+    ) -> impl Iterator<Item = &'a k8s_openapi::api::core::v1::PreferredSchedulingTerm> {
+        let added = self.added.iter().flat_map(|a| {
+            a.preferred_during_scheduling_ignored_during_execution
+                .iter()
+                .flatten()
+        });
+        added.chain(&pod.node_shape().preferred_node_affinity)
+    }
+}
+
+impl PreScore for NodeAffinity {
+    fn pre_score(
+        &self,
+        _: &mut CycleState,
+        pod: &PodInfo,
+        _: &Feasible<'_>,
+    ) -> Result<bool, Status> {
+        Ok(self.preferred(pod).next().is_some())
     }
 }
 
 impl Score for NodeAffinity {
     fn score(&self, _: &CycleState, pod: &PodInfo, node: &NodeInfo) -> i64 {
-        affinity(pod)
-            .into_iter()
-            .flat_map(|a| {
-                a.preferred_during_scheduling_ignored_during_execution
-                    .iter()
-                    .flatten()
-            })
+        self.preferred(pod)
             .filter(|term| term.weight != 0 && matches(&term.preference, node))
             .map(|term| i64::from(term.weight))
             .sum()
     }
 
-    fn normalize(&self, scores: &mut [i64]) {
-        normalize_by_max(scores, false);
+    fn normalization(&self) -> Normalization {
+        Normalization::Highest
     }
 }

@@ -1,11 +1,11 @@
 //! [`NodeName`].
 
 use crate::{
-    framework::{ClusterEvent, CycleState, Filter, Plugin, Status},
-    snapshot::{NodeInfo, PodInfo},
+    framework::{CycleState, EventKind, Filter, Plugin, PreFilter, PreFilterResult, Status},
+    snapshot::{NodeInfo, PodInfo, Snapshot},
 };
 
-/// A pod that names its node goes there or nowhere.
+/// A pod that names its node goes there.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NodeName;
 
@@ -14,8 +14,22 @@ impl Plugin for NodeName {
         "NodeName"
     }
 
-    fn may_help(&self, event: &ClusterEvent<'_>, _pod: &PodInfo) -> bool {
-        matches!(event, ClusterEvent::NodeAdd(_))
+    fn watches(&self, kind: EventKind) -> bool {
+        kind == EventKind::Node
+    }
+}
+
+impl PreFilter for NodeName {
+    fn pre_filter(
+        &self,
+        _: &mut CycleState,
+        pod: &PodInfo,
+        _: &Snapshot,
+    ) -> Result<PreFilterResult, Status> {
+        Ok(match pod.node_name() {
+            Some(_) => PreFilterResult::all(),
+            None => PreFilterResult::skip(),
+        })
     }
 }
 

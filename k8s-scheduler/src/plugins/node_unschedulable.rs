@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Taint;
 
 use super::taint_toleration::is_tolerated;
 use crate::{
-    framework::{ClusterEvent, CycleState, Filter, Plugin, Status},
+    framework::{ClusterEvent, CycleState, EventKind, Filter, Plugin, Scope, Status},
     snapshot::{NodeInfo, PodInfo},
 };
 
@@ -17,13 +17,20 @@ impl Plugin for NodeUnschedulable {
         "NodeUnschedulable"
     }
 
+    fn scope(&self) -> Scope {
+        Scope::Node
+    }
+
+    fn watches(&self, kind: EventKind) -> bool {
+        matches!(kind, EventKind::Node | EventKind::PodUpdate)
+    }
+
     fn may_help(&self, event: &ClusterEvent<'_>, _pod: &PodInfo) -> bool {
         match event {
             ClusterEvent::NodeAdd(node) | ClusterEvent::NodeUpdate(node) => {
                 !node.is_unschedulable()
             }
-            ClusterEvent::PodUpdate => true,
-            ClusterEvent::AssignedPodDelete(_) => false,
+            _ => true,
         }
     }
 }
@@ -38,7 +45,7 @@ impl Filter for NodeUnschedulable {
             effect: "NoSchedule".into(),
             ..Taint::default()
         };
-        if is_tolerated(pod, &taint) {
+        if is_tolerated(pod.node_shape(), &taint) {
             return Ok(());
         }
         Err(Status::unresolvable("node(s) were unschedulable"))

@@ -17,6 +17,6 @@ impl Plugin for PrioritySort {
 
 impl QueueSort for PrioritySort {
     fn less(&self, a: &PodInfo, b: &PodInfo) -> bool {
-        a.priority > b.priority
+        a.priority() > b.priority()
     }
 }

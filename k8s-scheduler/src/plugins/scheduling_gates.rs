@@ -18,9 +18,9 @@ impl Plugin for SchedulingGates {
 impl PreEnqueue for SchedulingGates {
     fn pre_enqueue(&self, pod: &PodInfo) -> Result<(), Status> {
         let gates: Vec<&str> = pod
-            .pod
-            .spec
-            .iter()
+            .pod()
+            .and_then(|p| p.spec.as_ref())
+            .into_iter()
             .flat_map(|s| s.scheduling_gates.iter().flatten())
             .map(|g| g.name.as_str())
             .collect();

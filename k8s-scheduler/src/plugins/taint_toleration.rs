@@ -2,26 +2,20 @@
 
 use k8s_openapi::api::core::v1::{Taint, Toleration};
 
-use super::normalize_by_max;
 use crate::{
-    framework::{ClusterEvent, CycleState, Filter, Plugin, Score, Status},
-    snapshot::{NodeInfo, PodInfo},
+    framework::{
+        ClusterEvent, CycleState, EventKind, Filter, Normalization, Plugin, Scope, Score, Status,
+    },
+    snapshot::{NodeInfo, NodeShape, PodInfo},
 };
 
 /// Keeps pods away from nodes with taints that they do not tolerate.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TaintToleration;
 
-fn tolerations(pod: &PodInfo) -> impl Iterator<Item = &Toleration> {
-    pod.pod
-        .spec
-        .iter()
-        .flat_map(|s| s.tolerations.iter().flatten())
-}
-
 /// Whether a pod tolerates a taint.
-pub(super) fn is_tolerated(pod: &PodInfo, taint: &Taint) -> bool {
-    tolerations(pod).any(|t| tolerates(t, taint))
+pub(super) fn is_tolerated(shape: &NodeShape, taint: &Taint) -> bool {
+    shape.tolerations.iter().any(|t| tolerates(t, taint))
 }
 
 fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
@@ -44,11 +38,16 @@ fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     }
 }
 
-fn untolerated<'a>(pod: &PodInfo, node: &'a NodeInfo) -> Option<&'a Taint> {
+fn untolerated<'a>(shape: &NodeShape, node: &'a NodeInfo) -> Option<&'a Taint> {
     node.taints()
         .iter()
         .filter(|t| matches!(t.effect.as_str(), "NoSchedule" | "NoExecute"))
-        .find(|t| !is_tolerated(pod, t))
+        .find(|t| !is_tolerated(shape, t))
+}
+
+/// Whether a node has a taint that keeps such pods away.
+pub(crate) fn has_untolerated_taint(shape: &NodeShape, node: &NodeInfo) -> bool {
+    untolerated(shape, node).is_some()
 }
 
 impl Plugin for TaintToleration {
@@ -56,20 +55,27 @@ impl Plugin for TaintToleration {
         "TaintToleration"
     }
 
+    fn scope(&self) -> Scope {
+        Scope::Node
+    }
+
+    fn watches(&self, kind: EventKind) -> bool {
+        matches!(kind, EventKind::Node | EventKind::PodUpdate)
+    }
+
     fn may_help(&self, event: &ClusterEvent<'_>, pod: &PodInfo) -> bool {
         match event {
             ClusterEvent::NodeAdd(node) | ClusterEvent::NodeUpdate(node) => {
-                untolerated(pod, node).is_none()
+                untolerated(pod.node_shape(), node).is_none()
             }
-            ClusterEvent::PodUpdate => true,
-            ClusterEvent::AssignedPodDelete(_) => false,
+            _ => true,
         }
     }
 }
 
 impl Filter for TaintToleration {
     fn filter(&self, _: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Status> {
-        match untolerated(pod, node) {
+        match untolerated(pod.node_shape(), node) {
             None => Ok(()),
             Some(taint) => Err(Status::unresolvable(format!(
                 "node(s) had untolerated taint {{{}: {}}}",
@@ -86,10 +92,11 @@ impl Score for TaintToleration {
             .taints()
             .iter()
             .filter(|t| t.effect == "PreferNoSchedule");
-        soft.filter(|t| !is_tolerated(pod, t)).fold(0, |n, _| n + 1)
+        soft.filter(|t| !is_tolerated(pod.node_shape(), t))
+            .fold(0, |n, _| n + 1)
     }
 
-    fn normalize(&self, scores: &mut [i64]) {
-        normalize_by_max(scores, true);
+    fn normalization(&self) -> Normalization {
+        Normalization::Lowest
     }
 }

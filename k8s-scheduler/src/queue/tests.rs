@@ -40,7 +40,7 @@ fn pods_come_out_by_priority_then_by_age() {
 }
 
 #[test]
-fn an_unschedulable_pod_waits_for_an_event_and_for_its_backoff() {
+fn an_unschedulable_pod_waits_for_an_event_and_while_others_are_there_for_its_backoff() {
     let (mut queue, now) = (queue(), Instant::now());
     queue.set(pod("a", 0), now);
     assert!(queue.pop(now).is_some());
@@ -48,11 +48,37 @@ fn an_unschedulable_pod_waits_for_an_event_and_for_its_backoff() {
     let later = now + Duration::from_secs(200);
     assert_eq!(pop(&mut queue, later), None);
     queue.event(&ClusterEvent::AssignedPodDelete(&pod("x", 0)), now);
-    assert_eq!(pop(&mut queue, now), None, "its back-off is not over");
+    queue.set(pod("b", 0), now);
     assert_eq!(
-        pop(&mut queue, now + Duration::from_secs(1)).as_deref(),
-        Some("a")
+        pop(&mut queue, now).as_deref(),
+        Some("b"),
+        "its back-off is not over"
     );
+    assert_eq!(
+        pop(&mut queue, now).as_deref(),
+        Some("a"),
+        "nobody else is there"
+    );
+}
+
+#[test]
+fn what_failed_backs_off_even_if_nobody_else_is_there() {
+    let (mut queue, now) = (queue(), Instant::now());
+    queue.set(pod("a", 0), now);
+    assert!(queue.pop(now).is_some());
+    queue.failed("a", BTreeSet::new(), now);
+    assert_eq!(pop(&mut queue, now), None);
+    assert!(queue.pop(now + Duration::from_secs(1)).is_some());
+}
+
+#[test]
+fn only_events_that_concern_who_turned_it_away_wake_a_pod() {
+    let (mut queue, now) = (queue(), Instant::now());
+    queue.set(pod("a", 0), now);
+    assert!(queue.pop(now).is_some());
+    queue.failed("a", BTreeSet::from(["NodeAffinity"]), now);
+    queue.event(&ClusterEvent::AssignedPodDelete(&pod("x", 0)), now);
+    assert_eq!(pop(&mut queue, now + Duration::from_secs(2)), None);
 }
 
 #[test]
@@ -94,7 +120,7 @@ fn backoff_doubles_to_its_limit() {
 #[test]
 fn a_gated_pod_costs_nothing_until_its_gates_are_gone() {
     let (mut queue, now) = (queue(), Instant::now());
-    let mut gated = Pod::clone(&pod("a", 0).pod);
+    let mut gated = Pod::clone(pod("a", 0).pod().unwrap());
     gated.spec.as_mut().unwrap().scheduling_gates = Some(vec![PodSchedulingGate {
         name: "wait".into(),
     }]);

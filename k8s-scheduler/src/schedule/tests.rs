@@ -156,7 +156,7 @@ fn init_containers_count_by_the_largest_beside_sidecars() {
             "overhead": {"cpu": "50m"},
         }),
     );
-    assert_eq!(info.requests.milli_cpu, 1050);
+    assert_eq!(info.requests().milli_cpu, 1050);
 }
 
 #[test]
@@ -169,4 +169,114 @@ fn equal_arguments_give_equal_results_and_the_seed_spreads() {
     assert_eq!(chosen(1), chosen(1));
     let all: BTreeSet<String> = (0..64).map(chosen).collect();
     assert_eq!(all.len(), 4);
+}
+
+/// A pod with labels.
+fn labelled(name: &str, app: &str, spec: serde_json::Value) -> PodInfo {
+    let whole = Pod::clone(pod(name, spec).pod().unwrap());
+    let labels = std::collections::BTreeMap::from([("app".to_owned(), app.to_owned())]);
+    let mut whole = whole;
+    whole.metadata.labels = Some(labels);
+    whole.into()
+}
+
+fn affinity(kind: &str, app: &str, key: &str) -> serde_json::Value {
+    json!({"affinity": {kind: {"requiredDuringSchedulingIgnoredDuringExecution": [
+        {"labelSelector": {"matchLabels": {"app": app}}, "topologyKey": key}]}}})
+}
+
+fn zones() -> [Node; 4] {
+    [("a1", "a"), ("a2", "a"), ("b1", "b"), ("b2", "b")].map(|(name, zone)| {
+        node(
+            name,
+            json!({"metadata": {"labels": {"zone": zone, "host": name}}}),
+        )
+    })
+}
+
+#[test]
+fn affinity_follows_pods_into_their_domain() {
+    let web = labelled("web", "web", json!({"nodeName": "b1"}));
+    let snapshot = Snapshot::new(zones(), [web]);
+    let wants = labelled("p", "db", affinity("podAffinity", "web", "zone"));
+    assert!(place(&snapshot, &wants).unwrap().starts_with('b'));
+    let lonely = labelled("p", "db", affinity("podAffinity", "cache", "zone"));
+    assert_eq!(
+        place(&snapshot, &lonely).unwrap_err(),
+        "0/4 nodes are available: 4 node(s) didn't match pod affinity rules."
+    );
+    let first = labelled("p", "cache", affinity("podAffinity", "cache", "zone"));
+    assert!(
+        place(&snapshot, &first).is_ok(),
+        "the first of its kind goes anywhere"
+    );
+}
+
+#[test]
+fn anti_affinity_is_symmetric() {
+    let shy = affinity("podAntiAffinity", "web", "zone");
+    let mut there = shy.clone();
+    there["nodeName"] = "a1".into();
+    let snapshot = Snapshot::new(zones(), [labelled("x", "db", there)]);
+    assert!(
+        place(&snapshot, &labelled("p", "web", json!({})))
+            .unwrap()
+            .starts_with('b')
+    );
+    let web = labelled("x", "web", json!({"nodeName": "b1"}));
+    let snapshot = Snapshot::new(zones(), [web]);
+    assert!(
+        place(&snapshot, &labelled("p", "db", shy))
+            .unwrap()
+            .starts_with('a')
+    );
+}
+
+#[test]
+fn hard_spreading_keeps_the_skew() {
+    let spread = |name: &str, at: &str| {
+        labelled(
+            name,
+            "web",
+            json!({"nodeName": at, "topologySpreadConstraints": [{
+            "maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule",
+            "labelSelector": {"matchLabels": {"app": "web"}}}]}),
+        )
+    };
+    let mut snapshot = Snapshot::new(zones(), [spread("x", "a1")]);
+    let next = spread("p", "");
+    assert!(place(&snapshot, &next).unwrap().starts_with('b'));
+    snapshot.place(std::sync::Arc::new(spread("y", "")), "b1");
+    assert!(place(&snapshot, &next).is_ok());
+    for (name, at) in [("1", "b1"), ("2", "b2"), ("3", "b2")] {
+        snapshot.place(std::sync::Arc::new(spread(name, "")), at);
+    }
+    assert!(
+        place(&snapshot, &next).unwrap().starts_with('a'),
+        "the tally follows"
+    );
+    snapshot.remove_node("a1");
+    snapshot.remove_node("a2");
+    assert!(
+        place(&snapshot, &next).is_ok(),
+        "a domain that is gone is not the emptiest"
+    );
+}
+
+#[test]
+fn a_snapshot_that_was_used_decides_like_a_new_one() {
+    let mut snapshot = Snapshot::new(zones(), []);
+    let scheduler = Scheduler::new(Profile::default());
+    for n in 0..8u64 {
+        let pod = labelled(
+            &format!("p{n}"),
+            "web",
+            affinity("podAntiAffinity", "none", "zone"),
+        );
+        let fresh = snapshot.clone();
+        let chosen = scheduler.schedule(&snapshot, &pod, n).unwrap();
+        let again = scheduler.schedule(&fresh, &pod, n).unwrap();
+        assert_eq!((&chosen.node, chosen.score), (&again.node, again.score));
+        snapshot.place(std::sync::Arc::new(pod), &chosen.node);
+    }
 }

@@ -1,50 +1,48 @@
 //! [`NodeInfo`]: a node and what the pods on it take.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_model::quantity::Amount;
 use k8s_openapi::api::core::v1::{Node, Taint};
 
-use super::{PodInfo, Resources};
+use super::{HostPort, PodInfo, Resources};
 
 /// A node, parsed once, with the pods that are or will be on it.
 #[derive(Clone, Debug, Default)]
 pub struct NodeInfo {
-    /// The node; `None` while only pods on it are known.
-    node: Option<Arc<Node>>,
-    name: String,
-    pods: HashMap<String, Arc<PodInfo>>,
+    /// What pods may take.
+    pub allocatable: Resources,
     /// What all its pods request.
     pub requested: Resources,
     /// What they count for in scores: millicores.
     pub non_zero_milli_cpu: i64,
     /// What they count for in scores: bytes of memory.
     pub non_zero_memory: i64,
-    /// What pods may take.
-    pub allocatable: Resources,
     /// How many pods it may have.
     pub allowed_pods: i64,
+    pods: Vec<Arc<PodInfo>>,
+    /// The ports that its pods take.
+    ports: Vec<HostPort>,
+    name: Arc<str>,
+    slot: usize,
+    /// The node; `None` while only pods on it are known.
+    node: Option<Arc<Node>>,
     /// The images on it, by every name, with their sizes in bytes.
-    pub images: BTreeMap<String, i64>,
+    images: Arc<BTreeMap<String, i64>>,
 }
-
-impl PartialEq for NodeInfo {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name && self.node == other.node && self.pods.len() == other.pods.len()
-    }
-}
-
-impl Eq for NodeInfo {}
 
 impl NodeInfo {
-    pub(super) fn named(name: &str) -> Self {
+    pub(super) fn new(name: Arc<str>, slot: usize) -> Self {
         Self {
-            name: name.to_owned(),
+            name,
+            slot,
             ..Self::default()
         }
+    }
+
+    /// Its place in the snapshot's columns.
+    pub(crate) fn slot(&self) -> usize {
+        self.slot
     }
 
     pub(super) fn set_node(&mut self, node: Option<Arc<Node>>) {
@@ -56,7 +54,7 @@ impl NodeInfo {
             .and_then(|q| Amount::try_from(q).ok())
             .map(|amount| amount.value())
             .unwrap_or(0);
-        self.images = status
+        let images: BTreeMap<String, i64> = status
             .into_iter()
             .flat_map(|s| s.images.iter().flatten())
             .flat_map(|i| {
@@ -66,39 +64,94 @@ impl NodeInfo {
                     .map(|n| (n.clone(), i.size_bytes.unwrap_or(0)))
             })
             .collect();
-        self.node = node;
+        if *self.images != images {
+            self.images = Arc::new(images);
+        }
+        // The largest parts of a node, which nothing here asks for again.
+        self.node = node.map(|mut node| {
+            let heavy = node.metadata.managed_fields.is_some()
+                || node.status.as_ref().is_some_and(|s| s.images.is_some());
+            if heavy {
+                let node = Arc::make_mut(&mut node);
+                node.metadata.managed_fields = None;
+                if let Some(status) = &mut node.status {
+                    status.images = None;
+                }
+            }
+            node
+        });
     }
 
-    pub(super) fn add(&mut self, pod: Arc<PodInfo>) {
-        if let Some(old) = self.pods.insert(pod.uid().to_owned(), pod.clone()) {
-            self.subtract(&old);
-        }
-        self.requested.add(&pod.requests);
+    /// Puts a pod on it, for a what-if; [`Snapshot::place`](super::Snapshot::place) does it for good.
+    pub fn add(&mut self, pod: Arc<PodInfo>) {
+        let shape = pod.node_shape();
+        self.requested.add(&shape.requests);
         self.non_zero_milli_cpu = self
             .non_zero_milli_cpu
-            .saturating_add(pod.non_zero_milli_cpu);
-        self.non_zero_memory = self.non_zero_memory.saturating_add(pod.non_zero_memory);
+            .saturating_add(shape.non_zero_milli_cpu);
+        self.non_zero_memory = self.non_zero_memory.saturating_add(shape.non_zero_memory);
+        self.ports.extend_from_slice(&shape.host_ports);
+        self.pods.push(pod);
     }
 
-    pub(super) fn remove(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
-        let pod = self.pods.remove(uid)?;
-        self.subtract(&pod);
+    /// Takes a pod away, by UID.
+    pub fn remove(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
+        let position = self.pods.iter().position(|p| p.uid() == uid)?;
+        let pod = self.pods.swap_remove(position);
+        let shape = pod.node_shape();
+        if self.pods.is_empty() {
+            // Saturated sums would not come back to nothing.
+            self.requested = Resources::default();
+            (self.non_zero_milli_cpu, self.non_zero_memory) = (0, 0);
+        } else if self.is_saturated() {
+            self.recount();
+        } else {
+            self.requested.subtract(&shape.requests);
+            self.non_zero_milli_cpu -= shape.non_zero_milli_cpu;
+            self.non_zero_memory -= shape.non_zero_memory;
+        }
+        for port in &shape.host_ports {
+            if let Some(i) = self.ports.iter().position(|p| p == port) {
+                self.ports.swap_remove(i);
+            }
+        }
         Some(pod)
     }
 
-    fn subtract(&mut self, pod: &PodInfo) {
-        self.requested.subtract(&pod.requests);
-        self.non_zero_milli_cpu = self
-            .non_zero_milli_cpu
-            .saturating_sub(pod.non_zero_milli_cpu);
-        self.non_zero_memory = self.non_zero_memory.saturating_sub(pod.non_zero_memory);
+    /// Replaces a pod by one of the same shape.
+    pub(super) fn replace(&mut self, pod: Arc<PodInfo>) {
+        if let Some(old) = self.pods.iter_mut().find(|p| p.uid() == pod.uid()) {
+            *old = pod;
+        }
     }
 
-    pub(super) fn is_unused(&self) -> bool {
-        self.node.is_none() && self.pods.is_empty()
+    fn is_saturated(&self) -> bool {
+        let sums = [
+            self.requested.milli_cpu,
+            self.requested.memory,
+            self.requested.ephemeral_storage,
+            self.non_zero_milli_cpu,
+            self.non_zero_memory,
+        ];
+        sums.iter()
+            .chain(self.requested.scalar.values())
+            .any(|n| *n == i64::MAX)
     }
 
-    /// The node itself; `None` while only pods on it are known.
+    fn recount(&mut self) {
+        self.requested = Resources::default();
+        (self.non_zero_milli_cpu, self.non_zero_memory) = (0, 0);
+        for pod in &self.pods {
+            let shape = pod.node_shape();
+            self.requested.add(&shape.requests);
+            self.non_zero_milli_cpu = self
+                .non_zero_milli_cpu
+                .saturating_add(shape.non_zero_milli_cpu);
+            self.non_zero_memory = self.non_zero_memory.saturating_add(shape.non_zero_memory);
+        }
+    }
+
+    /// The node itself; `None` while only pods on it are known. Without its images and managed fields.
     pub fn node(&self) -> Option<&Node> {
         self.node.as_deref()
     }
@@ -109,8 +162,18 @@ impl NodeInfo {
     }
 
     /// The pods on it, in no order.
-    pub fn pods(&self) -> impl ExactSizeIterator<Item = &PodInfo> {
-        self.pods.values().map(Arc::as_ref)
+    pub fn pods(&self) -> &[Arc<PodInfo>] {
+        &self.pods
+    }
+
+    /// The ports that its pods take.
+    pub fn ports(&self) -> &[HostPort] {
+        &self.ports
+    }
+
+    /// The images on it, by every name, with their sizes in bytes.
+    pub fn images(&self) -> &BTreeMap<String, i64> {
+        &self.images
     }
 
     /// A label of the node.

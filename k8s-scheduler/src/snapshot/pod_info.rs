@@ -1,85 +1,43 @@
-//! [`PodInfo`]: a pod with what the plugins ask of it most.
+//! [`PodInfo`]: a pod as the scheduler knows it.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 
-use super::{Resources, resources};
+use super::{Interned, NodeShape, PodShape, Resources};
 
-/// A port that a pod takes on its node.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct HostPort {
-    /// The address; `0.0.0.0` for all.
-    pub ip: String,
-    /// `TCP`, `UDP` or `SCTP`.
-    pub protocol: String,
-    /// The port.
-    pub port: i32,
-}
-
-impl HostPort {
-    /// Whether two pods can't both have theirs.
-    pub fn conflicts(&self, other: &HostPort) -> bool {
-        self.port == other.port
-            && self.protocol == other.protocol
-            && (self.ip == other.ip || self.ip == "0.0.0.0" || other.ip == "0.0.0.0")
-    }
-}
-
-/// A pod, parsed once.
+/// A pod, parsed once: who it is, and its [`PodShape`], which pods that are alike share.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodInfo {
-    /// The pod itself.
-    pub pod: Arc<Pod>,
-    /// What it requests: containers together, or the largest init container, plus overhead.
-    pub requests: Resources,
-    /// Its CPU request in millicores, 100 where a container has none.
-    pub non_zero_milli_cpu: i64,
-    /// Its memory request in bytes, 200 MB where a container has none.
-    pub non_zero_memory: i64,
-    /// The ports that it takes on its node.
-    pub host_ports: Vec<HostPort>,
-    /// Its priority.
-    pub priority: i32,
+    name: Arc<str>,
+    uid: Arc<str>,
+    node_name: Option<Arc<str>>,
+    nominated_node: Option<Arc<str>>,
+    start_time: Option<Timestamp>,
+    is_terminating: bool,
+    is_terminal: bool,
+    pub(super) shape: Interned<PodShape>,
+    pod: Option<Arc<Pod>>,
 }
 
 impl Eq for PodInfo {}
 
 impl From<Arc<Pod>> for PodInfo {
     fn from(pod: Arc<Pod>) -> Self {
-        let spec = pod.spec.as_ref();
-        let (non_zero_milli_cpu, non_zero_memory) =
-            spec.map(resources::non_zero).unwrap_or_default();
-        let host_ports = spec
-            .into_iter()
-            .flat_map(|s| {
-                let restartable = s
-                    .init_containers
-                    .iter()
-                    .flatten()
-                    .filter(|c| c.restart_policy.as_deref() == Some("Always"));
-                s.containers.iter().chain(restartable)
-            })
-            .flat_map(|c| c.ports.iter().flatten())
-            .filter_map(|p| {
-                Some(HostPort {
-                    ip: p
-                        .host_ip
-                        .clone()
-                        .filter(|ip| !ip.is_empty())
-                        .unwrap_or_else(|| "0.0.0.0".into()),
-                    protocol: p.protocol.clone().unwrap_or_else(|| "TCP".into()),
-                    port: p.host_port.filter(|p| *p > 0)?,
-                })
-            })
-            .collect();
+        let filled =
+            |text: Option<&String>| text.filter(|t| !t.is_empty()).map(|t| t.as_str().into());
+        let status = pod.status.as_ref();
+        let phase = status.and_then(|s| s.phase.as_deref());
         Self {
-            requests: spec.map(resources::requests).unwrap_or_default(),
-            non_zero_milli_cpu,
-            non_zero_memory,
-            host_ports,
-            priority: spec.and_then(|s| s.priority).unwrap_or(0),
-            pod,
+            name: pod.metadata.name.as_deref().unwrap_or_default().into(),
+            uid: pod.metadata.uid.as_deref().unwrap_or_default().into(),
+            node_name: filled(pod.spec.as_ref().and_then(|s| s.node_name.as_ref())),
+            nominated_node: filled(status.and_then(|s| s.nominated_node_name.as_ref())),
+            start_time: status.and_then(|s| s.start_time.as_ref()).map(|t| t.0),
+            is_terminating: pod.metadata.deletion_timestamp.is_some(),
+            is_terminal: matches!(phase, Some("Succeeded" | "Failed")),
+            shape: PodShape::of(&pod).into(),
+            pod: Some(pod),
         }
     }
 }
@@ -91,33 +49,98 @@ impl From<Pod> for PodInfo {
 }
 
 impl PodInfo {
+    /// The same without the whole object: what is kept of pods that have their node.
+    #[must_use]
+    pub fn without_pod(&self) -> Self {
+        Self {
+            pod: None,
+            ..self.clone()
+        }
+    }
+
+    /// The whole object, while it is kept: a pod that waits has it, one that has its node may not.
+    pub fn pod(&self) -> Option<&Arc<Pod>> {
+        self.pod.as_ref()
+    }
+
+    /// All that matters for scheduling.
+    pub fn shape(&self) -> &Interned<PodShape> {
+        &self.shape
+    }
+
+    /// What it asks of a node.
+    pub fn node_shape(&self) -> &Interned<NodeShape> {
+        &self.shape.node
+    }
+
+    /// What it requests.
+    pub fn requests(&self) -> &Resources {
+        &self.shape.node.requests
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its namespace.
+    pub fn namespace(&self) -> &str {
+        &self.shape.namespace
+    }
+
+    /// Its labels.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        &self.shape.labels
+    }
+
+    /// Its priority.
+    pub fn priority(&self) -> i32 {
+        self.shape.priority
+    }
+
     /// `namespace/name`.
     pub fn key(&self) -> String {
-        let metadata = &self.pod.metadata;
-        format!(
-            "{}/{}",
-            metadata.namespace.as_deref().unwrap_or_default(),
-            metadata.name.as_deref().unwrap_or_default()
-        )
+        format!("{}/{}", self.namespace(), self.name)
     }
 
     /// Its UID; empty before it was created.
     pub fn uid(&self) -> &str {
-        self.pod.metadata.uid.as_deref().unwrap_or_default()
+        &self.uid
+    }
+
+    pub(crate) fn shared_uid(&self) -> &Arc<str> {
+        &self.uid
     }
 
     /// The node that it is bound to.
     pub fn node_name(&self) -> Option<&str> {
-        self.pod
-            .spec
-            .as_ref()
-            .and_then(|s| s.node_name.as_deref())
-            .filter(|n| !n.is_empty())
+        self.node_name.as_deref()
+    }
+
+    /// The node where room is being made for it.
+    pub fn nominated_node(&self) -> Option<&str> {
+        self.nominated_node.as_deref()
+    }
+
+    /// The same, nominated to run on a node, or on none.
+    #[must_use]
+    pub fn with_nominated_node(mut self, node: Option<&str>) -> Self {
+        self.nominated_node = node.map(Into::into);
+        self
+    }
+
+    /// When its node agent first saw it.
+    pub fn start_time(&self) -> Option<Timestamp> {
+        self.start_time
+    }
+
+    /// Whether it is being deleted.
+    pub fn is_terminating(&self) -> bool {
+        self.is_terminating
     }
 
     /// Whether it has ended and takes nothing any more.
     pub fn is_terminal(&self) -> bool {
-        let phase = self.pod.status.as_ref().and_then(|s| s.phase.as_deref());
-        matches!(phase, Some("Succeeded" | "Failed"))
+        self.is_terminal
     }
 }

@@ -1,0 +1,427 @@
+//! [`Scheduler::schedule`]: one decision, as a pure function.
+
+mod card;
+mod explain;
+mod filters;
+mod fit_error;
+mod plan;
+
+use std::collections::BTreeSet;
+
+use card::Card;
+use filters::rivals;
+use plan::{Cycle, Plan};
+
+use crate::{
+    framework::{
+        ABSENT, Code, CycleState, FITS, Feasible, MAX_NODE_SCORE, Nominated, Normalization, Status,
+        StatusTable, Verdicts,
+    },
+    profile::Profile,
+    snapshot::{PodInfo, Snapshot},
+};
+
+pub use explain::{Explanation, NodeScore};
+pub use filters::Filters;
+pub use fit_error::{FitError, NodeStatuses};
+
+pub(crate) use card::Cards;
+pub(crate) use plan::guarded;
+
+/// Where a pod goes.
+#[derive(Debug)]
+pub struct Placement {
+    /// The node.
+    pub node: String,
+    /// How many nodes were looked at.
+    pub evaluated: usize,
+    /// How many of them fit.
+    pub feasible: usize,
+    /// The sum of the plugins' weighted scores; 0 if only one node fits.
+    /// [`Scheduler::explain`] has the scores of all.
+    pub score: i64,
+    /// What the plugins remember of this cycle.
+    pub state: CycleState,
+}
+
+/// Decides where pods go: a list of plugins, and nothing that changes.
+#[derive(Debug)]
+pub struct Scheduler {
+    profile: Profile,
+    plan: Plan,
+}
+
+/// The verdicts on all nodes, by slot.
+struct Judged {
+    codes: Vec<u32>,
+    table: StatusTable,
+    evaluated: usize,
+}
+
+impl Scheduler {
+    /// A scheduler with these plugins.
+    pub fn new(profile: Profile) -> Self {
+        Self {
+            plan: Plan::new(&profile),
+            profile,
+        }
+    }
+
+    /// Its plugins.
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// Where `pod` goes, given the nodes and pods of `snapshot`. Pure: equal arguments give equal
+    /// results. The seed chooses among nodes of equal score.
+    ///
+    /// What was computed for a pod is remembered in the snapshot, so that the next one that is like it costs
+    /// what has changed since.
+    ///
+    /// # Errors
+    ///
+    /// [`FitError`] says, for every node, why not.
+    pub fn schedule(
+        &self,
+        snapshot: &Snapshot,
+        pod: &PodInfo,
+        seed: u64,
+    ) -> Result<Placement, FitError> {
+        let mut cycle = self.plan.begin();
+        let allowed = self.pre_filter(&mut cycle, snapshot, pod)?;
+        if let Some(allowed) = allowed {
+            let judged = self.judge_some(&cycle, snapshot, pod, &allowed)?;
+            return self.decide(cycle, snapshot, pod, judged, None, seed);
+        }
+        self.pre_score_locally(&mut cycle, snapshot, pod)?;
+        let key = (self.plan.id, pod.node_shape().clone());
+        let card = Cards::take(snapshot.cards(), &key);
+        let card = Card::current(card, &self.plan, &cycle, snapshot, pod)?;
+        let result = if self.is_local(&cycle, snapshot, pod) {
+            self.decide_by_card(cycle, snapshot, &card, seed)
+        } else {
+            let judged = Judged {
+                codes: card.codes.clone(),
+                table: card.table.clone(),
+                evaluated: snapshot.len(),
+            };
+            self.decide(cycle, snapshot, pod, judged, Some(&card), seed)
+        };
+        Cards::put(snapshot.cards(), key, card);
+        result
+    }
+
+    /// Where room can be made for a pod that [`Scheduler::schedule`] found no node for.
+    ///
+    /// # Errors
+    ///
+    /// The status of the last PostFilter plugin, for the pod's condition; `None` if there is no such plugin.
+    pub fn make_room(
+        &self,
+        snapshot: &Snapshot,
+        pod: &PodInfo,
+        error: &FitError,
+        seed: u64,
+    ) -> Result<Nominated, Option<Status>> {
+        let FitError::Unschedulable { statuses, .. } = error else {
+            return Err(None);
+        };
+        let mut cycle = self.plan.begin();
+        // Where PreFilter turned the pod away, the statuses say so for every node.
+        let _ = self.pre_filter(&mut cycle, snapshot, pod);
+        let filters = Filters {
+            plan: &self.plan,
+            skipped: &cycle.skipped_filters,
+            snapshot,
+        };
+        let mut last = None;
+        for plugin in &self.profile.post_filter {
+            match plugin.post_filter(&cycle.state, pod, snapshot, statuses, &filters, seed) {
+                Ok(nominated) => return Ok(nominated),
+                Err(status) => last = Some(status.by(plugin.name())),
+            }
+        }
+        Err(last)
+    }
+
+    fn pre_filter(
+        &self,
+        cycle: &mut Cycle,
+        snapshot: &Snapshot,
+        pod: &PodInfo,
+    ) -> Result<Option<BTreeSet<String>>, FitError> {
+        let mut allowed: Option<BTreeSet<String>> = None;
+        let mut narrowed_by = Vec::new();
+        for (i, plugin) in self.plan.pre_filters.iter().enumerate() {
+            match plugin.pre_filter(&mut cycle.state, pod, snapshot) {
+                Ok(result) => {
+                    cycle.skipped_filters[i] = result.skip;
+                    if let Some(nodes) = result.nodes {
+                        narrowed_by.push(plugin.name());
+                        allowed = Some(match allowed {
+                            None => nodes,
+                            Some(before) => before.intersection(&nodes).cloned().collect(),
+                        });
+                    }
+                }
+                Err(status) => {
+                    return Err(FitError::pre_filter(snapshot, status.by(plugin.name())));
+                }
+            }
+        }
+        if let Some(first) = narrowed_by.first()
+            && allowed.as_ref().is_some_and(BTreeSet::is_empty)
+        {
+            let plugins = narrowed_by.join(", ");
+            let text = format!("node(s) didn't satisfy plugin(s) [{plugins}] simultaneously");
+            return Err(FitError::pre_filter(
+                snapshot,
+                Status::unresolvable(text).by(first),
+            ));
+        }
+        Ok(allowed)
+    }
+
+    /// Runs the PreScore plugins whose scores are kept.
+    fn pre_score_locally(
+        &self,
+        cycle: &mut Cycle,
+        snapshot: &Snapshot,
+        pod: &PodInfo,
+    ) -> Result<(), FitError> {
+        for (i, plugin) in self.plan.pre_scores.iter().enumerate() {
+            if self.plan.is_local_pre_score(i) {
+                let nodes = Feasible {
+                    snapshot,
+                    slots: &[],
+                };
+                let scores = plugin.pre_score(&mut cycle.state, pod, &nodes);
+                let scores = scores.map_err(|s| FitError::plugin(&s.by(plugin.name())))?;
+                cycle.skipped_scores[i] = !scores;
+            } else if !plugin.applies(pod, snapshot) {
+                cycle.skipped_scores[i] = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a card has all the answers.
+    fn is_local(&self, cycle: &Cycle, snapshot: &Snapshot, pod: &PodInfo) -> bool {
+        let mut filters = self.plan.filters(&cycle.skipped_filters);
+        filters.all(|step| step.is_local)
+            && self.plan.scores(cycle).all(|step| step.is_local)
+            && (0..self.plan.pre_scores.len())
+                .all(|i| cycle.skipped_scores[i] || self.plan.is_local_pre_score(i))
+            && snapshot
+                .nominated()
+                .all(|(node, _)| rivals(snapshot, pod, node).next().is_none())
+    }
+
+    fn decide_by_card(
+        &self,
+        cycle: Cycle,
+        snapshot: &Snapshot,
+        card: &Card,
+        seed: u64,
+    ) -> Result<Placement, FitError> {
+        let Some((slot, score)) = card.best(seed) else {
+            return Err(FitError::Unschedulable {
+                nodes: snapshot.len(),
+                statuses: NodeStatuses::new(snapshot, card.codes.clone(), card.table.clone()),
+                pre_filter: None,
+            });
+        };
+        Ok(Placement {
+            node: snapshot.slots()[slot].name().to_owned(),
+            evaluated: snapshot.len(),
+            feasible: card.feasible,
+            score: if card.feasible == 1 { 0 } else { score },
+            state: cycle.state,
+        })
+    }
+
+    /// The verdicts on a few nodes.
+    fn judge_some(
+        &self,
+        cycle: &Cycle,
+        snapshot: &Snapshot,
+        pod: &PodInfo,
+        allowed: &BTreeSet<String>,
+    ) -> Result<Judged, FitError> {
+        let mut judged = Judged {
+            codes: vec![ABSENT; snapshot.slots().len()],
+            table: StatusTable::default(),
+            evaluated: 0,
+        };
+        let slots = allowed.iter().filter_map(|name| snapshot.slot_of(name));
+        for slot in slots {
+            let node = &snapshot.slots()[slot];
+            if node.node().is_none() {
+                continue;
+            }
+            judged.evaluated += 1;
+            judged.codes[slot] = match self.plan.filter_locally(cycle, pod, node) {
+                Ok(()) => FITS,
+                Err(status) if status.code == Code::Error => return Err(FitError::plugin(&status)),
+                Err(status) => judged.table.code(status),
+            };
+        }
+        Ok(judged)
+    }
+
+    /// Asks the plugins whose verdicts are not kept.
+    fn filter(
+        &self,
+        cycle: &Cycle,
+        snapshot: &Snapshot,
+        pod: &PodInfo,
+        judged: &mut Judged,
+    ) -> Result<(), FitError> {
+        for step in self
+            .plan
+            .filters(&cycle.skipped_filters)
+            .filter(|s| !s.is_local)
+        {
+            let mut verdicts = Verdicts {
+                snapshot,
+                plugin: step.plugin.name(),
+                codes: &mut judged.codes,
+                table: &mut judged.table,
+                error: None,
+            };
+            step.plugin.filter_many(&cycle.state, pod, &mut verdicts);
+            if let Some(status) = verdicts.error {
+                return Err(FitError::plugin(&status));
+            }
+        }
+        let filters = Filters {
+            plan: &self.plan,
+            skipped: &cycle.skipped_filters,
+            snapshot,
+        };
+        for (name, _) in snapshot.nominated() {
+            let slot = snapshot.slot_of(name).filter(|s| judged.codes[*s] == FITS);
+            if let Some(slot) = slot
+                && rivals(snapshot, pod, name).next().is_some()
+                && let Err(status) =
+                    filters.judge_with_nominated(&cycle.state, pod, &snapshot.slots()[slot])
+            {
+                judged.codes[slot] = judged.table.code(status);
+            }
+        }
+        Ok(())
+    }
+
+    fn decide(
+        &self,
+        mut cycle: Cycle,
+        snapshot: &Snapshot,
+        pod: &PodInfo,
+        mut judged: Judged,
+        card: Option<&Card>,
+        seed: u64,
+    ) -> Result<Placement, FitError> {
+        self.filter(&cycle, snapshot, pod, &mut judged)?;
+        let feasible: Vec<u32> = (0u32..)
+            .zip(&judged.codes)
+            .filter_map(|(slot, code)| (*code == FITS).then_some(slot))
+            .collect();
+        let (chosen, score) = match feasible.as_slice() {
+            [] => {
+                return Err(FitError::Unschedulable {
+                    nodes: snapshot.len(),
+                    statuses: NodeStatuses::new(snapshot, judged.codes, judged.table),
+                    pre_filter: None,
+                });
+            }
+            [only] => (*only, 0),
+            many => {
+                let totals = self.score(&mut cycle, snapshot, pod, many, card)?;
+                let (position, score) = choose(&totals, seed);
+                (many[position], score)
+            }
+        };
+        Ok(Placement {
+            node: snapshot.slots()[chosen as usize].name().to_owned(),
+            evaluated: judged.evaluated,
+            feasible: feasible.len(),
+            score,
+            state: cycle.state,
+        })
+    }
+
+    /// The weighted sums of all scores.
+    fn score(
+        &self,
+        cycle: &mut Cycle,
+        snapshot: &Snapshot,
+        pod: &PodInfo,
+        slots: &[u32],
+        card: Option<&Card>,
+    ) -> Result<Vec<i64>, FitError> {
+        let nodes = Feasible { snapshot, slots };
+        if card.is_none() {
+            self.pre_score_locally(cycle, snapshot, pod)?;
+        }
+        self.pre_score(cycle, pod, &nodes)?;
+        let mut totals = match card {
+            Some(card) => card.totals(slots),
+            None => vec![0; slots.len()],
+        };
+        let mut column = Vec::with_capacity(slots.len());
+        let steps = self.plan.scores(cycle);
+        for step in steps.filter(|s| card.is_none() || !s.is_local) {
+            column.clear();
+            step.plugin
+                .score_many(&cycle.state, pod, &nodes, &mut column);
+            normalize(step, &cycle.state, &nodes, &mut column);
+            for (total, score) in totals.iter_mut().zip(&column) {
+                *total += (*score).clamp(0, MAX_NODE_SCORE) * step.weight;
+            }
+        }
+        Ok(totals)
+    }
+
+    /// Runs the PreScore plugins whose scores are not kept.
+    fn pre_score(
+        &self,
+        cycle: &mut Cycle,
+        pod: &PodInfo,
+        nodes: &Feasible<'_>,
+    ) -> Result<(), FitError> {
+        for (i, plugin) in self.plan.pre_scores.iter().enumerate() {
+            if !self.plan.is_local_pre_score(i) && !cycle.skipped_scores[i] {
+                let scores = plugin.pre_score(&mut cycle.state, pod, nodes);
+                let scores = scores.map_err(|s| FitError::plugin(&s.by(plugin.name())))?;
+                cycle.skipped_scores[i] = !scores;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Brings a column of raw scores to 0..=100.
+fn normalize(step: &plan::ScoreStep, state: &CycleState, nodes: &Feasible<'_>, column: &mut [i64]) {
+    match step.normalization {
+        Normalization::None => {}
+        Normalization::Custom => step.plugin.normalize(state, nodes, column),
+        kind => {
+            let highest = column.iter().copied().max().unwrap_or(0);
+            for score in column {
+                *score = card::stretch(*score, highest, kind == Normalization::Lowest);
+            }
+        }
+    }
+}
+
+/// The position of one of the highest totals, and that total.
+fn choose(totals: &[i64], seed: u64) -> (usize, i64) {
+    let best = totals.iter().copied().max().unwrap_or_default();
+    let ties = totals.iter().filter(|t| **t == best).count();
+    let nth = fastrand::Rng::with_seed(seed).usize(..ties.max(1));
+    let mut winners = totals.iter().enumerate().filter(|(_, t)| **t == best);
+    (winners.nth(nth).map_or(0, |(i, _)| i), best)
+}
+
+#[cfg(test)]
+mod tests;
