@@ -32,6 +32,7 @@
 //! - [`snapshot`] is what it decides on.
 //! - [`Profile`] lists the plugins, [`plugins`] are the bundled ones.
 //! - [`framework`] has the traits of the extension points.
+//! - [`config`] reads `KubeSchedulerConfiguration` files.
 //! - [`SchedulingQueue`] orders the pods that wait.
 //! - [`Driver`] does all of it for a cluster, through a [`kube::Client`].
 //!
@@ -72,10 +73,12 @@
 //!
 //! # Relation to upstream
 //!
-//! Mirrors kube-scheduler and its framework (KEP-624). Not here yet: volumes, preemption,
-//! several profiles in one process, extenders, the configuration file.
+//! Mirrors kube-scheduler, its framework (KEP-624) and its default plugins. Every node is considered for every pod.
+//! Not here: out-of-process extenders, dynamic resource allocation, metrics. `docs/design.md` says how
+//! decisions come to cost so little.
 #![forbid(unsafe_code)]
 
+pub mod config;
 mod driver;
 pub mod framework;
 pub mod plugins;

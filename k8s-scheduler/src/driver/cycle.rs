@@ -365,6 +365,10 @@ impl Driver {
                 state: cycle,
                 result,
             }) => match result {
+                // An answer that was lost, of a binding that the API shows: it is there.
+                Err(_)
+                    if !state.assumed.contains(pod.uid())
+                        && state.snapshot.node_of(pod.uid()) == Some(&node) => {}
                 Ok(()) => {
                     state.queue.forget(pod.uid());
                     state.nominations.remove(pod.uid());

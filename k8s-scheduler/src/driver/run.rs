@@ -135,6 +135,8 @@ pub(super) struct State {
     pub(super) nominations: HashMap<Arc<str>, String>,
     pub(super) fresh_pods: Option<HashSet<String>>,
     pub(super) fresh_nodes: Option<HashSet<String>>,
+    pub(super) knows_pods: bool,
+    pub(super) knows_nodes: bool,
     /// How many resources are not known yet.
     pub(super) missing: usize,
     pub(super) writes: JoinSet<Outcome>,
@@ -194,6 +196,8 @@ impl Driver {
             nominations: HashMap::new(),
             fresh_pods: None,
             fresh_nodes: None,
+            knows_pods: false,
+            knows_nodes: false,
             missing: OBJECTS + 2,
             writes: JoinSet::new(),
             random: fastrand::Rng::with_seed(self.config.seed),

@@ -45,7 +45,9 @@ impl Driver {
                 for name in gone {
                     self.node_gone(state, &name);
                 }
-                self.synced(state);
+                if !std::mem::replace(&mut state.knows_nodes, true) {
+                    self.synced(state);
+                }
             }
             Input::Set(object) => {
                 state
@@ -78,7 +80,9 @@ impl Driver {
         for uid in gone {
             self.pod_gone(state, actor, &uid);
         }
-        self.synced(state);
+        if !std::mem::replace(&mut state.knows_pods, true) {
+            self.synced(state);
+        }
     }
 
     fn pod(&self, state: &mut State, actor: &Actor, pod: Pod) {

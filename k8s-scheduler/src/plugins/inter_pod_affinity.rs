@@ -5,7 +5,7 @@ use crate::{
         ClusterEvent, CycleState, EventKind, Feasible, Filter, MAX_NODE_SCORE, Normalization,
         Plugin, PreFilter, PreFilterResult, PreScore, Score, Status, Verdicts,
     },
-    snapshot::{By, NodeInfo, Object, PodInfo, Snapshot, Tally, TallyKey},
+    snapshot::{AffinityTerm, By, NodeInfo, Object, PodInfo, Snapshot, Tally, TallyKey},
 };
 
 const AFFINITY: &str = "node(s) didn't match pod affinity rules";
@@ -64,6 +64,18 @@ impl InterPodAffinity {
     }
 }
 
+/// Whether another pod may be one that all of a pod's required affinity terms ask for.
+fn is_company(pod: &PodInfo, other: &PodInfo) -> bool {
+    let terms = &pod.shape().affinity;
+    let matches = |term: &AffinityTerm| {
+        // The namespace's labels are not at hand: a selector of namespaces may match.
+        let in_namespace =
+            term.namespaces.contains(other.namespace()) || !term.namespace_selector.is_nothing();
+        in_namespace && term.selector.matches(other.labels())
+    };
+    !terms.is_empty() && terms.iter().all(matches)
+}
+
 /// What PreFilter counted.
 #[derive(Clone, Debug)]
 struct Counted {
@@ -120,24 +132,23 @@ impl Plugin for InterPodAffinity {
     fn may_help(&self, event: &ClusterEvent<'_>, pod: &PodInfo) -> bool {
         let shape = pod.shape();
         match event {
-            // Only company that comes helps.
+            // Company that comes helps.
             ClusterEvent::AssignedPodAdd(other) | ClusterEvent::AssignedPodUpdate(other) => {
-                let matches = |term: &crate::snapshot::AffinityTerm| {
-                    // The namespace's labels are not at hand: a selector of namespaces may match.
-                    let in_namespace = term.namespaces.contains(other.namespace())
-                        || !term.namespace_selector.is_nothing();
-                    in_namespace && term.selector.matches(other.labels())
-                };
-                !shape.affinity.is_empty() && shape.affinity.iter().all(matches)
+                is_company(pod, other)
             }
+            // The last one that goes lets a pod be the first of its kind.
             ClusterEvent::AssignedPodDelete(other) => {
-                !shape.anti_affinity.is_empty() || !other.shape().anti_affinity.is_empty()
+                !shape.anti_affinity.is_empty()
+                    || !other.shape().anti_affinity.is_empty()
+                    || is_company(pod, other)
             }
             ClusterEvent::NodeAdd(node) | ClusterEvent::NodeUpdate(node) => {
                 let mut keys = shape.affinity.iter().map(|t| &t.topology_key);
                 keys.all(|key| node.label(key).is_some())
             }
-            ClusterEvent::Object(object) => matches!(object, Object::Namespace(_)),
+            ClusterEvent::Object(object) | ClusterEvent::ObjectDelete(object) => {
+                matches!(object, Object::Namespace(_))
+            }
             _ => true,
         }
     }

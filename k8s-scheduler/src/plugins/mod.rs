@@ -1,6 +1,7 @@
 //! The bundled plugins, under upstream's names.
 
 mod default_preemption;
+mod gang_scheduling;
 mod image_locality;
 mod inter_pod_affinity;
 mod node_affinity;
@@ -19,6 +20,7 @@ mod volume_restrictions;
 mod volume_zone;
 
 pub use default_preemption::DefaultPreemption;
+pub use gang_scheduling::GangScheduling;
 pub use image_locality::ImageLocality;
 pub use inter_pod_affinity::InterPodAffinity;
 pub use node_affinity::NodeAffinity;

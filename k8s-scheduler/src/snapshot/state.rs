@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use k8s_model::labels::Selector;
 use k8s_openapi::api::core::v1::Node;
 
 use super::{
@@ -327,6 +328,18 @@ impl Snapshot {
     /// The pods on all nodes.
     pub fn pods(&self) -> impl Iterator<Item = &Arc<PodInfo>> {
         self.nodes.iter().flat_map(|n| n.pods())
+    }
+
+    /// How many pods of a namespace that have a place, and are not being deleted, have such labels.
+    pub fn count_pods(&self, namespace: &str, selector: &Selector) -> usize {
+        let groups = self.groups.iter().map(|(_, group)| group);
+        let alike = groups.filter(|g| {
+            !g.is_terminating && g.shape.namespace == namespace && selector.matches(&g.shape.labels)
+        });
+        alike
+            .flat_map(|g| g.nodes.values())
+            .map(|n| *n as usize)
+            .sum()
     }
 
     /// How many nodes have an image, by one of its names.

@@ -142,6 +142,15 @@ impl SpreadConstraint {
     }
 }
 
+impl TryFrom<&TopologySpreadConstraint> for SpreadConstraint {
+    type Error = SelectorError;
+
+    /// A constraint of nobody's, without `matchLabelKeys`.
+    fn try_from(constraint: &TopologySpreadConstraint) -> Result<Self, SelectorError> {
+        Self::parse(constraint, &BTreeMap::new())
+    }
+}
+
 impl Hash for SpreadConstraint {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.topology_key.hash(state);

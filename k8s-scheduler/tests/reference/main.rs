@@ -1,5 +1,6 @@
 //! The fast core against a slow and obvious one, on random clusters: the same plugin turns each node
 //! away, the scores are equal, and what was computed before never shows.
+#![allow(clippy::unwrap_used, reason = "in a test, the panic is the message")]
 
 #[path = "cluster.rs"]
 mod cluster;
