@@ -19,7 +19,7 @@ use k8s_scheduler::{Driver, DriverConfig, Profile};
 use k8s_store::EmbeddedStore;
 use kube::{
     Api, Client,
-    api::PostParams,
+    api::{Patch, PatchParams, PostParams},
     runtime::{WatchStreamExt, watcher},
 };
 use serde_json::{Value, json};
@@ -184,7 +184,21 @@ async fn run(workload: &Workload, nodes: usize, pods: usize) -> anyhow::Result<D
     let account: ServiceAccount = serde_json::from_value(json!({"metadata": {"name": "default"}}))?;
     let accounts = Api::<ServiceAccount>::default_namespaced(client.clone());
     accounts.create(&PostParams::default(), &account).await?;
-    create(&Api::all(client.clone()), (0..nodes).map(node)).await?;
+    let all = Api::<Node>::all(client.clone());
+    create(&all, (0..nodes).map(node)).await?;
+    // A new node is tainted as not ready; whoever watches over nodes would take that away.
+    let ready = Patch::Merge(json!({"spec": {"taints": null}}));
+    stream::iter((0..nodes).map(Ok))
+        .try_for_each_concurrent(WRITERS, |n| {
+            let (all, ready) = (all.clone(), &ready);
+            let name = format!("node-{n}");
+            async move {
+                let params = PatchParams::default();
+                all.patch(&name, &params, ready).await.map(drop)
+            }
+        })
+        .await
+        .context("cannot untaint")?;
 
     let scheduler = server.client(Identity::user("system:kube-scheduler"));
     let driver = Driver::new(scheduler, Profile::default(), DriverConfig::default());

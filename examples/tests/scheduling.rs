@@ -64,6 +64,12 @@ impl Cluster {
             .create(&PostParams::default(), &node)
             .await
             .expect("a node");
+        // A new node is tainted as not ready; whoever watches over nodes would take that away.
+        let ready = Patch::Merge(json!({"spec": {"taints": null}}));
+        nodes
+            .patch(name, &PatchParams::default(), &ready)
+            .await
+            .expect("no taint");
     }
 
     fn pods(&self) -> Api<Pod> {
