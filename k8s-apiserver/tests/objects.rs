@@ -472,3 +472,28 @@ async fn forbidden_says_what_upstream_says() {
         "configmaps is forbidden: User \"alice\" cannot list resource \"configmaps\" in API group \"\" in the namespace \"default\""
     );
 }
+
+#[tokio::test]
+async fn a_body_over_three_mebibytes_is_refused_and_changes_nothing() {
+    let server = server().await;
+    let mut body = config_map("big");
+    body["data"] = json!({"a": "x".repeat(3 << 20)});
+    let (status, answer) = call(&server, "POST", MAPS, body).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(answer["reason"], "RequestEntityTooLarge");
+    assert_eq!(
+        answer["message"],
+        "Request entity too large: limit is 3145728"
+    );
+    let (status, _) = get(&server, &format!("{MAPS}/big")).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    // Within the limit of requests, but over that of a ConfigMap.
+    let mut body = config_map("big");
+    body["data"] = json!({"a": "x".repeat(2 << 20)});
+    let (status, answer) = call(&server, "POST", MAPS, body).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(
+        answer["message"],
+        "ConfigMap \"big\" is invalid: []: Too long: may not be more than 1048576 bytes"
+    );
+}
