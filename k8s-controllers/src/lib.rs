@@ -63,7 +63,7 @@
 //!   [`runtime::Expectations`], [`runtime::EventRecorder`] and [`runtime::LeaderElection`] are
 //!   what most controllers need besides.
 //! - [`ControllerManager`]: all built-in controllers as one value. Deployment, ReplicaSet,
-//!   ReplicationController, Endpoints, EndpointSlice, Namespace, ServiceAccount, root CA, garbage
+//!   ReplicationController, Endpoints, EndpointSlice and its mirroring, Namespace, ServiceAccount, root CA, garbage
 //!   collector, node lifecycle with taint-based eviction, node address ranges, pod garbage
 //!   collection. Each has a folder with a pure decision core and a thin driver.
 //!
@@ -91,6 +91,7 @@ mod common;
 mod deployment;
 mod endpoints;
 mod endpointslice;
+mod endpointslice_mirroring;
 mod error;
 mod garbage_collector;
 mod manager;

@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     common::context::Context,
-    deployment, endpoints, endpointslice, garbage_collector, namespace, node_ipam,
+    deployment, endpoints, endpointslice, endpointslice_mirroring, garbage_collector, namespace,
+    node_ipam,
     node_ipam::ClusterCidr,
     node_lifecycle, pod_gc, replicaset, root_ca,
     runtime::{
@@ -62,7 +63,7 @@ impl ControllerManager {
     /// upstream's bootstrap policy has a `system:controller:NAME` role for:
     ///
     /// `deployment-controller`, `replicaset-controller`, `replication-controller`,
-    /// `endpoint-controller`, `endpointslice-controller`, `namespace-controller`,
+    /// `endpoint-controller`, `endpointslice-controller`, `endpointslicemirroring-controller`, `namespace-controller`,
     /// `service-account-controller`, `root-ca-cert-publisher`, `generic-garbage-collector`,
     /// `node-controller`, `pod-garbage-collector`.
     pub fn builder(
@@ -138,6 +139,11 @@ impl ControllerManager {
         running.add(endpoints::driver::controller(&own));
         let own = context("endpointslice-controller", "endpoint-slice-controller");
         running.add(endpointslice::driver::controller(&own));
+        let own = context(
+            "endpointslicemirroring-controller",
+            "endpoint-slice-mirroring-controller",
+        );
+        running.add(endpointslice_mirroring::driver::controller(&own));
         let own = context("namespace-controller", "namespace-controller");
         running.add(namespace::driver::controller(&own));
         let own = context("service-account-controller", "serviceaccount-controller");

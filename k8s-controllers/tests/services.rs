@@ -100,3 +100,40 @@ async fn endpoints_follow_the_pods_of_a_service() {
     until_all(&slices, |slices| of_web(slices).is_empty()).await;
     cluster.shut_down().await;
 }
+
+#[tokio::test]
+async fn endpoints_written_by_hand_are_mirrored() {
+    let cluster = Cluster::with_kubelet().await;
+    let service = json!({"metadata": {"name": "db"}, "spec": {"ports": [{"port": 5432}]}});
+    cluster.create::<Service>("default", service).await;
+    let by_hand = json!({
+        "metadata": {"name": "db"},
+        "subsets": [{"addresses": [{"ip": "192.0.2.7"}], "ports": [{"port": 5432}]}],
+    });
+    cluster.create::<Endpoints>("default", by_hand).await;
+    let slices = cluster.api::<EndpointSlice>("default");
+    let of_db = |slices: &[EndpointSlice]| -> Vec<String> {
+        let is_db = |slice: &&EndpointSlice| {
+            let owners = slice.metadata.owner_references.iter().flatten();
+            owners
+                .into_iter()
+                .any(|o| o.kind == "Endpoints" && o.name == "db")
+        };
+        let mine: Vec<_> = slices.iter().filter(is_db).cloned().collect();
+        endpoints(&mine)
+            .into_iter()
+            .flat_map(|endpoint| endpoint.addresses.clone())
+            .collect()
+    };
+    until_all(&slices, |slices| of_db(slices) == ["192.0.2.7"]).await;
+    let change = json!({
+        "subsets": [{"addresses": [{"ip": "192.0.2.8"}], "ports": [{"port": 5432}]}],
+    });
+    let api = cluster.api::<Endpoints>("default");
+    api.patch("db", &PatchParams::default(), &Patch::Merge(change))
+        .await
+        .unwrap();
+    until_all(&slices, |slices| of_db(slices) == ["192.0.2.8"]).await;
+    api.delete("db", &DeleteParams::default()).await.unwrap();
+    until_all(&slices, |slices| of_db(slices).is_empty()).await;
+}
