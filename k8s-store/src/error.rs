@@ -83,6 +83,32 @@ pub enum Error {
         key: Box<[u8]>,
     },
 
+    /// One batch has more writes than the store accepts. Split it.
+    #[error("the batch has {writes} writes, the limit is {limit}")]
+    TooManyWrites {
+        /// How many writes the batch has.
+        writes: usize,
+        /// The most accepted.
+        limit: usize,
+    },
+
+    /// The store needs the key for itself. Choose another.
+    #[error("key {} is reserved by the store", Lossy(key))]
+    ReservedKey {
+        /// The key.
+        key: Box<[u8]>,
+    },
+
+    /// A value was encrypted with a key that is not here, or was changed since.
+    /// Bring the key back, or restore a backup.
+    #[error("the value of key {} cannot be decrypted: {detail}", Lossy(key))]
+    Undecipherable {
+        /// The key whose value it is.
+        key: Box<[u8]>,
+        /// What is wrong with it.
+        detail: &'static str,
+    },
+
     /// A watcher did not keep up and was disconnected. Watch again after the
     /// last revision seen, or list again if that one is compacted by then.
     #[error("the watcher fell behind and was disconnected")]
@@ -147,6 +173,30 @@ pub enum Error {
         /// What the operating system answered.
         #[source]
         source: Arc<io::Error>,
+    },
+
+    /// A remote store did not answer, or not in time. Retrying may help. A
+    /// commit that was on its way may have happened or not.
+    #[error("the store is not available")]
+    Unavailable {
+        /// What was heard last.
+        #[source]
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+
+    /// A remote store does not know the user, or does not let it do this. Give
+    /// it other credentials or more rights.
+    #[error("the store denies access: {detail}")]
+    Denied {
+        /// What it said.
+        detail: String,
+    },
+
+    /// The options make no sense. Correct them.
+    #[error("{detail}")]
+    Setup {
+        /// What is wrong with them.
+        detail: String,
     },
 
     /// The store has been closed, or every handle to it was dropped.

@@ -86,11 +86,14 @@
 //!
 //! | feature | adds | default |
 //! |---|---|---|
+//! | `etcd` | `EtcdStore`, for several API servers on one cluster | no |
 //! | `testing` | the conformance kit and `FaultyStore` | no |
 #![forbid(unsafe_code)]
 
 mod embedded;
 mod error;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod memory;
 mod state;
 mod store;
@@ -99,6 +102,8 @@ pub mod testing;
 
 pub use embedded::{EmbeddedOptions, EmbeddedStore};
 pub use error::Error;
+#[cfg(feature = "etcd")]
+pub use etcd::{EtcdOptions, EtcdStore, EtcdTls};
 pub use memory::{MemoryOptions, MemoryStore};
 pub use state::{HistoryLimits, Limits, WatchLimits};
 pub use store::{

@@ -106,6 +106,25 @@ pub async fn a_conflict_names_the_key_the_demand_and_the_entry(store: Subject) {
     }
 }
 
+/// If several demands do not hold, the conflict is the first one's in batch order.
+pub async fn of_several_conflicts_the_first_is_named(store: Subject) {
+    commit(&store, vec![put("a", "1"), put("z", "1")]).await;
+    let absent = |key: &'static str| write(key, Expect::Absent, value("2"));
+    let present = |key: &'static str| write(key, Expect::Present, value("2"));
+    for (batch, first) in [
+        (
+            vec![put("b", "2"), absent("z"), absent("a"), present("c")],
+            "z",
+        ),
+        (vec![present("a"), present("c"), absent("z")], "c"),
+    ] {
+        match store.commit(batch).await.expect_err("three do not hold") {
+            Error::Conflict { key, .. } => assert_eq!(&*key, first.as_bytes()),
+            error => panic!("not a conflict: {error}"),
+        }
+    }
+}
+
 /// A check takes part in the guard and leaves its key alone.
 pub async fn a_check_guards_the_batch_and_changes_nothing(store: Subject) {
     let owner = commit(&store, vec![put("owner", "1")]).await;

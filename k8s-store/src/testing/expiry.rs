@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::{Subject, commit, get, put, revision, watch, write};
 use crate::{Expect, Op, Revision};
 
@@ -29,6 +31,18 @@ pub async fn an_expired_key_is_deleted_by_an_ordinary_commit(store: Subject) {
     assert!(get(&store, "other").await.is_some());
     let before = store.get(b"lease", Some(at)).await.expect("kept");
     assert!(before.is_some(), "history keeps it");
+}
+
+/// A key is there until its time has passed.
+pub async fn a_key_does_not_expire_before_its_time(store: Subject) {
+    let ttl = Duration::from_millis(300);
+    let mut seen = watch(&store, "lease", Revision(1)).await;
+    let begun = Instant::now();
+    commit(&store, vec![lease("lease", 300)]).await;
+    seen.next().await;
+    let (_, changes) = seen.next().await;
+    assert_eq!(changes[0].current, None);
+    assert!(begun.elapsed() >= ttl, "after {:?}", begun.elapsed());
 }
 
 /// Writing a key again replaces its time to live, or ends it.

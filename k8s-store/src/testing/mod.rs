@@ -45,6 +45,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::StreamExt;
+use tokio::time::Instant;
 
 pub use self::{
     commits::*, compaction::*, concurrency::*, durability::*, expiry::*, faulty::FaultyStore,
@@ -56,11 +57,41 @@ use crate::{Change, Entry, Error, Expect, List, Op, Revision, Store, WatchStream
 pub type Subject = Arc<dyn Store>;
 
 /// Expands to one test per promise of [`Store`](crate::Store); see
-/// [`testing`](crate::testing).
+/// [`testing`](crate::testing). `ignore = "reason",` before the closure has them
+/// ignored unless asked for.
 #[macro_export]
 macro_rules! store_conformance {
-    ($make:expr) => {
-        $crate::__store_conformance! { $make;
+    (ignore = $reason:literal, $make:expr $(,)?) => {
+        $crate::__store_promises! { __store_conformance [[#[ignore = $reason]] [$make]] }
+    };
+    ($make:expr $(,)?) => {
+        $crate::__store_promises! { __store_conformance [[] [$make]] }
+    };
+}
+
+/// Expands to one test per promise about closing and opening a store again; see
+/// [`testing`](crate::testing). `ignore = "reason",` before the closures has them
+/// ignored unless asked for.
+#[macro_export]
+macro_rules! durable_store_conformance {
+    (ignore = $reason:literal, $place:expr, $open:expr $(,)?) => {
+        $crate::__durable_store_promises! {
+            __durable_store_conformance [[#[ignore = $reason]] [$place] [$open]]
+        }
+    };
+    ($place:expr, $open:expr $(,)?) => {
+        $crate::__durable_store_promises! {
+            __durable_store_conformance [[] [$place] [$open]]
+        }
+    };
+}
+
+/// Hands the promises' names to a macro of this crate, after its arguments.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __store_promises {
+    ($then:ident $arguments:tt) => {
+        $crate::$then! { $arguments
             an_empty_store_is_at_revision_one
             every_commit_moves_the_revision_by_one
             a_batch_has_one_revision
@@ -69,6 +100,7 @@ macro_rules! store_conformance {
             expect_present_holds_only_with_an_entry
             expect_modified_holds_only_at_that_revision
             a_conflict_names_the_key_the_demand_and_the_entry
+            of_several_conflicts_the_first_is_named
             a_check_guards_the_batch_and_changes_nothing
             a_commit_returns_what_it_replaced
             an_update_keeps_created_and_a_new_beginning_renews_it
@@ -81,14 +113,17 @@ macro_rules! store_conformance {
             list_is_in_key_order_and_below_the_prefix
             list_goes_on_after_a_key
             list_counts_what_remains
+            a_long_list_is_complete
             pages_at_one_revision_fit_together_while_others_write
             a_future_revision_cannot_be_read
             a_watch_yields_every_later_change_once_and_in_order
             a_watch_begins_in_the_past_and_goes_on_without_a_gap
+            a_watch_from_a_lists_revision_misses_nothing
             a_watch_sees_its_prefix_and_nothing_else
             a_watch_yields_one_batch_per_revision_in_key_order
             a_watch_shows_the_entry_before_and_after
             a_watch_cannot_begin_in_the_future
+            every_watcher_gets_every_change
             a_slow_watcher_is_served_in_full_or_disconnected
             a_dropped_watch_hinders_nobody
             compaction_forgets_what_is_older
@@ -96,6 +131,7 @@ macro_rules! store_conformance {
             compaction_may_be_repeated_and_does_not_go_back
             compaction_cannot_reach_into_the_future
             an_expired_key_is_deleted_by_an_ordinary_commit
+            a_key_does_not_expire_before_its_time
             a_key_written_again_does_not_expire
             concurrent_commits_get_consecutive_revisions
             concurrent_increments_are_never_lost
@@ -108,12 +144,11 @@ macro_rules! store_conformance {
     };
 }
 
-/// Expands to one test per promise about closing and opening a store again; see
-/// [`testing`](crate::testing).
+#[doc(hidden)]
 #[macro_export]
-macro_rules! durable_store_conformance {
-    ($place:expr, $open:expr $(,)?) => {
-        $crate::__durable_store_conformance! { $place; $open;
+macro_rules! __durable_store_promises {
+    ($then:ident $arguments:tt) => {
+        $crate::$then! { $arguments
             acknowledged_commits_survive_a_restart
             revisions_go_on_after_a_restart
             compacted_history_stays_so_after_a_restart
@@ -124,23 +159,47 @@ macro_rules! durable_store_conformance {
 
 #[doc(hidden)]
 #[macro_export]
+macro_rules! __names {
+    ([] $($promise:ident)*) => { &[$(stringify!($promise)),*] };
+}
+
+#[doc(hidden)]
+#[macro_export]
 macro_rules! __store_conformance {
-    ($make:expr; $($promise:ident)*) => {$(
+    ($arguments:tt $($promise:ident)*) => {
+        $($crate::__store_promise! { $arguments $promise })*
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __store_promise {
+    ([[$(#[$attribute:meta])*] [$make:expr]] $promise:ident) => {
         #[::tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        $(#[$attribute])*
         async fn $promise() {
             let make = $make;
             let (store, _guard) = make().await;
             let store: $crate::testing::Subject = ::std::sync::Arc::new(store);
             $crate::testing::$promise(store).await;
         }
-    )*};
+    };
 }
 
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __durable_store_conformance {
-    ($place:expr; $open:expr; $($promise:ident)*) => {$(
+    ($arguments:tt $($promise:ident)*) => {
+        $($crate::__durable_store_promise! { $arguments $promise })*
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __durable_store_promise {
+    ([[$(#[$attribute:meta])*] [$place:expr] [$open:expr]] $promise:ident) => {
         #[::tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        $(#[$attribute])*
         async fn $promise() {
             let place = ($place)();
             let open = $open;
@@ -150,8 +209,15 @@ macro_rules! __durable_store_conformance {
             };
             $crate::testing::$promise(open).await;
         }
-    )*};
+    };
 }
+
+/// The names of the promises that [`store_conformance!`](crate::store_conformance) tests.
+pub const PROMISES: &[&str] = __store_promises! { __names [] };
+
+/// The names of the promises that
+/// [`durable_store_conformance!`](crate::durable_store_conformance) tests.
+pub const DURABLE_PROMISES: &[&str] = __durable_store_promises! { __names [] };
 
 /// How long to wait for what must come; only a broken backend takes so long.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -216,8 +282,9 @@ struct Seen {
 impl Seen {
     /// The next batch that is no progress notification, or how the watch ended.
     async fn try_next(&mut self) -> Result<(Revision, Arc<[Change]>), Error> {
+        let deadline = Instant::now() + PATIENCE;
         loop {
-            let next = tokio::time::timeout(PATIENCE, self.stream.next()).await;
+            let next = tokio::time::timeout_at(deadline, self.stream.next()).await;
             let batch = next
                 .expect("a batch comes in time")
                 .expect("a watch ends only after an error")?;

@@ -114,6 +114,24 @@ pub async fn list_counts_what_remains(store: Subject) {
     }
 }
 
+/// A list without a limit has all keys, however many they are.
+pub async fn a_long_list_is_complete(store: Subject) {
+    let key = |n: usize| format!("p/{n:05}");
+    for batch in (0..2500).collect::<Vec<_>>().chunks(100) {
+        commit(&store, batch.iter().map(|n| put(key(*n), "x")).collect()).await;
+    }
+    let list = List {
+        prefix: "p/".into(),
+        ..List::default()
+    };
+    let page = store.list(list).await.expect("lists work");
+    assert_eq!((page.entries.len(), page.remaining), (2500, 0));
+    let all = page.entries.iter().enumerate();
+    for (n, entry) in all {
+        assert_eq!(entry.key, key(n));
+    }
+}
+
 /// Pages read at the first one's revision add up to the data at that revision.
 pub async fn pages_at_one_revision_fit_together_while_others_write(store: Subject) {
     let key = |n: u32| format!("p/{n:03}");

@@ -1,9 +1,11 @@
 //! Promises about watching.
 
+use std::collections::BTreeMap;
+
 use futures::future::join_all;
 
 use super::{Subject, commit, delete, put, revision, watch};
-use crate::{Error, Revision};
+use crate::{Error, List, Revision};
 
 /// A watch yields every change after its revision, once each, in order.
 pub async fn a_watch_yields_every_later_change_once_and_in_order(store: Subject) {
@@ -33,6 +35,55 @@ pub async fn a_watch_begins_in_the_past_and_goes_on_without_a_gap(store: Subject
     let end = revision(&store).await;
     for (from, mut seen) in watches {
         assert_eq!(seen.until(end).await, written[from + 1..]);
+    }
+}
+
+/// A list, and a watch from its revision: what the watch yields, applied to
+/// what the list has, leads to what there is.
+pub async fn a_watch_from_a_lists_revision_misses_nothing(store: Subject) {
+    let mut lists = Vec::new();
+    for n in 0..60 {
+        if n % 10 == 0 {
+            let page = store.list(List::default()).await.expect("lists work");
+            lists.push(page);
+        }
+        commit(&store, vec![put(format!("k{}", n % 7), n.to_string())]).await;
+    }
+    let end = store.list(List::default()).await.expect("lists work");
+    for page in lists {
+        let mut data: BTreeMap<_, _> = page
+            .entries
+            .into_iter()
+            .map(|e| (e.key.clone(), e))
+            .collect();
+        let mut seen = watch(&store, "", page.revision).await;
+        for _ in page.revision.0..end.revision.0 {
+            for change in seen.next().await.1.iter() {
+                assert_eq!(data.get(&change.key), change.previous.as_ref());
+                data.extend(
+                    change
+                        .current
+                        .clone()
+                        .map(|entry| (entry.key.clone(), entry)),
+                );
+            }
+        }
+        assert!(data.into_values().eq(end.entries.iter().cloned()));
+    }
+}
+
+/// Watchers of one prefix all get every change to it.
+pub async fn every_watcher_gets_every_change(store: Subject) {
+    let mut watches = Vec::new();
+    for _ in 0..20 {
+        watches.push(watch(&store, "k", Revision(1)).await);
+    }
+    let mut written = Vec::new();
+    for n in 0..20 {
+        written.push(commit(&store, vec![put("k", n.to_string())]).await);
+    }
+    for mut seen in watches {
+        assert_eq!(seen.until(written[19]).await, written);
     }
 }
 
