@@ -58,7 +58,8 @@
 //!   write-ahead log, group commit and snapshots (`docs/design.md`).
 //! - [`Error`]: what can go wrong, and what to do about it.
 //! - [`Limits`], [`HistoryLimits`], [`WatchLimits`]: how much is too much.
-//! - `testing`: the conformance kit and a store that fails on command, with the
+//! - [`layer`]: stores around stores, for encryption, metrics, traces and faults.
+//! - `testing`: the conformance kit, a checker of histories and a store that fails on command, with the
 //!   feature of that name.
 //!
 //! # Bring your own
@@ -86,6 +87,7 @@
 //!
 //! | feature | adds | default |
 //! |---|---|---|
+//! | `encryption` | `layer::EncryptionLayer`, AES-GCM for chosen prefixes | no |
 //! | `etcd` | `EtcdStore`, for several API servers on one cluster | no |
 //! | `testing` | the conformance kit and `FaultyStore` | no |
 #![forbid(unsafe_code)]
@@ -94,13 +96,14 @@ mod embedded;
 mod error;
 #[cfg(feature = "etcd")]
 mod etcd;
+pub mod layer;
 mod memory;
 mod state;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use embedded::{EmbeddedOptions, EmbeddedStore};
+pub use embedded::{EmbeddedOptions, EmbeddedStore, Inventory};
 pub use error::Error;
 #[cfg(feature = "etcd")]
 pub use etcd::{EtcdOptions, EtcdStore, EtcdTls};

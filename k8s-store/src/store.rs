@@ -194,9 +194,13 @@ pub type WatchStream = BoxStream<'static, Result<WatchBatch, Error>>;
 /// | [`Error::ReadOnly`] | commit, compact | tries later; reads go on |
 /// | [`Error::Poisoned`] | commit, compact | opens the store again |
 /// | [`Error::Io`] | anything | may retry |
+/// | [`Error::TooManyWrites`], [`Error::ReservedKey`] | commit, to some backends | gives up |
+/// | [`Error::Unavailable`] | anything, from a remote store | may retry |
+/// | [`Error::Denied`] | anything, from a remote store | asks for more rights |
+/// | [`Error::Undecipherable`] | reads and watches of an encrypted value | brings the key back |
 /// | [`Error::Closed`] | anything | gives up |
 ///
-/// After `Poisoned`, `Io` or `Closed` from a commit that was on its way, it may
+/// After `Poisoned`, `Io`, `Unavailable` or `Closed` from a commit that was on its way, it may
 /// have happened or not, as after a dropped future. All others mean that it has
 /// not.
 ///
@@ -318,6 +322,33 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// [`Error::Compacted`] if the revision is forgotten already,
     /// [`Error::Future`] if it has not happened; see the trait for the others.
     async fn compact(&self, revision: Revision) -> Result<(), Error>;
+}
+
+#[async_trait]
+impl<S: Store + ?Sized> Store for Arc<S> {
+    async fn revision(&self) -> Result<Revision, Error> {
+        (**self).revision().await
+    }
+
+    async fn get(&self, key: &[u8], at: Option<Revision>) -> Result<Option<Entry>, Error> {
+        (**self).get(key, at).await
+    }
+
+    async fn list(&self, list: List) -> Result<Page, Error> {
+        (**self).list(list).await
+    }
+
+    async fn commit(&self, writes: Vec<Write>) -> Result<Committed, Error> {
+        (**self).commit(writes).await
+    }
+
+    async fn watch(&self, prefix: Bytes, after: Revision) -> Result<WatchStream, Error> {
+        (**self).watch(prefix, after).await
+    }
+
+    async fn compact(&self, revision: Revision) -> Result<(), Error> {
+        (**self).compact(revision).await
+    }
 }
 
 /// The trait is used as `dyn Store`.

@@ -77,7 +77,7 @@ struct Broken {
 }
 
 impl Broken {
-    fn new(flaw: Flaw) -> Subject {
+    fn subject(flaw: Flaw) -> Subject {
         Arc::new(Self {
             inner: MemoryStore::new(),
             flaw,
@@ -362,7 +362,7 @@ macro_rules! broken {
             // Paused, so that waiting for what never comes takes no time.
             #[tokio::test(start_paused = true)]
             async fn $promise() {
-                let test = tokio::spawn(testing::$promise(Broken::new(Flaw::$flaw)));
+                let test = tokio::spawn(testing::$promise(Broken::subject(Flaw::$flaw)));
                 let outcome = test.await;
                 assert!(outcome.is_err(), "{:?} goes unnoticed", Flaw::$flaw);
             }
@@ -424,6 +424,38 @@ broken! {
     watches_that_begin_among_writes_miss_and_repeat_nothing: WatchesFromNow,
     a_dropped_commit_happened_wholly_or_not_at_all: EachWriteAlone,
     random_commits_match_a_simple_model: IgnoresPresent,
+}
+
+/// The checker of histories has eyes of its own.
+#[tokio::test(start_paused = true)]
+async fn the_checker_of_histories_notices_what_is_broken() {
+    for flaw in [
+        Flaw::FailedCommitsCount,
+        Flaw::EachWriteAlone,
+        Flaw::HalfBatches,
+        Flaw::IgnoresAbsent,
+        Flaw::IgnoresModified,
+        Flaw::VagueConflicts,
+        Flaw::ChecksWrite,
+        Flaw::NoPrevious,
+        Flaw::AbsentDeletesAreFree,
+        Flaw::LateVisibility,
+        Flaw::NothingRemains,
+        Flaw::PagesOfNow,
+        Flaw::RepeatsBatches,
+        Flaw::WatchesAll,
+        Flaw::SplitsBatches,
+        Flaw::NothingBefore,
+        Flaw::SkipsBatches,
+        Flaw::SkipsRevisions,
+    ] {
+        let plan = testing::HistoryPlan {
+            pause: Duration::from_millis(1),
+            ..testing::HistoryPlan::default()
+        };
+        let check = tokio::spawn(testing::check_history(Broken::subject(flaw), plan));
+        assert!(check.await.is_err(), "{flaw:?} goes unnoticed");
+    }
 }
 
 /// Expands to a test per promise about restarts: a store in memory keeps none.

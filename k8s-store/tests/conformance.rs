@@ -66,3 +66,17 @@ mod embedded_store_with_many_snapshots {
         async |dir: &TempDir| embedded(dir, 1).await,
     );
 }
+
+/// Everything below every layer that changes or looks at it.
+#[cfg(feature = "encryption")]
+mod layered_memory_store {
+    use k8s_store::layer::{EncryptionKey, EncryptionLayer, MetricsLayer, TraceLayer};
+    use tower_layer::{Layer, Stack};
+
+    k8s_store::store_conformance!(async || {
+        let key = EncryptionKey::try_new("a", &[7; 32]).expect("a key");
+        let encryption = EncryptionLayer::try_new([""], vec![key]).expect("a layer");
+        let layers = Stack::new(encryption, Stack::new(MetricsLayer::default(), TraceLayer));
+        (layers.layer(super::memory()), ())
+    });
+}

@@ -6,13 +6,14 @@
 #[path = "support/etcd.rs"]
 mod etcd;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use etcd::Etcd;
 use futures::StreamExt;
 use k8s_store::{
     Error, EtcdOptions, EtcdStore, EtcdTls, Expect, List, Op, Revision, Store, WatchStream, Write,
+    testing::{HistoryPlan, check_history},
 };
 
 /// Connects once the cluster answers.
@@ -352,6 +353,36 @@ async fn nothing_is_lost_or_repeated_when_members_are_paused() {
         }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs etcd"]
+async fn histories_are_strictly_serializable_while_members_come_and_go() {
+    let mut etcd = Etcd::start(3);
+    let options = EtcdOptions {
+        timeout: Duration::from_secs(5),
+        ..EtcdOptions::new(etcd.endpoints())
+    };
+    let store = connect(options).await;
+    let plan = HistoryPlan {
+        clients: 6,
+        requests: 400,
+        pause: Duration::from_millis(20),
+        ..HistoryPlan::default()
+    };
+    let check = tokio::spawn(check_history(Arc::new(store), plan));
+    let pause = Duration::from_millis(700);
+    for member in [0, 1, 2] {
+        tokio::time::sleep(pause).await;
+        etcd.kill(member);
+        tokio::time::sleep(pause).await;
+        etcd.revive(member);
+        tokio::time::sleep(pause).await;
+        etcd.pause((member + 1) % 3);
+        tokio::time::sleep(pause).await;
+        etcd.resume((member + 1) % 3);
+    }
+    check.await.unwrap();
 }
 
 #[tokio::test]

@@ -31,6 +31,9 @@ pub(crate) const KUBECTL: &[Package] = &[(
     &["/usr/bin/kubectl", "/usr/local/bin/kubectl"],
 )];
 
+/// What the tests of stores need besides.
+pub(crate) const ETCD: &[Package] = &[("etcd-server", &["/usr/bin/etcd"])];
+
 /// Whether this process is root.
 pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::{
-    packages::{self, CLUSTER, KUBECTL},
+    packages::{self, CLUSTER, ETCD, KUBECTL},
     process::{cargo, run},
 };
 
@@ -81,6 +81,7 @@ pub(crate) fn unprivileged() -> anyhow::Result<()> {
 pub(crate) fn privileged() -> anyhow::Result<()> {
     packages::ensure(CLUSTER)?;
     packages::ensure(KUBECTL)?;
+    packages::ensure(ETCD)?;
     // They share one machine's bridges, ports and rules.
     nextest(&[
         "--all-features",

@@ -7,6 +7,8 @@ use std::{
 };
 
 use super::log;
+#[cfg(test)]
+use super::trace;
 use crate::{Error, Revision};
 
 /// The on-disk format that this code reads and writes; see `docs/design.md`.
@@ -18,7 +20,8 @@ const LOCK_FILE: &str = "LOCK";
 #[derive(Debug)]
 pub(crate) struct Directory {
     path: PathBuf,
-    _lock: File,
+    /// `None` for a directory that is only read.
+    _lock: Option<File>,
 }
 
 /// Whether a directory holds a store already.
@@ -33,9 +36,7 @@ impl Directory {
     pub(crate) fn lock(path: &Path) -> Result<Self, Error> {
         if !path.exists() {
             fs::create_dir_all(path).map_err(Error::io(path))?;
-            if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-                sync_dir(parent)?;
-            }
+            sync_dir(parent(path))?;
         }
         let name = path.join(LOCK_FILE);
         let mut lock = OpenOptions::new()
@@ -64,8 +65,20 @@ impl Directory {
             .and_then(|()| writeln!(lock, "{}", std::process::id()));
         Ok(Self {
             path: path.to_owned(),
-            _lock: lock,
+            _lock: Some(lock),
         })
+    }
+
+    /// A directory that is only read, whoever has it open. It must hold a store.
+    pub(crate) fn peek(path: &Path) -> Result<Self, Error> {
+        let directory = Self {
+            path: path.to_owned(),
+            _lock: None,
+        };
+        match directory.format()? {
+            Some(()) => Ok(directory),
+            None => Err(directory.version("none")),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -98,25 +111,35 @@ impl Directory {
                 others |= !ours && !begun;
             }
         }
-        let version = |found: &str| Error::Version {
-            dir: self.path.clone(),
-            found: found.to_owned(),
-            supported: FORMAT,
-        };
-        match fs::read(self.path.join(FORMAT_FILE)) {
+        match self.format()? {
+            Some(()) => Ok(Contents::Store),
+            None if others => Err(self.version("none")),
+            None => Ok(Contents::Nothing),
+        }
+    }
+
+    /// Makes sure that the format, if there is one, can be read.
+    fn format(&self) -> Result<Option<()>, Error> {
+        let path = self.path.join(FORMAT_FILE);
+        match fs::read(&path) {
             Ok(text) => {
                 let text = String::from_utf8_lossy(&text[..text.len().min(64)]).into_owned();
                 let found = text.trim().strip_prefix("k8s-store ");
                 if found == Some(&FORMAT.to_string()) {
-                    return Ok(Contents::Store);
+                    return Ok(Some(()));
                 }
-                Err(version(found.unwrap_or("unknown")))
+                Err(self.version(found.unwrap_or("unknown")))
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !others => {
-                Ok(Contents::Nothing)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(version("none")),
-            Err(error) => Err(Error::io(self.path.join(FORMAT_FILE))(error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io(path)(error)),
+        }
+    }
+
+    fn version(&self, found: &str) -> Error {
+        Error::Version {
+            dir: self.path.clone(),
+            found: found.to_owned(),
+            supported: FORMAT,
         }
     }
 
@@ -134,31 +157,7 @@ impl Directory {
         path: &Path,
         write: impl FnOnce(&mut File) -> io::Result<()>,
     ) -> Result<File, Error> {
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".tmp");
-        let temporary = PathBuf::from(temporary);
-        let placed = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&temporary)
-            .and_then(|mut file| {
-                write(&mut file)?;
-                file.sync_all()?;
-                fs::rename(&temporary, path)?;
-                Ok(file)
-            });
-        match placed {
-            Ok(file) => {
-                sync_dir(&self.path)?;
-                Ok(file)
-            }
-            Err(error) => {
-                let _ = fs::remove_file(&temporary);
-                Err(Error::io(path)(error))
-            }
-        }
+        place(path, write)
     }
 
     /// The first revisions of all logs, ascending.
@@ -197,6 +196,8 @@ impl Directory {
         gone.extend(older.map(|revision| self.snapshot(revision)));
         for path in &gone {
             fs::remove_file(path).map_err(Error::io(path))?;
+            #[cfg(test)]
+            trace::note_file(path, trace::Step::Remove);
         }
         if gone.is_empty() {
             Ok(())
@@ -206,8 +207,55 @@ impl Directory {
     }
 }
 
-fn sync_dir(path: &Path) -> Result<(), Error> {
+/// Writes a file such that it is there completely or not at all.
+pub(crate) fn place(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<File, Error> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let temporary = PathBuf::from(temporary);
+    let placed = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&temporary)
+        .and_then(|mut file| {
+            write(&mut file)?;
+            file.sync_all()?;
+            fs::rename(&temporary, path)?;
+            #[cfg(test)]
+            trace::note_file(path, |name| {
+                trace::Step::Place(name, fs::read(path).unwrap_or_default())
+            });
+            Ok(file)
+        });
+    match placed {
+        Ok(file) => {
+            sync_dir(parent(path))?;
+            Ok(file)
+        }
+        Err(error) => {
+            let _ = fs::remove_file(&temporary);
+            Err(Error::io(path)(error))
+        }
+    }
+}
+
+/// The directory that an entry is in.
+pub(crate) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+pub(crate) fn sync_dir(path: &Path) -> Result<(), Error> {
     File::open(path)
         .and_then(|dir| dir.sync_all())
-        .map_err(Error::io(path))
+        .map_err(Error::io(path))?;
+    #[cfg(test)]
+    trace::note(path, || trace::Step::SyncNames);
+    Ok(())
 }

@@ -8,6 +8,8 @@ use std::{
 };
 
 use super::directory::Directory;
+#[cfg(test)]
+use super::trace::{self, Step};
 use crate::{Error, Revision};
 
 const MAGIC: [u8; 8] = *b"k8sstlog";
@@ -29,6 +31,8 @@ pub(crate) struct Log {
     /// Where the file ends: zeros lie between. Writing over them leaves the
     /// file's metadata alone, which makes a sync about twice as fast.
     allocated: u64,
+    #[cfg(test)]
+    path: PathBuf,
     #[cfg(test)]
     faults: super::faults::Faults,
 }
@@ -70,6 +74,8 @@ impl Log {
             len: HEADER,
             allocated: HEADER,
             #[cfg(test)]
+            path,
+            #[cfg(test)]
             faults: super::faults::Faults::default(),
         })
     }
@@ -86,11 +92,19 @@ impl Log {
             file.seek(SeekFrom::Start(len))?;
             Ok(file)
         };
+        let file = open().map_err(Error::io(&path))?;
+        #[cfg(test)]
+        {
+            trace::note_file(&path, |name| Step::Truncate(name, len));
+            trace::note_file(&path, Step::Sync);
+        }
         Ok(Self {
             first,
-            file: open().map_err(Error::io(&path))?,
+            file,
             len,
             allocated: len,
+            #[cfg(test)]
+            path,
             #[cfg(test)]
             faults: super::faults::Faults::default(),
         })
@@ -141,13 +155,20 @@ impl Log {
         #[cfg(test)]
         self.faults.before_write(&mut self.file, records)?;
         self.file.write_all(records)?;
+        #[cfg(test)]
+        trace::note_file(&self.path, |name| {
+            Step::Write(name, self.len, records.to_vec())
+        });
         let end = self.len + records.len() as u64;
         if end > self.allocated {
             self.allocate(end)?;
         }
         #[cfg(test)]
         self.faults.before_sync()?;
-        self.file.sync_data()
+        self.file.sync_data()?;
+        #[cfg(test)]
+        trace::note_file(&self.path, Step::Sync);
+        Ok(())
     }
 
     /// Writes zeros from `end` on, where the file ends now.
@@ -161,6 +182,10 @@ impl Log {
             match self.file.write(zeros) {
                 Ok(0) => break,
                 Ok(written) => {
+                    #[cfg(test)]
+                    trace::note_file(&self.path, |name| {
+                        Step::Write(name, self.allocated, vec![0; written])
+                    });
                     self.allocated += written as u64;
                     ahead = ahead.saturating_sub(written as u64);
                 }
@@ -178,7 +203,11 @@ impl Log {
     pub(crate) fn finish(&mut self) -> io::Result<()> {
         if self.allocated != self.len {
             self.file.set_len(self.len)?;
+            #[cfg(test)]
+            trace::note_file(&self.path, |name| Step::Truncate(name, self.len));
             self.file.sync_all()?;
+            #[cfg(test)]
+            trace::note_file(&self.path, Step::Sync);
             self.allocated = self.len;
             self.file.seek(SeekFrom::Start(self.len))?;
         }

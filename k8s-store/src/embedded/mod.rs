@@ -1,15 +1,20 @@
 //! The backend that keeps everything in memory and on disk.
 
+mod backup;
 mod directory;
 #[cfg(test)]
 mod faults;
 mod log;
 mod pending;
+#[cfg(test)]
+mod power;
 mod record;
 mod recovery;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trace;
 mod writer;
 
 use std::{
@@ -24,6 +29,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+pub use self::backup::Inventory;
 use self::{directory::Directory, pending::Shared, writer::Writer};
 use crate::{
     Committed, Entry, Error, HistoryLimits, Limits, List, MemoryStore, Op, Page, Revision, Store,

@@ -41,11 +41,38 @@ pub(crate) fn recover(
             log,
         });
     }
+    if let Some(&revision) = directory.snapshots()?.last() {
+        directory.prune(revision)?;
+    }
+    let found = read(directory, history, watch, timer)?;
+    Ok(Recovered {
+        view: found.view,
+        log: Log::reopen(directory.log(found.newest), found.newest, found.end)?,
+        log_bytes: found.log_bytes,
+        snapshot_bytes: found.snapshot_bytes,
+    })
+}
+
+/// What a directory holds, as it is.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) view: View,
+    /// The first revision of the newest log, and where its intact part ends.
+    newest: Revision,
+    end: u64,
+    log_bytes: u64,
+    snapshot_bytes: u64,
+}
+
+/// Reads a directory and changes nothing.
+pub(crate) fn read(
+    directory: &Directory,
+    history: HistoryLimits,
+    watch: WatchLimits,
+    timer: &Timer,
+) -> Result<Found, Error> {
     let (head, snapshot_bytes) = match directory.snapshots()?.last() {
-        Some(&revision) => {
-            directory.prune(revision)?;
-            snapshot::read(&directory.snapshot(revision), revision)?
-        }
+        Some(&revision) => snapshot::read(&directory.snapshot(revision), Some(revision))?,
         None => (Head::default(), 0),
     };
     for record in head.tree.iter().filter(|record| record.expires != 0) {
@@ -67,9 +94,10 @@ pub(crate) fn recover(
         end = replay(&path, first, first == newest, &mut view, timer)?;
         log_bytes += end;
     }
-    Ok(Recovered {
+    Ok(Found {
         view,
-        log: Log::reopen(directory.log(newest), newest, end)?,
+        newest,
+        end,
         log_bytes,
         snapshot_bytes,
     })

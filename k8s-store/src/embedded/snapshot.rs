@@ -18,7 +18,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    directory::Directory,
+    directory,
     record::{self, Reader},
 };
 use crate::{
@@ -32,40 +32,10 @@ const HEADER: usize = 28;
 const BLOCK: usize = 256 << 10;
 
 /// Writes a snapshot and returns its size in bytes; `None` if told to stop.
-pub(crate) fn write(
-    directory: &Directory,
-    head: &Head,
-    stop: &AtomicBool,
-) -> Result<Option<u64>, Error> {
+pub(crate) fn write(path: &Path, head: &Head, stop: &AtomicBool) -> Result<Option<u64>, Error> {
     let mut size = 0;
-    let placed = directory.place(&directory.snapshot(head.revision), |file| {
-        let mut header = Vec::with_capacity(HEADER);
-        header.extend_from_slice(&MAGIC);
-        header.extend_from_slice(&head.revision.0.to_le_bytes());
-        header.extend_from_slice(&(head.tree.len() as u64).to_le_bytes());
-        header.extend_from_slice(&crc32c::crc32c(&header).to_le_bytes());
-        file.write_all(&header)?;
-        size = header.len() as u64;
-        let mut block = Vec::with_capacity(BLOCK + BLOCK / 4);
-        let mut records = head.tree.iter().peekable();
-        while records.peek().is_some() {
-            if stop.load(Ordering::Relaxed) {
-                return Err(io::ErrorKind::Interrupted.into());
-            }
-            block.clear();
-            block.extend_from_slice(&[0; 8]);
-            while block.len() < BLOCK
-                && let Some(record) = records.next()
-            {
-                encode(&mut block, record);
-            }
-            let length = u32::try_from(block.len() - 8).map_err(io::Error::other)?;
-            let sum = crc32c::crc32c(&block[8..]);
-            block[..4].copy_from_slice(&length.to_le_bytes());
-            block[4..8].copy_from_slice(&sum.to_le_bytes());
-            file.write_all(&block)?;
-            size += block.len() as u64;
-        }
+    let placed = directory::place(path, |file| {
+        size = fill(file, head, stop)?;
         Ok(())
     });
     match placed {
@@ -73,6 +43,37 @@ pub(crate) fn write(
         Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::Interrupted => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+fn fill(file: &mut File, head: &Head, stop: &AtomicBool) -> io::Result<u64> {
+    let mut header = Vec::with_capacity(HEADER);
+    header.extend_from_slice(&MAGIC);
+    header.extend_from_slice(&head.revision.0.to_le_bytes());
+    header.extend_from_slice(&(head.tree.len() as u64).to_le_bytes());
+    header.extend_from_slice(&crc32c::crc32c(&header).to_le_bytes());
+    file.write_all(&header)?;
+    let mut size = header.len() as u64;
+    let mut block = Vec::with_capacity(BLOCK + BLOCK / 4);
+    let mut records = head.tree.iter().peekable();
+    while records.peek().is_some() {
+        if stop.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        block.clear();
+        block.extend_from_slice(&[0; 8]);
+        while block.len() < BLOCK
+            && let Some(record) = records.next()
+        {
+            encode(&mut block, record);
+        }
+        let length = u32::try_from(block.len() - 8).map_err(io::Error::other)?;
+        let sum = crc32c::crc32c(&block[8..]);
+        block[..4].copy_from_slice(&length.to_le_bytes());
+        block[4..8].copy_from_slice(&sum.to_le_bytes());
+        file.write_all(&block)?;
+        size += block.len() as u64;
+    }
+    Ok(size)
 }
 
 fn encode(block: &mut Vec<u8>, record: &Record) {
@@ -84,8 +85,9 @@ fn encode(block: &mut Vec<u8>, record: &Record) {
     }
 }
 
-/// Reads a snapshot, and its size in bytes.
-pub(crate) fn read(path: &Path, revision: Revision) -> Result<(Head, u64), Error> {
+/// Reads a snapshot, of a certain revision if one is given, and its size in
+/// bytes.
+pub(crate) fn read(path: &Path, revision: Option<Revision>) -> Result<(Head, u64), Error> {
     let mut input = Input {
         path,
         file: BufReader::with_capacity(BLOCK, File::open(path).map_err(Error::io(path))?),
@@ -97,13 +99,13 @@ pub(crate) fn read(path: &Path, revision: Revision) -> Result<(Head, u64), Error
     let found = fields.u64().map(Revision);
     let count = fields.u64();
     let sum = fields.u32();
-    let count = match count {
-        Some(count)
+    let (revision, count) = match (found, count) {
+        (Some(found), Some(count))
             if header[..8] == MAGIC
-                && found == Some(revision)
+                && revision.is_none_or(|revision| revision == found)
                 && sum == Some(crc32c::crc32c(&header[..24])) =>
         {
-            count
+            (found, count)
         }
         _ => return Err(input.corrupt(0, "not the header of this snapshot")),
     };

@@ -200,7 +200,7 @@ impl Writer {
             let (stop, head) = (Arc::clone(&stop), head.clone());
             let directory = Arc::clone(&self.directory);
             move || {
-                let size = snapshot::write(&directory, &head, &stop)?;
+                let size = snapshot::write(&directory.snapshot(head.revision), &head, &stop)?;
                 if size.is_some() {
                     directory.prune(head.revision)?;
                 }

@@ -399,7 +399,7 @@ impl Store for EtcdStore {
         if request.key.is_empty() {
             // No key is, and etcd does not want to hear of it.
             return match at {
-                Some(at) => self.inner.check(at).await.map(|()| None),
+                Some(at) => self.inner.check(at).await.map(|_| None),
                 None => self.inner.check_open().map(|()| None),
             };
         }

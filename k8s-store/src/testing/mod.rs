@@ -27,6 +27,10 @@
 //! # fn main() {}
 //! ```
 //!
+//! [`check_history`] goes further, and needs no fresh store for each promise:
+//! it lets clients loose on one, together with whatever faults its caller makes,
+//! and judges all that they saw.
+//!
 //! Set the store up with a small watch buffer (say 64 batches), or a slow
 //! watcher never gets to be slow enough. Everything else works with any options
 //! that keep a few thousand revisions.
@@ -37,7 +41,9 @@ mod concurrency;
 mod durability;
 mod expiry;
 mod faulty;
+mod history;
 mod model;
+mod random;
 mod reads;
 mod watches;
 
@@ -47,6 +53,8 @@ use bytes::Bytes;
 use futures::StreamExt;
 use tokio::time::Instant;
 
+pub use self::history::{HistoryPlan, check_history};
+pub(crate) use self::random::Random;
 pub use self::{
     commits::*, compaction::*, concurrency::*, durability::*, expiry::*, faulty::FaultyStore,
     model::*, reads::*, watches::*,

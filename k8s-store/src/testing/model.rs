@@ -4,21 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{Subject, delete, put, value, watch, write};
+use super::{Random, Subject, delete, put, value, watch, write};
 use crate::{Error, Expect, List, Op, Revision};
-
-/// A small generator of repeatable numbers (xorshift64*).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        let end = end as u64;
-        usize::try_from((self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % end).unwrap_or(0)
-    }
-}
 
 type Data = BTreeMap<Bytes, (Bytes, Revision, Revision)>;
 
@@ -85,7 +72,7 @@ fn batch(random: &mut Random, revision: Revision) -> Vec<crate::Write> {
 /// Random batches have the outcome, random reads the answer, and watches the
 /// changes that a list of ordered maps has.
 pub async fn random_commits_match_a_simple_model(store: Subject) {
-    let mut random = Random(0x5eed);
+    let mut random = Random::new(0x5eed);
     let mut model = Model(vec![Data::default()]);
     for _ in 0..1500 {
         let writes = batch(&mut random, Revision(model.0.len() as u64));
