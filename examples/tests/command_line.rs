@@ -103,3 +103,61 @@ fn objects_survive_a_kill_and_a_stop() {
     second.stop();
     Cluster::up(&data_dir, SIM).stop();
 }
+
+fn snapshot(arguments: &[&str], data_dir: &Path, file: Option<&Path>) -> Output {
+    let mut command = command();
+    command
+        .arg("snapshot")
+        .args(arguments)
+        .arg("--data-dir")
+        .arg(data_dir);
+    command.args(file).output().expect("it runs")
+}
+
+#[test]
+fn a_cluster_is_saved_while_it_runs_and_comes_back_at_a_later_revision() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data_dir = folder.path().join("data");
+    let file = folder.path().join("saved");
+    let running = Cluster::up(&data_dir, SIM);
+    let saved = snapshot(&["save"], &data_dir, Some(&file));
+    assert!(saved.status.success(), "{}", said_by(&saved));
+    let refused = said(&snapshot(&["restore"], &data_dir, Some(&file)));
+    assert!(refused.contains("in use"), "{refused}");
+    running.stop();
+
+    let restored = snapshot(&["restore"], &data_dir, Some(&file));
+    assert!(restored.status.success(), "{}", said_by(&restored));
+    let checked = snapshot(&["check"], &data_dir, None);
+    let text = String::from_utf8_lossy(&checked.stdout).into_owned();
+    let revision = text
+        .trim()
+        .rsplit(' ')
+        .next()
+        .and_then(|n| n.parse::<u64>().ok());
+    assert!(
+        revision.is_some_and(|revision| revision > 1_000_000_000),
+        "{text}"
+    );
+    Cluster::up(&data_dir, SIM).stop();
+
+    std::fs::write(&file, "something else").expect("it can be written");
+    let refused = said(&snapshot(&["restore"], &data_dir, Some(&file)));
+    assert!(refused.contains("corrupt"), "{refused}");
+}
+
+fn said_by(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn an_etcd_that_is_not_there_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", free.local_addr().expect("an address"));
+    drop(free);
+    let store = format!("etcd={url}");
+    let arguments = [SIM, &["--listen", "127.0.0.1:0", "--store", &store]].concat();
+    let said = said(&up(&folder.path().join("data"), &arguments));
+    assert!(said.contains(&url), "{said}");
+}

@@ -20,6 +20,10 @@ pub struct Arguments {
 pub enum Command {
     /// Run a control plane and its nodes until a signal ends them
     Up(UpOptions),
+    /// Run a control plane alone until a signal ends it
+    Server(ServerOptions),
+    /// Save the objects of a cluster to a file, or bring them back
+    Snapshot(SnapshotOptions),
     /// Handle the images of a cluster's nodes
     Image(ImageOptions),
     /// Print a kubeconfig for a user of a cluster
@@ -29,24 +33,48 @@ pub enum Command {
 /// Options of `cluster up`.
 #[derive(Args, Clone, Debug)]
 pub struct UpOptions {
-    /// Where everything is kept
-    #[arg(long, value_name = "DIR", default_value = "./.cluster")]
-    pub data_dir: PathBuf,
-    /// Where the API is served; port 0 picks one
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6443")]
-    pub listen: SocketAddr,
+    /// The control plane's.
+    #[command(flatten)]
+    pub server: ServerOptions,
     /// How many nodes; more than one with `--runtime sim` only
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub nodes: usize,
-    /// Where objects are kept: embedded or memory
-    #[arg(long, value_name = "STORE", default_value = "embedded")]
-    pub store: StoreChoice,
     /// What runs containers: runc, crun, youki, the path of an OCI runtime, or sim
     #[arg(long, value_name = "RUNTIME", default_value = "runc")]
     pub runtime: RuntimeChoice,
     /// Ask URL for images of registry HOST; may be given more than once
     #[arg(long, value_name = "HOST=URL")]
     pub registry_mirror: Vec<Mirror>,
+}
+
+/// Options of `cluster server`, and of the control plane of `cluster up`.
+#[derive(Args, Clone, Debug)]
+pub struct ServerOptions {
+    /// Where everything is kept
+    #[arg(long, value_name = "DIR", default_value = "./.cluster")]
+    pub data_dir: PathBuf,
+    /// Where certificates and keys are; servers of one cluster have the same [default: pki in the
+    /// data directory]
+    #[arg(long, value_name = "DIR")]
+    pub pki: Option<PathBuf>,
+    /// Where the API is served; port 0 picks one
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6443")]
+    pub listen: SocketAddr,
+    /// Where objects are kept: embedded, memory, or etcd=URL[,URL…]
+    #[arg(long, value_name = "STORE", default_value = "embedded")]
+    pub store: StoreChoice,
+    /// Who signed the certificates of etcd's members, a PEM file
+    #[arg(long, value_name = "FILE")]
+    pub etcd_cafile: Option<PathBuf>,
+    /// The certificate to show etcd, a PEM file
+    #[arg(long, value_name = "FILE", requires = "etcd_keyfile")]
+    pub etcd_certfile: Option<PathBuf>,
+    /// The key to that certificate
+    #[arg(long, value_name = "FILE", requires = "etcd_certfile")]
+    pub etcd_keyfile: Option<PathBuf>,
+    /// A file with the line NAME:PASSWORD, if etcd asks for them
+    #[arg(long, value_name = "FILE")]
+    pub etcd_userfile: Option<PathBuf>,
     /// The addresses of pods
     #[arg(long, value_name = "CIDR", default_value = "10.244.0.0/16")]
     pub pod_cidr: IpCidr,
@@ -59,12 +87,14 @@ pub struct UpOptions {
 }
 
 /// Where objects are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreChoice {
     /// On disk, below the data directory.
     Embedded,
     /// In memory: gone when the process ends.
     Memory,
+    /// In an etcd cluster with these members, which other servers may share.
+    Etcd(Vec<String>),
 }
 
 impl FromStr for StoreChoice {
@@ -74,7 +104,12 @@ impl FromStr for StoreChoice {
         match text {
             "embedded" => Ok(StoreChoice::Embedded),
             "memory" => Ok(StoreChoice::Memory),
-            _ => Err("not a store: give `embedded` or `memory`".into()),
+            _ => match text.strip_prefix("etcd=") {
+                Some(urls) if !urls.is_empty() => Ok(StoreChoice::Etcd(
+                    urls.split(',').map(str::to_owned).collect(),
+                )),
+                _ => Err("not a store: give `embedded`, `memory` or `etcd=URL[,URL…]`".into()),
+            },
         }
     }
 }
@@ -99,6 +134,47 @@ impl FromStr for RuntimeChoice {
             _ => Err("not a runtime: give `runc`, `crun`, `youki`, `sim` or the full path of an OCI runtime".into()),
         }
     }
+}
+
+/// Options of `cluster snapshot`.
+#[derive(Args, Clone, Debug)]
+pub struct SnapshotOptions {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: SnapshotCommand,
+}
+
+/// What to do with a cluster's objects. All of it concerns the embedded store: etcd has tools of
+/// its own.
+#[derive(Clone, Debug, Subcommand)]
+pub enum SnapshotCommand {
+    /// Write all objects to a file; the cluster may run
+    Save {
+        /// The cluster's data directory
+        #[arg(long, value_name = "DIR", default_value = "./.cluster")]
+        data_dir: PathBuf,
+        /// The file to write
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Replace all objects by a file's; the cluster must not run
+    Restore {
+        /// The cluster's data directory
+        #[arg(long, value_name = "DIR", default_value = "./.cluster")]
+        data_dir: PathBuf,
+        /// The file to read
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// See whether all that is stored can be read; the cluster may run
+    Check {
+        /// The cluster's data directory
+        #[arg(long, value_name = "DIR", default_value = "./.cluster")]
+        data_dir: PathBuf,
+        /// A file to check instead
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
 }
 
 /// Options of `cluster image`.
@@ -161,6 +237,9 @@ mod tests {
             Ok(RuntimeChoice::Oci("/opt/runtime".into()))
         );
         assert!("docker".parse::<RuntimeChoice>().is_err());
+        let two = StoreChoice::Etcd(vec!["http://a:1".into(), "http://b:2".into()]);
+        assert_eq!("etcd=http://a:1,http://b:2".parse(), Ok(two));
         assert!("etcd".parse::<StoreChoice>().is_err());
+        assert!("etcd=".parse::<StoreChoice>().is_err());
     }
 }

@@ -21,16 +21,23 @@ use k8s_apiserver::{
     reviews,
     serve::{Limits, Server, bind, serve, server_config},
 };
-use k8s_controllers::ControllerManager;
+use k8s_controllers::{
+    ControllerManager,
+    runtime::{Clock, LeaderElection, LeaderElectionConfig},
+};
 use k8s_scheduler::{Driver, DriverConfig, Profile};
-use k8s_store::{EmbeddedStore, MemoryStore, Store};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    arguments::{StoreChoice, UpOptions},
+    arguments::{ServerOptions, StoreChoice},
     layout::Layout,
+    store::Opened,
 };
+
+/// The users that controllers and scheduler are.
+const CONTROLLERS: &str = "system:kube-controller-manager";
+const SCHEDULER: &str = "system:kube-scheduler";
 
 /// How long running requests may take to finish when the server stops.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -41,7 +48,7 @@ pub(super) struct ControlPlane {
     pub(super) pki: Pki,
     listener: Server,
     address: SocketAddr,
-    store: Option<EmbeddedStore>,
+    store: Opened,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -49,21 +56,16 @@ pub(super) struct ControlPlane {
 impl ControlPlane {
     /// Starts it. `machine` is the machine's address; it is listened on too where `exposed`, for pods.
     pub(super) async fn start(
-        options: &UpOptions,
+        options: &ServerOptions,
         layout: &Layout,
         machine: Ipv4Addr,
         exposed: bool,
     ) -> anyhow::Result<Self> {
         let listeners = listen(options.listen, exposed.then_some(machine)).await?;
         let address = listeners[0].local_addr()?;
-        let pki = Pki::open_or_create(layout.pki()).context("cannot open the cluster's keys")?;
-        let (store, embedded): (Arc<dyn Store>, _) = match options.store {
-            StoreChoice::Memory => (Arc::new(MemoryStore::new()), None),
-            StoreChoice::Embedded => {
-                let store = EmbeddedStore::open(layout.store()).await?;
-                (Arc::new(store.clone()), Some(store))
-            }
-        };
+        let pki = options.pki.clone().unwrap_or_else(|| layout.pki());
+        let pki = Pki::open_or_create(pki).context("cannot open the cluster's keys")?;
+        let store = Opened::open(options, layout).await?;
 
         let service_cidr: Cidr = options
             .service_cidr
@@ -77,7 +79,7 @@ impl ControlPlane {
         .with(&address.ip().to_string())
         .with(&machine.to_string());
         let mut builder = ApiServer::builder()
-            .store(store)
+            .store(store.store())
             .service_cidr(service_cidr)
             .advertise(Advertised {
                 addresses: vec![machine],
@@ -139,7 +141,7 @@ impl ControlPlane {
             pki,
             listener,
             address,
-            store: embedded,
+            store,
             stop,
             tasks,
         })
@@ -158,10 +160,7 @@ impl ControlPlane {
         }
         self.listener.shutdown(DRAIN).await;
         self.server.shutdown().await;
-        if let Some(store) = self.store {
-            store.close().await.context("cannot close the store")?;
-        }
-        Ok(())
+        self.store.close().await
     }
 }
 
@@ -191,37 +190,94 @@ fn shown(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Controllers and scheduler, each with its own identity.
+/// Controllers and scheduler, each with its own identity. Where other servers may share the store,
+/// they work only while they hold a lease.
 fn deciders(
     server: &ApiServer,
     pki: &Pki,
-    options: &UpOptions,
+    options: &ServerOptions,
     stop: &CancellationToken,
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
-    let clients = server.clone();
     let range = options.pod_cidr.to_string().parse().context("--pod-cidr")?;
-    let manager = ControllerManager::builder(move |name| {
-        clients.client(match name {
-            ControllerManager::SHARED => component("system:kube-controller-manager"),
-            name => {
-                Identity::service_account("kube-system", name, "").group("system:authenticated")
-            }
-        })
-    })
-    .root_ca(pki.ca_pem())
-    .cluster_cidr(k8s_controllers::ClusterCidr {
+    let cidr = k8s_controllers::ClusterCidr {
         range,
         node_mask: 24,
-    })
-    .build();
-    let running = stop.clone();
-    let manager = tokio::spawn(async move {
-        manager.run(running).await;
-    });
-    let client = server.client(component("system:kube-scheduler"));
-    let driver = Driver::new(client, Profile::default(), DriverConfig::default());
-    let scheduler = tokio::spawn(driver.run(stop.clone()));
-    Ok(vec![manager, scheduler])
+    };
+    let ca = pki.ca_pem().to_owned();
+    let clients = server.clone();
+    let controllers = move |leading: CancellationToken| {
+        let clients = clients.clone();
+        let manager = ControllerManager::builder(move |name| {
+            clients.client(match name {
+                ControllerManager::SHARED => component(CONTROLLERS),
+                name => {
+                    Identity::service_account("kube-system", name, "").group("system:authenticated")
+                }
+            })
+        });
+        let manager = manager.root_ca(ca.clone()).cluster_cidr(cidr).build();
+        async move {
+            manager.run(leading).await;
+        }
+    };
+    let clients = server.clone();
+    let scheduler = move |leading: CancellationToken| {
+        let client = clients.client(component(SCHEDULER));
+        Driver::new(client, Profile::default(), DriverConfig::default()).run(leading)
+    };
+    let stop = stop.clone();
+    if !matches!(options.store, StoreChoice::Etcd(_)) {
+        return Ok(vec![
+            tokio::spawn(controllers(stop.clone())),
+            tokio::spawn(scheduler(stop)),
+        ]);
+    }
+    let identity = format!("{}_{}", hostname(), std::process::id());
+    let elected = |name: &str| {
+        (
+            server.client(component(name)),
+            name.to_owned(),
+            identity.clone(),
+        )
+    };
+    let (client, name, who) = elected(CONTROLLERS);
+    let manager = while_leading(client, name, who, stop.clone(), controllers);
+    let (client, name, who) = elected(SCHEDULER);
+    let scheduler = while_leading(client, name, who, stop, scheduler);
+    Ok(vec![tokio::spawn(manager), tokio::spawn(scheduler)])
+}
+
+/// Runs the work whenever this process holds the lease of that name, until it is stopped.
+async fn while_leading<F>(
+    client: kube::Client,
+    name: String,
+    identity: String,
+    stop: CancellationToken,
+    work: impl Fn(CancellationToken) -> F,
+) where
+    F: Future<Output = ()>,
+{
+    // A lease's name is its holder's without the prefix, as upstream has it.
+    let lease = name.trim_start_matches("system:");
+    while !stop.is_cancelled() {
+        let config = LeaderElectionConfig {
+            // Another server takes over within 15 s of a leader's sudden end.
+            lease_duration: Duration::from_secs(9),
+            renew_deadline: Duration::from_secs(6),
+            retry_period: Duration::from_secs(1),
+            ..LeaderElectionConfig::new(lease, &identity)
+        };
+        let election = LeaderElection::new(client.clone(), config, Clock::system());
+        if election.run(stop.clone(), &work).await {
+            tracing::warn!(lease, "another server leads now, or none can");
+        }
+    }
+}
+
+/// The machine's name, which only has to tell it from others.
+fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
 }
 
 /// The identity of a part of the cluster.

@@ -59,6 +59,11 @@ impl Layout {
         self.root.join("store")
     }
 
+    /// The embedded store that was replaced by a restored one.
+    pub(super) fn store_before_restore(&self) -> PathBuf {
+        self.root.join("store.before-restore")
+    }
+
     /// Certificates and keys.
     pub(super) fn pki(&self) -> PathBuf {
         self.root.join("pki")

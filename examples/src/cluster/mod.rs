@@ -3,6 +3,8 @@
 //! - [`Arguments`] is the command line.
 //! - `control_plane` wires store, API server, controllers and scheduler.
 //! - `node` wires runtime, node agent, proxy and DNS.
+//! - `store` opens what the control plane keeps its objects in; `snapshot` saves and restores that.
+//! - `server` starts the control plane alone.
 //! - `up` starts both, waits until they are ready, and stops them.
 
 mod arguments;
@@ -12,9 +14,12 @@ mod image;
 mod kubeconfig;
 mod layout;
 mod node;
+mod server;
+mod snapshot;
+mod store;
 mod up;
 
-pub use arguments::{Arguments, Command, RuntimeChoice, StoreChoice, UpOptions};
+pub use arguments::{Arguments, Command, RuntimeChoice, ServerOptions, StoreChoice, UpOptions};
 pub use layout::runc_root;
 
 use anyhow::Context;
@@ -38,6 +43,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let result = runtime.block_on(async {
         match arguments.command {
             Command::Up(options) => up::run(options).await,
+            Command::Server(options) => server::run(options).await,
+            Command::Snapshot(snapshot) => snapshot::run(snapshot).await,
             Command::Image(image) => image::run(image).await,
             Command::Kubeconfig(kubeconfig) => kubeconfig::run(kubeconfig),
         }

@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    arguments::{RuntimeChoice, UpOptions},
+    arguments::{RuntimeChoice, ServerOptions, UpOptions},
     control_plane::{ControlPlane, component},
     layout::Layout,
 };
@@ -40,7 +40,7 @@ pub(super) fn name(index: usize) -> String {
 
 /// The address at which pods and other machines reach this one: that of the default route, or the
 /// gateway of the first node's pods where there is none.
-pub(super) fn machine_ip(options: &UpOptions) -> anyhow::Result<Ipv4Addr> {
+pub(super) fn machine_ip(options: &ServerOptions) -> anyhow::Result<Ipv4Addr> {
     // Connecting a datagram socket sends nothing; the kernel only chooses a route.
     let routed = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
         socket.connect("192.0.2.1:9")?;
@@ -56,7 +56,7 @@ pub(super) fn machine_ip(options: &UpOptions) -> anyhow::Result<Ipv4Addr> {
 }
 
 /// The part of the pods' range that a node has: a /24 each.
-fn pod_cidr(options: &UpOptions, index: usize) -> anyhow::Result<IpCidr> {
+fn pod_cidr(options: &ServerOptions, index: usize) -> anyhow::Result<IpCidr> {
     let range = options.pod_cidr;
     let prefix = range.prefix().max(24);
     let network = range
@@ -69,7 +69,8 @@ fn pod_cidr(options: &UpOptions, index: usize) -> anyhow::Result<IpCidr> {
 
 /// The network of the pods of an OCI node, set up.
 pub(super) async fn network(options: &UpOptions) -> anyhow::Result<Arc<PodNetwork>> {
-    let network = PodNetworkOptions::new(pod_cidr(options, 0)?).cluster_cidr(options.pod_cidr);
+    let network =
+        PodNetworkOptions::new(pod_cidr(&options.server, 0)?).cluster_cidr(options.server.pod_cidr);
     Ok(Arc::new(
         PodNetwork::set_up(network)
             .await
@@ -108,7 +109,8 @@ impl Node {
         let (runtime, images, ip, parts): (Arc<dyn ContainerRuntime>, Arc<dyn ImageService>, _, _) =
             match place {
                 Place::Simulated => {
-                    let runtime = SimRuntime::new(SimOptions::new(pod_cidr(options, index)?))?;
+                    let runtime =
+                        SimRuntime::new(SimOptions::new(pod_cidr(&options.server, index)?))?;
                     let images = runtime.images();
                     (Arc::new(runtime), images, Ipv4Addr::LOCALHOST, None)
                 }
@@ -137,7 +139,7 @@ impl Node {
                     )
                 }
             };
-        announce(control_plane, &name, pod_cidr(options, index)?).await?;
+        announce(control_plane, &name, pod_cidr(&options.server, index)?).await?;
 
         let server = &control_plane.server;
         let identity = component(&format!("system:node:{name}")).group("system:nodes");
@@ -148,7 +150,7 @@ impl Node {
             .node_name(&name)
             .node_ip(ip.into())
             .root_dir(folder.join("kubelet"))
-            .cluster_domain(&options.cluster_domain)
+            .cluster_domain(&options.server.cluster_domain)
             .listen(SocketAddr::new(ip.into(), 0))
             .tls(TlsOptions {
                 certificate: certificate.certificate.clone(),
@@ -242,11 +244,11 @@ pub(super) enum Place {
 
 /// The address of the cluster's DNS: the tenth of the Services' range, as kubeadm has it.
 pub(super) fn dns_ip(options: &UpOptions) -> anyhow::Result<Ipv4Addr> {
-    match options.service_cidr.nth(10) {
+    match options.server.service_cidr.nth(10) {
         Some(IpAddr::V4(ip)) => Ok(ip),
         _ => bail!(
             "--service-cidr {} has no tenth IPv4 address for DNS",
-            options.service_cidr
+            options.server.service_cidr
         ),
     }
 }

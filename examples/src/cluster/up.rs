@@ -13,7 +13,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    arguments::{RuntimeChoice, UpOptions},
+    arguments::{RuntimeChoice, ServerOptions, UpOptions},
     control_plane::{ControlPlane, component},
     dns,
     layout::Layout,
@@ -25,13 +25,13 @@ pub(super) async fn run(options: UpOptions) -> anyhow::Result<()> {
     check(&options)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    fs::create_dir_all(&options.data_dir).with_context(|| {
+    fs::create_dir_all(&options.server.data_dir).with_context(|| {
         format!(
             "cannot make the data directory {}",
-            options.data_dir.display()
+            options.server.data_dir.display()
         )
     })?;
-    let root = fs::canonicalize(&options.data_dir)?;
+    let root = fs::canonicalize(&options.server.data_dir)?;
     let layout = Layout::new(&root);
     let _claim = layout.claim()?;
 
@@ -39,7 +39,7 @@ pub(super) async fn run(options: UpOptions) -> anyhow::Result<()> {
     let ended = tokio::select! {
         ready = cluster.start(&options, &layout) => match ready {
             Ok(()) => {
-                announce(started, &options);
+                announce(started, &options.server);
                 tokio::select! {
                     _ = terminate.recv() => Ok(()),
                     _ = interrupt.recv() => Ok(()),
@@ -78,7 +78,7 @@ fn check(options: &UpOptions) -> anyhow::Result<()> {
     clippy::print_stdout,
     reason = "the one line that the command promises"
 )]
-fn announce(started: Instant, options: &UpOptions) {
+pub(super) fn announce(started: Instant, options: &ServerOptions) {
     let kubeconfig = Layout::new(&options.data_dir).kubeconfig();
     println!(
         "ready in {}ms  KUBECONFIG={}",
@@ -102,14 +102,14 @@ struct Cluster {
 impl Cluster {
     async fn start(&mut self, options: &UpOptions, layout: &Layout) -> anyhow::Result<()> {
         let real = matches!(options.runtime, RuntimeChoice::Oci(_));
-        let machine = node::machine_ip(options)?;
+        let machine = node::machine_ip(&options.server)?;
         // The gateway of the pods may be the address that the control plane is to listen on.
         let network = if real {
             Some(node::network(options).await?)
         } else {
             None
         };
-        let control_plane = ControlPlane::start(options, layout, machine, real).await?;
+        let control_plane = ControlPlane::start(&options.server, layout, machine, real).await?;
         tracing::info!(address = %control_plane.address(), "serving the API");
         let control_plane = self.control_plane.insert(control_plane);
         for index in 0..options.nodes {
@@ -134,7 +134,7 @@ impl Cluster {
                 client,
                 machine,
                 service_ip,
-                &options.cluster_domain,
+                &options.server.cluster_domain,
                 stop.clone(),
             )
             .await?;

@@ -27,13 +27,22 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Boots a cluster on a data directory and waits for its first line.
     pub(crate) fn up(data_dir: &Path, arguments: &[&str]) -> Self {
+        Self::start("up", data_dir, arguments)
+    }
+
+    /// Boots a control plane alone.
+    pub(crate) fn server(data_dir: &Path, arguments: &[&str]) -> Self {
+        Self::start("server", data_dir, arguments)
+    }
+
+    fn start(subcommand: &str, data_dir: &Path, arguments: &[&str]) -> Self {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(data_dir.with_extension("log"))
             .unwrap();
         let mut process = command()
-            .args(["up", "--listen", "127.0.0.1:0", "--data-dir"])
+            .args([subcommand, "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data_dir)
             .args(arguments)
             .stdin(Stdio::null())

@@ -1,0 +1,35 @@
+//! `cluster server`: the control plane alone.
+
+use std::{fs, time::Instant};
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{arguments::ServerOptions, control_plane::ControlPlane, layout::Layout, node, up};
+
+pub(super) async fn run(options: ServerOptions) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    fs::create_dir_all(&options.data_dir).with_context(|| {
+        format!(
+            "cannot make the data directory {}",
+            options.data_dir.display()
+        )
+    })?;
+    let layout = Layout::new(&fs::canonicalize(&options.data_dir)?);
+    let _claim = layout.claim()?;
+    let machine = node::machine_ip(&options)?;
+    let starting = ControlPlane::start(&options, &layout, machine, false);
+    let control_plane = tokio::select! {
+        started = starting => started?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    up::announce(started, &options);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    control_plane.stop().await
+}
