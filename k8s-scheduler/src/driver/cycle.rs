@@ -249,7 +249,9 @@ impl Driver {
             state.permits_changed |= !is_known;
             return;
         }
-        state.permits_changed |= state.waiting.remove(pod.uid()).is_some();
+        state.waiting.remove(pod.uid());
+        // What was missing for those that wait may be this very pod.
+        state.permits_changed = !state.waiting.is_empty();
         self.bind(state, actor, pod, node, cycle);
     }
 
