@@ -19,16 +19,46 @@ use super::{
     pods::container_status,
     query::Query,
     service::Body,
-    websocket::{Incoming, Outgoing, Protocol, REMOTE_COMMAND, Upgrade, split},
+    spdy::{self, Wire},
+    websocket::{Closed, Incoming, Outgoing, Protocol, REMOTE_COMMAND, Upgrade, split},
 };
 use crate::context::Context;
 
-const STDIN: u8 = 0;
-const STDOUT: u8 = 1;
-const STDERR: u8 = 2;
-const ERROR: u8 = 3;
-const RESIZE: u8 = 4;
-const CLOSE: u8 = 255;
+pub(super) const STDIN: u8 = 0;
+pub(super) const STDOUT: u8 = 1;
+pub(super) const STDERR: u8 = 2;
+pub(super) const ERROR: u8 = 3;
+pub(super) const RESIZE: u8 = 4;
+pub(super) const CLOSE: u8 = 255;
+
+/// Where a session's output goes, whatever carries it.
+pub(super) trait Output: Sync {
+    /// Sends a chunk of one stream. An error means that the other side is gone.
+    fn send(&self, channel: u8, data: &[u8]) -> impl Future<Output = Result<(), Closed>> + Send;
+
+    /// Says that nothing more will come on the stream, where there is a way to say so.
+    fn finish(&self, channel: u8) -> impl Future<Output = ()> + Send;
+}
+
+/// Where a session's input comes from.
+pub(super) trait Input: Send {
+    /// The next chunk and its stream; `None` when the other side has gone.
+    fn next(&mut self) -> impl Future<Output = Option<(u8, Bytes)>> + Send;
+}
+
+impl Output for Outgoing {
+    async fn send(&self, channel: u8, data: &[u8]) -> Result<(), Closed> {
+        self.send(channel, data).await
+    }
+
+    async fn finish(&self, _channel: u8) {}
+}
+
+impl Input for Incoming {
+    async fn next(&mut self) -> Option<(u8, Bytes)> {
+        self.next().await
+    }
+}
 
 /// What is wanted: a command of its own, or the container's streams.
 #[derive(Clone, Debug)]
@@ -89,16 +119,32 @@ pub(crate) async fn answer<B>(
                 format!("unable to upgrade connection: container not found ({container:?})"),
             )
         })?;
+    let cx = cx.clone();
+    let session = async move {
+        match &wanted {
+            Wanted::Exec(command) => cx.runtime.exec(&id, command, streams).await,
+            Wanted::Attach => cx.runtime.attach(&id, streams).await,
+        }
+    };
+    if spdy::upgrade::is_asked_for(request.headers()) {
+        let upgrade = match spdy::upgrade::Upgrade::accept(request, &spdy::upgrade::REMOTE_COMMAND)
+        {
+            Ok(upgrade) => upgrade,
+            Err(refusal) => return Ok(*refusal),
+        };
+        let (response, version, io) = upgrade.into_parts();
+        tokio::spawn(async move {
+            if let Some(io) = io.await {
+                spdy::remote_command::serve(Wire::raw(io), version, streams, session).await;
+            }
+        });
+        return Ok(response);
+    }
     let upgrade = Upgrade::accept(request, &REMOTE_COMMAND)?;
     let (response, protocol, socket) = upgrade.into_parts();
-    let cx = cx.clone();
     tokio::spawn(async move {
         if let Some(socket) = socket.await {
-            let session = match &wanted {
-                Wanted::Exec(command) => cx.runtime.exec(&id, command, streams).await,
-                Wanted::Attach => cx.runtime.attach(&id, streams).await,
-            };
-            run(socket, protocol, streams, session).await;
+            run(socket, protocol, streams, session.await).await;
         }
     });
     Ok(response)
@@ -112,7 +158,7 @@ async fn run<S>(
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let (out, incoming, writer) = split(socket, protocol);
+    let (out, mut incoming, writer) = split(socket, protocol);
     // An empty message tells the client that the connection stands.
     let hello = if streams.stdout {
         STDOUT
@@ -125,11 +171,13 @@ async fn run<S>(
         return;
     }
     let end = match session {
-        Ok(session) => talk(session, &out, incoming).await,
+        Ok(session) => talk(session, &out, &mut incoming).await,
         Err(error) => Some(Err(error)),
     };
     if let Some(end) = end {
-        let _ = out.send(ERROR, verdict(&end, protocol).as_bytes()).await;
+        let _ = out
+            .send(ERROR, verdict(&end, protocol.version).as_bytes())
+            .await;
     }
     out.close().await;
     drop(out);
@@ -138,10 +186,10 @@ async fn run<S>(
 }
 
 /// Moves data until the process ends; `None` if the client went away before.
-async fn talk(
+pub(super) async fn talk(
     session: ExecSession,
-    out: &Outgoing,
-    mut incoming: Incoming,
+    out: &impl Output,
+    incoming: &mut impl Input,
 ) -> Option<Result<i32, Error>> {
     let ExecSession {
         stdin,
@@ -181,6 +229,8 @@ async fn talk(
                 _ => {}
             }
         }
+        // Who has gone sends nothing any more.
+        chunks = None;
     };
     // Process and output end together; input lasts as long as the client wants.
     let finish = async {
@@ -205,7 +255,7 @@ struct Size {
     height: u16,
 }
 
-async fn copy(from: Option<Box<dyn AsyncRead + Send + Unpin>>, out: &Outgoing, channel: u8) {
+async fn copy(from: Option<Box<dyn AsyncRead + Send + Unpin>>, out: &impl Output, channel: u8) {
     let Some(mut from) = from else { return };
     let mut buffer = vec![0; 32 << 10];
     loop {
@@ -232,13 +282,13 @@ async fn feed(to: Option<Box<dyn AsyncWrite + Send + Unpin>>, mut chunks: mpsc::
 }
 
 /// How it ended, for the error stream: a Status since v4, text before.
-fn verdict(end: &Result<i32, Error>, protocol: Protocol) -> String {
+pub(super) fn verdict(end: &Result<i32, Error>, version: u8) -> String {
     let status = match end {
-        Ok(0) if protocol.version < 4 => return String::new(),
+        Ok(0) if version < 4 => return String::new(),
         Ok(0) => json!({"metadata": {}, "status": "Success"}),
         Ok(code) => {
             let message = format!("command terminated with non-zero exit code: exit status {code}");
-            if protocol.version < 4 {
+            if version < 4 {
                 return message;
             }
             json!({
@@ -249,7 +299,7 @@ fn verdict(end: &Result<i32, Error>, protocol: Protocol) -> String {
         Err(error) => {
             let message =
                 format!("Internal error occurred: error executing command in container: {error}");
-            if protocol.version < 4 {
+            if version < 4 {
                 return message;
             }
             json!({
@@ -262,14 +312,14 @@ fn verdict(end: &Result<i32, Error>, protocol: Protocol) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use futures::{SinkExt, StreamExt};
     use tokio_tungstenite::tungstenite::{Message, protocol::Role};
 
     use super::*;
 
     /// A session whose process echoes a line with its terminal's width, and ends with 3.
-    fn echo() -> (ExecSession, mpsc::Receiver<TerminalSize>) {
+    pub(in crate::server) fn echo() -> (ExecSession, mpsc::Receiver<TerminalSize>) {
         let (stdin, process_in) = tokio::io::duplex(64);
         let (mut process_out, stdout) = tokio::io::duplex(64);
         let (resize, sizes) = mpsc::channel(1);
@@ -334,14 +384,13 @@ mod tests {
 
     #[test]
     fn exit_codes_are_told_as_a_status() {
-        let v5 = REMOTE_COMMAND[0];
-        assert_eq!(verdict(&Ok(0), v5), r#"{"metadata":{},"status":"Success"}"#);
-        let status: serde_json::Value = serde_json::from_str(&verdict(&Ok(3), v5)).unwrap();
+        assert_eq!(verdict(&Ok(0), 5), r#"{"metadata":{},"status":"Success"}"#);
+        let status: serde_json::Value = serde_json::from_str(&verdict(&Ok(3), 5)).unwrap();
         assert_eq!(status["reason"], "NonZeroExitCode");
         assert_eq!(
             status["details"]["causes"][0],
             json!({"reason": "ExitCode", "message": "3"})
         );
-        assert_eq!(verdict(&Ok(0), REMOTE_COMMAND[3]), "");
+        assert_eq!(verdict(&Ok(0), 1), "");
     }
 }

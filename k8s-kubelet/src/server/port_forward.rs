@@ -1,4 +1,4 @@
-//! `/portForward` over WebSocket channels: two per port, data and errors.
+//! `/portForward`: over SPDY, or over WebSocket channels, two per port, data and errors.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::{
     answer::Refusal,
     query::Query,
     service::Body,
-    spdy,
+    spdy::{self, Wire},
     websocket::{Outgoing, PORT_FORWARD, Protocol, Socket, Upgrade, split},
 };
 use crate::context::Context;
@@ -53,6 +53,20 @@ pub(crate) fn answer<B>(
         let message = format!("not found ({:?})", known.view.describe());
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, message)
     })?;
+    if spdy::upgrade::is_asked_for(request.headers()) {
+        let upgrade = match spdy::upgrade::Upgrade::accept(request, &spdy::upgrade::PORT_FORWARD) {
+            Ok(upgrade) => upgrade,
+            Err(refusal) => return Ok(*refusal),
+        };
+        let (response, _, io) = upgrade.into_parts();
+        let cx = cx.clone();
+        tokio::spawn(async move {
+            if let Some(io) = io.await {
+                spdy::port_forward::serve(cx, sandbox, Wire::raw(io)).await;
+            }
+        });
+        return Ok(response);
+    }
     let upgrade = Upgrade::accept(request, &PORT_FORWARD)?;
     if upgrade.protocol.version != 0 && ports.is_empty() {
         return Err(Refusal::bad_request("query parameter \"port\" is required"));
@@ -62,7 +76,7 @@ pub(crate) fn answer<B>(
     tokio::spawn(async move {
         let Some(socket) = socket.await else { return };
         if protocol.version == 0 {
-            spdy::serve(cx, sandbox, socket, protocol).await;
+            spdy::port_forward::serve(cx, sandbox, Wire::tunnel(socket, protocol)).await;
         } else {
             serve(cx, sandbox, socket, protocol, ports).await;
         }

@@ -81,7 +81,7 @@ impl Upgrade {
         };
         if !has(header::CONNECTION, "upgrade") || !has(header::UPGRADE, "websocket") {
             return Err(Refusal::bad_request(
-                "unable to upgrade: only WebSocket is supported",
+                "unable to upgrade: missing upgrade headers in request",
             ));
         }
         let key = headers

@@ -1,4 +1,4 @@
-//! SPDY/3.1 frames, as far as port-forward needs them.
+//! SPDY/3.1 frames, as far as the streams of pods need them.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -112,7 +112,7 @@ impl Parser {
     }
 }
 
-fn control(kind: u16, flags: u8, parts: &[&[u8]]) -> Bytes {
+pub(super) fn control(kind: u16, flags: u8, parts: &[&[u8]]) -> Bytes {
     let length: usize = parts.iter().map(|p| p.len()).sum();
     let mut out = BytesMut::with_capacity(8 + length);
     out.put_u16(0x8003);
@@ -137,6 +137,11 @@ pub(super) fn reset(stream: u32) -> Bytes {
         0,
         &[&stream.to_be_bytes(), &REFUSED.to_be_bytes()],
     )
+}
+
+/// No more streams after that one.
+pub(super) fn go_away(last: u32) -> Bytes {
+    control(GOAWAY, 0, &[&last.to_be_bytes(), &[0; 4]])
 }
 
 /// A ping's answer is the ping.

@@ -6,7 +6,7 @@ use flate2::{Decompress, FlushDecompress, Status};
 
 use super::dictionary::dictionary;
 
-/// More than any header block of a port-forward.
+/// More than any header block of these streams.
 const LIMIT: usize = 64 << 10;
 
 /// A block of a stored (uncompressed) deflate stream.
