@@ -65,7 +65,7 @@
 //! - [`ControllerManager`]: all built-in controllers as one value. Deployment, ReplicaSet,
 //!   ReplicationController, Endpoints, EndpointSlice and its mirroring, Namespace, ServiceAccount, root CA, garbage
 //!   collector, node lifecycle with taint-based eviction, node address ranges, pod garbage
-//!   collection. Each has a folder with a pure decision core and a thin driver.
+//!   collection, aggregation of cluster roles, removal of expired bootstrap tokens. Each has a folder with a pure decision core and a thin driver.
 //!
 //! # Bring your own
 //! Implement [`runtime::Reconciler`] to run a controller of your own on the same machinery; its
@@ -87,6 +87,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cluster_role_aggregation;
 mod common;
 mod deployment;
 mod endpoints;
@@ -105,6 +106,7 @@ pub mod runtime;
 mod service_account;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod token_cleaner;
 
 pub use error::Error;
 pub use manager::{ControllerManager, ControllerManagerBuilder, Stopped};

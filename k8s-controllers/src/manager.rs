@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    cluster_role_aggregation,
     common::context::Context,
     deployment, endpoints, endpointslice, endpointslice_mirroring, garbage_collector, namespace,
     node_ipam,
@@ -18,7 +19,7 @@ use crate::{
         Clock, Controller, EventRecorder, InformerFactory, LeaderElection, LeaderElectionConfig,
         Reconciler,
     },
-    service_account,
+    service_account, token_cleaner,
 };
 
 /// Gives a controller the client with its own identity.
@@ -65,7 +66,7 @@ impl ControllerManager {
     /// `deployment-controller`, `replicaset-controller`, `replication-controller`,
     /// `endpoint-controller`, `endpointslice-controller`, `endpointslicemirroring-controller`, `namespace-controller`,
     /// `service-account-controller`, `root-ca-cert-publisher`, `generic-garbage-collector`,
-    /// `node-controller`, `pod-garbage-collector`.
+    /// `node-controller`, `pod-garbage-collector`, `clusterrole-aggregation-controller`, `token-cleaner`.
     pub fn builder(
         clients: impl Fn(&str) -> Client + Send + Sync + 'static,
     ) -> ControllerManagerBuilder {
@@ -166,6 +167,11 @@ impl ControllerManager {
         }
         let own = context("pod-garbage-collector", "pod-garbage-collector");
         running.add(pod_gc::controller(&own));
+        let name = "clusterrole-aggregation-controller";
+        let own = context(name, name);
+        running.add(cluster_role_aggregation::controller(&own));
+        let own = context("token-cleaner", "token-cleaner");
+        running.add(token_cleaner::controller(&own));
         drop(own);
 
         informers.start();
