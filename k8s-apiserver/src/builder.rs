@@ -10,6 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     ApiServer,
     admission::{AdmissionPlugin, plugins::default_plugins, reader::ObjectReader},
+    audit::{Audit, AuditSink, Policy},
     auth::{Authenticator, DEFAULT_ISSUER, ServiceAccountTokens, Standard, TokenKeyError},
     authz::{
         Authorizer, Chain,
@@ -18,6 +19,7 @@ use crate::{
     },
     bootstrap,
     cache::Caches,
+    flow::{InFlight, MaxInFlight},
     pki::{Pki, PkiError},
     proxy::Connecter,
     registry::{Clock, Registry, Served, reader::LateReader},
@@ -42,6 +44,9 @@ pub enum BuildError {
     /// No key for tokens could be made.
     #[error("no key for tokens can be made")]
     Key(#[from] PkiError),
+    /// No thread for the audit log could be started.
+    #[error("the audit log cannot be written")]
+    Audit(#[source] std::io::Error),
     /// The key for tokens is not good.
     #[error(transparent)]
     Tokens(#[from] TokenKeyError),
@@ -67,6 +72,8 @@ pub struct Advertised {
 /// | [`authorizer`](Self::authorizer) | the node authorizer, then RBAC with upstream's roles |
 /// | [`admission`](Self::admission) | upstream's default plugins |
 /// | [`create_only`](Self::create_only) | the reviews and the tokens of service accounts |
+/// | [`audit`](Self::audit) | nothing is recorded |
+/// | [`max_in_flight`](Self::max_in_flight) | 400 that read, 200 that don't |
 /// | [`service_cidr`](Self::service_cidr) | `10.96.0.0/16` |
 /// | [`node_port_range`](Self::node_port_range) | 30000-32767 |
 pub struct ApiServerBuilder {
@@ -87,6 +94,8 @@ pub struct ApiServerBuilder {
     service_cidr: Cidr,
     node_ports: NodePortRange,
     advertised: Option<Advertised>,
+    audit: Option<(Policy, Box<dyn AuditSink>)>,
+    max_in_flight: MaxInFlight,
     bootstrap: bool,
     clock: Clock,
     seed: Option<u64>,
@@ -115,6 +124,8 @@ impl Default for ApiServerBuilder {
             service_cidr: Cidr::default(),
             node_ports: NodePortRange::default(),
             advertised: None,
+            audit: None,
+            max_in_flight: MaxInFlight::default(),
             bootstrap: true,
             clock: Arc::new(k8s_openapi::jiff::Timestamp::now),
             seed: None,
@@ -224,6 +235,21 @@ impl ApiServerBuilder {
         self
     }
 
+    /// Records what the policy chooses; by default nothing is. A thread of its own writes, until the server is
+    /// dropped.
+    #[must_use]
+    pub fn audit(mut self, policy: Policy, sink: impl AuditSink + 'static) -> Self {
+        self.audit = Some((policy, Box::new(sink)));
+        self
+    }
+
+    /// How many requests are served at once.
+    #[must_use]
+    pub fn max_in_flight(mut self, limits: MaxInFlight) -> Self {
+        self.max_in_flight = limits;
+        self
+    }
+
     /// Whether the objects that every cluster has are made: system namespaces, priority
     /// classes, roles. They are by default.
     #[must_use]
@@ -295,7 +321,7 @@ impl ApiServerBuilder {
         let registry = Arc::new(Registry {
             store,
             caches,
-            served: ArcSwap::from_pointee(Served::new(self.resources, address)),
+            served: ArcSwap::from_pointee(Served::new(self.resources, address.clone())),
             admission,
             services: Services {
                 cidr: self.service_cidr,
@@ -317,9 +343,17 @@ impl ApiServerBuilder {
             registry,
             authenticator: self
                 .authenticator
-                .unwrap_or_else(|| Arc::new(Standard::new(Some(tokens)))),
+                .unwrap_or_else(|| Arc::new(Standard::new(Some(tokens.clone())))),
             authorizer,
             metrics: Default::default(),
+            in_flight: InFlight::new(self.max_in_flight),
+            tokens,
+            address,
+            audit: self
+                .audit
+                .map(|(policy, sink)| Audit::start(policy, sink))
+                .transpose()
+                .map_err(BuildError::Audit)?,
             create_only,
             connecters: self.connecters,
             stop,

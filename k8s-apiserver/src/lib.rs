@@ -64,7 +64,7 @@
 //!
 //! It mirrors kube-apiserver of the Kubernetes version that `k8s_openapi` is built for, 1.37 at
 //! most: paths, verbs, status codes, reasons and texts. Left out so far: custom resources,
-//! aggregation, webhooks and admission policies, flow control, audit.
+//! aggregation, webhooks and admission policies, flow control.
 //!
 //! # Features
 //!
@@ -75,6 +75,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admission;
+pub mod audit;
 pub mod auth;
 pub mod authz;
 mod bootstrap;
@@ -84,6 +85,7 @@ mod compat;
 mod discovery;
 mod endpoints;
 mod error;
+mod flow;
 mod health;
 pub mod http;
 mod metrics;
@@ -100,6 +102,7 @@ mod version;
 pub use self::{
     builder::{Advertised, ApiServerBuilder, BuildError},
     error::{Error, Result},
+    flow::MaxInFlight,
     registry::Clock,
     server::{ApiServer, InProcess},
     services::{Cidr, NodePortRange, ParseCidrError},

@@ -18,9 +18,11 @@ use tower::Service;
 
 use crate::{
     ApiServerBuilder,
-    auth::{Authenticator, Identity},
+    audit::Audit,
+    auth::{Authenticator, Identity, ServiceAccountTokens},
     authz::Authorizer,
     endpoints,
+    flow::InFlight,
     http::Body,
     metrics::Metrics,
     proxy::Connecter,
@@ -47,6 +49,12 @@ pub(crate) struct Inner {
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) metrics: Metrics,
+    pub(crate) audit: Option<Arc<Audit>>,
+    pub(crate) in_flight: InFlight,
+    /// Whose keys `/openid/v1/jwks` shows.
+    pub(crate) tokens: Arc<ServiceAccountTokens>,
+    /// Where the server says that it is; empty if it doesn't.
+    pub(crate) address: String,
     pub(crate) create_only: Vec<(
         &'static str,
         &'static str,
@@ -126,11 +134,14 @@ impl ApiServer {
     }
 
     /// Stops: running watches end, new requests are answered with 503, and the tasks of the server
-    /// are waited for.
+    /// are waited for. What was audited until then is written.
     pub async fn shutdown(&self) {
         self.inner.stop.cancel();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
+        if let Some(audit) = &self.inner.audit {
+            audit.flush().await;
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use k8s_apiserver::{
     ApiServer,
-    auth::{DEFAULT_ISSUER, ServiceAccountTokens},
+    auth::{BootstrapTokens, DEFAULT_ISSUER, ServiceAccountTokens, Standard},
     pki::{Credential, Pki, ServerNames},
     serve::{self, Limits, Server},
 };
@@ -28,7 +28,15 @@ async fn cluster() -> Cluster {
     let tokens =
         ServiceAccountTokens::new(pki.service_account_key(), DEFAULT_ISSUER, builder.reader())
             .unwrap();
-    let server = builder.tokens(Arc::new(tokens)).build().await.unwrap();
+    let tokens = Arc::new(tokens);
+    let bootstrap = BootstrapTokens::new(builder.reader());
+    let known = Standard::new(Some(tokens.clone())).with(Arc::new(bootstrap));
+    let server = builder
+        .tokens(tokens)
+        .authenticator(Arc::new(known))
+        .build()
+        .await
+        .unwrap();
     let names = ServerNames::for_apiserver("cluster.local", None);
     let tls = serve::server_config(&pki.apiserver(&names).unwrap(), pki.ca_der()).unwrap();
     let socket = serve::bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
@@ -276,4 +284,96 @@ async fn writes_pass_admission() {
         body["message"],
         r#"namespaces "default" is forbidden: this namespace may not be deleted"#
     );
+}
+
+/// ServiceAccountIssuerDiscovery: what a relying party needs to check a token by itself.
+#[tokio::test]
+async fn tokens_can_be_checked_by_whoever_reads_the_keys() {
+    let cluster = cluster().await;
+    let admin = cluster
+        .pki
+        .issue_client("root", &["system:masters"])
+        .unwrap();
+    let admin = Who::Certificate(&admin);
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    let account =
+        json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "bot" } });
+    cluster.post(&admin, accounts, account).await;
+    let request = json!({
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+        "spec": { "audiences": ["oidc-discovery-test"] },
+    });
+    let (_, body) = cluster
+        .post(&admin, &format!("{accounts}/bot/token"), request)
+        .await;
+    let token = body["status"]["token"].as_str().unwrap();
+    // The bearer of a token for this server reads the keys.
+    let own =
+        json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {} });
+    let (_, body) = cluster
+        .post(&admin, &format!("{accounts}/bot/token"), own)
+        .await;
+    let bot = Who::Token(body["status"]["token"].as_str().unwrap());
+    let (status, configuration) = cluster.get(&bot, "/.well-known/openid-configuration").await;
+    assert_eq!(status, StatusCode::OK, "{configuration}");
+    assert_eq!(configuration["issuer"], DEFAULT_ISSUER);
+    let uri = configuration["jwks_uri"].as_str().unwrap();
+    assert!(uri.ends_with("/openid/v1/jwks"), "{uri}");
+    let (status, keys) = cluster.get(&bot, "/openid/v1/jwks").await;
+    assert_eq!(status, StatusCode::OK);
+    let keys: jsonwebtoken::jwk::JwkSet = serde_json::from_value(keys).unwrap();
+    let header = jsonwebtoken::decode_header(token).unwrap();
+    let key = keys.find(header.kid.as_deref().unwrap()).unwrap();
+    let mut validation = jsonwebtoken::Validation::new(header.alg);
+    validation.set_audience(&["oidc-discovery-test"]);
+    validation.set_issuer(&[DEFAULT_ISSUER]);
+    let key = jsonwebtoken::DecodingKey::from_jwk(key).unwrap();
+    let claims = jsonwebtoken::decode::<Value>(token, &key, &validation).unwrap();
+    assert_eq!(claims.claims["sub"], "system:serviceaccount:default:bot");
+    let (status, _) = cluster.get(&Who::Nobody, "/openid/v1/jwks").await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_bootstrap_token_is_good_as_long_as_its_secret() {
+    let cluster = cluster().await;
+    let admin = cluster
+        .pki
+        .issue_client("root", &["system:masters"])
+        .unwrap();
+    let admin = Who::Certificate(&admin);
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "bootstrap-token-abcdef" },
+        "type": "bootstrap.kubernetes.io/token",
+        "stringData": {
+            "token-id": "abcdef", "token-secret": "0123456789abcdef",
+            "usage-bootstrap-authentication": "true",
+            "auth-extra-groups": "system:bootstrappers:workers",
+        },
+    });
+    let secrets = "/api/v1/namespaces/kube-system/secrets";
+    let (status, body) = cluster.post(&admin, secrets, secret).await;
+    assert_eq!(status, StatusCode::CREATED, "{body}");
+    let joining = Who::Token("abcdef.0123456789abcdef");
+    let reviews = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    let review = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview" });
+    let (status, body) = cluster.post(&joining, reviews, review.clone()).await;
+    assert_eq!(status, StatusCode::CREATED, "{body}");
+    let user = &body["status"]["userInfo"];
+    assert_eq!(user["username"], "system:bootstrap:abcdef");
+    assert_eq!(
+        user["groups"],
+        json!([
+            "system:bootstrappers",
+            "system:bootstrappers:workers",
+            "system:authenticated"
+        ])
+    );
+    let wrong = Who::Token("abcdef.0123456789abcdee");
+    let (status, _) = cluster.post(&wrong, reviews, review.clone()).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    let path = format!("{secrets}/bootstrap-token-abcdef");
+    cluster.ask(&admin, Method::DELETE, &path, &[], None).await;
+    let (status, _) = cluster.post(&joining, reviews, review).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
 }

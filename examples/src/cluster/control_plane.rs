@@ -107,6 +107,7 @@ impl ControlPlane {
             builder = builder.connecter("", resource, connecter);
         }
         let server = builder
+            .tokens(tokens.clone())
             .authenticator(Arc::new(Standard::new(Some(tokens))))
             .authorizer(authorizer)
             .admission(plugins)

@@ -50,7 +50,7 @@ impl Wish {
 }
 
 /// The user as whom the request is to be handled: the one that its headers ask for, or `user` if they ask
-/// for none. Takes those headers away.
+/// for none; and whether they do. Takes those headers away.
 ///
 /// # Errors
 /// `403 Forbidden` if the user may not, `500` (as upstream) if the headers name groups or other
@@ -59,7 +59,7 @@ pub async fn impersonate(
     user: Identity,
     headers: &mut HeaderMap,
     authorizer: &dyn Authorizer,
-) -> Result<Identity, Error> {
+) -> Result<(Identity, bool), Error> {
     let asked: Vec<HeaderName> = headers
         .keys()
         .filter(|name| {
@@ -69,7 +69,7 @@ pub async fn impersonate(
         .cloned()
         .collect();
     if asked.is_empty() {
-        return Ok(user);
+        return Ok((user, false));
     }
     let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let all = |headers: &HeaderMap, name: &str| -> Vec<String> {
@@ -92,7 +92,7 @@ pub async fn impersonate(
     }
     if name.is_empty() {
         if groups.is_empty() && uid.is_empty() && extra.is_empty() {
-            return Ok(user);
+            return Ok((user, false));
         }
         return Err(Error::internal(
             "requested groups, a UID or extra fields without impersonating a user",
@@ -155,7 +155,7 @@ pub async fn impersonate(
     target.groups = groups;
     target.uid = uid;
     target.extra = extra;
-    Ok(target)
+    Ok((target, true))
 }
 
 /// Decodes `%2f` and the like; what is malformed stays as it is.
@@ -223,7 +223,7 @@ mod tests {
             ("accept", "*/*"),
         ]);
         let allowed = Only(&["users/alice", "groups/dev", "userextras/x"]);
-        let alice = impersonate(Identity::user("root"), &mut headers, &allowed)
+        let (alice, _) = impersonate(Identity::user("root"), &mut headers, &allowed)
             .await
             .unwrap();
         assert_eq!(alice.name, "alice");
@@ -250,7 +250,7 @@ mod tests {
     #[tokio::test]
     async fn a_service_account_brings_its_groups() {
         let mut headers = headers(&[("impersonate-user", "system:serviceaccount:ns:sa")]);
-        let account = impersonate(
+        let (account, _) = impersonate(
             Identity::user("root"),
             &mut headers,
             &Only(&["serviceaccounts/sa"]),

@@ -1,5 +1,6 @@
 //! Authentication: who a request comes from.
 
+mod bootstrap_token;
 mod identity;
 mod impersonation;
 mod standard;
@@ -10,6 +11,7 @@ use std::fmt::Debug;
 
 use async_trait::async_trait;
 
+pub use self::bootstrap_token::BootstrapTokens;
 pub use self::identity::{
     ANONYMOUS, AUTHENTICATED, Identity, MASTERS, NODE_PREFIX, NODES, SERVICE_ACCOUNT_PREFIX,
     SERVICE_ACCOUNTS, UNAUTHENTICATED,

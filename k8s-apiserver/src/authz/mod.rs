@@ -91,6 +91,12 @@ impl Decision {
 pub trait Authorizer: Debug + Send + Sync {
     /// Decides.
     async fn authorize(&self, attributes: &Attributes<'_>) -> Decision;
+
+    /// Why a request that it allows is allowed, for the audit log and for reviews; asked seldom. Empty where there
+    /// is nothing to say.
+    async fn explain(&self, _attributes: &Attributes<'_>) -> String {
+        String::new()
+    }
 }
 
 /// The answer to a request that nobody allowed, in upstream's words.
@@ -148,6 +154,17 @@ impl Authorizer for Chain {
         Decision::NoOpinion {
             reason: reasons.join("\n"),
         }
+    }
+
+    async fn explain(&self, attributes: &Attributes<'_>) -> String {
+        for authorizer in &self.0 {
+            match authorizer.authorize(attributes).await {
+                Decision::NoOpinion { .. } => {}
+                Decision::Allow => return authorizer.explain(attributes).await,
+                Decision::Deny { .. } => break,
+            }
+        }
+        String::new()
     }
 }
 

@@ -17,6 +17,7 @@ use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
 
 use crate::{
     Error, Result,
+    audit::Trail,
     auth::{AUTHENTICATED, Identity, impersonate},
     authz::{Attributes, denied},
     http::{Body, RequestInfo, negotiate::Wanted, response},
@@ -24,7 +25,7 @@ use crate::{
     server::Inner,
 };
 
-pub(crate) use self::paths::cached;
+pub(crate) use self::{body::LIMIT as BODY_LIMIT, paths::cached};
 
 /// How long a request may take that is no watch and no connection; upstream's `--request-timeout`.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -47,11 +48,24 @@ pub(crate) async fn serve(server: Arc<Inner>, request: Request<Body>) -> Respons
         .row(&info.group, &info.version, &info.resource);
     let label = crate::metrics::Label::new(row.as_deref(), &info);
     let started = tokio::time::Instant::now();
-    let answer = AssertUnwindSafe(answer(server.clone(), parts, body, info, row))
-        .catch_unwind()
-        .await;
+    let long = is_long(&info);
+    let trail = server
+        .audit
+        .as_ref()
+        .map(|audit| Trail::begin(audit.clone(), server.registry.clock.clone(), &parts));
+    let answer = answer(server.clone(), parts, body, info, row, trail.clone());
+    let answer = match &trail {
+        None => AssertUnwindSafe(answer).catch_unwind().await,
+        Some(trail) => {
+            let answer = Box::pin(crate::audit::CURRENT.scope(trail.clone(), answer));
+            AssertUnwindSafe(answer).catch_unwind().await
+        }
+    };
     let mut response = answer.unwrap_or_else(|_| {
         tracing::error!("a request handler panicked");
+        if let Some(trail) = &trail {
+            trail.panicked();
+        }
         response::error(
             &Error::internal(
                 "This request caused apiserver to panic. Look in the logs for details.",
@@ -59,6 +73,9 @@ pub(crate) async fn serve(server: Arc<Inner>, request: Request<Body>) -> Respons
             &Wanted::default(),
         )
     });
+    if let Some(trail) = &trail {
+        response = trail.answered(response, long);
+    }
     server
         .metrics
         .count(label, response.status(), started.elapsed());
@@ -75,6 +92,7 @@ async fn answer(
     body: Body,
     info: RequestInfo,
     row: Option<Arc<Row>>,
+    trail: Option<Arc<Trail>>,
 ) -> Response<Body> {
     let has_protobuf = || row.as_ref().is_none_or(|row| row.protobuf().is_some());
     let wanted = Wanted::new(&parts.headers, parts.uri.query(), has_protobuf);
@@ -90,16 +108,41 @@ async fn answer(
     }
     let user = match authenticate(&server, &mut parts).await {
         Ok(user) => user,
+        Err(error) => {
+            if let Some(trail) = &trail {
+                trail.unauthenticated(&parts, &info).await;
+            }
+            return response::error(&error, &wanted);
+        }
+    };
+    if let Some(trail) = &trail {
+        trail.authenticated(&parts, &user, &info).await;
+    }
+    let user = match impersonate(user, &mut parts.headers, &*server.authorizer).await {
+        Ok((user, impersonated)) => {
+            if let Some(trail) = trail.as_ref().filter(|_| impersonated) {
+                trail.impersonated(&user);
+            }
+            user
+        }
         Err(error) => return response::error(&error, &wanted),
     };
-    if let Err(error) = authorize(&server, &user, &info).await {
+    let long = is_long(&info);
+    let _ticket = if long {
+        None
+    } else {
+        match server.in_flight.enter(&user, &info) {
+            Some(ticket) => Some(ticket),
+            None => return response::too_many_requests(),
+        }
+    };
+    if let Err(error) = authorize(&server, &user, &info, trail.as_deref()).await {
         return response::error(&error, &wanted);
     }
-    let long = matches!(info.verb.as_str(), "watch" | "proxy")
-        || matches!(
-            info.subresource.as_str(),
-            "exec" | "attach" | "portforward" | "proxy" | "log"
-        );
+    let body = match &trail {
+        Some(trail) if info.is_resource && !long => trail.body(&parts, body),
+        _ => body,
+    };
     let call = Call {
         server,
         parts,
@@ -133,6 +176,15 @@ async fn answer(
     result.unwrap_or_else(|error| response::error(&error, &wanted))
 }
 
+/// Whether a request lasts as long as its client wants.
+fn is_long(info: &RequestInfo) -> bool {
+    matches!(info.verb.as_str(), "watch" | "proxy")
+        || matches!(
+            info.subresource.as_str(),
+            "exec" | "attach" | "portforward" | "proxy" | "log"
+        )
+}
+
 async fn authenticate(server: &Inner, parts: &mut Parts) -> Result<Identity> {
     let user = match parts.extensions.get::<Identity>() {
         Some(user) => user.clone(),
@@ -145,60 +197,67 @@ async fn authenticate(server: &Inner, parts: &mut Parts) -> Result<Identity> {
             }
         },
     };
-    let user = if user.is_anonymous() {
+    Ok(if user.is_anonymous() {
         user
     } else {
         user.group(AUTHENTICATED)
-    };
-    impersonate(user, &mut parts.headers, &*server.authorizer).await
+    })
 }
 
-async fn authorize(server: &Inner, user: &Identity, info: &RequestInfo) -> Result<()> {
-    allow(
-        server,
-        &Attributes {
-            user,
-            verb: &info.verb,
-            group: &info.group,
-            version: &info.version,
-            resource: &info.resource,
-            subresource: &info.subresource,
-            namespace: &info.namespace,
-            name: &info.name,
-            path: &info.path,
-            resource_request: info.is_resource,
-        },
-    )
-    .await
+async fn authorize(
+    server: &Inner,
+    user: &Identity,
+    info: &RequestInfo,
+    trail: Option<&Trail>,
+) -> Result<()> {
+    let attributes = Attributes {
+        user,
+        verb: &info.verb,
+        group: &info.group,
+        version: &info.version,
+        resource: &info.resource,
+        subresource: &info.subresource,
+        namespace: &info.namespace,
+        name: &info.name,
+        path: &info.path,
+        resource_request: info.is_resource,
+    };
+    let decision = server.authorizer.authorize(&attributes).await;
+    if let Some(trail) = trail.filter(|trail| trail.is_on()) {
+        let (verdict, reason) = match decision.is_allowed() {
+            true => ("allow", server.authorizer.explain(&attributes).await),
+            false => ("forbid", decision.reason().to_owned()),
+        };
+        trail.annotate("authorization.k8s.io/decision".into(), verdict.into());
+        trail.annotate("authorization.k8s.io/reason".into(), reason);
+    }
+    if decision.is_allowed() {
+        Ok(())
+    } else {
+        Err(denied(&attributes, decision.reason()))
+    }
 }
 
 /// Refuses those who may not create what they apply and does not exist.
 async fn allow_create(call: &Call, target: &crate::registry::Target<'_>) -> Result<()> {
     let info = &call.info;
-    allow(
-        &call.server,
-        &Attributes {
-            user: &call.user,
-            verb: "create",
-            group: &info.group,
-            version: &info.version,
-            resource: &info.resource,
-            subresource: &info.subresource,
-            namespace: &info.namespace,
-            name: target.name,
-            path: &info.path,
-            resource_request: true,
-        },
-    )
-    .await
-}
-
-async fn allow(server: &Inner, attributes: &Attributes<'_>) -> Result<()> {
-    let decision = server.authorizer.authorize(attributes).await;
+    let attributes = Attributes {
+        user: &call.user,
+        verb: "create",
+        group: &info.group,
+        version: &info.version,
+        resource: &info.resource,
+        subresource: &info.subresource,
+        namespace: &info.namespace,
+        name: target.name,
+        path: &info.path,
+        resource_request: true,
+    };
+    let decision = call.server.authorizer.authorize(&attributes).await;
     if decision.is_allowed() {
         Ok(())
     } else {
-        Err(denied(attributes, decision.reason()))
+        Err(denied(&attributes, decision.reason()))
     }
 }
 

@@ -11,6 +11,10 @@ use crate::{
     http::{Body, response, uri},
 };
 
+/// Where others find out by which keys tokens of service accounts are signed.
+const OPENID_CONFIGURATION: &str = "/.well-known/openid-configuration";
+const JWKS: &str = "/openid/v1/jwks";
+
 pub(crate) async fn serve(call: Call, refused: Option<Error>) -> Result<Response<Body>> {
     let path = call.info.path.as_str();
     if !matches!(call.parts.method, Method::GET | Method::HEAD) {
@@ -31,6 +35,20 @@ pub(crate) async fn serve(call: Call, refused: Option<Error>) -> Result<Response
             );
         }
         "/metrics" => return Ok(metrics(&call)),
+        OPENID_CONFIGURATION => {
+            let address = match call.server.address.as_str() {
+                "" => call.server.tokens.issuer().trim_end_matches('/').to_owned(),
+                address => format!("https://{address}"),
+            };
+            let document = call.server.tokens.discovery(&format!("{address}{JWKS}"));
+            return Ok(openid(&document, "application/json"));
+        }
+        JWKS => {
+            return Ok(openid(
+                &call.server.tokens.jwks(),
+                "application/jwk-set+json",
+            ));
+        }
         "/api" | "/apis" => {
             let accept = call
                 .parts
@@ -121,6 +139,7 @@ fn index(call: &Call) -> Result<Response<Body>> {
     let served = call.server.registry.served.load();
     let mut paths: Vec<&str> = served.discovery().paths().collect();
     paths.extend([
+        OPENID_CONFIGURATION,
         "/healthz",
         "/healthz/etcd",
         "/healthz/ping",
@@ -130,6 +149,7 @@ fn index(call: &Call) -> Result<Response<Body>> {
         "/metrics",
         "/openapi/v2",
         "/openapi/v3",
+        JWKS,
         "/readyz",
         "/readyz/etcd",
         "/readyz/ping",
@@ -142,6 +162,15 @@ fn index(call: &Call) -> Result<Response<Body>> {
         &call.wanted.as_json(),
         &json!({"paths": paths}),
     )
+}
+
+fn openid(document: &serde_json::Value, media_type: &'static str) -> Response<Body> {
+    let mut response = Response::new(Body::from(document.to_string()));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    let hour = HeaderValue::from_static("public, max-age=3600");
+    headers.insert(header::CACHE_CONTROL, hour);
+    response
 }
 
 fn metrics(call: &Call) -> Response<Body> {

@@ -191,8 +191,12 @@ impl CreateOnly for AccessReview {
         if matches!(decision, Decision::Deny { .. }) {
             status["denied"] = true.into();
         }
-        if !decision.reason().is_empty() {
-            status["reason"] = decision.reason().into();
+        let reason = match decision.is_allowed() {
+            true => self.authorizer.explain(&attributes).await,
+            false => decision.reason().to_owned(),
+        };
+        if !reason.is_empty() {
+            status["reason"] = reason.into();
         }
         review["status"] = status;
         match self.scope {

@@ -123,6 +123,26 @@ impl BySubject {
             .flatten()
             .map(|(_, role)| role)
     }
+
+    /// What the user is granted, by which binding, and as whom in upstream's words.
+    fn grants<'a>(
+        &'a self,
+        user: &'a Identity,
+    ) -> impl Iterator<Item = (&'a str, &'a RoleRef, String)> {
+        let as_user = move || match user.as_service_account() {
+            Some((namespace, name)) => {
+                format!("ServiceAccount {:?}", format!("{name}/{namespace}"))
+            }
+            None => format!("User {:?}", user.name),
+        };
+        let own = self.users.get(&user.name).into_iter().flatten();
+        let own = own.map(move |(binding, role)| (binding.as_str(), role, as_user()));
+        let groups = user.groups.iter().flat_map(|group| {
+            let granted = self.groups.get(group).into_iter().flatten();
+            granted.map(move |(binding, role)| (binding.as_str(), role, format!("Group {group:?}")))
+        });
+        own.chain(groups)
+    }
 }
 
 /// All roles and bindings. The namespace of what belongs to the cluster is empty.
@@ -379,6 +399,32 @@ impl Index {
                 }
             }
         }
+    }
+}
+
+impl Index {
+    /// The binding by which the user has rules that `allowed` takes, in upstream's words.
+    pub(crate) fn source(
+        &self,
+        user: &Identity,
+        namespace: &str,
+        allowed: impl Fn(&[PolicyRule]) -> bool,
+    ) -> Option<String> {
+        let scopes = [Some(""), Some(namespace).filter(|n| !n.is_empty())];
+        scopes.into_iter().flatten().find_map(|scope| {
+            let by_subject = self.by_subject.get(scope)?;
+            let (binding, role, subject) = by_subject
+                .grants(user)
+                .find(|(_, role, _)| self.rules_of(role, scope).is_ok_and(|r| allowed(r)))?;
+            let binding = match scope {
+                "" => format!("ClusterRoleBinding {binding:?}"),
+                scope => format!("RoleBinding {:?}", format!("{binding}/{scope}")),
+            };
+            Some(format!(
+                "{binding} of {} {:?} to {subject}",
+                role.kind, role.name
+            ))
+        })
     }
 }
 

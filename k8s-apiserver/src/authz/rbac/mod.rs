@@ -142,6 +142,17 @@ impl Authorizer for Rbac {
         };
         Decision::NoOpinion { reason }
     }
+
+    async fn explain(&self, attributes: &Attributes<'_>) -> String {
+        if attributes.user.in_group(MASTERS) {
+            return String::new();
+        }
+        let index = self.index.read();
+        let source = index.source(attributes.user, attributes.namespace, |rules| {
+            rules.iter().any(|rule| allows(rule, attributes))
+        });
+        source.map_or_else(String::new, |source| format!("RBAC: allowed by {source}"))
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,32 @@
+//! Audit: who did what, in a log that a policy chooses from.
+//!
+//! A [`Policy`] (`audit.k8s.io/v1`) says how much is recorded of which request; an [`AuditSink`] takes the
+//! events, in batches and on a thread of its own: [`LogFile`] writes them to a file that it rotates. Events are as
+//! upstream writes them; see <https://kubernetes.io/docs/tasks/debug/debug-cluster/audit/>.
+//!
+//! What differs: of a tunnel, the end of the handshake counts as the end.
+
+mod event;
+mod file;
+mod policy;
+mod queue;
+mod trail;
+
+pub use self::{
+    event::{Event, ObjectReference, UserInfo},
+    file::{LogFile, Rotation},
+    policy::{GroupResources, Level, Policy, PolicyError, PolicyRule, Stage},
+    queue::AuditSink,
+};
+pub(crate) use self::{
+    queue::Audit,
+    trail::{CURRENT, Trail},
+};
+
+/// Adds an annotation to the audit events of the request that is being served by this task; for admission
+/// plugins and the like. Without audit nothing happens; a key that is there keeps its first value, as upstream.
+///
+/// Keys look like `pod-security.kubernetes.io/enforce-policy`.
+pub fn annotate(key: impl Into<String>, value: impl Into<String>) {
+    let _ = trail::CURRENT.try_with(|trail| trail.annotate(key.into(), value.into()));
+}

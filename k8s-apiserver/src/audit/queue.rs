@@ -1,0 +1,109 @@
+//! The way of events from requests to a sink: a bounded queue, and a thread that writes in batches.
+
+use std::{fmt, io, sync::Arc, thread};
+
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Event, Policy, trail::Record};
+
+/// Events that wait; upstream's size of the buffer.
+const QUEUE: usize = 10_000;
+/// Events that are written at once, at most; as upstream.
+const BATCH: usize = 400;
+
+/// Takes audit events.
+///
+/// # Purpose
+/// Calls come from a thread of the server's own, one after the other, with all events that have come in the
+/// meantime, at most 400. Write your own to send events elsewhere than to a [`LogFile`](super::LogFile).
+///
+/// # Guarantees
+/// When the call returns, the events are safe. It may block: requests wait for it only when 10,000 events do.
+///
+/// # Errors
+/// An error is logged, and the events are lost.
+pub trait AuditSink: fmt::Debug + Send {
+    /// Writes the events, in order.
+    fn write(&mut self, events: &[Event]) -> io::Result<()>;
+}
+
+enum Message {
+    Record(Box<Record>),
+    Flush(oneshot::Sender<()>),
+}
+
+/// The policy, and the queue. The thread ends when this is dropped, after it has written what is queued.
+pub(crate) struct Audit {
+    pub(crate) policy: Policy,
+    queue: mpsc::Sender<Message>,
+    /// Whether events were lost since it was last said.
+    losing: Mutex<bool>,
+}
+
+impl fmt::Debug for Audit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Audit").finish_non_exhaustive()
+    }
+}
+
+impl Audit {
+    /// Starts the thread.
+    pub(crate) fn start(policy: Policy, sink: Box<dyn AuditSink>) -> io::Result<Arc<Self>> {
+        let (queue, messages) = mpsc::channel(QUEUE);
+        thread::Builder::new()
+            .name("audit".to_owned())
+            .spawn(move || write(messages, sink))?;
+        Ok(Arc::new(Audit {
+            policy,
+            queue,
+            losing: Mutex::new(false),
+        }))
+    }
+
+    /// Waits until there is room.
+    pub(super) async fn room(&self) {
+        drop(self.queue.reserve().await);
+    }
+
+    /// Queues a record.
+    pub(super) fn send(&self, record: Record) {
+        let sent = self.queue.try_send(Message::Record(Box::new(record)));
+        let mut losing = self.losing.lock();
+        if sent.is_err() && !*losing {
+            tracing::error!("audit events are lost: their sink does not keep up");
+        }
+        *losing = sent.is_err();
+    }
+
+    /// Waits until all that was queued is written.
+    pub(crate) async fn flush(&self) {
+        let (sender, done) = oneshot::channel();
+        if self.queue.send(Message::Flush(sender)).await.is_ok() {
+            let _ = done.await;
+        }
+    }
+}
+
+fn write(mut messages: mpsc::Receiver<Message>, mut sink: Box<dyn AuditSink>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut events = Vec::with_capacity(BATCH);
+    while messages.blocking_recv_many(&mut batch, BATCH) > 0 {
+        let mut flushed = Vec::new();
+        for message in batch.drain(..) {
+            match message {
+                Message::Record(record) => events.push(record.into_event()),
+                Message::Flush(done) => flushed.push(done),
+            }
+        }
+        if !events.is_empty()
+            && let Err(error) = sink.write(&events)
+        {
+            tracing::error!(%error, events = events.len(), "audit events cannot be written");
+        }
+        events.clear();
+        for done in flushed {
+            let _ = done.send(());
+        }
+    }
+}

@@ -1,0 +1,484 @@
+//! [`Trail`]: what is recorded of one request.
+
+use std::{
+    collections::BTreeMap,
+    io::Read,
+    net::IpAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, request::Parts};
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use super::{Audit, Event, Level, ObjectReference, Stage, UserInfo, policy::Verdict};
+use crate::{
+    auth::Identity,
+    endpoints::BODY_LIMIT,
+    http::{Body, RequestInfo, body::BoxError},
+    registry::Clock,
+    serve::PeerAddress,
+};
+
+/// Names a request in the audit log; clients may choose the name.
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+const MAX_ID: usize = 64;
+const MAX_USER_AGENT: usize = 1024;
+
+tokio::task_local! {
+    /// The trail of the request that the task serves.
+    pub(crate) static CURRENT: Arc<Trail>;
+}
+
+/// What is recorded of one request while it is served.
+pub(crate) struct Trail {
+    audit: Arc<Audit>,
+    clock: Clock,
+    id: String,
+    received: Timestamp,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    verdict: Verdict,
+    /// Once it is known who asks.
+    event: Option<Event>,
+    annotations: BTreeMap<String, String>,
+    /// The body of the request, as it was read.
+    request: Raw,
+}
+
+/// A body, not looked into yet.
+#[derive(Clone, Default)]
+struct Raw {
+    content_type: String,
+    gzip: bool,
+    slices: Vec<Bytes>,
+    len: usize,
+}
+
+impl Raw {
+    fn of(headers: &HeaderMap) -> Self {
+        let text = |name| {
+            headers
+                .get(name)
+                .and_then(|v: &HeaderValue| v.to_str().ok())
+                .unwrap_or_default()
+        };
+        Raw {
+            content_type: text(header::CONTENT_TYPE).to_owned(),
+            gzip: text(header::CONTENT_ENCODING) == "gzip",
+            ..Raw::default()
+        }
+    }
+
+    fn value(&self) -> Option<Value> {
+        if self.slices.is_empty() {
+            return None;
+        }
+        let mut bytes = self.slices.concat();
+        if self.gzip {
+            let mut out = Vec::new();
+            flate2::read::GzDecoder::new(bytes.as_slice())
+                .read_to_end(&mut out)
+                .ok()?;
+            bytes = out;
+        }
+        let media_type = self.content_type.split(';').next().unwrap_or_default();
+        match media_type.trim() {
+            "application/vnd.kubernetes.protobuf" => k8s_model::protobuf::decode(&bytes).ok(),
+            "application/yaml"
+            | "text/yaml"
+            | "application/x-yaml"
+            | "application/apply-patch+yaml" => {
+                serde_saphyr::from_str(std::str::from_utf8(&bytes).ok()?).ok()
+            }
+            _ => serde_json::from_slice(&bytes).ok(),
+        }
+    }
+}
+
+/// An event whose bodies have not been looked into yet.
+pub(super) struct Record {
+    event: Event,
+    request: Raw,
+    response: Option<Raw>,
+    omit_managed_fields: bool,
+}
+
+impl Record {
+    /// Looks into the bodies.
+    pub(super) fn into_event(self) -> Event {
+        let mut event = self.event;
+        let request = self.request.value();
+        if let (Some(object), Some(reference)) = (&request, &mut event.object_ref) {
+            complete(reference, &object["metadata"]);
+        }
+        if event.level >= Level::Request {
+            event.request_object = request;
+        }
+        if let Some(response) = self.response.as_ref().and_then(Raw::value) {
+            if response["kind"] == "Status"
+                && let Some(status) = &mut event.response_status
+            {
+                for field in ["status", "message", "reason", "details"] {
+                    if let Some(value) = response.get(field) {
+                        status[field] = value.clone();
+                    }
+                }
+            }
+            if event.level >= Level::RequestResponse {
+                event.response_object = Some(response);
+            }
+        }
+        if self.omit_managed_fields {
+            let objects = [&mut event.request_object, &mut event.response_object];
+            objects
+                .into_iter()
+                .flatten()
+                .for_each(without_managed_fields);
+        }
+        event
+    }
+}
+
+/// What the object itself says, where the path does not.
+fn complete(reference: &mut ObjectReference, metadata: &Value) {
+    let ObjectReference {
+        namespace,
+        name,
+        uid,
+        resource_version,
+        ..
+    } = reference;
+    for (place, key) in [
+        (namespace, "namespace"),
+        (name, "name"),
+        (uid, "uid"),
+        (resource_version, "resourceVersion"),
+    ] {
+        if place.is_empty() {
+            metadata[key].as_str().unwrap_or_default().clone_into(place);
+        }
+    }
+}
+
+fn without_managed_fields(object: &mut Value) {
+    fn strip(object: &mut Value) {
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("managedFields");
+        }
+    }
+    strip(object);
+    for (list, inner) in [("items", None), ("rows", Some("object"))] {
+        for item in object
+            .get_mut(list)
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
+            match inner {
+                None => strip(item),
+                Some(inner) => item.get_mut(inner).into_iter().for_each(strip),
+            }
+        }
+    }
+}
+
+impl Trail {
+    /// Begins; nothing is recorded before [`authenticated`](Self::authenticated).
+    pub(crate) fn begin(audit: Arc<Audit>, clock: Clock, parts: &Parts) -> Arc<Self> {
+        let asked = parts
+            .headers
+            .get(AUDIT_ID)
+            .and_then(|v| v.to_str().ok())
+            .filter(|id| !id.is_empty());
+        let id = match asked {
+            Some(id) => id.chars().take(MAX_ID).collect(),
+            None => uuid::Uuid::new_v4().to_string(),
+        };
+        Arc::new(Trail {
+            received: clock(),
+            audit,
+            clock,
+            id,
+            state: Mutex::default(),
+        })
+    }
+
+    /// Now it is known who asks, and so whether that is recorded.
+    pub(crate) async fn authenticated(&self, parts: &Parts, user: &Identity, info: &RequestInfo) {
+        let verdict = self.audit.policy.evaluate(user, info);
+        if verdict.level == Level::None {
+            return;
+        }
+        let event = self.event(parts, user, info, verdict.level);
+        {
+            let mut state = self.state.lock();
+            state.verdict = verdict;
+            state.event = Some(event);
+        }
+        self.audit.room().await;
+        self.send(Stage::RequestReceived, None, None);
+    }
+
+    /// Nobody knows who asks: recorded as far as anonymous requests would be.
+    pub(crate) async fn unauthenticated(&self, parts: &Parts, info: &RequestInfo) {
+        let verdict = self.audit.policy.evaluate(&Identity::default(), info);
+        if verdict.level == Level::None {
+            return;
+        }
+        let event = self.event(parts, &Identity::default(), info, verdict.level);
+        {
+            let mut state = self.state.lock();
+            state.verdict = verdict;
+            state.event = Some(event);
+        }
+        self.audit.room().await;
+        let text = match parts.headers.contains_key(header::AUTHORIZATION) {
+            true => "Authentication failed, attempted: bearer",
+            false => "Authentication failed, no credentials provided",
+        };
+        let status = json!({"metadata": {}, "status": "Failure", "message": text, "reason": "Unauthorized", "code": 401});
+        self.send(Stage::ResponseStarted, Some(status), None);
+        // That was all.
+        self.state.lock().event = None;
+    }
+
+    /// The user acts as another one.
+    pub(crate) fn impersonated(&self, user: &Identity) {
+        if let Some(event) = &mut self.state.lock().event {
+            event.impersonated_user = Some(UserInfo::from(user));
+        }
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.state.lock().event.is_some()
+    }
+
+    pub(crate) fn annotate(&self, key: String, value: String) {
+        let mut state = self.state.lock();
+        if state.event.is_some() {
+            state.annotations.entry(key).or_insert(value);
+        }
+    }
+
+    /// The body of the request, which is recorded while it is read.
+    pub(crate) fn body(self: &Arc<Self>, parts: &Parts, body: Body) -> Body {
+        if !self.is_on() || body.is_empty() {
+            return body;
+        }
+        self.state.lock().request = Raw::of(&parts.headers);
+        let trail = self.clone();
+        Body::wrap(body.map_frame(move |frame| {
+            if let Some(data) = frame.data_ref() {
+                let request = &mut trail.state.lock().request;
+                request.len += data.len();
+                if request.len <= BODY_LIMIT {
+                    request.slices.push(data.clone());
+                } else {
+                    // The request will be refused.
+                    request.slices.clear();
+                }
+            }
+            frame
+        }))
+    }
+
+    /// The answer is there: recorded now, or, if `long`, now and when its body ends.
+    pub(crate) fn answered(
+        self: &Arc<Self>,
+        response: Response<Body>,
+        long: bool,
+    ) -> Response<Body> {
+        let (mut parts, body) = response.into_parts();
+        if let Ok(id) = HeaderValue::from_str(&self.id) {
+            parts.headers.insert(AUDIT_ID, id);
+        }
+        let level = match &self.state.lock().event {
+            Some(event) => event.level,
+            None => return Response::from_parts(parts, body),
+        };
+        let status = json!({"metadata": {}, "code": parts.status.as_u16()});
+        if long && parts.status.as_u16() < 400 {
+            self.send(Stage::ResponseStarted, Some(status.clone()), None);
+            let body = Body::wrap(Ending {
+                body,
+                trail: self.clone(),
+                status,
+            });
+            return Response::from_parts(parts, body);
+        }
+        let mut recorded = None;
+        let body = if level >= Level::RequestResponse || parts.status.as_u16() >= 400 {
+            match body.into_chunks() {
+                Ok(next) => match std::iter::from_fn(next).collect::<Result<Vec<Bytes>, _>>() {
+                    Ok(slices) => {
+                        let mut raw = Raw::of(&parts.headers);
+                        raw.slices.clone_from(&slices);
+                        recorded = Some(raw);
+                        Body::from_slices(slices)
+                    }
+                    Err(error) => Body::from_stream(futures::stream::once(async { Err(error) })),
+                },
+                Err(body) => body,
+            }
+        } else {
+            body
+        };
+        self.send(Stage::ResponseComplete, Some(status), recorded);
+        Response::from_parts(parts, body)
+    }
+
+    /// The server failed in an unforeseen way.
+    pub(crate) fn panicked(&self) {
+        let status = json!({
+            "metadata": {}, "status": "Failure", "reason": "InternalError",
+            "message": "APIServer panic'd", "code": StatusCode::INTERNAL_SERVER_ERROR.as_u16(),
+        });
+        self.send(Stage::Panic, Some(status), None);
+        self.state.lock().event = None;
+    }
+
+    fn send(&self, stage: Stage, status: Option<Value>, response: Option<Raw>) {
+        let now = match stage {
+            Stage::RequestReceived => self.received,
+            _ => (self.clock)(),
+        };
+        let record = {
+            let state = self.state.lock();
+            let Some(event) = &state.event else { return };
+            if state.verdict.omit_stages.contains(&stage) {
+                return;
+            }
+            Record {
+                event: Event {
+                    stage,
+                    stage_timestamp: micros(now),
+                    response_status: status,
+                    annotations: state.annotations.clone(),
+                    ..event.clone()
+                },
+                request: state.request.clone(),
+                response,
+                omit_managed_fields: state.verdict.omit_managed_fields,
+            }
+        };
+        self.audit.send(record);
+    }
+
+    fn event(&self, parts: &Parts, user: &Identity, info: &RequestInfo, level: Level) -> Event {
+        let agent = parts
+            .headers
+            .get(header::USER_AGENT)
+            .map(|v| String::from_utf8_lossy(v.as_bytes()))
+            .unwrap_or_default();
+        let user_agent = match agent.char_indices().nth(MAX_USER_AGENT) {
+            Some((at, _)) => format!("{}...TRUNCATED", &agent[..at]),
+            None => agent.into_owned(),
+        };
+        Event {
+            kind: "Event",
+            api_version: "audit.k8s.io/v1",
+            level,
+            audit_id: self.id.clone(),
+            stage: Stage::RequestReceived,
+            request_uri: parts
+                .uri
+                .path_and_query()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            verb: info.verb.clone(),
+            user: UserInfo::from(user),
+            impersonated_user: None,
+            source_ips: source_ips(parts),
+            user_agent,
+            object_ref: info.is_resource.then(|| ObjectReference {
+                resource: info.resource.clone(),
+                namespace: info.namespace.clone(),
+                name: info.name.clone(),
+                api_group: info.group.clone(),
+                api_version: info.version.clone(),
+                subresource: info.subresource.clone(),
+                ..ObjectReference::default()
+            }),
+            response_status: None,
+            request_object: None,
+            response_object: None,
+            request_received_timestamp: micros(self.received),
+            stage_timestamp: String::new(),
+            annotations: BTreeMap::new(),
+        }
+    }
+}
+
+/// The addresses that proxies name, and the peer's own last.
+fn source_ips(parts: &Parts) -> Vec<String> {
+    let addresses = |name: &'static str| -> Vec<IpAddr> {
+        parts
+            .headers
+            .get_all(name)
+            .iter()
+            .filter_map(|v| v.to_str().ok())
+            .flat_map(|v| v.split(','))
+            .filter_map(|v| v.trim().parse().ok())
+            .collect()
+    };
+    let mut out = addresses("x-forwarded-for");
+    for real in addresses("x-real-ip").into_iter().take(1) {
+        if !out.contains(&real) {
+            out.push(real);
+        }
+    }
+    if let Some(PeerAddress(peer)) = parts.extensions.get::<PeerAddress>()
+        && out.last() != Some(&peer.ip())
+    {
+        out.push(peer.ip());
+    }
+    out.iter().map(ToString::to_string).collect()
+}
+
+fn micros(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
+}
+
+/// A body whose end is recorded, however it comes.
+struct Ending {
+    body: Body,
+    trail: Arc<Trail>,
+    status: Value,
+}
+
+impl http_body::Body for Ending {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.trail
+            .send(Stage::ResponseComplete, Some(self.status.take()), None);
+    }
+}
