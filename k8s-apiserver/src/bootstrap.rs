@@ -5,8 +5,8 @@ use k8s_model::{Object, metadata};
 use k8s_openapi::{
     api::{
         core::v1::{
-            EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Namespace, Service,
-            ServicePort, ServiceSpec,
+            ConfigMap, EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Namespace,
+            Service, ServicePort, ServiceSpec,
         },
         discovery::v1::{self as discovery, EndpointConditions, EndpointSlice},
         scheduling::v1::PriorityClass,
@@ -239,6 +239,11 @@ async fn kubernetes_service(registry: &Registry, advertised: &Advertised) -> Res
         Box::new(slice),
     );
     futures::try_join!(service, made_endpoints, slice).map(drop)
+}
+
+/// Says how API servers behind this one know it.
+pub(crate) async fn authentication(registry: &Registry, map: ConfigMap) -> Result<()> {
+    replace(registry, "", "configmaps", Box::new(map)).await
 }
 
 async fn ensure(

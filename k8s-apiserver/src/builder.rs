@@ -10,6 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     ApiServer,
     admission::{AdmissionPlugin, plugins::default_plugins, reader::ObjectReader},
+    aggregation::Aggregation,
     audit::{Audit, AuditSink, Policy},
     auth::{Authenticator, DEFAULT_ISSUER, ServiceAccountTokens, Standard, TokenKeyError},
     authz::{
@@ -20,7 +21,7 @@ use crate::{
     bootstrap,
     cache::Caches,
     flow::{InFlight, MaxInFlight},
-    pki::{Pki, PkiError},
+    pki::{FrontProxy, Pki, PkiError},
     proxy::Connecter,
     registry::{Clock, Registry, Served, reader::LateReader},
     reviews::{self, CreateOnly},
@@ -96,6 +97,7 @@ pub struct ApiServerBuilder {
     advertised: Option<Advertised>,
     audit: Option<(Policy, Box<dyn AuditSink>)>,
     max_in_flight: MaxInFlight,
+    front_proxy: Option<FrontProxy>,
     bootstrap: bool,
     clock: Clock,
     seed: Option<u64>,
@@ -126,6 +128,7 @@ impl Default for ApiServerBuilder {
             advertised: None,
             audit: None,
             max_in_flight: MaxInFlight::default(),
+            front_proxy: None,
             bootstrap: true,
             clock: Arc::new(k8s_openapi::jiff::Timestamp::now),
             seed: None,
@@ -243,6 +246,14 @@ impl ApiServerBuilder {
         self
     }
 
+    /// What the server shows to the API servers behind it (`APIService`s). Without, it shows nothing, and
+    /// they will not believe it whom it asks for.
+    #[must_use]
+    pub fn front_proxy(mut self, identity: FrontProxy) -> Self {
+        self.front_proxy = Some(identity);
+        self
+    }
+
     /// How many requests are served at once.
     #[must_use]
     pub fn max_in_flight(mut self, limits: MaxInFlight) -> Self {
@@ -313,6 +324,7 @@ impl ApiServerBuilder {
         for served in reviews::all(&authorizer, rbac.as_ref(), &tokens, &reader) {
             create_only.push((served.group, served.resource, served.subresource, served.by));
         }
+        let aggregation = Aggregation::new(reader.clone(), self.front_proxy);
         let address = self
             .advertised
             .as_ref()
@@ -337,8 +349,14 @@ impl ApiServerBuilder {
             bootstrap::run(&registry, self.advertised.as_ref())
                 .await
                 .map_err(BuildError::Bootstrap)?;
+            if let Some(map) = aggregation.authentication() {
+                bootstrap::authentication(&registry, map)
+                    .await
+                    .map_err(BuildError::Bootstrap)?;
+            }
         }
         self.reader.bind(&registry);
+        aggregation.start(&registry, &stop, &tasks);
         let server = ApiServer::new(Inner {
             registry,
             authenticator: self
@@ -347,6 +365,7 @@ impl ApiServerBuilder {
             authorizer,
             metrics: Default::default(),
             in_flight: InFlight::new(self.max_in_flight),
+            aggregation,
             tokens,
             address,
             audit: self

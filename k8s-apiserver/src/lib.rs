@@ -64,7 +64,7 @@
 //!
 //! It mirrors kube-apiserver of the Kubernetes version that `k8s_openapi` is built for, 1.37 at
 //! most: paths, verbs, status codes, reasons and texts. Left out so far: custom resources,
-//! aggregation, webhooks and admission policies, flow control.
+//! webhooks and admission policies, flow control.
 //!
 //! # Features
 //!
@@ -75,6 +75,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admission;
+mod aggregation;
 pub mod audit;
 pub mod auth;
 pub mod authz;

@@ -18,6 +18,7 @@ use tower::Service;
 
 use crate::{
     ApiServerBuilder,
+    aggregation::Aggregation,
     audit::Audit,
     auth::{Authenticator, Identity, ServiceAccountTokens},
     authz::Authorizer,
@@ -51,6 +52,7 @@ pub(crate) struct Inner {
     pub(crate) metrics: Metrics,
     pub(crate) audit: Option<Arc<Audit>>,
     pub(crate) in_flight: InFlight,
+    pub(crate) aggregation: Arc<Aggregation>,
     /// Whose keys `/openid/v1/jwks` shows.
     pub(crate) tokens: Arc<ServiceAccountTokens>,
     /// Where the server says that it is; empty if it doesn't.

@@ -108,6 +108,7 @@ impl ControlPlane {
         }
         let server = builder
             .tokens(tokens.clone())
+            .front_proxy(pki.front_proxy())
             .authenticator(Arc::new(Standard::new(Some(tokens))))
             .authorizer(authorizer)
             .admission(plugins)

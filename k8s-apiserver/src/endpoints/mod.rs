@@ -154,7 +154,7 @@ async fn answer(
         if call.info.is_resource {
             match row {
                 Some(row) => resource(call, &row, body, refused).await,
-                None => Ok(response::page_not_found()),
+                None => elsewhere(call, body).await,
             }
         } else {
             paths::serve(call, refused).await
@@ -258,6 +258,15 @@ async fn allow_create(call: &Call, target: &crate::registry::Target<'_>) -> Resu
         Ok(())
     } else {
         Err(denied(&attributes, decision.reason()))
+    }
+}
+
+/// A request for a resource that only an API server behind this one may know.
+async fn elsewhere(call: Call, body: Body) -> Result<Response<Body>> {
+    let aggregation = call.server.aggregation.clone();
+    match aggregation.find(&call.info.group, &call.info.version) {
+        Some(backend) => aggregation.pass_on(&backend, call, body).await,
+        None => Ok(response::page_not_found()),
     }
 }
 

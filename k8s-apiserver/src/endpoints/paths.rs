@@ -16,6 +16,11 @@ const OPENID_CONFIGURATION: &str = "/.well-known/openid-configuration";
 const JWKS: &str = "/openid/v1/jwks";
 
 pub(crate) async fn serve(call: Call, refused: Option<Error>) -> Result<Response<Body>> {
+    let aggregation = call.server.aggregation.clone();
+    let call = match aggregation.path(call).await? {
+        Ok(answer) => return Ok(answer),
+        Err(call) => call,
+    };
     let path = call.info.path.as_str();
     if !matches!(call.parts.method, Method::GET | Method::HEAD) {
         return if path.starts_with("/api") {

@@ -9,6 +9,8 @@
 //! | `ca.crt`, `ca.key` | the authority |
 //! | `apiserver.crt`, `apiserver.key` | what the API server shows; made anew when its names change or its end is near |
 //! | `apiserver-kubelet-client.crt`, `.key` | what the API server shows to kubelets |
+//! | `front-proxy-ca.crt`, `.key` | another authority, for the API server as a proxy |
+//! | `front-proxy-client.crt`, `.key` | what the API server shows to the API servers that it passes requests on to |
 //! | `sa.key`, `sa.pub` | signs the tokens of service accounts |
 //!
 //! Everything else is issued on demand and kept by whoever asked for it. Private keys can be
@@ -18,6 +20,7 @@ mod authority;
 mod der;
 mod error;
 mod files;
+mod front_proxy;
 mod kubeconfig;
 
 use std::{
@@ -33,12 +36,16 @@ use self::authority::Authority;
 pub use self::{
     authority::{Credential, ServerNames},
     error::PkiError,
+    front_proxy::FrontProxy,
     kubeconfig::Kubeconfig,
 };
 use crate::auth::{MASTERS, NODE_PREFIX, NODES};
 
 /// The user that the API server is to a kubelet.
 pub const KUBELET_CLIENT: &str = "kube-apiserver-kubelet-client";
+
+/// The user that the API server is to the API servers that it passes requests on to.
+pub const FRONT_PROXY_CLIENT: &str = "front-proxy-client";
 
 /// The cluster's authority and the keys that belong to the control plane. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -49,6 +56,8 @@ struct Inner {
     folder: Option<PathBuf>,
     authority: Authority,
     kubelet_client: Credential,
+    front_proxy: Authority,
+    front_proxy_client: Credential,
     service_account: SigningKey,
 }
 
@@ -118,11 +127,15 @@ impl Pki {
     pub fn in_memory() -> Result<Self, PkiError> {
         let (authority, _) = Authority::create("kubernetes")?;
         let kubelet_client = authority.issue_client(KUBELET_CLIENT, &[MASTERS.to_owned()])?;
+        let (front_proxy, _) = Authority::create("front-proxy-ca")?;
+        let front_proxy_client = front_proxy.issue_client(FRONT_PROXY_CLIENT, &[])?;
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
         Ok(Pki(Arc::new(Inner {
             folder: None,
             authority,
             kubelet_client,
+            front_proxy,
+            front_proxy_client,
             service_account: SigningKey::new(&key),
         })))
     }
@@ -135,30 +148,8 @@ impl Pki {
     pub fn open_or_create(folder: impl AsRef<Path>) -> Result<Self, PkiError> {
         let folder = folder.as_ref();
         files::folder(folder)?;
-        let authority = match Self::read_pair(folder, "ca")? {
-            Some(pair) => {
-                let path = folder.join("ca.crt");
-                let unusable = |reason: String| PkiError::Unusable {
-                    path: path.clone(),
-                    reason,
-                };
-                let key = KeyPair::from_pem(&pair.key).map_err(|_| PkiError::Unusable {
-                    path: folder.join("ca.key"),
-                    reason: "not a private key in PEM".to_owned(),
-                })?;
-                Authority::load(&pair.certificate, key).map_err(|_| {
-                    unusable(
-                        "not the certificate of an authority with the key in ca.key".to_owned(),
-                    )
-                })?
-            }
-            None => {
-                let (authority, key) = Authority::create("kubernetes")?;
-                files::write(&folder.join("ca.key"), &key, 0o600)?;
-                files::write(&folder.join("ca.crt"), &authority.certificate, 0o644)?;
-                authority
-            }
-        };
+        let authority = Self::authority(folder, "ca", "kubernetes")?;
+        let front_proxy = Self::authority(folder, "front-proxy-ca", "front-proxy-ca")?;
         let path = folder.join("sa.key");
         let service_account = match files::read(&path)? {
             Some(text) => {
@@ -176,12 +167,35 @@ impl Pki {
         };
         let kubelet_client = authority.issue_client(KUBELET_CLIENT, &[MASTERS.to_owned()])?;
         Self::write_pair(folder, "apiserver-kubelet-client", &kubelet_client)?;
+        let front_proxy_client = front_proxy.issue_client(FRONT_PROXY_CLIENT, &[])?;
+        Self::write_pair(folder, FRONT_PROXY_CLIENT, &front_proxy_client)?;
         Ok(Pki(Arc::new(Inner {
             folder: Some(folder.to_owned()),
             authority,
             kubelet_client,
+            front_proxy,
+            front_proxy_client,
             service_account,
         })))
+    }
+
+    /// The authority that is kept under the name; a new one if there is none.
+    fn authority(folder: &Path, name: &str, common_name: &str) -> Result<Authority, PkiError> {
+        let (certificate, private) = (format!("{name}.crt"), format!("{name}.key"));
+        let Some(pair) = Self::read_pair(folder, name)? else {
+            let (authority, key) = Authority::create(common_name)?;
+            files::write(&folder.join(private), &key, 0o600)?;
+            files::write(&folder.join(certificate), &authority.certificate, 0o644)?;
+            return Ok(authority);
+        };
+        let key = KeyPair::from_pem(&pair.key).map_err(|_| PkiError::Unusable {
+            path: folder.join(&private),
+            reason: "not a private key in PEM".to_owned(),
+        })?;
+        Authority::load(&pair.certificate, key).map_err(|_| PkiError::Unusable {
+            path: folder.join(certificate),
+            reason: format!("not the certificate of an authority with the key in {private}"),
+        })
     }
 
     fn read_pair(folder: &Path, name: &str) -> Result<Option<Credential>, PkiError> {
@@ -279,6 +293,16 @@ impl Pki {
     /// What the API server shows to kubelets.
     pub fn kubelet_client(&self) -> &Credential {
         &self.0.kubelet_client
+    }
+
+    /// What the API server shows to the API servers that it passes requests on to, and by which authority they
+    /// know it.
+    pub fn front_proxy(&self) -> FrontProxy {
+        FrontProxy {
+            client_ca: self.ca_pem().to_owned(),
+            ca: self.0.front_proxy.certificate.clone(),
+            client: self.0.front_proxy_client.clone(),
+        }
     }
 
     /// The key that signs the tokens of service accounts.

@@ -75,7 +75,7 @@ impl TlsDialer {
 }
 
 /// Connects to a host within [`DIAL_TIMEOUT`].
-pub(super) async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+pub(crate) async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     let stream = tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect((host, port)))
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))

@@ -83,7 +83,7 @@ fn passed_on(headers: &mut HeaderMap, upgrade: bool) {
 impl Forwarder {
     /// Sends the request to whatever is at the other end of the stream, with another path and host. The
     /// user's credentials stay here.
-    pub(super) async fn forward(
+    pub(crate) async fn forward(
         &self,
         stream: Box<dyn ByteStream>,
         host: &str,

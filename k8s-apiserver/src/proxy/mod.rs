@@ -19,6 +19,9 @@ use std::{fmt::Debug, sync::Arc};
 
 use async_trait::async_trait;
 
+pub(crate) use self::{
+    backend::any_certificate, dial::tcp, forward::Forwarder, services::backends as service_backends,
+};
 pub use self::{
     dial::{ByteStream, NodeDialer, NodeEndpoint, TlsDialer},
     nodes::Nodes,

@@ -64,48 +64,6 @@ impl Services {
         Services { reader, forwarder }
     }
 
-    /// The addresses that serve the port of that name.
-    async fn backends(
-        &self,
-        namespace: &str,
-        service: &str,
-        port: &str,
-    ) -> Result<Vec<(String, u16)>, Error> {
-        use k8s_openapi::Resource;
-        let slices = self
-            .reader
-            .list_raw(
-                EndpointSlice::GROUP,
-                EndpointSlice::URL_PATH_SEGMENT,
-                namespace,
-            )
-            .await
-            .map_err(Error::internal)?;
-        let mut out = Vec::new();
-        for json in slices {
-            let slice: Slice = serde_json::from_slice(&json).map_err(Error::internal)?;
-            let owner = slice.metadata.labels.get("kubernetes.io/service-name");
-            if owner.is_none_or(|owner| owner != service) {
-                continue;
-            }
-            let number = slice
-                .ports
-                .iter()
-                .flatten()
-                .find(|p| p.name == port)
-                .and_then(|p| p.port);
-            let Some(number) = number else {
-                continue;
-            };
-            for endpoint in slice.endpoints.iter().flatten() {
-                if endpoint.conditions.ready.unwrap_or(true) {
-                    out.extend(endpoint.addresses.first().map(|ip| (ip.clone(), number)));
-                }
-            }
-        }
-        Ok(out)
-    }
-
     async fn proxy(
         &self,
         namespace: &str,
@@ -135,7 +93,7 @@ impl Services {
                     ))
                 })?;
         }
-        let backends = self.backends(namespace, target.name, &port).await?;
+        let backends = backends(&*self.reader, namespace, target.name, &port).await?;
         let chosen = fastrand::choice(&backends).ok_or_else(|| {
             Error::service_unavailable(format!("no endpoints available for service {name:?}"))
         })?;
@@ -149,6 +107,47 @@ impl Services {
             .forward(stream, &authority(ip, *port), &path, request)
             .await
     }
+}
+
+/// The addresses that serve the port of that name.
+pub(crate) async fn backends(
+    reader: &dyn ObjectReader,
+    namespace: &str,
+    service: &str,
+    port: &str,
+) -> Result<Vec<(String, u16)>, Error> {
+    use k8s_openapi::Resource;
+    let slices = reader
+        .list_raw(
+            EndpointSlice::GROUP,
+            EndpointSlice::URL_PATH_SEGMENT,
+            namespace,
+        )
+        .await
+        .map_err(Error::internal)?;
+    let mut out = Vec::new();
+    for json in slices {
+        let slice: Slice = serde_json::from_slice(&json).map_err(Error::internal)?;
+        let owner = slice.metadata.labels.get("kubernetes.io/service-name");
+        if owner.is_none_or(|owner| owner != service) {
+            continue;
+        }
+        let number = slice
+            .ports
+            .iter()
+            .flatten()
+            .find(|p| p.name == port)
+            .and_then(|p| p.port);
+        let Some(number) = number else {
+            continue;
+        };
+        for endpoint in slice.endpoints.iter().flatten() {
+            if endpoint.conditions.ready.unwrap_or(true) {
+                out.extend(endpoint.addresses.first().map(|ip| (ip.clone(), number)));
+            }
+        }
+    }
+    Ok(out)
 }
 
 #[async_trait]

@@ -1,5 +1,6 @@
 //! The rules of each built-in kind, by group.
 
+mod apiregistration;
 mod apps;
 mod autoscaling;
 mod batch;
@@ -24,6 +25,9 @@ use crate::{NoRules, Strategy};
 pub(crate) fn strategy(group: &str, kind: &str) -> &'static dyn Strategy {
     match group {
         "" => core_group(kind),
+        "apiregistration.k8s.io" if kind == "APIService" => {
+            &Typed(apiregistration::ApiServiceRules)
+        }
         "apps" => match kind {
             "ControllerRevision" => &Typed(apps::controller_revision::ControllerRevisionRules),
             "DaemonSet" => &Typed(apps::daemon_set::DaemonSetRules),
