@@ -3,6 +3,7 @@
 mod bootstrap_token;
 mod identity;
 mod impersonation;
+mod oidc;
 mod standard;
 mod token;
 mod x509;
@@ -17,6 +18,7 @@ pub use self::identity::{
     SERVICE_ACCOUNTS, UNAUTHENTICATED,
 };
 pub use self::impersonation::impersonate;
+pub use self::oidc::{OidcError, OidcOptions, OidcTokens, SigningAlgorithm};
 pub use self::standard::{ANONYMOUS_PATHS, Standard};
 pub use self::token::{
     DEFAULT_ISSUER, ObjectClaim, ServiceAccountTokens, TokenKeyError, TokenSpec, VerifiedToken,
