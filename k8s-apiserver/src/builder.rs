@@ -20,6 +20,7 @@ use crate::{
     },
     bootstrap,
     cache::Caches,
+    definitions,
     flow::{InFlight, MaxInFlight},
     pki::{FrontProxy, Pki, PkiError},
     proxy::Connecter,
@@ -357,6 +358,7 @@ impl ApiServerBuilder {
         }
         self.reader.bind(&registry);
         aggregation.start(&registry, &stop, &tasks);
+        let mut defined = definitions::start(&registry, &*reader, &stop, &tasks);
         let server = ApiServer::new(Inner {
             registry,
             authenticator: self
@@ -381,6 +383,8 @@ impl ApiServerBuilder {
         if self.bootstrap && rbac.is_some() {
             bootstrap::roles(&server).await?;
         }
+        // Its sender goes away with the server alone.
+        let _ = defined.wait_for(|synced| *synced).await;
         if let Some(rbac) = rbac {
             rbac.synced().await;
         }

@@ -35,6 +35,7 @@
 //! # Map
 //!
 //! - [`ApiServer`] is the service, and [`ApiServerBuilder`] says what it is made of.
+//! - [`resources`]: choices of what is served: everything, or custom resources alone.
 //! - [`auth`]: who asks. [`Identity`](auth::Identity), client certificates, tokens, impersonation.
 //! - [`authz`]: what they may do. RBAC with upstream's roles, the node authorizer.
 //! - [`admission`]: the last word on a write. Upstream's default plugins.
@@ -53,7 +54,7 @@
 //! | part | trait | proven by |
 //! |---|---|---|
 //! | store | [`k8s_store::Store`] | the kit in `k8s_store::testing` |
-//! | resources | rows in a [`k8s_model::ResourceTable`] | |
+//! | resources | custom resource definitions, or rows for [`ApiServerBuilder::resources`] | |
 //! | credentials | [`auth::Authenticator`] | |
 //! | permissions | [`authz::Authorizer`] | |
 //! | rules on writes | [`admission::AdmissionPlugin`] | |
@@ -63,7 +64,7 @@
 //! # Relation to upstream
 //!
 //! It mirrors kube-apiserver of the Kubernetes version that `k8s_openapi` is built for, 1.37 at
-//! most: paths, verbs, status codes, reasons and texts. Left out so far: custom resources,
+//! most: paths, verbs, status codes, reasons and texts. Left out so far: conversion webhooks,
 //! webhooks and admission policies, flow control.
 //!
 //! # Features
@@ -83,6 +84,7 @@ mod bootstrap;
 mod builder;
 mod cache;
 mod compat;
+mod definitions;
 mod discovery;
 mod endpoints;
 mod error;
@@ -94,6 +96,7 @@ mod openapi;
 pub mod pki;
 pub mod proxy;
 mod registry;
+pub mod resources;
 pub mod reviews;
 pub mod serve;
 mod server;

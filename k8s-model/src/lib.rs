@@ -45,6 +45,9 @@
 //! - [`patch`]: JSON, merge and strategic merge patches.
 //! - [`apply`]: server-side apply and managed fields.
 //! - [`schema`] and [`openapi`]: what the types are, for patches and for clients.
+//! - [`cel`]: expressions in rules.
+//! - [`custom`]: resources that custom resource definitions add. [`structural`]: their schemas.
+//!   [`json_path`]: where in them a value is.
 //! - [`printers`]: the columns that `kubectl get` shows.
 //! - [`status`]: answers to failed requests. [`pods`]: what many ask about pods.
 //!
@@ -69,12 +72,16 @@
 #![forbid(unsafe_code)]
 
 pub mod apply;
+pub mod cel;
 pub mod convert;
+pub mod custom;
 pub mod decode;
 pub mod field;
 pub mod fields;
 mod generated;
+mod go_duration;
 mod intern;
+pub mod json_path;
 mod kinds;
 pub mod labels;
 pub mod metadata;
@@ -89,6 +96,7 @@ mod resource;
 pub mod schema;
 pub mod status;
 mod strategy;
+pub mod structural;
 mod table;
 
 /// What pods ask for and how they are: shared by scheduler, controllers and node agent.

@@ -45,6 +45,9 @@ pub fn hash(table: &ResourceTable, group: &str, version: &str) -> String {
         .hash(&mut hasher);
     for row in table.of_version(group, version) {
         (row.group, row.version, row.resource, row.verbs).hash(&mut hasher);
+        if let Some(custom) = row.strategy.custom() {
+            (custom.fingerprint(), row.subresources.len()).hash(&mut hasher);
+        }
     }
     format!("{:016X}", hasher.finish())
 }
@@ -80,10 +83,15 @@ pub fn v3(table: &ResourceTable, group: &str, version: &str) -> Option<Bytes> {
         collect(Type::named(&format!("{META}.{name}")), &mut types);
     }
     for row in &rows {
-        collect(Type::of_kind(row.group, row.version, row.kind), &mut types);
+        if row.strategy.custom().is_some() {
+            collect(Type::named(&format!("{META}.ObjectMeta")), &mut types);
+        }
+        collect(type_of(row), &mut types);
         for subresource in row.subresources {
             let (group, version) = subresource_version(row, subresource);
-            collect(Type::of_kind(group, version, subresource.kind), &mut types);
+            if row.strategy.custom().is_none() || !subresource.version.is_empty() {
+                collect(Type::of_kind(group, version, subresource.kind), &mut types);
+            }
         }
     }
 
@@ -108,6 +116,11 @@ pub fn v3(table: &ResourceTable, group: &str, version: &str) -> Option<Bytes> {
     for ty in &types {
         component(&mut out, *ty, table);
     }
+    for row in &rows {
+        if let Some(custom) = row.strategy.custom() {
+            entry(&mut out, &custom.published_name(), custom.published());
+        }
+    }
     for row in rows.iter().filter(|row| row.verbs.contains(&"list")) {
         list_component(&mut out, row);
     }
@@ -124,6 +137,25 @@ fn subresource_version(row: &Resource, subresource: &Subresource) -> (&'static s
     } else {
         (subresource.group, subresource.version)
     }
+}
+
+/// The type of a built-in row's objects.
+fn type_of(row: &Resource) -> Option<Type> {
+    match row.strategy.custom() {
+        Some(_) => None,
+        None => Type::of_kind(row.group, row.version, row.kind),
+    }
+}
+
+/// Where the schema of a row's objects is, and that of their lists.
+fn names_of(row: &Resource) -> Option<(String, String)> {
+    if let Some(custom) = row.strategy.custom() {
+        let name = custom.published_name();
+        let package = name.strip_suffix(row.kind).unwrap_or_default();
+        return Some((name.clone(), format!("{package}{}", row.list_kind)));
+    }
+    let ty = type_of(row)?;
+    Some((ty.name(), list_name(ty, row)))
 }
 
 /// A type and all that it refers to.
@@ -313,14 +345,14 @@ fn scalar(out: &mut Map<String, Value>, shape: Shape) {
 }
 
 fn list_component(out: &mut String, row: &Resource) {
-    let Some(ty) = Type::of_kind(row.group, row.version, row.kind) else {
+    let (Some((item, list)), Some(like)) = (names_of(row), list_like()) else {
         return;
     };
     let text = |name: &str| {
-        let field = ty.field(name);
+        let field = like.field(name);
         json!({"type": "string", "description": field.map(|f| f.description()).unwrap_or_default()})
     };
-    let list = json!({
+    let component = json!({
         "description": format!("{} is a list of {}.", row.list_kind, row.kind),
         "type": "object",
         "required": ["items"],
@@ -335,12 +367,17 @@ fn list_component(out: &mut String, row: &Resource) {
             "items": {
                 "description": format!("The {}.", row.resource),
                 "type": "array",
-                "items": {"default": {}, "allOf": [{"$ref": format!("{SCHEMAS}{}", ty.short_name())}]},
+                "items": {"default": {}, "allOf": [{"$ref": format!("#/components/schemas/{item}")}]},
             },
         },
         "x-kubernetes-group-version-kind": [gvk(row.group, row.version, row.list_kind)],
     });
-    entry(out, &list_name(ty, row), &list);
+    entry(out, &list, &component);
+}
+
+/// A type with the fields that every kind has.
+fn list_like() -> Option<Type> {
+    Type::of_kind("", "v1", "ConfigMap")
 }
 
 fn list_name(ty: Type, row: &Resource) -> String {
@@ -517,8 +554,15 @@ impl Operation<'_> {
             }
             None => (row.group, row.version, row.kind),
         };
-        let ty = Type::of_kind(group, version, kind);
-        let schema = ty.map(|ty| format!("{SCHEMAS}{}", ty.short_name()));
+        let own = self.subresource.is_none_or(|s| s.version.is_empty());
+        let (schema, list) = match (own, row.strategy.custom()) {
+            (true, Some(_)) => names_of(row).unzip(),
+            _ => {
+                let ty = Type::of_kind(group, version, kind);
+                (ty.map(Type::name), ty.map(|ty| list_name(ty, row)))
+            }
+        };
+        let schema = schema.map(|name| format!("#/components/schemas/{name}"));
         let mut out = Map::new();
         out.insert("tags".into(), json!([self.tag]));
         out.insert("description".into(), self.description().into());
@@ -530,8 +574,8 @@ impl Operation<'_> {
         if let Some(body) = self.body(schema.as_deref()) {
             out.insert("requestBody".into(), body);
         }
-        let answer = match (self.action, ty) {
-            ("list", Some(ty)) => Some(format!("#/components/schemas/{}", list_name(ty, row))),
+        let answer = match (self.action, list) {
+            ("list", Some(list)) => Some(format!("#/components/schemas/{list}")),
             ("delete" | "deletecollection", _) => Some(format!("{SCHEMAS}{META}.Status")),
             _ => schema,
         };

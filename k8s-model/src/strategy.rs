@@ -92,6 +92,11 @@ pub trait Strategy: Send + Sync + 'static {
         None
     }
 
+    /// The version of a custom resource that this is the strategy of, if it is one.
+    fn custom(&self) -> Option<&crate::custom::Version> {
+        None
+    }
+
     /// How a name is checked; upstream's `NameIsDNSSubdomain` unless the kind has its own.
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
         crate::names::dns_subdomain(name, prefix)

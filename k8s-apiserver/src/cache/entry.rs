@@ -56,7 +56,7 @@ impl Entry {
                 let labels = serde_json::from_slice::<OnlyLabels>(self.stored.json()).map(|o| o.metadata.labels);
                 Index { labels: labels.ok().flatten().unwrap_or_default(), fields: Vec::new() }
             } else {
-                match (resource.codec.from_json)(&self.stored.bare(), &mut |_| {}) {
+                match decode(resource, &self.stored.bare()) {
                     Ok(object) => Index {
                         labels: object.metadata().labels.clone().unwrap_or_default(),
                         fields: resource.strategy.selectable_fields(&*object),
@@ -68,6 +68,13 @@ impl Entry {
                 }
             }
         })
+    }
+}
+
+fn decode(resource: &Resource, json: &[u8]) -> k8s_model::Decoded {
+    match resource.strategy.custom() {
+        Some(custom) => Ok(Box::new(custom.decode_stored(json)?)),
+        None => (resource.codec.from_json)(json, &mut |_| {}),
     }
 }
 

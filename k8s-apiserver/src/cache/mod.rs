@@ -106,6 +106,14 @@ impl Caches {
         }
     }
 
+    /// Ends the watches of the objects below a prefix. Who asks for their cache again gets a new one.
+    pub(crate) fn close(&self, prefix: &str) {
+        let cache = self.shared.caches.write().remove(prefix);
+        if let Some(cache) = cache {
+            cache.close();
+        }
+    }
+
     fn start_cache(&self, prefix: &str) -> Arc<Cache> {
         let mut caches = self.shared.caches.write();
         if let Some(cache) = caches.get(prefix) {

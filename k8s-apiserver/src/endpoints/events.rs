@@ -53,7 +53,7 @@ impl Events {
             shared,
         } = told
             && self.shape == Shape::Object
-            && self.row.is_storage_version()
+            && self.row.serves_as_stored(&entry.stored)
         {
             let shared = shared.as_ref();
             let encoded = match self.format {

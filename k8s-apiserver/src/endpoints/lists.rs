@@ -44,7 +44,7 @@ pub(crate) async fn list(call: &Call, row: &Arc<Row>, listed: Listed) -> Result<
     let body = match shape {
         Shape::Object => {
             let head = [&row.list_head[..], meta.as_bytes(), b"},\"items\":["].concat();
-            if row.is_storage_version() {
+            if row.serves_all_as_stored(listed.entries.iter().map(|e| &e.stored)) {
                 stored_items(row.clone(), head, listed.entries)
             } else {
                 let row = row.clone();
@@ -172,7 +172,7 @@ struct Items {
 
 impl Items {
     fn write(&mut self, entry: &Entry, out: &mut Vec<u8>) -> Result<()> {
-        let encoded = if self.row.is_storage_version() {
+        let encoded = if self.row.serves_as_stored(&entry.stored) {
             self.json.clear();
             entry.stored.write(0, entry.revision, &mut self.json);
             self.ty.encode(&self.json, out)

@@ -22,7 +22,7 @@ use crate::{
         delete::{Deleted, returns_object},
         not_found,
         ownership::manager_of_user,
-        patch::{PATCH_TYPES, Patch, PatchType},
+        patch::{Patch, PatchType},
         update::Rules,
         value::Stored,
     },
@@ -230,9 +230,12 @@ fn check_name(target: &Target<'_>, object: &dyn Object) -> Result<()> {
 }
 
 /// Reads the patch that a call sends, and its options.
-pub(crate) async fn read_patch(call: &Call, body: Body) -> Result<(Patch, WriteOptions)> {
-    let kind = PatchType::from_content_type(body::content_type(call))
-        .ok_or_else(|| Error::unsupported_media_type(&PATCH_TYPES))?;
+pub(crate) async fn read_patch(
+    call: &Call,
+    row: &Row,
+    body: Body,
+) -> Result<(Patch, WriteOptions)> {
+    let kind = PatchType::of(body::content_type(call), row)?;
     let bytes = body::read(call, body).await?;
     let options = WriteOptions::parse_patch(call.parts.uri.query(), kind == PatchType::Apply)?;
     let patch = Patch::new(kind, bytes, options.force.unwrap_or(false))?;
@@ -240,7 +243,7 @@ pub(crate) async fn read_patch(call: &Call, body: Body) -> Result<(Patch, WriteO
 }
 
 pub(crate) async fn patch(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> {
-    let (patch, options) = read_patch(call, body).await?;
+    let (patch, options) = read_patch(call, row, body).await?;
     let rules = if call.info.subresource.is_empty() {
         Rules::Object
     } else {

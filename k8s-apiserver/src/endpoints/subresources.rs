@@ -128,14 +128,10 @@ async fn create_only_subresource(
     Ok(response)
 }
 
-fn scale_not_supported(row: &Row) -> Error {
-    Error::internal(format_args!("{} have no scale", row.resource.resource))
-}
-
 async fn scale_get(call: &Call, row: &Row) -> Result<Response<Body>> {
     let (stored, revision) = objects::read(call, row).await?;
     let object = row.decode(&stored, revision)?;
-    let scale = subresources::scale_of(&*object).ok_or_else(|| scale_not_supported(row))?;
+    let scale = subresources::scale_of(row, &*object)?;
     response::value(StatusCode::OK, &call.wanted, &scale)
 }
 
@@ -147,7 +143,7 @@ async fn scale_write(
 ) -> Result<Response<Body>> {
     let mut warnings = Vec::new();
     let (change, options): (ScaleChange, WriteOptions) = if call.info.verb == "patch" {
-        let (patch, options) = objects::read_patch(call, body).await?;
+        let (patch, options) = objects::read_patch(call, row, body).await?;
         (ScaleChange::Patch(patch), options)
     } else {
         let options = WriteOptions::parse(call.parts.uri.query(), "UpdateOptions")?;
@@ -161,7 +157,7 @@ async fn scale_write(
         )
         .await?;
         let scale = scale.downcast_ref::<Scale>().cloned();
-        let scale = scale.ok_or_else(|| scale_not_supported(row))?;
+        let scale = scale.ok_or_else(|| Error::internal("not a Scale"))?;
         (ScaleChange::Update(Box::new(scale)), options)
     };
     let manager = objects::manager(call, &options);
@@ -170,8 +166,7 @@ async fn scale_write(
     let tracker = registry.tracker(&target);
     let outcome = registry
         .modify(&target, Rules::Object, &mut Vec::new(), |live| {
-            let old = subresources::scale_of(live.object);
-            let old = old.ok_or_else(|| scale_not_supported(row))?;
+            let old = subresources::scale_of(row, live.object)?;
             let (scale, managed) = match &change {
                 ScaleChange::Update(scale) => (Scale::clone(scale), None),
                 ScaleChange::Patch(Patch::Apply(configuration)) => {
@@ -195,7 +190,7 @@ async fn scale_write(
             })
         })
         .await?;
-    let scale = subresources::scale_of(&*outcome.object).ok_or_else(|| scale_not_supported(row))?;
+    let scale = subresources::scale_of(row, &*outcome.object)?;
     let mut response = response::value(StatusCode::OK, &call.wanted, &scale)?;
     warn(&mut response, &warnings);
     Ok(response)
@@ -337,7 +332,7 @@ async fn finalize(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> 
 async fn pod_part(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> {
     let mut warnings = Vec::new();
     let (change, options) = if call.info.verb == "patch" {
-        let (patch, options) = objects::read_patch(call, body).await?;
+        let (patch, options) = objects::read_patch(call, row, body).await?;
         (PartChange::Patch(patch), options)
     } else {
         let options = WriteOptions::parse(call.parts.uri.query(), "UpdateOptions")?;

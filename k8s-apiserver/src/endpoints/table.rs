@@ -100,7 +100,10 @@ pub(crate) fn json(
         let carried = RawValue::from_string(String::from_utf8(carried).map_err(Error::internal)?)
             .map_err(Error::internal)?;
         rows.push(TableRow {
-            cells: printers::cells(&row.resource, &**object, now),
+            cells: match row.custom() {
+                Some(custom) => custom.cells(&**object, now),
+                None => printers::cells(&row.resource, &**object, now),
+            },
             object: carried,
         });
     }
@@ -142,6 +145,9 @@ struct TableRow {
 }
 
 fn columns(row: &Row) -> Value {
+    if let Some(custom) = row.custom() {
+        return custom.column_definitions().into();
+    }
     let columns = printers::columns(&row.resource);
     columns
         .iter()

@@ -1,6 +1,6 @@
 //! Create: names, defaults, admission, rules, and the commit that makes the object.
 
-use k8s_model::{Object, field::Path, metadata};
+use k8s_model::{Object, custom::Version, field::Path, metadata};
 use k8s_store::{Expect, Op, Write};
 
 use super::{Outcome, Registry, Target, key, ownership, value::Stored};
@@ -34,6 +34,11 @@ impl Registry {
         warnings: &mut Vec<String>,
     ) -> Result<Outcome> {
         let row = target.row;
+        if row.custom().is_some_and(Version::is_terminating) {
+            return Err(Error::method_not_allowed().with_message(|_| {
+                "create not allowed while custom resource definition is terminating".to_owned()
+            }));
+        }
         match_namespace(target, &mut *object)?;
         match_name(target, &mut *object)?;
         let named = object.metadata().name.clone().unwrap_or_default();

@@ -6,11 +6,12 @@
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_model::{
-    Object,
+    Object, custom,
     metadata::{self, DELETE_DEPENDENTS, ORPHAN_DEPENDENTS},
 };
 use k8s_openapi::{
     api::core::v1::Namespace,
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
     jiff::{SignedDuration, Timestamp},
 };
@@ -90,6 +91,19 @@ impl Registry {
                 }
                 if namespace_is_busy(&*old) {
                     return Ok(unchanged(old));
+                }
+            }
+
+            if row.is("apiextensions.k8s.io", "customresourcedefinitions")
+                && old.metadata().deletion_timestamp.is_none()
+            {
+                terminate_definition(&mut *new, self.now());
+                match self.put(target, &key, &found, new).await? {
+                    Ok((outcome, _)) => return Ok(Deleted::Pending(outcome)),
+                    Err(actual) => {
+                        entry = actual;
+                        continue;
+                    }
                 }
             }
 
@@ -437,6 +451,24 @@ fn terminate_namespace(namespace: &mut dyn Object, options: &DeleteOptions, now:
         chosen.push(DELETE_DEPENDENTS.to_owned());
     }
     meta.finalizers = Some(chosen).filter(|f| !f.is_empty());
+}
+
+/// The first delete of a custom resource definition only begins its end: its objects go first.
+fn terminate_definition(definition: &mut dyn Object, now: Timestamp) {
+    let Some(definition) = definition.downcast_mut::<CustomResourceDefinition>() else {
+        return;
+    };
+    let now = metadata::to_second(now);
+    definition.metadata.deletion_timestamp = Some(now.clone());
+    let finalizers = definition.metadata.finalizers.get_or_insert_default();
+    if !finalizers.iter().any(|f| f == custom::CLEANUP_FINALIZER) {
+        finalizers.push(custom::CLEANUP_FINALIZER.to_owned());
+    }
+    let why = (
+        "InstanceDeletionPending",
+        "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
+    );
+    custom::set_condition(definition, "Terminating", true, why, now);
 }
 
 /// Whether a successful delete answers with the object; other resources answer with a `Status`.

@@ -23,6 +23,14 @@ pub(crate) fn prefix(resource: &Resource) -> String {
     format!("/registry/{path}/")
 }
 
+/// The same for a custom resource, which never shares a prefix with a built-in one.
+pub(crate) fn custom_prefix(resource: &Resource) -> String {
+    format!(
+        "/registry/{}/{}/",
+        resource.storage_group, resource.resource
+    )
+}
+
 /// The prefix of the objects in a namespace, or in all.
 pub(crate) fn namespace_prefix(prefix: &str, resource: &Resource, namespace: &str) -> Bytes {
     if resource.scope == Scope::Cluster || namespace.is_empty() {

@@ -38,6 +38,21 @@ pub(crate) const PATCH_TYPES: [&str; 4] = [
 ];
 
 impl PatchType {
+    /// How a patch of a row's object is meant. Custom resources have no strategic merge patches.
+    pub(crate) fn of(content_type: &str, row: &Row) -> Result<Self> {
+        match PatchType::from_content_type(content_type) {
+            Some(PatchType::Strategic) | None if row.custom().is_some() => {
+                let types: Vec<&str> = PATCH_TYPES
+                    .into_iter()
+                    .filter(|t| PatchType::from_content_type(t) != Some(PatchType::Strategic))
+                    .collect();
+                Err(Error::unsupported_media_type(&types))
+            }
+            Some(kind) => Ok(kind),
+            None => Err(Error::unsupported_media_type(&PATCH_TYPES)),
+        }
+    }
+
     pub(crate) fn from_content_type(content_type: &str) -> Option<Self> {
         match content_type {
             "application/json-patch+json" => Some(PatchType::Json),

@@ -195,11 +195,14 @@ impl ObjectReader for LateReader {
                 Some(registry) => registry.follow_raw(&group, &resource).await,
                 None => None,
             };
-            stream::unfold(follower, |follower| async move {
+            // Of what is not served there is nothing, and never will be.
+            let nothing = follower.is_none().then_some(RawEvent::Snapshot(Vec::new()));
+            let events = stream::unfold(follower, |follower| async move {
                 let mut follower = follower?;
                 let event = follower.next().await?;
                 Some((event, Some(follower)))
-            })
+            });
+            stream::iter(nothing).chain(events)
         })
         .flatten()
         .boxed()

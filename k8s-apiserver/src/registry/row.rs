@@ -6,6 +6,7 @@ use bytes::Bytes;
 use k8s_model::{
     Object, Resource, ResourceTable, Scope,
     apply::{Shape, Versions},
+    custom::{Conversion, CustomObject, Version},
     protobuf::MessageType,
     schema::Type,
 };
@@ -54,7 +55,10 @@ impl Row {
         Row {
             resource: resource.clone(),
             storage: storage.clone(),
-            prefix: key::prefix(resource),
+            prefix: match resource.strategy.custom() {
+                Some(_) => key::custom_prefix(resource),
+                None => key::prefix(resource),
+            },
             list_head: Bytes::from(format!(
                 "{{\"kind\":\"{}\",\"apiVersion\":\"{api_version}\",\"metadata\":{{",
                 resource.list_kind
@@ -85,9 +89,38 @@ impl Row {
         })
     }
 
+    /// The version of a custom resource that this is, if it is one.
+    pub(crate) fn custom(&self) -> Option<&Version> {
+        self.resource.strategy.custom()
+    }
+
     /// Whether objects are served in the version in which they are stored.
     pub(crate) fn is_storage_version(&self) -> bool {
-        Arc::ptr_eq(&self.resource, &self.storage)
+        match self.custom() {
+            Some(custom) => custom.api_version() == custom.storage_api_version(),
+            None => Arc::ptr_eq(&self.resource, &self.storage),
+        }
+    }
+
+    /// Whether the bytes of a stored object are those that are served.
+    pub(crate) fn serves_as_stored(&self, stored: &Stored) -> bool {
+        self.is_storage_version()
+            && self
+                .custom()
+                .is_none_or(|custom| custom.fingerprint() == stored.mark())
+    }
+
+    /// Whether the bytes of all of these are.
+    pub(crate) fn serves_all_as_stored<'s>(
+        &self,
+        stored: impl IntoIterator<Item = &'s Stored>,
+    ) -> bool {
+        match self.custom() {
+            Some(_) => stored
+                .into_iter()
+                .all(|stored| self.serves_as_stored(stored)),
+            None => self.is_storage_version(),
+        }
     }
 
     pub(crate) fn is_namespaced(&self) -> bool {
@@ -101,16 +134,21 @@ impl Row {
 
     /// A stored object in the served version.
     pub(crate) fn decode(&self, stored: &Stored, revision: u64) -> Result<Box<dyn Object>> {
-        self.decode_json(stored.json(), revision)
+        self.decode_json(stored.json(), stored.mark(), revision)
     }
 
     /// A stored object in the served version, without its managed fields: for those who do not
     /// look at them.
     pub(crate) fn decode_bare(&self, stored: &Stored, revision: u64) -> Result<Box<dyn Object>> {
-        self.decode_json(&stored.bare(), revision)
+        self.decode_json(&stored.bare(), stored.mark(), revision)
     }
 
-    fn decode_json(&self, json: &[u8], revision: u64) -> Result<Box<dyn Object>> {
+    fn decode_json(&self, json: &[u8], mark: u64, revision: u64) -> Result<Box<dyn Object>> {
+        if let Some(custom) = self.custom() {
+            let mut object = decode_custom(custom, json, mark)?;
+            object.metadata_mut().resource_version = Some(revision.to_string());
+            return Ok(Box::new(object));
+        }
         let object = (self.storage.codec.from_json)(json, &mut |_| {}).map_err(|e| {
             Error::internal(format_args!(
                 "a stored {} cannot be decoded: {e}",
@@ -135,7 +173,9 @@ impl Row {
     /// as it was.
     pub(crate) fn encode(&self, object: &mut Box<dyn Object>, managed: &[u8]) -> Result<Bytes> {
         let version = object.metadata_mut().resource_version.take();
-        let value = if self.is_storage_version() {
+        let value = if let Some(custom) = self.custom() {
+            encode_custom(custom, object, managed)?
+        } else if self.is_storage_version() {
             value::encode(&mut **object, managed)?
         } else {
             let mut stored = convert(object.boxed_clone(), &self.resource, &self.storage)?;
@@ -147,7 +187,7 @@ impl Row {
 
     /// The JSON of a stored object in the served version.
     pub(crate) fn json(&self, stored: &Stored, revision: u64) -> Result<Bytes> {
-        if self.is_storage_version() {
+        if self.serves_as_stored(stored) {
             return Ok(stored.with_revision(revision));
         }
         let mut out = Vec::with_capacity(stored.json().len() + 64);
@@ -175,6 +215,55 @@ fn shape(resource: &Resource) -> Shape {
         || Type::of_kind(resource.group, resource.version, resource.kind).map(Shape::Type);
     let shape = resource.strategy.shape().or_else(built_in);
     shape.unwrap_or_else(Shape::unknown_kind)
+}
+
+/// A stored custom resource, as its schema is now.
+fn decode_custom(custom: &Version, json: &[u8], mark: u64) -> Result<CustomObject> {
+    let mut object = custom.decode_stored(json).map_err(|e| {
+        Error::internal(format_args!(
+            "a stored {} cannot be decoded: {e}",
+            custom.kind()
+        ))
+    })?;
+    if object.api_version() != custom.api_version() {
+        only_relabels(custom)?;
+    }
+    if custom.fingerprint() != mark || object.api_version() != custom.api_version() {
+        custom.settle(&mut object);
+    }
+    Ok(object)
+}
+
+/// That objects become those of another version by the name of it alone. What a webhook would make of
+/// them is not known here.
+fn only_relabels(custom: &Version) -> Result<()> {
+    match custom.conversion() {
+        Conversion::Webhook(_) => Err(Error::internal(format_args!(
+            "conversion webhook for {}, Kind={} failed: this server calls no conversion webhooks",
+            custom.api_version(),
+            custom.kind()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The bytes of a custom resource for the store, in the stored version.
+fn encode_custom(custom: &Version, object: &mut Box<dyn Object>, managed: &[u8]) -> Result<Bytes> {
+    if custom.api_version() == custom.storage_api_version() {
+        return Ok(value::encode_marked(
+            &mut **object,
+            managed,
+            custom.fingerprint(),
+        )?);
+    }
+    only_relabels(custom)?;
+    let other = object
+        .downcast_ref::<CustomObject>()
+        .and_then(|object| custom.relabelled(object.clone(), custom.storage_api_version()));
+    let Some(mut other) = other else {
+        return Err(Error::internal("not a custom resource"));
+    };
+    Ok(value::encode_marked(&mut other, managed, 0)?)
 }
 
 /// An object in another version of its resource.

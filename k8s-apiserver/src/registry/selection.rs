@@ -107,7 +107,10 @@ impl Selection {
 /// # Errors
 /// 400 for a field that the resource cannot be selected by.
 fn stored_fields(row: &Row, fields: fields::Selector) -> Result<fields::Selector> {
-    let known = row.storage.strategy.selectable_field_names();
+    let known = match row.custom() {
+        Some(_) => row.resource.strategy.selectable_field_names(),
+        None => row.storage.strategy.selectable_field_names(),
+    };
     let is_known = |field: &str| {
         field == "metadata.name"
             || (field == "metadata.namespace" && row.is_namespaced())

@@ -28,6 +28,11 @@ impl Served {
         Served::after(None, rows, address)
     }
 
+    /// The same server with other resources.
+    pub(crate) fn with(&self, rows: Vec<Arc<Resource>>) -> Self {
+        Served::after(Some(self), rows, self.address.clone())
+    }
+
     fn after(before: Option<&Served>, rows: Vec<Arc<Resource>>, address: String) -> Self {
         let table = ResourceTable::shared(rows);
         let mut by_name: HashMap<&'static str, Vec<Arc<Row>>> = HashMap::new();
@@ -51,6 +56,11 @@ impl Served {
             address,
             discovery: OnceLock::new(),
         }
+    }
+
+    /// All rows, in no order.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = &Arc<Row>> {
+        self.by_name.values().flatten()
     }
 
     /// The row of a group, version and plural name.

@@ -3,6 +3,7 @@
 use k8s_model::{
     Object,
     apply::{ApplyError, Tracker},
+    custom::{CustomObject, ScalePaths},
     field::{self, Path},
     labels::Selector,
 };
@@ -25,8 +26,54 @@ use super::{
 };
 use crate::{Error, Result, compat, http::options::DeleteOptions};
 
-/// An object as a `Scale`, if it has one.
-pub(crate) fn scale_of(object: &dyn Object) -> Option<Scale> {
+/// An object as a `Scale`.
+///
+/// # Errors
+/// If it has none.
+pub(crate) fn scale_of(row: &Row, object: &dyn Object) -> Result<Scale> {
+    if let Some(scale) = row.custom().and_then(|custom| custom.scale()) {
+        return custom_scale(scale, object);
+    }
+    built_in_scale(object)
+        .ok_or_else(|| Error::internal(format_args!("{} have no scale", row.resource.resource)))
+}
+
+fn custom_scale(paths: &ScalePaths, object: &dyn Object) -> Result<Scale> {
+    let object = object
+        .downcast_ref::<CustomObject>()
+        .ok_or_else(|| Error::internal("not a custom resource"))?;
+    let fields = object.fields();
+    let replicas = paths.spec_replicas(fields).ok_or_else(|| {
+        let path = paths.spec_path();
+        Error::internal(format_args!(
+            "the spec replicas field {path:?} does not exist"
+        ))
+    })?;
+    let number = |n: i64| i32::try_from(n).unwrap_or(i32::MAX);
+    Ok(Scale {
+        metadata: scale_meta(object.metadata()),
+        spec: Some(ScaleSpec {
+            replicas: Some(number(replicas)),
+        }),
+        status: Some(ScaleStatus {
+            replicas: number(paths.status_replicas(fields)),
+            selector: Some(paths.selector(fields).to_owned()).filter(|s| !s.is_empty()),
+        }),
+    })
+}
+
+fn scale_meta(meta: &ObjectMeta) -> ObjectMeta {
+    ObjectMeta {
+        name: meta.name.clone(),
+        namespace: meta.namespace.clone(),
+        uid: meta.uid.clone(),
+        resource_version: meta.resource_version.clone(),
+        creation_timestamp: meta.creation_timestamp.clone(),
+        ..ObjectMeta::default()
+    }
+}
+
+fn built_in_scale(object: &dyn Object) -> Option<Scale> {
     let value = object.to_value();
     let number = |path: &str| {
         value
@@ -41,16 +88,8 @@ pub(crate) fn scale_of(object: &dyn Object) -> Option<Scale> {
     } else {
         Selector::try_from(&serde_json::from_value::<LabelSelector>(selector).ok()?).ok()?
     };
-    let meta = object.metadata();
     Some(Scale {
-        metadata: ObjectMeta {
-            name: meta.name.clone(),
-            namespace: meta.namespace.clone(),
-            uid: meta.uid.clone(),
-            resource_version: meta.resource_version.clone(),
-            creation_timestamp: meta.creation_timestamp.clone(),
-            ..ObjectMeta::default()
-        },
+        metadata: scale_meta(object.metadata()),
         spec: Some(ScaleSpec {
             replicas: number("/spec/replicas"),
         }),
@@ -82,16 +121,35 @@ pub(crate) fn check_scale(scale: &Scale, name: &str) -> Result<()> {
 
 /// The object with other replicas, under the resource version and UID of the scale.
 pub(crate) fn set_scale(row: &Row, object: &dyn Object, scale: &Scale) -> Result<Box<dyn Object>> {
-    let mut value = object.to_value();
     let replicas = scale.spec.as_ref().and_then(|s| s.replicas).unwrap_or(0);
-    if let Some(spec) = value.get_mut("spec") {
-        spec["replicas"] = replicas.into();
-    }
-    let mut object =
-        (row.resource.codec.from_value)(value, &mut |_| {}).map_err(Error::internal)?;
+    let mut object = match row.custom().and_then(|custom| custom.scale()) {
+        Some(paths) => {
+            let mut object = object.boxed_clone();
+            let set = object
+                .downcast_mut::<CustomObject>()
+                .is_some_and(|object| paths.set_spec_replicas(object.fields_mut(), replicas));
+            if !set {
+                let path = paths.spec_path();
+                return Err(Error::internal(format_args!(
+                    "the spec replicas field {path:?} cannot be set"
+                )));
+            }
+            object
+        }
+        None => {
+            let mut value = object.to_value();
+            if let Some(spec) = value.get_mut("spec") {
+                spec["replicas"] = replicas.into();
+            }
+            (row.resource.codec.from_value)(value, &mut |_| {}).map_err(Error::internal)?
+        }
+    };
     let meta = object.metadata_mut();
-    meta.resource_version
-        .clone_from(&scale.metadata.resource_version);
+    // Without one, the change is to whatever is there.
+    let version = scale.metadata.resource_version.as_ref();
+    if let Some(version) = version.filter(|version| !version.is_empty()) {
+        meta.resource_version = Some(version.clone());
+    }
     if scale
         .metadata
         .uid

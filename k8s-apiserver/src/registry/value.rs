@@ -6,6 +6,9 @@
 //!                 └───────────┴─────┴─ counted from the first byte of the JSON
 //! ```
 //!
+//! Version 3 has a mark (u64, little endian) after the gap. It says by which schema a custom resource
+//! was written: as long as that is the schema, its bytes are served as they are.
+//!
 //! The store gives a value its revision only when it commits, so the revision cannot be in the
 //! value. A reader puts it in without parsing anything: bytes up to the gap, digits, the rest.
 //! Managed fields are as large as the rest, and most who read an object to change it only hand them
@@ -19,6 +22,9 @@ use k8s_model::Object;
 const MAGIC: u8 = b'K';
 const VERSION: u8 = 2;
 const HEADER: usize = 14;
+/// With a mark.
+const MARKED: u8 = 3;
+const MARKED_HEADER: usize = HEADER + 8;
 /// What is before the managed fields, and goes with them.
 const MANAGED: &[u8] = b"\"managedFields\":";
 
@@ -30,6 +36,23 @@ pub(crate) struct BadValue(pub(crate) &'static str);
 /// Encodes an object for the store, with these managed fields: JSON of a list, or nothing. Those in
 /// the object itself do not count, and are gone after.
 pub(crate) fn encode(object: &mut dyn Object, managed: &[u8]) -> Result<Bytes, BadValue> {
+    encode_with(object, managed, None)
+}
+
+/// The same, with a mark.
+pub(crate) fn encode_marked(
+    object: &mut dyn Object,
+    managed: &[u8],
+    mark: u64,
+) -> Result<Bytes, BadValue> {
+    encode_with(object, managed, Some(mark))
+}
+
+fn encode_with(
+    object: &mut dyn Object,
+    managed: &[u8],
+    mark: Option<u64>,
+) -> Result<Bytes, BadValue> {
     let meta = object.metadata_mut();
     meta.resource_version = Some(String::new());
     // An empty list keeps the place.
@@ -43,11 +66,14 @@ pub(crate) fn encode(object: &mut dyn Object, managed: &[u8]) -> Result<Bytes, B
         _ => (0, 0, places.version),
     };
     let to = if rest == 0 { 0 } else { from + managed.len() };
-    let mut out = Vec::with_capacity(HEADER + json.len() + managed.len());
-    out.extend_from_slice(&[MAGIC, VERSION]);
+    let mut out = Vec::with_capacity(MARKED_HEADER + json.len() + managed.len());
+    out.extend_from_slice(&[MAGIC, if mark.is_some() { MARKED } else { VERSION }]);
     for offset in [from, to, gap] {
         let offset = u32::try_from(offset).map_err(|_| BadValue("too long"))?;
         out.extend_from_slice(&offset.to_le_bytes());
+    }
+    if let Some(mark) = mark {
+        out.extend_from_slice(&mark.to_le_bytes());
     }
     out.extend_from_slice(&json[..from]);
     if rest != 0 {
@@ -65,12 +91,17 @@ pub(crate) struct Stored {
     gap: u32,
     /// Where the managed fields are; empty if there are none.
     managed: (u32, u32),
+    mark: u64,
 }
 
 impl Stored {
     pub(crate) fn parse(value: &Bytes) -> Result<Self, BadValue> {
-        let (header, json) = match value.as_ref().split_at_checked(HEADER) {
-            Some((header, json)) if header.starts_with(&[MAGIC, VERSION]) => (header, json),
+        let length = match value.get(1) {
+            Some(&MARKED) => MARKED_HEADER,
+            _ => HEADER,
+        };
+        let (header, json) = match value.as_ref().split_at_checked(length) {
+            Some((header @ [MAGIC, VERSION | MARKED, ..], json)) => (header, json),
             _ if value.first() == Some(&MAGIC) => {
                 return Err(BadValue("written by another version"));
             }
@@ -89,10 +120,17 @@ impl Stored {
             return Err(BadValue("no managed fields where they should be"));
         }
         Ok(Stored {
-            json: value.slice(HEADER..),
+            json: value.slice(length..),
             gap,
             managed: (from, to),
+            mark: (header.get(HEADER..).and_then(|mark| mark.first_chunk()))
+                .map_or(0, |mark| u64::from_le_bytes(*mark)),
         })
+    }
+
+    /// Its mark, or 0.
+    pub(crate) fn mark(&self) -> u64 {
+        self.mark
     }
 
     /// The managed fields: JSON of a list, or nothing.

@@ -154,6 +154,30 @@ where
     }
 }
 
+/// Decodes an object's metadata. Calls `unknown` with the path of each unknown field.
+pub(crate) fn metadata(
+    value: &Value,
+    unknown: &mut dyn FnMut(String),
+) -> Result<ObjectMeta, DecodeError> {
+    use serde::Deserialize;
+    let mut below = |path: String| unknown(format!("metadata.{path}"));
+    let state = tracked::State::new(&mut below);
+    let decoded = ObjectMeta::deserialize(tracked::Tracked::root(value, &state));
+    decoded.map_err(|error: serde_json::Error| {
+        let path = tracked::spell(&state.into_fault());
+        let whole = serde_json::json!({ "metadata": value });
+        // Any kind tells what is wrong in the same words.
+        let told = serde_json::to_vec(&whole).ok().and_then(|bytes| {
+            let codec = codec::<k8s_openapi::api::core::v1::ConfigMap>();
+            (codec.from_json)(&bytes, &mut |_| {}).err()
+        });
+        told.unwrap_or_else(|| DecodeError::Value {
+            path: format!("metadata.{path}"),
+            message: error.to_string(),
+        })
+    })
+}
+
 fn from_value<K>(
     value: Value,
     unknown: &mut dyn FnMut(String),

@@ -1,5 +1,6 @@
 //! The rules of each built-in kind, by group.
 
+mod apiextensions;
 mod apiregistration;
 mod apps;
 mod autoscaling;
@@ -25,6 +26,9 @@ use crate::{NoRules, Strategy};
 pub(crate) fn strategy(group: &str, kind: &str) -> &'static dyn Strategy {
     match group {
         "" => core_group(kind),
+        "apiextensions.k8s.io" if kind == "CustomResourceDefinition" => {
+            &Typed(apiextensions::CustomResourceDefinitionRules)
+        }
         "apiregistration.k8s.io" if kind == "APIService" => {
             &Typed(apiregistration::ApiServiceRules)
         }

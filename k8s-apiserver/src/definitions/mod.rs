@@ -1,0 +1,301 @@
+//! Custom resource definitions: follows them, and serves what they define.
+//!
+//! One task sees each change of a definition. It accepts the definition's names or says who has
+//! them, puts its rows among those that are served, and only then writes `Established` into its
+//! status: who waits for that condition finds the resource. A definition that is deleted keeps its
+//! rows until its objects are gone; another task sees to that.
+
+mod cleanup;
+mod names;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Weak},
+};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use k8s_model::{Resource, custom};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, CustomResourceDefinitionNames, CustomResourceDefinitionSpec,
+};
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Result,
+    admission::reader::{ObjectReader, RawEvent},
+    auth::Identity,
+    registry::{Registry, Target, update::Rules},
+};
+
+const GROUP: &str = "apiextensions.k8s.io";
+const RESOURCE: &str = "customresourcedefinitions";
+
+/// Starts to follow the definitions, if they are served at all. Gives back what becomes true when
+/// those that are there already are served.
+pub(crate) fn start(
+    registry: &Arc<Registry>,
+    reader: &dyn ObjectReader,
+    stop: &CancellationToken,
+    tasks: &TaskTracker,
+) -> watch::Receiver<bool> {
+    let (synced, receiver) = watch::channel(false);
+    if registry.stored_row(GROUP, RESOURCE).is_none() {
+        synced.send_replace(true);
+        return receiver;
+    }
+    let mut events = reader.watch_raw(GROUP, RESOURCE);
+    let mut follower = Follower {
+        registry: Arc::downgrade(registry),
+        base: registry.served.load().table.rows().to_vec(),
+        known: BTreeMap::new(),
+        rows: HashMap::new(),
+        stop: stop.clone(),
+        tasks: tasks.clone(),
+    };
+    let stop = stop.clone();
+    tasks.spawn(async move {
+        let following = async {
+            while let Some(event) = events.next().await {
+                follower.take(event).await;
+                synced.send_replace(true);
+            }
+        };
+        stop.run_until_cancelled(following).await;
+    });
+    receiver
+}
+
+/// What of a definition its rows are made from.
+type Made = (
+    CustomResourceDefinitionSpec,
+    Option<CustomResourceDefinitionNames>,
+    bool,
+);
+
+fn made_from(definition: &CustomResourceDefinition) -> Made {
+    let status = definition.status.as_ref();
+    (
+        definition.spec.clone(),
+        status.and_then(|status| status.accepted_names.clone()),
+        definition.metadata.deletion_timestamp.is_some(),
+    )
+}
+
+struct Follower {
+    registry: Weak<Registry>,
+    /// The rows that are served whatever is defined.
+    base: Vec<Arc<Resource>>,
+    /// The definitions by name, as they were last seen or written.
+    known: BTreeMap<String, CustomResourceDefinition>,
+    /// The rows of those that are served, and what they were made from.
+    rows: HashMap<String, (Made, Vec<Arc<Resource>>)>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Follower {
+    async fn take(&mut self, event: RawEvent) {
+        match event {
+            RawEvent::Snapshot(objects) => {
+                let before: Vec<String> = self.known.keys().cloned().collect();
+                self.known = objects.iter().filter_map(decode).collect();
+                for gone in before.iter().filter(|name| !self.known.contains_key(*name)) {
+                    self.rows.remove(gone);
+                }
+                let names: Vec<String> = self.known.keys().cloned().collect();
+                for name in names {
+                    self.accept(&name, false).await;
+                }
+                self.serve();
+            }
+            RawEvent::Applied(object) => {
+                let Some((name, definition)) = decode(&object) else {
+                    return;
+                };
+                self.known.insert(name.clone(), definition);
+                self.accept(&name, true).await;
+            }
+            RawEvent::Deleted(object) => {
+                let Some((name, definition)) = decode(&object) else {
+                    return;
+                };
+                self.known.remove(&name);
+                self.rows.remove(&name);
+                self.serve();
+                // Its names are free now: others may have waited for them.
+                let group = &definition.spec.group;
+                let waiting: Vec<String> = self
+                    .known
+                    .iter()
+                    .filter(|(_, other)| other.spec.group == *group)
+                    .map(|(name, _)| name.clone())
+                    .collect();
+                for name in waiting {
+                    self.accept(&name, true).await;
+                }
+            }
+        }
+    }
+
+    /// Judges a definition's names, serves it if they are good, and says so in its status.
+    async fn accept(&mut self, name: &str, serve: bool) {
+        let (Some(registry), Some(definition)) = (self.registry.upgrade(), self.known.get(name))
+        else {
+            return;
+        };
+        let now = k8s_model::metadata::to_second(registry.now());
+        let mut judged = definition.clone();
+        let others = self.known.values().filter(|other| {
+            other.spec.group == definition.spec.group
+                && other.metadata.name != definition.metadata.name
+        });
+        let taken = names::Taken::of(others);
+        names::judge(&mut judged, &taken, now.clone());
+        if custom::is_established(&judged) {
+            let made = made_from(&judged);
+            if self
+                .rows
+                .get(name)
+                .is_none_or(|(before, _)| *before != made)
+            {
+                let rows = custom::rows(&judged).into_iter().map(Arc::new).collect();
+                self.rows.insert(name.to_owned(), (made, rows));
+                if serve {
+                    self.serve();
+                }
+            }
+        }
+        if judged.status != definition.status {
+            let written = update(&registry, name, |definition| {
+                names::judge(definition, &taken, now.clone());
+            })
+            .await;
+            match written {
+                Ok(written) => {
+                    self.known.insert(name.to_owned(), written);
+                }
+                Err(error) if error.code() == 404 => {}
+                Err(error) => {
+                    tracing::warn!(definition = name, %error, "the status of a custom resource definition cannot be written");
+                }
+            }
+        }
+        if judged.metadata.deletion_timestamp.is_some()
+            && has_finalizer(&judged)
+            && definition_is_new_to_cleanup(&self.known, name)
+        {
+            let cleaning = cleanup::run(self.registry.clone(), name.to_owned());
+            let stop = self.stop.clone();
+            self.tasks.spawn(async move {
+                stop.run_until_cancelled(cleaning).await;
+            });
+        }
+    }
+
+    /// Serves the rows as they are now. Watches of those that changed or went end.
+    fn serve(&self) {
+        let Some(registry) = self.registry.upgrade() else {
+            return;
+        };
+        let is_base = |row: &Resource| {
+            self.base
+                .iter()
+                .any(|b| (b.group, b.version, b.resource) == (row.group, row.version, row.resource))
+        };
+        let mut rows: Vec<&Arc<Resource>> = self
+            .rows
+            .values()
+            .flat_map(|(_, rows)| rows)
+            .filter(|row| !is_base(row))
+            .collect();
+        rows.sort_by(|a, b| {
+            (a.group.cmp(b.group))
+                .then_with(|| custom::compare_versions(b.version, a.version))
+                .then_with(|| a.resource.cmp(b.resource))
+        });
+        let all = self.base.iter().chain(rows).cloned().collect();
+        let before = registry.served.load_full();
+        let after = Arc::new(before.with(all));
+        registry.served.store(after.clone());
+        for row in before.rows().filter(|row| row.custom().is_some()) {
+            let resource = &row.resource;
+            let stays = after
+                .row(resource.group, resource.version, resource.resource)
+                .is_some_and(|now| Arc::ptr_eq(now, row));
+            if !stays {
+                registry.caches.close(&row.prefix);
+            }
+        }
+    }
+}
+
+fn has_finalizer(definition: &CustomResourceDefinition) -> bool {
+    let finalizers = definition.metadata.finalizers.as_deref();
+    finalizers
+        .unwrap_or_default()
+        .iter()
+        .any(|f| f == custom::CLEANUP_FINALIZER)
+}
+
+/// Whether nobody has begun yet to delete the objects of a definition: that begins with another
+/// reason in its condition.
+fn definition_is_new_to_cleanup(
+    known: &BTreeMap<String, CustomResourceDefinition>,
+    name: &str,
+) -> bool {
+    let condition = known
+        .get(name)
+        .and_then(|definition| custom::condition(definition, "Terminating"));
+    let reason = condition.and_then(|c| c.reason.as_deref());
+    reason.is_none_or(|reason| reason != cleanup::IN_PROGRESS)
+}
+
+fn decode(object: &Bytes) -> Option<(String, CustomResourceDefinition)> {
+    match serde_json::from_slice::<CustomResourceDefinition>(object) {
+        Ok(definition) => Some((
+            definition.metadata.name.clone().unwrap_or_default(),
+            definition,
+        )),
+        Err(error) => {
+            tracing::error!(%error, "a stored custom resource definition cannot be decoded");
+            None
+        }
+    }
+}
+
+/// Changes a definition, as the server itself.
+async fn update(
+    registry: &Registry,
+    name: &str,
+    change: impl Fn(&mut CustomResourceDefinition) + Sync,
+) -> Result<CustomResourceDefinition> {
+    let row = registry
+        .stored_row(GROUP, RESOURCE)
+        .ok_or_else(crate::Error::no_such_path)?;
+    let user = Identity::system_masters();
+    let target = Target {
+        row: &row,
+        user: &user,
+        namespace: "",
+        name,
+        subresource: "status",
+        dry_run: false,
+        internal: true,
+        manager: Some("kube-apiserver"),
+    };
+    let outcome = registry
+        .update(&target, Rules::None, &mut Vec::new(), |old| {
+            let mut new = old.boxed_clone();
+            if let Some(definition) = new.downcast_mut::<CustomResourceDefinition>() {
+                change(definition);
+            }
+            Ok(new)
+        })
+        .await?;
+    let definition = outcome.object.downcast_ref::<CustomResourceDefinition>();
+    definition
+        .cloned()
+        .ok_or_else(|| crate::Error::internal("not a CustomResourceDefinition"))
+}

@@ -1,0 +1,109 @@
+//! The Common Expression Language, as Kubernetes has it: for validation rules of custom resources.
+//!
+//! Expressions are parsed by the `cel` crate and evaluated here, over JSON as its schema types it,
+//! with a bound on the cost of each evaluation. The functions are those of CEL's standard library
+//! and of Kubernetes' own (<https://kubernetes.io/docs/reference/using-api/cel/>).
+
+mod addresses;
+mod calls;
+mod check;
+mod eval;
+mod operators;
+mod strings;
+mod times;
+mod value;
+
+use serde_json::Value as Json;
+
+pub(crate) use self::check::max_elements;
+pub use self::{
+    check::{Estimate, Scope},
+    value::{Url, Val},
+};
+use crate::structural::Schema;
+
+/// What one evaluation may cost; upstream's `PerCallLimit`.
+pub const CALL_LIMIT: u64 = 1_000_000;
+
+/// What all evaluations for one object may cost; upstream's `RuntimeCELCostBudget`.
+pub const OBJECT_LIMIT: u64 = 10_000_000;
+
+/// Why an expression has no value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CelError {
+    /// It is no expression.
+    #[error("{0}")]
+    Syntax(String),
+    /// A function or operator does not take such values.
+    #[error("no such overload")]
+    NoOverload,
+    /// It costs more than it may.
+    #[error("operation cancelled: actual cost limit exceeded")]
+    Cost,
+    /// Anything else: a key that is not there, an overflow, a division by zero.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// A parsed expression.
+#[derive(Debug)]
+pub struct Program {
+    root: cel::IdedExpr,
+    source: cel::common::ast::SourceInfo,
+}
+
+impl Program {
+    /// Parses an expression.
+    ///
+    /// # Errors
+    /// With the text of the first thing that is wrong.
+    pub fn parse(source: &str) -> Result<Self, CelError> {
+        if source.len() > MAX_SOURCE {
+            return Err(CelError::Syntax("expression is too long".to_owned()));
+        }
+        let parser = cel::parser::Parser::new()
+            .enable_optional_syntax(true)
+            .enable_ident_escape_syntax(true);
+        match parser.parse_with_source_info(source) {
+            Ok((root, source)) => Ok(Program { root, source }),
+            Err(errors) => Err(CelError::Syntax(errors.to_string())),
+        }
+    }
+
+    /// Whether it speaks of a variable.
+    pub fn mentions(&self, name: &str) -> bool {
+        check::mentions(&self.root, name)
+    }
+
+    /// What it makes of the variables, for at most `budget`. What that costs is taken off the budget.
+    ///
+    /// # Errors
+    /// See [`CelError`].
+    pub fn evaluate<'v>(
+        &self,
+        variables: &[(&'static str, Val<'v>)],
+        budget: &mut u64,
+    ) -> Result<Val<'v>, CelError> {
+        eval::evaluate(&self.root, variables, budget)
+    }
+
+    /// What is wrong with it before it is ever evaluated, and what it may cost at most.
+    ///
+    /// # Errors
+    /// With the text of the first thing that is wrong.
+    pub fn check(&self, scope: &Scope<'_>) -> Result<Estimate, String> {
+        check::check(&self.root, &self.source, scope)
+    }
+}
+
+/// The longest expression that is parsed, in bytes.
+const MAX_SOURCE: usize = 64 * 1024;
+
+/// A value of an object as expressions see it.
+pub fn value<'v>(json: &'v Json, schema: Option<&'v Schema>) -> Val<'v> {
+    Val::of(json, schema)
+}
+
+#[cfg(test)]
+mod tests;

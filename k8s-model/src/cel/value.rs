@@ -1,0 +1,309 @@
+//! [`Val`]: a value of an expression.
+
+use std::{cmp::Ordering, net::IpAddr, rc::Rc};
+
+use base64::Engine;
+use jiff::Timestamp;
+use serde_json::Value as Json;
+
+use super::CelError;
+use crate::{
+    quantity::Amount,
+    structural::{Kind, Schema},
+};
+
+/// A value of an expression.
+#[derive(Clone, Debug)]
+pub enum Val<'v> {
+    /// Nothing.
+    Null,
+    /// A truth value.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// A whole number that is not negative.
+    Uint(u64),
+    /// A number.
+    Double(f64),
+    /// A text.
+    String(Rc<str>),
+    /// Bytes.
+    Bytes(Rc<[u8]>),
+    /// A list that the expression made.
+    List(Rc<Vec<Val<'v>>>),
+    /// A map that the expression made.
+    Map(Rc<Vec<(Val<'v>, Val<'v>)>>),
+    /// A point in time.
+    Timestamp(Timestamp),
+    /// A span of time, in nanoseconds.
+    Duration(i64),
+    /// A type.
+    Type(Rc<str>),
+    /// A value that may not be there.
+    Optional(Option<Rc<Val<'v>>>),
+    /// A quantity of a resource.
+    Quantity(Amount),
+    /// An address on the web.
+    Url(Rc<Url>),
+    /// An IP address.
+    Ip(IpAddr),
+    /// An IP network.
+    Cidr(IpAddr, u8),
+    /// An object or list of the data, with its schema.
+    Json(&'v Json, Option<&'v Schema>),
+    /// What went wrong with one element of a list, which another may make good.
+    Error(CelError),
+}
+
+/// An address on the web, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url {
+    pub(super) scheme: String,
+    pub(super) host: String,
+    pub(super) path: String,
+    pub(super) query: String,
+}
+
+impl From<bool> for Val<'_> {
+    fn from(value: bool) -> Self {
+        Val::Bool(value)
+    }
+}
+
+impl From<i64> for Val<'_> {
+    fn from(value: i64) -> Self {
+        Val::Int(value)
+    }
+}
+
+impl From<&str> for Val<'_> {
+    fn from(value: &str) -> Self {
+        Val::String(value.into())
+    }
+}
+
+impl From<String> for Val<'_> {
+    fn from(value: String) -> Self {
+        Val::String(value.into())
+    }
+}
+
+impl<'v> Val<'v> {
+    /// A value of the data, as its schema types it.
+    pub fn of(json: &'v Json, schema: Option<&'v Schema>) -> Val<'v> {
+        match json {
+            Json::Null => Val::Null,
+            Json::Bool(b) => Val::Bool(*b),
+            Json::Number(n) => {
+                let wants_double = schema.is_some_and(|s| s.kind == Some(Kind::Number));
+                match n.as_i64() {
+                    Some(n) if !wants_double => Val::Int(n),
+                    _ => {
+                        let n = n.as_f64().unwrap_or(f64::NAN);
+                        let wants_int = schema.is_some_and(|s| s.kind == Some(Kind::Integer));
+                        if wants_int && n.fract() == 0.0 {
+                            #[expect(clippy::cast_possible_truncation, reason = "it is whole")]
+                            let whole = n as i64;
+                            return Val::Int(whole);
+                        }
+                        Val::Double(n)
+                    }
+                }
+            }
+            Json::String(text) => Val::text(text, schema),
+            Json::Array(_) | Json::Object(_) => Val::Json(json, schema),
+        }
+    }
+
+    fn text(text: &str, schema: Option<&Schema>) -> Val<'v> {
+        let format = schema
+            .filter(|s| s.kind == Some(Kind::String))
+            .and_then(|s| s.format.as_deref());
+        let typed = match format {
+            Some("date-time") => text.parse().ok().map(Val::Timestamp),
+            Some("date") => format!("{text}T00:00:00Z").parse().ok().map(Val::Timestamp),
+            Some("duration") => crate::go_duration::parse(text).map(Val::Duration),
+            Some("byte") => base64::engine::general_purpose::STANDARD
+                .decode(text)
+                .ok()
+                .map(|bytes| Val::Bytes(bytes.into())),
+            _ => None,
+        };
+        typed.unwrap_or_else(|| text.into())
+    }
+
+    /// The name of its type.
+    pub(super) fn type_name(&self) -> &'static str {
+        match self {
+            Val::Null => "null_type",
+            Val::Bool(_) => "bool",
+            Val::Int(_) => "int",
+            Val::Uint(_) => "uint",
+            Val::Double(_) => "double",
+            Val::String(_) => "string",
+            Val::Bytes(_) => "bytes",
+            Val::List(_) | Val::Json(Json::Array(_), _) => "list",
+            Val::Map(_) | Val::Json(..) => "map",
+            Val::Timestamp(_) => "google.protobuf.Timestamp",
+            Val::Duration(_) => "google.protobuf.Duration",
+            Val::Type(_) => "type",
+            Val::Optional(_) => "optional_type",
+            Val::Quantity(_) => "kubernetes.Quantity",
+            Val::Url(_) => "kubernetes.URL",
+            Val::Ip(_) => "net.IP",
+            Val::Cidr(..) => "net.CIDR",
+            Val::Error(_) => "error",
+        }
+    }
+
+    /// Its elements, if it is a list.
+    pub(super) fn elements(&self) -> Option<Vec<Val<'v>>> {
+        match self {
+            Val::List(list) => Some(list.to_vec()),
+            Val::Json(Json::Array(list), schema) => {
+                let items = schema.and_then(|s| s.items.as_deref());
+                Some(list.iter().map(|json| Val::of(json, items)).collect())
+            }
+            _ => None,
+        }
+    }
+
+    /// Its entries, if it is a map.
+    pub(super) fn entries(&self) -> Option<Vec<(Val<'v>, Val<'v>)>> {
+        match self {
+            Val::Map(map) => Some(map.to_vec()),
+            Val::Json(Json::Object(fields), schema) => {
+                let entries = fields.iter().map(|(name, json)| {
+                    let field = schema.and_then(|s| s.field(name));
+                    (Val::from(name.as_str()), Val::of(json, field))
+                });
+                Some(entries.collect())
+            }
+            _ => None,
+        }
+    }
+
+    /// How many elements, entries, characters or bytes it has.
+    pub(super) fn size(&self) -> Option<usize> {
+        match self {
+            Val::String(text) => Some(text.chars().count()),
+            Val::Bytes(bytes) => Some(bytes.len()),
+            Val::List(list) => Some(list.len()),
+            Val::Map(map) => Some(map.len()),
+            Val::Json(Json::Array(list), _) => Some(list.len()),
+            Val::Json(Json::Object(fields), _) => Some(fields.len()),
+            _ => None,
+        }
+    }
+
+    /// A field or entry by its name.
+    pub(super) fn field(&self, name: &str) -> Option<Val<'v>> {
+        match self {
+            Val::Json(Json::Object(fields), schema) => {
+                let found = fields.get(name).map(|json| (name.to_owned(), json));
+                let (name, json) = found.or_else(|| {
+                    let plain = unescape(name)?;
+                    fields.get(&plain).map(|json| (plain.clone(), json))
+                })?;
+                Some(Val::of(json, schema.and_then(|s| s.field(&name))))
+            }
+            Val::Map(map) => {
+                let entry = map
+                    .iter()
+                    .find(|(key, _)| matches!(key, Val::String(k) if **k == *name));
+                entry.map(|(_, value)| value.clone())
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether both are the same value. Numbers are equal across their types.
+    pub(super) fn equals(&self, other: &Val<'v>) -> bool {
+        match (self, other) {
+            (Val::Null, Val::Null) => true,
+            (Val::Bool(a), Val::Bool(b)) => a == b,
+            (Val::String(a), Val::String(b)) => a == b,
+            (Val::Bytes(a), Val::Bytes(b)) => a == b,
+            (Val::Type(a), Val::Type(b)) => a == b,
+            (Val::Url(a), Val::Url(b)) => a == b,
+            (Val::Ip(a), Val::Ip(b)) => a == b,
+            (Val::Cidr(a, n), Val::Cidr(b, m)) => (a, n) == (b, m),
+            (Val::Optional(a), Val::Optional(b)) => match (a, b) {
+                (None, None) => true,
+                (Some(a), Some(b)) => a.equals(b),
+                _ => false,
+            },
+            (Val::Json(a, s), Val::Json(b, t))
+                if s.map(std::ptr::from_ref) == t.map(std::ptr::from_ref) =>
+            {
+                a == b
+            }
+            _ => {
+                if let Some(order) = self.compare(other) {
+                    return order.is_eq();
+                }
+                if let (Some(a), Some(b)) = (self.elements(), other.elements()) {
+                    return a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| a.equals(b));
+                }
+                if let (Some(a), Some(b)) = (self.entries(), other.entries()) {
+                    return a.len() == b.len()
+                        && a.iter().all(|(key, value)| {
+                            b.iter().any(|(k, v)| key.equals(k) && value.equals(v))
+                        });
+                }
+                false
+            }
+        }
+    }
+
+    /// Which is the greater, if they can be compared.
+    pub(super) fn compare(&self, other: &Val<'v>) -> Option<Ordering> {
+        Some(match (self, other) {
+            (Val::Bool(a), Val::Bool(b)) => a.cmp(b),
+            (Val::Int(a), Val::Int(b)) => a.cmp(b),
+            (Val::Uint(a), Val::Uint(b)) => a.cmp(b),
+            (Val::Int(a), Val::Uint(b)) => i128::from(*a).cmp(&i128::from(*b)),
+            (Val::Uint(a), Val::Int(b)) => i128::from(*a).cmp(&i128::from(*b)),
+            (
+                Val::Int(_) | Val::Uint(_) | Val::Double(_),
+                Val::Int(_) | Val::Uint(_) | Val::Double(_),
+            ) => {
+                return self.number()?.partial_cmp(&other.number()?);
+            }
+            (Val::String(a), Val::String(b)) => a.cmp(b),
+            (Val::Bytes(a), Val::Bytes(b)) => a.cmp(b),
+            (Val::Timestamp(a), Val::Timestamp(b)) => a.cmp(b),
+            (Val::Duration(a), Val::Duration(b)) => a.cmp(b),
+            (Val::Quantity(a), Val::Quantity(b)) => a.cmp(b),
+            _ => return None,
+        })
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "as CEL compares numbers")]
+    fn number(&self) -> Option<f64> {
+        match self {
+            Val::Int(n) => Some(*n as f64),
+            Val::Uint(n) => Some(*n as f64),
+            Val::Double(n) => Some(*n),
+            _ => None,
+        }
+    }
+}
+
+/// A name as it is in the data, of how it must be written where it is no identifier, or one of
+/// CEL's own words.
+pub(super) fn unescape(name: &str) -> Option<String> {
+    if !name.contains("__") {
+        return None;
+    }
+    let plain = name
+        .replace("__dot__", ".")
+        .replace("__dash__", "-")
+        .replace("__slash__", "/")
+        .replace("__underscores__", "__");
+    let word = plain
+        .strip_prefix("__")
+        .and_then(|rest| rest.strip_suffix("__"))
+        .map(str::to_owned);
+    Some(word.unwrap_or(plain))
+}

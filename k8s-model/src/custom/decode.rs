@@ -1,0 +1,157 @@
+//! JSON to [`CustomObject`]s.
+
+use serde_json::{Map, Value};
+
+use super::{CustomObject, Version};
+use crate::{
+    Object,
+    decode::{self, DecodeError},
+};
+
+/// What may be in an object of one version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Accept {
+    /// What a client sends: this version, or none named.
+    Request,
+    /// What is stored: any version of the definition.
+    Stored,
+}
+
+impl Version {
+    /// Decodes what a client sent. Calls `unknown` with each field that the schema does not know.
+    pub(super) fn decode(
+        &self,
+        bytes: &[u8],
+        unknown: &mut dyn FnMut(String),
+    ) -> Result<Box<dyn Object>, DecodeError> {
+        Ok(Box::new(self.object(
+            read(bytes)?,
+            Accept::Request,
+            unknown,
+        )?))
+    }
+
+    /// The same, of a value tree.
+    pub(super) fn decode_value(
+        &self,
+        value: Value,
+        unknown: &mut dyn FnMut(String),
+    ) -> Result<Box<dyn Object>, DecodeError> {
+        let Value::Object(fields) = value else {
+            return Err(not_an_object(&value));
+        };
+        Ok(Box::new(self.object(fields, Accept::Request, unknown)?))
+    }
+
+    /// Decodes what was stored, in whichever version of the definition that was. Drops and
+    /// defaults nothing: see [`Version::settle`].
+    ///
+    /// # Errors
+    /// If it is no object of any version.
+    pub fn decode_stored(&self, bytes: &[u8]) -> Result<CustomObject, DecodeError> {
+        self.object(read(bytes)?, Accept::Stored, &mut |_| {})
+    }
+
+    /// Makes an object that was stored fit this version's schema: drops what it does not know, and
+    /// fills in what it has defaults for.
+    pub fn settle(&self, object: &mut CustomObject) {
+        object.api_version = self.api_version;
+        let mut value = Value::Object(std::mem::take(&mut object.fields));
+        self.schema.prune(&mut value, true, &mut |_| {});
+        self.schema.prune_nulls(&mut value);
+        self.schema.default_value(&mut value);
+        if let Value::Object(mut fields) = value {
+            // The schema may have a default for what is not its to say.
+            fields.retain(|name, _| !is_head(name));
+            object.fields = fields;
+        }
+    }
+
+    fn object(
+        &self,
+        mut fields: Map<String, Value>,
+        accept: Accept,
+        unknown: &mut dyn FnMut(String),
+    ) -> Result<CustomObject, DecodeError> {
+        let mut head = |name: &str| match fields.remove(name) {
+            None | Some(Value::Null) => Ok(String::new()),
+            Some(Value::String(text)) => Ok(text),
+            Some(_) => Err(DecodeError::Syntax(format!(
+                "json: cannot unmarshal value into Go struct field .{name} of type string"
+            ))),
+        };
+        let (api_version, kind) = (head("apiVersion")?, head("kind")?);
+        let known = match accept {
+            Accept::Request if api_version.is_empty() => Some(self.api_version),
+            Accept::Request => Some(self.api_version).filter(|v| *v == api_version),
+            Accept::Stored => self
+                .api_versions
+                .iter()
+                .copied()
+                .find(|v| *v == api_version),
+        };
+        let Some(api_version) = known.filter(|_| kind.is_empty() || kind == self.kind) else {
+            let api_version = if api_version.is_empty() {
+                self.api_version.to_owned()
+            } else {
+                api_version
+            };
+            return Err(DecodeError::WrongKind {
+                api_version,
+                kind: if kind.is_empty() {
+                    self.kind.to_owned()
+                } else {
+                    kind
+                },
+                expected_api_version: self.api_version.to_owned(),
+                expected_kind: self.kind.to_owned(),
+            });
+        };
+        let metadata = match fields.remove("metadata") {
+            None | Some(Value::Null) => Default::default(),
+            Some(metadata) => decode::metadata(&metadata, unknown)?,
+        };
+        if accept == Accept::Request {
+            let mut value = Value::Object(fields);
+            self.schema.prune(&mut value, true, unknown);
+            self.schema.prune_nulls(&mut value);
+            fields = match value {
+                Value::Object(fields) => fields,
+                _ => Map::new(),
+            };
+        }
+        Ok(CustomObject {
+            api_version,
+            kind: self.kind,
+            metadata,
+            fields,
+        })
+    }
+}
+
+fn is_head(name: &str) -> bool {
+    matches!(name, "apiVersion" | "kind" | "metadata")
+}
+
+fn read(bytes: &[u8]) -> Result<Map<String, Value>, DecodeError> {
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(other) => Err(not_an_object(&other)),
+        Err(error) => Err(DecodeError::Syntax(
+            decode::syntax_error(bytes).unwrap_or_else(|| error.to_string()),
+        )),
+    }
+}
+
+fn not_an_object(value: &Value) -> DecodeError {
+    let found = match value {
+        Value::Array(_) => "array",
+        Value::String(_) => "string",
+        Value::Number(_) => "number",
+        Value::Bool(_) => "bool",
+        _ => "null",
+    };
+    DecodeError::Syntax(format!(
+        "json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"
+    ))
+}

@@ -1,0 +1,140 @@
+//! [`ScalePaths`]: where the `scale` subresource of a custom resource finds its numbers.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceSubresourceScale;
+use serde_json::{Map, Value};
+
+use crate::field::{self, ErrorList, Path};
+
+/// Where the `scale` subresource finds its numbers: the names of fields on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScalePaths {
+    spec_replicas: Vec<String>,
+    status_replicas: Vec<String>,
+    selector: Option<Vec<String>>,
+}
+
+fn names(path: &str) -> Vec<String> {
+    path.trim_start_matches('.')
+        .split('.')
+        .map(str::to_owned)
+        .collect()
+}
+
+fn at<'v>(fields: &'v Map<String, Value>, path: &[String]) -> Option<&'v Value> {
+    let (first, rest) = path.split_first()?;
+    rest.iter()
+        .try_fold(fields.get(first)?, |value, name| value.get(name))
+}
+
+impl ScalePaths {
+    pub(super) fn new(scale: &CustomResourceSubresourceScale) -> Self {
+        ScalePaths {
+            spec_replicas: names(&scale.spec_replicas_path),
+            status_replicas: names(&scale.status_replicas_path),
+            selector: scale
+                .label_selector_path
+                .as_deref()
+                .filter(|path| !path.is_empty())
+                .map(names),
+        }
+    }
+
+    /// How many replicas are wanted; `None` where nothing is said.
+    pub fn spec_replicas(&self, fields: &Map<String, Value>) -> Option<i64> {
+        at(fields, &self.spec_replicas)?.as_i64()
+    }
+
+    /// How many replicas there are; 0 where nothing is said.
+    pub fn status_replicas(&self, fields: &Map<String, Value>) -> i64 {
+        at(fields, &self.status_replicas)
+            .and_then(Value::as_i64)
+            .unwrap_or(0)
+    }
+
+    /// What selects the replicas; empty where nothing is said.
+    pub fn selector<'v>(&self, fields: &'v Map<String, Value>) -> &'v str {
+        self.selector
+            .as_ref()
+            .and_then(|path| at(fields, path)?.as_str())
+            .unwrap_or_default()
+    }
+
+    /// `.spec.replicas`, or wherever the number is.
+    pub fn spec_path(&self) -> String {
+        format!(".{}", self.spec_replicas.join("."))
+    }
+
+    /// Says how many replicas are wanted. False if something else is in the way.
+    pub fn set_spec_replicas(&self, fields: &mut Map<String, Value>, replicas: i32) -> bool {
+        let Some((last, way)) = self.spec_replicas.split_last() else {
+            return false;
+        };
+        let mut fields = fields;
+        for name in way {
+            let next = fields
+                .entry(name.clone())
+                .or_insert_with(|| Value::Object(Map::new()));
+            match next {
+                Value::Object(next) => fields = next,
+                _ => return false,
+            }
+        }
+        fields.insert(last.clone(), replicas.into());
+        true
+    }
+
+    pub(super) fn validate(&self, fields: &Map<String, Value>, spec: bool) -> ErrorList {
+        let mut out = ErrorList::new();
+        let mut number = |path: &[String]| {
+            let spelled = Path::new(&format!(".{}", path.join(".")));
+            match at(fields, path) {
+                None => {}
+                Some(Value::Number(n)) if n.is_i64() || n.is_u64() => {
+                    let n = n.as_i64().unwrap_or(i64::MAX);
+                    if n < 0 {
+                        let text = "should be a non-negative integer";
+                        out.push(field::invalid(spelled, n, text));
+                    } else if n > i64::from(i32::MAX) {
+                        let text = format!("should be less than or equal to {}", i32::MAX);
+                        out.push(field::invalid(spelled, n, text));
+                    }
+                }
+                Some(other) => {
+                    let text = format!(
+                        ".{} accessor error: {other} is of the type {}, expected int64",
+                        path.join("."),
+                        go_type(other)
+                    );
+                    out.push(field::invalid(spelled, 0, text));
+                }
+            }
+        };
+        if spec {
+            number(&self.spec_replicas);
+        }
+        number(&self.status_replicas);
+        if let Some(path) = &self.selector
+            && let Some(other) = at(fields, path).filter(|value| !value.is_string())
+        {
+            let spelled = format!(".{}", path.join("."));
+            let text = format!(
+                "{spelled} accessor error: {other} is of the type {}, expected string",
+                go_type(other)
+            );
+            out.push(field::invalid(Path::new(&spelled), "", text));
+        }
+        out
+    }
+}
+
+fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Number(n) if n.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
+}

@@ -1,0 +1,180 @@
+//! What custom resources do on the way of an object: [`Strategy`] of [`Version`].
+
+use serde_json::Value;
+
+use super::{CustomObject, Version};
+use crate::{
+    Object, Strategy,
+    apply::Shape,
+    field::{self, Error, ErrorList, ErrorType},
+};
+
+impl Strategy for Version {
+    fn custom(&self) -> Option<&Version> {
+        Some(self)
+    }
+
+    fn shape(&self) -> Option<Shape> {
+        Some(self.shape.clone())
+    }
+
+    fn default(&self, object: &mut dyn Object) {
+        let Some(object) = object.downcast_mut::<CustomObject>() else {
+            return;
+        };
+        let mut value = Value::Object(std::mem::take(&mut object.fields));
+        self.schema.default_value(&mut value);
+        if let Value::Object(mut fields) = value {
+            for head in ["apiVersion", "kind", "metadata"] {
+                fields.remove(head);
+            }
+            object.fields = fields;
+        }
+    }
+
+    fn has_generation(&self) -> bool {
+        true
+    }
+
+    fn spec_changed(&self, new: &dyn Object, old: &dyn Object) -> bool {
+        match (
+            new.downcast_ref::<CustomObject>(),
+            old.downcast_ref::<CustomObject>(),
+        ) {
+            (Some(new), Some(old)) => new.fields != old.fields,
+            _ => false,
+        }
+    }
+
+    fn prepare_for_create(&self, object: &mut dyn Object) {
+        if let Some(object) = object
+            .downcast_mut::<CustomObject>()
+            .filter(|_| self.status)
+        {
+            object.fields.remove("status");
+            // As it will be read.
+            self.default(object);
+        }
+    }
+
+    fn validate(&self, object: &dyn Object) -> ErrorList {
+        self.check(object, None, true)
+    }
+
+    fn prepare_for_update(&self, new: &mut dyn Object, old: &dyn Object) {
+        let (Some(new), Some(old)) = (
+            new.downcast_mut::<CustomObject>().filter(|_| self.status),
+            old.downcast_ref::<CustomObject>(),
+        ) else {
+            return;
+        };
+        match old.fields.get("status") {
+            Some(status) => new.fields.insert("status".to_owned(), status.clone()),
+            None => new.fields.remove("status"),
+        };
+    }
+
+    fn validate_update(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {
+        self.check(new, Some(old), true)
+    }
+
+    fn prepare_for_status_update(&self, new: &mut dyn Object, old: &dyn Object) {
+        let (Some(new), Some(old)) = (
+            new.downcast_mut::<CustomObject>(),
+            old.downcast_ref::<CustomObject>(),
+        ) else {
+            return;
+        };
+        let status = new.fields.remove("status");
+        let managed = new.metadata.managed_fields.take();
+        let version = new.metadata.resource_version.take();
+        *new = old.clone();
+        new.metadata.managed_fields = managed;
+        new.metadata.resource_version = version;
+        match status {
+            Some(status) => new.fields.insert("status".to_owned(), status),
+            None => new.fields.remove("status"),
+        };
+    }
+
+    fn validate_status_update(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {
+        self.check(new, Some(old), false)
+    }
+
+    fn warnings(&self, _object: &dyn Object) -> Vec<String> {
+        self.deprecation.clone().into_iter().collect()
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        false
+    }
+
+    fn selectable_fields(&self, object: &dyn Object) -> Vec<(&'static str, String)> {
+        if self.all_selectable.is_empty() {
+            return Vec::new();
+        }
+        let value = object.to_value();
+        self.all_selectable
+            .iter()
+            .map(|(name, path)| {
+                let text = match path.first(&value) {
+                    Some(Value::String(text)) => text.clone(),
+                    Some(other) => other.to_string(),
+                    None => String::new(),
+                };
+                (*name, text)
+            })
+            .collect()
+    }
+
+    fn selectable_field_names(&self) -> &'static [&'static str] {
+        self.selectable_names
+    }
+}
+
+impl Version {
+    fn check(&self, new: &dyn Object, old: Option<&dyn Object>, spec: bool) -> ErrorList {
+        let Some(object) = new.downcast_ref::<CustomObject>() else {
+            return ErrorList::new();
+        };
+        let value = new.to_value();
+        let before = old.map(|old| old.to_value());
+        let mut out = self.schema.validate_change(&value, before.as_ref());
+        if let Some(scale) = &self.scale {
+            out.extend(scale.validate(&object.fields, spec));
+        }
+        if spec {
+            out.extend(self.schema.validate_embedded(&value));
+        }
+        let repeated = self.schema.validate_lists(&value);
+        let excused = !repeated.is_empty()
+            && before
+                .as_ref()
+                .is_some_and(|old| !self.schema.validate_lists(old).is_empty());
+        if !excused {
+            out.extend(repeated);
+        }
+        if self.rules.is_empty() {
+            return out;
+        }
+        // A rule may rely on types, required fields and bounds.
+        let blocked = out.iter().any(|error| {
+            matches!(
+                error.kind,
+                ErrorType::Required
+                    | ErrorType::TooLong
+                    | ErrorType::TooMany
+                    | ErrorType::TypeInvalid
+            )
+        });
+        if blocked {
+            out.push(Error {
+                value: Some(Value::Null),
+                ..field::invalid(field::Path::default(), Value::Null, "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation")
+            });
+        } else {
+            out.extend(self.rules.check(&self.schema, &value, before.as_ref()));
+        }
+        out
+    }
+}

@@ -1,0 +1,465 @@
+//! The schema of a version, as it was written.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceValidation, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
+use serde_json::Value;
+
+use super::{expressions, structure};
+use crate::{
+    field::{self, ErrorList, Path},
+    kinds::checks,
+    structural::Schema,
+};
+
+const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
+
+/// What may stand at the root beside a status subresource.
+const AT_ROOT: [&str; 22] = [
+    "description",
+    "type",
+    "format",
+    "title",
+    "maximum",
+    "exclusiveMaximum",
+    "minimum",
+    "exclusiveMinimum",
+    "maxLength",
+    "minLength",
+    "pattern",
+    "maxItems",
+    "minItems",
+    "uniqueItems",
+    "multipleOf",
+    "required",
+    "items",
+    "properties",
+    "externalDocs",
+    "example",
+    "x-kubernetes-preserve-unknown-fields",
+    "x-kubernetes-validations",
+];
+const AT_ROOT_TEXT: &str = "only [Description Type Format Title Maximum ExclusiveMaximum Minimum ExclusiveMinimum MaxLength MinLength Pattern MaxItems MinItems UniqueItems MultipleOf Required Items Properties ExternalDocs Example XPreserveUnknownFields XValidations] fields are allowed at the root of the schema if the status subresource is enabled";
+
+/// What holds for a part of a schema because of where it is.
+#[derive(Clone, Debug, Default)]
+struct Place {
+    root: bool,
+    /// Why there can be no defaults.
+    no_defaults: Option<String>,
+    in_metadata: bool,
+}
+
+pub(super) fn validate(
+    validation: &CustomResourceValidation,
+    old: Option<&CustomResourceValidation>,
+    has_status: bool,
+    path: &Path,
+) -> ErrorList {
+    let mut out = ErrorList::new();
+    let Some(schema) = &validation.open_api_v3_schema else {
+        return out;
+    };
+    let path = path.child("openAPIV3Schema");
+    if has_status {
+        out.extend(root(schema, &path));
+    }
+    if schema.nullable == Some(true) {
+        let path = path.child("nullable");
+        out.push(field::forbidden(
+            path,
+            "nullable cannot be true at the root",
+        ));
+    }
+    // What is stored already is not judged more strictly than it was.
+    let before = old.and_then(|old| old.open_api_v3_schema.as_ref());
+    let was_structural = before.is_none_or(|old| structure::validate(old, &path).is_empty());
+    if was_structural {
+        let found = structure::validate(schema, &path);
+        if found.is_empty() {
+            out.extend(defaults(schema, &Schema::new(schema), &path, true));
+        }
+        out.extend(found);
+    }
+    let place = Place {
+        root: true,
+        ..Place::default()
+    };
+    let is_sound = out.is_empty();
+    node(schema, &path, &place, &mut out);
+    if is_sound && out.is_empty() {
+        expressions::check_all(schema, &path, &mut out);
+    }
+    out
+}
+
+fn root(schema: &JSONSchemaProps, path: &Path) -> ErrorList {
+    let mut out = ErrorList::new();
+    let kind = checks::text(&schema.type_);
+    if !kind.is_empty() && kind != "object" {
+        let text = "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
+        out.push(field::invalid(path.child("type"), kind, text));
+    }
+    if let Ok(Value::Object(fields)) = serde_json::to_value(schema) {
+        let other = fields.keys().any(|name| !AT_ROOT.contains(&name.as_str()));
+        if other {
+            out.push(field::invalid(
+                path.clone(),
+                Value::Object(fields),
+                AT_ROOT_TEXT,
+            ));
+        }
+    }
+    out
+}
+
+/// Upstream's `ValidateCustomResourceDefinitionOpenAPISchema`.
+fn node(schema: &JSONSchemaProps, path: &Path, place: &Place, out: &mut ErrorList) {
+    unsupported(schema, path, place, out);
+    if schema.unique_items == Some(true) {
+        let text =
+            "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
+        out.push(field::forbidden(path.child("uniqueItems"), text));
+    }
+    let below = Place {
+        root: false,
+        ..place.clone()
+    };
+    let properties = schema.properties.iter().flatten();
+    if let Some(additional) = &schema.additional_properties {
+        let is_true = matches!(additional, JSONSchemaPropsOrBool::Bool(true));
+        if properties.clone().next().is_some() && !is_true {
+            let text = "additionalProperties and properties are mutual exclusive";
+            out.push(field::forbidden(path.child("additionalProperties"), text));
+        }
+        if let JSONSchemaPropsOrBool::Schema(inner) = additional {
+            let mut below = below.clone();
+            if place.in_metadata {
+                let why = "inside additionalProperties applying to object metadata";
+                below.no_defaults = Some(why.to_owned());
+            }
+            node(inner, &path.child("additionalProperties"), &below, out);
+        }
+    }
+    let is_resource = place.root || schema.x_kubernetes_embedded_resource == Some(true);
+    for (name, inner) in properties {
+        let mut below = below.clone();
+        if is_resource && matches!(name.as_str(), "metadata" | "kind" | "apiVersion") {
+            below.in_metadata = true;
+            if place.root {
+                below.no_defaults = Some(format!("in top-level {name}"));
+            }
+        }
+        node(inner, &path.child("properties").key(name), &below, out);
+    }
+    if let Some(inner) = &schema.not {
+        node(inner, &path.child("not"), &below, out);
+    }
+    for (name, list) in [
+        ("allOf", &schema.all_of),
+        ("oneOf", &schema.one_of),
+        ("anyOf", &schema.any_of),
+    ] {
+        for (at, inner) in checks::list(list).iter().enumerate() {
+            node(inner, &path.child(name).index(at), &below, out);
+        }
+    }
+    if let Some(JSONSchemaPropsOrArray::Schema(inner)) = &schema.items {
+        node(inner, &path.child("items"), &below, out);
+    }
+    extensions(schema, path, out);
+    rules(schema, path, out);
+}
+
+/// What upstream reads and does not have.
+fn unsupported(schema: &JSONSchemaProps, path: &Path, place: &Place, out: &mut ErrorList) {
+    let kind = checks::text(&schema.type_);
+    if !kind.is_empty() && !TYPES.contains(&kind) {
+        out.push(field::not_supported(path.child("type"), kind, &TYPES));
+    }
+    if schema.default.is_some()
+        && let Some(why) = &place.no_defaults
+    {
+        let text = format!("must not be set {why}");
+        out.push(field::forbidden(path.child("default"), text));
+    }
+    let some = |list: usize| list > 0;
+    for (name, there) in [
+        ("id", !checks::blank(&schema.id)),
+        ("additionalItems", schema.additional_items.is_some()),
+        (
+            "patternProperties",
+            some(schema.pattern_properties.iter().flatten().count()),
+        ),
+        (
+            "definitions",
+            some(schema.definitions.iter().flatten().count()),
+        ),
+        ("dependencies", schema.dependencies.is_some()),
+        ("$ref", schema.ref_path.is_some()),
+    ] {
+        if there {
+            let text = format!("{name} is not supported");
+            out.push(field::forbidden(path.child(name), text));
+        }
+    }
+    if kind == "null" {
+        let text = "type cannot be set to null, use nullable as an alternative";
+        out.push(field::forbidden(path.child("type"), text));
+    }
+    if matches!(&schema.items, Some(JSONSchemaPropsOrArray::Schemas(_))) {
+        let text = "items must be a schema object and not an array";
+        out.push(field::forbidden(path.child("items"), text));
+    }
+    if place.in_metadata && schema.x_kubernetes_embedded_resource == Some(true) {
+        let path = path.child("x-kubernetes-embedded-resource");
+        out.push(field::forbidden(
+            path,
+            "must not be used inside of resource meta",
+        ));
+    }
+}
+
+fn extensions(schema: &JSONSchemaProps, path: &Path, out: &mut ErrorList) {
+    let kind = checks::text(&schema.type_);
+    let wrong_type = |wanted: &str, extension: &str| {
+        let path = path.child("type");
+        let text = format!("must be {wanted} if {extension} is specified");
+        if kind.is_empty() {
+            field::required(path, text)
+        } else {
+            field::invalid(path, kind, text)
+        }
+    };
+    if schema.x_kubernetes_preserve_unknown_fields == Some(false) {
+        let path = path.child("x-kubernetes-preserve-unknown-fields");
+        out.push(field::invalid(path, false, "must be true or undefined"));
+    }
+    if let Some(map_type) = schema.x_kubernetes_map_type.as_deref() {
+        if kind != "object" {
+            out.push(wrong_type("object", "x-kubernetes-map-type"));
+        }
+        if !matches!(map_type, "atomic" | "granular") {
+            let path = path.child("x-kubernetes-map-type");
+            out.push(field::not_supported(
+                path,
+                map_type,
+                &["atomic", "granular"],
+            ));
+        }
+    }
+    let items = match &schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(items)) => Some(&**items),
+        _ => None,
+    };
+    let list_type = schema.x_kubernetes_list_type.as_deref();
+    if let Some(list_type) = list_type {
+        if kind != "array" {
+            out.push(wrong_type("array", "x-kubernetes-list-type"));
+        } else if let Some(items) = items.filter(|_| list_type == "set") {
+            set_of(items, path, out);
+        }
+        if !matches!(list_type, "atomic" | "set" | "map") {
+            let path = path.child("x-kubernetes-list-type");
+            out.push(field::not_supported(
+                path,
+                list_type,
+                &["atomic", "set", "map"],
+            ));
+        }
+        if matches!(list_type, "set" | "map") && items.is_some_and(|i| i.nullable == Some(true)) {
+            let text = format!("cannot be nullable when x-kubernetes-list-type is {list_type}");
+            out.push(field::forbidden(
+                path.child("items").child("nullable"),
+                text,
+            ));
+        }
+    }
+    let keys = checks::list(&schema.x_kubernetes_list_map_keys);
+    if !keys.is_empty() && list_type != Some("map") {
+        let path = path.child("x-kubernetes-list-type");
+        let text = "must be map if x-kubernetes-list-map-keys is non-empty";
+        out.push(match list_type {
+            None => field::required(path, text),
+            Some(other) => field::invalid(path, other, text),
+        });
+    }
+    if list_type == Some("map") {
+        map_of(schema, items, keys, path, out);
+    }
+}
+
+fn set_of(items: &JSONSchemaProps, path: &Path, out: &mut ErrorList) {
+    let text = "must be atomic as item of a list with x-kubernetes-list-type=set";
+    let path = path.child("items");
+    match checks::text(&items.type_) {
+        "array" => {
+            if let Some(list_type) = &items.x_kubernetes_list_type
+                && list_type != "atomic"
+            {
+                let path = path.child("x-kubernetes-list-type");
+                out.push(field::invalid(path, list_type.as_str(), text));
+            }
+        }
+        "object" if items.x_kubernetes_map_type.as_deref() != Some("atomic") => {
+            let path = path.child("x-kubernetes-map-type");
+            let found = checks::json(&items.x_kubernetes_map_type);
+            out.push(field::invalid(path, found, text));
+        }
+        _ => {}
+    }
+}
+
+fn map_of(
+    schema: &JSONSchemaProps,
+    items: Option<&JSONSchemaProps>,
+    keys: &[String],
+    path: &Path,
+    out: &mut ErrorList,
+) {
+    let keys_path = path.child("x-kubernetes-list-map-keys");
+    if keys.is_empty() {
+        let text = "must not be empty if x-kubernetes-list-type is map";
+        out.push(field::required(keys_path.clone(), text));
+    }
+    let items_path = path.child("items");
+    let Some(items) = items else {
+        let text = "must have a schema if x-kubernetes-list-type is map";
+        if schema.items.is_none() {
+            out.push(field::required(items_path, text));
+        }
+        return;
+    };
+    let kind = checks::text(&items.type_);
+    if kind != "object" {
+        let text = "must be object if parent array's x-kubernetes-list-type is map";
+        out.push(field::invalid(items_path.child("type"), kind, text));
+        return;
+    }
+    let properties = items_path.child("properties");
+    for (at, key) in keys.iter().enumerate() {
+        let property = items.properties.as_ref().and_then(|all| all.get(key));
+        let path = properties.key(key);
+        match property {
+            None => {
+                let text = "entries must all be names of item properties";
+                out.push(field::invalid(keys_path.clone(), keys.to_vec(), text));
+            }
+            Some(property) => {
+                if matches!(checks::text(&property.type_), "array" | "object") {
+                    let text =
+                        "must be a scalar type if parent array's x-kubernetes-list-type is map";
+                    out.push(field::invalid(path.child("type"), kind, text));
+                }
+                if !checks::list(&items.required).contains(key) && property.default.is_none() {
+                    let text = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
+                    out.push(field::required(path.child("default"), text));
+                }
+                if property.nullable == Some(true) {
+                    let text =
+                        "this property is in x-kubernetes-list-map-keys, so it cannot be nullable";
+                    out.push(field::forbidden(path.child("nullable"), text));
+                }
+            }
+        }
+        if keys[..at].contains(key) {
+            let text = "must not contain duplicate entries";
+            out.push(field::invalid(keys_path.clone(), keys.to_vec(), text));
+        }
+    }
+}
+
+fn rules(schema: &JSONSchemaProps, path: &Path, out: &mut ErrorList) {
+    let breaks = |text: &str| text.contains(['\n', '\r']);
+    for (at, rule) in checks::list(&schema.x_kubernetes_validations)
+        .iter()
+        .enumerate()
+    {
+        let path = path.child("x-kubernetes-validations").index(at);
+        let (text, message) = (rule.rule.trim(), checks::text(&rule.message));
+        let trimmed = message.trim();
+        if text.is_empty() {
+            out.push(field::required(path.child("rule"), "rule is not specified"));
+        } else if !message.is_empty() && trimmed.is_empty() {
+            let text = "message must be non-empty if specified";
+            out.push(field::invalid(path.child("message"), message, text));
+        } else if breaks(trimmed) {
+            let text = "message must not contain line breaks";
+            out.push(field::invalid(path.child("message"), message, text));
+        } else if breaks(text) && trimmed.is_empty() {
+            let text = "message must be specified if rule contains line breaks";
+            out.push(field::required(path.child("message"), text));
+        }
+        let reasons = [
+            "FieldValueRequired",
+            "FieldValueForbidden",
+            "FieldValueInvalid",
+            "FieldValueDuplicate",
+        ];
+        if let Some(reason) = rule.reason.as_deref()
+            && !reasons.contains(&reason)
+        {
+            out.push(field::not_supported(path.child("reason"), reason, &reasons));
+        }
+    }
+}
+
+/// Defaults must be what the schema takes, and nothing that it would drop.
+fn defaults(props: &JSONSchemaProps, schema: &Schema, path: &Path, root: bool) -> ErrorList {
+    let mut out = ErrorList::new();
+    if let Some(default) = schema.default.as_ref().filter(|_| !root) {
+        let path = path.child("default");
+        let mut pruned = default.clone();
+        schema.prune(&mut pruned, false, &mut |_| {});
+        if pruned != *default {
+            let text = "must not have unknown fields";
+            out.push(field::invalid(path.clone(), default.clone(), text));
+        } else {
+            let mut filled = default.clone();
+            schema.default_value(&mut filled);
+            let found = (schema.validate(&filled).into_iter())
+                .chain(schema.validate_embedded(&filled))
+                .chain(schema.validate_lists(&filled));
+            for error in found {
+                out.push(field::Error {
+                    field: below(&path, &error.field),
+                    ..error
+                });
+            }
+        }
+    }
+    for (name, inner) in props.properties.iter().flatten() {
+        if let Some(schema) = schema.properties.get(name)
+            && !(root && matches!(name.as_str(), "metadata" | "kind" | "apiVersion"))
+        {
+            out.extend(defaults(
+                inner,
+                schema,
+                &path.child("properties").key(name),
+                false,
+            ));
+        }
+    }
+    if let (Some(JSONSchemaPropsOrArray::Schema(inner)), Some(schema)) =
+        (&props.items, &schema.items)
+    {
+        out.extend(defaults(inner, schema, &path.child("items"), false));
+    }
+    if let (
+        Some(JSONSchemaPropsOrBool::Schema(inner)),
+        crate::structural::Additional::Schema(schema),
+    ) = (&props.additional_properties, &schema.additional)
+    {
+        let path = path.child("additionalProperties");
+        out.extend(defaults(inner, schema, &path, false));
+    }
+    out
+}
+
+fn below(path: &Path, inner: &Path) -> Path {
+    match inner.to_string().as_str() {
+        "<nil>" => path.clone(),
+        inner if inner.starts_with('[') => Path::new(&format!("{path}{inner}")),
+        inner => path.child(inner),
+    }
+}

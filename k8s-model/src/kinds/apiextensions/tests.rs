@@ -1,0 +1,251 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{ResourceTable, Strategy};
+
+fn rules() -> &'static dyn Strategy {
+    let table = ResourceTable::builtin();
+    let row = table.resource("apiextensions.k8s.io", "v1", "customresourcedefinitions");
+    &*row.unwrap().strategy
+}
+
+fn definition(schema: Value) -> CustomResourceDefinition {
+    let mut definition: CustomResourceDefinition = serde_json::from_value(json!({
+        "metadata": {"name": "foos.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced",
+            "names": {"plural": "foos", "kind": "Foo"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}],
+        },
+    }))
+    .unwrap();
+    rules().default(&mut definition);
+    rules().prepare_for_create(&mut definition);
+    definition
+}
+
+fn findings(definition: &CustomResourceDefinition) -> Vec<String> {
+    let found = rules().validate(definition);
+    found.iter().map(ToString::to_string).collect()
+}
+
+fn of_schema(schema: Value) -> Vec<String> {
+    let prefix = "spec.versions[0].schema.openAPIV3Schema";
+    findings(&definition(schema))
+        .into_iter()
+        .map(|text| text.replace(prefix, "S"))
+        .collect()
+}
+
+#[test]
+fn a_plain_definition_is_good_and_gets_its_defaults() {
+    let definition = definition(json!({"type": "object"}));
+    assert_eq!(findings(&definition), Vec::<String>::new());
+    assert_eq!(definition.spec.names.singular.as_deref(), Some("foo"));
+    assert_eq!(definition.spec.names.list_kind.as_deref(), Some("FooList"));
+    assert_eq!(
+        definition.spec.conversion.as_ref().unwrap().strategy,
+        "None"
+    );
+    let stored = definition.status.unwrap().stored_versions;
+    assert_eq!(stored.unwrap(), ["v1"]);
+}
+
+#[test]
+fn names_and_versions_are_held_to_upstreams_rules() {
+    let mut wrong = definition(json!({"type": "object"}));
+    wrong.metadata.name = Some("bars.example.com".into());
+    wrong.spec.scope = "World".into();
+    wrong.spec.versions[0].storage = false;
+    wrong.spec.names.list_kind = Some("Foo".into());
+    let found = findings(&wrong);
+    assert_eq!(
+        found[..2],
+        [
+            "metadata.name: Invalid value: \"bars.example.com\": must be spec.names.plural+\".\"+spec.group",
+            "spec.scope: Unsupported value: \"World\": supported values: \"Cluster\", \"Namespaced\"",
+        ]
+    );
+    assert!(found[2].ends_with("must have exactly one version marked as storage version"));
+    assert_eq!(
+        found[3],
+        "spec.names.listKind: Invalid value: \"Foo\": kind and listKind may not be the same"
+    );
+}
+
+#[test]
+fn schemas_must_be_structural() {
+    for (schema, expected) in [
+        (
+            json!({}),
+            vec!["S.type: Required value: must not be empty at the root"],
+        ),
+        (
+            json!({"type": "object", "properties": {"a": {}}}),
+            vec![
+                "S.properties[a].type: Required value: must not be empty for specified object fields",
+            ],
+        ),
+        (
+            json!({"type": "object", "properties": {"a": {"type": "array"}}}),
+            vec!["S.properties[a].items: Required value: must be specified"],
+        ),
+        (
+            json!({"type": "object", "anyOf": [{"properties": {"a": {"type": "string"}}}]}),
+            vec![
+                "S.anyOf[0].properties[a].type: Forbidden: must be empty to be structural",
+                "S.properties[a]: Required value: because it is defined in S.anyOf[0].properties[a]",
+            ],
+        ),
+        (
+            json!({"type": "object", "properties": {"metadata": {"type": "object", "properties": {"labels": {"type": "object"}}}}}),
+            vec![
+                "S.properties[metadata]: Forbidden: must not specify anything other than name and generateName, but metadata is implicitly specified",
+            ],
+        ),
+        (
+            json!({"type": "object", "properties": {"a": {"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]}}}),
+            vec![],
+        ),
+        (
+            json!({"type": "object", "properties": {"a": {"type": "array", "uniqueItems": true, "items": {"type": "string"}}}}),
+            vec![
+                "S.properties[a].uniqueItems: Forbidden: uniqueItems cannot be set to true since the runtime complexity becomes quadratic",
+            ],
+        ),
+        (
+            json!({"type": "object", "properties": {"a": {"type": "integer", "default": "x"}}}),
+            vec![
+                "S.properties[a].default: Invalid value: \"string\": S.properties[a].default in body must be of type integer: \"string\"",
+            ],
+        ),
+    ] {
+        let found: Vec<String> = of_schema(schema.clone());
+        // The text within names the place below the default alone.
+        let found: Vec<String> = found
+            .iter()
+            .map(|f| f.replace(":  in body", ": S.properties[a].default in body"))
+            .collect();
+        assert_eq!(found, expected, "{schema}");
+    }
+}
+
+#[test]
+fn list_maps_need_keys_that_are_there() {
+    let list = |items: Value, keys: Value| {
+        json!({"type": "object", "properties": {"a": {"type": "array", "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": keys, "items": items}}})
+    };
+    let item =
+        json!({"type": "object", "required": ["k"], "properties": {"k": {"type": "string"}}});
+    assert_eq!(
+        of_schema(list(item.clone(), json!(["k"]))),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        of_schema(list(item, json!(["k", "l"]))),
+        [
+            "S.properties[a].x-kubernetes-list-map-keys: Invalid value: [\"k\",\"l\"]: entries must all be names of item properties"
+        ]
+    );
+    let optional = json!({"type": "object", "properties": {"k": {"type": "string"}}});
+    assert_eq!(
+        of_schema(list(optional, json!(["k"]))),
+        [
+            "S.properties[a].items.properties[k].default: Required value: this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property"
+        ]
+    );
+}
+
+#[test]
+fn columns_scale_and_webhooks_are_checked() {
+    let mut wrong = definition(json!({"type": "object"}));
+    let version = &mut wrong.spec.versions[0];
+    version.additional_printer_columns =
+        serde_json::from_value(json!([{"name": "A", "type": "text", "jsonPath": "spec.a"}]))
+            .unwrap();
+    version.subresources = serde_json::from_value(json!({"scale": {
+        "specReplicasPath": ".status.replicas", "statusReplicasPath": ".status.replicas"}}))
+    .unwrap();
+    wrong.spec.conversion = serde_json::from_value(json!({"strategy": "Webhook", "webhook": {
+        "conversionReviewVersions": ["v3"], "clientConfig": {"url": "http://example.com"}}}))
+    .unwrap();
+    assert_eq!(
+        findings(&wrong),
+        [
+            "spec.versions[0].subresources.scale.specReplicasPath: Invalid value: \".status.replicas\": should be a json path under .spec",
+            "spec.versions[0].additionalPrinterColumns[0].type: Invalid value: \"text\": must be one of boolean,date,integer,number,string",
+            "spec.versions[0].additionalPrinterColumns[0].JSONPath: Invalid value: \"spec.a\": must be a simple json path starting with .",
+            "spec.conversion.webhookClientConfig.url: Invalid value: \"http\": 'https' is the only allowed URL scheme; desired format: https://host[/path]",
+            "spec.conversion.conversionReviewVersions: Invalid value: [\"v3\"]: must include at least one of v1, v1beta1",
+        ]
+    );
+}
+
+#[test]
+fn the_groups_of_the_community_need_its_approval() {
+    let mut mine = definition(json!({"type": "object"}));
+    mine.spec.group = "foo.k8s.io".into();
+    mine.metadata.name = Some("foos.foo.k8s.io".into());
+    assert_eq!(findings(&mine).len(), 1);
+    mine.metadata.annotations = Some(
+        [(
+            "api-approved.kubernetes.io".to_owned(),
+            "unapproved, a test".to_owned(),
+        )]
+        .into(),
+    );
+    assert_eq!(findings(&mine), Vec::<String>::new());
+}
+
+#[test]
+fn what_established_definitions_are_may_not_change() {
+    let mut old = definition(json!({"type": "object"}));
+    crate::custom::set_condition(
+        &mut old,
+        "Established",
+        true,
+        ("", ""),
+        crate::metadata::to_second(jiff::Timestamp::UNIX_EPOCH),
+    );
+    let mut new = old.clone();
+    new.spec.scope = "Cluster".into();
+    let found = rules().validate_update(&new, &old);
+    assert_eq!(
+        found[0].to_string(),
+        "spec.scope: Invalid value: \"Cluster\": field is immutable"
+    );
+}
+
+#[test]
+fn rules_must_compile_be_affordable_and_compare_what_can_be_compared() {
+    let rule = |rule: &str| json!([{ "rule": rule }]);
+    let spec = |rules: Value| {
+        json!({"type": "object", "properties": {"spec": {"type": "object", "x-kubernetes-validations": rules,
+            "properties": {"a": {"type": "integer"}, "list": {"type": "array", "items": {"type": "string"}}}}}})
+    };
+    assert_eq!(of_schema(spec(rule("self.a > 1"))), Vec::<String>::new());
+    for (schema, text) in [
+        (spec(rule("self.b > 1")), "undefined field 'b'"),
+        (spec(rule("self.a")), "must evaluate to a bool"),
+        (spec(rule("self.a >")), "compilation failed"),
+        (
+            spec(rule("self.list.all(x, self.list.all(y, x == y))")),
+            "S.properties[spec].x-kubernetes-validations[0].rule: Forbidden: estimated rule cost exceeds budget by factor of more than 100x",
+        ),
+        (
+            json!({"type": "object", "properties": {"a": {"type": "array", "maxItems": 3,
+                "items": {"type": "string", "maxLength": 9, "x-kubernetes-validations": rule("self == oldSelf")}}}}),
+            "oldSelf cannot be used on the uncorrelatable portion of the schema within spec.versions[0].schema.openAPIV3Schema.properties[a]",
+        ),
+    ] {
+        let found = findings(&definition(schema.clone())).join("\n");
+        assert!(
+            found.contains(text)
+                || found
+                    .replace("spec.versions[0].schema.openAPIV3Schema", "S")
+                    .contains(text),
+            "{schema}: {found}"
+        );
+    }
+}

@@ -1,0 +1,91 @@
+//! Resources within resources: `x-kubernetes-embedded-resource`.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::{Map, Value};
+
+use super::Schema;
+use crate::{
+    field::{self, ErrorList, Path},
+    metadata, names,
+};
+
+impl Schema {
+    /// What is wrong with the types and metadata of the resources within a value.
+    pub fn validate_embedded(&self, value: &Value) -> ErrorList {
+        let mut out = ErrorList::new();
+        walk(self, value, &Path::default(), &mut out);
+        out
+    }
+}
+
+fn walk(schema: &Schema, value: &Value, path: &Path, out: &mut ErrorList) {
+    match value {
+        Value::Object(fields) => {
+            if schema.embedded {
+                resource(fields, path, out);
+            }
+            for (name, value) in fields {
+                if let Some(field) = schema.properties.get(name) {
+                    walk(field, value, &path.child(name), out);
+                } else if let Some(field) = schema.field(name) {
+                    walk(field, value, &path.key(name), out);
+                }
+            }
+        }
+        Value::Array(elements) => {
+            if let Some(items) = &schema.items {
+                for (at, element) in elements.iter().enumerate() {
+                    walk(items, element, &path.index(at), out);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn resource(fields: &Map<String, Value>, path: &Path, out: &mut ErrorList) {
+    const EMPTY: &str = "must not be empty";
+    for name in ["apiVersion", "kind"] {
+        let path = path.child(name);
+        match fields.get(name) {
+            None => out.push(field::required(path, EMPTY)),
+            Some(Value::String(text)) if text.is_empty() => {
+                out.push(field::invalid(path, text.as_str(), EMPTY));
+            }
+            Some(Value::String(text)) if name == "kind" => {
+                let texts = names::dns1035(&text.to_lowercase(), false);
+                if !texts.is_empty() {
+                    let detail = format!(
+                        "may have mixed case, but should otherwise match: {}",
+                        texts.join(",")
+                    );
+                    out.push(field::invalid(path, text.as_str(), detail));
+                }
+            }
+            Some(Value::String(text)) if text.matches('/').count() > 1 => {
+                let detail = format!("unexpected GroupVersion string: {text}");
+                out.push(field::invalid(path, text.as_str(), detail));
+            }
+            Some(Value::String(_)) => {}
+            Some(other) => out.push(field::invalid(path, other.clone(), "must be a string")),
+        }
+    }
+    let Some(found) = fields.get("metadata") else {
+        return;
+    };
+    let path = path.child("metadata");
+    match serde_json::from_value::<ObjectMeta>(found.clone()) {
+        Err(error) => out.push(field::invalid(path, found.clone(), error.to_string())),
+        Ok(mut meta) => {
+            // A resource within another need not have a name.
+            meta.name.get_or_insert_with(|| "fakename".to_owned());
+            let namespaced = meta.namespace.as_deref().is_some_and(|n| !n.is_empty());
+            out.extend(metadata::validate(
+                &meta,
+                namespaced,
+                &names::path_segment,
+                &path,
+            ));
+        }
+    }
+}

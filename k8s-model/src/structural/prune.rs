@@ -1,0 +1,132 @@
+//! Pruning: fields that a schema does not know are dropped.
+
+use serde_json::Value;
+
+use super::{Additional, Schema};
+
+impl Schema {
+    /// Drops what the schema does not know, and calls `dropped` with the path of each such field.
+    /// At the `root` of a resource, and of resources within it, `apiVersion`, `kind` and
+    /// `metadata` stay.
+    pub fn prune(&self, value: &mut Value, root: bool, dropped: &mut dyn FnMut(String)) {
+        prune(self, value, root, &mut String::new(), dropped);
+    }
+
+    /// Drops `null` where it is not a value and nothing stands in for it.
+    pub fn prune_nulls(&self, value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                fields.retain(|name, value| match self.field(name) {
+                    Some(schema) => {
+                        if schema.is_null_nothing(value) && schema.default.is_none() {
+                            return false;
+                        }
+                        schema.prune_nulls(value);
+                        true
+                    }
+                    None => true,
+                });
+            }
+            Value::Array(elements) => {
+                if let Some(items) = &self.items {
+                    for element in elements {
+                        items.prune_nulls(element);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn prune(
+    schema: &Schema,
+    value: &mut Value,
+    root: bool,
+    path: &mut String,
+    dropped: &mut dyn FnMut(String),
+) {
+    let length = path.len();
+    match value {
+        Value::Object(fields) => {
+            let root = root || schema.embedded;
+            let keeps = schema.preserve_unknown || schema.additional == Additional::Allowed(true);
+            fields.retain(|name, value| {
+                if root && matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
+                    return true;
+                }
+                if length > 0 {
+                    path.push('.');
+                }
+                path.push_str(name);
+                let stays = match schema.field(name) {
+                    Some(field) => {
+                        prune(field, value, false, path, dropped);
+                        true
+                    }
+                    None if keeps => true,
+                    None => {
+                        dropped(path.clone());
+                        false
+                    }
+                };
+                path.truncate(length);
+                stays
+            });
+        }
+        Value::Array(elements) => {
+            let Some(items) = &schema.items else { return };
+            for (at, element) in elements.iter_mut().enumerate() {
+                path.push_str(&format!("[{at}]"));
+                prune(items, element, false, path, dropped);
+                path.truncate(length);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn schema(value: Value) -> Schema {
+        Schema::new(&serde_json::from_value(value).unwrap())
+    }
+
+    #[test]
+    fn unknown_fields_go_and_are_named() {
+        let schema = schema(json!({"type": "object", "properties": {
+            "spec": {"type": "object", "properties": {
+                "list": {"type": "array", "items": {"type": "object", "properties": {"a": {"type": "string"}}}},
+                "map": {"type": "object", "additionalProperties": {"type": "object", "properties": {"a": {"type": "string"}}}},
+                "any": {"type": "object", "x-kubernetes-preserve-unknown-fields": true,
+                        "properties": {"known": {"type": "object"}}},
+                "inner": {"type": "object", "x-kubernetes-embedded-resource": true,
+                          "properties": {"spec": {"type": "object"}}},
+            }},
+        }}));
+        let mut value = json!({"apiVersion": "a/v1", "kind": "A", "metadata": {"x": 1}, "status": {}, "spec": {
+            "list": [{"a": "1", "b": 2}], "map": {"k": {"a": "1", "c": 3}},
+            "any": {"x": {"y": 1}, "known": {"z": 1}},
+            "inner": {"apiVersion": "v1", "kind": "B", "metadata": {}, "data": 1, "spec": {"q": 1}},
+        }});
+        let mut dropped = Vec::new();
+        schema.prune(&mut value, true, &mut |path| dropped.push(path));
+        assert_eq!(
+            dropped,
+            [
+                "spec.any.known.z",
+                "spec.inner.data",
+                "spec.inner.spec.q",
+                "spec.list[0].b",
+                "spec.map.k.c",
+                "status"
+            ]
+        );
+        assert_eq!(value["spec"]["any"], json!({"x": {"y": 1}, "known": {}}));
+        assert_eq!(value["metadata"], json!({"x": 1}));
+    }
+}
