@@ -1,28 +1,34 @@
 //! `/openapi/v3`: the schemas of all served resources, by group and version.
 //!
-//! `/openapi/v2` is there for clients that look into it when v3 does not know a kind: it says what the server
-//! is, and describes nothing, since all descriptions are in v3.
+//! `/openapi/v2` has the same in one document, for older clients.
 //!
 //! Documents are written when they are asked for: clients keep them, by the hash in their address.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use k8s_model::openapi;
+use k8s_model::{
+    openapi,
+    openapi_v2::{self, Form},
+};
 
 use crate::{
-    Result,
+    Error, Result,
     endpoints::{Call, cached},
     http::{Body, response, uri},
+    registry::Served,
 };
 
 /// How long a client may keep a document whose hash is in its address; as upstream.
 const FOREVER: &str = "public, immutable";
 
-pub(crate) fn serve(call: &Call, path: &str) -> Result<Response<Body>> {
-    let served = call.server.registry.served.load();
-    let table = &served.table;
+pub(crate) async fn serve(call: &Call, path: &str) -> Result<Response<Body>> {
+    let served = call.server.registry.served.load_full();
     if path == "/openapi/v2" {
-        return Ok(v2(call));
+        return v2(call, served).await;
     }
+    let table = &served.table;
     if path == "/openapi/v3" {
         let index = openapi::index(table);
         return response::json(StatusCode::OK, &call.wanted.as_json(), Body::from(index));
@@ -61,36 +67,22 @@ pub(crate) fn serve(call: &Call, path: &str) -> Result<Response<Body>> {
 const V2_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 const V2_ANSWERED: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
-fn v2(call: &Call) -> Response<Body> {
-    let title = "Kubernetes";
-    let version = format!("v1.{}.0", crate::version::minor());
-    let accept = call
-        .parts
-        .headers
-        .get(header::ACCEPT)
-        .and_then(|v| v.to_str().ok());
-    let (body, media_type) = if accept.is_some_and(|accept| accept.contains(V2_ASKED)) {
-        // Fields 1 (`swagger`), 2 (`info`, with 1 `title` and 2 `version`) and 8 (`paths`, empty); every
-        // length fits one byte.
-        let info = [field(1, title.as_bytes()), field(2, version.as_bytes())].concat();
-        let document = [field(1, b"2.0"), field(2, &info), field(8, b"")].concat();
-        (document, V2_ANSWERED)
-    } else {
-        let document = serde_json::json!({
-            "swagger": "2.0", "info": {"title": title, "version": version}, "paths": {},
-        });
-        (document.to_string().into_bytes(), "application/json")
+/// All group versions in one document of v2. It is long, rarely asked for and kept by clients, which
+/// come back with its tag: so it is written anew, away from what serves requests.
+async fn v2(call: &Call, served: Arc<Served>) -> Result<Response<Body>> {
+    let mut accept = call.parts.headers.get_all(header::ACCEPT).iter();
+    let in_protobuf = accept.any(|v| v.to_str().is_ok_and(|v| v.contains(V2_ASKED)));
+    let (form, media_type, mark) = match in_protobuf {
+        true => (Form::Protobuf, V2_ANSWERED, "P"),
+        false => (Form::Json, "application/json", "J"),
     };
-    let mut response = Response::new(Body::from(body));
-    let media_type = HeaderValue::from_static(media_type);
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, media_type);
-    response
-}
-
-/// A field of bytes, fewer than 128, in protobuf.
-fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
-    let length = u8::try_from(bytes.len()).unwrap_or_default();
-    [&[number << 3 | 2, length], bytes].concat()
+    let tag = format!("{mark}{}", openapi_v2::hash(&served.table));
+    let known = cached(call, Bytes::new(), &tag, media_type);
+    if known.status() == StatusCode::NOT_MODIFIED {
+        return Ok(known);
+    }
+    let written = move || openapi_v2::document(&served.table, form);
+    let document = tokio::task::spawn_blocking(written).await;
+    let answer = cached(call, document.map_err(Error::internal)?, &tag, media_type);
+    Ok(response::compressed(answer, &call.wanted))
 }

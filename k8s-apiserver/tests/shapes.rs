@@ -174,3 +174,26 @@ async fn the_paths_beside_the_resources_answer() {
         (StatusCode::METHOD_NOT_ALLOWED, Some("MethodNotAllowed"))
     );
 }
+
+#[tokio::test]
+async fn openapi_v2_comes_in_both_forms_and_is_kept_by_its_tag() {
+    let server = server().await;
+    let (status, document) = get(&server, "/openapi/v2").await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(document["swagger"], "2.0");
+    assert!(document["definitions"]["io.k8s.api.core.v1.Pod"].is_object());
+    let asked = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    let response = send(&server, "GET", "/openapi/v2", &[("accept", asked)], "").await;
+    assert_eq!(
+        response.headers()["content-type"],
+        "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+    );
+    let tag = response.headers()["etag"].to_str().unwrap().to_owned();
+    let headers = [("accept", asked), ("if-none-match", tag.as_str())];
+    let again = send(&server, "GET", "/openapi/v2", &headers, "").await;
+    assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+    // The other form has another tag.
+    let headers = [("if-none-match", tag.as_str())];
+    let other = send(&server, "GET", "/openapi/v2", &headers, "").await;
+    assert_eq!(other.status(), StatusCode::OK);
+}

@@ -81,7 +81,7 @@ pub(crate) async fn serve(call: Call, refused: Option<Error>) -> Result<Response
         .await);
     }
     if trimmed.starts_with("/openapi/") {
-        return crate::openapi::serve(&call, trimmed);
+        return crate::openapi::serve(&call, trimmed).await;
     }
     if let Some(document) = call
         .server

@@ -34,23 +34,28 @@ pub(crate) fn json(code: StatusCode, wanted: &Wanted, body: Body) -> Result<Resp
 
 /// An answer with a body that is in the format that is wanted already.
 pub(crate) fn encoded(code: StatusCode, wanted: &Wanted, body: Body) -> Response<Body> {
-    let (body, compressed) = if wanted.gzip {
-        gzip::compress(body)
-    } else {
-        (body, false)
-    };
     let mut response = Response::new(body);
     *response.status_mut() = code;
-    let headers = response.headers_mut();
-    headers.insert(
+    response.headers_mut().insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static(wanted.format.media_type()),
     );
-    if compressed {
-        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    compressed(response, wanted)
+}
+
+/// An answer, compressed if it is long and the client takes that.
+pub(crate) fn compressed(response: Response<Body>, wanted: &Wanted) -> Response<Body> {
+    if !wanted.gzip {
+        return response;
     }
-    response
+    let (mut parts, body) = response.into_parts();
+    let (body, compressed) = gzip::compress(body);
+    if compressed {
+        let headers = &mut parts.headers;
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    }
+    Response::from_parts(parts, body)
 }
 
 /// An answer with a value.
