@@ -73,6 +73,7 @@
 
 pub mod apply;
 pub mod cel;
+pub mod certificates;
 pub mod convert;
 pub mod custom;
 pub mod decode;
@@ -93,6 +94,7 @@ pub mod patch;
 pub mod printers;
 pub mod protobuf;
 pub mod quantity;
+pub mod quota;
 mod resource;
 pub mod schema;
 pub mod status;

@@ -83,6 +83,13 @@ impl Amount {
         format: Format::DecimalSi,
     };
 
+    /// One.
+    pub const ONE: Amount = Amount {
+        value: 1,
+        scale: 0,
+        format: Format::DecimalSi,
+    };
+
     /// A whole number.
     pub fn new(value: i64, format: Format) -> Self {
         Amount {

@@ -53,6 +53,27 @@ pub trait Strategy: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// For an update through another subresource with the object's own kind, such as `approval`;
+    /// by default as through `status`.
+    fn prepare_for_subresource_update(
+        &self,
+        _subresource: &str,
+        new: &mut dyn Object,
+        old: &dyn Object,
+    ) {
+        self.prepare_for_status_update(new, old);
+    }
+
+    /// Checks an update through another subresource; by default as through `status`.
+    fn validate_subresource_update(
+        &self,
+        _subresource: &str,
+        new: &dyn Object,
+        old: &dyn Object,
+    ) -> ErrorList {
+        self.validate_status_update(new, old)
+    }
+
     /// Advice for the client: each becomes a `Warning` header.
     fn warnings(&self, _object: &dyn Object) -> Vec<String> {
         Vec::new()

@@ -1,8 +1,11 @@
 //! The group `certificates.k8s.io`: CertificateSigningRequests.
 
-use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use k8s_openapi::api::certificates::v1::{
+    CertificateSigningRequest, CertificateSigningRequestCondition,
+};
 
 use crate::{
+    certificates::{CertificateRequest, check_certificates},
     field::{self, ErrorList, Path},
     kinds::{checks::list, typed::KindRules},
     names,
@@ -10,29 +13,164 @@ use crate::{
 
 /// The rules of CertificateSigningRequests.
 ///
-/// Who asks is the API server's to fill in, before validation.
+/// Who asks, and when conditions changed, is the API server's to fill in, before validation.
 pub(crate) struct CertificateSigningRequestRules;
+
+const USAGES: &[&str] = &[
+    "any",
+    "cert sign",
+    "client auth",
+    "code signing",
+    "content commitment",
+    "crl sign",
+    "data encipherment",
+    "decipher only",
+    "digital signature",
+    "email protection",
+    "encipher only",
+    "ipsec end system",
+    "ipsec tunnel",
+    "ipsec user",
+    "key agreement",
+    "key encipherment",
+    "microsoft sgc",
+    "netscape sgc",
+    "ocsp signing",
+    "s/mime",
+    "server auth",
+    "signing",
+    "timestamping",
+];
+
+type Request = CertificateSigningRequest;
+type Condition = CertificateSigningRequestCondition;
+
+fn conditions(request: &Request) -> &[Condition] {
+    request
+        .status
+        .as_ref()
+        .map(|status| list(&status.conditions))
+        .unwrap_or_default()
+}
+
+fn of_type<'a>(request: &'a Request, sort: &str) -> Vec<&'a Condition> {
+    let all = conditions(request).iter();
+    all.filter(|condition| condition.type_ == sort).collect()
+}
+
+fn certificate(request: &Request) -> &[u8] {
+    let status = request.status.as_ref();
+    let issued = status.and_then(|status| status.certificate.as_ref());
+    issued.map_or(&[], |issued| &issued.0)
+}
+
+fn signed(request: &Request) -> Result<(), crate::certificates::CertificateRequestError> {
+    CertificateRequest::parse(&request.spec.request.0)?.check_signature()
+}
+
+/// What the conditions must be like; what was wrong already may stay so.
+fn validate_conditions(new: &Request, old: &Request) -> ErrorList {
+    let path = Path::new("status").child("conditions");
+    let mut errors = ErrorList::new();
+    let conditions = conditions(new);
+    let both = |request| {
+        !of_type(request, "Approved").is_empty() && !of_type(request, "Denied").is_empty()
+    };
+    for (index, condition) in conditions.iter().enumerate() {
+        let at = path.index(index);
+        let sort = condition.type_.as_str();
+        let before = &conditions[..index];
+        if sort.is_empty() && of_type(old, "").is_empty() {
+            errors.push(field::required(at.child("type"), ""));
+        }
+        let allowed: &[&str] = match sort {
+            "Approved" | "Denied" | "Failed" => &["True"],
+            _ => &["False", "True", "Unknown"],
+        };
+        if condition.status.is_empty() {
+            errors.push(field::required(at.child("status"), ""));
+        } else if !allowed.contains(&condition.status.as_str()) {
+            let status = condition.status.as_str();
+            errors.push(field::not_supported(at.child("status"), status, allowed));
+        }
+        let contrary = match sort {
+            "Approved" => "Denied",
+            "Denied" => "Approved",
+            _ => "",
+        };
+        if !contrary.is_empty() && before.iter().any(|c| c.type_ == contrary) && !both(old) {
+            errors.push(field::invalid(
+                at.child("type"),
+                sort,
+                "Approved and Denied conditions are mutually exclusive",
+            ));
+        }
+        if before.iter().any(|other| other.type_ == sort) && of_type(old, sort).len() < 2 {
+            errors.push(field::duplicate(at.child("type"), sort));
+        }
+    }
+    errors
+}
+
+/// What an update must be like, through whichever subresource.
+fn validate_change(new: &Request, old: &Request, approves: bool, issues: bool) -> ErrorList {
+    let path = Path::new("status").child("conditions");
+    let mut errors = validate_conditions(new, old);
+    for sort in ["Approved", "Denied", "Failed"] {
+        if of_type(new, sort).len() < of_type(old, sort).len() {
+            errors.push(field::forbidden(
+                path.clone(),
+                format!("updates may not remove a condition of type {sort:?}"),
+            ));
+        }
+    }
+    for sort in ["Approved", "Denied"] {
+        let (new, old) = (of_type(new, sort), of_type(old, sort));
+        let what = match new.len().cmp(&old.len()) {
+            _ if approves => continue,
+            std::cmp::Ordering::Less => continue,
+            std::cmp::Ordering::Greater => "add",
+            std::cmp::Ordering::Equal if new != old => "modify",
+            std::cmp::Ordering::Equal => continue,
+        };
+        errors.push(field::forbidden(
+            path.clone(),
+            format!("updates may not {what} a condition of type {sort:?}"),
+        ));
+    }
+    let path = Path::new("status").child("certificate");
+    if certificate(new) != certificate(old) {
+        if !issues {
+            let text = "updates may not set certificate content";
+            errors.push(field::forbidden(path, text));
+        } else if !certificate(old).is_empty() {
+            let text = "updates may not modify existing certificate content";
+            errors.push(field::forbidden(path, text));
+        } else if let Err(text) = check_certificates(certificate(new)) {
+            errors.push(field::invalid(path, "<certificate data>", text));
+        }
+    }
+    errors
+}
 
 impl KindRules for CertificateSigningRequestRules {
     type Kind = CertificateSigningRequest;
 
     const SELECTABLE: &'static [&'static str] = &["spec.signerName"];
 
-    fn prepare_for_create(&self, request: &mut CertificateSigningRequest) {
+    fn prepare_for_create(&self, request: &mut Request) {
         request.status = Some(Default::default());
     }
 
-    fn validate(&self, request: &CertificateSigningRequest) -> ErrorList {
-        const PEM: &str = "-----BEGIN CERTIFICATE REQUEST-----";
+    fn validate(&self, request: &Request) -> ErrorList {
         let path = Path::new("spec");
         let spec = &request.spec;
         let mut errors = ErrorList::new();
-        let body = String::from_utf8_lossy(&spec.request.0);
-        if !body.trim_start().starts_with(PEM) {
+        if let Err(error) = signed(request) {
             errors.push(field::invalid(
                 path.child("request"),
-                body.as_ref(),
-                "PEM block type must be CERTIFICATE REQUEST",
+                serde_json::to_value(&spec.request).unwrap_or_default(),
+                error.to_string(),
             ));
         }
         let usages = list(&spec.usages);
@@ -40,14 +178,26 @@ impl KindRules for CertificateSigningRequestRules {
             errors.push(field::required(path.child("usages"), ""));
         }
         for (index, usage) in usages.iter().enumerate() {
-            if usages[..index].contains(usage) {
-                errors.push(field::duplicate(
-                    path.child("usages").index(index),
-                    usage.as_str(),
-                ));
+            if !USAGES.contains(&usage.as_str()) {
+                let path = path.child("usages").index(index);
+                errors.push(field::not_supported(path, usage.as_str(), USAGES));
             }
         }
-        errors.extend(signer(&spec.signer_name, &path.child("signerName")));
+        for (index, usage) in usages.iter().enumerate() {
+            if usages[..index].contains(usage) {
+                let path = path.child("usages").index(index);
+                errors.push(field::duplicate(path, usage.as_str()));
+            }
+        }
+        if spec.signer_name == "kubernetes.io/legacy-unknown" {
+            errors.push(field::invalid(
+                path.child("signerName"),
+                spec.signer_name.as_str(),
+                "the legacy signerName is not allowed via this API version",
+            ));
+        } else {
+            errors.extend(signer(&spec.signer_name, &path.child("signerName")));
+        }
         if let Some(seconds) = spec.expiration_seconds.filter(|seconds| *seconds < 600) {
             errors.push(field::invalid(
                 path.child("expirationSeconds"),
@@ -58,84 +208,61 @@ impl KindRules for CertificateSigningRequestRules {
         errors
     }
 
-    fn prepare_for_update(
-        &self,
-        new: &mut CertificateSigningRequest,
-        old: &CertificateSigningRequest,
-    ) {
+    fn prepare_for_update(&self, new: &mut Request, old: &Request) {
         new.spec = old.spec.clone();
         new.status.clone_from(&old.status);
     }
 
-    fn validate_update(
-        &self,
-        _new: &CertificateSigningRequest,
-        _old: &CertificateSigningRequest,
-    ) -> ErrorList {
-        ErrorList::new()
+    fn validate_update(&self, new: &Request, old: &Request) -> ErrorList {
+        validate_change(new, old, false, false)
     }
 
-    fn prepare_for_status_update(
-        &self,
-        new: &mut CertificateSigningRequest,
-        old: &CertificateSigningRequest,
-    ) {
+    fn prepare_for_status_update(&self, new: &mut Request, old: &Request) {
         new.spec = old.spec.clone();
+        // Neither is for a signer to say: where their number is right they stay as they are.
+        for sort in ["Approved", "Denied"] {
+            let kept = of_type(old, sort);
+            if kept.is_empty() || kept.len() != of_type(new, sort).len() {
+                continue;
+            }
+            let status = new.status.get_or_insert_default();
+            let said = status.conditions.iter_mut().flatten();
+            for (said, kept) in said.filter(|c| c.type_ == sort).zip(kept) {
+                said.clone_from(kept);
+            }
+        }
     }
 
-    fn validate_status_update(
+    fn validate_status_update(&self, new: &Request, old: &Request) -> ErrorList {
+        validate_change(new, old, false, true)
+    }
+
+    fn prepare_for_subresource_update(&self, subresource: &str, new: &mut Request, old: &Request) {
+        if subresource != "approval" {
+            return self.prepare_for_status_update(new, old);
+        }
+        let said = new.status.take().and_then(|status| status.conditions);
+        new.spec = old.spec.clone();
+        new.status.clone_from(&old.status);
+        new.status.get_or_insert_default().conditions = said;
+    }
+
+    fn validate_subresource_update(
         &self,
-        new: &CertificateSigningRequest,
-        old: &CertificateSigningRequest,
+        subresource: &str,
+        new: &Request,
+        old: &Request,
     ) -> ErrorList {
-        let path = Path::new("status");
-        let certificate = |request: &CertificateSigningRequest| {
-            let status = request.status.as_ref();
-            status
-                .and_then(|status| status.certificate.clone())
-                .filter(|c| !c.0.is_empty())
-        };
-        let mut errors = ErrorList::new();
-        if let Some(issued) = certificate(old)
-            && certificate(new).as_ref() != Some(&issued)
-        {
-            errors.push(field::forbidden(
-                path.child("certificate"),
-                "updates may not modify existing certificate content",
-            ));
-        }
-        let conditions = new.status.as_ref().map(|status| list(&status.conditions));
-        let conditions = conditions.unwrap_or_default();
-        for (index, condition) in conditions.iter().enumerate() {
-            let at = path.child("conditions").index(index);
-            let sort = condition.type_.as_str();
-            if sort.is_empty() {
-                errors.push(field::required(at.child("type"), ""));
-            }
-            if matches!(sort, "Approved" | "Denied" | "Failed") && condition.status != "True" {
-                errors.push(field::not_supported(
-                    at.child("status"),
-                    condition.status.as_str(),
-                    &["True"],
-                ));
-            }
-            if conditions[..index].iter().any(|other| other.type_ == sort) {
-                errors.push(field::duplicate(at.child("type"), sort));
-            }
-        }
-        let has = |sort: &str| conditions.iter().any(|condition| condition.type_ == sort);
-        if has("Approved") && has("Denied") {
-            errors.push(field::invalid(
-                path.child("conditions"),
-                "Denied",
-                "Approved and Denied conditions are mutually exclusive",
-            ));
-        }
-        errors
+        let approves = subresource == "approval";
+        validate_change(new, old, approves, !approves)
     }
 
-    fn selectable(&self, request: &CertificateSigningRequest) -> Vec<String> {
+    fn selectable(&self, request: &Request) -> Vec<String> {
         vec![request.spec.signer_name.clone()]
+    }
+
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        names::path_segment(name, prefix)
     }
 }
 
@@ -143,28 +270,148 @@ fn signer(name: &str, path: &Path) -> ErrorList {
     if name.is_empty() {
         return vec![field::required(path.clone(), "")];
     }
-    let invalid = |detail: String| vec![field::invalid(path.clone(), name, detail)];
-    match name.split('/').collect::<Vec<_>>()[..] {
-        [domain, rest] => {
-            if name.len() > 571 {
-                return vec![field::too_long(path.clone(), 571)];
-            }
-            if domain.split('.').count() < 2 {
-                return invalid(
-                    "should be a domain with at least two segments separated by dots".to_owned(),
-                );
-            }
-            let mut wrong = names::dns_subdomain(domain, false);
-            wrong.extend(names::dns_subdomain(rest, false));
-            if wrong.is_empty() {
-                ErrorList::new()
-            } else {
-                invalid(wrong.join(", "))
+    let [domain, rest] = name.split('/').collect::<Vec<_>>()[..] else {
+        return vec![field::invalid(
+            path.clone(),
+            name,
+            "must be a fully qualified domain and path of the form 'example.com/signer-name'",
+        )];
+    };
+    let mut errors = ErrorList::new();
+    if domain.len() > 253 {
+        errors.push(field::too_long(path.clone(), 253));
+    }
+    let mut labels = |segment: &str, check: fn(&str, bool) -> Vec<String>| {
+        for label in segment.split('.') {
+            let wrong = check(label, false);
+            if !wrong.is_empty() {
+                errors.extend(wrong.into_iter().map(|text| {
+                    let text = format!("validating label {label:?}: {text}");
+                    field::invalid(path.clone(), segment, text)
+                }));
+                break;
             }
         }
-        _ => invalid(
-            "must be a fully qualified domain and path of the form 'example.com/signer-name'"
-                .to_owned(),
-        ),
+        if std::ptr::eq(segment, domain) && !segment.contains('.') {
+            errors.push(field::invalid(
+                path.clone(),
+                segment,
+                "should be a domain with at least two segments separated by dots",
+            ));
+        }
+    };
+    labels(domain, names::dns_label);
+    labels(rest, names::dns_subdomain);
+    if name.len() > 571 {
+        errors.push(field::too_long(path.clone(), 571));
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn request(spec: Value, status: Value) -> Request {
+        let mut base = json!({"request": "", "signerName": "example.com/s", "usages": ["any"]});
+        for (key, value) in spec.as_object().unwrap() {
+            base[key] = value.clone();
+        }
+        serde_json::from_value(json!({"metadata": {"name": "r"}, "spec": base, "status": status}))
+            .unwrap()
+    }
+
+    fn texts(errors: ErrorList) -> Vec<String> {
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    fn condition(sort: &str, reason: &str) -> Value {
+        json!({"type": sort, "status": "True", "reason": reason})
+    }
+
+    #[test]
+    fn a_new_request_names_known_usages_and_a_signer() {
+        let asked = request(
+            json!({"usages": ["any", "all", "any"], "signerName": "x/Y", "expirationSeconds": 1}),
+            json!({}),
+        );
+        let found = texts(CertificateSigningRequestRules.validate(&asked));
+        assert_eq!(
+            found[0],
+            r#"spec.request: Invalid value: "": PEM block type must be CERTIFICATE REQUEST"#
+        );
+        assert!(found[1].starts_with(r#"spec.usages[1]: Unsupported value: "all""#));
+        assert_eq!(found[2], r#"spec.usages[2]: Duplicate value: "any""#);
+        assert_eq!(
+            found[3],
+            r#"spec.signerName: Invalid value: "x": should be a domain with at least two segments separated by dots"#
+        );
+        assert!(
+            found[4].starts_with(r#"spec.signerName: Invalid value: "Y": validating label "Y": "#)
+        );
+        assert!(found[5].starts_with("spec.expirationSeconds: Invalid value: 1: "));
+    }
+
+    #[test]
+    fn approval_adds_conditions_and_nothing_takes_them_away() {
+        let rules = CertificateSigningRequestRules;
+        let plain = request(json!({}), json!({}));
+        let approved = request(
+            json!({}),
+            json!({"conditions": [condition("Approved", "a")]}),
+        );
+        let both = json!({"conditions": [condition("Approved", "a"), condition("Denied", "b")]});
+        let both = request(json!({}), both);
+        let approve = |new, old| texts(rules.validate_subresource_update("approval", new, old));
+        assert!(approve(&approved, &plain).is_empty());
+        assert_eq!(
+            approve(&both, &approved),
+            [
+                r#"status.conditions[1].type: Invalid value: "Denied": Approved and Denied conditions are mutually exclusive"#
+            ]
+        );
+        assert_eq!(
+            approve(&plain, &approved),
+            [
+                r#"status.conditions: Forbidden: updates may not remove a condition of type "Approved""#
+            ]
+        );
+        assert_eq!(
+            texts(rules.validate_subresource_update("status", &approved, &plain)),
+            [r#"status.conditions: Forbidden: updates may not add a condition of type "Approved""#]
+        );
+        let issued = request(json!({}), json!({"certificate": "AAAA"}));
+        assert_eq!(
+            approve(&issued, &plain),
+            ["status.certificate: Forbidden: updates may not set certificate content"]
+        );
+        assert_eq!(
+            texts(rules.validate_subresource_update("status", &issued, &plain)),
+            [
+                r#"status.certificate: Invalid value: "<certificate data>": must contain at least one CERTIFICATE PEM block"#
+            ]
+        );
+        assert_eq!(
+            texts(rules.validate_subresource_update("status", &plain, &issued)),
+            ["status.certificate: Forbidden: updates may not modify existing certificate content"]
+        );
+    }
+
+    #[test]
+    fn conditions_are_true_where_they_must_be() {
+        let mut odd = condition("Denied", "x");
+        odd["status"] = json!("False");
+        let new = request(json!({}), json!({"conditions": [odd]}));
+        let old = request(json!({}), json!({}));
+        assert_eq!(
+            texts(
+                CertificateSigningRequestRules.validate_subresource_update("approval", &new, &old)
+            ),
+            [
+                r#"status.conditions[0].status: Unsupported value: "False": supported values: "True""#
+            ]
+        );
     }
 }

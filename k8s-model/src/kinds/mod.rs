@@ -10,10 +10,11 @@ pub(crate) mod checks;
 mod coordination;
 pub(crate) mod core;
 mod discovery;
+mod flowcontrol;
 mod networking;
 mod node;
 mod policy;
-mod quantities;
+pub(crate) mod quantities;
 mod rbac;
 mod scheduling;
 mod storage;
@@ -54,10 +55,17 @@ pub(crate) fn strategy(group: &str, kind: &str) -> &'static dyn Strategy {
         "coordination.k8s.io" if kind == "Lease" => &Typed(coordination::LeaseRules),
         "discovery.k8s.io" if kind == "EndpointSlice" => &Typed(discovery::EndpointSliceRules),
         "events.k8s.io" => core_group(kind),
+        "flowcontrol.apiserver.k8s.io" => match kind {
+            "FlowSchema" => &Typed(flowcontrol::FlowSchemaRules),
+            "PriorityLevelConfiguration" => &Typed(flowcontrol::PriorityLevelConfigurationRules),
+            _ => &NoRules,
+        },
         "networking.k8s.io" => match kind {
+            "IPAddress" => &Typed(networking::addresses::IpAddressRules),
             "Ingress" => &Typed(networking::ingress::IngressRules),
             "IngressClass" => &Typed(networking::ingress_class::IngressClassRules),
             "NetworkPolicy" => &Typed(networking::network_policy::NetworkPolicyRules),
+            "ServiceCIDR" => &Typed(networking::addresses::ServiceCidrRules),
             _ => &NoRules,
         },
         "node.k8s.io" if kind == "RuntimeClass" => &Typed(node::RuntimeClassRules),
@@ -71,8 +79,11 @@ pub(crate) fn strategy(group: &str, kind: &str) -> &'static dyn Strategy {
         },
         "scheduling.k8s.io" if kind == "PriorityClass" => &Typed(scheduling::PriorityClassRules),
         "storage.k8s.io" => match kind {
-            "CSIDriver" => &Typed(storage::CsiDriverRules),
-            "StorageClass" => &Typed(storage::StorageClassRules),
+            "CSIDriver" => &Typed(storage::csi::CsiDriverRules),
+            "CSINode" => &Typed(storage::csi::CsiNodeRules),
+            "CSIStorageCapacity" => &Typed(storage::csi::CsiStorageCapacityRules),
+            "StorageClass" => &Typed(storage::storage_class::StorageClassRules),
+            "VolumeAttachment" => &Typed(storage::volume_attachment::VolumeAttachmentRules),
             _ => &NoRules,
         },
         _ => &NoRules,

@@ -43,6 +43,24 @@ pub(crate) trait KindRules: Send + Sync + 'static {
         ErrorList::new()
     }
 
+    fn prepare_for_subresource_update(
+        &self,
+        _subresource: &str,
+        new: &mut Self::Kind,
+        old: &Self::Kind,
+    ) {
+        self.prepare_for_status_update(new, old);
+    }
+
+    fn validate_subresource_update(
+        &self,
+        _subresource: &str,
+        new: &Self::Kind,
+        old: &Self::Kind,
+    ) -> ErrorList {
+        self.validate_status_update(new, old)
+    }
+
     fn warnings(&self, _object: &Self::Kind) -> Vec<String> {
         Vec::new()
     }
@@ -119,6 +137,29 @@ impl<R: KindRules> Strategy for Typed<R> {
     fn validate_status_update(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {
         match (new.downcast_ref(), old.downcast_ref()) {
             (Some(new), Some(old)) => self.0.validate_status_update(new, old),
+            _ => ErrorList::new(),
+        }
+    }
+
+    fn prepare_for_subresource_update(
+        &self,
+        subresource: &str,
+        new: &mut dyn Object,
+        old: &dyn Object,
+    ) {
+        if let (Some(new), Some(old)) = (new.downcast_mut(), old.downcast_ref()) {
+            self.0.prepare_for_subresource_update(subresource, new, old);
+        }
+    }
+
+    fn validate_subresource_update(
+        &self,
+        subresource: &str,
+        new: &dyn Object,
+        old: &dyn Object,
+    ) -> ErrorList {
+        match (new.downcast_ref(), old.downcast_ref()) {
+            (Some(new), Some(old)) => self.0.validate_subresource_update(subresource, new, old),
             _ => ErrorList::new(),
         }
     }
@@ -211,6 +252,26 @@ impl<A: KindRules, B: KindRules> Strategy for Either<A, B> {
 
     fn validate_status_update(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {
         self.of(new).validate_status_update(new, old)
+    }
+
+    fn prepare_for_subresource_update(
+        &self,
+        subresource: &str,
+        new: &mut dyn Object,
+        old: &dyn Object,
+    ) {
+        self.of(new)
+            .prepare_for_subresource_update(subresource, new, old);
+    }
+
+    fn validate_subresource_update(
+        &self,
+        subresource: &str,
+        new: &dyn Object,
+        old: &dyn Object,
+    ) -> ErrorList {
+        self.of(new)
+            .validate_subresource_update(subresource, new, old)
     }
 
     fn warnings(&self, object: &dyn Object) -> Vec<String> {

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{ResourceQuota, ResourceQuotaStatus};
+use k8s_openapi::api::core::v1::{ResourceQuota, ResourceQuotaSpec, ResourceQuotaStatus};
+use serde_json::Value;
 
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{IMMUTABLE, list, supported},
+        checks::{IMMUTABLE, json, list},
         quantities::{self, ResourceList},
         typed::KindRules,
     },
@@ -51,6 +52,113 @@ fn status(status: &Option<ResourceQuotaStatus>) -> ErrorList {
     errors
 }
 
+/// Whether a scope can apply to a resource. What is no standard resource of quotas is not asked about.
+fn applies(scope: &str, resource: &str) -> bool {
+    if !quantities::is_standard_for_quota(resource) {
+        return true;
+    }
+    match scope {
+        "BestEffort" => resource == "pods",
+        "VolumeAttributesClass" => {
+            matches!(resource, "persistentvolumeclaims" | "requests.storage")
+        }
+        _ if SCOPES.contains(&scope) => matches!(
+            resource,
+            "pods"
+                | "cpu"
+                | "memory"
+                | "limits.cpu"
+                | "limits.memory"
+                | "requests.cpu"
+                | "requests.memory"
+        ),
+        _ => true,
+    }
+}
+
+/// The findings about scopes as a set: each known and fit for the resources, none contrary to another.
+fn together<'a>(
+    spec: &ResourceQuotaSpec,
+    scopes: impl Iterator<Item = &'a str> + Clone,
+    path: &Path,
+    shown: &Value,
+    unknown: impl Fn(&str) -> field::Error,
+) -> ErrorList {
+    let mut errors = ErrorList::new();
+    for scope in scopes.clone() {
+        if !SCOPES.contains(&scope) {
+            errors.push(unknown(scope));
+        }
+        let hard = spec.hard.iter().flatten();
+        errors.extend(hard.filter(|(name, _)| !applies(scope, name)).map(|_| {
+            let text = "unsupported scope applied to resource";
+            field::invalid(path.clone(), shown.clone(), text)
+        }));
+    }
+    for [one, other] in [
+        ["BestEffort", "NotBestEffort"],
+        ["Terminating", "NotTerminating"],
+    ] {
+        if scopes.clone().any(|s| s == one) && scopes.clone().any(|s| s == other) {
+            let shown = json(&spec.scopes);
+            errors.push(field::invalid(path.clone(), shown, "conflicting scopes"));
+        }
+    }
+    errors
+}
+
+fn scopes(spec: &ResourceQuotaSpec, path: &Path) -> ErrorList {
+    let shown = json(&spec.scopes);
+    let names = list(&spec.scopes).iter().map(String::as_str);
+    together(spec, names, path, &shown, |_| {
+        field::invalid(path.clone(), shown.clone(), "unsupported scope")
+    })
+}
+
+fn scope_selector(spec: &ResourceQuotaSpec, path: &Path) -> ErrorList {
+    let selector = spec.scope_selector.as_ref();
+    let terms = selector.map(|selector| list(&selector.match_expressions));
+    let terms = terms.unwrap_or_default();
+    let names = terms.iter().map(|term| term.scope_name.as_str());
+    let mut errors = together(spec, names, path, &json(&selector), |scope| {
+        field::invalid(path.child("scopeName"), scope, "unsupported scope")
+    });
+    for term in terms {
+        let (operator, at) = (term.operator.as_str(), path.child("operator"));
+        let plain = SCOPES.contains(&term.scope_name.as_str())
+            && !matches!(
+                term.scope_name.as_str(),
+                "PriorityClass" | "VolumeAttributesClass"
+            );
+        if plain && operator != "Exists" {
+            errors.push(field::invalid(
+                at.clone(),
+                operator,
+                "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity",
+            ));
+        }
+        let values = list(&term.values);
+        match operator {
+            "In" | "NotIn" if values.is_empty() => errors.push(field::required(
+                path.child("values"),
+                "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector",
+            )),
+            "Exists" | "DoesNotExist" if !values.is_empty() => errors.push(field::invalid(
+                path.child("values"),
+                values.to_vec(),
+                "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector",
+            )),
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            _ => errors.push(field::invalid(
+                at,
+                operator,
+                "not a valid selector operator",
+            )),
+        }
+    }
+    errors
+}
+
 impl KindRules for ResourceQuotaRules {
     type Kind = ResourceQuota;
 
@@ -72,30 +180,11 @@ impl KindRules for ResourceQuotaRules {
         let path = Path::new("spec");
         let spec = quota.spec.clone().unwrap_or_default();
         let mut errors = amounts(&spec.hard, &path.child("hard"));
-        let scopes = list(&spec.scopes);
-        let mut seen = BTreeSet::new();
-        for (index, scope) in scopes.iter().enumerate() {
-            let path = path.child("scopes").index(index);
-            if SCOPES.contains(&scope.as_str()) {
-                if !seen.insert(scope.as_str()) {
-                    errors.push(field::duplicate(path, scope.as_str()));
-                }
-            } else {
-                errors.extend(supported(scope, SCOPES, path));
-            }
-        }
-        for [one, other] in [
-            ["BestEffort", "NotBestEffort"],
-            ["Terminating", "NotTerminating"],
-        ] {
-            if seen.contains(one) && seen.contains(other) {
-                errors.push(field::invalid(
-                    path.child("scopes"),
-                    scopes.to_vec(),
-                    "conflicting scopes",
-                ));
-            }
-        }
+        errors.extend(scopes(&spec, &path.child("scopes")));
+        errors.extend(scope_selector(
+            &spec,
+            &path.child("scopeSelector").child("matchExpressions"),
+        ));
         errors.extend(status(&quota.status));
         errors
     }
@@ -127,5 +216,63 @@ impl KindRules for ResourceQuotaRules {
 
     fn validate_status_update(&self, new: &ResourceQuota, _old: &ResourceQuota) -> ErrorList {
         status(&new.status)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn texts(spec: Value) -> Vec<String> {
+        let quota = json!({"metadata": {"name": "q"}, "spec": spec});
+        let quota = serde_json::from_value(quota).unwrap();
+        let errors = ResourceQuotaRules.validate(&quota);
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn scopes_fit_the_resources_and_each_other() {
+        assert!(texts(json!({"hard": {"pods": "1"}, "scopes": ["BestEffort"]})).is_empty());
+        assert_eq!(
+            texts(json!({"hard": {"cpu": "1"}, "scopes": ["BestEffort"]})),
+            [
+                r#"spec.scopes: Invalid value: ["BestEffort"]: unsupported scope applied to resource"#
+            ]
+        );
+        assert_eq!(
+            texts(
+                json!({"hard": {"pods": "1"}, "scopes": ["Odd", "Terminating", "NotTerminating"]})
+            ),
+            [
+                r#"spec.scopes: Invalid value: ["Odd","Terminating","NotTerminating"]: unsupported scope"#,
+                r#"spec.scopes: Invalid value: ["Odd","Terminating","NotTerminating"]: conflicting scopes"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn a_scope_selector_has_an_operator_and_the_values_it_takes() {
+        let with = |name: &str, operator: &str, values: &[&str]| {
+            let term = json!({"scopeName": name, "operator": operator, "values": values});
+            texts(json!({"hard": {"pods": "1"}, "scopeSelector": {"matchExpressions": [term]}}))
+        };
+        assert!(with("PriorityClass", "In", &["high"]).is_empty());
+        assert_eq!(
+            with("PriorityClass", "In", &[]),
+            [
+                "spec.scopeSelector.matchExpressions.values: Required value: must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"
+            ]
+        );
+        assert_eq!(
+            with("PriorityClass", "Is", &[]),
+            [
+                r#"spec.scopeSelector.matchExpressions.operator: Invalid value: "Is": not a valid selector operator"#
+            ]
+        );
+        assert!(
+            with("BestEffort", "In", &["x"])[0].contains("must be 'Exist' when scope is any of")
+        );
     }
 }

@@ -1,6 +1,6 @@
-//! The group `storage.k8s.io`: StorageClasses and CSIDrivers.
+//! The rules of StorageClasses.
 
-use k8s_openapi::api::storage::v1::{CSIDriver, StorageClass};
+use k8s_openapi::api::storage::v1::StorageClass;
 
 use crate::{
     field::{self, ErrorList, Path},
@@ -80,36 +80,5 @@ impl KindRules for StorageClassRules {
             ));
         }
         errors
-    }
-}
-
-/// The rules of CSIDrivers.
-pub(crate) struct CsiDriverRules;
-
-impl KindRules for CsiDriverRules {
-    type Kind = CSIDriver;
-
-    const GENERATION: bool = true;
-    const UNCONDITIONAL_UPDATE: bool = false;
-
-    fn default(&self, driver: &mut CSIDriver) {
-        let spec = &mut driver.spec;
-        spec.attach_required.get_or_insert(true);
-        spec.pod_info_on_mount.get_or_insert(false);
-        spec.storage_capacity.get_or_insert(false);
-        fill(&mut spec.fs_group_policy, "ReadWriteOnceWithFSType");
-        if spec
-            .volume_lifecycle_modes
-            .as_ref()
-            .is_none_or(Vec::is_empty)
-        {
-            spec.volume_lifecycle_modes = Some(vec!["Persistent".to_owned()]);
-        }
-        spec.requires_republish.get_or_insert(false);
-        spec.se_linux_mount.get_or_insert(false);
-    }
-
-    fn spec_changed(&self, new: &CSIDriver, old: &CSIDriver) -> bool {
-        !same(&new.spec, &old.spec)
     }
 }
