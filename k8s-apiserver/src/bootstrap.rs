@@ -18,6 +18,7 @@ use k8s_store::{Expect, Op, Write};
 
 use crate::{
     ApiServer, Result,
+    admission::Warnings,
     auth::Identity,
     authz::rbac,
     builder::Advertised,
@@ -130,6 +131,7 @@ async fn fresh_roles(registry: &Registry) -> Result<bool> {
             dry_run: false,
             manager: Some(SERVER),
             internal: true,
+            warnings: &Warnings::default(),
         };
         let managed = registry.own_new(&target, &mut *object);
         writes.push(Write {
@@ -267,6 +269,7 @@ async fn ensure(
         dry_run: false,
         manager: Some(SERVER),
         internal: true,
+        warnings: &Warnings::default(),
     };
     if registry.read(&target).await?.is_some() {
         return Ok(());
@@ -302,6 +305,7 @@ async fn replace(
         dry_run: false,
         manager: Some(SERVER),
         internal: true,
+        warnings: &Warnings::default(),
     };
     registry
         .update(&target, Rules::Object, &mut Vec::new(), |_| {

@@ -312,7 +312,7 @@ impl ApiServerBuilder {
             }
         };
         let admission = self.admission.unwrap_or_else(|| {
-            let mut plugins = default_plugins(&reader);
+            let mut plugins = default_plugins(&reader, &authorizer);
             if let Some(rbac) = &rbac {
                 plugins.push(Arc::new(EscalationCheck::new(
                     rbac.clone(),

@@ -10,3 +10,8 @@ pub(crate) fn field<T, F: From<T>>(value: T) -> F {
 pub(crate) fn value<T: Default>(field: impl Into<Option<T>>) -> T {
     field.into().unwrap_or_default()
 }
+
+/// A field that may be a `T` or an `Option<T>`, as an option.
+pub(crate) fn get<'a, T: 'a>(field: impl Into<Option<&'a T>>) -> Option<&'a T> {
+    field.into()
+}

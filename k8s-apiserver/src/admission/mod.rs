@@ -1,5 +1,6 @@
 //! Admission: the last word on a write before it is stored.
 
+mod companions;
 mod error;
 pub(crate) mod follow;
 #[cfg(test)]
@@ -7,13 +8,19 @@ pub(crate) mod memory;
 pub mod plugins;
 pub mod reader;
 pub(crate) mod references;
+mod warnings;
 
 use std::fmt::Debug;
 
 use async_trait::async_trait;
 use k8s_model::{Object, Resource};
 
-pub use self::{error::AdmissionError, plugins::default_plugins};
+pub use self::{
+    companions::{Companion, Companions},
+    error::AdmissionError,
+    plugins::default_plugins,
+    warnings::Warnings,
+};
 use crate::auth::Identity;
 
 /// What a request does to an object.
@@ -63,6 +70,8 @@ pub struct AdmissionRequest<'a> {
     pub old: Option<&'a dyn Object>,
     /// Whether nothing will be stored. A plugin with side effects leaves them out.
     pub dry_run: bool,
+    /// What the client is told besides the answer, whatever that will be.
+    pub warnings: &'a Warnings,
 }
 
 impl AdmissionRequest<'_> {
@@ -95,7 +104,8 @@ impl AdmissionRequest<'_> {
 /// # Purpose
 /// The server calls every plugin that [handles](AdmissionPlugin::handles) the operation, in
 /// order: first [`admit`](AdmissionPlugin::admit) of all, then, after the object was
-/// validated, [`validate`](AdmissionPlugin::validate) of all. Write your own for a rule that the kind
+/// validated, [`validate`](AdmissionPlugin::validate) of all, and last
+/// [`accompany`](AdmissionPlugin::accompany). Write your own for a rule that the kind
 /// itself doesn't have.
 ///
 /// # Guarantees
@@ -123,5 +133,14 @@ pub trait AdmissionPlugin: Debug + Send + Sync {
     /// Refuses the request, or doesn't.
     async fn validate(&self, _request: &AdmissionRequest<'_>) -> Result<(), AdmissionError> {
         Ok(())
+    }
+
+    /// Says what is to be stored together with the object, or refuses the request. Called for
+    /// create and update, after [`validate`](AdmissionPlugin::validate) of all.
+    async fn accompany(
+        &self,
+        _request: &AdmissionRequest<'_>,
+    ) -> Result<Companions, AdmissionError> {
+        Ok(Companions::default())
     }
 }

@@ -12,9 +12,12 @@ use serde::de::DeserializeOwned;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// The store failed, or does not serve such a resource.
+    /// The store failed.
     #[error("objects cannot be read: {0}")]
     Unavailable(String),
+    /// The server does not serve such a resource, so there can be none of its objects.
+    #[error("no resource {0}")]
+    NotServed(String),
     /// The stored bytes are not an object of the kind.
     #[error("stored {resource} {namespace}/{name} cannot be decoded")]
     Decode {

@@ -76,6 +76,7 @@ async fn delete_all(registry: &Registry, row: &Arc<Row>) -> Result<()> {
         subresource: "",
         dry_run: false,
         internal: true,
+        warnings: &crate::admission::Warnings::default(),
         manager: None,
     };
     let prefix = Bytes::copy_from_slice(row.prefix.as_bytes());

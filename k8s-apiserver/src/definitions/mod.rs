@@ -283,6 +283,7 @@ async fn update(
         subresource: "status",
         dry_run: false,
         internal: true,
+        warnings: &crate::admission::Warnings::default(),
         manager: Some("kube-apiserver"),
     };
     let outcome = registry

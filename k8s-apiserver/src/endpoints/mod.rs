@@ -17,6 +17,7 @@ use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
 
 use crate::{
     Error, Result,
+    admission::Warnings,
     audit::Trail,
     auth::{AUTHENTICATED, Identity, impersonate},
     authz::{Attributes, denied},
@@ -37,6 +38,8 @@ pub(crate) struct Call {
     pub(crate) info: RequestInfo,
     pub(crate) user: Identity,
     pub(crate) wanted: Wanted,
+    /// What the client is told besides the answer.
+    pub(crate) warnings: Warnings,
 }
 
 /// Answers a request.
@@ -149,7 +152,9 @@ async fn answer(
         info,
         user,
         wanted,
+        warnings: Warnings::default(),
     };
+    let warnings = call.warnings.clone();
     let answer = async {
         if call.info.is_resource {
             match row {
@@ -173,7 +178,9 @@ async fn answer(
                 .into())
             })
     };
-    result.unwrap_or_else(|error| response::error(&error, &wanted))
+    let mut response = result.unwrap_or_else(|error| response::error(&error, &wanted));
+    warn(&mut response, &warnings.take());
+    response
 }
 
 /// Whether a request lasts as long as its client wants.

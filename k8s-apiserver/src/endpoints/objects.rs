@@ -46,6 +46,7 @@ pub(crate) fn target<'a>(call: &'a Call, row: &'a Row, dry_run: bool) -> Target<
         dry_run,
         manager: None,
         internal: false,
+        warnings: &call.warnings,
     }
 }
 

@@ -58,9 +58,10 @@ pub struct ServerNames {
 pub(super) struct Authority {
     pub(super) certificate: String,
     pub(super) der: CertificateDer<'static>,
-    issuer: Issuer<'static, KeyPair>,
-    subject: Vec<u8>,
-    key_identifier: Vec<u8>,
+    pub(super) issuer: Issuer<'static, KeyPair>,
+    pub(super) subject: Vec<u8>,
+    pub(super) key_identifier: Vec<u8>,
+    pub(super) not_after: jiff::Timestamp,
 }
 
 impl std::fmt::Debug for Authority {
@@ -134,6 +135,8 @@ impl Authority {
                 _ => None,
             })
             .unwrap_or_default();
+        let not_after = parsed.validity().not_after.timestamp();
+        let not_after = jiff::Timestamp::from_second(not_after).unwrap_or(jiff::Timestamp::MAX);
         let issuer = Issuer::from_ca_cert_der(&der, key)?;
         Ok(Authority {
             certificate: certificate.to_owned(),
@@ -141,6 +144,7 @@ impl Authority {
             issuer,
             subject,
             key_identifier,
+            not_after,
         })
     }
 

@@ -22,6 +22,7 @@ mod error;
 mod files;
 mod front_proxy;
 mod kubeconfig;
+mod signing;
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -29,6 +30,8 @@ use std::{
     sync::Arc,
 };
 
+use jiff::SignedDuration;
+use k8s_model::certificates::CertificateRequest;
 use rcgen::KeyPair;
 use rustls_pki_types::CertificateDer;
 
@@ -288,6 +291,22 @@ impl Pki {
         self.0
             .authority
             .issue_server(&format!("{NODE_PREFIX}{node}"), Some(NODES), &names)
+    }
+
+    /// A certificate, PEM, for what a request asks for, good for the usages (as upstream spells them:
+    /// `client auth`, `digital signature`, …) and so long, but no longer than the authority's own. Whether the
+    /// request may be granted is the caller's to say.
+    ///
+    /// # Errors
+    /// Only if the authority's key cannot sign.
+    pub fn sign_request(
+        &self,
+        request: &CertificateRequest,
+        usages: &[String],
+        lifetime: SignedDuration,
+    ) -> Result<String, PkiError> {
+        let now = jiff::Timestamp::now();
+        self.0.authority.sign(request, usages, lifetime, now)
     }
 
     /// What the API server shows to kubelets.

@@ -1,5 +1,7 @@
 use std::{net::IpAddr, os::unix::fs::PermissionsExt, path::PathBuf};
 
+use rcgen::PublicKeyData;
+
 use super::*;
 
 struct Folder(PathBuf);
@@ -117,4 +119,61 @@ fn a_kubeconfig_is_yaml_whatever_the_user_is_called() {
     );
     assert_eq!(value["contexts"][0]["context"]["namespace"], "ns");
     assert_eq!(value["current-context"], value["contexts"][0]["name"]);
+}
+
+#[test]
+fn a_request_is_answered_with_a_certificate_for_what_it_asks() {
+    let pki = Pki::in_memory().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    let names = &mut params.distinguished_name;
+    names.push(rcgen::DnType::CommonName, "system:node:a");
+    names.push(rcgen::DnType::OrganizationName, "system:nodes");
+    let ip = IpAddr::from([10, 0, 0, 1]);
+    params.subject_alt_names = vec![rcgen::SanType::IpAddress(ip)];
+    let key = KeyPair::generate().unwrap();
+    let asked = params.serialize_request(&key).unwrap().pem().unwrap();
+    let asked = CertificateRequest::parse(asked.as_bytes()).unwrap();
+    let usages = ["digital signature", "server auth"].map(str::to_owned);
+    let hour = SignedDuration::from_hours(1);
+    let pem = pki.sign_request(&asked, &usages, hour).unwrap();
+    k8s_model::certificates::check_certificates(pem.as_bytes()).unwrap();
+
+    let credential = Credential {
+        certificate: pem,
+        key: key.serialize_pem(),
+    };
+    let der = credential.certificate_der().unwrap();
+    let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
+    let (_, authority) = x509_parser::parse_x509_certificate(pki.ca_der()).unwrap();
+    parsed
+        .verify_signature(Some(authority.public_key()))
+        .unwrap();
+    assert_eq!(
+        parsed.subject().to_string(),
+        "CN=system:node:a, O=system:nodes"
+    );
+    assert_eq!(parsed.public_key().raw, key.subject_public_key_info());
+    assert!(!parsed.is_ca());
+    let usage = parsed.key_usage().unwrap().unwrap().value;
+    assert!(usage.digital_signature() && !usage.key_encipherment());
+    let extended = parsed.extended_key_usage().unwrap().unwrap().value;
+    assert!(extended.server_auth && !extended.client_auth);
+    let names = &parsed.subject_alternative_name().unwrap().unwrap().value;
+    assert_eq!(names.general_names.len(), 1);
+    let validity = parsed.validity();
+    let good = validity.not_after.timestamp() - validity.not_before.timestamp();
+    assert_eq!(good, 3600);
+    // No longer than the authority itself.
+    let ages = SignedDuration::from_hours(24 * 365 * 50);
+    let pem = pki.sign_request(&asked, &usages, ages).unwrap();
+    let pem = Credential {
+        certificate: pem,
+        key: String::new(),
+    };
+    let der = pem.certificate_der().unwrap();
+    let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
+    assert_eq!(
+        parsed.validity().not_after.timestamp(),
+        authority.validity().not_after.timestamp()
+    );
 }

@@ -3,7 +3,7 @@
 use k8s_model::{Object, custom::Version, field::Path, metadata};
 use k8s_store::{Expect, Op, Write};
 
-use super::{Outcome, Registry, Target, key, ownership, value::Stored};
+use super::{Outcome, Registry, Target, key, ownership, signing_requests, value::Stored};
 use crate::{Error, Result, admission::Operation};
 
 /// How often another name is tried where one is generated; as upstream since 1.30.
@@ -82,6 +82,7 @@ impl Registry {
                 writes = self.services.on_create(self, &mut *object).await?;
             }
             row.resource.strategy.prepare_for_create(&mut *object);
+            signing_requests::say_who(&mut *object, target.user);
             self.check_new(target, &*object)?;
             let name = object.metadata().name.clone().unwrap_or_default();
             let target = Target {
@@ -92,6 +93,11 @@ impl Registry {
                 .validate(&target, Operation::Create, Some(object), None)
                 .await?
                 .ok_or_else(|| Error::internal("an admission plugin dropped the object"))?;
+            let (same, more, _held) = self
+                .accompany(&target, Operation::Create, object, None)
+                .await?;
+            object = same;
+            writes.extend(more);
 
             let value = row.encode(&mut object, &managed)?;
             let key = key::object_key(&row.prefix, &row.resource, target.namespace, &name);
@@ -123,7 +129,8 @@ impl Registry {
                         managed.clear();
                         continue;
                     }
-                    // An address or a port that somebody else took just now.
+                    // An address or a port that somebody else took just now, or a companion
+                    // that somebody else changed.
                     Err(k8s_store::Error::Conflict { .. }) => continue,
                     Err(error) => return Err(error.into()),
                 }

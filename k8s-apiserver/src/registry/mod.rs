@@ -10,6 +10,7 @@ pub(crate) mod reader;
 pub(crate) mod row;
 pub(crate) mod selection;
 pub(crate) mod served;
+mod signing_requests;
 pub(crate) mod subresources;
 pub(crate) mod update;
 pub(crate) mod value;
@@ -21,14 +22,14 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use k8s_model::Object;
 use k8s_openapi::jiff::Timestamp;
-use k8s_store::{Store, Write};
+use k8s_store::{Expect, Op, Revision, Store, Write};
 use parking_lot::Mutex;
 
 use self::value::Stored;
 pub(crate) use self::{row::Row, served::Served};
 use crate::{
     Error, Result,
-    admission::{AdmissionPlugin, AdmissionRequest, Operation},
+    admission::{AdmissionPlugin, AdmissionRequest, Companions, Operation, Warnings},
     auth::Identity,
     cache::Caches,
     services::Services,
@@ -70,6 +71,8 @@ pub(crate) struct Target<'a> {
     pub(crate) manager: Option<&'a str>,
     /// Whether the server itself asks: plugins have no say in that.
     pub(crate) internal: bool,
+    /// What the client is told besides the answer.
+    pub(crate) warnings: &'a Warnings,
 }
 
 /// An object as a request left it.
@@ -159,6 +162,59 @@ impl Registry {
         Ok(request.object)
     }
 
+    /// Asks the plugins what is to be stored together with the object. Gives the object back,
+    /// the writes, and what is to be kept until they are done.
+    pub(crate) async fn accompany(
+        &self,
+        target: &Target<'_>,
+        operation: Operation,
+        object: Box<dyn Object>,
+        old: Option<&dyn Object>,
+    ) -> Result<(Box<dyn Object>, Vec<Write>, Vec<Companions>)> {
+        let request = admission_request(target, operation, Some(object), old);
+        let mut writes = Vec::new();
+        let mut all = Vec::new();
+        for plugin in self.plugins(target, operation) {
+            let mut companions = plugin
+                .accompany(&request)
+                .await
+                .map_err(|e| Error::admission(e, &target.row.resource, target.name))?;
+            for companion in std::mem::take(&mut companions.objects) {
+                let (group, resource) = (companion.group, companion.resource);
+                let row = self.stored_row(group, resource).ok_or_else(|| {
+                    Error::internal(format_args!("no resource {resource:?} of group {group:?}"))
+                })?;
+                let mut object = companion.object;
+                let managed = match object.metadata_mut().managed_fields.take() {
+                    Some(managed) => serde_json::to_vec(&managed).map_err(Error::internal)?,
+                    None => Vec::new(),
+                };
+                let meta = object.metadata();
+                let version = meta.resource_version.as_deref().unwrap_or_default();
+                let version = version.parse().map_err(Error::internal)?;
+                let key = key::object_key(
+                    &row.prefix,
+                    &row.resource,
+                    meta.namespace.as_deref().unwrap_or_default(),
+                    meta.name.as_deref().unwrap_or_default(),
+                );
+                writes.push(Write {
+                    key,
+                    expect: Expect::Modified(Revision(version)),
+                    op: Op::Put {
+                        value: row.encode(&mut object, &managed)?,
+                        ttl: time_to_live(&row),
+                    },
+                });
+            }
+            all.push(companions);
+        }
+        let object = request
+            .object
+            .ok_or_else(|| Error::internal("an admission plugin dropped the object"))?;
+        Ok((object, writes, all))
+    }
+
     /// Commits, and says at which revision.
     pub(crate) async fn commit(&self, writes: Vec<Write>) -> Result<u64, k8s_store::Error> {
         Ok(self.store.commit(writes).await?.revision.0)
@@ -186,6 +242,7 @@ fn admission_request<'a>(
         object,
         old,
         dry_run: target.dry_run,
+        warnings: target.warnings,
     }
 }
 

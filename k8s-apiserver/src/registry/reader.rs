@@ -53,10 +53,8 @@ fn unavailable(error: impl std::fmt::Display) -> ReadError {
 impl Registry {
     fn readable(&self, group: &str, resource: &str) -> Result<Arc<super::Row>, ReadError> {
         self.stored_row(group, resource).ok_or_else(|| {
-            ReadError::Unavailable(format!(
-                "no resource {}",
-                k8s_model::status::GroupResource::new(group, resource)
-            ))
+            let resource = k8s_model::status::GroupResource::new(group, resource);
+            ReadError::NotServed(resource.to_string())
         })
     }
 

@@ -5,7 +5,9 @@ use std::{borrow::Cow, future::Future};
 use k8s_model::{Object, field, field::Path, metadata, names};
 use k8s_store::{Expect, Op, Write};
 
-use super::{Outcome, Registry, Target, create, not_found, ownership, value::Stored};
+use super::{
+    Outcome, Registry, Target, create, not_found, ownership, signing_requests, value::Stored,
+};
 use crate::{Error, Result, admission::Operation};
 
 /// An object as it is when it is about to change.
@@ -127,6 +129,14 @@ impl Registry {
                         .await?,
                 )?;
             }
+            let mut _held = Vec::new();
+            if rules != Rules::Status && !own_kind {
+                let (same, more, companions) =
+                    self.accompany(target, operation, new, Some(&*old)).await?;
+                new = same;
+                writes.extend(more);
+                _held = companions;
+            }
             warnings.clear();
             if rules == Rules::Object {
                 warnings.extend(row.resource.strategy.warnings(&*new));
@@ -206,7 +216,8 @@ impl Registry {
                     untracked = true;
                     entry = Some(found);
                 }
-                // An address or a port that somebody else took just now.
+                // An address or a port that somebody else took just now, or a companion that
+                // somebody else changed.
                 Err(k8s_store::Error::Conflict { .. }) => {
                     entry = self.store.get(&key, None).await?
                 }
@@ -286,7 +297,10 @@ impl Registry {
                         Some(old.metadata().generation.unwrap_or(0) + 1);
                 }
             }
-            Rules::Status => strategy.prepare_for_status_update(new, old),
+            Rules::Status => {
+                strategy.prepare_for_subresource_update(target.subresource, new, old);
+                signing_requests::say_when(new, old, self.now());
+            }
             Rules::None => {}
         }
     }
@@ -316,7 +330,9 @@ impl Registry {
         ));
         findings.extend(match rules {
             Rules::Object => resource.strategy.validate_update(new, old),
-            _ => resource.strategy.validate_status_update(new, old),
+            _ => resource
+                .strategy
+                .validate_subresource_update(target.subresource, new, old),
         });
         let mut seen: field::ErrorList = Vec::new();
         for finding in findings {

@@ -1,40 +1,66 @@
 //! The admission plugins that upstream's server has on by default, as far as they are here.
 
+mod certificates;
+mod claim_resize;
+mod default_class;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod object_in_use;
+pub mod pod_security;
 mod priority;
+mod resource_quota;
+mod runtime_class;
 mod service_account;
 mod tolerations;
 
 use std::sync::Arc;
 
 pub use self::{
+    certificates::{CertificateApproval, CertificateSigning, CertificateSubjectRestriction},
+    claim_resize::PersistentVolumeClaimResize,
+    default_class::{DefaultIngressClass, DefaultStorageClass},
     limit_ranger::LimitRanger,
     namespace_lifecycle::NamespaceLifecycle,
     node_restriction::NodeRestriction,
     object_in_use::StorageObjectInUseProtection,
+    pod_security::PodSecurity,
     priority::Priority,
+    resource_quota::ResourceQuota,
+    runtime_class::RuntimeClass,
     service_account::ServiceAccount,
     tolerations::{DefaultTolerationSeconds, TaintNodesByCondition},
 };
 use super::{AdmissionPlugin, reader::ObjectReader};
+use crate::authz::Authorizer;
 
 /// The annotation of a pod that stands for one of a node's own.
 pub(crate) const MIRROR_POD: &str = "kubernetes.io/config.mirror";
 
-/// The plugins of this module, in upstream's order.
-pub fn default_plugins(reader: &Arc<dyn ObjectReader>) -> Vec<Arc<dyn AdmissionPlugin>> {
+/// The plugins of this module, in upstream's order. The authorizer is asked who may approve and sign
+/// certificates.
+pub fn default_plugins(
+    reader: &Arc<dyn ObjectReader>,
+    authorizer: &Arc<dyn Authorizer>,
+) -> Vec<Arc<dyn AdmissionPlugin>> {
     vec![
         Arc::new(NamespaceLifecycle::new(reader.clone())),
         Arc::new(LimitRanger::new(reader.clone())),
         Arc::new(ServiceAccount::new(reader.clone())),
         Arc::new(NodeRestriction::new(reader.clone())),
         Arc::new(TaintNodesByCondition),
+        Arc::new(PodSecurity::new(reader.clone())),
         Arc::new(Priority::new(reader.clone())),
         Arc::new(DefaultTolerationSeconds),
+        Arc::new(DefaultStorageClass::new(reader.clone())),
         Arc::new(StorageObjectInUseProtection),
+        Arc::new(PersistentVolumeClaimResize::new(reader.clone())),
+        Arc::new(RuntimeClass::new(reader.clone())),
+        Arc::new(CertificateApproval::new(authorizer.clone())),
+        Arc::new(CertificateSigning::new(authorizer.clone())),
+        Arc::new(CertificateSubjectRestriction),
+        Arc::new(DefaultIngressClass::new(reader.clone())),
+        Arc::new(ResourceQuota::new(reader.clone())),
     ]
 }
 

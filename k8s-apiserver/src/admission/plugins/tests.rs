@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    admission::{AdmissionError, AdmissionRequest, Operation, memory::MemoryReader},
+    admission::{AdmissionError, AdmissionRequest, Operation, Warnings, memory::MemoryReader},
     auth::{Identity, NODES},
 };
 
@@ -53,6 +53,7 @@ impl Try<'_> {
             object: Some(object.boxed_clone()),
             old: self.old,
             dry_run: false,
+            warnings: &Warnings::default(),
         };
         plugin.admit(&mut request).await?;
         plugin.validate(&request).await?;
