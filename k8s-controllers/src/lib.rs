@@ -65,7 +65,8 @@
 //! - [`ControllerManager`]: all built-in controllers as one value. Deployment, ReplicaSet,
 //!   ReplicationController, Endpoints, EndpointSlice and its mirroring, Namespace, ServiceAccount, root CA, garbage
 //!   collector, node lifecycle with taint-based eviction, node address ranges, pod garbage
-//!   collection, aggregation of cluster roles, removal of expired bootstrap tokens. Each has a folder with a pure decision core and a thin driver.
+//!   collection, aggregation of cluster roles, removal of expired bootstrap tokens, resource quotas,
+//!   certificate signing requests. Each has a folder with a pure decision core and a thin driver.
 //!
 //! # Bring your own
 //! Implement [`runtime::Reconciler`] to run a controller of your own on the same machinery; its
@@ -87,6 +88,7 @@
 
 #![forbid(unsafe_code)]
 
+mod certificates;
 mod cluster_role_aggregation;
 mod common;
 mod deployment;
@@ -101,6 +103,7 @@ mod node_ipam;
 mod node_lifecycle;
 mod pod_gc;
 mod replicaset;
+mod resource_quota;
 mod root_ca;
 pub mod runtime;
 mod service_account;
@@ -108,6 +111,7 @@ mod service_account;
 pub mod testing;
 mod token_cleaner;
 
+pub use certificates::CertificateSigner;
 pub use error::Error;
 pub use manager::{ControllerManager, ControllerManagerBuilder, Stopped};
 pub use node_ipam::{Cidr, ClusterCidr, ParseCidrError};

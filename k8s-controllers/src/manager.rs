@@ -9,12 +9,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    certificates::{self, CertificateSigner},
     cluster_role_aggregation,
     common::context::Context,
     deployment, endpoints, endpointslice, endpointslice_mirroring, garbage_collector, namespace,
     node_ipam,
     node_ipam::ClusterCidr,
-    node_lifecycle, pod_gc, replicaset, root_ca,
+    node_lifecycle, pod_gc, replicaset, resource_quota, root_ca,
     runtime::{
         Clock, Controller, EventRecorder, InformerFactory, LeaderElection, LeaderElectionConfig,
         Reconciler,
@@ -33,6 +34,7 @@ pub struct ControllerManager {
     clients: Clients,
     clock: Clock,
     root_ca: Option<Arc<str>>,
+    signer: Option<Arc<dyn CertificateSigner>>,
     cluster_cidrs: Vec<ClusterCidr>,
     election: Option<LeaderElectionConfig>,
 }
@@ -66,7 +68,8 @@ impl ControllerManager {
     /// `deployment-controller`, `replicaset-controller`, `replication-controller`,
     /// `endpoint-controller`, `endpointslice-controller`, `endpointslicemirroring-controller`, `namespace-controller`,
     /// `service-account-controller`, `root-ca-cert-publisher`, `generic-garbage-collector`,
-    /// `node-controller`, `pod-garbage-collector`, `clusterrole-aggregation-controller`, `token-cleaner`.
+    /// `node-controller`, `pod-garbage-collector`, `clusterrole-aggregation-controller`, `token-cleaner`,
+    /// `resourcequota-controller`, `certificate-controller`.
     pub fn builder(
         clients: impl Fn(&str) -> Client + Send + Sync + 'static,
     ) -> ControllerManagerBuilder {
@@ -74,6 +77,7 @@ impl ControllerManager {
             clients: Arc::new(clients),
             clock: Clock::system(),
             root_ca: None,
+            signer: None,
             cluster_cidrs: Vec::new(),
             election: None,
         })
@@ -172,6 +176,14 @@ impl ControllerManager {
         running.add(cluster_role_aggregation::controller(&own));
         let own = context("token-cleaner", "token-cleaner");
         running.add(token_cleaner::controller(&own));
+        let own = context("resourcequota-controller", "resourcequota-controller");
+        running.add(resource_quota::controller(&own));
+        let own = context("certificate-controller", "certificate-controller");
+        running.add(certificates::approve::controller(&own));
+        running.add(certificates::clean::controller(&own));
+        if let Some(signer) = self.signer.clone() {
+            running.add(certificates::sign::controller(&own, signer));
+        }
         drop(own);
 
         informers.start();
@@ -220,6 +232,14 @@ impl ControllerManagerBuilder {
     #[must_use]
     pub fn root_ca(mut self, pem: impl Into<Arc<str>>) -> Self {
         self.0.root_ca = Some(pem.into());
+        self
+    }
+
+    /// Who issues the certificates that are asked for with a CertificateSigningRequest of one of
+    /// Kubernetes' own signers. Without, approved requests wait for another signer.
+    #[must_use]
+    pub fn signer(mut self, signer: Arc<dyn CertificateSigner>) -> Self {
+        self.0.signer = Some(signer);
         self
     }
 

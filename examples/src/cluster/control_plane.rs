@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     arguments::{ServerOptions, StoreChoice},
     layout::Layout,
+    signer::Signer,
     store::Opened,
 };
 
@@ -92,7 +93,7 @@ impl ControlPlane {
         let rbac = Arc::new(Rbac::start(&*reader));
         let nodes = Arc::new(NodeAuthorizer::start(&*reader));
         let authorizer: Arc<dyn Authorizer> = Arc::new(Chain::new(vec![nodes, rbac.clone()]));
-        let mut plugins = default_plugins(&reader);
+        let mut plugins = default_plugins(&reader, &authorizer);
         plugins.push(Arc::new(EscalationCheck::new(
             rbac.clone(),
             authorizer.clone(),
@@ -206,6 +207,7 @@ fn deciders(
         node_mask: 24,
     };
     let ca = pki.ca_pem().to_owned();
+    let signer = Arc::new(Signer(pki.clone()));
     let clients = server.clone();
     let controllers = move |leading: CancellationToken| {
         let clients = clients.clone();
@@ -217,7 +219,11 @@ fn deciders(
                 }
             })
         });
-        let manager = manager.root_ca(ca.clone()).cluster_cidr(cidr).build();
+        let manager = manager
+            .root_ca(ca.clone())
+            .signer(signer.clone())
+            .cluster_cidr(cidr)
+            .build();
         async move {
             manager.run(leading).await;
         }

@@ -15,6 +15,7 @@ mod kubeconfig;
 mod layout;
 mod node;
 mod server;
+mod signer;
 mod snapshot;
 mod store;
 mod up;

@@ -264,6 +264,7 @@ async fn write(registry: &Registry, backend: &Backend, condition: &Condition) ->
         dry_run: false,
         manager: Some("kube-apiserver"),
         internal: true,
+        warnings: &crate::admission::Warnings::default(),
     };
     let now = registry.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let change = |old: &dyn k8s_model::Object| {
