@@ -215,6 +215,10 @@ fn run(workload: &Workload, nodes: usize, bound: usize, pods: usize) -> Figures 
     }
 }
 
+#[expect(
+    clippy::print_stdout,
+    reason = "the table is what the benchmark is for"
+)]
 fn print(name: &str, nodes: usize, bound: usize, figures: &Figures) {
     let us = |d: Duration| d.as_nanos() as f64 / 1000.0;
     println!(

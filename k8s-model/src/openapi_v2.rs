@@ -611,7 +611,7 @@ mod tests {
         out
     }
 
-    fn field<'a>(bytes: &'a [u8], number: u64) -> &'a [u8] {
+    fn field(bytes: &[u8], number: u64) -> &[u8] {
         let found = fields(bytes).into_iter().find(|(n, _)| *n == number);
         found.unwrap_or_else(|| panic!("no field {number}")).1
     }
