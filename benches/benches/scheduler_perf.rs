@@ -14,7 +14,10 @@ use anyhow::Context;
 use clap::Parser;
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_apiserver::{ApiServer, auth::Identity};
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ServiceAccount};
+use k8s_openapi::api::{
+    core::v1::{Namespace, Node, Pod, ServiceAccount},
+    scheduling::v1::PriorityClass,
+};
 use k8s_scheduler::{Driver, DriverConfig, Profile};
 use k8s_store::EmbeddedStore;
 use kube::{
@@ -89,7 +92,7 @@ const WORKLOADS: &[Workload] = &[
     Workload {
         name: "PreemptionBasic",
         spec: || {
-            json!({"priority": 10, "containers": [{"name": "c", "image": "registry.k8s.io/pause:3.10",
+            json!({"priorityClassName": "high", "containers": [{"name": "c", "image": "registry.k8s.io/pause:3.10",
             "resources": {"requests": {"cpu": "3000m", "memory": "500Mi"}}}]})
         },
         preempts: true,
@@ -184,6 +187,11 @@ async fn run(workload: &Workload, nodes: usize, pods: usize) -> anyhow::Result<D
     let account: ServiceAccount = serde_json::from_value(json!({"metadata": {"name": "default"}}))?;
     let accounts = Api::<ServiceAccount>::default_namespaced(client.clone());
     accounts.create(&PostParams::default(), &account).await?;
+    let class: PriorityClass =
+        serde_json::from_value(json!({"metadata": {"name": "high"}, "value": 10}))?;
+    Api::all(client.clone())
+        .create(&PostParams::default(), &class)
+        .await?;
     let all = Api::<Node>::all(client.clone());
     create(&all, (0..nodes).map(node)).await?;
     // A new node is tainted as not ready; whoever watches over nodes would take that away.
