@@ -16,7 +16,7 @@ use k8s_openapi::{
 
 use super::{CONTROLLER, LEADER, SKIP};
 use crate::{
-    common::{owner, service},
+    common::{compat, owner, service},
     endpointslice::{MANAGED_BY, SERVICE_NAME},
 };
 
@@ -96,20 +96,20 @@ pub(super) fn reconcile(endpoints: &Endpoints, existing: Vec<Arc<EndpointSlice>>
     changes
 }
 
+fn endpoints_of(slice: &EndpointSlice) -> &[Endpoint] {
+    compat::get(&slice.endpoints).map_or(&[], Vec::as_slice)
+}
+
 fn is_same(new: &EndpointSlice, old: &EndpointSlice) -> bool {
     let written = |meta: &ObjectMeta| {
         let labels = meta.labels.clone().unwrap_or_default();
         (labels, meta.annotations.clone().unwrap_or_default())
     };
-    new.endpoints
-        .iter()
-        .flatten()
-        .eq(old.endpoints.iter().flatten())
-        && written(&new.metadata) == written(&old.metadata)
+    endpoints_of(new) == endpoints_of(old) && written(&new.metadata) == written(&old.metadata)
 }
 
 fn wanted(endpoints: &Endpoints) -> BTreeMap<Group, EndpointSlice> {
-    let mut groups: BTreeMap<Group, EndpointSlice> = BTreeMap::new();
+    let mut groups: BTreeMap<Group, (Vec<EndpointPort>, Vec<Endpoint>)> = BTreeMap::new();
     for subset in endpoints.subsets.iter().flatten() {
         let ports: Vec<EndpointPort> = subset
             .ports
@@ -134,20 +134,24 @@ fn wanted(endpoints: &Endpoints) -> BTreeMap<Group, EndpointSlice> {
             let mut key: Vec<PortKey> = ports.iter().map(port_key).collect();
             key.sort();
             let group = (family, key);
-            let name = name(endpoints, &group);
-            let slice = groups
+            let (_, held) = groups
                 .entry(group)
-                .or_insert_with(|| empty(endpoints, family, name, ports.clone()));
-            let held = slice.endpoints.get_or_insert_default();
+                .or_insert_with(|| (ports.clone(), Vec::new()));
             let is_new = !held
                 .iter()
-                .any(|held| held.addresses == [address.ip.clone()]);
+                .any(|held: &Endpoint| held.addresses == [address.ip.clone()]);
             if is_new && held.len() < MAX_ENDPOINTS {
                 held.push(endpoint(address, ready));
             }
         }
     }
-    groups
+    let slices = groups.into_iter().map(|(group, (ports, held))| {
+        let name = name(endpoints, &group);
+        let mut slice = empty(endpoints, group.0, name, ports);
+        slice.endpoints = compat::set(held);
+        (group, slice)
+    });
+    slices.collect()
 }
 
 /// A name that stays the same, so that a view of yesterday makes no second slice.
@@ -230,7 +234,7 @@ mod tests {
         let [four, six] = &changes.create[..] else {
             panic!("{changes:?}")
         };
-        let held = four.endpoints.as_ref().unwrap();
+        let held = endpoints_of(four);
         let ready: Vec<_> = held
             .iter()
             .map(|e| {

@@ -1,6 +1,6 @@
 //! Custom resources: rows of the table that come from custom resource definitions.
 //!
-//! [`rows`] makes a [`Resource`] of each served version of a definition. Its objects are
+//! [`rows`] makes a [`Resource`](crate::Resource) of each served version of a definition. Its objects are
 //! [`CustomObject`]s, its [`Strategy`](crate::Strategy) a [`Version`]: the schema with all that is
 //! said beside it. So custom resources go the same way as built-in ones.
 

@@ -17,7 +17,7 @@ use std::{
 use bytes::Bytes;
 use futures::{StreamExt, future::join_all};
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use super::{Random, Subject, put, value, write};
 use crate::{Committed, Entry, Error, Expect, List, Op, Page, Revision, WatchBatch, Write};
@@ -69,6 +69,7 @@ pub async fn check_history(store: Subject, plan: HistoryPlan) {
         records: Mutex::default(),
         attempts: AtomicU64::new(0),
         begin: persist(|| store.list(List::default())).await,
+        finished: watch::Sender::new(Revision(u64::MAX)),
         plan,
         store,
     });
@@ -96,6 +97,7 @@ pub async fn check_history(store: Subject, plan: HistoryPlan) {
         client.expect("no client panics");
     }
     let end = run.end().await;
+    run.finished.send_replace(end);
     let mut seen = Vec::new();
     for watcher in join_all(watchers).await {
         seen.push(watcher.expect("no watcher panics"));
@@ -112,6 +114,9 @@ struct Run {
     store: Subject,
     plan: HistoryPlan,
     begin: Page,
+    /// The revision of the last commit, once that was acknowledged: one that was not may have
+    /// happened too, and is not where watchers stop.
+    finished: watch::Sender<Revision>,
     /// Counts beginnings and ends of requests, in the order of time.
     clock: AtomicU64,
     attempts: AtomicU64,
@@ -275,8 +280,8 @@ impl Run {
     async fn watch(&self, prefix: &Bytes, from: Revision, position: &AtomicU64) -> Vec<WatchBatch> {
         let mut batches: Vec<WatchBatch> = Vec::new();
         let mut seen = from;
-        let end = format!("{}-end", self.plan.seed);
         let deadline = Instant::now() + LONGEST;
+        let mut finished = self.finished.subscribe();
         loop {
             let Ok(mut stream) = self.store.watch(prefix.clone(), seen).await else {
                 assert!(Instant::now() < deadline, "no watch begins any more");
@@ -284,7 +289,13 @@ impl Run {
                 continue;
             };
             loop {
-                let next = tokio::time::timeout_at(deadline, stream.next()).await;
+                if seen >= *finished.borrow_and_update() {
+                    return batches;
+                }
+                let next = tokio::select! {
+                    next = tokio::time::timeout_at(deadline, stream.next()) => next,
+                    _ = finished.changed() => continue,
+                };
                 let Some(next) = next.expect("a watch comes to the end") else {
                     break;
                 };
@@ -300,16 +311,7 @@ impl Run {
                         if batch.changes.is_empty() {
                             continue;
                         }
-                        let last = batch.changes.iter().any(|change| {
-                            change
-                                .current
-                                .as_ref()
-                                .is_some_and(|entry| entry.value == end)
-                        });
                         batches.push(batch);
-                        if last {
-                            return batches;
-                        }
                     }
                     Err(Error::Compacted { requested, oldest }) => {
                         panic!("what was not seen was compacted: {requested} before {oldest}")
