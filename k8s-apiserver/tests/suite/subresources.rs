@@ -1,9 +1,6 @@
 //! Subresources: status, scale, binding, eviction, and the addresses of Services.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
-use common::{call, client, get, server};
+use crate::common::{call, client, get, server};
 use http::StatusCode;
 use k8s_apiserver::ApiServer;
 use k8s_openapi::api::apps::v1::Deployment;

@@ -1,9 +1,6 @@
 //! Objects from birth to death, through the in-process client and over plain requests.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
-use common::{MAPS, call, client, config_map, get, server};
+use crate::common::{MAPS, call, client, config_map, get, server};
 use http::StatusCode;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::{
@@ -228,13 +225,14 @@ async fn unknown_fields_are_warned_of_or_refused() {
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "foo": 1})
             .to_string();
     let json = [("content-type", "application/json")];
-    let response = common::send(&server, "POST", MAPS, &json, body.clone()).await;
+    let response = crate::common::send(&server, "POST", MAPS, &json, body.clone()).await;
     assert_eq!(
         response.headers()["warning"],
         "299 - \"unknown field \\\"foo\\\"\""
     );
     let uri = format!("{MAPS}?fieldValidation=Strict");
-    let (status, text) = common::text(common::send(&server, "POST", &uri, &json, body).await).await;
+    let (status, text) =
+        crate::common::text(crate::common::send(&server, "POST", &uri, &json, body).await).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert!(
         text.contains("strict decoding error: unknown field \\\"foo\\\""),
@@ -246,19 +244,22 @@ async fn unknown_fields_are_warned_of_or_refused() {
 async fn bad_bodies_get_upstreams_answers() {
     let server = server().await;
     let json = [("content-type", "application/json")];
-    let (status, text) = common::text(common::send(&server, "POST", MAPS, &json, "{").await).await;
-    assert_eq!(status, StatusCode::BAD_REQUEST, "{text}");
     let (status, text) =
-        common::text(common::send(&server, "POST", MAPS, &json, vec![b' '; 4 << 20]).await).await;
+        crate::common::text(crate::common::send(&server, "POST", MAPS, &json, "{").await).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{text}");
+    let (status, text) = crate::common::text(
+        crate::common::send(&server, "POST", MAPS, &json, vec![b' '; 4 << 20]).await,
+    )
+    .await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{text}");
-    let (status, text) = common::text(
-        common::send(&server, "POST", MAPS, &[("content-type", "text/html")], "x").await,
+    let (status, text) = crate::common::text(
+        crate::common::send(&server, "POST", MAPS, &[("content-type", "text/html")], "x").await,
     )
     .await;
     assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{text}");
     let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: why\n";
-    let (status, text) = common::text(
-        common::send(
+    let (status, text) = crate::common::text(
+        crate::common::send(
             &server,
             "POST",
             MAPS,

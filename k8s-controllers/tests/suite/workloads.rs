@@ -1,14 +1,12 @@
 //! Deployments, ReplicaSets and ReplicationControllers against the real API server.
 
-mod support;
-
+use crate::support::{Cluster, deployment, until, until_all};
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
     core::v1::{Event, Pod, ReplicationController},
 };
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
-use support::{Cluster, deployment, until, until_all};
 
 fn available(deployment: Option<&Deployment>, count: i32) -> bool {
     let Some(deployment) = deployment else {

@@ -1,14 +1,12 @@
 //! Node controllers and leader election against the real API server.
 
-mod support;
-
 use std::{sync::Arc, time::Duration};
 
+use crate::support::{Cluster, until};
 use k8s_controllers::runtime::{Clock, LeaderElection, LeaderElectionConfig};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{Api, api::DeleteParams};
 use serde_json::json;
-use support::{Cluster, until};
 use tokio_util::sync::CancellationToken;
 
 #[tokio::test]

@@ -1,12 +1,9 @@
 //! Answers in protobuf, as clients in Go ask for them.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
 
 use std::io::Read;
 
+use crate::common::{MAPS, call, config_map, get, send, server, text};
 use bytes::Bytes;
-use common::{MAPS, call, config_map, get, send, server, text};
 use http::StatusCode;
 use http_body_util::BodyExt;
 use k8s_apiserver::{ApiServer, http::Body};

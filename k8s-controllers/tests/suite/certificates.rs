@@ -1,15 +1,9 @@
 //! Certificate signing requests: approved by hand or for nodes, and granted by the cluster's
 //! authority.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a helper that fails is a test that fails"
-)]
-
-mod support;
-
 use std::{error::Error, sync::Arc, time::Duration};
 
+use crate::support::{Cluster, client_for, from, until};
 use k8s_apiserver::{auth::Identity, pki::Pki};
 use k8s_controllers::{CertificateSigner, ControllerManager};
 use k8s_model::certificates::{CertificateRequest, check_certificates};
@@ -20,7 +14,6 @@ use kube::{
 };
 use rcgen::{CertificateParams, DnType, KeyPair};
 use serde_json::{Value, json};
-use support::{Cluster, client_for, from, until};
 
 struct Signer(Pki);
 

@@ -1,11 +1,8 @@
 //! The audit log, as requests fill it.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
 
 use std::{io, sync::Arc};
 
-use common::{MAPS, config_map};
+use crate::common::{MAPS, config_map};
 use futures::StreamExt;
 use http::Request;
 use k8s_apiserver::{
@@ -63,7 +60,7 @@ async fn a_write_is_recorded_with_its_bodies_at_the_highest_level() {
         "manager": "x", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1",
         "fieldsV1": {"f:data": {"f:a": {}}},
     }]);
-    let response = common::send(&server, "POST", MAPS, &headers, map.to_string()).await;
+    let response = crate::common::send(&server, "POST", MAPS, &headers, map.to_string()).await;
     assert_eq!(response.status(), 201);
     assert_eq!(response.headers()["audit-id"], "chosen");
     server.shutdown().await;
@@ -107,9 +104,9 @@ async fn levels_below_leave_bodies_out_and_none_leaves_all_out() {
          {level: Metadata, omitStages: [RequestReceived]}",
     )
     .await;
-    common::call(&server, "POST", MAPS, config_map("a")).await;
-    common::get(&server, &format!("{MAPS}/a")).await;
-    common::call(&server, "DELETE", &format!("{MAPS}/a"), Value::Null).await;
+    crate::common::call(&server, "POST", MAPS, config_map("a")).await;
+    crate::common::get(&server, &format!("{MAPS}/a")).await;
+    crate::common::call(&server, "DELETE", &format!("{MAPS}/a"), Value::Null).await;
     server.shutdown().await;
     assert!(kept.of("get").is_empty());
     let created = &kept.of("create")[1];
@@ -124,7 +121,7 @@ async fn levels_below_leave_bodies_out_and_none_leaves_all_out() {
 #[tokio::test]
 async fn a_refusal_is_recorded_with_its_reason_and_who_acts_for_whom() {
     let (server, kept) = server("{level: Metadata}").await;
-    let admin = common::client(&server);
+    let admin = crate::common::client(&server);
     let bindings: kube::Api<k8s_openapi::api::rbac::v1::ClusterRoleBinding> = kube::Api::all(admin);
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
@@ -174,8 +171,8 @@ async fn a_refusal_is_recorded_with_its_reason_and_who_acts_for_whom() {
 #[tokio::test]
 async fn a_watch_has_a_beginning_and_an_end() {
     let (server, kept) = server("{level: RequestResponse}").await;
-    common::call(&server, "POST", MAPS, config_map("a")).await;
-    let response = common::send(&server, "GET", &format!("{MAPS}?watch=1"), &[], "").await;
+    crate::common::call(&server, "POST", MAPS, config_map("a")).await;
+    let response = crate::common::send(&server, "GET", &format!("{MAPS}?watch=1"), &[], "").await;
     let mut body = http_body_util::BodyStream::new(response.into_body());
     body.next().await.unwrap().unwrap();
     drop(body);
@@ -255,7 +252,7 @@ async fn what_is_too_much_at_once_is_asked_to_come_again() {
     };
     assert_eq!(refused.status(), 429);
     assert_eq!(refused.headers()["retry-after"], "1");
-    let (_, text) = common::text(refused).await;
+    let (_, text) = crate::common::text(refused).await;
     assert_eq!(text, "Too many requests, please try again later.\n");
     // Writers, watches and masters are not in its way.
     assert_ne!(
@@ -266,7 +263,7 @@ async fn what_is_too_much_at_once_is_asked_to_come_again() {
         ask("bob", "GET", &format!("{MAPS}?watch=1")).await.status(),
         200
     );
-    assert_eq!(common::get(&server, MAPS).await.0, 200);
+    assert_eq!(crate::common::get(&server, MAPS).await.0, 200);
     gate.0.notify_one();
     assert_eq!(slow.await.unwrap().status(), 200);
     assert_eq!(ask("bob", "GET", MAPS).await.status(), 200);

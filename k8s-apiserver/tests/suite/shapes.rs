@@ -1,9 +1,6 @@
 //! Shapes and encodings, discovery, and the paths beside the resources.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
-use common::{MAPS, call, client, config_map, get, send, server, text};
+use crate::common::{MAPS, call, client, config_map, get, send, server, text};
 use http::StatusCode;
 use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1::ConfigMap;

@@ -1,27 +1,20 @@
 //! What the whole-system tests share.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    missing_docs,
-    clippy::unwrap_used,
-    reason = "each test uses a part of it"
-)]
 
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use k8s_apiserver::{ApiServer, auth::Identity, http::Body};
 use serde_json::{Value, json};
 
-pub async fn server() -> ApiServer {
+pub(crate) async fn server() -> ApiServer {
     ApiServer::builder().seed(1).build().await.unwrap()
 }
 
-pub fn client(server: &ApiServer) -> kube::Client {
+pub(crate) fn client(server: &ApiServer) -> kube::Client {
     server.client(Identity::system_masters())
 }
 
 /// A request as the administrator, and its answer.
-pub async fn send(
+pub(crate) async fn send(
     server: &ApiServer,
     method: &str,
     uri: &str,
@@ -38,13 +31,13 @@ pub async fn send(
     server.handle(request.body(body.into()).unwrap()).await
 }
 
-pub async fn text(response: Response<Body>) -> (StatusCode, String) {
+pub(crate) async fn text(response: Response<Body>) -> (StatusCode, String) {
     let status = response.status();
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
     (status, String::from_utf8(bytes.to_vec()).unwrap())
 }
 
-pub async fn call(server: &ApiServer, method: &str, uri: &str, body: Value) -> (StatusCode, Value) {
+pub(crate) async fn call(server: &ApiServer, method: &str, uri: &str, body: Value) -> (StatusCode, Value) {
     let kind = match method {
         "PATCH" => "application/merge-patch+json",
         _ => "application/json",
@@ -62,12 +55,12 @@ pub async fn call(server: &ApiServer, method: &str, uri: &str, body: Value) -> (
     )
 }
 
-pub async fn get(server: &ApiServer, uri: &str) -> (StatusCode, Value) {
+pub(crate) async fn get(server: &ApiServer, uri: &str) -> (StatusCode, Value) {
     call(server, "GET", uri, Value::Null).await
 }
 
-pub fn config_map(name: &str) -> Value {
+pub(crate) fn config_map(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"a": "1"}})
 }
 
-pub const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+pub(crate) const MAPS: &str = "/api/v1/namespaces/default/configmaps";

@@ -1,7 +1,6 @@
 //! Garbage collection and namespaces against the real API server.
 
-mod support;
-
+use crate::support::{Cluster, deployment, until, until_all};
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
     core::v1::{ConfigMap, Namespace, Pod, ServiceAccount},
@@ -11,7 +10,6 @@ use kube::{
     api::{DeleteParams, ListParams},
 };
 use serde_json::json;
-use support::{Cluster, deployment, until, until_all};
 
 async fn running(cluster: &Cluster) {
     cluster

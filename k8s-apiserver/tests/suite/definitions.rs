@@ -1,9 +1,6 @@
 //! What upstream's conformance suite says of custom resource definitions
 //! (`CustomResourceDefinition resources`, `CustomResourceDefinition Watch`,
 //! `CustomResourcePublishOpenAPI`), entry by entry.
-#![allow(clippy::unwrap_used, reason = "a test must be able to fail")]
-
-mod common;
 
 use http::StatusCode;
 use k8s_apiserver::{ApiServer, auth::Identity, resources};
@@ -14,7 +11,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use common::{call, get, server};
+use crate::common::{call, get, server};
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 

@@ -1,13 +1,10 @@
 //! API servers behind this one: what `[sig-api-machinery] Aggregator` asks for, with a small server in place of the
 //! sample one.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
 
 use std::{convert::Infallible, net::Ipv4Addr};
 
+use crate::common::{call, get};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use common::{call, get};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -124,8 +121,8 @@ async fn requests_are_passed_on_with_the_user_and_without_its_credentials() {
     assert_eq!(until(&fixture.server, "True").await, passed);
     let path = format!("/apis/{GROUP}/v1alpha1/namespaces/default/flunders?limit=1");
     let headers = [("authorization", "Bearer x"), ("x-remote-user", "forged")];
-    let response = common::send(&fixture.server, "POST", &path, &headers, "{\"a\":1}").await;
-    let (status, text) = common::text(response).await;
+    let response = crate::common::send(&fixture.server, "POST", &path, &headers, "{\"a\":1}").await;
+    let (status, text) = crate::common::text(response).await;
     assert_eq!(status, 200, "{text}");
     let seen: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(
@@ -170,8 +167,8 @@ async fn discovery_and_openapi_have_what_is_behind() {
     let (_, list) = get(server, &format!("/apis/{GROUP}/v1alpha1")).await;
     assert_eq!(list["resources"][0]["name"], "flunders");
     let accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
-    let response = common::send(server, "GET", "/apis", &[("accept", accept)], "").await;
-    let (_, text) = common::text(response).await;
+    let response = crate::common::send(server, "GET", "/apis", &[("accept", accept)], "").await;
+    let (_, text) = crate::common::text(response).await;
     let all: Value = serde_json::from_str(&text).unwrap();
     let items = all["items"].as_array().unwrap();
     let item = items
@@ -223,7 +220,7 @@ async fn a_server_that_is_gone_is_said_to_be_and_its_group_goes_with_the_object(
 
 #[tokio::test]
 async fn a_service_that_is_not_there_is_said_to_be_missing() {
-    let server = common::server().await;
+    let server = crate::common::server().await;
     let api_service = json!({
         "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": NAME},
         "spec": {"group": GROUP, "version": "v1alpha1", "groupPriorityMinimum": 1, "versionPriority": 1,

@@ -1,13 +1,6 @@
 //! The admission plugins against the whole server: what they refuse, fill in, charge and warn of.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a helper that fails is a test that fails"
-)]
-
-mod common;
-
-use common::{call, client, get, send, server, text};
+use crate::common::{call, client, get, send, server, text};
 use http::StatusCode;
 use k8s_apiserver::{
     ApiServer,
@@ -121,9 +114,9 @@ async fn a_quota_is_charged_with_what_is_made_and_refuses_the_rest() {
         refused(&server, PODS, pod("b", json!({}))).await,
         "pods \"b\" is forbidden: failed quota: q: must specify requests.cpu for: c"
     );
-    make(&server, common::MAPS, common::config_map("m")).await;
+    make(&server, crate::common::MAPS, crate::common::config_map("m")).await;
     assert_eq!(
-        refused(&server, common::MAPS, common::config_map("n")).await,
+        refused(&server, crate::common::MAPS, crate::common::config_map("n")).await,
         "configmaps \"n\" is forbidden: exceeded quota: q, requested: count/configmaps=1, used: count/configmaps=1, limited: count/configmaps=1"
     );
     let dry = format!("{PODS}?dryRun=All");
@@ -228,8 +221,8 @@ async fn many_writers_never_exceed_a_quota_and_none_waits_in_vain() {
     let writers = (0..60).map(|number| {
         let server = server.clone();
         async move {
-            let map = common::config_map(&format!("m{number}"));
-            call(&server, "POST", common::MAPS, map).await.0
+            let map = crate::common::config_map(&format!("m{number}"));
+            call(&server, "POST", crate::common::MAPS, map).await.0
         }
     });
     let answers = futures::future::join_all(writers.map(tokio::spawn)).await;
@@ -239,7 +232,7 @@ async fn many_writers_never_exceed_a_quota_and_none_waits_in_vain() {
         .count();
     assert_eq!(made, 20);
     assert_eq!(used(&server, "q").await["count/configmaps"], "20");
-    let (_, listed) = get(&server, common::MAPS).await;
+    let (_, listed) = get(&server, crate::common::MAPS).await;
     assert_eq!(listed["items"].as_array().unwrap().len(), 20);
 }
 
@@ -261,8 +254,8 @@ async fn a_quota_that_is_recounted_meanwhile_is_charged_all_the_same() {
         for number in 0..20 {
             make(
                 &server,
-                common::MAPS,
-                common::config_map(&format!("m{number}")),
+                crate::common::MAPS,
+                crate::common::config_map(&format!("m{number}")),
             )
             .await;
         }

@@ -1,5 +1,4 @@
 //! The server as a cluster has it: over TLS, with certificates, tokens, roles and admission.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 

@@ -1,9 +1,6 @@
 //! Server-side apply and managed fields, over plain requests and through kube-rs.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
-use common::{MAPS, call, client, config_map, get, send, server, text};
+use crate::common::{MAPS, call, client, config_map, get, send, server, text};
 use http::StatusCode;
 use k8s_apiserver::ApiServer;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::ConfigMap};

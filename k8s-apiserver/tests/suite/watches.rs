@@ -1,11 +1,8 @@
 //! Watches: what they begin with, what they tell, and how they end.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
 
 use std::time::Duration;
 
-use common::{MAPS, call, client, config_map, get, server};
+use crate::common::{MAPS, call, client, config_map, get, server};
 use futures::{StreamExt, TryStreamExt};
 use http::StatusCode;
 use http_body_util::BodyExt;
@@ -26,7 +23,7 @@ struct Lines {
 
 impl Lines {
     async fn open(server: &ApiServer, uri: &str, accept: &str) -> Lines {
-        let response = common::send(server, "GET", uri, &[("accept", accept)], "").await;
+        let response = crate::common::send(server, "GET", uri, &[("accept", accept)], "").await;
         assert_eq!(response.status(), StatusCode::OK);
         Lines {
             body: response.into_body(),
@@ -283,9 +280,9 @@ async fn bookmarks_come_every_minute_and_a_watch_ends_on_time() {
     let uri = format!(
         "{MAPS}?watch=true&resourceVersion={from}&allowWatchBookmarks=true&timeoutSeconds=100"
     );
-    let response = common::send(&server, "GET", &uri, &[], "").await;
+    let response = crate::common::send(&server, "GET", &uri, &[], "").await;
     let started = tokio::time::Instant::now();
-    let (_, text) = common::text(response).await;
+    let (_, text) = crate::common::text(response).await;
     assert_eq!(started.elapsed(), Duration::from_secs(100));
     assert_eq!(text.lines().count(), 2, "{text}");
     assert!(text.lines().all(|l| l.contains("BOOKMARK")));

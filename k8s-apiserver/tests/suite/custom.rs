@@ -1,5 +1,4 @@
 //! Custom resources, through a client as an operator has it.
-#![allow(clippy::unwrap_used, reason = "a test must be able to fail")]
 
 use std::collections::BTreeMap;
 

@@ -1,12 +1,6 @@
 //! A control plane in this process: the real API server with the default authorization and
 //! admission, all controllers under their own identities, and a kubelet that only pretends.
 
-#![allow(dead_code, reason = "every test binary uses its own part")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a helper that fails is a test that fails"
-)]
-
 use std::{fmt::Debug, time::Duration};
 
 use futures::StreamExt;

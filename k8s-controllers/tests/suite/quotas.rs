@@ -1,13 +1,7 @@
 //! Quotas, as `[sig-api-machinery] ResourceQuota` of upstream's conformance tests has them: admission
 //! charges, the controller counts.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a helper that fails is a test that fails"
-)]
-
-mod support;
-
+use crate::support::{Cluster, from, until};
 use k8s_openapi::{
     api::apps::v1::ReplicaSet,
     api::core::v1::{ConfigMap, Pod, ReplicationController, ResourceQuota, Secret, Service},
@@ -17,7 +11,6 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
-use support::{Cluster, from, until};
 
 /// A quota, once its status says what it limits.
 async fn quota(cluster: &Cluster, name: &str, spec: Value) -> ResourceQuota {
@@ -291,7 +284,7 @@ async fn a_quota_is_changed_and_deleted() {
 async fn a_deployment_stops_at_the_quota_and_goes_on_when_there_is_room() {
     let cluster = Cluster::with_kubelet().await;
     quota(&cluster, "q", json!({"hard": {"pods": "2"}})).await;
-    let deployment = support::deployment("web", 4, "i");
+    let deployment = crate::support::deployment("web", 4, "i");
     cluster
         .create::<k8s_openapi::api::apps::v1::Deployment>("default", deployment)
         .await;

@@ -1,7 +1,6 @@
 //! Endpoints and EndpointSlices against the real API server.
 
-mod support;
-
+use crate::support::{Cluster, deployment, until, until_all};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Endpoints, Pod, Service},
@@ -9,7 +8,6 @@ use k8s_openapi::api::{
 };
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
-use support::{Cluster, deployment, until, until_all};
 
 fn endpoints(slices: &[EndpointSlice]) -> Vec<&Endpoint> {
     slices

@@ -1,0 +1,17 @@
+//! The whole server, asked as clients ask it: in process, and over TLS. One program, since linking one is quicker
+//! than linking a dozen; each file is a subject.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod admission;
+mod aggregation;
+mod apply;
+mod audit;
+mod common;
+mod custom;
+mod definitions;
+mod objects;
+mod protobuf;
+mod secured;
+mod shapes;
+mod subresources;
+mod watches;

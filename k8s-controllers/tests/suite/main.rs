@@ -1,0 +1,11 @@
+//! The controllers against the whole API server, in process. One program, since linking one is quicker
+//! than linking a dozen; each file is a subject.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod certificates;
+mod cleanup;
+mod nodes;
+mod quotas;
+mod services;
+mod support;
+mod workloads;
