@@ -1,0 +1,15 @@
+//! Webhooks: servers of somebody else's that this one asks.
+//!
+//! [`Client`] is the way to one of them. Admission, the conversion of custom resources, authentication and
+//! authorization each say what is asked and what the answer means.
+
+mod client;
+mod connect;
+mod error;
+mod trust;
+
+pub(crate) use self::{
+    client::{Address, Client, ClientConfig, Clients, ServiceReference},
+    error::CallError,
+    trust::Trust,
+};
