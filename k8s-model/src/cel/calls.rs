@@ -47,6 +47,9 @@ pub(super) fn call<'e, 'v>(eval: &mut Eval<'e, 'v>, call: &'e CallExpr) -> Found
         };
     }
     let mut args = arguments(eval, call)?;
+    if let Some(Val::Host(host)) = &target {
+        return eval.call_host(&**host, name, &args);
+    }
     if let (operators::ADD, [Val::List(_), more]) = (name, args.as_slice()) {
         // Lists that are joined cost nothing more, as upstream has it.
         eval.spend(1)?;
@@ -82,6 +85,7 @@ fn library(call: &CallExpr) -> Option<&str> {
     let known = match name.as_str() {
         "optional" => matches!(call.func_name.as_str(), "of" | "none" | "ofNonZeroValue"),
         "ip" => call.func_name == "isCanonical",
+        "jsonpatch" => call.func_name == "escapeKey",
         "sets" => matches!(
             call.func_name.as_str(),
             "contains" | "equivalent" | "intersects"
@@ -105,6 +109,9 @@ fn library_call<'v>(library: &str, name: &str, args: &[Val<'v>]) -> Found<'v> {
                 other => other.size() == Some(0),
             };
             Ok(Val::Optional((!is_zero).then(|| Rc::new(value.clone()))))
+        }
+        ("jsonpatch", _, [Val::String(key)]) => {
+            Ok(key.replace('~', "~0").replace('/', "~1").into())
         }
         ("ip", _, [Val::String(text)]) => addresses::is_canonical(text),
         ("sets", name, [a, b]) => {

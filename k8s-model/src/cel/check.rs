@@ -12,6 +12,7 @@ use crate::structural::{Additional, Kind, Schema};
 #[derive(Debug, Default)]
 pub struct Scope<'s> {
     variables: Vec<(String, Known<'s>)>,
+    objects: bool,
 }
 
 /// What is known of an expression.
@@ -63,6 +64,14 @@ impl<'s> Scope<'s> {
     pub fn with(mut self, name: &str, schema: Option<&'s Schema>) -> Self {
         let known = schema.map_or(ANYTHING, of_schema);
         self.variables.push((name.to_owned(), known));
+        self
+    }
+
+    /// With `Object{…}`, `Object.spec{…}` and so on, which make parts of an object, and `JSONPatch{…}`, which makes
+    /// a step of a patch.
+    #[must_use]
+    pub fn with_objects(mut self) -> Self {
+        self.objects = true;
         self
     }
 }
@@ -155,6 +164,7 @@ pub(super) fn check(
 ) -> Result<Estimate, String> {
     let mut checker = Checker {
         variables: scope.variables.clone(),
+        objects: scope.objects,
         source,
         cost: 0,
     };
@@ -187,6 +197,7 @@ fn result_name(known: &Known<'_>) -> &'static str {
 
 struct Checker<'c, 's> {
     variables: Vec<(String, Known<'s>)>,
+    objects: bool,
     source: &'c SourceInfo,
     cost: u64,
 }
@@ -278,6 +289,21 @@ const FUNCTIONS: &[&str] = &[
     "prefixLength",
     "containsIP",
     "containsCIDR",
+    "escapeKey",
+    "path",
+    "group",
+    "resource",
+    "subresource",
+    "namespace",
+    "name",
+    "fieldSelector",
+    "labelSelector",
+    "serviceAccount",
+    "check",
+    "allowed",
+    "reason",
+    "errored",
+    "error",
     "@not_strictly_false",
 ];
 
@@ -347,7 +373,26 @@ impl<'s> Checker<'_, 's> {
                     size: u64::try_from(map.entries.len()).unwrap_or(u64::MAX),
                 })
             }
-            Expr::Struct(found) => Err(self.undeclared(expr.id, &found.type_name)),
+            Expr::Struct(made) => {
+                let name = made.type_name.as_str();
+                let is_object = name == "Object" || name.starts_with("Object.");
+                if !self.objects || !(is_object || name == "JSONPatch") {
+                    return Err(self.undeclared(expr.id, name));
+                }
+                self.spend(30);
+                for entry in &made.entries {
+                    if let EntryExpr::StructField(field) = &entry.expr {
+                        let step = matches!(field.field.as_str(), "op" | "path" | "from" | "value");
+                        if !is_object && !step {
+                            return Err(
+                                self.fault(entry.id, &format!("undefined field '{}'", field.field))
+                            );
+                        }
+                        self.expr(&field.value)?;
+                    }
+                }
+                Ok(named("map"))
+            }
             Expr::Unspecified => Ok(ANYTHING),
             Expr::Comprehension(c) => {
                 let range = self.expr(&c.iter_range)?;
@@ -453,7 +498,7 @@ impl<'s> Checker<'_, 's> {
         }
         let library = matches!(
             call.target.as_ref().map(|t| &t.expr),
-            Some(Expr::Ident(name)) if matches!(name.as_str(), "optional" | "sets" | "ip")
+            Some(Expr::Ident(name)) if matches!(name.as_str(), "optional" | "sets" | "ip" | "jsonpatch")
         );
         let mut args = Vec::new();
         if let Some(target) = call.target.as_ref().filter(|_| !library) {
@@ -498,6 +543,8 @@ impl<'s> Checker<'_, 's> {
             | "isLessThan"
             | "containsIP"
             | "containsCIDR"
+            | "allowed"
+            | "errored"
             | "bool" => named("bool"),
             "size" | "int" | "indexOf" | "lastIndexOf" | "compareTo" | "sign" => named("int"),
             "string" | "lowerAscii" | "upperAscii" | "replace" | "substring" | "trim" | "join"
@@ -541,6 +588,10 @@ impl<'s> Checker<'_, 's> {
                     _ => ANYTHING,
                 }
             }
+            "reason" | "error" | "escapeKey" => Known {
+                size: 64,
+                ..named("string")
+            },
             "of" | "none" | "ofNonZeroValue" => named("optional_type"),
             _ => ANYTHING,
         })

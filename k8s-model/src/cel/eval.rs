@@ -54,6 +54,17 @@ impl<'e, 'v> Eval<'e, 'v> {
         }
     }
 
+    /// Calls a method of a value that somebody else answers for.
+    pub(super) fn call_host(
+        &mut self,
+        host: &dyn super::Host<'v>,
+        method: &str,
+        arguments: &[Val<'v>],
+    ) -> Found<'v> {
+        self.spend(1)?;
+        host.call(method, arguments, &mut self.left)
+    }
+
     pub(super) fn expr(&mut self, expr: &'e IdedExpr) -> Found<'v> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
@@ -109,7 +120,25 @@ impl<'e, 'v> Eval<'e, 'v> {
             }
             Expr::Call(call) => calls::call(self, call),
             Expr::Comprehension(comprehension) => self.comprehension(comprehension),
-            Expr::Struct(_) | Expr::Unspecified => Err(CelError::NoOverload),
+            Expr::Struct(made) => {
+                self.spend(30)?;
+                let mut out = Vec::with_capacity(made.entries.len());
+                for entry in &made.entries {
+                    let EntryExpr::StructField(entry) = &entry.expr else {
+                        return Err(CelError::NoOverload);
+                    };
+                    let name = super::value::unescape(&entry.field);
+                    let name = Val::from(name.as_deref().unwrap_or(&entry.field));
+                    match self.expr(&entry.value)? {
+                        Val::Optional(inner) if entry.optional => {
+                            out.extend(inner.map(|v| (name, (*v).clone())));
+                        }
+                        value => out.push((name, value)),
+                    }
+                }
+                Ok(Val::Map(Rc::new(out)))
+            }
+            Expr::Unspecified => Err(CelError::NoOverload),
         }
     }
 
@@ -149,6 +178,13 @@ impl<'e, 'v> Eval<'e, 'v> {
             } else {
                 Val::Optional(found.map(Rc::new))
             });
+        }
+        if let Val::Host(host) = &operand {
+            let found = host.field(&select.field, &mut self.left)?;
+            if select.test {
+                return Ok(found.is_some().into());
+            }
+            return found.ok_or_else(|| CelError::Failed(format!("no such key: {}", select.field)));
         }
         if operand.entries().is_none() && !matches!(operand, Val::Json(..)) {
             return Err(CelError::NoOverload);

@@ -8,7 +8,10 @@ mod addresses;
 mod calls;
 mod check;
 mod eval;
+mod host;
+mod json;
 mod operators;
+mod references;
 mod strings;
 mod times;
 mod value;
@@ -18,6 +21,7 @@ use serde_json::Value as Json;
 pub(crate) use self::check::max_elements;
 pub use self::{
     check::{Estimate, Scope},
+    host::Host,
     value::{Url, Val},
 };
 use crate::structural::Schema;
@@ -41,6 +45,10 @@ pub enum CelError {
     /// It costs more than it may.
     #[error("operation cancelled: actual cost limit exceeded")]
     Cost,
+    /// What it needs to know is not known yet: a [`Host`] has noted it, and whoever evaluates finds it out and
+    /// evaluates again.
+    #[error("not known yet")]
+    Pending,
     /// Anything else: a key that is not there, an overflow, a division by zero.
     #[error("{0}")]
     Failed(String),
@@ -69,6 +77,11 @@ impl Program {
             Ok((root, source)) => Ok(Program { root, source }),
             Err(errors) => Err(CelError::Syntax(errors.to_string())),
         }
+    }
+
+    /// The fields of a variable that it speaks of by their names, each once.
+    pub fn fields_of(&self, variable: &str) -> Vec<&str> {
+        references::fields_of(&self.root, variable)
     }
 
     /// Whether it speaks of a variable.

@@ -6,7 +6,7 @@ use base64::Engine;
 use jiff::Timestamp;
 use serde_json::Value as Json;
 
-use super::CelError;
+use super::{CelError, Host};
 use crate::{
     quantity::Amount,
     structural::{Kind, Schema},
@@ -51,6 +51,8 @@ pub enum Val<'v> {
     Cidr(IpAddr, u8),
     /// An object or list of the data, with its schema.
     Json(&'v Json, Option<&'v Schema>),
+    /// A value that somebody else answers for.
+    Host(Rc<dyn Host<'v> + 'v>),
     /// What went wrong with one element of a list, which another may make good.
     Error(CelError),
 }
@@ -152,6 +154,7 @@ impl<'v> Val<'v> {
             Val::Url(_) => "kubernetes.URL",
             Val::Ip(_) => "net.IP",
             Val::Cidr(..) => "net.CIDR",
+            Val::Host(host) => host.type_name(),
             Val::Error(_) => "error",
         }
     }

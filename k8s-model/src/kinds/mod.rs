@@ -1,5 +1,6 @@
 //! The rules of each built-in kind, by group.
 
+mod admissionregistration;
 mod apiextensions;
 mod apiregistration;
 mod apps;
@@ -27,6 +28,7 @@ use crate::{NoRules, Strategy};
 pub(crate) fn strategy(group: &str, kind: &str) -> &'static dyn Strategy {
     match group {
         "" => core_group(kind),
+        "admissionregistration.k8s.io" => admission_group(kind),
         "apiextensions.k8s.io" if kind == "CustomResourceDefinition" => {
             &Typed(apiextensions::CustomResourceDefinitionRules)
         }
@@ -87,6 +89,37 @@ pub(crate) fn strategy(group: &str, kind: &str) -> &'static dyn Strategy {
             _ => &NoRules,
         },
         _ => &NoRules,
+    }
+}
+
+fn admission_group(kind: &str) -> &'static dyn Strategy {
+    use admissionregistration as kinds;
+    match kind {
+        "MutatingWebhookConfiguration" => &Typed(kinds::MutatingWebhookConfigurationRules),
+        "ValidatingAdmissionPolicy" => &Typed(kinds::ValidatingAdmissionPolicyRules),
+        "ValidatingAdmissionPolicyBinding" => &Typed(kinds::ValidatingAdmissionPolicyBindingRules),
+        "ValidatingWebhookConfiguration" => &Typed(kinds::ValidatingWebhookConfigurationRules),
+        _ => mutating_policies(kind),
+    }
+}
+
+k8s_openapi::k8s_if_ge_1_36! {
+    fn mutating_policies(kind: &str) -> &'static dyn Strategy {
+        match kind {
+            "MutatingAdmissionPolicy" => {
+                &Typed(admissionregistration::MutatingAdmissionPolicyRules)
+            }
+            "MutatingAdmissionPolicyBinding" => {
+                &Typed(admissionregistration::MutatingAdmissionPolicyBindingRules)
+            }
+            _ => &NoRules,
+        }
+    }
+}
+
+k8s_openapi::k8s_if_le_1_35! {
+    fn mutating_policies(_kind: &str) -> &'static dyn Strategy {
+        &NoRules
     }
 }
 

@@ -1,7 +1,7 @@
 //! How objects become those of other versions: `spec.conversion`.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceConversion, ServiceReference, WebhookClientConfig,
+    CustomResourceConversion, WebhookClientConfig,
 };
 
 use crate::{
@@ -89,7 +89,13 @@ fn review_versions(versions: &[String], recognized: bool, path: &Path) -> ErrorL
 fn client_config(config: &WebhookClientConfig, path: &Path) -> ErrorList {
     match (&config.url, &config.service) {
         (Some(url), None) => webhook_url(url, &path.child("url")),
-        (None, Some(service)) => webhook_service(service, &path.child("service")),
+        (None, Some(service)) => webhook_service(
+            &service.namespace,
+            &service.name,
+            service.path.as_deref(),
+            service.port,
+            &path.child("service"),
+        ),
         _ => vec![field::required(
             path.clone(),
             "exactly one of url or service is required",
@@ -137,25 +143,32 @@ pub(crate) fn webhook_url(url: &str, path: &Path) -> ErrorList {
     out
 }
 
-fn webhook_service(service: &ServiceReference, path: &Path) -> ErrorList {
+/// Upstream's `webhook.ValidateWebhookService`.
+pub(crate) fn webhook_service(
+    namespace: &str,
+    name: &str,
+    url_path: Option<&str>,
+    port: Option<i32>,
+    path: &Path,
+) -> ErrorList {
     let mut out = ErrorList::new();
-    if service.name.is_empty() {
+    if name.is_empty() {
         out.push(field::required(
             path.child("name"),
             "service name is required",
         ));
     }
-    if service.namespace.is_empty() {
+    if namespace.is_empty() {
         let text = "service namespace is required";
         out.push(field::required(path.child("namespace"), text));
     }
-    let port = service.port.unwrap_or(443);
+    let port = port.unwrap_or(443);
     let texts = names::port_number(port.into());
     if !texts.is_empty() {
         let text = format!("port is not valid: {}", texts.join(", "));
         out.push(field::invalid(path.child("port"), port, text));
     }
-    let Some(url_path) = service.path.as_deref().filter(|p| !matches!(*p, "" | "/")) else {
+    let Some(url_path) = url_path.filter(|p| !matches!(*p, "" | "/")) else {
         return out;
     };
     let path = path.child("path");

@@ -16,6 +16,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionStatus,
 };
 
+pub(crate) use self::conversion::{webhook_service, webhook_url};
 use super::typed::KindRules;
 use crate::{
     custom,

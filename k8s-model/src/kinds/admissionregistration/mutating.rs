@@ -1,0 +1,153 @@
+//! MutatingAdmissionPolicies and their bindings.
+
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding, MutatingAdmissionPolicySpec, Mutation,
+};
+
+use super::{
+    REINVOCATION_POLICIES,
+    expressions::{self, Variables, compile},
+    matching,
+    validating::{default_policy, failure_policy, known, validate_binding},
+};
+use crate::{
+    field::{self, ErrorList, Path},
+    kinds::{
+        checks::{list, one_of, same, text},
+        typed::KindRules,
+    },
+};
+
+const PATCH_TYPES: [&str; 2] = ["ApplyConfiguration", "JSONPatch"];
+
+/// The rules of MutatingAdmissionPolicies.
+pub(crate) struct MutatingAdmissionPolicyRules;
+
+/// The rules of MutatingAdmissionPolicyBindings.
+pub(crate) struct MutatingAdmissionPolicyBindingRules;
+
+impl KindRules for MutatingAdmissionPolicyRules {
+    type Kind = MutatingAdmissionPolicy;
+
+    const GENERATION: bool = true;
+
+    fn default(&self, policy: &mut Self::Kind) {
+        let spec = policy.spec.get_or_insert_default();
+        default_policy(&mut spec.failure_policy, &mut spec.match_constraints);
+    }
+
+    fn spec_changed(&self, new: &Self::Kind, old: &Self::Kind) -> bool {
+        !same(&new.spec, &old.spec)
+    }
+
+    fn validate(&self, policy: &Self::Kind) -> ErrorList {
+        validate_spec(&policy.spec.clone().unwrap_or_default(), &Path::new("spec"))
+    }
+
+    fn validate_update(&self, new: &Self::Kind, old: &Self::Kind) -> ErrorList {
+        // What was valid once stays so.
+        if same(&new.spec, &old.spec) {
+            return ErrorList::new();
+        }
+        self.validate(new)
+    }
+}
+
+impl KindRules for MutatingAdmissionPolicyBindingRules {
+    type Kind = MutatingAdmissionPolicyBinding;
+
+    const GENERATION: bool = true;
+
+    fn default(&self, binding: &mut Self::Kind) {
+        let spec = binding.spec.get_or_insert_default();
+        if let Some(resources) = spec.match_resources.as_mut() {
+            matching::default_match_resources(resources);
+        }
+    }
+
+    fn spec_changed(&self, new: &Self::Kind, old: &Self::Kind) -> bool {
+        !same(&new.spec, &old.spec)
+    }
+
+    fn validate(&self, binding: &Self::Kind) -> ErrorList {
+        let spec = binding.spec.clone().unwrap_or_default();
+        validate_binding(
+            text(&spec.policy_name),
+            spec.param_ref.as_ref(),
+            spec.match_resources.as_ref(),
+            &Path::new("spec"),
+        )
+    }
+}
+
+fn validate_spec(spec: &MutatingAdmissionPolicySpec, path: &Path) -> ErrorList {
+    let mut out = failure_policy(spec.failure_policy.as_deref(), path);
+    if let Some(kind) = &spec.param_kind {
+        out.extend(expressions::param_kind(kind, path));
+    }
+    out.extend(matching::constraints(spec.match_constraints.as_ref(), path));
+    let known = known(spec.param_kind.as_ref());
+    out.extend(matching::conditions(list(&spec.match_conditions), &known, path));
+    let variables = list(&spec.variables);
+    out.extend(expressions::variables(variables, known, path));
+    let known = Variables {
+        own: Some(variables),
+        ..known
+    };
+    let mutations = list(&spec.mutations);
+    if mutations.is_empty() {
+        let text = "mutations must contain at least one item";
+        out.push(field::required(path.child("mutations"), text));
+    }
+    for (i, mutation) in mutations.iter().enumerate() {
+        out.extend(validate_mutation(mutation, &known, &path.child("mutations").index(i)));
+    }
+    let path = path.child("reinvocationPolicy");
+    match spec.reinvocation_policy.as_deref() {
+        None | Some("") => out.push(field::required(path, "")),
+        Some(policy) => out.extend(one_of(policy, &REINVOCATION_POLICIES, path)),
+    }
+    out
+}
+
+fn validate_mutation(mutation: &Mutation, known: &Variables<'_>, path: &Path) -> ErrorList {
+    let kind = mutation.patch_type.as_str();
+    if kind.is_empty() {
+        return vec![field::required(path.child("patchType"), "")];
+    }
+    let mut out = one_of(kind, &PATCH_TYPES, path.child("patchType"));
+    let configuration = mutation.apply_configuration.as_ref().map(|c| &c.expression);
+    let patch = mutation.json_patch.as_ref().map(|p| &p.expression);
+    let parts = [
+        ("ApplyConfiguration", "applyConfiguration", configuration, "map"),
+        ("JSONPatch", "jsonPatch", patch, "list"),
+    ];
+    for (of, name, expression, result) in parts {
+        let path = path.child(name);
+        match expression {
+            Some(_) if kind != of => {
+                let text = format!("{name} is forbidden when patchType is not {of}");
+                out.push(field::forbidden(path, text));
+            }
+            None if kind == of => {
+                let text = format!("must be specified when patchType is {of}");
+                out.push(field::required(path, text));
+            }
+            Some(expression) => {
+                let path = path.child("expression");
+                let source = text(expression);
+                if source.trim().is_empty() {
+                    out.push(field::required(path, "expression is not specified"));
+                } else {
+                    let known = Variables {
+                        objects: true,
+                        ..*known
+                    };
+                    out.extend(compile(source, &[result], &known, &path));
+                }
+            }
+            None => {}
+        }
+    }
+    out
+}

@@ -1,0 +1,235 @@
+use serde_json::{Value, json};
+
+use crate::{Object, ResourceTable};
+
+fn findings(kind: &str, value: Value) -> Vec<String> {
+    let row = ResourceTable::builtin()
+        .rows()
+        .iter()
+        .find(|row| row.group == "admissionregistration.k8s.io" && row.kind == kind);
+    let row = row.unwrap();
+    let mut object = (row.codec.from_value)(value, &mut |_| {}).unwrap();
+    row.strategy.default(&mut *object);
+    let found = row.strategy.validate(&*object);
+    found.iter().map(ToString::to_string).collect()
+}
+
+fn webhook(change: Value) -> Value {
+    let mut hook = json!({
+        "name": "a.example.com",
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+        "clientConfig": {"service": {"namespace": "ns", "name": "hook", "path": "/a"}},
+        "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
+    });
+    for (key, value) in change.as_object().unwrap() {
+        hook[key] = value.clone();
+    }
+    hook
+}
+
+fn configuration(hooks: &[Value]) -> Value {
+    json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": "x"}, "webhooks": hooks})
+}
+
+fn with(change: Value) -> Vec<String> {
+    findings(
+        "ValidatingWebhookConfiguration",
+        configuration(&[webhook(change)]),
+    )
+}
+
+#[test]
+fn what_a_webhook_does_not_say_is_filled_in() {
+    let row = ResourceTable::builtin()
+        .rows()
+        .iter()
+        .find(|row| row.kind == "ValidatingWebhookConfiguration");
+    let row = row.unwrap();
+    let value = configuration(&[webhook(json!({}))]);
+    let mut object: Box<dyn Object> = (row.codec.from_value)(value, &mut |_| {}).unwrap();
+    row.strategy.default(&mut *object);
+    let hook = object.to_value()["webhooks"][0].clone();
+    assert_eq!(hook["failurePolicy"], "Fail");
+    assert_eq!(hook["matchPolicy"], "Equivalent");
+    assert_eq!(hook["timeoutSeconds"], 10);
+    assert_eq!(hook["namespaceSelector"], json!({}));
+    assert_eq!(hook["rules"][0]["scope"], "*");
+    assert_eq!(hook["clientConfig"]["service"]["port"], 443);
+    assert_eq!(with(json!({})), Vec::<String>::new());
+}
+
+#[test]
+fn webhooks_are_refused_in_upstreams_words() {
+    let cases = [
+        (
+            json!({"name": "a.b"}),
+            "webhooks[0].name: Invalid value: \"a.b\": should be a domain with at least three segments separated by dots",
+        ),
+        (
+            json!({"sideEffects": "Some"}),
+            "webhooks[0].sideEffects: Unsupported value: \"Some\": supported values: \"None\", \"NoneOnDryRun\"",
+        ),
+        (
+            json!({"sideEffects": ""}),
+            "webhooks[0].sideEffects: Required value: must specify one of None, NoneOnDryRun",
+        ),
+        (
+            json!({"timeoutSeconds": 31}),
+            "webhooks[0].timeoutSeconds: Invalid value: 31: the timeout value must be between 1 and 30 seconds",
+        ),
+        (
+            json!({"clientConfig": {}}),
+            "webhooks[0].clientConfig: Required value: exactly one of url or service is required",
+        ),
+        (
+            json!({"clientConfig": {"url": "http://x/y"}}),
+            "webhooks[0].clientConfig.url: Invalid value: \"http\": 'https' is the only allowed URL scheme; desired format: https://host[/path]",
+        ),
+        (
+            json!({"admissionReviewVersions": []}),
+            "webhooks[0].admissionReviewVersions: Required value: must specify one of v1, v1beta1",
+        ),
+        (
+            json!({"admissionReviewVersions": ["v2"]}),
+            "webhooks[0].admissionReviewVersions: Invalid value: [\"v2\"]: must include at least one of v1, v1beta1",
+        ),
+        (
+            json!({"matchPolicy": "Sometimes"}),
+            "webhooks[0].matchPolicy: Unsupported value: \"Sometimes\": supported values: \"Equivalent\", \"Exact\"",
+        ),
+        (
+            json!({"rules": [{"apiGroups": ["", "*"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]}),
+            "webhooks[0].rules[0].apiGroups: Invalid value: [\"\",\"*\"]: if '*' is present, must not specify other API groups",
+        ),
+        (
+            json!({"rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["PATCH"], "resources": ["pods"]}]}),
+            "webhooks[0].rules[0].operations[0]: Unsupported value: \"PATCH\": supported values: \"*\", \"CONNECT\", \"CREATE\", \"DELETE\", \"UPDATE\"",
+        ),
+        (
+            json!({"rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods/*", "pods/status"]}]}),
+            "webhooks[0].rules[0].resources[1]: Invalid value: \"pods/status\": if 'pods/*' is present, must not specify pods/status",
+        ),
+        (
+            json!({"matchConditions": [{"name": "", "expression": "true"}]}),
+            "webhooks[0].matchConditions[0].name: Required value",
+        ),
+        (
+            json!({"matchConditions": [{"name": "x", "expression": "1"}]}),
+            "webhooks[0].matchConditions[0].expression: Invalid value: \"1\": must evaluate to bool",
+        ),
+    ];
+    for (change, wanted) in cases {
+        let found = with(change.clone());
+        assert_eq!(found, [wanted], "{change}");
+    }
+    let twice = configuration(&[webhook(json!({})), webhook(json!({}))]);
+    assert_eq!(
+        findings("ValidatingWebhookConfiguration", twice),
+        ["webhooks[1].name: Duplicate value: \"a.example.com\""]
+    );
+}
+
+#[test]
+fn expressions_that_cannot_be_compiled_are_refused() {
+    for source in ["object.x ==", "nobody == 1", "variables.x"] {
+        let found = with(json!({"matchConditions": [{"name": "x", "expression": source}]}));
+        assert!(
+            found.len() == 1 && found[0].contains("compilation failed: ERROR: <input>:1:"),
+            "{source}: {found:?}"
+        );
+    }
+    assert_eq!(
+        with(json!({"matchConditions": [{"name": "x", "expression":
+            "request.userInfo.username != 'a' && authorizer.group('').resource('pods').namespace('x').check('get').allowed()"}]})),
+        Vec::<String>::new()
+    );
+}
+
+fn policy(change: Value) -> Vec<String> {
+    let mut spec = json!({
+        "matchConstraints": {"resourceRules": [{"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["deployments"]}]},
+        "variables": [{"name": "replicas", "expression": "object.spec.replicas"}],
+        "validations": [{"expression": "variables.replicas < 5"}],
+    });
+    for (key, value) in change.as_object().unwrap() {
+        spec[key] = value.clone();
+    }
+    let value = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": "x.example.com"}, "spec": spec});
+    findings("ValidatingAdmissionPolicy", value)
+}
+
+#[test]
+fn policies_are_refused_in_upstreams_words() {
+    assert_eq!(policy(json!({})), Vec::<String>::new());
+    let cases = [
+        (
+            json!({"validations": []}),
+            "spec.validations: Required value: validations or auditAnnotations must be specified",
+        ),
+        (
+            json!({"matchConstraints": null}),
+            "spec.matchConstraints: Required value",
+        ),
+        (
+            json!({"matchConstraints": {}}),
+            "spec.matchConstraints.resourceRules: Required value",
+        ),
+        (
+            json!({"paramKind": {"apiVersion": "v1"}}),
+            "spec.paramKind.kind: Required value",
+        ),
+        (
+            json!({"validations": [{"expression": " "}]}),
+            "spec.validations[0].expression: Required value: expression is not specified",
+        ),
+        (
+            json!({"validations": [{"expression": "true", "message": "a\nb"}]}),
+            "spec.validations[0].message: Invalid value: \"a\\nb\": message must not contain line breaks",
+        ),
+        (
+            json!({"validations": [{"expression": "true", "messageExpression": "1"}]}),
+            "spec.validations[0].messageExpression: Invalid value: \"1\": must evaluate to string",
+        ),
+        (
+            json!({"validations": [{"expression": "true", "reason": "Gone"}]}),
+            "spec.validations[0].reason: Unsupported value: \"Gone\": supported values: \"Forbidden\", \"Invalid\", \"RequestEntityTooLarge\", \"Unauthorized\"",
+        ),
+        (
+            json!({"variables": [{"name": "replicas", "expression": "1"}, {"name": "replicas", "expression": "2"}]}),
+            "spec.variables[1].name: Duplicate value: \"replicas\"",
+        ),
+        (
+            json!({"variables": [{"name": "replicas", "expression": "variables.later"}]}),
+            "spec.variables[0].expression: Invalid value: \"variables.later\": compilation failed: ERROR: <input>:1:1: undefined field 'later'",
+        ),
+    ];
+    for (change, wanted) in cases {
+        let found = policy(change.clone());
+        assert!(found.contains(&wanted.to_owned()), "{change}: {found:?}");
+    }
+}
+
+#[test]
+fn bindings_are_refused_in_upstreams_words() {
+    let binding = |spec: Value| {
+        let value = json!({"apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": "x"}, "spec": spec});
+        findings("ValidatingAdmissionPolicyBinding", value)
+    };
+    assert_eq!(
+        binding(json!({"policyName": "p", "validationActions": ["Deny"]})),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        binding(json!({"validationActions": ["Deny", "Warn"], "paramRef": {}})),
+        [
+            "spec.policyName: Required value",
+            "spec.paramRef: Required value: one of name or selector must be specified",
+            "spec.paramRef.parameterNotFoundAction: Required value",
+            "spec.validationActions: Invalid value: [\"Deny\",\"Warn\"]: must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)",
+        ]
+    );
+}
