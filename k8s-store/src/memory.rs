@@ -141,7 +141,7 @@ impl Inner {
                 ends = true;
             }
         }
-        let batch = view.head.apply(writes, &previous, now);
+        let batch = view.head.apply(writes, &previous, now, None);
         view.publish(std::slice::from_ref(&batch));
         let revision = batch.revision;
         Ok((Committed { revision, previous }, ends))
@@ -155,7 +155,7 @@ impl Expire for Inner {
         let writes = view.head.deletions(&self.timer.take_due());
         if !writes.is_empty() {
             let previous = view.head.judge(&writes)?;
-            let batch = view.head.apply(writes, &previous, 0);
+            let batch = view.head.apply(writes, &previous, 0, None);
             view.publish(std::slice::from_ref(&batch));
         }
         Ok(())

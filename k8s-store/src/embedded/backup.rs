@@ -101,7 +101,7 @@ impl EmbeddedStore {
         bump: u64,
     ) -> Result<Inventory, Error> {
         let dir = dir.as_ref();
-        let (mut head, _) = snapshot::read(file.as_ref(), None)?;
+        let mut head = snapshot::read(file.as_ref(), None)?.head;
         head.revision = Revision(head.revision.0.saturating_add(bump));
 
         let mut staging = dir.as_os_str().to_owned();
@@ -142,7 +142,7 @@ impl EmbeddedStore {
     ///
     /// [`Error::Corrupt`], [`Error::Io`].
     pub fn check_backup(file: impl AsRef<Path>) -> Result<Inventory, Error> {
-        Ok(Inventory::of(&snapshot::read(file.as_ref(), None)?.0))
+        Ok(Inventory::of(&snapshot::read(file.as_ref(), None)?.head))
     }
 }
 

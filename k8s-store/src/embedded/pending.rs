@@ -9,7 +9,7 @@ use tokio::sync::{oneshot, watch};
 use super::{log::Failure, record};
 use crate::{
     Committed, Error, Limits, Op, Revision, WatchBatch, Write,
-    state::{Expire, Head, Timer, View, expires},
+    state::{Edit, Expire, Head, Timer, View, expires},
 };
 
 /// What the handles, the writer's thread and the expiry task have in common.
@@ -30,7 +30,8 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 struct Pending {
     /// The data with every commit that was let through, in order: each one's
-    /// guards see all that came before, though nobody else does yet.
+    /// guards see all that came before, though nobody else does yet. It has a
+    /// tree of its own: two heads that share nodes copy what they write to.
     head: Head,
     group: Group,
     /// Where in its log file the group's first record will be: everything
@@ -49,6 +50,8 @@ struct Pending {
 pub(crate) struct Group {
     pub(crate) records: Vec<u8>,
     pub(crate) batches: Vec<WatchBatch>,
+    /// What the batches do to the view's tree.
+    edits: Vec<Edit>,
     waiting: Vec<Waiting>,
     compact: Option<Revision>,
 }
@@ -62,8 +65,8 @@ struct Waiting {
 /// What the writer does next.
 #[derive(Debug)]
 pub(crate) enum Work {
-    /// Write the group, which leads to this data.
-    Group(Group, Head),
+    /// Write the group.
+    Group(Group),
     /// There will be no further group.
     Close,
 }
@@ -139,14 +142,14 @@ impl Shared {
         let group = mem::take(&mut pending.group);
         pending.group.records = spare;
         pending.base = plan(group.records.len() as u64, pending.head.revision);
-        Work::Group(group, pending.head.clone())
+        Work::Group(group)
     }
 
     /// Makes a group visible that is on disk now, and answers its commits.
-    pub(crate) fn publish(&self, group: Group, head: Head) {
+    pub(crate) fn publish(&self, group: Group) {
         let mut view = self.view.write();
-        view.head = head;
-        if !group.batches.is_empty() {
+        if let Some(last) = group.batches.last() {
+            view.head.redo(group.edits, last.revision);
             view.publish(&group.batches);
         }
         if let Some(revision) = group.compact {
@@ -220,7 +223,8 @@ impl Pending {
                         timer.note(expires(now, ttl), write.key.clone());
                     }
                 }
-                let batch = self.head.apply(writes, &previous, now);
+                let edits = Some(&mut self.group.edits);
+                let batch = self.head.apply(writes, &previous, now, edits);
                 self.group.batches.push(batch);
                 Ok(Committed { revision, previous })
             }

@@ -12,7 +12,10 @@ use bytes::Bytes;
 
 use crate::{
     Change, Entry, Op, Revision, WatchBatch, Write,
-    state::{Head, expires},
+    state::{
+        Head, expires,
+        head::{delete, put},
+    },
 };
 
 const MAGIC: [u8; 4] = *b"\xf7rec";
@@ -144,12 +147,12 @@ impl<'a> Record<'a> {
 
     /// Reads the inside; `None` if it makes no sense, which the checksum rules
     /// out for records that this code wrote.
-    pub(crate) fn read(&self) -> Option<Body<'a>> {
+    pub(crate) fn read(&self) -> Option<Body> {
         let mut reader = Reader(self.body);
         let kind = reader.u8()?;
         let revision = Revision(reader.u64()?);
         match kind {
-            COMMIT => Some(Body::Commit(revision, Writes(reader))),
+            COMMIT => Some(Body::Commit(revision, writes(reader)?)),
             COMPACT => Some(Body::Compact(revision)),
             SEAL => Some(Body::Seal),
             _ => None,
@@ -159,51 +162,64 @@ impl<'a> Record<'a> {
 
 /// What a record says.
 #[derive(Debug)]
-pub(crate) enum Body<'a> {
-    Commit(Revision, Writes<'a>),
+pub(crate) enum Body {
+    Commit(Revision, Vec<Recorded>),
     Compact(Revision),
     Seal,
 }
 
-/// The writes of a commit.
+/// A write that was recorded.
 #[derive(Debug)]
-pub(crate) struct Writes<'a>(Reader<'a>);
+pub(crate) struct Recorded {
+    key: Bytes,
+    /// The value and its expiry; `None` deletes the key.
+    put: Option<(Bytes, u64)>,
+}
 
-impl Writes<'_> {
-    /// Applies the writes and tells `ends` which keys expire when. Returns
-    /// `None` if the record makes no sense.
-    pub(crate) fn apply(
-        mut self,
-        head: &mut Head,
-        revision: Revision,
-        mut ends: impl FnMut(u64, Bytes),
-    ) -> Option<WatchBatch> {
-        let mut changes: Vec<Change> = Vec::new();
-        while !self.0.0.is_empty() {
-            let op = self.0.u8()?;
-            let key = self.0.bytes()?;
-            let previous = head.tree.get(key).map(|record| record.entry.clone());
-            changes.push(match op {
-                PUT => {
-                    let value = Bytes::copy_from_slice(self.0.bytes()?);
-                    let expires = self.0.u64()?;
-                    let key = Bytes::copy_from_slice(key);
-                    if expires != 0 {
-                        ends(expires, key.clone());
-                    }
-                    head.put(key, value, expires, previous, revision)
-                }
-                DELETE => head.delete(previous?),
-                _ => return None,
-            });
-        }
-        changes.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        head.revision = revision;
-        Some(WatchBatch {
-            revision,
-            changes: changes.into(),
-        })
+fn writes(mut reader: Reader<'_>) -> Option<Vec<Recorded>> {
+    let mut writes = Vec::with_capacity(1);
+    while !reader.0.is_empty() {
+        let op = reader.u8()?;
+        let key = Bytes::copy_from_slice(reader.bytes()?);
+        let put = match op {
+            PUT => Some((Bytes::copy_from_slice(reader.bytes()?), reader.u64()?)),
+            DELETE => None,
+            _ => return None,
+        };
+        writes.push(Recorded { key, put });
     }
+    Some(writes)
+}
+
+/// Applies a commit and tells `ends` which keys expire when. Returns `None` if
+/// it makes no sense.
+pub(crate) fn apply(
+    writes: Vec<Recorded>,
+    head: &mut Head,
+    revision: Revision,
+    mut ends: impl FnMut(u64, Bytes),
+) -> Option<WatchBatch> {
+    let mut changes: Vec<Change> = Vec::with_capacity(writes.len());
+    for Recorded { key, put: value } in writes {
+        let previous = head.tree.get(&key).map(|record| record.entry.clone());
+        let (edit, change) = match value {
+            Some((value, expires)) => {
+                if expires != 0 {
+                    ends(expires, key.clone());
+                }
+                put(key, value, expires, previous, revision)
+            }
+            None => delete(previous?),
+        };
+        head.edit(edit);
+        changes.push(change);
+    }
+    changes.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    head.revision = revision;
+    Some(WatchBatch {
+        revision,
+        changes: changes.into(),
+    })
 }
 
 /// Takes little-endian numbers and lengths with bytes off the front.

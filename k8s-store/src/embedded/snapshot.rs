@@ -7,15 +7,17 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader, Read, Write},
+    io::{self, Read, Write},
     path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::{
     directory,
@@ -23,13 +25,15 @@ use super::{
 };
 use crate::{
     Entry, Error, Revision,
-    state::{Head, Record},
+    state::{Head, Record, Tree},
 };
 
 const MAGIC: [u8; 8] = *b"k8sstsnp";
 const HEADER: usize = 28;
 /// A block is written once it has so many bytes.
 const BLOCK: usize = 256 << 10;
+/// The most threads that read a snapshot.
+const MOST_WORKERS: usize = 8;
 
 /// Writes a snapshot and returns its size in bytes; `None` if told to stop.
 pub(crate) fn write(path: &Path, head: &Head, stop: &AtomicBool) -> Result<Option<u64>, Error> {
@@ -85,12 +89,21 @@ fn encode(block: &mut Vec<u8>, record: &Record) {
     }
 }
 
-/// Reads a snapshot, of a certain revision if one is given, and its size in
-/// bytes.
-pub(crate) fn read(path: &Path, revision: Option<Revision>) -> Result<(Head, u64), Error> {
+/// What a snapshot holds.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    pub(crate) head: Head,
+    /// The file's size, in bytes.
+    pub(crate) size: u64,
+    /// Which keys end when.
+    pub(crate) ends: Vec<(u64, Bytes)>,
+}
+
+/// Reads a snapshot, of a certain revision if one is given.
+pub(crate) fn read(path: &Path, revision: Option<Revision>) -> Result<Contents, Error> {
     let mut input = Input {
         path,
-        file: BufReader::with_capacity(BLOCK, File::open(path).map_err(Error::io(path))?),
+        file: File::open(path).map_err(Error::io(path))?,
         offset: 0,
     };
     let mut header = [0; HEADER];
@@ -109,36 +122,97 @@ pub(crate) fn read(path: &Path, revision: Option<Revision>) -> Result<(Head, u64
         }
         _ => return Err(input.corrupt(0, "not the header of this snapshot")),
     };
-    let mut head = Head {
-        revision,
-        ..Head::default()
-    };
-    let mut block = Vec::new();
-    while (head.tree.len() as u64) < count {
-        let start = input.offset;
-        let mut frame = [0; 8];
-        input.fill(&mut frame)?;
-        let mut fields = Reader(&frame);
-        let (length, sum) = (fields.u32(), fields.u32());
-        block.clear();
-        let length = u64::from(length.unwrap_or_default());
-        let read = (&mut input.file).take(length).read_to_end(&mut block);
-        input.offset += read.map_err(Error::io(path))? as u64;
-        if block.len() as u64 != length || sum != Some(crc32c::crc32c(&block)) {
-            return Err(input.corrupt(start, "a block does not match its checksum"));
+    let size = input.file.metadata().map_err(Error::io(path))?.len();
+    let shared = Mutex::new((input, 0));
+    let workers = thread::available_parallelism().map_or(1, |n| n.get().min(MOST_WORKERS));
+    let mut blocks = thread::scope(|scope| {
+        let read = || blocks(path, &shared, size);
+        let helpers: Vec<_> = (1..workers).map(|_| scope.spawn(read)).collect();
+        let mut all = read();
+        for helper in helpers {
+            match helper.join() {
+                Ok(more) => all.extend(more),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
         }
-        let mut reader = Reader(&block);
-        while !reader.0.is_empty() {
-            let Some(record) = decode(&mut reader) else {
-                return Err(input.corrupt(start, "an entry makes no sense"));
-            };
-            head.tree.insert(Arc::new(record));
-        }
-        if length == 0 {
-            return Err(input.corrupt(start, "entries are missing"));
-        }
+        all
+    });
+    blocks.sort_unstable_by_key(|block| block.0);
+    let mut records = Vec::new();
+    let mut ends = Vec::new();
+    for (_, block) in blocks {
+        let block = block?;
+        records.push(block.records);
+        ends.extend(block.ends);
     }
-    Ok((head, input.offset))
+    if records.iter().map(Vec::len).sum::<usize>() as u64 != count {
+        return Err(corrupt(
+            path,
+            0,
+            "there are fewer or more entries than it says",
+        ));
+    }
+    let tree = Tree::from_sorted(records.into_iter().flatten())
+        .ok_or_else(|| corrupt(path, 0, "the entries are not in order"))?;
+    let head = Head { revision, tree };
+    Ok(Contents { head, size, ends })
+}
+
+/// What a block holds.
+#[derive(Debug, Default)]
+struct Block {
+    records: Vec<Arc<Record>>,
+    ends: Vec<(u64, Bytes)>,
+}
+
+/// Reads one block after another, those that other threads leave, and says
+/// which ones these were.
+fn blocks(
+    path: &Path,
+    shared: &Mutex<(Input<'_>, usize)>,
+    size: u64,
+) -> Vec<(usize, Result<Block, Error>)> {
+    let mut blocks = Vec::new();
+    let mut bytes = Vec::new();
+    loop {
+        let (start, number, sum) = {
+            let (input, next) = &mut *shared.lock();
+            if input.offset >= size {
+                return blocks;
+            }
+            let (start, number) = (input.offset, *next);
+            *next += 1;
+            let sum = input.block(size, &mut bytes);
+            if sum.is_err() {
+                // Nobody can tell where the next one begins.
+                input.offset = size;
+            }
+            (start, number, sum)
+        };
+        let block = sum.and_then(|sum| {
+            if sum != crc32c::crc32c(&bytes) {
+                return Err(corrupt(path, start, "a block does not match its checksum"));
+            }
+            let block = Block::decode(&bytes);
+            block.ok_or_else(|| corrupt(path, start, "an entry makes no sense"))
+        });
+        blocks.push((number, block));
+    }
+}
+
+impl Block {
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut block = Self::default();
+        let mut reader = Reader(bytes);
+        while !reader.0.is_empty() {
+            let record = decode(&mut reader)?;
+            if record.expires != 0 {
+                block.ends.push((record.expires, record.entry.key.clone()));
+            }
+            block.records.push(Arc::new(record));
+        }
+        Some(block)
+    }
 }
 
 fn decode(reader: &mut Reader<'_>) -> Option<Record> {
@@ -155,7 +229,7 @@ fn decode(reader: &mut Reader<'_>) -> Option<Record> {
 
 struct Input<'a> {
     path: &'a Path,
-    file: BufReader<File>,
+    file: File,
     offset: u64,
 }
 
@@ -173,11 +247,32 @@ impl Input<'_> {
         }
     }
 
-    fn corrupt(&self, offset: u64, detail: &'static str) -> Error {
-        Error::Corrupt {
-            file: self.path.to_owned(),
-            offset,
-            detail,
+    /// Reads the next block of a file of that size, and the checksum that it
+    /// should have.
+    fn block(&mut self, size: u64, block: &mut Vec<u8>) -> Result<u32, Error> {
+        let start = self.offset;
+        let mut frame = [0; 8];
+        self.fill(&mut frame)?;
+        let mut fields = Reader(&frame);
+        let (length, sum) = (fields.u32(), fields.u32());
+        let length = length.unwrap_or_default();
+        if length == 0 || u64::from(length) > size.saturating_sub(self.offset) {
+            return Err(self.corrupt(start, "the file ends too early"));
         }
+        block.resize(length as usize, 0);
+        self.fill(block)?;
+        Ok(sum.unwrap_or_default())
+    }
+
+    fn corrupt(&self, offset: u64, detail: &'static str) -> Error {
+        corrupt(self.path, offset, detail)
+    }
+}
+
+fn corrupt(path: &Path, offset: u64, detail: &'static str) -> Error {
+    Error::Corrupt {
+        file: path.to_owned(),
+        offset,
+        detail,
     }
 }

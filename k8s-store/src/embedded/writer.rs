@@ -15,7 +15,7 @@ use super::{
     pending::{Shared, Work},
     record, snapshot,
 };
-use crate::{Error, Revision, state::Head};
+use crate::{Error, Revision};
 
 /// A log file is not made longer than this; recovery reads one at a time.
 const LOG_BYTES: u64 = 64 << 20;
@@ -100,7 +100,7 @@ impl Writer {
                 plan = self.plan(length, revision);
                 plan.base
             });
-            let Work::Group(mut group, head) = work else {
+            let Work::Group(mut group) = work else {
                 break;
             };
             match self.append(&group.records) {
@@ -110,9 +110,9 @@ impl Writer {
                         spare = mem::take(&mut group.records);
                         spare.clear();
                     }
-                    shared.publish(group, head.clone());
+                    shared.publish(group);
                     if plan.turn {
-                        self.turn(&head, plan.snapshot);
+                        self.turn(plan.snapshot);
                     }
                 }
                 Err(failure) => {
@@ -187,7 +187,10 @@ impl Writer {
     }
 
     /// Ends the current log behind the data, and takes a snapshot of that.
-    fn turn(&mut self, head: &Head, snapshot: bool) {
+    fn turn(&mut self, snapshot: bool) {
+        // Nobody else changes the view. As long as the clone lives, though, that
+        // copies nodes.
+        let head = self.shared.view.read().head.clone();
         self.turn = Some(Revision(head.revision.0 + 1));
         if let Err(error) = self.make_turn() {
             tracing::debug!(%error, "the next commit will try again to begin a log");
@@ -197,7 +200,7 @@ impl Writer {
         }
         let stop = Arc::new(AtomicBool::new(false));
         let taken = {
-            let (stop, head) = (Arc::clone(&stop), head.clone());
+            let stop = Arc::clone(&stop);
             let directory = Arc::clone(&self.directory);
             move || {
                 let size = snapshot::write(&directory.snapshot(head.revision), &head, &stop)?;

@@ -14,6 +14,13 @@ pub(crate) struct Head {
     pub(crate) tree: Tree,
 }
 
+/// What a write does to a tree.
+#[derive(Clone, Debug)]
+pub(crate) enum Edit {
+    Set(Arc<Record>),
+    Remove(Bytes),
+}
+
 impl Default for Head {
     fn default() -> Self {
         Self {
@@ -49,19 +56,28 @@ impl Head {
     }
 
     /// Applies a batch that [`judge`](Self::judge) has let through, at the next
-    /// revision. `now` is the time in milliseconds.
+    /// revision. `now` is the time in milliseconds. `edits` is told what it takes
+    /// to [`redo`](Self::redo) it elsewhere.
     pub(crate) fn apply(
         &mut self,
         writes: Vec<Write>,
         previous: &[Option<Entry>],
         now: u64,
+        mut edits: Option<&mut Vec<Edit>>,
     ) -> WatchBatch {
         let revision = Revision(self.revision.0 + 1);
+        let mut apply = |write, previous| {
+            let (edit, change) = plan(write, previous, revision, now)?;
+            if let Some(edits) = &mut edits {
+                edits.push(edit.clone());
+            }
+            self.edit(edit);
+            Some(change)
+        };
         let changes: Arc<[Change]> = if writes.len() == 1 {
             // One allocation where collecting a filtered iterator takes two.
             let write = writes.into_iter().next();
-            let previous = previous[0].clone();
-            match write.and_then(|write| self.write(write, previous, revision, now)) {
+            match write.and_then(|write| apply(write, previous[0].clone())) {
                 Some(change) => Arc::new([change]),
                 None => Arc::new([]),
             }
@@ -69,13 +85,28 @@ impl Head {
             let mut changes: Vec<_> = writes
                 .into_iter()
                 .zip(previous)
-                .filter_map(|(write, previous)| self.write(write, previous.clone(), revision, now))
+                .filter_map(|(write, previous)| apply(write, previous.clone()))
                 .collect();
             changes.sort_unstable_by(|a, b| a.key.cmp(&b.key));
             changes.into()
         };
         self.revision = revision;
         WatchBatch { revision, changes }
+    }
+
+    /// Does what was done to another head, which had the same data before.
+    pub(crate) fn redo(&mut self, edits: Vec<Edit>, leads_to: Revision) {
+        for edit in edits {
+            self.edit(edit);
+        }
+        self.revision = leads_to;
+    }
+
+    pub(crate) fn edit(&mut self, edit: Edit) {
+        match edit {
+            Edit::Set(record) => self.tree.insert(record),
+            Edit::Remove(key) => self.tree.remove(&key),
+        };
     }
 
     /// The writes that delete those of the keys whose time has passed.
@@ -99,57 +130,60 @@ impl Head {
         }
         writes
     }
+}
 
-    fn write(
-        &mut self,
-        write: Write,
-        previous: Option<Entry>,
-        revision: Revision,
-        now: u64,
-    ) -> Option<Change> {
-        match write.op {
-            Op::Check => None,
-            Op::Put { value, ttl } => {
-                Some(self.put(write.key, value, expires(now, ttl), previous, revision))
-            }
-            Op::Delete => Some(self.delete(previous?)),
+/// What a write does to its key, which has `previous` now.
+fn plan(
+    write: Write,
+    previous: Option<Entry>,
+    revision: Revision,
+    now: u64,
+) -> Option<(Edit, Change)> {
+    match write.op {
+        Op::Check => None,
+        Op::Put { value, ttl } => {
+            let expires = expires(now, ttl);
+            Some(put(write.key, value, expires, previous, revision))
         }
+        Op::Delete => Some(delete(previous?)),
     }
+}
 
-    pub(crate) fn put(
-        &mut self,
-        key: Bytes,
-        value: Bytes,
-        expires: u64,
-        previous: Option<Entry>,
-        revision: Revision,
-    ) -> Change {
-        let entry = Entry {
-            // A key that is there already keeps its bytes: one copy for all history.
-            key: previous.as_ref().map_or(key, |entry| entry.key.clone()),
-            value,
-            created: previous.as_ref().map_or(revision, |entry| entry.created),
-            modified: revision,
-        };
-        self.tree.insert(Arc::new(Record {
-            entry: entry.clone(),
-            expires,
-        }));
-        Change {
-            key: entry.key.clone(),
-            current: Some(entry),
-            previous,
-        }
-    }
+/// Sets a key that has `previous` now.
+pub(crate) fn put(
+    key: Bytes,
+    value: Bytes,
+    expires: u64,
+    previous: Option<Entry>,
+    revision: Revision,
+) -> (Edit, Change) {
+    let entry = Entry {
+        // A key that is there already keeps its bytes: one copy for all history.
+        key: previous.as_ref().map_or(key, |entry| entry.key.clone()),
+        value,
+        created: previous.as_ref().map_or(revision, |entry| entry.created),
+        modified: revision,
+    };
+    let record = Record {
+        entry: entry.clone(),
+        expires,
+    };
+    let change = Change {
+        key: entry.key.clone(),
+        current: Some(entry),
+        previous,
+    };
+    (Edit::Set(Arc::new(record)), change)
+}
 
-    pub(crate) fn delete(&mut self, previous: Entry) -> Change {
-        self.tree.remove(&previous.key);
-        Change {
-            key: previous.key.clone(),
-            current: None,
-            previous: Some(previous),
-        }
-    }
+/// Removes what a key has now.
+pub(crate) fn delete(previous: Entry) -> (Edit, Change) {
+    let change = Change {
+        key: previous.key.clone(),
+        current: None,
+        previous: Some(previous),
+    };
+    (Edit::Remove(change.key.clone()), change)
 }
 
 /// When a key written now ends; 0 is never.

@@ -1,14 +1,14 @@
 //! The changes that led to the newest revision, as far back as they are kept.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    collections::VecDeque,
+    sync::{Arc, OnceLock},
 };
 
 use bytes::Bytes;
 
-use super::{Head, Record, Tree};
-use crate::{Entry, Error, Revision, WatchBatch};
+use super::{Head, Tree};
+use crate::{Change, Entry, Error, Revision, WatchBatch};
 
 /// How much history a store keeps for reads and watches from older revisions.
 ///
@@ -32,7 +32,7 @@ impl Default for HistoryLimits {
     }
 }
 
-/// The most batches in a segment: reading at an old revision undoes at most so many.
+/// The most batches in a segment. Only finished ones can be searched by key.
 const SEGMENT: usize = 512;
 /// What a batch weighs without its keys and values: allocations and slots.
 const BATCH_BYTES: usize = 64;
@@ -54,8 +54,38 @@ pub(crate) struct History {
 pub(crate) struct Segment {
     pub(crate) batches: Vec<WatchBatch>,
     bytes: usize,
-    /// The data after the last batch, once there will be no further one.
-    end: Option<Head>,
+    /// There will be no further batch.
+    finished: bool,
+    /// What undoing a finished segment does to each of its keys, in key order.
+    /// Made when somebody first reads the past: commits do without it.
+    undo: OnceLock<Box<[Undo]>>,
+}
+
+/// A key in a segment: its first and its last change, by batch and place therein.
+#[derive(Clone, Copy, Debug)]
+struct Undo {
+    first: (u32, u32),
+    last: (u32, u32),
+}
+
+/// How a key was at some revision, if it has changed since.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Before<'a> {
+    pub(crate) key: &'a Bytes,
+    /// The entry that it had.
+    pub(crate) entry: Option<&'a Entry>,
+    /// Whether there is an entry after the changes.
+    pub(crate) exists: bool,
+}
+
+impl<'a> Before<'a> {
+    fn of(first: &'a Change, last: &Change) -> Self {
+        Self {
+            key: &first.key,
+            entry: first.previous.as_ref(),
+            exists: last.current.is_some(),
+        }
+    }
 }
 
 impl Segment {
@@ -68,6 +98,70 @@ impl Segment {
     pub(crate) fn after(&self, revision: Revision) -> &[WatchBatch] {
         let from = self.batches.partition_point(|b| b.revision <= revision);
         &self.batches[from..]
+    }
+
+    fn change(&self, (batch, place): (u32, u32)) -> &Change {
+        &self.batches[batch as usize].changes[place as usize]
+    }
+
+    /// The index by key, if the whole segment is after a revision and finished.
+    fn undo(&self, after: Revision) -> Option<&[Undo]> {
+        if !self.finished || self.batches.first()?.revision <= after {
+            return None;
+        }
+        Some(self.undo.get_or_init(|| {
+            let mut all: Vec<Undo> = Vec::new();
+            for (batch, changes) in (0..).zip(&self.batches) {
+                all.extend((0..changes.changes.len() as u32).map(|place| Undo {
+                    first: (batch, place),
+                    last: (batch, place),
+                }));
+            }
+            // Changes of one key stay in their order.
+            all.sort_by_key(|undo| &self.change(undo.first).key);
+            all.dedup_by(|later, kept| {
+                let same = self.change(later.first).key == self.change(kept.first).key;
+                if same {
+                    kept.last = later.last;
+                }
+                same
+            });
+            all.into()
+        }))
+    }
+
+    /// What the key had before its first change after a revision, if there is one.
+    fn before(&self, key: &[u8], after: Revision) -> Option<&Change> {
+        if let Some(undo) = self.undo(after) {
+            let found = undo.binary_search_by(|undo| (*self.change(undo.first).key).cmp(key));
+            return found.ok().map(|at| self.change(undo[at].first));
+        }
+        self.after(after).iter().find_map(|batch| {
+            let found = batch.changes.binary_search_by(|c| (*c.key).cmp(key));
+            found.ok().map(|at| &batch.changes[at])
+        })
+    }
+
+    /// Appends how the keys below a prefix were, those that changed after a
+    /// revision: in key order or in order of time.
+    fn below<'a>(&'a self, prefix: &[u8], after: Revision, into: &mut Vec<Before<'a>>) {
+        if let Some(undo) = self.undo(after) {
+            let from = undo.partition_point(|undo| *self.change(undo.first).key < *prefix);
+            let ends = undo[from..]
+                .iter()
+                .map(|undo| (self.change(undo.first), self.change(undo.last)));
+            into.extend(
+                ends.take_while(|(first, _)| first.key.starts_with(prefix))
+                    .map(|(first, last)| Before::of(first, last)),
+            );
+        } else {
+            let changes = self.after(after).iter().flat_map(|b| b.changes.iter());
+            into.extend(
+                changes
+                    .filter(|change| change.key.starts_with(prefix))
+                    .map(|change| Before::of(change, change)),
+            );
+        }
     }
 }
 
@@ -83,9 +177,9 @@ impl History {
         }
     }
 
-    /// Appends the batches that led to `head`.
-    pub(crate) fn extend(&mut self, batches: impl IntoIterator<Item = WatchBatch>, head: &Head) {
-        if self.segments.back().is_none_or(|tail| tail.end.is_some()) {
+    /// Appends batches.
+    pub(crate) fn extend(&mut self, batches: impl IntoIterator<Item = WatchBatch>) {
+        if self.segments.back().is_none_or(|tail| tail.finished) {
             self.segments.push_back(Arc::default());
         }
         let tail = self.segments.back_mut().expect("one was just made sure of");
@@ -100,7 +194,7 @@ impl History {
         let full = SEGMENT.min(self.limits.revisions / 8).max(1);
         if tail.batches.len() >= full || tail.bytes >= self.limits.bytes / 8 {
             tail.batches.shrink_to_fit();
-            tail.end = Some(head.clone());
+            tail.finished = true;
             self.trim();
         }
     }
@@ -153,66 +247,49 @@ impl History {
 
     /// What a key had at a revision.
     pub(crate) fn get(&self, head: &Head, key: &[u8], at: Revision) -> Option<Entry> {
-        let tree = match self.since(at).next() {
-            Some(segment) => {
-                for batch in segment.after(at) {
-                    let change = batch.changes.binary_search_by(|c| (*c.key).cmp(key));
-                    if let Ok(change) = change {
-                        return batch.changes[change].previous.clone();
-                    }
-                }
-                segment.end.as_ref().map_or(&head.tree, |end| &end.tree)
-            }
-            None => &head.tree,
-        };
-        tree.get(key).map(|record| record.entry.clone())
+        let change = self.since(at).find_map(|segment| segment.before(key, at));
+        match change {
+            Some(change) => change.previous.clone(),
+            None => head.tree.get(key).map(|record| record.entry.clone()),
+        }
     }
 
-    /// What it takes to rebuild the data at a revision.
+    /// What it takes to see the data as they were at a revision.
     pub(crate) fn past(&self, head: &Head, at: Revision) -> Past {
-        let segment = self.since(at).next().cloned();
-        let end = segment.as_ref().and_then(|segment| segment.end.as_ref());
         Past {
-            tree: end.unwrap_or(head).tree.clone(),
+            tree: head.tree.clone(),
             at,
-            segment,
+            segments: self.since(at).cloned().collect(),
         }
     }
 }
 
-/// Data newer than the revision wanted, and the batches to undo.
+/// Data newer than the revision wanted, and what has happened since.
 #[derive(Debug)]
 pub(crate) struct Past {
-    tree: Tree,
-    at: Revision,
-    segment: Option<Arc<Segment>>,
+    pub(crate) tree: Tree,
+    pub(crate) at: Revision,
+    segments: Vec<Arc<Segment>>,
 }
 
 impl Past {
-    /// The data below a prefix as it was; other keys are of any age.
-    pub(crate) fn rebuild(self, prefix: &[u8]) -> Tree {
-        let mut tree = self.tree;
-        let mut before: BTreeMap<&Bytes, &Option<Entry>> = BTreeMap::new();
-        let batches = self.segment.iter().flat_map(|s| s.after(self.at));
-        for change in batches.flat_map(|batch| batch.changes.iter()) {
-            if change.key.starts_with(prefix) {
-                before.entry(&change.key).or_insert(&change.previous);
-            }
+    /// How the keys below a prefix were that have changed since, in key order.
+    pub(crate) fn before(&self, prefix: &[u8]) -> Vec<Before<'_>> {
+        let mut all = Vec::new();
+        for segment in &self.segments {
+            segment.below(prefix, self.at, &mut all);
         }
-        for (key, entry) in before {
-            match entry {
-                Some(entry) => {
-                    tree.insert(Arc::new(Record {
-                        entry: entry.clone(),
-                        expires: 0,
-                    }));
-                }
-                None => {
-                    tree.remove(key);
-                }
+        // Stable: the changes of one key stay in their order. And quick, as most
+        // of it consists of runs that are in order.
+        all.sort_by_key(|before| before.key);
+        all.dedup_by(|later, kept| {
+            let same = later.key == kept.key;
+            if same {
+                kept.exists = later.exists;
             }
-        }
-        tree
+            same
+        });
+        all
     }
 }
 

@@ -2,7 +2,7 @@
 //! revision, the history behind it, the watchers in front of it, and time.
 
 mod clock;
-mod head;
+pub(crate) mod head;
 mod history;
 mod limits;
 mod registry;
@@ -12,7 +12,7 @@ mod view;
 mod watcher;
 
 pub(crate) use clock::Clock;
-pub(crate) use head::{Head, expires};
+pub(crate) use head::{Edit, Head, expires};
 pub use history::HistoryLimits;
 pub use limits::Limits;
 pub(crate) use timer::{Expire, Timer};

@@ -58,6 +58,44 @@ impl Default for Tree {
 }
 
 impl Tree {
+    /// A tree of items in ascending order; `None` if they are not.
+    pub(crate) fn from_sorted(items: impl IntoIterator<Item = Item>) -> Option<Self> {
+        let mut nodes: Vec<(Bytes, Arc<Node>)> = Vec::new();
+        let mut leaf: Vec<Item> = Vec::with_capacity(MAX);
+        let mut items = items.into_iter().peekable();
+        while let Some(item) = items.next() {
+            let next = items.peek();
+            if next.is_some_and(|next| next.entry.key <= item.entry.key) {
+                return None;
+            }
+            leaf.push(item);
+            if leaf.len() == MAX || next.is_none() {
+                let full = std::mem::replace(&mut leaf, Vec::with_capacity(MAX));
+                nodes.push((full[0].entry.key.clone(), Arc::new(Node::Leaf(full))));
+            }
+        }
+        while nodes.len() > 1 {
+            let mut level = Vec::with_capacity(nodes.len() / MAX + 1);
+            let mut below = nodes.into_iter().peekable();
+            while below.peek().is_some() {
+                let (keys, children): (Vec<_>, Vec<_>) = below.by_ref().take(MAX).unzip();
+                let mut keys = keys.into_iter();
+                let first = keys.next()?;
+                let node = Inner {
+                    len: children.iter().map(|child| child.len()).sum(),
+                    bounds: keys.collect(),
+                    children,
+                };
+                level.push((first, Arc::new(Node::Inner(node))));
+            }
+            nodes = level;
+        }
+        Some(match nodes.pop() {
+            Some((_, root)) => Self { root },
+            None => Self::default(),
+        })
+    }
+
     /// How many keys there are.
     pub(crate) fn len(&self) -> usize {
         self.root.len()
@@ -450,6 +488,27 @@ mod tests {
                     prop_assert_eq!(from, theirs);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn is_made_of_sorted_items_and_of_no_others() {
+        for count in [0, 1, 31, 32, 33, 1024, 1025, 40_000] {
+            let items = (0..count).map(|n: u32| item(&n.to_be_bytes(), 1));
+            let mut tree = Tree::from_sorted(items).unwrap();
+            check(&tree.root, true);
+            assert_eq!(
+                (tree.len(), tree.iter().count()),
+                (count as usize, count as usize)
+            );
+            for n in 0..count {
+                assert!(tree.remove(&n.to_be_bytes()).is_some());
+            }
+            assert_eq!(tree.len(), 0);
+        }
+        for keys in [["b", "a"], ["a", "a"]] {
+            let items = keys.map(|key| item(key.as_bytes(), 1));
+            assert!(Tree::from_sorted(items).is_none());
         }
     }
 

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Head, HistoryLimits, Tree, WatchLimits,
-    history::{History, Past},
+    history::{Before, History, Past},
     registry::{Registry, Watcher},
     watcher::Feed,
 };
@@ -57,7 +57,7 @@ impl View {
 
     /// Makes batches known that led to the data in `self.head`.
     pub(crate) fn publish(&mut self, batches: &[WatchBatch]) {
-        self.history.extend(batches.iter().cloned(), &self.head);
+        self.history.extend(batches.iter().cloned());
         for batch in batches {
             self.registry.notify(batch);
         }
@@ -96,7 +96,7 @@ impl View {
         match at {
             Some(at) if at != self.head.revision => {
                 self.history.check(at, self.head.revision)?;
-                Ok(Source::Past(at, self.history.past(&self.head, at)))
+                Ok(Source::Past(self.history.past(&self.head, at)))
             }
             _ => Ok(Source::Present(self.head.clone())),
         }
@@ -136,32 +136,59 @@ impl View {
 #[derive(Debug)]
 pub(crate) enum Source {
     Present(Head),
-    Past(Revision, Past),
+    Past(Past),
 }
 
 impl Source {
     pub(crate) fn page(self, list: &List) -> Page {
-        let (revision, tree) = match self {
-            Self::Present(head) => (head.revision, head.tree),
-            Self::Past(at, past) => (at, past.rebuild(&list.prefix)),
-        };
-        page(&tree, revision, list)
+        match self {
+            Self::Present(head) => page(&head.tree, &[], head.revision, list),
+            Self::Past(past) => page(&past.tree, &past.before(&list.prefix), past.at, list),
+        }
     }
 }
 
-fn page(tree: &Tree, revision: Revision, list: &List) -> Page {
+/// A page of a tree's entries, but of those `before` which are named there.
+fn page(tree: &Tree, before: &[Before<'_>], revision: Revision, list: &List) -> Page {
     let prefix = &*list.prefix;
     let from = match &list.after {
         // The smallest key greater than `after` is `after` and a zero byte.
         Some(after) if **after >= *prefix => [after, &[0][..]].concat(),
         _ => prefix.to_vec(),
     };
-    let all = tree.rank_of_end(prefix).saturating_sub(tree.rank(&from));
+    let before = &before[before.partition_point(|before| **before.key < *from)..];
+    let now = tree.rank_of_end(prefix).saturating_sub(tree.rank(&from));
+    let gone = before.iter().filter(|before| before.exists).count();
+    let back = before.iter().filter(|b| b.entry.is_some()).count();
+    let all = (now + back).saturating_sub(gone);
     let count = list.limit.map_or(all, |limit| limit.min(all));
-    let entries = tree.range_from(&from).take(count);
+
+    let mut entries = Vec::with_capacity(count);
+    let mut records = tree
+        .range_from(&from)
+        .map(|record| &record.entry)
+        .peekable();
+    let mut before = before.iter().peekable();
+    while entries.len() < count {
+        // Whichever comes first; where both have the key, what was before.
+        let entry = match (records.peek(), before.peek()) {
+            (Some(record), Some(past)) if record.key < *past.key => records.next(),
+            (record, Some(past)) => {
+                if record.is_some_and(|record| record.key == *past.key) {
+                    records.next();
+                }
+                before.next().and_then(|past| past.entry)
+            }
+            (_, None) => match records.next() {
+                Some(record) => Some(record),
+                None => break,
+            },
+        };
+        entries.extend(entry.cloned());
+    }
     Page {
         revision,
-        entries: entries.map(|record| record.entry.clone()).collect(),
+        entries,
         remaining: all - count,
     }
 }
