@@ -1,4 +1,4 @@
-//! [`Connection`]: HTTP/1.1 over TLS, one request after another.
+//! [`Connection`]: HTTP/1.1 over TLS, one request after another. [`Multiplexed`]: HTTP/2, many at once.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -6,8 +6,11 @@ use anyhow::Context;
 use bytes::Bytes;
 use http::{Method, Request, Response, header};
 use http_body_util::{BodyExt, Full};
-use hyper::{body::Incoming, client::conn::http1::SendRequest};
-use hyper_util::rt::TokioIo;
+use hyper::{
+    body::Incoming,
+    client::conn::{http1::SendRequest, http2},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
 
@@ -17,12 +20,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) async fn open(address: SocketAddr, tls: Arc<ClientConfig>) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let name = rustls::pki_types::ServerName::try_from("localhost")?;
-        let stream = tokio_rustls::TlsConnector::from(tls)
-            .connect(name, stream)
-            .await?;
+        let stream = connect(address, tls).await?;
         let (sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         // Ends with the sender.
@@ -59,6 +57,44 @@ impl Connection {
         let response = self.send(Method::POST, path, body).await?;
         drain(response).await
     }
+}
+
+/// An HTTP/2 connection.
+pub(crate) struct Multiplexed {
+    sender: http2::SendRequest<Full<Bytes>>,
+}
+
+impl Multiplexed {
+    pub(crate) async fn open(address: SocketAddr, tls: Arc<ClientConfig>) -> anyhow::Result<Self> {
+        let stream = connect(address, tls).await?;
+        let (sender, connection) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(Self { sender })
+    }
+
+    pub(crate) async fn get(&mut self, path: &str) -> anyhow::Result<Response<Incoming>> {
+        let request = Request::get(format!("https://localhost{path}"))
+            .header(header::ACCEPT, "application/json")
+            .body(Full::new(Bytes::new()))?;
+        self.sender.ready().await?;
+        self.sender
+            .send_request(request)
+            .await
+            .context("request failed")
+    }
+}
+
+async fn connect(
+    address: SocketAddr,
+    tls: Arc<ClientConfig>,
+) -> anyhow::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let name = rustls::pki_types::ServerName::try_from("localhost")?;
+    Ok(tokio_rustls::TlsConnector::from(tls)
+        .connect(name, stream)
+        .await?)
 }
 
 /// Reads a body to its end; the status and how many bytes came.

@@ -7,10 +7,9 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use k8s_apiserver::{
     ApiServer,
-    auth::Identity,
     pki::{Pki, ServerNames},
     serve::{Limits, bind, client_config, serve as serve_tls, server_config},
 };
@@ -49,26 +48,6 @@ pub(crate) async fn start(dir: &Path) -> anyhow::Result<Server> {
         started,
     )
     .await
-}
-
-/// How long it takes to boot a server on the memory store and to get one answer, without a socket:
-/// the median of many, in seconds.
-pub(crate) async fn boot() -> anyhow::Result<f64> {
-    const TIMES: usize = 21;
-    let mut took = Vec::new();
-    for _ in 0..TIMES {
-        let request = http::Request::get("/api/v1/namespaces/default")
-            .extension(Identity::system_masters())
-            .body(http_body_util::Empty::<bytes::Bytes>::new())?;
-        let started = Instant::now();
-        let server = ApiServer::builder().build().await?;
-        let answer = server.handle(request).await;
-        took.push(started.elapsed());
-        ensure!(answer.status() == 200, "it answered {}", answer.status());
-        server.shutdown().await;
-    }
-    took.sort();
-    Ok(took[TIMES / 2].as_secs_f64())
 }
 
 /// The server: API and store, nothing else.

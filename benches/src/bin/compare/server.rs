@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) tls: Arc<ClientConfig>,
+    /// The same for HTTP/2.
+    pub(crate) tls_h2: Arc<ClientConfig>,
     /// From the start of the process to the first `/readyz` that said yes.
     pub(crate) ready_after: Duration,
     /// The processes, the API server first.
@@ -32,6 +34,9 @@ impl Server {
         mut processes: Vec<Child>,
         started: Instant,
     ) -> anyhow::Result<Self> {
+        let mut tls_h2 = (*tls).clone();
+        tls_h2.alpn_protocols = vec![b"h2".to_vec()];
+        let tls_h2 = Arc::new(tls_h2);
         while !is_ready(address, &tls).await {
             if started.elapsed() > PATIENCE {
                 bail!("{address} was not ready after {PATIENCE:?}");
@@ -45,6 +50,7 @@ impl Server {
         }
         Ok(Self {
             address,
+            tls_h2,
             tls,
             ready_after: started.elapsed(),
             processes,
@@ -101,7 +107,7 @@ fn cpu(pid: u32) -> anyhow::Result<f64> {
     Ok(ticks.iter().sum::<f64>() / 100.0)
 }
 
-fn resident(pid: u32) -> anyhow::Result<u64> {
+pub(crate) fn resident(pid: u32) -> anyhow::Result<u64> {
     let status =
         std::fs::read_to_string(format!("/proc/{pid}/status")).context("the process is gone")?;
     let line = status
