@@ -4,7 +4,9 @@
 //! one number that says how far all of them are. A resource's cache comes into being when
 //! somebody first watches it or selects from it.
 
+pub(crate) mod audience;
 pub(crate) mod entry;
+pub(crate) mod place;
 pub(crate) mod resource;
 
 use std::{collections::BTreeMap, ops::Bound, sync::Arc, time::Duration};
@@ -17,8 +19,10 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use self::{
+    audience::{Field, Interest},
     entry::{Entry, Event, EventType},
-    resource::{Cache, Cursor},
+    place::Place,
+    resource::Cache,
 };
 use crate::{Error, Result};
 
@@ -244,3 +248,6 @@ impl Shared {
         later
     }
 }
+
+#[cfg(test)]
+mod tests;

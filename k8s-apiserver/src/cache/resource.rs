@@ -4,14 +4,17 @@ use std::{
     collections::{BTreeMap, VecDeque},
     ops::Bound,
     sync::Arc,
-    time::Duration,
 };
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::{sync::watch, time::Instant};
 
-use super::entry::{Entry, Event};
+use super::{
+    audience::{Audience, Audiences, Interest},
+    entry::{Entry, Event},
+    place::{Place, Written},
+};
 
 /// How many changes of a resource are kept for watchers. One that falls further behind is
 /// disconnected, and one that wants to start further back reads the store's history.
@@ -19,15 +22,18 @@ pub(crate) const RING: usize = 4096;
 
 /// The newest objects of one resource, and its latest changes.
 ///
-/// Watchers keep a position in the ring of changes and read from it at their own pace: a slow one
+/// Watchers keep a [`Place`] in the ring of changes and read from it at their own pace: a slow one
 /// costs nobody anything.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    state: RwLock<State>,
-    /// The number of changes so far; wakes watchers.
-    changes: watch::Sender<u64>,
-    pace: Mutex<Pace>,
+    pub(super) state: RwLock<State>,
+    /// Those who are to hear of every change.
+    all: Arc<Audience>,
+    /// The audiences that have news which they were not woken for.
+    due: Mutex<Vec<Arc<Audience>>>,
     ready: watch::Sender<Readiness>,
+    /// What watchers wrote last, for others who want the same.
+    pub(super) written: Mutex<VecDeque<Written>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,46 +44,18 @@ pub(crate) enum Readiness {
     Closed,
 }
 
-/// When the watchers are woken next. Waking many of them costs more than the change that they are told
-/// of, so that they get the changes of a burst together.
-#[derive(Debug)]
-struct Pace {
-    not_before: Instant,
-    /// They have not been told of the latest changes.
-    due: bool,
-}
-
-/// How long many watchers are left alone after they were woken: twice as long as they take to
-/// send what they were woken for, so that writers get their turn.
-fn pause(watchers: usize) -> Duration {
-    const EACH: Duration = Duration::from_micros(40);
-    const MANY: usize = 50;
-    const MOST: Duration = Duration::from_millis(50);
-    if watchers < MANY {
-        return Duration::ZERO;
-    }
-    u32::try_from(watchers).map_or(MOST, |n| EACH.saturating_mul(n).min(MOST))
-}
-
 #[derive(Debug, Default)]
-struct State {
+pub(super) struct State {
     objects: BTreeMap<Bytes, Arc<Entry>>,
-    ring: VecDeque<Arc<Event>>,
+    pub(super) ring: VecDeque<Arc<Event>>,
     /// The number of the first change in the ring.
-    first: u64,
+    pub(super) first: u64,
     /// All changes after this revision are in the ring.
     complete_after: u64,
     /// Changes that arrived while the objects were being listed.
     early: Option<Vec<(u64, Vec<k8s_store::Change>)>>,
+    audiences: Audiences,
 }
-
-/// A watcher's place in the ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Cursor(u64);
-
-/// The watcher has fallen out of the ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Lagged;
 
 impl Cache {
     pub(crate) fn loading() -> Self {
@@ -86,12 +64,10 @@ impl Cache {
                 early: Some(Vec::new()),
                 ..State::default()
             }),
-            changes: watch::Sender::new(0),
-            pace: Mutex::new(Pace {
-                not_before: Instant::now(),
-                due: false,
-            }),
+            all: Audience::new(Interest::All, 0),
+            due: Mutex::default(),
             ready: watch::Sender::new(Readiness::Loading),
+            written: Mutex::default(),
         }
     }
 
@@ -107,54 +83,72 @@ impl Cache {
             state.complete_after = revision;
             for (at, changes) in state.early.take().unwrap_or_default() {
                 if at > revision {
-                    changes.iter().for_each(|change| state.apply(change, at));
+                    for change in &changes {
+                        let current = change.current.as_ref().and_then(parse);
+                        self.take(&mut state, change, current, at);
+                    }
                 }
             }
         }
         self.ready.send_replace(Readiness::Ready);
-        self.wake();
+        self.all.wake();
     }
 
     /// Takes in the changes of one revision, those below this cache's prefix.
     pub(crate) fn apply(&self, revision: u64, changes: &[k8s_store::Change]) {
-        let mut state = self.state.write();
-        if let Some(early) = &mut state.early {
-            early.push((revision, changes.to_vec()));
+        for change in changes {
+            let current = change.current.as_ref().and_then(parse);
+            if let Some(entry) = &current {
+                // Before the lock that keeps everybody out.
+                self.state.read().audiences.read_fields(entry);
+            }
+            let mut state = self.state.write();
+            if let Some(early) = &mut state.early {
+                early.push((revision, changes.to_vec()));
+                return;
+            }
+            self.take(&mut state, change, current, revision);
+        }
+    }
+
+    fn take(
+        &self,
+        state: &mut State,
+        change: &k8s_store::Change,
+        current: Option<Arc<Entry>>,
+        revision: u64,
+    ) {
+        let Some(number) = state.apply(change, current, revision) else {
             return;
-        }
-        changes
-            .iter()
-            .for_each(|change| state.apply(change, revision));
-        drop(state);
-        self.pace.lock().due = true;
+        };
+        let Some(event) = state.ring.back() else {
+            return;
+        };
+        let first = state.first;
+        let note = |audience: &Arc<Audience>| {
+            if audience.note(number, first) {
+                self.due.lock().push(audience.clone());
+            }
+        };
+        note(&self.all);
+        state.audiences.concerned(event, note);
     }
 
-    /// Wakes the watchers if there is news for them; says when to do so if that is not yet.
+    /// Wakes the audiences that there is news for; says when to do so for those whose time is not yet.
     pub(crate) fn wake_if_due(&self, now: Instant) -> Option<Instant> {
-        let mut pace = self.pace.lock();
-        if !pace.due {
-            return None;
-        }
-        if now < pace.not_before {
-            return Some(pace.not_before);
-        }
-        pace.due = false;
-        pace.not_before = now + pause(self.changes.receiver_count());
-        drop(pace);
-        self.wake();
-        None
-    }
-
-    fn wake(&self) {
-        let state = self.state.read();
-        let end = state.first + state.ring.len() as u64;
-        drop(state);
-        self.changes.send_replace(end);
+        let mut later = None;
+        self.due.lock().retain(|audience| {
+            let at = audience.wake_if_due(now);
+            later = later.into_iter().chain(at).min();
+            at.is_some()
+        });
+        later
     }
 
     pub(crate) fn close(&self) {
         self.ready.send_replace(Readiness::Closed);
-        self.changes.send_modify(|_| {});
+        self.all.wake();
+        self.state.read().audiences.iter().for_each(|a| a.wake());
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -168,68 +162,98 @@ impl Cache {
         matches!(state.as_deref(), Ok(Readiness::Ready))
     }
 
-    /// Tells of changes.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
+    /// Tells when there are changes.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
+        self.all.subscribe()
     }
 
-    /// The objects below a prefix, in key order, and the place in the ring that follows them.
-    pub(crate) fn snapshot(&self, prefix: &Bytes) -> (Vec<Arc<Entry>>, Cursor) {
-        let state = self.state.read();
-        let entries = state
-            .objects
-            .range::<Bytes, _>((Bound::Included(prefix), Bound::Unbounded))
-            .take_while(|(key, _)| key.starts_with(prefix))
-            .map(|(_, entry)| entry.clone())
-            .collect();
-        (entries, Cursor(state.first + state.ring.len() as u64))
+    /// The objects below a prefix, in key order.
+    pub(crate) fn snapshot(&self, prefix: &Bytes) -> Vec<Arc<Entry>> {
+        self.state.read().below(prefix)
     }
 
-    /// The object under a key, and the place in the ring that follows it.
-    pub(crate) fn get(&self, key: &Bytes) -> (Option<Arc<Entry>>, Cursor) {
-        let state = self.state.read();
-        (
-            state.objects.get(key).cloned(),
-            Cursor(state.first + state.ring.len() as u64),
-        )
+    /// The objects below a prefix, in key order, and the place after them, for who wants to hear of such
+    /// changes.
+    pub(crate) fn follow(
+        self: &Arc<Self>,
+        prefix: &Bytes,
+        interest: &Interest,
+    ) -> (Vec<Arc<Entry>>, Place) {
+        let mut state = self.state.write();
+        let entries = match interest {
+            Interest::One(key) => state.objects.get(key).cloned().into_iter().collect(),
+            _ => state.below(prefix),
+        };
+        let end = state.end();
+        (entries, self.place(&mut state, interest, end))
     }
 
-    /// The place in the ring after all changes up to a revision, if the ring still has what follows.
-    pub(crate) fn cursor_after(&self, revision: u64) -> Option<Cursor> {
-        let state = self.state.read();
+    /// The place after all changes up to a revision, if the ring still has what follows.
+    pub(crate) fn follow_after(
+        self: &Arc<Self>,
+        revision: u64,
+        interest: &Interest,
+    ) -> Option<Place> {
+        let mut state = self.state.write();
         if revision < state.complete_after {
             return None;
         }
         let skip = state
             .ring
             .partition_point(|event| event.revision <= revision);
-        Some(Cursor(state.first + skip as u64))
+        let next = state.first + skip as u64;
+        Some(self.place(&mut state, interest, next))
     }
 
-    /// Reads on from a place, at most `limit` changes.
-    pub(crate) fn read(
-        &self,
-        cursor: &mut Cursor,
-        limit: usize,
-        out: &mut Vec<Arc<Event>>,
-    ) -> Result<(), Lagged> {
-        let state = self.state.read();
-        let skip = cursor.0.checked_sub(state.first).ok_or(Lagged)? as usize;
-        out.extend(state.ring.iter().skip(skip).take(limit).cloned());
-        cursor.0 += out.len() as u64;
-        Ok(())
+    fn place(self: &Arc<Self>, state: &mut State, interest: &Interest, next: u64) -> Place {
+        let end = state.end();
+        let joined = state.audiences.join(interest, end);
+        let audience = joined.unwrap_or_else(|| self.all.clone());
+        audience.look_back(next, &state.ring, state.first);
+        Place::new(self.clone(), audience, next)
+    }
+
+    /// How many audiences there are besides that of everything.
+    #[cfg(test)]
+    pub(super) fn audiences(&self) -> usize {
+        self.state.read().audiences.iter().count()
+    }
+
+    /// That a place is given up.
+    pub(super) fn leave(&self, audience: &Audience) {
+        if !matches!(audience.interest, Interest::All) {
+            self.state.write().audiences.leave(audience);
+        }
     }
 }
 
 impl State {
-    fn apply(&mut self, change: &k8s_store::Change, revision: u64) {
-        let current = change.current.as_ref().and_then(parse);
+    /// The number of the next change.
+    pub(super) fn end(&self) -> u64 {
+        self.first + self.ring.len() as u64
+    }
+
+    fn below(&self, prefix: &Bytes) -> Vec<Arc<Entry>> {
+        self.objects
+            .range::<Bytes, _>((Bound::Included(prefix), Bound::Unbounded))
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .map(|(_, entry)| entry.clone())
+            .collect()
+    }
+
+    /// Puts a change into the ring; says which number it has there, unless it changes nothing.
+    fn apply(
+        &mut self,
+        change: &k8s_store::Change,
+        current: Option<Arc<Entry>>,
+        revision: u64,
+    ) -> Option<u64> {
         let previous = match &current {
             Some(entry) => self.objects.insert(entry.key.clone(), entry.clone()),
             None => self.objects.remove(&change.key),
         };
         if current.is_none() && previous.is_none() {
-            return;
+            return None;
         }
         if self.ring.len() == RING
             && let Some(gone) = self.ring.pop_front()
@@ -237,8 +261,10 @@ impl State {
             self.first += 1;
             self.complete_after = gone.revision;
         }
+        let number = self.end();
         self.ring
             .push_back(Arc::new(Event::new(revision, current, previous)));
+        Some(number)
     }
 }
 

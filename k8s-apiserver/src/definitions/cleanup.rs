@@ -95,7 +95,7 @@ async fn delete_all(registry: &Registry, row: &Arc<Row>) -> Result<()> {
                 // Another one takes its place.
                 break;
             }
-            if cache.snapshot(&prefix).0.is_empty() {
+            if cache.snapshot(&prefix).is_empty() {
                 return Ok(());
             }
             if wake.changed().await.is_err() {

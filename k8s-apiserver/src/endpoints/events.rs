@@ -10,7 +10,10 @@ use crate::{
     Error, Result,
     cache::EventType,
     http::negotiate::{Format, Shape},
-    registry::{Row, watch::Told},
+    registry::{
+        Row,
+        watch::{Told, Writer},
+    },
 };
 
 /// Writes watch events in the shape and format that the watcher wants.
@@ -22,6 +25,24 @@ pub(crate) struct Events {
     /// A table's columns are told once.
     columns_told: bool,
     now: crate::registry::Clock,
+}
+
+impl Writer for Events {
+    /// Events as lines of JSON, or as frames of protobuf.
+    fn write(&mut self, told: &[Told]) -> Bytes {
+        if let [one] = told {
+            return self.one(one);
+        }
+        let all: Vec<Bytes> = told.iter().map(|told| self.one(told)).collect();
+        Bytes::from(all.concat())
+    }
+
+    fn manner(&self) -> Option<String> {
+        match self.shape {
+            Shape::Table => None,
+            shape => Some(format!("{shape:?} {:?}", self.format)),
+        }
+    }
 }
 
 impl Events {
@@ -36,38 +57,22 @@ impl Events {
         }
     }
 
-    /// Events as lines of JSON, or as frames of protobuf.
-    pub(crate) fn write(&mut self, told: &[Told]) -> Bytes {
-        if let [one] = told {
-            return self.one(one);
-        }
-        let all: Vec<Bytes> = told.iter().map(|told| self.one(told)).collect();
-        Bytes::from(all.concat())
-    }
-
     fn one(&mut self, told: &Told) -> Bytes {
-        if let Told::Change {
-            event,
-            entry,
-            revision,
-            shared,
-        } = told
-            && self.shape == Shape::Object
+        if self.shape == Shape::Object
+            && let Told::Change(event, change) = told
+            && let Some(entry) = change.object(*event)
             && self.row.serves_as_stored(&entry.stored)
         {
-            let shared = shared.as_ref();
+            // Encoded once for all watchers.
             let encoded = match self.format {
-                // Encoded once for all watchers.
-                Format::Protobuf => shared.and_then(|shared| {
-                    shared.protobuf(*event, |stored, revision| {
-                        self.finish(event.as_str(), &stored.with_revision(revision))
-                    })
+                Format::Protobuf => change.protobuf(*event, |stored, revision| {
+                    self.finish(event.as_str(), &stored.with_revision(revision))
                 }),
-                _ => shared.and_then(|shared| shared.json(*event)),
+                _ => change.json(*event),
             };
-            return encoded.unwrap_or_else(|| {
-                self.finish(event.as_str(), &entry.stored.with_revision(*revision))
-            });
+            if let Some(encoded) = encoded {
+                return encoded;
+            }
         }
         match self.shaped(told) {
             Ok((name, json)) => self.finish(name, &json),
@@ -108,12 +113,12 @@ impl Events {
     /// The type of the event and its object, in the shape that is wanted.
     fn shaped(&mut self, told: &Told) -> Result<(&'static str, Vec<u8>)> {
         let (event, entry, revision) = match told {
-            Told::Change {
-                event,
-                entry,
-                revision,
-                ..
-            } => (*event, entry, *revision),
+            Told::Existing(entry) => (EventType::Added, entry, entry.revision),
+            Told::Change(event, change) => {
+                let gone = || Error::internal("a change of nothing");
+                let entry = change.object(*event).ok_or_else(gone)?;
+                (*event, entry, change.revision)
+            }
             Told::Bookmark {
                 revision,
                 initial_end,

@@ -28,9 +28,6 @@ use crate::{
     },
 };
 
-/// How many watch events are sent together, at most.
-const EVENTS_AT_ONCE: usize = 64;
-
 /// The target of a call.
 pub(crate) fn target<'a>(call: &'a Call, row: &'a Row, dry_run: bool) -> Target<'a> {
     Target {
@@ -116,15 +113,14 @@ pub(crate) async fn watch(call: &Call, row: &Arc<Row>) -> Result<Response<Body>>
         options.field_selector = format!("metadata.name={}", call.info.name);
     }
     let namespace = target(call, row, false).namespace;
-    let told = call.server.registry.watch(row, namespace, &options).await?;
-    let mut renderer = events::Events::new(call, row);
-    // What is there already goes out together.
-    let stream = told
-        .ready_chunks(EVENTS_AT_ONCE)
-        .map(move |told| Ok(renderer.write(&told)));
+    let writer = events::Events::new(call, row);
+    let registry = &call.server.registry;
+    let events = registry.watch(row, namespace, &options, writer).await?;
     // Nothing is sent after the server begins to shut down.
     let stop = call.server.stop.clone();
-    let stream = stream.take_until(async move { stop.cancelled().await });
+    let stream = events
+        .map(Ok)
+        .take_until(async move { stop.cancelled().await });
     let mut response = Response::new(Body::from_stream(stream));
     response.headers_mut().insert(
         header::CONTENT_TYPE,

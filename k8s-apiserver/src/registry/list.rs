@@ -77,7 +77,7 @@ impl Registry {
             self.caches.wait_for(newest.max(asked.unwrap_or(0))).await?;
         }
         let revision = self.caches.applied();
-        let (mut entries, _) = cache.snapshot(&selection.prefix);
+        let mut entries = cache.snapshot(&selection.prefix);
         if selection.is_nothing() {
             entries.clear();
         } else {

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::{Registry, key, value::Stored};
 use crate::{
     admission::reader::{ObjectReader, RawEvent, ReadError},
-    cache::{Cache, Cursor, EventType},
+    cache::{Cache, EventType, Interest, Place},
 };
 
 /// Reads from a registry that may not be there yet.
@@ -65,7 +65,7 @@ impl Registry {
             registry: self.clone(),
             prefix: row.prefix.clone(),
             cache,
-            cursor: None,
+            place: None,
             queue: Vec::new(),
         })
     }
@@ -75,7 +75,7 @@ struct Follower {
     registry: Arc<Registry>,
     prefix: String,
     cache: Arc<Cache>,
-    cursor: Option<Cursor>,
+    place: Option<Place>,
     /// In reverse order.
     queue: Vec<RawEvent>,
 }
@@ -86,10 +86,10 @@ impl Follower {
             if let Some(event) = self.queue.pop() {
                 return Some(event);
             }
-            let mut wake = self.cache.subscribe();
-            let Some(mut cursor) = self.cursor else {
-                let (entries, cursor) = self.cache.snapshot(&Bytes::from(self.prefix.clone()));
-                self.cursor = Some(cursor);
+            let Some(place) = &mut self.place else {
+                let prefix = Bytes::from(self.prefix.clone());
+                let (entries, place) = self.cache.follow(&prefix, &Interest::All);
+                self.place = Some(place);
                 let objects = entries
                     .iter()
                     .map(|e| e.stored.with_revision(e.revision))
@@ -97,21 +97,16 @@ impl Follower {
                 return Some(RawEvent::Snapshot(objects));
             };
             let mut events = Vec::new();
-            if self
-                .cache
-                .read(&mut cursor, usize::MAX, &mut events)
-                .is_err()
-            {
-                self.cursor = None;
+            if place.read(usize::MAX, &mut events).is_err() {
+                self.place = None;
                 continue;
             }
-            self.cursor = Some(cursor);
             if events.is_empty() {
                 if self.cache.is_closed() {
                     self.cache = self.registry.caches.get(&self.prefix).await.ok()?;
-                    self.cursor = None;
-                } else {
-                    wake.changed().await.ok()?;
+                    self.place = None;
+                } else if !place.changed().await {
+                    return None;
                 }
                 continue;
             }

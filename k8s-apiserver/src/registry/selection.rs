@@ -4,7 +4,11 @@ use bytes::Bytes;
 use k8s_model::{fields, labels};
 
 use super::{Row, key};
-use crate::{Error, Result, cache::Entry, http::options::ListOptions};
+use crate::{
+    Error, Result,
+    cache::{Entry, Field, Interest},
+    http::options::ListOptions,
+};
 
 /// Which objects of a resource a list or watch is about.
 #[derive(Debug)]
@@ -51,6 +55,25 @@ impl Selection {
             labels,
             fields,
         })
+    }
+
+    /// Which changes may concern it, as far as a look-up can tell.
+    pub(crate) fn interest(&self, row: &Row) -> Interest {
+        let field = (self.fields.requirements().iter())
+            .find(|r| r.equals && !r.field.starts_with("metadata."));
+        if self.one {
+            Interest::One(self.prefix.clone())
+        } else if let Some(field) = field {
+            Interest::Field(Field {
+                resource: row.storage.clone(),
+                name: field.field.clone(),
+                value: field.value.clone(),
+            })
+        } else if self.prefix.len() > row.prefix.len() {
+            Interest::Below(self.prefix.clone())
+        } else {
+            Interest::All
+        }
     }
 
     /// Whether it selects by more than the key.

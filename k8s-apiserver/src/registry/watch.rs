@@ -5,12 +5,12 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use k8s_store::Revision;
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 use super::{Registry, Row, selection::Selection};
 use crate::{
     Error, Result,
-    cache::{Cache, Cursor, Entry, Event, EventType},
+    cache::{Cache, Entry, Event, EventType, Interest, Place},
     http::options::{ListOptions, parse_resource_version},
 };
 
@@ -18,44 +18,50 @@ use crate::{
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// How long before its end a watch gets a last bookmark; as upstream.
 const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
-/// How many changes are taken from the ring at a time.
+/// How many changes are taken from the ring at a time, and how many are sent together.
 const BATCH: usize = 64;
 
 /// What a watcher is told next.
 #[derive(Debug)]
 pub(crate) enum Told {
-    /// An object came, changed or went. `shared` has its bytes where another watcher may have
-    /// encoded them already.
-    Change {
-        event: EventType,
-        entry: Arc<Entry>,
-        revision: u64,
-        shared: Option<Arc<Event>>,
-    },
+    /// An object was there when the watch began.
+    Existing(Arc<Entry>),
+    /// An object came, changed or went.
+    Change(EventType, Arc<Event>),
     /// The watcher has seen all there is up to a revision.
     Bookmark { revision: u64, initial_end: bool },
     /// The watch cannot go on.
     Failed(Error),
 }
 
+/// Writes what a watcher is told, as it wants it.
+pub(crate) trait Writer: Send + 'static {
+    /// Several events, as one piece.
+    fn write(&mut self, told: &[Told]) -> Bytes;
+
+    /// What it shares with all who write the same of the same events; nothing if it remembers what
+    /// it wrote before.
+    fn manner(&self) -> Option<String>;
+}
+
 enum Source {
     /// The ring of the cache.
-    Ring {
-        cursor: Cursor,
-        wake: watch::Receiver<u64>,
-    },
+    Ring(Place),
     /// The store's history, until the ring takes over.
     History(k8s_store::WatchStream),
 }
 
-struct Watcher {
+struct Watcher<W> {
     registry: Arc<Registry>,
     row: Arc<Row>,
     selection: Selection,
+    interest: Interest,
     cache: Arc<Cache>,
     source: Source,
+    /// What is selected, and how it is written, for those who want the same.
+    manner: Option<Arc<str>>,
+    writer: W,
     queue: VecDeque<Told>,
-    events: Vec<Arc<Event>>,
     /// Changes up to here were told or are older than what was asked for.
     seen: u64,
     bookmarks: bool,
@@ -68,13 +74,15 @@ struct Watcher {
 impl Registry {
     /// Opens a watch. It ends after its time-out, when the server shuts down, after an error, and
     /// when the watcher falls too far behind.
-    pub(crate) async fn watch(
+    pub(crate) async fn watch<W: Writer>(
         self: &Arc<Self>,
         row: &Arc<Row>,
         namespace: &str,
         options: &ListOptions,
-    ) -> Result<impl Stream<Item = Told> + Send + 'static + use<>> {
+        writer: W,
+    ) -> Result<impl Stream<Item = Bytes> + Send + 'static + use<W>> {
         let selection = Selection::new(row, namespace, options)?;
+        let interest = selection.interest(row);
         let asked = parse_resource_version(&options.resource_version)?;
         let cache = self.caches.get(&row.prefix).await?;
         let mut queue = VecDeque::new();
@@ -82,19 +90,13 @@ impl Registry {
         let snapshot = options
             .send_initial_events
             .unwrap_or(matches!(asked, None | Some(0)));
-        let wake = cache.subscribe();
         let (source, seen) = if snapshot {
             if asked != Some(0) {
                 let newest = self.store.revision().await?.0;
                 self.caches.wait_for(newest.max(asked.unwrap_or(0))).await?;
             }
             let at_least = self.caches.applied();
-            let (entries, cursor) = if selection.one {
-                let (entry, cursor) = cache.get(&selection.prefix);
-                (entry.into_iter().collect(), cursor)
-            } else {
-                cache.snapshot(&selection.prefix)
-            };
+            let (entries, place) = cache.follow(&selection.prefix, &interest);
             let seen = entries
                 .iter()
                 .map(|e| e.revision)
@@ -103,13 +105,7 @@ impl Registry {
                 .max(at_least);
             for entry in entries {
                 if selection.matches_inside(row, &entry) {
-                    let revision = entry.revision;
-                    queue.push_back(Told::Change {
-                        event: EventType::Added,
-                        entry,
-                        revision,
-                        shared: None,
-                    });
+                    queue.push_back(Told::Existing(entry));
                 }
             }
             if options.send_initial_events == Some(true) && options.bookmarks {
@@ -118,15 +114,15 @@ impl Registry {
                     initial_end: true,
                 });
             }
-            (Source::Ring { cursor, wake }, 0)
+            (Source::Ring(place), 0)
         } else {
             // `sendInitialEvents=false` without a version is from now on.
             let after = match asked {
                 None | Some(0) => self.store.revision().await?.0,
                 Some(asked) => asked,
             };
-            match cache.cursor_after(after) {
-                Some(cursor) => (Source::Ring { cursor, wake }, after),
+            match cache.follow_after(after, &interest) {
+                Some(place) => (Source::Ring(place), after),
                 None => match self
                     .store
                     .watch(row.prefix.clone().into(), Revision(after))
@@ -135,13 +131,7 @@ impl Registry {
                     Ok(stream) => (Source::History(stream), after),
                     Err(error) => {
                         queue.push_back(Told::Failed(watch_error(error, after)));
-                        (
-                            Source::Ring {
-                                cursor: cache.snapshot(&Bytes::from_static(b"\xff")).1,
-                                wake,
-                            },
-                            after,
-                        )
+                        (Source::History(stream::empty().boxed()), after)
                     }
                 },
             }
@@ -154,14 +144,20 @@ impl Registry {
                 // Upstream's `--min-request-timeout`, up to twice that, so that watches do not all end at once.
                 1800 + self.random.lock().u64(0..1800)
             });
+        let manner = writer.manner().map(|manner| {
+            let selection = [namespace, &options.label_selector, &options.field_selector];
+            Arc::from(format!("{} {manner} {selection:?}", row.api_version))
+        });
         let watcher = Watcher {
             registry: self.clone(),
             row: row.clone(),
             selection,
+            interest,
             cache,
             source,
+            manner,
+            writer,
             queue,
-            events: Vec::new(),
             seen,
             bookmarks: options.bookmarks,
             next_bookmark: now + BOOKMARK_EVERY,
@@ -170,46 +166,61 @@ impl Registry {
             done: false,
         };
         Ok(stream::unfold(watcher, |mut watcher| async move {
-            let told = watcher.next().await?;
-            Some((told, watcher))
+            let bytes = watcher.next().await?;
+            Some((bytes, watcher))
         }))
     }
 }
 
-impl Watcher {
-    async fn next(&mut self) -> Option<Told> {
+impl<W: Writer> Watcher<W> {
+    async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if let Some(told) = self.queue.pop_front() {
-                self.done |= matches!(told, Told::Failed(_));
-                return Some(told);
+            if let Some(bytes) = self.write_queue() {
+                return Some(bytes);
             }
             if self.done {
                 return None;
             }
             let progress = self.registry.caches.applied();
-            if !self.fill() {
-                return None;
-            }
-            if !self.queue.is_empty() {
-                continue;
+            match self.read_on() {
+                Some(bytes) if bytes.is_empty() => continue,
+                Some(bytes) => return Some(bytes),
+                None if self.done => return None,
+                None => {}
             }
             let now = Instant::now();
             if now >= self.end {
                 return None;
             }
             if self.bookmarks
-                && matches!(self.source, Source::Ring { .. })
+                && matches!(self.source, Source::Ring(_))
                 && now >= self.bookmark_due()
             {
                 self.last_bookmark = now;
                 self.next_bookmark = now + BOOKMARK_EVERY;
-                return Some(Told::Bookmark {
+                let bookmark = Told::Bookmark {
                     revision: progress.max(self.seen),
                     initial_end: false,
-                });
+                };
+                return Some(self.writer.write(&[bookmark]));
             }
             self.wait().await;
         }
+    }
+
+    /// Some of what waits to be told.
+    fn write_queue(&mut self) -> Option<Bytes> {
+        if self.queue.is_empty() {
+            return None;
+        }
+        let some = self.queue.len().min(BATCH);
+        let told: Vec<Told> = self.queue.drain(..some).collect();
+        if self.queue.is_empty() {
+            // It may have been long, and most of the time there is nothing.
+            self.queue = VecDeque::new();
+        }
+        self.done |= told.iter().any(|told| matches!(told, Told::Failed(_)));
+        Some(self.writer.write(&told))
     }
 
     /// When the next bookmark is due: every minute, and shortly before the end.
@@ -225,39 +236,52 @@ impl Watcher {
         }
     }
 
-    /// Takes what is in the ring. False when the watch is over.
-    fn fill(&mut self) -> bool {
-        let Source::Ring { cursor, wake } = &mut self.source else {
-            return true;
+    /// What is next in the ring, which may be nothing that is selected. None if it has no more.
+    fn read_on(&mut self) -> Option<Bytes> {
+        let Source::Ring(place) = &mut self.source else {
+            return None;
         };
-        wake.mark_unchanged();
-        if self.cache.read(cursor, BATCH, &mut self.events).is_err() {
-            tracing::debug!(
-                resource = self.row.resource.resource,
-                "a slow watcher is disconnected"
-            );
-            return false;
+        // Who watches the same as others is mostly at the same place as they, too: what the first of
+        // them writes of it serves all.
+        if let Some(manner) = &self.manner
+            && let Some(written) = place.written(manner, self.seen)
+        {
+            return Some(written);
         }
-        if self.events.is_empty() {
-            return !self.cache.is_closed();
+        let from = place.next();
+        let mut events = Vec::new();
+        if place.read(BATCH, &mut events).is_err() {
+            let resource = self.row.resource.resource;
+            tracing::debug!(resource, "a slow watcher is disconnected");
+            self.done = true;
+            return None;
         }
-        for event in self.events.drain(..) {
-            if event.revision > self.seen
-                && let Some(told) = tell(&self.row, &self.selection, event)
-            {
-                self.queue.push_back(told);
-            }
+        let Some(first) = events.first().map(|event| event.revision) else {
+            self.done |= place.cache.is_closed();
+            return None;
+        };
+        let told: Vec<Told> = (events.into_iter())
+            .filter(|event| event.revision > self.seen)
+            .filter_map(|event| tell(&self.row, &self.selection, event))
+            .collect();
+        let bytes = if told.is_empty() {
+            Bytes::new()
+        } else {
+            self.writer.write(&told)
+        };
+        if let Some(manner) = self.manner.as_ref().filter(|_| first > self.seen) {
+            place.keep(manner, from, first, &bytes);
         }
-        true
+        Some(bytes)
     }
 
     async fn wait(&mut self) {
         let bookmark = self.bookmarks.then(|| self.bookmark_due());
         let wake_at = bookmark.map_or(self.end, |b| b.min(self.end));
         match &mut self.source {
-            Source::Ring { wake, .. } => {
+            Source::Ring(place) => {
                 tokio::select! {
-                    changed = wake.changed() => self.done |= changed.is_err(),
+                    changed = place.changed() => self.done |= !changed,
                     () = tokio::time::sleep_until(wake_at) => {}
                 }
             }
@@ -271,11 +295,8 @@ impl Watcher {
                         self.take_history(&batch);
                         self.seen = self.seen.max(batch.revision.0);
                         // As soon as the ring reaches back far enough, it takes over.
-                        if let Some(cursor) = self.cache.cursor_after(self.seen) {
-                            self.source = Source::Ring {
-                                cursor,
-                                wake: self.cache.subscribe(),
-                            };
+                        if let Some(place) = self.cache.follow_after(self.seen, &self.interest) {
+                            self.source = Source::Ring(place);
                         }
                     }
                     Some(Err(error)) => self
@@ -320,13 +341,8 @@ fn tell(row: &Row, selection: &Selection, event: Arc<Event>) -> Option<Told> {
         (true, false) => EventType::Deleted,
         (false, false) => return None,
     };
-    let entry = event.object(kind)?.clone();
-    Some(Told::Change {
-        event: kind,
-        entry,
-        revision: event.revision,
-        shared: Some(event),
-    })
+    event.object(kind)?;
+    Some(Told::Change(kind, event))
 }
 
 fn watch_error(error: k8s_store::Error, after: u64) -> Error {

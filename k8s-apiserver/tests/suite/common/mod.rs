@@ -37,7 +37,12 @@ pub(crate) async fn text(response: Response<Body>) -> (StatusCode, String) {
     (status, String::from_utf8(bytes.to_vec()).unwrap())
 }
 
-pub(crate) async fn call(server: &ApiServer, method: &str, uri: &str, body: Value) -> (StatusCode, Value) {
+pub(crate) async fn call(
+    server: &ApiServer,
+    method: &str,
+    uri: &str,
+    body: Value,
+) -> (StatusCode, Value) {
     let kind = match method {
         "PATCH" => "application/merge-patch+json",
         _ => "application/json",

@@ -1,0 +1,164 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_store::{Change, Revision};
+use tokio::time::Instant;
+
+use super::{Cache, Field, Interest, Place, resource::RING};
+use crate::registry::value;
+
+fn change(key: &str, revision: u64, object: &mut dyn k8s_model::Object) -> Change {
+    let entry = k8s_store::Entry {
+        key: Bytes::from(key.to_owned()),
+        value: value::encode(object, b"").unwrap(),
+        created: Revision(revision),
+        modified: Revision(revision),
+    };
+    Change {
+        key: entry.key.clone(),
+        current: Some(entry),
+        previous: None,
+    }
+}
+
+fn write(cache: &Cache, key: &str, revision: u64) {
+    cache.apply(
+        revision,
+        &[change(key, revision, &mut ConfigMap::default())],
+    );
+    cache.wake_if_due(Instant::now());
+}
+
+fn loaded() -> Arc<Cache> {
+    let cache = Arc::new(Cache::loading());
+    cache.load(Vec::new(), 0);
+    cache
+}
+
+fn below(prefix: &'static str) -> Interest {
+    Interest::Below(Bytes::from_static(prefix.as_bytes()))
+}
+
+/// The revisions of what is next, or that it is there no more.
+fn read(place: &mut Place) -> Result<Vec<u64>, super::place::Lagged> {
+    let mut events = Vec::new();
+    place.read(usize::MAX, &mut events)?;
+    Ok(events.iter().map(|event| event.revision).collect())
+}
+
+#[tokio::test]
+async fn a_change_wakes_those_whom_it_concerns_and_nobody_else() {
+    let cache = loaded();
+    let place = |interest: Interest| cache.follow(&Bytes::new(), &interest).1;
+    let (mut all, mut one) = (
+        place(Interest::All),
+        place(Interest::One(Bytes::from_static(b"/r/a/x"))),
+    );
+    let (mut here, mut there) = (place(below("/r/a/")), place(below("/r/b/")));
+    write(&cache, "/r/a/x", 1);
+    write(&cache, "/r/a/y", 2);
+    for (place, seen) in [
+        (&mut all, vec![1, 2]),
+        (&mut here, vec![1, 2]),
+        (&mut one, vec![1]),
+    ] {
+        assert!(place.changed().await);
+        assert_eq!(read(place), Ok(seen));
+        assert_eq!(read(place), Ok(vec![]));
+    }
+    assert!(futures::poll!(std::pin::pin!(there.changed())).is_pending());
+    assert_eq!(read(&mut there), Ok(vec![]));
+}
+
+#[tokio::test]
+async fn a_field_concerns_those_who_select_by_its_value_now_or_before() {
+    let table = k8s_model::ResourceTable::builtin();
+    let pods = table.resource("", "v1", "pods").unwrap().clone();
+    let cache = loaded();
+    let on = |node: &str| {
+        let field = Field {
+            resource: pods.clone(),
+            name: "spec.nodeName".into(),
+            value: node.into(),
+        };
+        cache.follow(&Bytes::new(), &Interest::Field(field)).1
+    };
+    let (mut nowhere, mut first, mut second) = (on(""), on("first"), on("second"));
+    for (revision, node) in [(1, ""), (2, "first"), (3, "first")] {
+        let mut pod = Pod::default();
+        let spec = pod.spec.get_or_insert_default();
+        spec.node_name = Some(node.to_owned()).filter(|n| !n.is_empty());
+        cache.apply(revision, &[change("/r/a/x", revision, &mut pod)]);
+    }
+    assert_eq!(read(&mut nowhere), Ok(vec![1, 2]));
+    assert_eq!(read(&mut first), Ok(vec![2, 3]));
+    assert_eq!(read(&mut second), Ok(vec![]));
+}
+
+#[tokio::test]
+async fn only_changes_that_concern_a_reader_leave_it_behind() {
+    let cache = loaded();
+    let mut quiet = cache.follow(&Bytes::new(), &below("/r/quiet/")).1;
+    let mut busy = cache.follow(&Bytes::new(), &below("/r/busy/")).1;
+    let mut late = cache.follow(&Bytes::new(), &below("/r/quiet/")).1;
+    write(&cache, "/r/quiet/x", 1);
+    assert_eq!(read(&mut quiet), Ok(vec![1]));
+    let newest = RING as u64 + 1;
+    for revision in 2..=newest {
+        write(&cache, "/r/busy/x", revision);
+    }
+    write(&cache, "/r/quiet/x", newest + 1);
+    assert_eq!(read(&mut quiet), Ok(vec![newest + 1]));
+    assert!(read(&mut busy).is_err());
+    assert!(read(&mut late).is_err());
+}
+
+#[tokio::test]
+async fn who_begins_in_the_past_sees_what_others_of_the_audience_had_before() {
+    let cache = loaded();
+    for revision in 1..=3 {
+        write(&cache, "/r/a/x", revision);
+        write(&cache, "/r/b/x", revision + 10);
+    }
+    let mut now = cache.follow(&Bytes::new(), &below("/r/a/")).1;
+    let mut past = cache.follow_after(1, &below("/r/a/")).unwrap();
+    write(&cache, "/r/a/x", 20);
+    assert_eq!(read(&mut now), Ok(vec![20]));
+    assert_eq!(read(&mut past), Ok(vec![2, 3, 20]));
+}
+
+#[tokio::test]
+async fn what_one_wrote_serves_others_at_the_same_place_in_the_same_manner() {
+    let cache = loaded();
+    let mut places: Vec<Place> = (0..4)
+        .map(|_| cache.follow(&Bytes::new(), &Interest::All).1)
+        .collect();
+    write(&cache, "/r/a/x", 1);
+    let (json, table): (Arc<str>, Arc<str>) = ("json".into(), "other".into());
+    let bytes = Bytes::from_static(b"written");
+    let mut first = places.remove(0);
+    assert_eq!(first.written(&json, 0), None);
+    let from = first.next();
+    assert_eq!(read(&mut first), Ok(vec![1]));
+    first.keep(&json, from, 1, &bytes);
+
+    let second = &mut places[0];
+    assert_eq!(second.written(&table, 0), None);
+    // Who has seen that change does not take what tells of it.
+    assert_eq!(second.written(&json, 1), None);
+    assert_eq!(second.written(&json, 0), Some(bytes));
+    assert_eq!(read(second), Ok(vec![]));
+}
+
+#[tokio::test]
+async fn an_audience_ends_with_its_last_member() {
+    let cache = loaded();
+    let interest = below("/r/a/");
+    let places: Vec<Place> = (0..2)
+        .map(|_| cache.follow(&Bytes::new(), &interest).1)
+        .collect();
+    assert_eq!(cache.audiences(), 1);
+    drop(places);
+    assert_eq!(cache.audiences(), 0);
+}
