@@ -161,3 +161,99 @@ fn an_etcd_that_is_not_there_is_named() {
     let said = said(&up(&folder.path().join("data"), &arguments));
     assert!(said.contains(&url), "{said}");
 }
+
+#[test]
+fn secrets_are_sealed_on_disk_and_a_restored_cluster_needs_their_key() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data_dir, file) = (folder.path().join("data"), folder.path().join("saved"));
+    let running = Cluster::server(&data_dir, &[]);
+    running.kubectl(&[
+        "create",
+        "secret",
+        "generic",
+        "s",
+        "--from-literal=k=hush-hush-hush",
+    ]);
+    running.kubectl(&["create", "configmap", "m", "--from-literal=k=said-aloud"]);
+    let saved = snapshot(&["save"], &data_dir, Some(&file));
+    assert!(saved.status.success(), "{}", said_by(&saved));
+    running.stop();
+    let on_disk = |needle: &[u8]| {
+        let files = std::fs::read_dir(data_dir.join("store")).expect("a folder");
+        files.flatten().any(|entry| {
+            let bytes = std::fs::read(entry.path()).unwrap_or_default();
+            bytes.windows(needle.len()).any(|w| w == needle)
+        })
+    };
+    assert!(on_disk(b"said-aloud"));
+    // `hush-hush-hush` in base64
+    assert!(!on_disk(b"aHVzaC1odXNoLWh1c2g="));
+    assert!(on_disk(b"k8s:enc:aesgcm:v1:key1:"));
+    let keys = data_dir.join("pki").join("encryption.yaml");
+    let mode = std::fs::metadata(&keys)
+        .expect("it is there")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    // Elsewhere, the same objects need the same keys.
+    let other = folder.path().join("other");
+    let restored = snapshot(&["restore"], &other, Some(&file));
+    assert!(restored.status.success(), "{}", said_by(&restored));
+    let listen = ["--listen", "127.0.0.1:0"];
+    let output = command()
+        .args(["server", "--data-dir"])
+        .arg(&other)
+        .args(listen)
+        .output()
+        .expect("it runs");
+    let refused = said(&output);
+    assert!(refused.contains("/registry/secrets/"), "{refused}");
+    assert!(refused.contains("encryption.yaml"), "{refused}");
+    std::fs::copy(&keys, other.join("pki").join("encryption.yaml")).expect("it can be copied");
+    let running = Cluster::server(&other, &[]);
+    let secret = running.kubectl(&["get", "secret", "s", "-o", "jsonpath={.data.k}"]);
+    assert_eq!(secret, "aHVzaC1odXNoLWh1c2g=");
+    running.stop();
+}
+
+#[test]
+fn what_the_policy_chooses_is_audited_to_the_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (policy, log) = (
+        folder.path().join("policy.yaml"),
+        folder.path().join("audit.log"),
+    );
+    std::fs::write(
+        &policy,
+        "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata, resources: [{resources: [configmaps]}], verbs: [create]}]\n",
+    )
+    .expect("it can be written");
+    let path = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+    let (policy, log_path) = (path(&policy), path(&log));
+    let running = Cluster::server(
+        &folder.path().join("data"),
+        &[
+            "--store",
+            "memory",
+            "--audit-policy-file",
+            &policy,
+            "--audit-log-path",
+            &log_path,
+            "--audit-log-maxsize",
+            "1",
+        ],
+    );
+    running.kubectl(&["create", "configmap", "m"]);
+    running.stop();
+    let text = std::fs::read_to_string(&log).expect("it is there");
+    let of_m = text.lines().filter(|line| line.contains("\"name\":\"m\""));
+    assert_eq!(of_m.count(), 2, "received and complete: {text}");
+
+    let said = said(&up(
+        &folder.path().join("other"),
+        &["--audit-log-path", &log_path],
+    ));
+    assert!(said.contains("--audit-policy-file"), "{said}");
+}

@@ -26,7 +26,7 @@ use crate::{
     proxy::Connecter,
     registry::{Clock, Registry, Served, reader::LateReader},
     reviews::{self, CreateOnly},
-    server::Inner,
+    server::{Ending, Inner},
     services::{Cidr, NodePortRange, Services},
 };
 
@@ -377,6 +377,7 @@ impl ApiServerBuilder {
                 .map_err(BuildError::Audit)?,
             create_only,
             connecters: self.connecters,
+            ending: Ending::default(),
             stop,
             tasks,
         });

@@ -7,25 +7,40 @@ use crate::{
     http::{Body, response, uri},
 };
 
-/// The checks, by upstream's names. The store's is called `etcd` there.
-const CHECKS: [&str; 4] = ["ping", "log", "etcd", "poststarthook/rbac/bootstrap-roles"];
-/// Only readiness ends when the server begins to shut down.
+/// The checks, by upstream's names. The store's is called `etcd` there. What a server does before it serves has
+/// succeeded once it does.
+const CHECKS: [&str; 11] = [
+    "ping",
+    "log",
+    "etcd",
+    "poststarthook/start-system-namespaces-controller",
+    "poststarthook/crd-informer-synced",
+    "poststarthook/priority-and-fairness-config-consumer",
+    "poststarthook/priority-and-fairness-config-producer",
+    "poststarthook/priority-and-fairness-filter",
+    "poststarthook/rbac/bootstrap-roles",
+    "poststarthook/scheduling/bootstrap-system-priority-classes",
+    "poststarthook/apiservice-status-available-controller",
+];
+/// What readiness asks besides.
+const READY: [&str; 3] = ["etcd-readiness", "informer-sync", SHUTDOWN];
 const SHUTDOWN: &str = "shutdown";
+
+/// The names of the checks of `/healthz`, `/livez` or `/readyz`.
+pub(crate) fn checks(kind: &str) -> impl Iterator<Item = &'static str> {
+    let more = if kind == "/readyz" { &READY[..] } else { &[] };
+    CHECKS.iter().chain(more).copied()
+}
 
 pub(crate) async fn serve(call: &Call, kind: &str, one: &str) -> Response<Body> {
     let query = call.parts.uri.query();
-    let excluded: Vec<String> = uri::query_pairs(query)
+    let mut excluded: Vec<String> = uri::query_pairs(query)
         .filter(|(k, _)| k == "exclude")
         .map(|(_, v)| v.into_owned())
         .collect();
     let verbose = uri::query_value(query, "verbose").is_some();
-    let checks: Vec<&str> = CHECKS
-        .iter()
-        .copied()
-        .chain((kind == "/readyz").then_some(SHUTDOWN))
-        .collect();
     if !one.is_empty() {
-        if !checks.contains(&one) {
+        if !checks(kind).any(|name| name == one) {
             return response::page_not_found();
         }
         return match check(call, one).await {
@@ -38,8 +53,9 @@ pub(crate) async fn serve(call: &Call, kind: &str, one: &str) -> Response<Body> 
     }
     let mut out = String::new();
     let mut failed = Vec::new();
-    for name in checks {
+    for name in checks(kind) {
         if excluded.iter().any(|e| e == name) {
+            excluded.retain(|e| e != name);
             out.push_str(&format!("[+]{name} excluded: ok\n"));
             continue;
         }
@@ -51,6 +67,15 @@ pub(crate) async fn serve(call: &Call, kind: &str, one: &str) -> Response<Body> 
                 failed.push(name);
             }
         }
+    }
+    if !excluded.is_empty() {
+        excluded.sort();
+        excluded.dedup();
+        let unknown: Vec<String> = excluded.iter().map(|e| format!("{e:?}")).collect();
+        out.push_str(&format!(
+            "warn: some health checks cannot be excluded: no matches for {}\n",
+            unknown.join(",")
+        ));
     }
     let name = kind.trim_start_matches('/');
     if !failed.is_empty() {
@@ -67,7 +92,7 @@ pub(crate) async fn serve(call: &Call, kind: &str, one: &str) -> Response<Body> 
 
 async fn check(call: &Call, name: &str) -> Result<(), String> {
     match name {
-        "etcd" => call
+        "etcd" | "etcd-readiness" => call
             .server
             .registry
             .store
@@ -75,7 +100,7 @@ async fn check(call: &Call, name: &str) -> Result<(), String> {
             .await
             .map(drop)
             .map_err(|e| e.to_string()),
-        SHUTDOWN if call.server.is_stopping() => Err("process is shutting down".into()),
+        SHUTDOWN if call.server.ending.is_announced() => Err("process is shutting down".into()),
         _ => Ok(()),
     }
 }

@@ -42,6 +42,7 @@
 //! - [`reviews`]: what is asked and never stored: access reviews, token reviews, tokens.
 //! - [`proxy`]: the way to kubelets: logs, exec, attach, port-forward.
 //! - [`serve`] and [`pki`]: the TLS listener, and the certificates of a cluster of one's own.
+//! - [`encryption`]: Secrets and the like, sealed in the store.
 //! - [`http`]: the [`Body`](http::Body) of requests and answers.
 //!
 //! All resources take one generic path: a request is authenticated, authorized and decoded,
@@ -86,6 +87,7 @@ mod cache;
 mod compat;
 mod definitions;
 mod discovery;
+pub mod encryption;
 mod endpoints;
 mod error;
 mod flow;

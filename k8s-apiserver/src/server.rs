@@ -64,8 +64,27 @@ pub(crate) struct Inner {
         Arc<dyn CreateOnly>,
     )>,
     pub(crate) connecters: Vec<(&'static str, &'static str, Arc<dyn Connecter>)>,
+    /// How far the server is on its way down.
+    pub(crate) ending: Ending,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
+}
+
+/// The steps in which a server goes down.
+#[derive(Debug, Default)]
+pub(crate) struct Ending {
+    /// `/readyz` says so.
+    announced: CancellationToken,
+    /// New requests are refused, and watches end.
+    pub(crate) draining: CancellationToken,
+    /// The requests that are being served and will end by themselves.
+    pub(crate) requests: TaskTracker,
+}
+
+impl Ending {
+    pub(crate) fn is_announced(&self) -> bool {
+        self.announced.is_cancelled()
+    }
 }
 
 impl std::fmt::Debug for Inner {
@@ -91,8 +110,9 @@ impl Inner {
             .map(|(.., c)| c.clone())
     }
 
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.stop.is_cancelled()
+    /// Whether new requests are refused.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.ending.draining.is_cancelled()
     }
 }
 
@@ -135,9 +155,32 @@ impl ApiServer {
         endpoints::serve(self.inner.clone(), request.map(Body::wrap)).await
     }
 
+    /// Says on `/readyz` that the server will stop, so that load balancers send their requests elsewhere. Everything
+    /// is still served.
+    pub fn announce_shutdown(&self) {
+        self.inner.ending.announced.cancel();
+    }
+
+    /// Stops serving: `/readyz` fails, new requests for resources are answered with 503, running watches end, and the
+    /// requests that are being served are waited for, as long as `grace` at most. Says whether all of them ended.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the waiting alone.
+    pub async fn drain(&self, grace: std::time::Duration) -> bool {
+        let ending = &self.inner.ending;
+        ending.announced.cancel();
+        ending.draining.cancel();
+        ending.requests.close();
+        tokio::time::timeout(grace, ending.requests.wait())
+            .await
+            .is_ok()
+    }
+
     /// Stops: running watches end, new requests are answered with 503, and the tasks of the server
-    /// are waited for. What was audited until then is written.
+    /// are waited for. What was audited until then is written. Requests that are being served fail: to let them
+    /// finish, [`drain`](Self::drain) first.
     pub async fn shutdown(&self) {
+        self.drain(std::time::Duration::ZERO).await;
         self.inner.stop.cancel();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;

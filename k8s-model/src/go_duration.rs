@@ -1,7 +1,7 @@
 //! Durations as Go writes them: `1h30m`, `-1.5s`.
 
-/// The nanoseconds of a duration, as Go's `time.ParseDuration` reads it.
-pub(crate) fn parse(text: &str) -> Option<i64> {
+/// The nanoseconds of a duration, as Go's `time.ParseDuration` reads it; `None` if it is none, or longer than 292 years.
+pub fn parse(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
         b'+' => (false, &text[1..]),

@@ -80,7 +80,7 @@ pub mod decode;
 pub mod field;
 pub mod fields;
 mod generated;
-mod go_duration;
+pub mod go_duration;
 mod intern;
 pub mod json_path;
 mod kinds;

@@ -84,6 +84,36 @@ pub struct ServerOptions {
     /// The domain of Services' names
     #[arg(long, value_name = "NAME", default_value = "cluster.local")]
     pub cluster_domain: String,
+    /// Which objects are encrypted in the store, and with which keys [default: encryption.yaml beside
+    /// the certificates, which is made for Secrets where there is none]
+    #[arg(long, value_name = "FILE")]
+    pub encryption_provider_config: Option<PathBuf>,
+    /// How long to serve on, not ready, after the signal to stop
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub shutdown_delay: u64,
+    /// What is audited
+    #[command(flatten)]
+    pub audit: AuditOptions,
+}
+
+/// What is audited, and where to; upstream's flags.
+#[derive(Args, Clone, Debug)]
+pub struct AuditOptions {
+    /// What is recorded of which request, a file with a Policy of audit.k8s.io/v1
+    #[arg(long, value_name = "FILE", requires = "audit_log_path")]
+    pub audit_policy_file: Option<PathBuf>,
+    /// Where it is recorded, one event a line; - for the standard output
+    #[arg(long, value_name = "FILE", requires = "audit_policy_file")]
+    pub audit_log_path: Option<PathBuf>,
+    /// How many days files put aside are kept; 0 for ever
+    #[arg(long, value_name = "DAYS", default_value_t = 0)]
+    pub audit_log_maxage: u32,
+    /// How many files put aside are kept; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub audit_log_maxbackup: usize,
+    /// The size at which the file is put aside, in megabytes; 0 for 100
+    #[arg(long, value_name = "MB", default_value_t = 0)]
+    pub audit_log_maxsize: u64,
 }
 
 /// Where objects are kept.

@@ -16,6 +16,7 @@ use k8s_apiserver::{
         node::NodeAuthorizer,
         rbac::{EscalationCheck, Rbac, bootstrap},
     },
+    encryption::Encrypted,
     pki::{Pki, ServerNames},
     proxy::{self, NodeDialer, TlsDialer},
     reviews,
@@ -31,6 +32,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     arguments::{ServerOptions, StoreChoice},
+    audit::audit,
+    encryption::encrypt,
     layout::Layout,
     signer::Signer,
     store::Opened,
@@ -40,14 +43,18 @@ use super::{
 const CONTROLLERS: &str = "system:kube-controller-manager";
 const SCHEDULER: &str = "system:kube-scheduler";
 
-/// How long running requests may take to finish when the server stops.
-const DRAIN: Duration = Duration::from_millis(500);
+/// How long running requests may take to finish when the server stops: as long as a request may take at all.
+const GRACE: Duration = Duration::from_secs(60);
+/// How long answers may take to be sent then, before what is open is cut: tunnels and logs that are followed.
+const TUNNELS: Duration = Duration::from_millis(500);
 
 /// Everything that makes decisions, running.
 pub(super) struct ControlPlane {
     pub(super) server: ApiServer,
     pub(super) pki: Pki,
     listener: Server,
+    /// How long to serve on when told to stop.
+    delay: Duration,
     address: SocketAddr,
     store: Opened,
     stop: CancellationToken,
@@ -64,9 +71,17 @@ impl ControlPlane {
     ) -> anyhow::Result<Self> {
         let listeners = listen(options.listen, exposed.then_some(machine)).await?;
         let address = listeners[0].local_addr()?;
-        let pki = options.pki.clone().unwrap_or_else(|| layout.pki());
-        let pki = Pki::open_or_create(pki).context("cannot open the cluster's keys")?;
+        let keys = options.pki.clone().unwrap_or_else(|| layout.pki());
+        let pki = Pki::open_or_create(keys.clone()).context("cannot open the cluster's keys")?;
         let store = Opened::open(options, layout).await?;
+        let encrypted = match (&options.store, &options.encryption_provider_config) {
+            // What is in memory is not at rest.
+            (StoreChoice::Memory, None) => None,
+            (_, given) => {
+                let path = given.clone().unwrap_or(keys.join("encryption.yaml"));
+                Some(encrypt(store.store(), &path, given.is_none()).await?)
+            }
+        };
 
         let service_cidr: Cidr = options
             .service_cidr
@@ -80,7 +95,11 @@ impl ControlPlane {
         .with(&address.ip().to_string())
         .with(&machine.to_string());
         let mut builder = ApiServer::builder()
-            .store(store.store())
+            .store(
+                encrypted
+                    .as_ref()
+                    .map_or_else(|| store.store(), Encrypted::store),
+            )
             .service_cidr(service_cidr)
             .advertise(Advertised {
                 addresses: vec![machine],
@@ -107,7 +126,7 @@ impl ControlPlane {
         for (resource, connecter) in proxy::connecters(&reader, &dialer) {
             builder = builder.connecter("", resource, connecter);
         }
-        let server = builder
+        let server = audit(builder, &options.audit)?
             .tokens(tokens.clone())
             .front_proxy(pki.front_proxy())
             .authenticator(Arc::new(Standard::new(Some(tokens))))
@@ -138,8 +157,10 @@ impl ControlPlane {
             .context("cannot write the administrator's kubeconfig")?;
 
         let stop = CancellationToken::new();
-        let tasks = deciders(&server, &pki, options, &stop)?;
+        let mut tasks = deciders(&server, &pki, options, &stop)?;
+        tasks.extend(encrypted.map(|encrypted| tokio::spawn(reseal(encrypted, stop.clone()))));
         Ok(Self {
+            delay: Duration::from_secs(options.shutdown_delay),
             server,
             pki,
             listener,
@@ -155,15 +176,34 @@ impl ControlPlane {
         self.address
     }
 
-    /// Stops everything, the store last.
+    /// Stops everything, the store last: readiness ends first, then controllers and scheduler, then requests.
     pub(super) async fn stop(self) -> anyhow::Result<()> {
+        self.server.announce_shutdown();
+        tokio::time::sleep(self.delay).await;
         self.stop.cancel();
         for task in self.tasks {
             task.await.context("a controller failed")?;
         }
-        self.listener.shutdown(DRAIN).await;
+        self.listener.drain();
+        if !self.server.drain(GRACE).await {
+            tracing::warn!("requests that take too long are given up");
+        }
+        self.listener.shutdown(TUNNELS).await;
         self.server.shutdown().await;
         self.store.close().await
+    }
+}
+
+/// Seals again what is not sealed with the newest key.
+async fn reseal(encrypted: Encrypted, stop: CancellationToken) {
+    match stop.run_until_cancelled(encrypted.reseal()).await {
+        None | Some(Ok(0)) => {}
+        Some(Ok(objects)) => {
+            tracing::info!(objects, "encrypted with the newest key what was not");
+        }
+        Some(Err(error)) => {
+            tracing::error!(%error, "some objects are still encrypted with an old key, or not at all");
+        }
     }
 }
 

@@ -8,8 +8,10 @@
 //! - `up` starts both, waits until they are ready, and stops them.
 
 mod arguments;
+mod audit;
 mod control_plane;
 mod dns;
+mod encryption;
 mod image;
 mod kubeconfig;
 mod layout;

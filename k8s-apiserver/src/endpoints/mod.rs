@@ -10,7 +10,7 @@ mod render;
 mod subresources;
 mod table;
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures::FutureExt;
 use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
@@ -21,15 +21,12 @@ use crate::{
     audit::Trail,
     auth::{AUTHENTICATED, Identity, impersonate},
     authz::{Attributes, denied},
-    http::{Body, RequestInfo, negotiate::Wanted, response},
+    http::{Body, RequestInfo, deadline::deadline, negotiate::Wanted, response},
     registry::Row,
     server::Inner,
 };
 
 pub(crate) use self::{body::LIMIT as BODY_LIMIT, paths::cached};
-
-/// How long a request may take that is no watch and no connection; upstream's `--request-timeout`.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A request that has been let in.
 pub(crate) struct Call {
@@ -52,6 +49,7 @@ pub(crate) async fn serve(server: Arc<Inner>, request: Request<Body>) -> Respons
     let label = crate::metrics::Label::new(row.as_deref(), &info);
     let started = tokio::time::Instant::now();
     let long = is_long(&info);
+    let _served = (!long).then(|| server.ending.requests.token());
     let trail = server
         .audit
         .as_ref()
@@ -91,7 +89,7 @@ pub(crate) async fn serve(server: Arc<Inner>, request: Request<Body>) -> Respons
 
 async fn answer(
     server: Arc<Inner>,
-    mut parts: Parts,
+    parts: Parts,
     body: Body,
     info: RequestInfo,
     row: Option<Arc<Row>>,
@@ -103,12 +101,42 @@ async fn answer(
         Ok(wanted) => (wanted, None),
         Err(error) => (Wanted::default(), Some(error)),
     };
-    if server.is_stopping() && info.is_resource {
+    if server.is_draining() && info.is_resource {
         return response::error(
             &Error::service_unavailable("the server is shutting down"),
             &wanted,
         );
     }
+    let long = is_long(&info);
+    let deadline = match (long, deadline(parts.uri.query())) {
+        (true, _) => None,
+        (false, Ok(deadline)) => Some(deadline),
+        (false, Err(error)) => return response::error(&error, &wanted),
+    };
+    let answer = admitted(server, parts, body, info, row, trail, wanted, refused);
+    match deadline {
+        None => answer.await,
+        Some(deadline) => tokio::time::timeout(deadline, answer)
+            .await
+            .unwrap_or_else(|_| {
+                let text = "request did not complete within the allotted timeout";
+                response::error(&k8s_model::status::timeout(text, 0).into(), &wanted)
+            }),
+    }
+}
+
+/// Answers a request that has its time.
+#[expect(clippy::too_many_arguments, reason = "the way of a request is one way")]
+async fn admitted(
+    server: Arc<Inner>,
+    mut parts: Parts,
+    body: Body,
+    info: RequestInfo,
+    row: Option<Arc<Row>>,
+    trail: Option<Arc<Trail>>,
+    wanted: Wanted,
+    refused: Option<Error>,
+) -> Response<Body> {
     let user = match authenticate(&server, &mut parts).await {
         Ok(user) => user,
         Err(error) => {
@@ -165,19 +193,7 @@ async fn answer(
             paths::serve(call, refused).await
         }
     };
-    let result = if long {
-        answer.await
-    } else {
-        tokio::time::timeout(REQUEST_TIMEOUT, answer)
-            .await
-            .unwrap_or_else(|_| {
-                Err(k8s_model::status::timeout(
-                    "request did not complete within the allotted timeout",
-                    0,
-                )
-                .into())
-            })
-    };
+    let result = answer.await;
     let mut response = result.unwrap_or_else(|error| response::error(&error, &wanted));
     warn(&mut response, &warnings.take());
     response

@@ -117,10 +117,8 @@ pub(crate) async fn watch(call: &Call, row: &Arc<Row>) -> Result<Response<Body>>
     let registry = &call.server.registry;
     let events = registry.watch(row, namespace, &options, writer).await?;
     // Nothing is sent after the server begins to shut down.
-    let stop = call.server.stop.clone();
-    let stream = events
-        .map(Ok)
-        .take_until(async move { stop.cancelled().await });
+    let draining = call.server.ending.draining.clone();
+    let stream = events.map(Ok).take_until(draining.cancelled_owned());
     let mut response = Response::new(Body::from_stream(stream));
     response.headers_mut().insert(
         header::CONTENT_TYPE,

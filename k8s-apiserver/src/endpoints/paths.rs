@@ -15,6 +15,8 @@ use crate::{
 const OPENID_CONFIGURATION: &str = "/.well-known/openid-configuration";
 const JWKS: &str = "/openid/v1/jwks";
 
+const HEALTH: [&str; 3] = ["/healthz", "/livez", "/readyz"];
+
 pub(crate) async fn serve(call: Call, refused: Option<Error>) -> Result<Response<Body>> {
     let aggregation = call.server.aggregation.clone();
     let call = match aggregation.path(call).await? {
@@ -68,7 +70,7 @@ pub(crate) async fn serve(call: Call, refused: Option<Error>) -> Result<Response
         }
         _ => {}
     }
-    if let Some(health) = ["/healthz", "/livez", "/readyz"].into_iter().find(|h| {
+    if let Some(health) = HEALTH.into_iter().find(|h| {
         trimmed
             .strip_prefix(h)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -142,25 +144,22 @@ pub(crate) fn cached(
 
 fn index(call: &Call) -> Result<Response<Body>> {
     let served = call.server.registry.served.load();
-    let mut paths: Vec<&str> = served.discovery().paths().collect();
-    paths.extend([
-        OPENID_CONFIGURATION,
-        "/healthz",
-        "/healthz/etcd",
-        "/healthz/ping",
-        "/livez",
-        "/livez/etcd",
-        "/livez/ping",
-        "/metrics",
-        "/openapi/v2",
-        "/openapi/v3",
-        JWKS,
-        "/readyz",
-        "/readyz/etcd",
-        "/readyz/ping",
-        "/readyz/shutdown",
-        "/version",
-    ]);
+    let mut paths: Vec<String> = served.discovery().paths().map(str::to_owned).collect();
+    for kind in HEALTH {
+        paths.push(kind.to_owned());
+        paths.extend(crate::health::checks(kind).map(|check| format!("{kind}/{check}")));
+    }
+    paths.extend(
+        [
+            OPENID_CONFIGURATION,
+            "/metrics",
+            "/openapi/v2",
+            "/openapi/v3",
+            JWKS,
+            "/version",
+        ]
+        .map(str::to_owned),
+    );
     paths.sort_unstable();
     response::value(
         StatusCode::OK,

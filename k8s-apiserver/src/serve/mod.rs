@@ -101,6 +101,11 @@ impl Server {
         &self.addresses
     }
 
+    /// Accepts no more connections, closes idle ones, and closes the others when what they do has ended.
+    pub fn drain(&self) {
+        self.drain.cancel();
+    }
+
     /// Stops in two stages. First no connection is accepted, idle ones are closed, and running
     /// requests may finish; after `grace`, or as soon as all are done, what is left is cut: streams
     /// that don't end by themselves, such as watches and tunnels.

@@ -6,6 +6,7 @@ mod admission;
 mod aggregation;
 mod apply;
 mod audit;
+mod bounds;
 mod common;
 mod custom;
 mod definitions;

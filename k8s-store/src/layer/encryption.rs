@@ -12,8 +12,8 @@ use ring::{
 use tower_layer::Layer;
 
 use crate::{
-    Change, Committed, Entry, Error, List, Op, Page, Revision, Store, WatchBatch, WatchStream,
-    Write,
+    Change, Committed, Entry, Error, Expect, List, Op, Page, Revision, Store, WatchBatch,
+    WatchStream, Write,
 };
 
 /// What precedes an encrypted value, before the key's name and a colon. It is
@@ -44,6 +44,7 @@ struct Ring {
     prefixes: Vec<Bytes>,
     keys: Vec<EncryptionKey>,
     plain: bool,
+    seals: bool,
     random: SystemRandom,
 }
 
@@ -111,6 +112,7 @@ impl EncryptionLayer {
                 prefixes: prefixes.into_iter().map(Into::into).collect(),
                 keys,
                 plain: false,
+                seals: true,
                 random: SystemRandom::new(),
             }),
         })
@@ -120,13 +122,27 @@ impl EncryptionLayer {
     /// encryption. They are encrypted when they are written next.
     #[must_use]
     pub fn or_plain(self) -> Self {
+        self.with(|ring| ring.plain = true)
+    }
+
+    /// Values are written as they are, and read either way: for giving up encryption. They are
+    /// decrypted when they are written next.
+    #[must_use]
+    pub fn writing_plain(self) -> Self {
+        self.with(|ring| (ring.plain, ring.seals) = (true, false))
+    }
+
+    fn with(self, change: impl FnOnce(&mut Ring)) -> Self {
+        let mut ring = Ring {
+            prefixes: self.inner.prefixes.clone(),
+            keys: self.inner.keys.clone(),
+            plain: self.inner.plain,
+            seals: self.inner.seals,
+            random: SystemRandom::new(),
+        };
+        change(&mut ring);
         Self {
-            inner: Arc::new(Ring {
-                prefixes: self.inner.prefixes.clone(),
-                keys: self.inner.keys.clone(),
-                plain: true,
-                random: SystemRandom::new(),
-            }),
+            inner: Arc::new(ring),
         }
     }
 }
@@ -163,9 +179,64 @@ pub struct EncryptedStore<S> {
     ring: Arc<Ring>,
 }
 
+impl<S: Store> EncryptedStore<S> {
+    /// Writes again what lies below the prefix and is not sealed with the first key: what was
+    /// sealed with another, or not at all. Says how many values that were; watchers see a
+    /// change of each, to the same value. What somebody else writes in the meantime is left
+    /// alone.
+    ///
+    /// Not for keys with a time to live, which they would lose.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::list`] and [`Store::commit`]; what was written until then stays written.
+    pub async fn reseal(&self, prefix: impl Into<Bytes>) -> Result<usize, Error> {
+        let mut list = List {
+            prefix: prefix.into(),
+            limit: Some(500),
+            ..List::default()
+        };
+        let mut count = 0;
+        loop {
+            let page = self.inner.list(list.clone()).await?;
+            list.after = page.entries.last().map(|entry| entry.key.clone());
+            for entry in page.entries {
+                if !self.ring.covers(&entry.key) || self.ring.is_fresh(&entry.value) {
+                    continue;
+                }
+                let entry = self.ring.open(entry)?;
+                let write = Write {
+                    key: entry.key,
+                    expect: Expect::Modified(entry.modified),
+                    op: Op::Put {
+                        value: entry.value,
+                        ttl: None,
+                    },
+                };
+                match self.commit(vec![write]).await {
+                    Ok(_) => count += 1,
+                    Err(Error::Conflict { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            if page.remaining == 0 {
+                return Ok(count);
+            }
+        }
+    }
+}
+
 impl Ring {
     fn covers(&self, key: &[u8]) -> bool {
         self.prefixes.iter().any(|prefix| key.starts_with(prefix))
+    }
+
+    /// Whether the value is as it would be written now.
+    fn is_fresh(&self, value: &[u8]) -> bool {
+        match self.seals {
+            true => value.starts_with(&self.keys[0].mark),
+            false => !value.starts_with(MARK),
+        }
     }
 
     fn seal(&self, key: &[u8], value: &[u8]) -> Result<Bytes, Error> {
@@ -269,6 +340,7 @@ impl<S: Store> Store for EncryptedStore<S> {
     async fn commit(&self, mut writes: Vec<Write>) -> Result<Committed, Error> {
         for write in &mut writes {
             if let Op::Put { value, .. } = &mut write.op
+                && self.ring.seals
                 && self.ring.covers(&write.key)
             {
                 *value = self.ring.seal(&write.key, value)?;
@@ -318,7 +390,7 @@ impl<S: Store> Store for EncryptedStore<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Expect, MemoryStore};
+    use crate::MemoryStore;
 
     fn put(key: &'static str, value: &'static str) -> Vec<Write> {
         vec![Write {
@@ -423,6 +495,34 @@ mod tests {
         let lenient = layer(vec![key("a", 1)]).or_plain().layer(plain);
         let found = lenient.get(b"/secrets/plain", None).await.unwrap();
         assert_eq!(found.unwrap().value, "1");
+    }
+
+    #[tokio::test]
+    async fn resealing_leaves_nothing_for_the_old_key_or_for_none() {
+        let plain = MemoryStore::new();
+        plain.commit(put("/secrets/p", "0")).await.unwrap();
+        let old = layer(vec![key("a", 1)]).layer(plain.clone());
+        old.commit(put("/secrets/x", "1")).await.unwrap();
+        let both = layer(vec![key("b", 2), key("a", 1)])
+            .or_plain()
+            .layer(plain.clone());
+        both.commit(put("/secrets/y", "2")).await.unwrap();
+        assert_eq!(both.reseal("/secrets/").await.unwrap(), 2);
+        assert_eq!(both.reseal("/secrets/").await.unwrap(), 0);
+        let new = layer(vec![key("b", 2)]);
+        for (at, value) in [
+            ("/secrets/p", "0"),
+            ("/secrets/x", "1"),
+            ("/secrets/y", "2"),
+        ] {
+            let sealed = new.clone().layer(plain.clone());
+            let entry = sealed.get(at.as_bytes(), None).await.unwrap().unwrap();
+            assert_eq!(entry.value, value);
+        }
+        let off = new.writing_plain().layer(plain.clone());
+        assert_eq!(off.reseal("/secrets/").await.unwrap(), 3);
+        let entry = plain.get(b"/secrets/x", None).await.unwrap().unwrap();
+        assert_eq!(entry.value, "1");
     }
 
     #[test]
