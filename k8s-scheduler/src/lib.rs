@@ -34,7 +34,8 @@
 //! - [`framework`] has the traits of the extension points.
 //! - [`config`] reads `KubeSchedulerConfiguration` files.
 //! - [`SchedulingQueue`] orders the pods that wait.
-//! - [`Driver`] does all of it for a cluster, through a [`kube::Client`].
+//! - [`Driver`] does all of it for a cluster, through a [`kube::Client`]; [`Metrics`] says how it does.
+//! - [`HttpExtender`] is another process that has a say.
 //!
 //! # Bring your own
 //!
@@ -74,20 +75,23 @@
 //! # Relation to upstream
 //!
 //! Mirrors kube-scheduler, its framework (KEP-624) and its default plugins. Every node is considered for every pod.
-//! Not here: out-of-process extenders, dynamic resource allocation, metrics. `docs/design.md` says how
-//! decisions come to cost so little.
+//! Not here: dynamic resource allocation. `docs/design.md` says how decisions come to cost so little.
 #![forbid(unsafe_code)]
 
 pub mod config;
 mod driver;
+mod extender;
 pub mod framework;
+mod metrics;
 pub mod plugins;
 mod profile;
 mod queue;
 mod schedule;
 pub mod snapshot;
 
-pub use driver::{Driver, DriverConfig, LeaderElection};
+pub use driver::{Driver, DriverConfig, EventLimits, LeaderElection};
+pub use extender::{ExtenderTls, HttpExtender, HttpExtenderConfig, TlsError};
+pub use metrics::Metrics;
 pub use profile::{DEFAULT_SCHEDULER_NAME, Profile, Profiles};
 pub use queue::{Backoff, QueuedPod, SchedulingQueue};
 pub use schedule::{Explanation, Filters, FitError, NodeScore, NodeStatuses, Placement, Scheduler};

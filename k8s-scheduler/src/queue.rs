@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     framework::{ClusterEvent, EventKind, QueueSort, Status},
+    metrics::{Incoming, Metrics, Where},
     profile::{Profile, Profiles},
     snapshot::PodInfo,
 };
@@ -74,6 +75,19 @@ enum Place {
     InFlight,
 }
 
+impl Place {
+    /// As metrics call it.
+    fn part(self) -> Option<Where> {
+        match self {
+            Place::Active => Some(Where::Active),
+            Place::BackingOff(_) => Some(Where::Backoff),
+            Place::Unschedulable(_) => Some(Where::Unschedulable),
+            Place::Gated => Some(Where::Gated),
+            Place::InFlight => None,
+        }
+    }
+}
+
 /// The pods that wait for a node, each in one of four places: *active*, ordered by the QueueSort
 /// plugin and then by time; *backing off* after a failure; *unschedulable* until an event that could help
 /// it; *gated* until it changes.
@@ -97,6 +111,7 @@ pub struct SchedulingQueue {
     /// What it was at the last event of each kind.
     last: HashMap<EventKind, u64>,
     sequence: u64,
+    metrics: Option<Arc<Metrics>>,
 }
 
 /// A place in the active queue: by the profile's order, then first come, first served.
@@ -148,7 +163,15 @@ impl SchedulingQueue {
             events: 0,
             last: HashMap::new(),
             sequence: 0,
+            metrics: None,
         }
+    }
+
+    /// The same, which counts.
+    #[must_use]
+    pub(crate) fn with_metrics(mut self, metrics: Arc<Metrics>) -> Self {
+        self.metrics = Some(metrics);
+        self
     }
 
     /// How many pods it knows, in whatever place.
@@ -190,15 +213,13 @@ impl SchedulingQueue {
                     plugins: BTreeSet::new(),
                     sequence: 0,
                 };
-                self.put(
-                    uid,
-                    queued,
-                    if gate.is_some() {
-                        Place::Gated
-                    } else {
-                        Place::Active
-                    },
-                );
+                let place = if gate.is_some() {
+                    Place::Gated
+                } else {
+                    Place::Active
+                };
+                self.count(place, Incoming::PodAdd);
+                self.put(uid, queued, place);
             }
             Some((before, place)) => {
                 let Some((mut queued, _)) = self.remove(&uid) else {
@@ -206,6 +227,7 @@ impl SchedulingQueue {
                 };
                 queued.pod = pod;
                 let changed = may_matter(&before, &queued.pod);
+                let was = place;
                 let place = match place {
                     Place::InFlight => {
                         if changed {
@@ -222,6 +244,9 @@ impl SchedulingQueue {
                     }
                     other => other,
                 };
+                if place != was {
+                    self.count(place, Incoming::PodUpdate);
+                }
                 self.put(uid, queued, place);
             }
         }
@@ -236,11 +261,12 @@ impl SchedulingQueue {
     /// for the end of their back-off (KEP-5142). It stays known until [`SchedulingQueue::forget`] or
     /// [`SchedulingQueue::failed`].
     pub fn pop(&mut self, now: Instant) -> Option<QueuedPod> {
-        self.wake(now);
+        self.ring(now);
         if self.active.is_empty()
             && let Some((_, uid)) = self.helped.first().cloned()
             && let Some((queued, _)) = self.remove(&uid)
         {
+            self.count(Place::Active, Incoming::BackoffComplete);
             self.put(uid, queued, Place::Active);
         }
         let (_, uid) = self.active.pop_first()?;
@@ -270,6 +296,7 @@ impl SchedulingQueue {
             Place::Unschedulable(now + self.backoff.unschedulable)
         };
         queued.plugins = plugins;
+        self.count(place, Incoming::Failure);
         self.put(uid, queued, place);
     }
 
@@ -317,19 +344,30 @@ impl SchedulingQueue {
             }
         }
         for uid in helped {
-            self.wake_up(&uid, now);
+            self.wake(&uid, kind.into(), now);
         }
     }
 
     /// Has a pod tried again, after what is left of its back-off, if it waits for an event.
     pub fn wake_up(&mut self, uid: &str, now: Instant) {
+        self.wake(uid, Incoming::Forced, now);
+    }
+
+    fn wake(&mut self, uid: &str, because: Incoming, now: Instant) {
         let waits = self
             .pods
             .get(uid)
             .is_some_and(|(_, place)| matches!(place, Place::Unschedulable(_)));
         if waits && let Some((queued, _)) = self.remove(uid) {
             let place = self.after_backoff(&queued, now);
+            self.count(place, because);
             self.put(queued.pod.shared_uid().clone(), queued, place);
+        }
+    }
+
+    fn count(&self, place: Place, because: Incoming) {
+        if let (Some(metrics), Some(to)) = (&self.metrics, place.part()) {
+            metrics.incoming(to, because);
         }
     }
 
@@ -344,6 +382,12 @@ impl SchedulingQueue {
     /// A waiting pod, by UID.
     pub fn pod(&self, uid: &str) -> Option<&Arc<PodInfo>> {
         self.pods.get(uid).map(|(queued, _)| &queued.pod)
+    }
+
+    /// How often a pod was tried, and since when it is known.
+    pub(crate) fn history(&self, uid: &str) -> Option<(u32, Instant)> {
+        let (queued, _) = self.pods.get(uid)?;
+        Some((queued.attempts, queued.since))
     }
 
     /// When the next pod becomes active by itself.
@@ -379,13 +423,20 @@ impl SchedulingQueue {
         }
     }
 
-    fn wake(&mut self, now: Instant) {
+    fn ring(&mut self, now: Instant) {
         while let Some((at, uid)) = self.timers.first().cloned() {
             if at > now {
                 break;
             }
             match self.remove(&uid) {
-                Some((queued, _)) => self.put(uid, queued, Place::Active),
+                Some((queued, place)) => {
+                    let because = match place {
+                        Place::Unschedulable(_) => Incoming::Timeout,
+                        _ => Incoming::BackoffComplete,
+                    };
+                    self.count(Place::Active, because);
+                    self.put(uid, queued, Place::Active);
+                }
                 None => {
                     self.timers.remove(&(at, uid));
                 }
@@ -394,6 +445,12 @@ impl SchedulingQueue {
     }
 
     fn put(&mut self, uid: Arc<str>, mut queued: QueuedPod, place: Place) {
+        if let (Some(metrics), Some(to)) = (&self.metrics, place.part()) {
+            metrics.entered(to);
+            if to == Where::Unschedulable {
+                count_reasons(metrics, &queued, 1);
+            }
+        }
         match place {
             Place::Active => {
                 self.sequence += 1;
@@ -419,6 +476,12 @@ impl SchedulingQueue {
 
     fn remove(&mut self, uid: &str) -> Option<(QueuedPod, Place)> {
         let (queued, place) = self.pods.remove(uid)?;
+        if let (Some(metrics), Some(from)) = (&self.metrics, place.part()) {
+            metrics.left(from);
+            if from == Where::Unschedulable {
+                count_reasons(metrics, &queued, -1);
+            }
+        }
         match place {
             Place::Active => {
                 self.active.remove(&self.rank(&queued));
@@ -446,6 +509,13 @@ impl SchedulingQueue {
             pod: queued.pod.clone(),
             sequence: queued.sequence,
         }
+    }
+}
+
+/// Counts a pod for each plugin that turned it away.
+fn count_reasons(metrics: &Metrics, queued: &QueuedPod, more: i64) {
+    for plugin in &queued.plugins {
+        metrics.unschedulable(plugin, &queued.pod.shape().scheduler_name, more);
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{ConfigError, bundle::Point, invalid};
+use super::{ConfigError, bundle::Point, extender::ExtenderSection, invalid};
 use crate::driver::LeaderElection;
 
 #[derive(Debug, Default, Deserialize)]
@@ -28,7 +28,7 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) profiles: Vec<ProfileSection>,
     #[serde(default)]
-    extenders: Vec<Value>,
+    pub(super) extenders: Vec<ExtenderSection>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -180,9 +180,6 @@ impl File {
             let text = "must be greater than or equal to PodInitialBackoffSeconds";
             return Err(invalid("podMaxBackoffSeconds", text));
         }
-        if !self.extenders.is_empty() {
-            return Err(invalid("extenders", "extenders are not supported"));
-        }
         if let Some(election) = &self.leader_election {
             for (field, value) in [
                 ("leaseDuration", &election.lease_duration),
@@ -234,7 +231,7 @@ impl File {
 }
 
 /// A duration as Go writes it: `1m30s`.
-fn duration(text: &str) -> Option<Duration> {
+pub(super) fn duration(text: &str) -> Option<Duration> {
     let mut sum = Duration::ZERO;
     let mut rest = text;
     while !rest.is_empty() {

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod bundle;
+mod extender;
 mod file;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
@@ -10,6 +11,7 @@ use serde_json::Value;
 
 pub use bundle::Bundle;
 use bundle::{Point, bundled};
+use extender::extenders;
 use file::{File, PluginSet, ProfileSection};
 
 use crate::{
@@ -127,6 +129,8 @@ impl Configuration {
         } else {
             file.profiles.clone()
         };
+        let ignored = file.extenders.iter().flat_map(|e| e.ignored());
+        let ignored: Vec<&str> = ignored.collect();
         let mut profiles: Option<Profiles> = None;
         let mut bind_timeout = Duration::from_secs(600);
         for (i, section) in sections.iter().enumerate() {
@@ -134,7 +138,7 @@ impl Configuration {
             if let Some(timeout) = section.bind_timeout()? {
                 bind_timeout = timeout;
             }
-            let profile = build(section, &path, registry)?;
+            let profile = build(section, &path, registry, &ignored)?;
             profiles = Some(match profiles {
                 None => profile.into(),
                 Some(before) if before.get(profile.scheduler_name()).is_some() => {
@@ -158,6 +162,7 @@ impl Configuration {
             },
             bind_timeout,
             leader_election: file.leader_election(),
+            extenders: extenders(&file.extenders)?,
             ..DriverConfig::default()
         };
         Ok(Self { profiles, driver })
@@ -216,10 +221,27 @@ fn changed(mut list: Vec<(String, i64)>, set: &PluginSet) -> Vec<(String, i64)> 
     list
 }
 
+/// Has NodeResourcesFit leave resources aside that an extender looks after.
+fn leave_to_extenders(arguments: &mut Value, resources: &[&str]) {
+    if resources.is_empty() {
+        return;
+    }
+    if let Some(fields) = arguments.as_object_mut() {
+        let list = fields.entry("ignoredResources").or_insert(Value::Null);
+        if list.is_null() {
+            *list = Value::Array(Vec::new());
+        }
+        if let Some(list) = list.as_array_mut() {
+            list.extend(resources.iter().map(|r| Value::from(*r)));
+        }
+    }
+}
+
 fn build(
     section: &ProfileSection,
     path: &str,
     registry: &Registry,
+    ignored: &[&str],
 ) -> Result<Profile, ConfigError> {
     let defaults = DEFAULTS
         .iter()
@@ -234,7 +256,11 @@ fn build(
         if name == DEFAULT_BINDER || bundles.contains_key(&name) {
             continue;
         }
-        let bundle = registry.make(&name, &section.arguments(&name))?;
+        let mut arguments = section.arguments(&name);
+        if name == "NodeResourcesFit" {
+            leave_to_extenders(&mut arguments, ignored);
+        }
+        let bundle = registry.make(&name, &arguments)?;
         let unknown = || {
             invalid(
                 format!("{path}.plugins"),

@@ -65,7 +65,27 @@ fn what_makes_no_sense_is_named() {
             "profiles: [{pluginConfig: [{name: NodeResourcesFit, args: {scoringStrategy: {type: RequestedToCapacityRatio}}}]}]\n",
             "at least one point",
         ),
-        ("extenders: [{urlPrefix: 'http://x'}]\n", "extenders"),
+        ("extenders: [{urlPrefix: ''}]\n", "extenders[0].urlPrefix"),
+        (
+            "extenders: [{urlPrefix: 'http://x', prioritizeVerb: p}]\n",
+            "extenders[0].weight: must have a positive weight",
+        ),
+        (
+            "extenders: [{urlPrefix: 'http://x', bindVerb: b}, {urlPrefix: 'http://y', bindVerb: b}]\n",
+            "only one extender can implement bind",
+        ),
+        (
+            "extenders: [{urlPrefix: 'http://x', managedResources: [{name: cpu}]}]\n",
+            "managedResources[0].name: is an invalid extended resource name",
+        ),
+        (
+            "extenders: [{urlPrefix: 'https://x', tlsConfig: {caFile: /nowhere}}]\n",
+            "extenders[0].tlsConfig.ca: /nowhere",
+        ),
+        (
+            "extenders: [{urlPrefix: 'https://x', tlsConfig: {caData: '%%%'}}]\n",
+            "extenders[0].tlsConfig.ca",
+        ),
     ] {
         let error = parse(text).unwrap_err();
         assert!(error.contains(part), "{text}: {error}");

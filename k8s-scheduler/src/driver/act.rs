@@ -1,85 +1,129 @@
 //! What the driver writes: bindings, conditions, evictions and events.
 
-use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use k8s_openapi::{
-    api::core::v1::{Binding, ObjectReference, Pod},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-    jiff::Timestamp,
-};
+use k8s_openapi::jiff::Timestamp;
 use kube::{
-    Api, Client,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
-    runtime::events::{Event, EventType, Recorder, Reporter},
+    Client,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, Request},
 };
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
+use super::events::{Events, Remark, reference};
 use crate::{
-    framework::{CycleState, Status},
-    profile::{Profile, Profiles},
+    framework::{Code, CycleState, Extender, Status},
+    metrics::{Metrics, Point},
+    profile::Profile,
     snapshot::PodInfo,
 };
 
 /// How long one request may take.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// The longest note that an event may have, in bytes.
-const LONGEST_NOTE: usize = 1024;
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Writes on behalf of one scheduler.
 #[derive(Clone)]
 pub(super) struct Actor {
     client: Client,
-    recorders: Arc<HashMap<String, Recorder>>,
+    events: Events,
+    extenders: Arc<[Arc<dyn Extender>]>,
+    metrics: Arc<Metrics>,
+}
+
+/// Sends a request whose answer tells nothing but whether it was done.
+pub(super) async fn ignore_answer(
+    client: &Client,
+    request: http::Request<Vec<u8>>,
+) -> Result<(), kube::Error> {
+    let _: IgnoredAny = client.request(request).await?;
+    Ok(())
+}
+
+/// Why a request was not done.
+enum Failure {
+    Refused(kube::Error),
+    TimedOut,
+}
+
+impl Failure {
+    fn is(&self, codes: &[u16]) -> bool {
+        matches!(self, Failure::Refused(kube::Error::Api(status)) if codes.contains(&status.code))
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::Refused(error) => error.fmt(f),
+            Failure::TimedOut => f.write_str("request timed out"),
+        }
+    }
+}
+
+fn pods(pod: &PodInfo) -> Request {
+    Request::new(format!("/api/v1/namespaces/{}/pods", pod.namespace()))
 }
 
 impl Actor {
-    pub(super) fn new(client: &Client, profiles: &Profiles) -> Self {
-        let recorder = |profile: &Arc<Profile>| {
-            let name = profile.scheduler_name().to_owned();
-            let reporter = Reporter {
-                controller: name.clone(),
-                instance: None,
-            };
-            (name, Recorder::new(client.clone(), reporter))
-        };
+    pub(super) fn new(
+        client: &Client,
+        events: Events,
+        extenders: &[Arc<dyn Extender>],
+        metrics: &Arc<Metrics>,
+    ) -> Self {
         Self {
             client: client.clone(),
-            recorders: Arc::new(profiles.iter().map(recorder).collect()),
+            events,
+            extenders: extenders.into(),
+            metrics: metrics.clone(),
         }
     }
 
-    fn api(&self, pod: &PodInfo) -> Api<Pod> {
-        Api::namespaced(self.client.clone(), pod.namespace())
+    async fn send(
+        &self,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<(), Failure> {
+        let request = request.map_err(|e| Failure::Refused(kube::Error::BuildRequest(e)))?;
+        match tokio::time::timeout(REQUEST_TIMEOUT, ignore_answer(&self.client, request)).await {
+            Ok(result) => result.map_err(Failure::Refused),
+            Err(_) => Err(Failure::TimedOut),
+        }
     }
 
-    /// Binds a pod through the profile's plugins, or through the API if none of them does.
+    /// Binds a pod through an extender, the profile's plugins, or through the API if none of them does.
     pub(super) async fn bind(
         &self,
         profile: &Profile,
         state: &CycleState,
-        pod: &PodInfo,
+        pod: &Arc<PodInfo>,
         node: &str,
         timeout: Duration,
     ) -> Result<(), String> {
         let text = |status: Status| status.reasons.join(", ");
+        let note = |point: Point, start: Instant, is_done: bool| {
+            if let Some(metrics) = self.metrics.profile(profile.scheduler_name()) {
+                let outcome = (!is_done).then_some(Code::Error);
+                metrics.point(point, outcome, start.elapsed());
+            }
+        };
         let all = async {
-            for plugin in &profile.pre_bind {
-                plugin
-                    .pre_bind(&self.client, state, pod, node)
-                    .await
-                    .map_err(text)?;
-            }
-            for plugin in &profile.bind {
-                if plugin
-                    .bind(&self.client, state, pod, node)
-                    .await
-                    .map_err(text)?
-                {
-                    return Ok(());
+            if !profile.pre_bind.is_empty() {
+                let start = Instant::now();
+                for plugin in &profile.pre_bind {
+                    let done = plugin.pre_bind(&self.client, state, pod, node).await;
+                    if let Err(status) = done {
+                        note(Point::PreBind, start, false);
+                        return Err(text(status));
+                    }
                 }
+                note(Point::PreBind, start, true);
             }
-            self.bind_by_api(pod, node).await
+            let start = Instant::now();
+            let bound = self.bind_now(profile, state, pod, node).await;
+            note(Point::Bind, start, bound.is_ok());
+            bound
         };
         match tokio::time::timeout(timeout, AssertUnwindSafe(all).catch_unwind()).await {
             Ok(Ok(result)) => result,
@@ -88,36 +132,51 @@ impl Actor {
         }
     }
 
-    async fn bind_by_api(&self, pod: &PodInfo, node: &str) -> Result<(), String> {
-        let name = pod.name().to_owned();
-        let binding = Binding {
-            metadata: ObjectMeta {
-                name: Some(name.clone()),
-                namespace: Some(pod.namespace().to_owned()),
-                uid: Some(pod.uid().to_owned()),
-                ..ObjectMeta::default()
-            },
-            target: ObjectReference {
-                kind: Some("Node".into()),
-                name: Some(node.to_owned()),
-                ..ObjectReference::default()
-            },
-        };
-        let api = self.api(pod);
-        let params = PostParams::default();
-        let sent = api.create_subresource::<_, Value>("binding", &name, &params, &binding);
-        match tokio::time::timeout(REQUEST_TIMEOUT, sent).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("binding request timed out".into()),
+    async fn bind_now(
+        &self,
+        profile: &Profile,
+        state: &CycleState,
+        pod: &Arc<PodInfo>,
+        node: &str,
+    ) -> Result<(), String> {
+        let mut extenders = self.extenders.iter();
+        if let Some(extender) = extenders.find(|e| e.binds() && e.is_interested(pod)) {
+            let (extender, pod, node) = (extender.clone(), pod.clone(), node.to_owned());
+            let bound = tokio::task::spawn_blocking(move || extender.bind(&pod, &node)).await;
+            return bound.unwrap_or_else(|error| Err(error.to_string()));
         }
+        for plugin in &profile.bind {
+            let bound = plugin.bind(&self.client, state, pod, node).await;
+            if bound.map_err(|status| status.reasons.join(", "))? {
+                return Ok(());
+            }
+        }
+        self.bind_by_api(pod, node).await
+    }
+
+    async fn bind_by_api(&self, pod: &PodInfo, node: &str) -> Result<(), String> {
+        let binding = json!({
+            "apiVersion": "v1", "kind": "Binding",
+            "metadata": {"name": pod.name(), "namespace": pod.namespace(), "uid": pod.uid()},
+            "target": {"kind": "Node", "name": node},
+        });
+        let body = binding.to_string().into_bytes();
+        let params = PostParams::default();
+        let request = pods(pod).create_subresource("binding", pod.name(), &params, body);
+        self.send(request).await.map_err(|f| f.to_string())
     }
 
     /// Says on the pod that it was bound.
-    pub(super) async fn scheduled(&self, pod: &PodInfo, node: &str) {
-        let note = format!("Successfully assigned {} to {node}", pod.key());
-        let event = event(EventType::Normal, "Scheduled", "Binding", note);
-        self.publish(pod, pod, event).await;
+    pub(super) fn scheduled(&self, pod: &PodInfo, node: &str) {
+        self.events.say(Remark {
+            scheduler: pod.shape().scheduler_name.clone(),
+            about: reference(pod),
+            related: None,
+            is_warning: false,
+            reason: "Scheduled",
+            action: "Binding",
+            note: format!("Successfully assigned {} to {node}", pod.key()),
+        });
     }
 
     /// Says on the pod that it has no node, and why; and the node where room is made for it, if that is new.
@@ -138,13 +197,15 @@ impl Actor {
         if status != json!({}) && !self.patch_status(pod, status).await {
             return;
         }
-        let event = event(
-            EventType::Warning,
-            "FailedScheduling",
-            "Scheduling",
-            message,
-        );
-        self.publish(pod, pod, event).await;
+        self.events.say(Remark {
+            scheduler: pod.shape().scheduler_name.clone(),
+            about: reference(pod),
+            related: None,
+            is_warning: true,
+            reason: "FailedScheduling",
+            action: "Scheduling",
+            note: message,
+        });
     }
 
     /// Says on the pod why it is not even tried.
@@ -178,85 +239,44 @@ impl Actor {
             }),
             ..DeleteParams::default()
         };
-        let api = self.api(victim);
-        let sent = api.delete(victim.name(), &params);
-        match tokio::time::timeout(REQUEST_TIMEOUT, sent).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(%error, object.ref = victim.key(), "victim not evicted");
-                return false;
-            }
-            Err(_) => {
-                tracing::warn!(object.ref = victim.key(), "victim not evicted in time");
+        match self.send(pods(victim).delete(victim.name(), &params)).await {
+            Ok(()) => {}
+            // It is gone already, or another one by now.
+            Err(failure) if failure.is(&[404, 409]) => {}
+            Err(failure) => {
+                let error = failure.to_string();
+                tracing::warn!(error, object.ref = victim.key(), "victim not evicted");
                 return false;
             }
         }
-        let note = format!("Preempted by pod {} on node {node}", pod.uid());
-        let mut event = event(EventType::Normal, "Preempted", "Preempting", note);
-        event.secondary = Some(reference(pod));
-        self.publish(pod, victim, event).await;
+        self.events.say(Remark {
+            scheduler: scheduler.clone(),
+            about: reference(victim),
+            related: Some(reference(pod)),
+            is_warning: false,
+            reason: "Preempted",
+            action: "Preempting",
+            note: format!("Preempted by pod {} on node {node}", pod.uid()),
+        });
         true
     }
 
     /// Whether the pod is still there.
     async fn patch_status(&self, pod: &PodInfo, status: Value) -> bool {
-        let patch = Patch::Strategic(json!({"status": status}));
-        let api = self.api(pod);
+        // With the UID, so that another pod of that name is left alone.
+        let patch = json!({"metadata": {"uid": pod.uid()}, "status": status});
+        let patch = Patch::Strategic(patch);
         let params = PatchParams::default();
-        let sent = api.patch_status(pod.name(), &params, &patch);
-        match tokio::time::timeout(REQUEST_TIMEOUT, sent).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => return false,
-            Ok(Err(error)) => {
-                tracing::warn!(%error, object.ref = pod.key(), "pod status not written");
+        let request = pods(pod).patch_subresource("status", pod.name(), &params, &patch);
+        match self.send(request).await {
+            Ok(()) => true,
+            Err(failure) if failure.is(&[404, 409]) => false,
+            Err(failure) => {
+                let error = failure.to_string();
+                tracing::warn!(error, object.ref = pod.key(), "pod status not written");
+                true
             }
-            Err(_) => tracing::warn!(object.ref = pod.key(), "pod status not written in time"),
         }
-        true
-    }
-
-    async fn publish(&self, by: &PodInfo, about: &PodInfo, event: Event) {
-        let Some(recorder) = self.recorders.get(&by.shape().scheduler_name) else {
-            return;
-        };
-        let reference = reference(about);
-        let sent = recorder.publish(&event, &reference);
-        match tokio::time::timeout(REQUEST_TIMEOUT, sent).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => {
-                tracing::debug!(%error, object.ref = about.key(), "event not written");
-            }
-            Err(_) => tracing::debug!(object.ref = about.key(), "event not written in time"),
-        }
-    }
-}
-
-fn event(type_: EventType, reason: &str, action: &str, mut note: String) -> Event {
-    if note.len() > LONGEST_NOTE {
-        let end = (0..=LONGEST_NOTE - 3)
-            .rev()
-            .find(|i| note.is_char_boundary(*i));
-        note.truncate(end.unwrap_or(0));
-        note.push_str("...");
-    }
-    Event {
-        type_,
-        reason: reason.into(),
-        note: Some(note),
-        action: action.into(),
-        secondary: None,
-    }
-}
-
-fn reference(pod: &PodInfo) -> ObjectReference {
-    ObjectReference {
-        api_version: Some("v1".into()),
-        kind: Some("Pod".into()),
-        name: Some(pod.name().to_owned()),
-        namespace: Some(pod.namespace().to_owned()),
-        uid: Some(pod.uid().to_owned()),
-        ..ObjectReference::default()
     }
 }
 

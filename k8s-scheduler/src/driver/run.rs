@@ -14,11 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     act::Actor,
+    asker::Asker,
     election::LeaderElection,
+    events::{EventLimits, Events},
     watch::{OBJECTS, inputs},
 };
 use crate::{
-    framework::{CycleState, Status},
+    framework::{Code, CycleState, Extender, Status},
+    metrics::Metrics,
     profile::Profiles,
     queue::{Backoff, SchedulingQueue},
     schedule::Scheduler,
@@ -27,6 +30,8 @@ use crate::{
 
 /// How many requests may be under way.
 const CONCURRENT_WRITES: usize = 256;
+/// How long events are still written after the end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How many decisions may be made before the API is listened to again.
 const BATCH: usize = 32;
 
@@ -39,8 +44,15 @@ pub struct DriverConfig {
     pub seed: u64,
     /// How long binding a pod may take, with all that its plugins do before; 10 minutes by default.
     pub bind_timeout: Duration,
+    /// How long the Permit plugins may think about a pod before it is given back with an error; 10 seconds by default. How
+    /// long they may have it wait is theirs to say.
+    pub permit_patience: Duration,
     /// Schedules only while it holds a lease, for several schedulers of which one works. Off by default.
     pub leader_election: Option<LeaderElection>,
+    /// Who else has a say in where pods go. Nobody by default.
+    pub extenders: Vec<Arc<dyn Extender>>,
+    /// How many events are written.
+    pub events: EventLimits,
 }
 
 impl Default for DriverConfig {
@@ -49,7 +61,10 @@ impl Default for DriverConfig {
             backoff: Backoff::default(),
             seed: 0,
             bind_timeout: Duration::from_secs(600),
+            permit_patience: Duration::from_secs(10),
             leader_election: None,
+            extenders: Vec::new(),
+            events: EventLimits::default(),
         }
     }
 }
@@ -63,8 +78,9 @@ impl Default for DriverConfig {
 pub struct Driver {
     pub(super) client: Client,
     pub(super) profiles: Profiles,
-    pub(super) schedulers: HashMap<String, Scheduler>,
+    pub(super) schedulers: HashMap<String, Arc<Scheduler>>,
     pub(super) config: DriverConfig,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl fmt::Debug for Driver {
@@ -83,19 +99,23 @@ pub(super) enum Outcome {
         node: String,
         state: Arc<CycleState>,
         result: Result<(), String>,
+        began: Instant,
     },
     /// Room could not be made: victims are still there.
     NoRoom(Arc<PodInfo>),
     Said,
 }
 
-/// A placement whose Permit plugin said to wait.
+/// A placement that is not bound yet: a Permit plugin may have said to wait.
 pub(super) struct Waiting {
     pub(super) pod: Arc<PodInfo>,
     pub(super) node: String,
     pub(super) state: CycleState,
-    pub(super) until: Instant,
+    /// When it is given up; `None` while nobody said to wait.
+    pub(super) until: Option<Instant>,
     pub(super) plugin: &'static str,
+    /// When the cycle began.
+    pub(super) began: Instant,
 }
 
 /// Why a pod that was placed is taken back.
@@ -107,6 +127,13 @@ pub(super) struct Rejection {
 
 impl Rejection {
     pub(super) fn by(plugin: &'static str, status: &Status) -> Self {
+        if status.code == Code::Error {
+            let reasons = status.reasons.join(", ");
+            return Self::error(match plugin {
+                "" => reasons,
+                plugin => format!("running plugin {plugin:?}: {reasons}"),
+            });
+        }
         Self {
             plugin: Some(plugin),
             reason: "Unschedulable",
@@ -129,6 +156,7 @@ pub(super) struct State {
     /// Pods that were placed here and that the API does not show on their node yet, by UID.
     pub(super) assumed: HashSet<Arc<str>>,
     pub(super) waiting: HashMap<Arc<str>, Waiting>,
+    pub(super) asker: Asker,
     /// Whether those that wait may get another answer.
     pub(super) permits_changed: bool,
     /// The nodes where room is being made, by the UID of the pod that it is for.
@@ -147,16 +175,26 @@ impl Driver {
     /// A driver for the pods that name one of these profiles' schedulers.
     pub fn new(client: Client, profiles: impl Into<Profiles>, config: DriverConfig) -> Self {
         let profiles = profiles.into();
+        let metrics = Arc::new(Metrics::new(&profiles));
         let scheduler = |profile: &Arc<crate::Profile>| {
             let name = profile.scheduler_name().to_owned();
-            (name, Scheduler::new(crate::Profile::clone(profile)))
+            let scheduler = Scheduler::new(crate::Profile::clone(profile))
+                .with_extenders(config.extenders.clone())
+                .with_metrics(&metrics);
+            (name, Arc::new(scheduler))
         };
         Self {
             schedulers: profiles.iter().map(scheduler).collect(),
             client,
             profiles,
             config,
+            metrics,
         }
+    }
+
+    /// What it counts: to be served at `/metrics`, for as long as there is somebody who asks.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
     }
 
     /// Runs until `stop` is cancelled, then lets the bindings under way finish.
@@ -185,13 +223,19 @@ impl Driver {
     }
 
     async fn schedule(&self, stop: &CancellationToken) {
-        let actor = Actor::new(&self.client, &self.profiles);
+        let (client, metrics) = (&self.client, &self.metrics);
+        let (events, writing) = Events::new(client.clone(), self.config.events, metrics.clone());
+        let mut writer = JoinSet::new();
+        writer.spawn(writing);
+        let actor = Actor::new(client, events, &self.config.extenders, metrics);
         let mut inputs = inputs(&self.client);
         let mut state = State {
             snapshot: Snapshot::default(),
-            queue: SchedulingQueue::new(self.profiles.clone(), self.config.backoff),
+            queue: SchedulingQueue::new(self.profiles.clone(), self.config.backoff)
+                .with_metrics(metrics.clone()),
             assumed: HashSet::new(),
             waiting: HashMap::new(),
+            asker: Asker::default(),
             permits_changed: false,
             nominations: HashMap::new(),
             fresh_pods: None,
@@ -210,16 +254,18 @@ impl Driver {
             while let Some(outcome) = state.writes.try_join_next() {
                 self.finish(&mut state, &actor, outcome);
             }
-            self.ask_waiting(&mut state, &actor);
+            self.ask_waiting(&mut state, &actor).await;
             let mut decisions = 0;
             while state.missing == 0
                 && decisions < BATCH
                 && state.writes.len() < CONCURRENT_WRITES
                 && let Some(queued) = state.queue.pop(Instant::now())
             {
-                self.cycle(&mut state, &actor, queued);
+                self.cycle(&mut state, &actor, queued).await;
                 decisions += 1;
             }
+            let (nodes, pods) = (state.snapshot.len(), state.snapshot.count());
+            metrics.cache(nodes, pods, state.assumed.len());
             if decisions > 0 {
                 // Lets the requests just made get on their way.
                 tokio::task::yield_now().await;
@@ -229,7 +275,9 @@ impl Driver {
                 continue;
             }
             let timers = state.queue.next_timer().into_iter();
-            let timer = timers.chain(state.waiting.values().map(|w| w.until)).min();
+            let timer = timers
+                .chain(state.waiting.values().filter_map(|w| w.until))
+                .min();
             let wait = async {
                 match timer {
                     Some(at) => tokio::time::sleep_until(at).await,
@@ -249,5 +297,8 @@ impl Driver {
             }
         }
         while state.writes.join_next().await.is_some() {}
+        // What is still to be said, as far as the limits let it.
+        drop(actor);
+        let _ = tokio::time::timeout(LAST_WORDS, writer.join_next()).await;
     }
 }

@@ -13,12 +13,14 @@
 
 mod cycle_state;
 mod event;
+mod extender;
 mod points;
 mod status;
 mod verdicts;
 
 pub use cycle_state::CycleState;
 pub use event::{ClusterEvent, EventKind};
+pub use extender::{Extender, Filtered, VictimIds, Victims};
 pub use points::{
     Bind, Filter, Nominated, Normalization, Permit, PermitDecision, Plugin, PostBind, PostFilter,
     PreBind, PreEnqueue, PreFilter, PreFilterResult, PreScore, QueueSort, Reserve, Scope, Score,

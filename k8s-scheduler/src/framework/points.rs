@@ -35,6 +35,18 @@ pub trait Plugin: Debug + Send + Sync + 'static {
         Scope::Cluster
     }
 
+    /// The node labels that its verdicts and raw scores depend on for this pod, if they depend on nothing else of a node: two
+    /// nodes with the same values of them (none counts as a value) are judged alike. Then one of them is asked
+    /// in place of all. Called after PreFilter, if the scope is [`Scope::Cluster`]; `None` for anything else.
+    fn topologies(
+        &self,
+        _state: &CycleState,
+        _pod: &PodInfo,
+        _snapshot: &Snapshot,
+    ) -> Option<Vec<Arc<str>>> {
+        None
+    }
+
     /// Whether events of a kind can concern it at all (upstream's `EventsToRegister`).
     fn watches(&self, _kind: EventKind) -> bool {
         true

@@ -5,7 +5,7 @@ use std::{cmp::Reverse, sync::Arc};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::{
-    framework::{Code, CycleState, Nominated, Plugin, PostFilter, Status},
+    framework::{Code, CycleState, Nominated, Plugin, PostFilter, Status, Victims},
     schedule::{Filters, NodeStatuses},
     snapshot::{NodeInfo, PodInfo, Snapshot},
 };
@@ -87,6 +87,11 @@ impl PostFilter for DefaultPreemption {
             seed,
             &mut verdicts,
         );
+        let found = !candidates.is_empty();
+        let candidates = left_by_extenders(pod, candidates, filters)?;
+        if found && candidates.is_empty() {
+            return refuse("no candidate node for preemption");
+        }
         let Some(best) = pick(candidates) else {
             return Ok(Nominated {
                 message: Some(format!(
@@ -108,6 +113,33 @@ impl PostFilter for DefaultPreemption {
             message: None,
         })
     }
+}
+
+/// The candidates that the extenders leave.
+fn left_by_extenders(
+    pod: &PodInfo,
+    candidates: Vec<Candidate>,
+    filters: &Filters<'_>,
+) -> Result<Vec<Candidate>, Status> {
+    if !filters.has_extenders() {
+        return Ok(candidates);
+    }
+    let victims = candidates.into_iter().map(|candidate| {
+        let victims = Victims {
+            pods: candidate.victims,
+            violations: i64::try_from(candidate.violations).unwrap_or(i64::MAX),
+        };
+        (candidate.node, victims)
+    });
+    let left = filters
+        .ask_extenders(pod, victims.collect())
+        .map_err(|text| Status::error(format!("preemption: {text}")))?;
+    let candidate = |(node, victims): (String, Victims)| Candidate {
+        node,
+        victims: victims.pods,
+        violations: usize::try_from(victims.violations).unwrap_or(0),
+    };
+    Ok(left.into_iter().map(candidate).collect())
 }
 
 /// Whether room is being made for the pod already.

@@ -1,5 +1,7 @@
 //! [`InterPodAffinity`].
 
+use std::sync::Arc;
+
 use crate::{
     framework::{
         ClusterEvent, CycleState, EventKind, Feasible, Filter, MAX_NODE_SCORE, Normalization,
@@ -44,7 +46,7 @@ impl InterPodAffinity {
         &self,
         pod: &'a PodInfo,
         snapshot: &'a Snapshot,
-    ) -> impl Iterator<Item = Tally> + use<'a> {
+    ) -> impl Iterator<Item = (&'a Arc<str>, Tally)> + use<'a> {
         let shape = pod.shape();
         let own = shape.preferred.iter().map(|(_, term)| &term.topology_key);
         let others = snapshot.affinity_keys();
@@ -55,12 +57,13 @@ impl InterPodAffinity {
         let hard_weight = self.hard_weight;
         keys.into_iter()
             .map(move |key| {
-                snapshot.tally(TallyKey {
+                let tally = snapshot.tally(TallyKey {
                     topology: Some(key.clone()),
                     by: By::Preferring(shape.clone(), hard_weight),
-                })
+                });
+                (key, tally)
             })
-            .filter(|tally| !tally.is_empty())
+            .filter(|(_, tally)| !tally.is_empty())
     }
 }
 
@@ -125,6 +128,20 @@ impl Plugin for InterPodAffinity {
         "InterPodAffinity"
     }
 
+    fn topologies(
+        &self,
+        state: &CycleState,
+        pod: &PodInfo,
+        snapshot: &Snapshot,
+    ) -> Option<Vec<Arc<str>>> {
+        let counted = state.get::<Counted>().into_iter();
+        let counted =
+            counted.flat_map(|c| c.affinity.iter().chain(&c.anti_affinity).chain(&c.refusals));
+        let keys = counted.filter_map(|(key, _)| key.topology.clone());
+        let preferred = self.preferences(pod, snapshot);
+        Some(keys.chain(preferred.map(|(key, _)| key.clone())).collect())
+    }
+
     fn watches(&self, kind: EventKind) -> bool {
         !matches!(kind, EventKind::Storage | EventKind::Permit)
     }
@@ -165,7 +182,7 @@ impl PreFilter for InterPodAffinity {
         if let Some(text) = &shape.invalid {
             return Err(Status::unresolvable(format!("parsing pod: {text}")));
         }
-        let count = |topology: &std::sync::Arc<str>, by: By| {
+        let count = |topology: &Arc<str>, by: By| {
             let key = TallyKey {
                 topology: Some(topology.clone()),
                 by,
@@ -285,7 +302,8 @@ impl PreScore for InterPodAffinity {
         pod: &PodInfo,
         nodes: &Feasible<'_>,
     ) -> Result<bool, Status> {
-        let tallies: Vec<Tally> = self.preferences(pod, nodes.snapshot()).collect();
+        let tallies = self.preferences(pod, nodes.snapshot());
+        let tallies: Vec<Tally> = tallies.map(|(_, tally)| tally).collect();
         let applies = !tallies.is_empty();
         state.put(Preferences(tallies));
         Ok(applies)

@@ -176,6 +176,26 @@ impl Plugin for PodTopologySpread {
         "PodTopologySpread"
     }
 
+    fn topologies(
+        &self,
+        _: &CycleState,
+        pod: &PodInfo,
+        snapshot: &Snapshot,
+    ) -> Option<Vec<Arc<str>>> {
+        let mut keys = Vec::new();
+        for is_hard in [true, false] {
+            let spread = self.constraints(pod, snapshot, is_hard);
+            for constraint in spread.iter().flat_map(|s| &s.constraints) {
+                // As a preference, hosts are counted one by one, whatever their labels say.
+                if &*constraint.topology_key == HOSTNAME && !is_hard {
+                    return None;
+                }
+                keys.push(constraint.topology_key.clone());
+            }
+        }
+        Some(keys)
+    }
+
     fn watches(&self, kind: EventKind) -> bool {
         !matches!(
             kind,

@@ -8,14 +8,15 @@ use std::{
 use super::{
     fit_error::FitError,
     plan::{Cycle, Plan},
+    view::View,
 };
 use crate::{
     framework::{ABSENT, Code, FITS, MAX_NODE_SCORE, Normalization, StatusTable},
-    snapshot::{Change, Interned, NodeInfo, NodeShape, PodInfo, Snapshot},
+    snapshot::{BLOCK, Cells, Change, Interned, NodeInfo, NodeShape, PodInfo, Snapshot},
 };
 
-/// How many nodes share a block.
-const BLOCK: usize = 64;
+/// How many views a card keeps.
+const VIEWS: usize = 4;
 /// How many cards a snapshot keeps.
 const KEPT: usize = 32;
 /// With more statuses than this, a card is made anew: most of them are out of date.
@@ -51,8 +52,10 @@ pub(crate) struct Card {
     /// The weighted sum of the scores that stand by themselves.
     fixed: Vec<i64>,
     stretched: Vec<Stretched>,
-    totals: Vec<i64>,
+    pub(super) totals: Vec<i64>,
     blocks: Vec<Block>,
+    /// The same by cells, for topologies that were asked for.
+    pub(super) views: Vec<View>,
 }
 
 /// The cards of a snapshot, by scheduler and node shape.
@@ -166,6 +169,8 @@ impl Card {
         for column in &mut self.stretched {
             column.raw.resize(nodes.len(), 0);
         }
+        // Those of other nodes are of no use any more.
+        self.views.retain(|view| view.cells.slots() == nodes.len());
         for slot in changed {
             self.judge(*slot, &nodes[*slot], plan, cycle, pod)?;
         }
@@ -187,12 +192,18 @@ impl Card {
             for block in 0..self.blocks.len() {
                 self.rank(block);
             }
+            for view in &mut self.views {
+                view.rank_all(&self.codes, &self.totals);
+            }
         } else {
             for slot in changed {
                 self.total(*slot);
             }
             for slot in changed {
                 self.rank(slot / BLOCK);
+                for view in &mut self.views {
+                    view.rank_slot(*slot, &self.codes, &self.totals);
+                }
             }
         }
         Ok(())
@@ -296,11 +307,29 @@ impl Card {
         None
     }
 
+    /// The position of the view by these cells, made if there is none.
+    pub(super) fn view(&mut self, cells: &Arc<Cells>) -> usize {
+        let known = self.views.iter().position(|v| Arc::ptr_eq(&v.cells, cells));
+        known.unwrap_or_else(|| {
+            if self.views.len() == VIEWS {
+                self.views.remove(0);
+            }
+            let view = View::new(cells.clone(), &self.codes, &self.totals);
+            self.views.push(view);
+            self.views.len() - 1
+        })
+    }
+
+    /// Whether the totals are right where only so many of its feasible nodes are feasible.
+    pub(super) fn holds_for(&self, feasible: usize) -> bool {
+        let is_constant = |column: &Stretched| column.histogram.len() <= 1;
+        feasible == self.feasible || self.stretched.iter().all(is_constant)
+    }
+
     /// The totals of some of the feasible nodes, as they are when only those are feasible.
     pub(super) fn totals(&self, slots: &[u32]) -> Vec<i64> {
         let at = |column: &[i64], slot: &u32| column[*slot as usize];
-        let is_constant = |column: &Stretched| column.histogram.len() <= 1;
-        if slots.len() == self.feasible || self.stretched.iter().all(is_constant) {
+        if self.holds_for(slots.len()) {
             return slots.iter().map(|s| at(&self.totals, s)).collect();
         }
         let mut totals: Vec<i64> = slots.iter().map(|s| at(&self.fixed, s)).collect();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::plan::Plan;
 use crate::{
-    framework::{CycleState, Status},
+    framework::{CycleState, Extender, Status},
     snapshot::{NodeInfo, PodInfo, Snapshot},
 };
 
@@ -14,6 +14,7 @@ pub struct Filters<'a> {
     pub(super) plan: &'a Plan,
     pub(super) skipped: &'a [bool],
     pub(super) snapshot: &'a Snapshot,
+    pub(super) extenders: &'a [Arc<dyn Extender>],
 }
 
 impl Filters<'_> {

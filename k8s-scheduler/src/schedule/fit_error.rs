@@ -133,6 +133,14 @@ pub enum FitError {
         /// What it said.
         reasons: Vec<String>,
     },
+    /// An extender failed. Try again.
+    #[error("{text}")]
+    Extender {
+        /// The extender.
+        extender: String,
+        /// What it said.
+        text: String,
+    },
 }
 
 impl FitError {
@@ -149,6 +157,7 @@ impl FitError {
                 nodes.chain(pre_filter.iter().map(|s| s.plugin)).collect()
             }
             FitError::Plugin { plugin, .. } => BTreeSet::from([*plugin]),
+            FitError::Extender { .. } => BTreeSet::new(),
         }
     }
 

@@ -1,12 +1,19 @@
 //! [`Scheduler::schedule`]: one decision, as a pure function.
 
+mod by_cells;
 mod card;
 mod explain;
+mod extenders;
 mod filters;
 mod fit_error;
 mod plan;
+mod view;
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use card::Card;
 use filters::rivals;
@@ -14,9 +21,10 @@ use plan::{Cycle, Plan};
 
 use crate::{
     framework::{
-        ABSENT, Code, CycleState, FITS, Feasible, MAX_NODE_SCORE, Nominated, Normalization, Status,
-        StatusTable, Verdicts,
+        ABSENT, Code, CycleState, Extender, FITS, Feasible, MAX_NODE_SCORE, Nominated,
+        Normalization, Status, StatusTable, Verdicts,
     },
+    metrics::{Metrics, Point, ProfileMetrics},
     profile::Profile,
     snapshot::{PodInfo, Snapshot},
 };
@@ -49,6 +57,8 @@ pub struct Placement {
 pub struct Scheduler {
     profile: Profile,
     plan: Plan,
+    extenders: Vec<Arc<dyn Extender>>,
+    metrics: Option<(Arc<Metrics>, Arc<ProfileMetrics>)>,
 }
 
 /// The verdicts on all nodes, by slot.
@@ -64,6 +74,30 @@ impl Scheduler {
         Self {
             plan: Plan::new(&profile),
             profile,
+            extenders: Vec::new(),
+            metrics: None,
+        }
+    }
+
+    /// The same, which counts.
+    #[must_use]
+    pub(crate) fn with_metrics(mut self, metrics: &Arc<Metrics>) -> Self {
+        let profile = metrics.profile(self.profile.scheduler_name());
+        self.metrics = profile.map(|profile| (metrics.clone(), profile.clone()));
+        self
+    }
+
+    /// A decision took so long.
+    pub(crate) fn note_algorithm(&self, time: Duration) {
+        if let Some((metrics, _)) = &self.metrics {
+            metrics.algorithm(time);
+        }
+    }
+
+    /// Counts a run of an extension point.
+    fn note(&self, point: Point, outcome: Option<Code>, start: Instant) {
+        if let Some((_, metrics)) = &self.metrics {
+            metrics.point(point, outcome, start.elapsed());
         }
     }
 
@@ -72,8 +106,9 @@ impl Scheduler {
         &self.profile
     }
 
-    /// Where `pod` goes, given the nodes and pods of `snapshot`. Pure: equal arguments give equal
-    /// results. The seed chooses among nodes of equal score.
+    /// Where `pod` goes, given the nodes and pods of `snapshot`. Pure, unless an extender is asked: equal
+    /// arguments give equal results. The seed chooses among nodes of equal score. A node where room was made for the pod
+    /// is taken if the pod fits on it.
     ///
     /// What was computed for a pod is remembered in the snapshot, so that the next one that is like it costs
     /// what has changed since.
@@ -88,17 +123,39 @@ impl Scheduler {
         seed: u64,
     ) -> Result<Placement, FitError> {
         let mut cycle = self.plan.begin();
-        let allowed = self.pre_filter(&mut cycle, snapshot, pod)?;
+        let start = Instant::now();
+        let allowed = self.pre_filter(&mut cycle, snapshot, pod);
+        self.note(Point::PreFilter, allowed.as_ref().err().map(code), start);
+        let allowed = allowed?;
+        if let Some(slot) = self.nominated(&cycle, snapshot, pod) {
+            return Ok(Placement {
+                node: snapshot.slots()[slot].name().to_owned(),
+                evaluated: 1,
+                feasible: 1,
+                score: 0,
+                state: cycle.state,
+            });
+        }
         if let Some(allowed) = allowed {
             let judged = self.judge_some(&cycle, snapshot, pod, &allowed)?;
             return self.decide(cycle, snapshot, pod, judged, None, seed);
         }
         self.pre_score_locally(&mut cycle, snapshot, pod)?;
         let key = (self.plan.id, pod.node_shape().clone());
+        let start = Instant::now();
         let card = Cards::take(snapshot.cards(), &key);
-        let card = Card::current(card, &self.plan, &cycle, snapshot, pod)?;
-        let result = if self.is_local(&cycle, snapshot, pod) {
-            self.decide_by_card(cycle, snapshot, &card, seed)
+        let mut card = Card::current(card, &self.plan, &cycle, snapshot, pod)?;
+        let is_alone = !self.is_extended(pod) && !has_rivals(snapshot, pod);
+        let result = if is_alone && self.is_local(&cycle) {
+            let result = self.decide_by_card(cycle, snapshot, &card, seed);
+            self.note(Point::Filter, result.as_ref().err().map(code), start);
+            result
+        } else if is_alone
+            && let Some(placement) =
+                self.decide_by_cells(&mut cycle, snapshot, pod, &mut card, seed)?
+        {
+            self.note(Point::Filter, None, start);
+            Ok(placement)
         } else {
             let judged = Judged {
                 codes: card.codes.clone(),
@@ -133,13 +190,21 @@ impl Scheduler {
             plan: &self.plan,
             skipped: &cycle.skipped_filters,
             snapshot,
+            extenders: &self.extenders,
         };
         let mut last = None;
+        let start = Instant::now();
         for plugin in &self.profile.post_filter {
             match plugin.post_filter(&cycle.state, pod, snapshot, statuses, &filters, seed) {
-                Ok(nominated) => return Ok(nominated),
+                Ok(nominated) => {
+                    self.note(Point::PostFilter, None, start);
+                    return Ok(nominated);
+                }
                 Err(status) => last = Some(status.by(plugin.name())),
             }
+        }
+        if let Some(status) = &last {
+            self.note(Point::PostFilter, Some(status.code), start);
         }
         Err(last)
     }
@@ -182,6 +247,30 @@ impl Scheduler {
         Ok(allowed)
     }
 
+    /// The slot of the node where room was made for a pod, if it fits there by now.
+    fn nominated(&self, cycle: &Cycle, snapshot: &Snapshot, pod: &PodInfo) -> Option<usize> {
+        let node = snapshot.node(pod.nominated_node()?)?;
+        let filters = Filters {
+            plan: &self.plan,
+            skipped: &cycle.skipped_filters,
+            snapshot,
+            extenders: &self.extenders,
+        };
+        filters.judge_with_nominated(&cycle.state, pod, node).ok()?;
+        let slot = node.slot();
+        if self.is_extended(pod) {
+            let mut judged = Judged {
+                codes: vec![ABSENT; snapshot.slots().len()],
+                table: StatusTable::default(),
+                evaluated: 1,
+            };
+            judged.codes[slot] = FITS;
+            self.ask_extenders(snapshot, pod, &mut judged).ok()?;
+            return (judged.codes[slot] == FITS).then_some(slot);
+        }
+        Some(slot)
+    }
+
     /// Runs the PreScore plugins whose scores are kept.
     fn pre_score_locally(
         &self,
@@ -206,15 +295,12 @@ impl Scheduler {
     }
 
     /// Whether a card has all the answers.
-    fn is_local(&self, cycle: &Cycle, snapshot: &Snapshot, pod: &PodInfo) -> bool {
+    fn is_local(&self, cycle: &Cycle) -> bool {
         let mut filters = self.plan.filters(&cycle.skipped_filters);
         filters.all(|step| step.is_local)
             && self.plan.scores(cycle).all(|step| step.is_local)
             && (0..self.plan.pre_scores.len())
                 .all(|i| cycle.skipped_scores[i] || self.plan.is_local_pre_score(i))
-            && snapshot
-                .nominated()
-                .all(|(node, _)| rivals(snapshot, pod, node).next().is_none())
     }
 
     fn decide_by_card(
@@ -298,6 +384,7 @@ impl Scheduler {
             plan: &self.plan,
             skipped: &cycle.skipped_filters,
             snapshot,
+            extenders: &self.extenders,
         };
         for (name, _) in snapshot.nominated() {
             let slot = snapshot.slot_of(name).filter(|s| judged.codes[*s] == FITS);
@@ -321,7 +408,11 @@ impl Scheduler {
         card: Option<&Card>,
         seed: u64,
     ) -> Result<Placement, FitError> {
-        self.filter(&cycle, snapshot, pod, &mut judged)?;
+        let start = Instant::now();
+        let filtered = self.filter(&cycle, snapshot, pod, &mut judged);
+        self.note(Point::Filter, filtered.as_ref().err().map(code), start);
+        filtered?;
+        self.ask_extenders(snapshot, pod, &mut judged)?;
         let feasible: Vec<u32> = (0u32..)
             .zip(&judged.codes)
             .filter_map(|(slot, code)| (*code == FITS).then_some(slot))
@@ -336,7 +427,11 @@ impl Scheduler {
             }
             [only] => (*only, 0),
             many => {
-                let totals = self.score(&mut cycle, snapshot, pod, many, card)?;
+                let start = Instant::now();
+                let totals = self.score(&mut cycle, snapshot, pod, many, card);
+                self.note(Point::Score, totals.as_ref().err().map(code), start);
+                let mut totals = totals?;
+                self.add_extenders_scores(snapshot, pod, many, &mut totals);
                 let (position, score) = choose(&totals, seed);
                 (many[position], score)
             }
@@ -397,6 +492,20 @@ impl Scheduler {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether room is being made for others that the pod may not take.
+fn has_rivals(snapshot: &Snapshot, pod: &PodInfo) -> bool {
+    let mut nominated = snapshot.nominated();
+    nominated.any(|(node, _)| rivals(snapshot, pod, node).next().is_some())
+}
+
+/// The outcome of an extension point that came to this.
+fn code(error: &FitError) -> Code {
+    match error {
+        FitError::Unschedulable { .. } => Code::Unschedulable,
+        FitError::Plugin { .. } | FitError::Extender { .. } => Code::Error,
     }
 }
 

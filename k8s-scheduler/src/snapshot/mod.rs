@@ -5,6 +5,7 @@
 //! cheap: pods that are alike are one group with a count for each node; a log of the last changes; and
 //! tallies (pods by topology domain) and score cards that follow the log instead of counting anew.
 
+mod cells;
 mod groups;
 mod interned;
 mod log;
@@ -28,5 +29,6 @@ pub use state::Snapshot;
 pub use terms::{AffinityTerm, Spread, SpreadConstraint};
 pub use volumes::PodVolume;
 
+pub(crate) use cells::{BLOCK, Cells};
 pub(crate) use log::Change;
 pub(crate) use tally::{By, Tally, TallyKey};

@@ -10,7 +10,7 @@ use k8s_model::labels::Selector;
 use k8s_openapi::api::core::v1::Node;
 
 use super::{
-    Change, Interned, NodeInfo, Object, Objects, PodInfo, PodShape, Spread, Tally, TallyKey,
+    Cells, Change, Interned, NodeInfo, Object, Objects, PodInfo, PodShape, Spread, Tally, TallyKey,
     groups::Groups,
     log::Log,
     objects::Effect,
@@ -325,6 +325,11 @@ impl Snapshot {
         self.count == 0
     }
 
+    /// How many pods are on nodes.
+    pub(crate) fn count(&self) -> usize {
+        self.placed.len()
+    }
+
     /// The pods on all nodes.
     pub fn pods(&self) -> impl Iterator<Item = &Arc<PodInfo>> {
         self.nodes.iter().flat_map(|n| n.pods())
@@ -389,16 +394,26 @@ impl Snapshot {
 
     /// Pods counted by domain.
     pub(crate) fn tally(&self, key: TallyKey) -> Tally {
-        let source = Source {
+        let tallies = &self.memo.tallies;
+        let mut tallies = tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        tallies.get(key, &self.source())
+    }
+
+    fn source(&self) -> Source<'_> {
+        Source {
             nodes: &self.nodes,
             groups: &self.groups,
             log: &self.log,
             objects: &self.objects,
             epoch: self.epoch,
-        };
+        }
+    }
+
+    /// The nodes by the values of some labels; `None` if there are so many that it is of no use.
+    pub(crate) fn cells(&self, keys: Vec<Arc<str>>) -> Option<Arc<Cells>> {
         let tallies = &self.memo.tallies;
         let mut tallies = tallies.lock().unwrap_or_else(PoisonError::into_inner);
-        tallies.get(key, &source)
+        tallies.cells(keys, &self.source())
     }
 
     /// Remembers how pods of a shape are spread where they don't say so themselves.

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    Change, Interned, NodeInfo, PodShape, Terms,
+    Cells, Change, Interned, NodeInfo, PodShape, Terms,
     groups::{Group, Groups},
     log::Log,
     objects::Objects,
@@ -140,16 +140,52 @@ pub(super) struct Tallies {
     epoch: u64,
     clock: u64,
     topologies: HashMap<Option<Arc<str>>, Arc<Topology>>,
+    /// By labels; `None` where there are too many.
+    cells: HashMap<Vec<Arc<str>>, Option<Arc<Cells>>>,
     counters: HashMap<TallyKey, Counter>,
 }
 
+/// How many partitions into cells are kept.
+const PARTITIONS: usize = 256;
+
 impl Tallies {
-    pub(super) fn get(&mut self, key: TallyKey, source: &Source<'_>) -> Tally {
+    fn renew(&mut self, source: &Source<'_>) {
         if self.epoch != source.epoch {
             self.epoch = source.epoch;
             self.topologies.clear();
             self.counters.clear();
+            self.cells.clear();
         }
+    }
+
+    fn topology(&mut self, key: Option<Arc<str>>, source: &Source<'_>) -> Arc<Topology> {
+        let topology = self.topologies.entry(key);
+        let made =
+            topology.or_insert_with_key(|key| Arc::new(Topology::of(key.as_deref(), source.nodes)));
+        made.clone()
+    }
+
+    /// The nodes by the values of some labels; `None` if there are too many.
+    pub(super) fn cells(&mut self, keys: Vec<Arc<str>>, source: &Source<'_>) -> Option<Arc<Cells>> {
+        self.renew(source);
+        if let Some(cells) = self.cells.get(&keys) {
+            return cells.clone();
+        }
+        let columns: Vec<Arc<Topology>> = keys
+            .iter()
+            .map(|key| self.topology(Some(key.clone()), source))
+            .collect();
+        let columns: Vec<&[u32]> = columns.iter().map(|c| c.domains.as_slice()).collect();
+        let cells = Cells::of(&columns, source.nodes.len()).map(Arc::new);
+        if self.cells.len() >= PARTITIONS {
+            self.cells.clear();
+        }
+        self.cells.insert(keys, cells.clone());
+        cells
+    }
+
+    pub(super) fn get(&mut self, key: TallyKey, source: &Source<'_>) -> Tally {
+        self.renew(source);
         self.clock += 1;
         if let Some(counter) = self.counters.get_mut(&key)
             && counter.catch_up(&key, source)
@@ -163,11 +199,7 @@ impl Tallies {
             let middle = *middle;
             self.counters.retain(|_, c| c.used > middle);
         }
-        let topology = self
-            .topologies
-            .entry(key.topology.clone())
-            .or_insert_with(|| Arc::new(Topology::of(key.topology.as_deref(), source.nodes)))
-            .clone();
+        let topology = self.topology(key.topology.clone(), source);
         let mut counter = Counter::count(&key, topology, source);
         counter.used = self.clock;
         let tally = counter.tally.clone();
