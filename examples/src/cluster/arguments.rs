@@ -60,6 +60,9 @@ pub struct ServerOptions {
     /// Where the API is served; port 0 picks one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6443")]
     pub listen: SocketAddr,
+    /// Where the scheduler's metrics are served [default: 127.0.0.1:10259, if it is free]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub scheduler_listen: Option<SocketAddr>,
     /// Where objects are kept: embedded, memory, or etcd=URL[,URL…]
     #[arg(long, value_name = "STORE", default_value = "embedded")]
     pub store: StoreChoice,

@@ -35,6 +35,7 @@ use super::{
     audit::audit,
     encryption::encrypt,
     layout::Layout,
+    scheduler::{self, Current, serve_metrics},
     signer::Signer,
     store::Opened,
 };
@@ -55,6 +56,8 @@ pub(super) struct ControlPlane {
     listener: Server,
     /// How long to serve on when told to stop.
     delay: Duration,
+    /// Where the scheduler's metrics are.
+    scheduler: Option<Server>,
     address: SocketAddr,
     store: Opened,
     stop: CancellationToken,
@@ -146,7 +149,12 @@ impl ControlPlane {
             .context("cannot issue the server's certificate")?;
         let tls = server_config(&credential, pki.ca_der())
             .context("cannot use the server's certificate")?;
-        let listener = serve(server.clone(), listeners, tls, Limits::default())?;
+        let listener = serve(server.clone(), listeners, tls.clone(), Limits::default())?;
+        let metrics = scheduler::Current::default();
+        let scheduler = serve_metrics(options.scheduler_listen, &server, tls, metrics.clone());
+        let scheduler = scheduler
+            .await
+            .context("cannot serve the scheduler's metrics")?;
         let kubeconfig = pki.kubeconfig(
             &format!("https://{}", shown(address)),
             "admin",
@@ -157,13 +165,14 @@ impl ControlPlane {
             .context("cannot write the administrator's kubeconfig")?;
 
         let stop = CancellationToken::new();
-        let mut tasks = deciders(&server, &pki, options, &stop)?;
+        let mut tasks = deciders(&server, &pki, options, metrics, &stop)?;
         tasks.extend(encrypted.map(|encrypted| tokio::spawn(reseal(encrypted, stop.clone()))));
         Ok(Self {
             delay: Duration::from_secs(options.shutdown_delay),
             server,
             pki,
             listener,
+            scheduler,
             address,
             store,
             stop,
@@ -189,6 +198,7 @@ impl ControlPlane {
             tracing::warn!("requests that take too long are given up");
         }
         self.listener.shutdown(TUNNELS).await;
+        drop(self.scheduler);
         self.server.shutdown().await;
         self.store.close().await
     }
@@ -239,6 +249,7 @@ fn deciders(
     server: &ApiServer,
     pki: &Pki,
     options: &ServerOptions,
+    metrics: Current,
     stop: &CancellationToken,
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let range = options.pod_cidr.to_string().parse().context("--pod-cidr")?;
@@ -271,7 +282,9 @@ fn deciders(
     let clients = server.clone();
     let scheduler = move |leading: CancellationToken| {
         let client = clients.client(component(SCHEDULER));
-        Driver::new(client, Profile::default(), DriverConfig::default()).run(leading)
+        let driver = Driver::new(client, Profile::default(), DriverConfig::default());
+        metrics.set(driver.metrics());
+        driver.run(leading)
     };
     let stop = stop.clone();
     if !matches!(options.store, StoreChoice::Etcd(_)) {

@@ -2,6 +2,7 @@
 //!
 //! - [`Arguments`] is the command line.
 //! - `control_plane` wires store, API server, controllers and scheduler.
+//! - `scheduler` serves the scheduler's metrics.
 //! - `node` wires runtime, node agent, proxy and DNS.
 //! - `store` opens what the control plane keeps its objects in; `snapshot` saves and restores that.
 //! - `server` starts the control plane alone.
@@ -16,6 +17,7 @@ mod image;
 mod kubeconfig;
 mod layout;
 mod node;
+mod scheduler;
 mod server;
 mod signer;
 mod snapshot;

@@ -1,145 +1,18 @@
-//! What upstream's conformance suite says of scheduling, tried with API server and scheduler in one process; there is
-//! no node agent, nodes are objects.
+//! What upstream's conformance suite says of scheduling.
 
 use std::time::Duration;
 
-use k8s_apiserver::{ApiServer, auth::Identity};
 use k8s_openapi::api::{
-    core::v1::{Event, Node, Pod, ServiceAccount},
+    core::v1::{Event, Node, Pod},
     scheduling::v1::PriorityClass,
 };
-use k8s_scheduler::{Driver, DriverConfig, Profile, plugins::GangScheduling};
 use kube::{
-    Api, Client, ResourceExt,
+    Api, ResourceExt,
     api::{ListParams, Patch, PatchParams, PostParams},
-    runtime::wait::{Condition, await_condition},
 };
-use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
+use serde_json::json;
 
-struct Cluster {
-    client: Client,
-    _server: ApiServer,
-    _stop: tokio_util::sync::DropGuard,
-}
-
-impl Cluster {
-    /// Two nodes, of 2 CPUs each.
-    async fn up() -> Self {
-        let server = ApiServer::builder()
-            .build()
-            .await
-            .expect("a server in memory needs nothing");
-        let client = server.client(Identity::system_masters());
-        let account: ServiceAccount = from(json!({"metadata": {"name": "default"}}));
-        let accounts = Api::<ServiceAccount>::default_namespaced(client.clone());
-        accounts
-            .create(&PostParams::default(), &account)
-            .await
-            .expect("an account");
-        let stop = CancellationToken::new();
-        let profile =
-            Profile::default().with_permit(std::sync::Arc::new(GangScheduling::default()));
-        let scheduler = server.client(Identity::user("system:kube-scheduler"));
-        tokio::spawn(Driver::new(scheduler, profile, DriverConfig::default()).run(stop.clone()));
-        let cluster = Self {
-            client,
-            _server: server,
-            _stop: stop.drop_guard(),
-        };
-        for name in ["one", "two"] {
-            cluster.node(name).await;
-        }
-        cluster
-    }
-
-    async fn node(&self, name: &str) {
-        let node: Node = from(json!({
-            "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
-            "status": {"allocatable": {"cpu": "2", "memory": "4Gi", "pods": "110"},
-                       "capacity": {"cpu": "2", "memory": "4Gi", "pods": "110"}},
-        }));
-        let nodes = Api::<Node>::all(self.client.clone());
-        nodes
-            .create(&PostParams::default(), &node)
-            .await
-            .expect("a node");
-        // A new node is tainted as not ready; whoever watches over nodes would take that away.
-        let ready = Patch::Merge(json!({"spec": {"taints": null}}));
-        nodes
-            .patch(name, &PatchParams::default(), &ready)
-            .await
-            .expect("no taint");
-    }
-
-    fn pods(&self) -> Api<Pod> {
-        Api::default_namespaced(self.client.clone())
-    }
-
-    async fn pod(&self, name: &str, spec: Value) {
-        let mut pod = json!({
-            "metadata": {"name": name, "labels": spec["labels"]},
-            "spec": {"automountServiceAccountToken": false, "terminationGracePeriodSeconds": 0,
-                     "containers": [{"name": "c", "image": "example.com/pause"}]},
-        });
-        for (key, value) in spec
-            .as_object()
-            .into_iter()
-            .flatten()
-            .filter(|(k, _)| *k != "labels")
-        {
-            pod["spec"][key] = value.clone();
-        }
-        self.pods()
-            .create(&PostParams::default(), &from(pod))
-            .await
-            .expect("a pod");
-    }
-
-    async fn wait(&self, name: &str, condition: impl Condition<Pod>) -> Option<Pod> {
-        let waiting = await_condition(self.pods(), name, condition);
-        let waited = tokio::time::timeout(Duration::from_secs(30), waiting).await;
-        waited
-            .unwrap_or_else(|_| panic!("{name} in time"))
-            .expect("a watch")
-    }
-
-    /// The node that a pod gets.
-    async fn place_of(&self, name: &str) -> String {
-        let pod = self
-            .wait(name, |pod: Option<&Pod>| node_of(pod).is_some())
-            .await;
-        node_of(pod.as_ref()).expect("it has a node")
-    }
-
-    /// What the pod's condition says of why it has no node.
-    async fn refusal_of(&self, name: &str) -> String {
-        let pod = self
-            .wait(name, |pod: Option<&Pod>| refusal(pod).is_some())
-            .await;
-        refusal(pod.as_ref()).expect("it has a condition")
-    }
-}
-
-fn from<T: serde::de::DeserializeOwned>(value: Value) -> T {
-    serde_json::from_value(value).expect("it is well formed")
-}
-
-fn node_of(pod: Option<&Pod>) -> Option<String> {
-    pod?.spec.as_ref()?.node_name.clone()
-}
-
-fn refusal(pod: Option<&Pod>) -> Option<String> {
-    let conditions = pod?.status.as_ref()?.conditions.as_ref()?;
-    let scheduled = conditions
-        .iter()
-        .find(|c| c.type_ == "PodScheduled" && c.status == "False")?;
-    scheduled.message.clone()
-}
-
-fn cpu(amount: &str) -> Value {
-    json!([{"name": "c", "image": "example.com/pause", "resources": {"requests": {"cpu": amount}}}])
-}
+use crate::cluster::{Cluster, cpu, from, node_of};
 
 #[tokio::test]
 async fn pods_that_request_more_than_there_is_wait_and_say_so() {
@@ -341,4 +214,41 @@ async fn scheduling_gates_hold_a_pod_back_until_they_are_gone() {
         .await
         .expect("no gates");
     cluster.place_of("gated").await;
+}
+
+#[tokio::test]
+async fn what_the_scheduler_does_is_counted_under_upstreams_names() {
+    let cluster = Cluster::up().await;
+    cluster.pod("fits", json!({})).await;
+    cluster.place_of("fits").await;
+    cluster
+        .pod("does-not", json!({"containers": cpu("100")}))
+        .await;
+    cluster.refusal_of("does-not").await;
+    let expected = [
+        "scheduler_schedule_attempts_total{profile=\"default-scheduler\",result=\"scheduled\"} 1",
+        "scheduler_schedule_attempts_total{profile=\"default-scheduler\",result=\"unschedulable\"} 1",
+        "scheduler_pending_pods{queue=\"unschedulable\"} 1",
+        "scheduler_pending_pods{queue=\"active\"} 0",
+        "scheduler_unschedulable_pods{plugin=\"NodeResourcesFit\",profile=\"default-scheduler\"} 1",
+        "scheduler_queue_incoming_pods_total{event=\"UnschedulablePodAdd\",queue=\"active\"} 2",
+        "scheduler_preemption_attempts_total 1",
+        "scheduler_cache_size{type=\"nodes\"} 2",
+        "scheduler_cache_size{type=\"pods\"} 1",
+        "scheduler_pod_scheduling_attempts_count 1",
+        "scheduler_scheduling_algorithm_duration_seconds_count 2",
+        "scheduler_framework_extension_point_duration_seconds_count{extension_point=\"Bind\",profile=\"default-scheduler\",status=\"Success\"} 1",
+    ];
+    let counted = async {
+        loop {
+            let page = cluster.metrics.render();
+            let is_there = |line: &&str| page.lines().any(|l| l == *line);
+            match expected.iter().find(|line| !is_there(line)) {
+                None => return,
+                Some(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let counted = tokio::time::timeout(Duration::from_secs(30), counted).await;
+    assert!(counted.is_ok(), "{}", cluster.metrics.render());
 }
