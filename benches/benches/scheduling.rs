@@ -4,6 +4,8 @@
 //! ```text
 //! cargo bench -p benches --bench scheduling -- [--nodes 500,5000,50000] [--pods 1000] [--bound 1000,500000] [NAME]
 //! ```
+//!
+//! `NAME` is part of a workload's name, or `memory` for what nodes and pods take in memory.
 
 use std::{
     hint::black_box,
@@ -152,6 +154,81 @@ fn node(n: usize) -> Node {
     .expect("a node")
 }
 
+/// A node as a node agent keeps it, with its conditions, addresses and images.
+fn whole_node(n: usize) -> Node {
+    let mut node = serde_json::to_value(node(n)).expect("a node");
+    let condition = |kind: &str, reason: &str, message: &str| {
+        json!({"type": kind, "status": "False", "reason": reason, "message": message,
+            "lastHeartbeatTime": "2026-01-01T00:00:00Z", "lastTransitionTime": "2026-01-01T00:00:00Z"})
+    };
+    node["metadata"]["uid"] = format!("7f1e5a10-0000-4000-8000-{n:012}").into();
+    node["metadata"]["annotations"] = json!({"node.alpha.kubernetes.io/ttl": "0", "volumes.kubernetes.io/controller-managed-attach-detach": "true"});
+    for (key, value) in [
+        ("beta.kubernetes.io/arch", "amd64"),
+        ("beta.kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", "amd64"),
+        ("kubernetes.io/os", "linux"),
+        ("node.kubernetes.io/instance-type", "m5.8xlarge"),
+        ("topology.kubernetes.io/region", "region-1"),
+    ] {
+        node["metadata"]["labels"][key] = value.into();
+    }
+    node["spec"] = json!({"podCIDR": "10.0.0.0/24", "podCIDRs": ["10.0.0.0/24"], "providerID": format!("example://{n}")});
+    let status = &mut node["status"];
+    status["capacity"] = status["allocatable"].clone();
+    status["conditions"] = json!([
+        condition(
+            "MemoryPressure",
+            "KubeletHasSufficientMemory",
+            "kubelet has sufficient memory available"
+        ),
+        condition(
+            "DiskPressure",
+            "KubeletHasNoDiskPressure",
+            "kubelet has no disk pressure"
+        ),
+        condition(
+            "PIDPressure",
+            "KubeletHasSufficientPID",
+            "kubelet has sufficient PID available"
+        ),
+        condition("Ready", "KubeletReady", "kubelet is posting ready status"),
+    ]);
+    status["addresses"] = json!([{"type": "InternalIP", "address": "10.1.2.3"}, {"type": "Hostname", "address": format!("node-{n}")}]);
+    status["nodeInfo"] = json!({"machineID": "ec2a9b0c5d6e4f70", "systemUUID": "ec2a9b0c-5d6e-4f70", "bootID": "b0f1",
+        "kernelVersion": "6.1.0", "osImage": "Debian GNU/Linux 12", "containerRuntimeVersion": "containerd://2.0.0",
+        "kubeletVersion": "v1.37.0", "kubeProxyVersion": "", "operatingSystem": "linux", "architecture": "amd64"});
+    let image = |i: usize| json!({"names": [format!("registry.example.com/team/image-{i}:v1")], "sizeBytes": 100_000_000 + i});
+    status["images"] = (0..20).map(image).collect();
+    serde_json::from_value(node).expect("a node")
+}
+
+/// What this process has in memory, in bytes.
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split_whitespace().nth(1).and_then(|n| n.parse().ok());
+    pages.unwrap_or(0) * 4096
+}
+
+/// Bytes for each node, and for each pod that has its node.
+fn memory(nodes: usize, pods: usize) -> (usize, usize) {
+    let start = resident();
+    let mut snapshot = Snapshot::new((0..nodes).map(whole_node), []);
+    let with_nodes = resident();
+    for n in 0..pods {
+        // A hundred workloads.
+        let labels = json!({"app": format!("web-{}", n % 100), "pod-template-hash": "5d69f7c5b8"});
+        let pod = pod(n, labels, json!({}), Some(n % nodes)).without_pod();
+        snapshot.place(Arc::new(pod), &format!("node-{}", n % nodes));
+    }
+    let with_pods = resident();
+    black_box(&snapshot);
+    (
+        with_nodes.saturating_sub(start) / nodes,
+        with_pods.saturating_sub(with_nodes) / pods,
+    )
+}
+
 fn pod(n: usize, labels: Value, spec: Value, node: Option<usize>) -> PodInfo {
     let mut pod = json!({
         "apiVersion": "v1", "kind": "Pod",
@@ -239,6 +316,13 @@ fn main() {
             .as_ref()
             .is_none_or(|n| w.name.contains(n.as_str()))
     };
+    if arguments.name.as_deref().is_none_or(|n| n == "memory") {
+        // First, while nothing else has been in memory.
+        let (node, pod) = memory(20_000, 200_000);
+        println!(
+            "memory: {node} bytes for each of 20,000 nodes, {pod} for each of 200,000 bound pods\n"
+        );
+    }
     println!(
         "{:36} {:>7} {:>8} {:>10} {:>10} {:>10} {:>8}",
         "workload", "nodes", "bound", "median us", "mean us", "p99 us", "placed"
