@@ -27,7 +27,8 @@ use k8s_store::EmbeddedStore;
 use kube::{
     Api, Client,
     api::{Patch, PatchParams, PostParams, Request},
-    runtime::{WatchStreamExt, metadata_watcher, watcher},
+    core::PartialObjectMeta,
+    runtime::{WatchStreamExt, watcher},
 };
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
@@ -183,9 +184,9 @@ async fn place(
     count: usize,
     spec: &Value,
 ) -> anyhow::Result<Took> {
-    let api: Api<Pod> = Api::default_namespaced(client.clone());
+    let api = Api::<PartialObjectMeta<Pod>>::default_namespaced(client.clone());
     let config = watcher::Config::default().fields("spec.nodeName!=");
-    let mut bound = metadata_watcher(api, config).applied_objects().boxed();
+    let mut bound = watcher(api, config).applied_objects().boxed();
     let bodies: Vec<Vec<u8>> = (0..count)
         .map(|n| body(&pod(format!("{prefix}-{n}"), spec)))
         .collect();
