@@ -3,17 +3,27 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
-use k8s_apiserver::{ApiServer, auth::Identity};
+use k8s_apiserver::{ApiServer, auth::Identity, proxy};
 use k8s_controllers::ControllerManager;
-use k8s_openapi::api::core::v1::{Namespace, Node, ServiceAccount};
+use k8s_openapi::{
+    api::core::v1::{Namespace, Node, ServiceAccount},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
 use k8s_scheduler::{Driver, DriverConfig, Profile};
-use kube::{Api, Client, api::PostParams, runtime::wait::await_condition};
+use kube::{
+    Api, Client,
+    api::PostParams,
+    runtime::{conditions, wait::await_condition},
+};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::Layer;
 
-use crate::{Error, FaultLayer, Faults, TestClusterBuilder, builder::Change, gate::Gate, node};
+use crate::{
+    Error, FaultLayer, Faults, TestClusterBuilder, builder::Change, gate::Gate, kubelets::Kubelets,
+    node,
+};
 
 /// How long the set-up waits for its parts. A cluster takes a fraction of a second.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,6 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// [`stop`](Self::stop) does the same and waits until it is done.
 pub struct TestCluster {
     gate: Gate,
+    kubelets: Kubelets,
     store: Arc<dyn k8s_store::Store>,
     change: Change,
     seed: Option<u64>,
@@ -69,6 +80,7 @@ impl TestCluster {
             })?;
         let mut cluster = TestCluster {
             gate: Gate::default(),
+            kubelets: Kubelets::default(),
             store: options.store,
             change: options.change,
             seed: options.seed,
@@ -93,7 +105,8 @@ impl TestCluster {
         for index in 0..options.nodes {
             let admin = cluster.client();
             let stop = cluster.stop.clone();
-            let node = node::start(&cluster.gate, admin, &cluster.folder, index, stop).await?;
+            let ways = (&cluster.gate, &cluster.kubelets);
+            let node = node::start(ways, admin, &cluster.folder, index, stop).await?;
             cluster.tasks.spawn(node);
         }
         cluster.account_in("default").await?;
@@ -111,7 +124,12 @@ impl TestCluster {
         if let Some(seed) = self.seed {
             builder = builder.seed(seed);
         }
-        let builder = (self.change)(builder).store(self.store.clone());
+        let mut builder = (self.change)(builder).store(self.store.clone());
+        let (reader, dialer) = (builder.reader(), Arc::new(self.kubelets.clone()));
+        let dialer: Arc<dyn proxy::NodeDialer> = dialer;
+        for (resource, connecter) in proxy::connecters(&reader, &dialer) {
+            builder = builder.connecter("", resource, connecter);
+        }
         Ok(builder.build().await?)
     }
 
@@ -176,6 +194,26 @@ impl TestCluster {
         Ok(made)
     }
 
+    /// Makes custom resource definitions, as `derive(CustomResource)` gives them, and waits until their
+    /// objects are served.
+    ///
+    /// # Errors
+    ///
+    /// If one is refused.
+    pub async fn define(
+        &self,
+        definitions: impl IntoIterator<Item = CustomResourceDefinition>,
+    ) -> Result<(), Error> {
+        let api = Api::<CustomResourceDefinition>::all(self.client());
+        for definition in definitions {
+            let made = api.create(&PostParams::default(), &definition).await?;
+            let name = made.metadata.name.unwrap_or_default();
+            let established = await_condition(api.clone(), &name, conditions::is_crd_established());
+            in_time(&name, established.map(|found| found.map(drop))).await?;
+        }
+        Ok(())
+    }
+
     /// Every pod needs a service account; without controllers nobody else makes it.
     async fn account_in(&self, namespace: &str) -> Result<(), Error> {
         let accounts = Api::<ServiceAccount>::namespaced(self.client(), namespace);
@@ -222,6 +260,7 @@ impl TestCluster {
         {
             tasks.shutdown().await;
         }
+        self.kubelets.clear();
         if let Some(server) = self.gate.close() {
             server.shutdown().await;
         }
@@ -233,6 +272,7 @@ impl Drop for TestCluster {
         self.stop.cancel();
         // Clients may live on; the server does not.
         drop(self.gate.close());
+        self.kubelets.clear();
     }
 }
 

@@ -4,7 +4,8 @@
 //! It is no mock. [`TestCluster`] boots the real API server of this workspace on a store in memory,
 //! and with it the real controllers, the real scheduler and node agents whose containers only keep time.
 //! So namespaces terminate, owner references are collected, Deployments roll, and what RBAC forbids is
-//! forbidden. Nothing runs in the containers, and Services lead nowhere.
+//! forbidden. Nothing runs in the containers, and Services lead nowhere; logs, exec, attach and port-forward
+//! answer what annotations of the pod script, see [`k8s_runtime::sim`].
 //!
 //! # Three tests of an operator's author
 //!
@@ -86,7 +87,8 @@
 //! # }
 //! ```
 //!
-//! A controller written with kube does its work although the network is bad:
+//! A controller of one's own, written with kube for a `derive(CustomResource)` type, does its work
+//! although the network is bad:
 //!
 //! ```
 //! use std::{sync::Arc, time::Duration};
@@ -94,38 +96,71 @@
 //! use futures::StreamExt;
 //! use k8s_openapi::api::core::v1::ConfigMap;
 //! use k8s_testing::{Faults, Identity, TestCluster};
-//! use kube::{Api, Client, ResourceExt, api::{Patch, PatchParams, PostParams}};
-//! use kube::runtime::{Controller, controller::Action, wait::await_condition, watcher};
+//! use kube::{Api, Client, CustomResource, CustomResourceExt, Resource, ResourceExt};
+//! use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+//! use kube::runtime::{Controller, conditions, controller::Action, wait::await_condition, watcher};
+//! use schemars::JsonSchema;
+//! use serde::{Deserialize, Serialize};
+//! use serde_json::json;
 //!
-//! /// The controller under test: labels every ConfigMap with the number of its entries.
-//! async fn reconcile(map: Arc<ConfigMap>, client: Arc<Client>) -> Result<Action, kube::Error> {
-//!     let maps: Api<ConfigMap> = Api::namespaced(Client::clone(&client), "default");
-//!     let count = map.data.as_ref().map_or(0, |data| data.len()).to_string();
-//!     let label = serde_json::json!({"metadata": {"labels": {"entries": count}}});
-//!     maps.patch(&map.name_any(), &PatchParams::default(), &Patch::Merge(label)).await?;
+//! #[derive(CustomResource, Clone, Debug, Deserialize, Serialize, JsonSchema)]
+//! #[kube(group = "example.com", version = "v1", kind = "Greeting", namespaced, status = "GreetingStatus")]
+//! struct GreetingSpec {
+//!     whom: String,
+//! }
+//!
+//! #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+//! struct GreetingStatus {
+//!     said: Option<String>,
+//! }
+//!
+//! /// The controller under test: says each greeting in a ConfigMap, and in the status that it has done so.
+//! async fn reconcile(greeting: Arc<Greeting>, client: Arc<Client>) -> Result<Action, kube::Error> {
+//!     let (name, text) = (greeting.name_any(), format!("hello {}", greeting.spec.whom));
+//!     let apply = PatchParams::apply("greeter").force();
+//!     let owner = greeting.controller_owner_ref(&());
+//!     let map = json!({
+//!         "apiVersion": "v1", "kind": "ConfigMap",
+//!         "metadata": {"name": name, "ownerReferences": [owner]}, "data": {"text": text},
+//!     });
+//!     let maps: Api<ConfigMap> = Api::default_namespaced(Client::clone(&client));
+//!     maps.patch(&name, &apply, &Patch::Apply(map)).await?;
+//!     let greetings: Api<Greeting> = Api::default_namespaced(Client::clone(&client));
+//!     let status = json!({"status": {"said": text}});
+//!     greetings.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await?;
 //!     Ok(Action::await_change())
 //! }
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let cluster = TestCluster::builder().start().await?;
+//! let cluster = TestCluster::builder().controllers().start().await?;
+//! cluster.define([Greeting::crd()]).await?;
+//!
 //! let faults = Faults::seeded(7).conflicts(0.2).errors_after_writes(0.2).lost_connections(0.1);
 //! let client = cluster.client_with_faults(Identity::system_masters(), &faults);
-//! let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
+//! let greetings: Api<Greeting> = Api::default_namespaced(client.clone());
 //! let again = |_, _: &kube::Error, _| Action::requeue(Duration::from_millis(10));
-//! let controller = Controller::new(maps, watcher::Config::default())
+//! let controller = Controller::new(greetings, watcher::Config::default())
 //!     .run(reconcile, again, Arc::new(client))
 //!     .for_each(|_| async {});
 //! let controller = tokio::spawn(controller);
 //!
+//! let greetings: Api<Greeting> = Api::default_namespaced(cluster.client());
+//! let greeting = Greeting::new("morning", GreetingSpec { whom: "world".into() });
+//! greetings.create(&PostParams::default(), &greeting).await?;
+//! let said = |greeting: Option<&Greeting>| {
+//!     let status = greeting.and_then(|greeting| greeting.status.as_ref());
+//!     status.and_then(|status| status.said.as_deref()) == Some("hello world")
+//! };
+//! await_condition(greetings.clone(), "morning", said).await?;
+//!
+//! // What it made goes with what it was made for.
 //! let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client());
-//! let mut map = ConfigMap::default();
-//! map.metadata.name = Some("colours".into());
-//! map.data = Some([("sky".to_owned(), "blue".to_owned())].into());
-//! maps.create(&PostParams::default(), &map).await?;
-//! let counted = |map: Option<&ConfigMap>| map.is_some_and(|map| map.labels().get("entries").is_some_and(|n| n == "1"));
-//! await_condition(maps, "colours", counted).await?;
+//! let map = maps.get("morning").await?;
 //! controller.abort();
+//! greetings.delete("morning", &DeleteParams::default()).await?;
+//! let uid = map.metadata.uid.unwrap_or_default();
+//! await_condition(maps, "morning", conditions::is_deleted(&uid)).await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -155,6 +190,7 @@ mod cluster;
 mod error;
 pub mod faults;
 mod gate;
+mod kubelets;
 mod node;
 
 pub use builder::TestClusterBuilder;

@@ -14,7 +14,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, gate::Gate};
+use crate::{Error, gate::Gate, kubelets::Kubelets};
 
 /// The name of the node with that number, from 0.
 pub(crate) fn name(index: usize) -> String {
@@ -23,7 +23,7 @@ pub(crate) fn name(index: usize) -> String {
 
 /// Makes a node; what is returned runs it until the token is cancelled.
 pub(crate) async fn start(
-    gate: &Gate,
+    (gate, kubelets): (&Gate, &Kubelets),
     admin: Client,
     folder: &Arc<TempDir>,
     index: usize,
@@ -59,6 +59,7 @@ pub(crate) async fn start(
         .stop_timeout(std::time::Duration::from_secs(1))
         .build()
         .map_err(|e| failed(e.into()))?;
+    kubelets.add(&name, kubelet.service());
     // The folder is there as long as anybody may write to it.
     let folder = folder.clone();
     Ok(async move {

@@ -9,11 +9,14 @@ use k8s_openapi::api::{
 };
 use k8s_testing::{Identity, TestCluster};
 use kube::{
-    Api,
-    api::{DeleteParams, ListParams, PostParams},
+    Api, CustomResource, CustomResourceExt, Resource,
+    api::{AttachParams, DeleteParams, ListParams, LogParams, PostParams},
     runtime::{conditions, wait::await_condition},
 };
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn config_map(name: &str) -> ConfigMap {
     serde_json::from_value(json!({"metadata": {"name": name}})).unwrap()
@@ -207,4 +210,172 @@ async fn nothing_is_left_when_a_cluster_is_dropped() {
         }
     })
     .await;
+}
+
+#[derive(CustomResource, Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[kube(group = "example.com", version = "v1", kind = "Greeting", namespaced)]
+struct GreetingSpec {
+    whom: String,
+}
+
+#[tokio::test]
+async fn what_a_custom_resource_owns_goes_with_it() {
+    let cluster = TestCluster::builder().controllers().start().await.unwrap();
+    cluster.define([Greeting::crd()]).await.unwrap();
+    let greetings: Api<Greeting> = Api::default_namespaced(cluster.client());
+    let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client());
+    for round in 0..3 {
+        let name = format!("morning-{round}");
+        let spec = GreetingSpec {
+            whom: "world".to_owned(),
+        };
+        let made = Greeting::new(&name, spec);
+        let made = greetings
+            .create(&PostParams::default(), &made)
+            .await
+            .unwrap();
+        let mut owned = config_map(&name);
+        owned.metadata.owner_references =
+            Some(made.controller_owner_ref(&()).into_iter().collect());
+        let owned = maps.create(&PostParams::default(), &owned).await.unwrap();
+        greetings
+            .delete(&name, &DeleteParams::default())
+            .await
+            .unwrap();
+        let uid = owned.metadata.uid.unwrap();
+        let gone = await_condition(maps.clone(), &name, conditions::is_deleted(&uid));
+        in_time(gone).await.unwrap();
+    }
+}
+
+/// What the kernel knows of this process.
+fn count(what: &str) -> usize {
+    std::fs::read_dir(format!("/proc/self/{what}"))
+        .unwrap()
+        .count()
+}
+
+#[test]
+fn no_thread_no_file_and_no_folder_outlives_a_cluster() {
+    let used = || {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let folder = runtime.block_on(async {
+            let cluster = TestCluster::start().await.unwrap();
+            let pods: Api<Pod> = Api::default_namespaced(cluster.client());
+            let pod = scripted("used");
+            pods.create(&PostParams::default(), &pod).await.unwrap();
+            let ready = await_condition(pods, "used", conditions::is_pod_running());
+            in_time(ready).await.unwrap();
+            cluster.folder().to_owned()
+        });
+        drop(runtime);
+        folder
+    };
+    // What a process makes once, it makes the first time.
+    used();
+    let before = (count("fd"), count("task"));
+    let folder = used();
+    assert!(!folder.exists());
+    assert_eq!((count("fd"), count("task")), before);
+}
+
+/// A pod whose log, commands and port are scripted.
+fn scripted(name: &str) -> Pod {
+    let commands =
+        json!({"ls /": {"stdout": "bin\n"}, "rm -r /": {"stderr": "no\n", "exitCode": 3}});
+    serde_json::from_value(json!({
+        "metadata": {"name": name, "annotations": {
+            "sim.k8s-runtime/log": "one\ntwo",
+            "sim.k8s-runtime/exec": commands.to_string(),
+            "sim.k8s-runtime/http.8080": "hello",
+        }},
+        "spec": {"containers": [{
+            "name": "c", "image": "i",
+            "readinessProbe": {"exec": {"command": ["cat", "/tmp/healthy"]}, "periodSeconds": 1},
+        }]},
+    }))
+    .unwrap()
+}
+
+async fn read(stream: Option<impl tokio::io::AsyncRead + Unpin>) -> String {
+    let mut text = String::new();
+    let mut stream = stream.unwrap();
+    stream.read_to_string(&mut text).await.unwrap();
+    text
+}
+
+#[tokio::test]
+async fn simulated_pods_have_logs_commands_and_ports() {
+    let cluster = TestCluster::start().await.unwrap();
+    let pods: Api<Pod> = Api::default_namespaced(cluster.client());
+    pods.create(&PostParams::default(), &scripted("web"))
+        .await
+        .unwrap();
+    let ready = |pod: Option<&Pod>| {
+        let conditions = pod.and_then(|pod| pod.status.as_ref()?.conditions.as_ref());
+        conditions
+            .into_iter()
+            .flatten()
+            .any(|c| c.type_ == "Ready" && c.status == "True")
+    };
+    in_time(await_condition(pods.clone(), "web", ready))
+        .await
+        .unwrap();
+    assert_eq!(
+        pods.logs("web", &LogParams::default()).await.unwrap(),
+        "one\ntwo\n"
+    );
+
+    let run = |command: &'static [&'static str]| {
+        let pods = pods.clone();
+        async move {
+            let params = AttachParams::default().stdin(false);
+            let mut session = pods
+                .exec("web", command.iter().copied(), &params)
+                .await
+                .unwrap();
+            let status = session.take_status().unwrap();
+            let (out, err) = (session.stdout(), session.stderr());
+            let (out, err, status) = tokio::join!(read(out), read(err), status);
+            let status = status.unwrap();
+            (
+                out,
+                err,
+                status.status.unwrap(),
+                status.message.unwrap_or_default(),
+            )
+        }
+    };
+    let (out, err, status, _) = in_time(run(&["ls", "/"])).await;
+    assert_eq!(
+        (out.as_str(), err.as_str(), status.as_str()),
+        ("bin\n", "", "Success")
+    );
+    let (_, err, status, message) = in_time(run(&["rm", "-r", "/"])).await;
+    assert_eq!((err.as_str(), status.as_str()), ("no\n", "Failure"));
+    assert_eq!(
+        message,
+        "command terminated with non-zero exit code: exit status 3"
+    );
+    let (out, err, _, _) = in_time(run(&["sh", "-c", "echo a; echo b >&2"])).await;
+    assert_eq!((out.as_str(), err.as_str()), ("a\n", "b\n"));
+    let (_, _, status, message) = in_time(run(&["frobnicate"])).await;
+    assert_eq!(status, "Failure");
+    assert!(
+        message.contains("executable file not found in $PATH"),
+        "{message}"
+    );
+
+    let mut ports = pods.portforward("web", &[8080]).await.unwrap();
+    let mut stream = ports.take_stream(8080).unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: web\r\n\r\n")
+        .await
+        .unwrap();
+    let answer = in_time(read(Some(stream))).await;
+    assert!(answer.ends_with("\r\n\r\nhello"), "{answer}");
 }

@@ -8,17 +8,33 @@
 //! - `sim.k8s-runtime/exit-after` (`sim.k8s-runtime/exit-after.web`): the container ends by itself
 //!   after this many seconds (`2`, `0.5`) or milliseconds (`250ms`).
 //! - `sim.k8s-runtime/exit-code` (`sim.k8s-runtime/exit-code.web`): with this code; 0 when absent.
+//! - `sim.k8s-runtime/log` (`sim.k8s-runtime/log.web`): what it writes to its log when it starts.
+//!   [`SimRuntime::log`] writes at any later time.
+//! - `sim.k8s-runtime/exec` (`sim.k8s-runtime/exec.web`): what commands do in it, as in
+//!   `{"ls /": {"stdout": "bin\n"}, "*": {"stderr": "no", "exitCode": 1}}`; see [`SimExec`].
+//! - `sim.k8s-runtime/http` (`sim.k8s-runtime/http.8080`): the pod's ports, or that one, answer HTTP
+//!   requests with this text. Others refuse connections.
+//!
+//! A command that is not scripted is run by a shell of a few words: `echo`, `cat` of standard input,
+//! `env`, `printenv`, `hostname`, `date`, `pwd`, `whoami`, `true`, `false`, `sleep`, `exit`, and `sh -c` with `;`,
+//! `&&`, `||`, quotes, variables and `>&2`. Of any other, exec says that it is not there, but probes and
+//! hooks that run one succeed, so that pods become Ready.
 //!
 //! Time is [`tokio::time`]'s, so a paused clock works; IDs and addresses follow from the order of
 //! the calls alone, so that the same calls give the same answers.
 
 mod images;
+mod log;
+mod options;
 mod runtime;
 mod script;
+mod session;
+mod shell;
 
 pub use images::SimImages;
-pub use runtime::{SimOptions, SimRuntime};
-pub use script::{EXIT_AFTER, EXIT_CODE, SimExit};
+pub use options::SimOptions;
+pub use runtime::SimRuntime;
+pub use script::{EXEC, EXIT_AFTER, EXIT_CODE, HTTP, LOG, SimExec, SimExit};
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;

@@ -2,79 +2,29 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
-    fs::File,
     path::PathBuf,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
+use futures::{StreamExt, stream::BoxStream};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::{SimExit, SimImages, script};
+use super::{
+    LOG, SimExit, SimImages, SimOptions, log, script,
+    session::{self, Plan},
+    shell::World,
+};
 use crate::{
     ContainerConfig, ContainerId, ContainerRuntime, ContainerState, ContainerStats,
     ContainerStatus, Duplex, Error, ExecOutput, ExecSession, NamespaceMode, RuntimeEvent,
     RuntimeEventKind, SandboxConfig, SandboxId, SandboxState, SandboxStatus, Streams,
-    events::EventHub,
-    net::{AddressPool, IpCidr},
+    events::EventHub, net::AddressPool,
 };
-
-/// Decides when a container ends by itself, where no annotation does.
-type Script = dyn Fn(&SandboxConfig, &ContainerConfig) -> Option<SimExit> + Send + Sync;
-
-/// How a simulated node is.
-#[derive(Clone)]
-pub struct SimOptions {
-    /// Where pod addresses come from.
-    pub pod_cidr: IpCidr,
-    /// What the clock shows when the runtime is made. From there it follows [`tokio::time`].
-    pub epoch: Timestamp,
-    script: Option<Arc<Script>>,
-}
-
-impl SimOptions {
-    /// Options for a node with this pod CIDR, whose clock starts with the system's.
-    pub fn new(pod_cidr: IpCidr) -> Self {
-        Self {
-            pod_cidr,
-            epoch: Timestamp::now(),
-            script: None,
-        }
-    }
-
-    /// Sets what the clock shows at the start.
-    #[must_use]
-    pub fn epoch(mut self, epoch: Timestamp) -> Self {
-        self.epoch = epoch;
-        self
-    }
-
-    /// Sets a function that plans when a container ends, for those whose annotations don't. It is
-    /// called at each start.
-    #[must_use]
-    pub fn script<F>(mut self, script: F) -> Self
-    where
-        F: Fn(&SandboxConfig, &ContainerConfig) -> Option<SimExit> + Send + Sync + 'static,
-    {
-        self.script = Some(Arc::new(script));
-        self
-    }
-}
-
-impl fmt::Debug for SimOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SimOptions")
-            .field("pod_cidr", &self.pod_cidr)
-            .field("epoch", &self.epoch)
-            .finish_non_exhaustive()
-    }
-}
 
 /// A [`ContainerRuntime`] that runs nothing and keeps time; see [the module](super).
 #[derive(Clone, Debug)]
@@ -159,14 +109,58 @@ impl SimRuntime {
             .ok_or_else(|| Error::not_found("container", &id.0))
     }
 
-    fn refuse_exec(&self, id: &ContainerId, operation: &'static str) -> Error {
-        match self.container_state(id) {
-            Err(e) => e,
-            Ok(ContainerState::Running) => {
-                Error::Unsupported(format!("the simulated runtime cannot {operation}"))
-            }
-            Ok(state) => invalid("container", &id.0, state_name(state), operation),
+    /// Writes a line to a running container's log, as if it had written it to standard output.
+    ///
+    /// # Errors
+    /// If it is not there or does not run, or the file cannot be written.
+    pub fn log(&self, id: &ContainerId, line: &str) -> Result<(), Error> {
+        let state = self.inner.state.lock();
+        let c = running(&state, id, "log")?;
+        log::append(&c.log_path, line, self.inner.now())
+    }
+
+    /// What a command does in a running container.
+    fn plan(&self, id: &ContainerId, command: &[String]) -> Result<Plan, Error> {
+        let state = self.inner.state.lock();
+        let c = running(&state, id, "exec")?;
+        let sandbox = state
+            .sandboxes
+            .get(&c.sandbox)
+            .ok_or_else(|| Error::not_found("sandbox", &c.sandbox.0))?;
+        let said = script::scripted(&sandbox.config, &c.config, command)?.or_else(|| {
+            let commands = self.inner.options.commands.as_ref()?;
+            commands(&sandbox.config, &c.config, command)
+        });
+        if let Some(said) = said {
+            return Ok(Plan::Scripted(said));
         }
+        let world = World {
+            hostname: sandbox.config.hostname.clone(),
+            working_dir: c.config.working_dir.clone(),
+            env: c.config.env.iter().cloned().collect(),
+            date: self
+                .inner
+                .now()
+                .strftime("%a %b %e %H:%M:%S UTC %Y")
+                .to_string(),
+        };
+        Ok(Plan::Shell(Arc::new(world), command.to_vec()))
+    }
+}
+
+/// A container that runs.
+fn running<'s>(
+    state: &'s State,
+    id: &ContainerId,
+    operation: &'static str,
+) -> Result<&'s ContainerStatus, Error> {
+    let c = state
+        .containers
+        .get(id)
+        .ok_or_else(|| Error::not_found("container", &id.0))?;
+    match c.state {
+        ContainerState::Running => Ok(c),
+        other => Err(invalid("container", &id.0, state_name(other), operation)),
     }
 }
 
@@ -437,13 +431,10 @@ impl ContainerRuntime for SimRuntime {
                     .as_ref()
                     .and_then(|f| f(&s.config, &c.config)),
             };
-            // It says nothing, and who reads its log finds just that.
-            if let Some(folder) = c.log_path.parent().filter(|f| !f.as_os_str().is_empty()) {
-                std::fs::create_dir_all(folder)
-                    .and_then(|()| File::options().create(true).append(true).open(&c.log_path))
-                    .map_err(|e| Error::io(format!("open {:?}", c.log_path), e))?;
-            }
             let now = self.inner.now();
+            // Without a script it says nothing, and who reads its log finds just that.
+            let says = script::find(LOG, &s.config, &c.config);
+            log::append(&c.log_path, says.map_or("", String::as_str), now)?;
             c.state = ContainerState::Running;
             c.started_at = Some(now);
             let sandbox = c.sandbox.clone();
@@ -499,30 +490,68 @@ impl ContainerRuntime for SimRuntime {
     async fn exec_sync(
         &self,
         id: &ContainerId,
-        _command: &[String],
-        _timeout: Option<Duration>,
+        command: &[String],
+        timeout: Option<Duration>,
     ) -> Result<ExecOutput, Error> {
-        Err(self.refuse_exec(id, "exec"))
+        let output = self.plan(id, command)?.output();
+        let Some(after) = timeout else {
+            return output.await;
+        };
+        tokio::time::timeout(after, output)
+            .await
+            .unwrap_or(Err(Error::Timeout {
+                operation: "exec",
+                after,
+            }))
     }
 
     async fn exec(
         &self,
         id: &ContainerId,
-        _command: &[String],
-        _streams: Streams,
+        command: &[String],
+        streams: Streams,
     ) -> Result<ExecSession, Error> {
-        Err(self.refuse_exec(id, "exec"))
+        Ok(self.plan(id, command)?.session(streams))
     }
 
-    async fn attach(&self, id: &ContainerId, _streams: Streams) -> Result<ExecSession, Error> {
-        Err(self.refuse_exec(id, "attach"))
+    async fn attach(&self, id: &ContainerId, streams: Streams) -> Result<ExecSession, Error> {
+        let mut events = self.inner.events.subscribe();
+        running(&self.inner.state.lock(), id, "attach")?;
+        let (inner, id) = (Arc::downgrade(&self.inner), id.clone());
+        let exit = async move {
+            loop {
+                let Some(inner) = inner.upgrade() else {
+                    return Ok(137);
+                };
+                let ended = {
+                    let state = inner.state.lock();
+                    match state.containers.get(&id) {
+                        None => Some(137),
+                        Some(c) if c.state != ContainerState::Running => c.exit_code.or(Some(137)),
+                        Some(_) => None,
+                    }
+                };
+                drop(inner);
+                if let Some(code) = ended {
+                    return Ok(code);
+                }
+                if events.next().await.is_none() {
+                    return Ok(137);
+                }
+            }
+        };
+        Ok(session::attached(streams, exit))
     }
 
-    async fn port_forward(&self, id: &SandboxId, _port: u16) -> Result<Box<dyn Duplex>, Error> {
-        self.sandbox(id).await?;
-        Err(Error::Unsupported(
-            "the simulated runtime cannot forward ports".to_owned(),
-        ))
+    async fn port_forward(&self, id: &SandboxId, port: u16) -> Result<Box<dyn Duplex>, Error> {
+        let sandbox = self.sandbox(id).await?;
+        match script::http(&sandbox.config, port) {
+            Some(text) => Ok(session::http(text.clone())),
+            None => Err(Error::io(
+                format!("dial tcp4 127.0.0.1:{port}"),
+                std::io::Error::from(std::io::ErrorKind::ConnectionRefused),
+            )),
+        }
     }
 
     async fn container_stats(&self, id: &ContainerId) -> Result<ContainerStats, Error> {
