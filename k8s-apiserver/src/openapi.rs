@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use k8s_model::{
-    openapi,
-    openapi_v2::{self, Form},
+use k8s_model::openapi::{
+    self,
+    v2::{self, Form},
 };
 
 use crate::{
@@ -26,7 +26,7 @@ const FOREVER: &str = "public, immutable";
 pub(crate) async fn serve(call: &Call, path: &str) -> Result<Response<Body>> {
     let served = call.server.registry.served.load_full();
     if path == "/openapi/v2" {
-        return v2(call, served).await;
+        return whole(call, served).await;
     }
     let table = &served.table;
     if path == "/openapi/v3" {
@@ -69,19 +69,19 @@ const V2_ANSWERED: &str = "application/com.github.proto-openapi.spec.v2.v1.0+pro
 
 /// All group versions in one document of v2. It is long, rarely asked for and kept by clients, which
 /// come back with its tag: so it is written anew, away from what serves requests.
-async fn v2(call: &Call, served: Arc<Served>) -> Result<Response<Body>> {
+async fn whole(call: &Call, served: Arc<Served>) -> Result<Response<Body>> {
     let mut accept = call.parts.headers.get_all(header::ACCEPT).iter();
     let in_protobuf = accept.any(|v| v.to_str().is_ok_and(|v| v.contains(V2_ASKED)));
     let (form, media_type, mark) = match in_protobuf {
         true => (Form::Protobuf, V2_ANSWERED, "P"),
         false => (Form::Json, "application/json", "J"),
     };
-    let tag = format!("{mark}{}", openapi_v2::hash(&served.table));
+    let tag = format!("{mark}{}", v2::hash(&served.table));
     let known = cached(call, Bytes::new(), &tag, media_type);
     if known.status() == StatusCode::NOT_MODIFIED {
         return Ok(known);
     }
-    let written = move || openapi_v2::document(&served.table, form);
+    let written = move || v2::document(&served.table, form);
     let document = tokio::task::spawn_blocking(written).await;
     let answer = cached(call, document.map_err(Error::internal)?, &tag, media_type);
     Ok(response::compressed(answer, &call.wanted))

@@ -8,70 +8,96 @@ const KIND: &str = "Kind is a string value representing the REST resource this o
 const METADATA: &str = "Standard object's metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
 const OBJECT_META: &str = "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
-/// A kind's schema, with the fields that every object has.
+const EMBEDDED_API_VERSION: &str = "apiVersion defines the versioned schema of this representation of an object. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources";
+const EMBEDDED_KIND: &str = "kind is a string value representing the type of this object. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds";
+
+/// A kind's schema, with the fields that every object has. Without a schema it is an object of which
+/// nothing is said: clients would take those fields for all that there are.
 pub(super) fn schema(
     props: Option<&JSONSchemaProps>,
     preserve: bool,
     (group, version, kind): (&str, &str, &str),
 ) -> Value {
+    let kinds = json!([{"group": group, "version": version, "kind": kind}]);
     let mut schema = match props.map(serde_json::to_value) {
         Some(Ok(Value::Object(schema))) if !preserve => schema,
-        _ => Map::from_iter([
-            ("type".to_owned(), "object".into()),
-            (
-                "x-kubernetes-preserve-unknown-fields".to_owned(),
-                true.into(),
-            ),
-        ]),
+        _ => {
+            return json!({
+                "type": "object",
+                "x-kubernetes-preserve-unknown-fields": true,
+                "x-kubernetes-group-version-kind": kinds,
+            });
+        }
     };
     let properties = schema
         .entry("properties")
         .or_insert_with(|| Value::Object(Map::new()));
     if let Value::Object(properties) = properties {
-        properties.insert(
-            "apiVersion".to_owned(),
-            json!({"type": "string", "description": API_VERSION}),
-        );
-        properties.insert(
-            "kind".to_owned(),
-            json!({"type": "string", "description": KIND}),
-        );
-        properties.insert(
-            "metadata".to_owned(),
-            json!({"description": METADATA, "allOf": [{"$ref": OBJECT_META}]}),
-        );
-        for property in properties.values_mut() {
-            embedded(property);
-        }
+        let text = |description| json!({"type": "string", "description": description});
+        properties.insert("apiVersion".to_owned(), text(API_VERSION));
+        properties.insert("kind".to_owned(), text(KIND));
+        properties.insert("metadata".to_owned(), metadata());
     }
-    schema.insert(
-        "x-kubernetes-group-version-kind".to_owned(),
-        json!([{"group": group, "version": version, "kind": kind}]),
-    );
+    unfold(&mut schema);
+    schema.insert("x-kubernetes-group-version-kind".to_owned(), kinds);
     Value::Object(schema)
 }
 
-/// Resources within the resource have metadata too.
-fn embedded(schema: &mut Value) {
-    let Value::Object(schema) = schema else {
-        return;
-    };
-    if schema.get("x-kubernetes-embedded-resource") == Some(&Value::Bool(true)) {
+fn metadata() -> Value {
+    json!({"description": METADATA, "allOf": [{"$ref": OBJECT_META}]})
+}
+
+/// Says in plain words what extensions say: resources within the resource have metadata too, and what
+/// is an integer or a string is any of both. Leaves out what is not said to clients.
+fn unfold(schema: &mut Map<String, Value>) {
+    for name in ["example", "externalDocs", "id", "$schema"] {
+        schema.remove(name);
+    }
+    let is = |schema: &Map<String, Value>, name: &str| schema.get(name) == Some(&Value::Bool(true));
+    if is(schema, "x-kubernetes-embedded-resource") {
         let properties = schema
             .entry("properties")
             .or_insert_with(|| Value::Object(Map::new()));
-        for (name, text) in [("apiVersion", API_VERSION), ("kind", KIND)] {
+        for (name, text) in [
+            ("apiVersion", EMBEDDED_API_VERSION),
+            ("kind", EMBEDDED_KIND),
+        ] {
             properties[name] = json!({"type": "string", "description": text});
         }
-        properties["metadata"] = json!({"description": METADATA, "allOf": [{"$ref": OBJECT_META}]});
+        properties["metadata"] = metadata();
+        let required = schema.entry("required").or_insert_with(|| json!([]));
+        if let Value::Array(required) = required {
+            for name in ["kind", "apiVersion"] {
+                if !required.iter().any(|known| known == name) {
+                    required.push(name.into());
+                }
+            }
+        }
+    }
+    if is(schema, "x-kubernetes-int-or-string") {
+        let either = json!([{"type": "integer"}, {"type": "string"}]);
+        let said = |of: &Map<String, Value>| of.get("anyOf") == Some(&either);
+        let first = schema.get("allOf").and_then(|all| all.get(0)?.as_object());
+        if !said(schema) && !first.is_some_and(said) {
+            if schema.contains_key("anyOf") {
+                let all = schema.entry("allOf").or_insert_with(|| json!([]));
+                if let Value::Array(all) = all {
+                    all.insert(0, json!({"anyOf": either}));
+                }
+            } else {
+                schema.insert("anyOf".to_owned(), either);
+            }
+        }
     }
     for name in ["items", "additionalProperties"] {
-        if let Some(inner) = schema.get_mut(name) {
-            embedded(inner);
+        if let Some(Value::Object(inner)) = schema.get_mut(name) {
+            unfold(inner);
         }
     }
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
-        properties.values_mut().for_each(embedded);
+        for property in properties.values_mut().filter_map(Value::as_object_mut) {
+            unfold(property);
+        }
     }
 }
 

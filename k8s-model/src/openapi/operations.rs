@@ -1,0 +1,324 @@
+//! The paths of a document, and what can be done there.
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    META, SCHEMAS,
+    components::{gvk, list_name},
+    names_of,
+    parameters::query,
+    path, subresource_version,
+};
+use crate::{Resource, Scope, Subresource, schema::Type};
+
+/// As in `apps_v1`, `core_v1`, `rbacAuthorization_v1`.
+pub(super) fn tag(group: &str, version: &str) -> String {
+    let group = group.strip_suffix(".k8s.io").unwrap_or(group);
+    let mut out = String::new();
+    for part in group.split('.') {
+        if out.is_empty() {
+            out.push_str(part)
+        } else {
+            out.push_str(&capitalised(part))
+        }
+    }
+    if out.is_empty() {
+        out.push_str("core");
+    }
+    format!("{out}_{version}")
+}
+
+fn capitalised(word: &str) -> String {
+    let mut chars = word.chars();
+    chars
+        .next()
+        .map(|c| c.to_ascii_uppercase().to_string() + chars.as_str())
+        .unwrap_or_default()
+}
+
+pub(super) fn resource_list(tag: &str, group: &str, version: &str) -> Value {
+    json!({"get": {
+        "tags": [tag],
+        "description": format!("get the resources of {}", path(group, version)),
+        "operationId": format!("get{}APIResources", operation_base(tag)),
+        "responses": responses(&format!("{SCHEMAS}{META}.APIResourceList"), &["200"]),
+    }})
+}
+
+/// As in `AppsV1`.
+fn operation_base(tag: &str) -> String {
+    tag.split('_').map(capitalised).collect()
+}
+
+/// One action on one path.
+pub(super) struct Operation<'a> {
+    row: &'a Resource,
+    tag: &'a str,
+    /// As in `list`, `patch`.
+    pub(super) action: &'static str,
+    method: &'static str,
+    /// The name of the subresource, in upper case, and the kind that it takes.
+    pub(super) subresource: Option<&'a Subresource>,
+    all_namespaces: bool,
+}
+
+/// The paths of a row.
+pub(super) fn paths(row: &Resource, base: &str, tag: &str) -> Vec<(String, Value)> {
+    let namespaced = row.scope == Scope::Namespaced;
+    let mut out = Vec::new();
+    let operation = |action, method| Operation {
+        row,
+        tag,
+        action,
+        method,
+        subresource: None,
+        all_namespaces: false,
+    };
+    let has = |verb: &str| row.verbs.contains(&verb);
+    let collection = if namespaced {
+        format!("/{base}/namespaces/{{namespace}}/{}", row.resource)
+    } else {
+        format!("/{base}/{}", row.resource)
+    };
+    if namespaced && has("list") {
+        let list = Operation {
+            all_namespaces: true,
+            ..operation("list", "get")
+        };
+        out.push((format!("/{base}/{}", row.resource), item(&[list], &[])));
+    }
+    let mut operations = Vec::new();
+    for (verb, action, method) in [
+        ("list", "list", "get"),
+        ("create", "post", "post"),
+        ("deletecollection", "deletecollection", "delete"),
+    ] {
+        if has(verb) {
+            operations.push(operation(action, method));
+        }
+    }
+    let namespace: &[&str] = if namespaced { &["namespace"] } else { &[] };
+    out.push((collection.clone(), item(&operations, namespace)));
+
+    let names: &[&str] = if namespaced {
+        &["name", "namespace"]
+    } else {
+        &["name"]
+    };
+    let mut operations = Vec::new();
+    for (verb, action, method) in [
+        ("get", "get", "get"),
+        ("update", "put", "put"),
+        ("delete", "delete", "delete"),
+        ("patch", "patch", "patch"),
+    ] {
+        if has(verb) {
+            operations.push(operation(action, method));
+        }
+    }
+    if !operations.is_empty() {
+        out.push((format!("{collection}/{{name}}"), item(&operations, names)));
+    }
+    for subresource in row.subresources {
+        let connects = subresource.kind.ends_with("Options");
+        let mut operations = Vec::new();
+        for verb in subresource.verbs {
+            let (action, method) = match *verb {
+                "get" => ("get", "get"),
+                "create" => ("post", "post"),
+                "update" => ("put", "put"),
+                "patch" => ("patch", "patch"),
+                "delete" => ("delete", "delete"),
+                _ => continue,
+            };
+            let action = if connects { "connect" } else { action };
+            operations.push(Operation {
+                subresource: Some(subresource),
+                ..operation(action, method)
+            });
+        }
+        out.push((
+            format!("{collection}/{{name}}/{}", subresource.name),
+            item(&operations, names),
+        ));
+    }
+    out
+}
+
+fn item(operations: &[Operation<'_>], names: &[&str]) -> Value {
+    let mut out = Map::new();
+    for operation in operations {
+        out.insert(operation.method.to_owned(), operation.to_value());
+    }
+    let mut parameters: Vec<Value> = names
+        .iter()
+        .map(|name| {
+            json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "uniqueItems": true}})
+        })
+        .collect();
+    parameters.push(query("pretty", "string", "whether to indent the answer"));
+    out.insert("parameters".to_owned(), parameters.into());
+    Value::Object(out)
+}
+
+impl Operation<'_> {
+    fn to_value(&self) -> Value {
+        let row = self.row;
+        let (group, version, kind) = match self.subresource {
+            Some(subresource) => {
+                let (group, version) = subresource_version(row, subresource);
+                (group, version, subresource.kind)
+            }
+            None => (row.group, row.version, row.kind),
+        };
+        let own = self.subresource.is_none_or(|s| s.version.is_empty());
+        let (schema, list) = match (own, row.strategy.custom()) {
+            (true, Some(_)) => names_of(row).unzip(),
+            _ => {
+                let ty = Type::of_kind(group, version, kind);
+                (ty.map(Type::name), ty.map(|ty| list_name(ty, row)))
+            }
+        };
+        let schema = schema.map(|name| format!("#/components/schemas/{name}"));
+        let mut out = Map::new();
+        out.insert("tags".into(), json!([self.tag]));
+        out.insert("description".into(), self.description().into());
+        out.insert("operationId".into(), self.id().into());
+        let parameters = self.parameters();
+        if !parameters.is_empty() {
+            out.insert("parameters".into(), parameters.into());
+        }
+        if let Some(body) = self.body(schema.as_deref()) {
+            out.insert("requestBody".into(), body);
+        }
+        let answer = match (self.action, list) {
+            ("list", Some(list)) => Some(format!("#/components/schemas/{list}")),
+            ("delete" | "deletecollection", _) => Some(format!("{SCHEMAS}{META}.Status")),
+            _ => schema,
+        };
+        let codes: &[&str] = match self.method {
+            "post" => &["200", "201", "202"],
+            "put" | "patch" => &["200", "201"],
+            "delete" if self.action == "delete" => &["200", "202"],
+            _ => &["200"],
+        };
+        let answers = match answer {
+            Some(answer) if self.action != "connect" => responses(&answer, codes),
+            _ => {
+                json!({"200": {"description": "OK", "content": {"*/*": {"schema": {"type": "string"}}}}})
+            }
+        };
+        out.insert("responses".into(), answers);
+        out.insert("x-kubernetes-action".into(), self.action.into());
+        out.insert(
+            "x-kubernetes-group-version-kind".into(),
+            gvk(group, version, kind),
+        );
+        Value::Object(out)
+    }
+
+    /// What it does, in upstream's words.
+    fn description(&self) -> String {
+        let kind = self.row.kind;
+        let what = self
+            .subresource
+            .map(|s| format!("{} of ", s.name))
+            .unwrap_or_default();
+        let article = match kind.starts_with(['A', 'E', 'I', 'O', 'U']) {
+            true => "an",
+            false => "a",
+        };
+        match self.action {
+            "list" => format!("list or watch objects of kind {kind}"),
+            "post" => format!("create {what}{article} {kind}"),
+            "get" => format!("read {what}the specified {kind}"),
+            "put" => format!("replace {what}the specified {kind}"),
+            "patch" => format!("partially update {what}the specified {kind}"),
+            "delete" => format!("delete {what}{article} {kind}"),
+            "deletecollection" => format!("delete collection of {kind}"),
+            _ => {
+                let method = self.method.to_uppercase();
+                let what = self.subresource.map_or("", |s| s.name);
+                format!("connect {method} requests to {what} of {kind}")
+            }
+        }
+    }
+
+    fn id(&self) -> String {
+        let verb = match (self.action, self.method) {
+            ("post", _) => "create",
+            ("get", _) => "read",
+            ("put", _) => "replace",
+            ("deletecollection", _) => "deleteCollection",
+            ("connect", "get") => "connectGet",
+            ("connect", "post") => "connectPost",
+            ("connect", "put") => "connectPut",
+            ("connect", "patch") => "connectPatch",
+            ("connect", _) => "connectDelete",
+            (action, _) => action,
+        };
+        let scope = if self.row.scope == Scope::Namespaced && !self.all_namespaces {
+            "Namespaced"
+        } else {
+            ""
+        };
+        let subresource = self
+            .subresource
+            .map(|s| capitalised(s.name))
+            .unwrap_or_default();
+        let all = if self.all_namespaces {
+            "ForAllNamespaces"
+        } else {
+            ""
+        };
+        format!(
+            "{verb}{}{scope}{}{subresource}{all}",
+            operation_base(self.tag),
+            self.row.kind
+        )
+    }
+
+    fn body(&self, schema: Option<&str>) -> Option<Value> {
+        let schema = match self.action {
+            "post" | "put" => schema?.to_owned(),
+            "patch" => format!("{SCHEMAS}{META}.Patch"),
+            "delete" | "deletecollection" => format!("{SCHEMAS}{META}.DeleteOptions"),
+            _ => return None,
+        };
+        let content = json!({"schema": {"$ref": schema}});
+        Some(match self.action {
+            "patch" => {
+                let mut kinds = json!({
+                    "application/apply-patch+yaml": content,
+                    "application/json-patch+json": content,
+                    "application/merge-patch+json": content,
+                });
+                if self.row.strategy.custom().is_none() {
+                    kinds["application/strategic-merge-patch+json"] = content;
+                }
+                json!({"required": true, "content": kinds})
+            }
+            "post" | "put" => json!({"required": true, "content": {"*/*": content}}),
+            _ => json!({"content": {"*/*": content}}),
+        })
+    }
+}
+
+fn responses(schema: &str, codes: &[&str]) -> Value {
+    let mut out = Map::new();
+    for code in codes {
+        let description = match *code {
+            "201" => "Created",
+            "202" => "Accepted",
+            _ => "OK",
+        };
+        let content = json!({"schema": {"$ref": schema}});
+        let answer = json!({
+            "description": description,
+            "content": {"application/json": content, "application/yaml": content},
+        });
+        out.insert((*code).to_owned(), answer);
+    }
+    out.insert("401".to_owned(), json!({"description": "Unauthorized"}));
+    Value::Object(out)
+}
