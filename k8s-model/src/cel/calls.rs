@@ -7,7 +7,7 @@ use cel::common::ast::{CallExpr, operators};
 use super::{
     CelError, Val, addresses,
     eval::{Eval, is_lazy},
-    operators as ops, strings, times,
+    formats, lists, macros, maths, operators as ops, semver, strings, templates, times,
 };
 use crate::quantity::Amount;
 
@@ -27,7 +27,12 @@ pub(super) fn call<'e, 'v>(eval: &mut Eval<'e, 'v>, call: &'e CallExpr) -> Found
     }
     if let Some(library) = library(call) {
         let args = arguments(eval, call)?;
-        eval.spend(1)?;
+        // Texts have a `contains` too, of another cost.
+        let cost = match (library, args.as_slice()) {
+            ("sets", [a, b]) => product(a, b),
+            _ => cost(name, &args),
+        };
+        eval.spend(cost)?;
         return library_call(library, name, &args);
     }
     let target = match &call.target {
@@ -50,6 +55,10 @@ pub(super) fn call<'e, 'v>(eval: &mut Eval<'e, 'v>, call: &'e CallExpr) -> Found
     if let Some(Val::Host(host)) = &target {
         return eval.call_host(&**host, name, &args);
     }
+    if name == macros::MAP_INSERT {
+        eval.spend(1)?;
+        return map_insert(args);
+    }
     if let (operators::ADD, [Val::List(_), more]) = (name, args.as_slice()) {
         // Lists that are joined cost nothing more, as upstream has it.
         eval.spend(1)?;
@@ -70,6 +79,33 @@ pub(super) fn call<'e, 'v>(eval: &mut Eval<'e, 'v>, call: &'e CallExpr) -> Found
     function(name, &args)
 }
 
+/// A map with one more entry, or with those of another map. It grows in place, if nobody else has it.
+fn map_insert<'v>(args: Vec<Val<'v>>) -> Found<'v> {
+    let mut args = args.into_iter();
+    let (Some(Val::Map(map)), Some(first), second) = (args.next(), args.next(), args.next()) else {
+        return Err(CelError::NoOverload);
+    };
+    let mut map = Rc::try_unwrap(map).unwrap_or_else(|shared| shared.to_vec());
+    let added = match second {
+        Some(value) => vec![(first, value)],
+        None => first.entries().ok_or(CelError::NoOverload)?,
+    };
+    for (key, value) in added {
+        if map.iter().any(|(known, _)| known.equals(&key)) {
+            let shown = match &key {
+                Val::String(text) => text.to_string(),
+                Val::Int(n) => n.to_string(),
+                other => other.type_name().to_owned(),
+            };
+            return Err(CelError::Failed(format!(
+                "insert failed: key {shown} already exists"
+            )));
+        }
+        map.push((key, value));
+    }
+    Ok(Val::Map(Rc::new(map)))
+}
+
 fn arguments<'e, 'v>(
     eval: &mut Eval<'e, 'v>,
     call: &'e CallExpr,
@@ -77,19 +113,21 @@ fn arguments<'e, 'v>(
     call.args.iter().map(|arg| eval.expr(arg)).collect()
 }
 
-/// `optional`, `ip`, `sets`: a name before a function that is no value.
-fn library(call: &CallExpr) -> Option<&str> {
+/// `optional`, `ip`, `sets` and so on: a name before a function that is no value.
+pub(super) fn library(call: &CallExpr) -> Option<&str> {
     let cel::common::ast::Expr::Ident(name) = &call.target.as_ref()?.expr else {
         return None;
     };
+    let function = call.func_name.as_str();
     let known = match name.as_str() {
-        "optional" => matches!(call.func_name.as_str(), "of" | "none" | "ofNonZeroValue"),
-        "ip" => call.func_name == "isCanonical",
-        "jsonpatch" => call.func_name == "escapeKey",
-        "sets" => matches!(
-            call.func_name.as_str(),
-            "contains" | "equivalent" | "intersects"
-        ),
+        "optional" => matches!(function, "of" | "none" | "ofNonZeroValue" | "unwrap"),
+        "ip" => function == "isCanonical",
+        "jsonpatch" => function == "escapeKey",
+        "sets" => matches!(function, "contains" | "equivalent" | "intersects"),
+        "lists" => function == "range",
+        "math" => maths::is_function(function),
+        "strings" => function == "quote",
+        "format" => formats::is_function(function),
         _ => false,
     };
     known.then_some(name)
@@ -99,35 +137,34 @@ fn library_call<'v>(library: &str, name: &str, args: &[Val<'v>]) -> Found<'v> {
     match (library, name, args) {
         ("optional", "none", []) => Ok(Val::Optional(None)),
         ("optional", "of", [value]) => Ok(Val::Optional(Some(Rc::new(value.clone())))),
-        ("optional", "ofNonZeroValue", [value]) => {
-            let is_zero = match value {
-                Val::Null => true,
-                Val::Bool(b) => !b,
-                Val::Int(n) => *n == 0,
-                Val::Uint(n) => *n == 0,
-                Val::Double(n) => *n == 0.0,
-                other => other.size() == Some(0),
-            };
-            Ok(Val::Optional((!is_zero).then(|| Rc::new(value.clone()))))
-        }
+        ("optional", "ofNonZeroValue", [value]) => Ok(Val::Optional(
+            (!is_zero(value)).then(|| Rc::new(value.clone())),
+        )),
+        ("optional", "unwrap", [list]) => method(name, std::slice::from_ref(list)),
         ("jsonpatch", _, [Val::String(key)]) => {
             Ok(key.replace('~', "~0").replace('/', "~1").into())
         }
         ("ip", _, [Val::String(text)]) => addresses::is_canonical(text),
-        ("sets", name, [a, b]) => {
-            let (Some(a), Some(b)) = (a.elements(), b.elements()) else {
-                return Err(CelError::NoOverload);
-            };
-            let has = |list: &[Val<'v>], value: &Val<'v>| list.iter().any(|v| v.equals(value));
-            let contains = |a: &[Val<'v>], b: &[Val<'v>]| b.iter().all(|value| has(a, value));
-            Ok(match name {
-                "contains" => contains(&a, &b),
-                "equivalent" => contains(&a, &b) && contains(&b, &a),
-                _ => b.iter().any(|value| has(&a, value)),
-            }
-            .into())
-        }
+        ("sets", name, args) => lists::sets(name, args),
+        ("lists", _, args) => lists::range(args),
+        ("math", name, args) => maths::library(name, args),
+        ("strings", _, [Val::String(text)]) => Ok(templates::quote(text).into()),
+        ("format", name, args) => formats::library(name, args),
         _ => Err(CelError::NoOverload),
+    }
+}
+
+/// Whether a value is its type's zero.
+fn is_zero(value: &Val<'_>) -> bool {
+    match value {
+        Val::Null => true,
+        Val::Bool(b) => !b,
+        Val::Int(n) => *n == 0,
+        Val::Uint(n) => *n == 0,
+        Val::Double(n) => *n == 0.0,
+        Val::Duration(n) => *n == 0,
+        Val::Optional(found) => found.is_none(),
+        other => other.size() == Some(0),
     }
 }
 
@@ -138,6 +175,12 @@ fn cost(name: &str, args: &[Val<'_>]) -> u64 {
         u64::try_from(size).unwrap_or(u64::MAX)
     };
     estimate(name, size(0), size(1))
+}
+
+/// Each element of one list against each of another.
+fn product(a: &Val<'_>, b: &Val<'_>) -> u64 {
+    let size = |value: &Val<'_>| u64::try_from(value.size().unwrap_or(0)).unwrap_or(u64::MAX);
+    size(a).saturating_mul(size(b)).max(1)
 }
 
 /// The same, from the sizes of the first two arguments.
@@ -155,12 +198,15 @@ pub(super) fn estimate(name: &str, first: u64, second: u64) -> u64 {
         "contains" | "indexOf" | "lastIndexOf" | "replace" | "split" => {
             texts(first).saturating_mul(texts(second).max(1))
         }
-        "startsWith" | "endsWith" => texts(second),
-        "isSorted" | "sum" | "max" | "min" => first,
+        "startsWith" | "endsWith" | "validate" => texts(second),
+        "isSorted" | "sum" | "max" | "min" | "flatten" | "reverse" | "slice" | "sort" => first,
+        // Each element against each other one.
+        "distinct" => first.saturating_mul(first),
+        "equivalent" | "intersects" => first.saturating_mul(second),
+        macros::SORT_BY => first.saturating_add(second),
         "lowerAscii" | "upperAscii" | "substring" | "trim" | "join" | "url" | "isURL"
-        | "quantity" | "isQuantity" | "ip" | "isIP" | "cidr" | "isCIDR" | "string" | "bytes" => {
-            texts(first)
-        }
+        | "format" | "quote" | "semver" | "isSemver" | "quantity" | "isQuantity" | "ip"
+        | "isIP" | "cidr" | "isCIDR" | "string" | "bytes" => texts(first),
         _ => 1,
     };
     cost.max(1)
@@ -184,6 +230,7 @@ fn function<'v>(name: &str, args: &[Val<'v>]) -> Found<'v> {
             Ok(Val::Quantity(amount))
         }
         ("isQuantity", [Val::String(text)]) => Ok(Amount::parse(text).is_ok().into()),
+        ("semver" | "isSemver", args) => semver::parse(name, args),
         ("url" | "isURL" | "ip" | "isIP" | "cidr" | "isCIDR", [Val::String(text)]) => {
             addresses::parse(name, text)
         }
@@ -199,7 +246,13 @@ fn size<'v>(value: &Val<'v>) -> Found<'v> {
 fn method<'v>(name: &str, args: &[Val<'v>]) -> Found<'v> {
     match args {
         [value] if name == "size" => size(value),
+        [Val::String(template), args] if name == "format" => match args.elements() {
+            Some(args) => templates::format(template, &args),
+            None => Err(CelError::NoOverload),
+        },
         [Val::String(text), rest @ ..] => strings::method(name, text, rest),
+        [Val::Format(format), Val::String(text)] if name == "validate" => Ok(format.validate(text)),
+        [Val::Semver(version), rest @ ..] => semver::method(name, version, rest),
         [Val::Timestamp(_) | Val::Duration(_), ..] => times::method(name, args),
         [Val::Url(_) | Val::Ip(_) | Val::Cidr(..), ..] => addresses::method(name, args),
         [Val::Quantity(amount), rest @ ..] => quantity(name, amount, rest),
@@ -210,49 +263,10 @@ fn method<'v>(name: &str, args: &[Val<'v>]) -> Found<'v> {
             _ => Err(CelError::NoOverload),
         },
         [list, rest @ ..] => match list.elements() {
-            Some(elements) => self::list(name, &elements, rest),
+            Some(elements) => lists::method(name, &elements, rest),
             None => Err(CelError::NoOverload),
         },
         [] => Err(CelError::NoOverload),
-    }
-}
-
-fn list<'v>(name: &str, list: &[Val<'v>], rest: &[Val<'v>]) -> Found<'v> {
-    let position =
-        |at: Option<usize>| Val::Int(at.and_then(|at| i64::try_from(at).ok()).unwrap_or(-1));
-    match (name, rest) {
-        ("isSorted", []) => Ok(list
-            .windows(2)
-            .all(|pair| pair[0].compare(&pair[1]).is_some_and(|o| o.is_le()))
-            .into()),
-        ("sum", []) => {
-            let mut values = list.iter();
-            let Some(first) = values.next() else {
-                return Ok(Val::Int(0));
-            };
-            values.try_fold(first.clone(), |sum, value| {
-                ops::operator(operators::ADD, &[sum, value.clone()])
-                    .unwrap_or(Err(CelError::NoOverload))
-            })
-        }
-        ("min" | "max", []) => {
-            let mut values = list.iter();
-            let Some(first) = values.next() else {
-                return Err(CelError::Failed(format!("{name} called on empty list")));
-            };
-            let mut best = first;
-            for value in values {
-                let order = value.compare(best).ok_or(CelError::NoOverload)?;
-                if (name == "min" && order.is_lt()) || (name == "max" && order.is_gt()) {
-                    best = value;
-                }
-            }
-            Ok(best.clone())
-        }
-        ("indexOf", [value]) => Ok(position(list.iter().position(|v| v.equals(value)))),
-        ("lastIndexOf", [value]) => Ok(position(list.iter().rposition(|v| v.equals(value)))),
-        ("join", rest) => strings::join(list, rest),
-        _ => Err(CelError::NoOverload),
     }
 }
 

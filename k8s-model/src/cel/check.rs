@@ -304,6 +304,26 @@ const FUNCTIONS: &[&str] = &[
     "reason",
     "errored",
     "error",
+    "format",
+    "named",
+    "validate",
+    "quote",
+    "semver",
+    "isSemver",
+    "major",
+    "minor",
+    "patch",
+    "slice",
+    "flatten",
+    "sort",
+    "distinct",
+    "range",
+    "first",
+    "last",
+    "unwrap",
+    "unwrapOpt",
+    "@mapInsert",
+    "@sortBy",
     "@not_strictly_false",
 ];
 
@@ -414,8 +434,9 @@ impl<'s> Checker<'_, 's> {
                 let base = self.variables.len();
                 // What is gathered may grow as long as the range.
                 let gathers = matches!(accumulated.ty, Type::Named("list" | "map"));
+                let binds = c.iter_var == super::macros::UNUSED;
                 let accumulated = Known {
-                    size: if gathers {
+                    size: if gathers && !binds {
                         range.size
                     } else {
                         accumulated.size
@@ -492,14 +513,11 @@ impl<'s> Checker<'_, 's> {
 
     fn call(&mut self, id: u64, call: &cel::common::ast::CallExpr) -> Result<Known<'s>, String> {
         let name = call.func_name.as_str();
+        let library = super::calls::library(call).is_some();
         let is_operator = name.contains('_') || name == operators::IN || name.starts_with('!');
-        if !is_operator && !FUNCTIONS.contains(&name) {
+        if !is_operator && !library && !FUNCTIONS.contains(&name) {
             return Err(self.undeclared(id, name));
         }
-        let library = matches!(
-            call.target.as_ref().map(|t| &t.expr),
-            Some(Expr::Ident(name)) if matches!(name.as_str(), "optional" | "sets" | "ip" | "jsonpatch")
-        );
         let mut args = Vec::new();
         if let Some(target) = call.target.as_ref().filter(|_| !library) {
             args.push(self.expr(target)?);
@@ -538,6 +556,10 @@ impl<'s> Checker<'_, 's> {
             | "isURL"
             | "isIP"
             | "isCIDR"
+            | "isSemver"
+            | "isCanonical"
+            | "equivalent"
+            | "intersects"
             | "hasValue"
             | "isGreaterThan"
             | "isLessThan"
@@ -546,9 +568,25 @@ impl<'s> Checker<'_, 's> {
             | "allowed"
             | "errored"
             | "bool" => named("bool"),
+            "major" | "minor" | "patch" => named("int"),
+            "slice" | "sort" | "distinct" | "flatten" | "reverse" | "@sortBy"
+                if args
+                    .first()
+                    .is_some_and(|known| result_name(known) != "string") =>
+            {
+                Known {
+                    ty: Type::Named("list"),
+                    size: size(0),
+                }
+            }
+            "@mapInsert" => Known {
+                ty: Type::Named("map"),
+                size: size(0),
+            },
+            "first" | "last" | "named" | "validate" => named("optional_type"),
             "size" | "int" | "indexOf" | "lastIndexOf" | "compareTo" | "sign" => named("int"),
-            "string" | "lowerAscii" | "upperAscii" | "replace" | "substring" | "trim" | "join"
-            | "charAt" | "find" => Known {
+            "string" | "format" | "quote" | "reverse" | "lowerAscii" | "upperAscii" | "replace"
+            | "substring" | "trim" | "join" | "charAt" | "find" => Known {
                 size: size(0),
                 ..named("string")
             },

@@ -152,7 +152,7 @@ impl<'e, 'v> Eval<'e, 'v> {
             Some((_, Val::Error(error))) => Err(error.clone()),
             // What a comprehension gathers is read once in each step, which replaces it: taken out, it
             // grows in place.
-            Some((name, value @ Val::List(_))) if name.starts_with('@') => {
+            Some((name, value @ (Val::List(_) | Val::Map(_)))) if name.starts_with('@') => {
                 Ok(std::mem::replace(value, Val::Null))
             }
             Some((_, value)) => Ok(value.clone()),

@@ -45,6 +45,8 @@ impl Val<'_> {
             | Val::Url(_)
             | Val::Ip(_)
             | Val::Cidr(..)
+            | Val::Format(_)
+            | Val::Semver(_)
             | Val::Host(_)
             | Val::Error(_) => return None,
         })

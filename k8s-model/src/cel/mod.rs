@@ -8,11 +8,17 @@ mod addresses;
 mod calls;
 mod check;
 mod eval;
+mod formats;
 mod host;
 mod json;
+mod lists;
+mod macros;
+mod maths;
 mod operators;
 mod references;
+mod semver;
 mod strings;
+mod templates;
 mod times;
 mod value;
 
@@ -21,7 +27,9 @@ use serde_json::Value as Json;
 pub(crate) use self::check::max_elements;
 pub use self::{
     check::{Estimate, Scope},
+    formats::Format,
     host::Host,
+    semver::Semver,
     value::{Url, Val},
 };
 use crate::structural::Schema;
@@ -70,7 +78,7 @@ impl Program {
         if source.len() > MAX_SOURCE {
             return Err(CelError::Syntax("expression is too long".to_owned()));
         }
-        let parser = cel::parser::Parser::new()
+        let parser = macros::parser()
             .enable_optional_syntax(true)
             .enable_ident_escape_syntax(true);
         match parser.parse_with_source_info(source) {

@@ -60,6 +60,132 @@ fn expressions_are_true() {
 }
 
 #[test]
+fn the_libraries_do_what_kubernetes_documentation_shows() {
+    let this = json!({"names": ["a", "b", "c"], "labels": {"env": "prod", "tier": "web"},
+        "envs": [{"name": "Z"}, {"name": "A"}], "n": -3, "x": 2.5, "opt": {"a": 1}});
+    for source in [
+        // Named formats.
+        "!format.dns1123Label().validate('my-label-name').hasValue()",
+        "format.dns1123Label().validate('My_Label').value().size() > 0",
+        "format.named('dns1123Subdomain').value().validate('apiextensions.k8s.io') == optional.none()",
+        "!format.named('nothing').hasValue()",
+        "!format.datetime().validate('2022-01-01T00:00:00Z').hasValue()",
+        "!format.uuid().validate('123e4567-e89b-12d3-a456-426614174000').hasValue()",
+        "format.qualifiedName().validate('a/b/c').hasValue()",
+        // Versions.
+        "semver('1.2.3').major() == 1 && semver('1.2.3').minor() == 2 && semver('1.2.3').patch() == 3",
+        "semver('1.2.3').isLessThan(semver('1.2.4')) && semver('2.0.0').isGreaterThan(semver('1.9.9'))",
+        "semver('1.0.0-alpha').compareTo(semver('1.0.0')) == -1 && semver('1.0.0-2').isLessThan(semver('1.0.0-10'))",
+        "isSemver('1.0.0') && !isSemver('v1.0') && isSemver('v1.0', true) && !isSemver('01.01.01')",
+        "semver('v01.2', true) == semver('1.2.0')",
+        // Variables and optional values.
+        "cel.bind(x, self.names.size(), x * x == 9)",
+        "cel.bind(xs, [1, 2], cel.bind(y, 3, xs + [y])) == [1, 2, 3]",
+        "self.?opt.optMap(o, o.a + 1).orValue(0) == 2 && !self.?z.optMap(o, o.a).hasValue()",
+        "self.?opt.optFlatMap(o, o.?b).orValue(7) == 7",
+        "optional.ofNonZeroValue('') == optional.none() && optional.of(1).or(optional.of(2)).value() == 1",
+        "optional.unwrap([optional.of(1), optional.none()]) == [1] && [optional.of(2)].unwrapOpt() == [2]",
+        "[1, 2].first().value() == 1 && [1, 2].last().value() == 2 && ![].first().hasValue()",
+        "{?'a': optional.of(1), ?'b': optional.none()} == {'a': 1} && [?optional.none(), 1] == [1]",
+        // Comprehensions with two variables.
+        "self.names.all(i, v, i < 3 && v != '') && self.labels.exists(k, v, k == 'env' && v == 'prod')",
+        "self.names.existsOne(i, v, i == 1) && !self.names.exists(i, v, i > 2)",
+        "self.names.transformList(i, v, i > 0, v + string(i)) == ['b1', 'c2']",
+        "self.labels.transformMap(k, v, v + '!') == {'env': 'prod!', 'tier': 'web!'}",
+        "self.labels.transformMap(k, v, k == 'env', v) == {'env': 'prod'}",
+        "self.names.transformMapEntry(i, v, {v: i}) == {'a': 0, 'b': 1, 'c': 2}",
+        // Lists.
+        "lists.range(3) == [0, 1, 2] && [1, 2, 3, 4].slice(1, 3) == [2, 3] && [3, 1, 2].sort() == [1, 2, 3]",
+        "self.envs.sortBy(e, e.name).map(e, e.name) == ['A', 'Z'] && [1, 2, 2, 1].distinct() == [1, 2]",
+        "[1, [2, [3]]].flatten() == [1, 2, [3]] && [1, [2, [3]]].flatten(2) == [1, 2, 3]",
+        "[1, 2].reverse() == [2, 1] && 'gums'.reverse() == 'smug'",
+        "sets.equivalent([1, 1], [1]) && !sets.contains([1], [2]) && sets.intersects(self.names, ['c'])",
+        // Numbers.
+        "math.greatest(1, 2.5, -1) == 2.5 && math.least([4, 2]) == 2 && math.abs(self.n) == 3",
+        "math.ceil(self.x) == 3.0 && math.floor(-1.2) == -2.0 && math.round(2.5) == 3.0 && math.trunc(-1.9) == -1.0",
+        "math.sign(-5) == -1 && math.isNaN(0.0 / 0.0) && math.isInf(1.0 / 0.0) && math.sqrt(9) == 3.0",
+        "math.bitAnd(6, 3) == 2 && math.bitOr(4, 1) == 5 && math.bitXor(7, 2) == 5 && math.bitShiftLeft(1, 3) == 8 && math.bitNot(0) == -1",
+        // Texts.
+        "'%s is %d years, %.2f m, %x, %b, %o%%'.format(['Ada', 36, 1.684, 255, 5, 8]) == 'Ada is 36 years, 1.68 m, ff, 101, 10%'",
+        "'%s'.format([[1, 'a', true, null]]) == '[1, a, true, null]' && '%s'.format([{'b': 1, 'a': 2}]) == '{a: 2, b: 1}'",
+        "'%.3e'.format([1234.5]) == '1.234e+03' || '%.3e'.format([1234.5]) == '1.235e+03'",
+        "'%X'.format(['hi']) == '6869' && strings.quote('x') == '\"x\"'",
+        // Addresses and quantities.
+        "ip('192.168.0.1').isGlobalUnicast() && ip.isCanonical('127.0.0.1') && !ip.isCanonical('2001:DB8::abcd')",
+        "cidr('192.168.0.0/24').containsIP(ip('192.168.0.1')) && cidr('192.168.0.0/16').containsCIDR('192.168.10.0/24')",
+        "cidr('192.168.0.1/24').ip().family() == 4 && cidr('::1/128').prefixLength() == 128 && cidr('10.1.2.3/8').masked() == cidr('10.0.0.0/8')",
+        "quantity('50k').add(20) == quantity('50020') && quantity('50k').sub(20000) == quantity('30k') && quantity('50000000G').isInteger() == true",
+        "quantity('200M').compareTo(quantity('0.2G')) == 0 && quantity('-200').sign() == -1",
+        "url('https://user:pass@[::1]:80/path').getHost() == '[::1]:80' && url('https://a.b/c?k=v&k=w').getQuery() == {'k': ['v', 'w']}",
+        "'123 abc 456'.findAll('[0-9]*') != [] && 'abc 123'.find('[0-9]+') == '123'",
+        "type(semver('1.2.3')) == type(semver('4.5.6')) && jsonpatch.escapeKey('k8s.io/my~label') == 'k8s.io~1my~0label'",
+    ] {
+        assert_eq!(run(source, &this), Ok("true".to_owned()), "{source}");
+        let scope = Scope::new().with("self", None);
+        let checked = Program::parse(source).unwrap().check(&scope);
+        assert!(checked.is_ok(), "{source}: {checked:?}");
+    }
+}
+
+#[test]
+fn the_libraries_refuse_what_upstream_refuses() {
+    let this = json!({"list": [1, 2]});
+    for (source, text) in [
+        (
+            "semver('1.2') == semver('1.2.0')",
+            "No Major.Minor.Patch elements found",
+        ),
+        (
+            "[1, 2].slice(1, 3) == []",
+            "cannot slice(1, 3), list is length 2",
+        ),
+        (
+            "[1, 'a'].sort() == []",
+            "list elements must have the same type",
+        ),
+        ("[1].flatten(-1) == [1]", "level must be non-negative"),
+        (
+            "{'a': 1, 'b': 2}.transformMapEntry(k, v, {'x': v}) == {}",
+            "insert failed: key x already exists",
+        ),
+        (
+            "'%d'.format(['a']) == ''",
+            "error during formatting: decimal clause can not be used on string",
+        ),
+        (
+            "math.bitShiftLeft(1, -1) == 0",
+            "math.bitShiftLeft() negative offset: -1",
+        ),
+        (
+            "optional.none().value() == 1",
+            "optional.none() dereference",
+        ),
+    ] {
+        let error = run(source, &this).unwrap_err().to_string();
+        assert_eq!(error, text, "{source}");
+    }
+    for source in ["cel.bind(1, 2, 3) == 3", "self.list.all(i, i, true)"] {
+        assert!(
+            matches!(run(source, &this), Err(CelError::Syntax(_))),
+            "{source}"
+        );
+    }
+    // What is made of a number has a bound, and what is gathered costs.
+    assert_eq!(
+        run("lists.range(100000000).size() == 1", &this),
+        Err(CelError::Cost)
+    );
+    let wide: Vec<i32> = (0..3000).collect();
+    let this = json!({ "list": wide });
+    assert_eq!(
+        run("self.list.distinct().size() == 1", &this),
+        Err(CelError::Cost)
+    );
+    let source = "self.list.transformMap(i, v, v).size() == 3000";
+    assert_eq!(run(source, &this), Ok("true".to_owned()));
+}
+
+#[test]
 fn what_goes_wrong_is_told() {
     let this = json!({"a": 1, "list": [1]});
     for (source, text) in [

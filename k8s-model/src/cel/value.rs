@@ -6,7 +6,7 @@ use base64::Engine;
 use jiff::Timestamp;
 use serde_json::Value as Json;
 
-use super::{CelError, Host};
+use super::{CelError, Format, Host, Semver};
 use crate::{
     quantity::Amount,
     structural::{Kind, Schema},
@@ -49,6 +49,10 @@ pub enum Val<'v> {
     Ip(IpAddr),
     /// An IP network.
     Cidr(IpAddr, u8),
+    /// A named format of texts.
+    Format(Format),
+    /// A semantic version.
+    Semver(Rc<Semver>),
     /// An object or list of the data, with its schema.
     Json(&'v Json, Option<&'v Schema>),
     /// A value that somebody else answers for.
@@ -154,6 +158,8 @@ impl<'v> Val<'v> {
             Val::Url(_) => "kubernetes.URL",
             Val::Ip(_) => "net.IP",
             Val::Cidr(..) => "net.CIDR",
+            Val::Format(_) => "kubernetes.NamedFormat",
+            Val::Semver(_) => "kubernetes.Semver",
             Val::Host(host) => host.type_name(),
             Val::Error(_) => "error",
         }
@@ -231,6 +237,8 @@ impl<'v> Val<'v> {
             (Val::Url(a), Val::Url(b)) => a == b,
             (Val::Ip(a), Val::Ip(b)) => a == b,
             (Val::Cidr(a, n), Val::Cidr(b, m)) => (a, n) == (b, m),
+            (Val::Format(a), Val::Format(b)) => a == b,
+            (Val::Semver(a), Val::Semver(b)) => a.order(b).is_eq(),
             (Val::Optional(a), Val::Optional(b)) => match (a, b) {
                 (None, None) => true,
                 (Some(a), Some(b)) => a.equals(b),

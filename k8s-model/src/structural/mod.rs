@@ -40,5 +40,6 @@ mod rules;
 mod schema;
 mod validate;
 
+pub(crate) use self::formats::fits as format_fits;
 pub use self::rules::Rules;
 pub use self::schema::{Additional, Kind, ListType, MapType, Rule, Schema};
