@@ -21,6 +21,17 @@ mod scheduling;
 mod storage;
 mod typed;
 
+k8s_if_ge_1_34! {
+    mod resource;
+}
+k8s_if_ge_1_37! {
+    mod device_taints;
+    mod storage_migration;
+    mod trust;
+}
+
+use k8s_openapi::{k8s_if_ge_1_34, k8s_if_ge_1_37};
+
 use self::typed::{Either, Typed};
 use crate::{NoRules, Strategy};
 
@@ -86,10 +97,47 @@ pub(crate) fn strategy(group: &str, kind: &str) -> &'static dyn Strategy {
             "CSIStorageCapacity" => &Typed(storage::csi::CsiStorageCapacityRules),
             "StorageClass" => &Typed(storage::storage_class::StorageClassRules),
             "VolumeAttachment" => &Typed(storage::volume_attachment::VolumeAttachmentRules),
-            _ => &NoRules,
+            _ => newer(group, kind),
         },
-        _ => &NoRules,
+        _ => newer(group, kind),
     }
+}
+
+/// The rules of kinds that the oldest supported version of Kubernetes does not have.
+fn newer(group: &str, kind: &str) -> &'static dyn Strategy {
+    let _ = (group, kind);
+    k8s_if_ge_1_34! {
+        match (group, kind) {
+            ("resource.k8s.io", "DeviceClass") => return &Typed(resource::DeviceClassRules),
+            ("resource.k8s.io", "ResourceClaim") => return &Typed(resource::ResourceClaimRules),
+            ("resource.k8s.io", "ResourceClaimTemplate") => {
+                return &Typed(resource::ResourceClaimTemplateRules);
+            }
+            ("resource.k8s.io", "ResourceSlice") => return &Typed(resource::ResourceSliceRules),
+            ("storage.k8s.io", "VolumeAttributesClass") => {
+                return &Typed(storage::volume_attributes_class::VolumeAttributesClassRules);
+            }
+            _ => {}
+        }
+    }
+    k8s_if_ge_1_37! {
+        match (group, kind) {
+            ("certificates.k8s.io", "ClusterTrustBundle") => {
+                return &Typed(trust::ClusterTrustBundleRules);
+            }
+            ("certificates.k8s.io", "PodCertificateRequest") => {
+                return &Typed(trust::PodCertificateRequestRules);
+            }
+            ("resource.k8s.io", "DeviceTaintRule") => {
+                return &Typed(device_taints::DeviceTaintRuleRules);
+            }
+            ("storagemigration.k8s.io", "StorageVersionMigration") => {
+                return &Typed(storage_migration::StorageVersionMigrationRules);
+            }
+            _ => {}
+        }
+    }
+    &NoRules
 }
 
 fn admission_group(kind: &str) -> &'static dyn Strategy {

@@ -240,6 +240,43 @@ pub(super) fn priority_class(view: &View) -> Vec<Value> {
     ]
 }
 
+pub(super) const TRUST_BUNDLE: &[Column] = &[
+    NAME,
+    column("SignerName", "Whose certificates it helps to trust."),
+];
+
+pub(super) fn trust_bundle(view: &View) -> Vec<Value> {
+    vec![
+        view.name(),
+        view.text_or("spec.signerName", "<none>").into(),
+    ]
+}
+
+pub(super) const POD_CERTIFICATE_REQUEST: &[Column] = &[
+    NAME,
+    column("PodName", "The pod that asks."),
+    column("ServiceAccountName", "The service account of the pod."),
+    column("NodeName", "The node of the pod."),
+    column("SignerName", "Who is to sign."),
+    column("State", "What came of it."),
+];
+
+pub(super) fn pod_certificate_request(view: &View) -> Vec<Value> {
+    let states = ["Denied", "Failed", "Issued"];
+    let state = states.into_iter().find(|state| view.has_condition(state));
+    let mut out = vec![view.name()];
+    for path in [
+        "spec.podName",
+        "spec.serviceAccountName",
+        "spec.nodeName",
+        "spec.signerName",
+    ] {
+        out.push(view.text(path).into());
+    }
+    out.push(state.unwrap_or("Pending").into());
+    out
+}
+
 pub(super) const RUNTIME_CLASS: &[Column] = &[
     NAME,
     column("Handler", "The configuration of the node's runtime."),

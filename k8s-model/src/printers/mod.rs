@@ -20,6 +20,7 @@
 mod cluster;
 mod column;
 mod config;
+mod devices;
 mod duration;
 mod network;
 mod pods;
@@ -131,6 +132,25 @@ fn printer(group: &str, kind: &str) -> Printer {
         }
         ("scheduling.k8s.io", "PriorityClass") => {
             (cluster::PRIORITY_CLASS, cluster::priority_class)
+        }
+        ("certificates.k8s.io", "ClusterTrustBundle") => {
+            (cluster::TRUST_BUNDLE, cluster::trust_bundle)
+        }
+        ("certificates.k8s.io", "PodCertificateRequest") => (
+            cluster::POD_CERTIFICATE_REQUEST,
+            cluster::pod_certificate_request,
+        ),
+        ("resource.k8s.io", "ResourceClaim") => (devices::CLAIM, devices::claim),
+        ("resource.k8s.io", "ResourceSlice") => (devices::SLICE, devices::slice),
+        ("resource.k8s.io", "DeviceClass" | "ResourceClaimTemplate") => {
+            (devices::NAME_AND_AGE, devices::name_and_age)
+        }
+        ("storage.k8s.io", "VolumeAttributesClass") => (
+            storage::VOLUME_ATTRIBUTES_CLASS,
+            storage::volume_attributes_class,
+        ),
+        ("storagemigration.k8s.io", "StorageVersionMigration") => {
+            (storage::STORAGE_MIGRATION, storage::storage_migration)
         }
         ("storage.k8s.io", "CSIDriver") => (storage::CSI_DRIVER, storage::csi_driver),
         ("storage.k8s.io", "CSINode") => (storage::CSI_NODE, storage::csi_node),

@@ -261,3 +261,37 @@ pub(super) fn csi_storage_capacity(view: &View) -> Vec<Value> {
         view.text_or("capacity", "<unset>").into(),
     ]
 }
+
+pub(super) const VOLUME_ATTRIBUTES_CLASS: &[Column] = &[
+    NAME,
+    column("DriverName", "The driver that it is for."),
+    AGE,
+];
+
+pub(super) fn volume_attributes_class(view: &View) -> Vec<Value> {
+    vec![view.name(), view.text("driverName").into(), view.age()]
+}
+
+pub(super) const STORAGE_MIGRATION: &[Column] = &[
+    NAME,
+    column("Resource", "What is stored anew."),
+    column("Status", "How far that is."),
+    AGE,
+];
+
+pub(super) fn storage_migration(view: &View) -> Vec<Value> {
+    let group = view.text("spec.resource.group");
+    let resource = view.text("spec.resource.resource");
+    let name = match group {
+        "" => resource.to_owned(),
+        group => format!("{resource}.{group}"),
+    };
+    let states = ["Succeeded", "Failed", "Running"];
+    let state = states.into_iter().find(|state| view.has_condition(state));
+    vec![
+        view.name(),
+        name.into(),
+        state.unwrap_or("").into(),
+        view.age(),
+    ]
+}

@@ -3,6 +3,7 @@
 mod conditions;
 mod containers;
 pub(crate) mod defaults;
+mod difference;
 mod environment;
 mod mounts;
 mod probes;

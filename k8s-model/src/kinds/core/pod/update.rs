@@ -2,10 +2,12 @@
 
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec, Toleration};
 
-use super::{scheduling, validation};
+use super::{difference, scheduling, validation};
 use crate::{
     field::{self, ErrorList, Path},
-    kinds::checks::{ip, list, messages, one_of_each_family, parse_ip, qualified_name, same, text},
+    kinds::checks::{
+        ip, json, list, messages, one_of_each_family, parse_ip, qualified_name, same, text,
+    },
     names,
 };
 
@@ -80,14 +82,16 @@ pub(super) fn update(new: &Pod, old: &Pod) -> ErrorList {
         old_spec,
         &path.child("schedulingGates"),
     ));
-    if !same(&without_what_may_change(new_spec, old_spec), old_spec) {
-        errors.push(field::forbidden(
-            path,
+    let munged = without_what_may_change(new_spec, old_spec);
+    if !same(&munged, old_spec) {
+        let changes = difference::of("core.PodSpec", &json(old_spec), &json(&munged));
+        let text = format!(
             "pod updates may not change fields other than `spec.containers[*].image`,\
              `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only \
              additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to \
-             be set to 1 if it was previously negative)",
-        ));
+             be set to 1 if it was previously negative)\n{changes}"
+        );
+        errors.push(field::forbidden(path, text));
     }
     errors
 }
