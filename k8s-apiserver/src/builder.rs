@@ -5,12 +5,14 @@ use std::{net::Ipv4Addr, sync::Arc};
 use arc_swap::ArcSwap;
 use k8s_model::{Resource, ResourceTable};
 use k8s_store::{MemoryStore, Store};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    ApiServer,
+    ApiServer, TypedResource, TypedResourceError,
     admission::{AdmissionPlugin, plugins::default_plugins, reader::ObjectReader},
-    aggregation::Aggregation,
+    aggregation::{Aggregation, registration},
     audit::{Audit, AuditSink, Policy},
     auth::{Authenticator, DEFAULT_ISSUER, ServiceAccountTokens, Standard, TokenKeyError},
     authz::{
@@ -49,6 +51,9 @@ pub enum BuildError {
     /// No thread for the audit log could be started.
     #[error("the audit log cannot be written")]
     Audit(#[source] std::io::Error),
+    /// A Rust type cannot be served as a resource.
+    #[error(transparent)]
+    Typed(#[from] TypedResourceError),
     /// The key for tokens is not good.
     #[error(transparent)]
     Tokens(#[from] TokenKeyError),
@@ -69,6 +74,7 @@ pub struct Advertised {
 /// |---|---|
 /// | [`store`](Self::store) | a new [`MemoryStore`] |
 /// | [`resources`](Self::resources) | all built-in ones |
+/// | [`typed`](Self::typed) | no others |
 /// | [`tokens`](Self::tokens) | signed with a key that is made for the occasion |
 /// | [`authenticator`](Self::authenticator) | [`Standard`]: client certificates, tokens of service accounts |
 /// | [`authorizer`](Self::authorizer) | the node authorizer, then RBAC with upstream's roles |
@@ -81,6 +87,9 @@ pub struct Advertised {
 pub struct ApiServerBuilder {
     store: Option<Arc<dyn Store>>,
     resources: Vec<Arc<Resource>>,
+    typed: Vec<Arc<Resource>>,
+    /// What is wrong with the first of them that cannot be served.
+    failed: Option<TypedResourceError>,
     reader: Arc<LateReader>,
     authenticator: Option<Arc<dyn Authenticator>>,
     tokens: Option<Arc<ServiceAccountTokens>>,
@@ -117,6 +126,8 @@ impl Default for ApiServerBuilder {
         ApiServerBuilder {
             store: None,
             resources: ResourceTable::builtin().rows().to_vec(),
+            typed: Vec::new(),
+            failed: None,
             reader: Arc::default(),
             authenticator: None,
             tokens: None,
@@ -151,6 +162,20 @@ impl ApiServerBuilder {
     #[must_use]
     pub fn resources(mut self, resources: impl IntoIterator<Item = Arc<Resource>>) -> Self {
         self.resources = resources.into_iter().collect();
+        self
+    }
+
+    /// A Rust type of your own as a resource, besides the others. One that cannot be served fails
+    /// [`build`](Self::build).
+    #[must_use]
+    pub fn typed<K>(mut self, resource: TypedResource<K>) -> Self
+    where
+        K: kube::Resource<DynamicType = ()> + Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        match resource.into_rows() {
+            Ok(rows) => self.typed.extend(rows),
+            Err(error) => self.failed = self.failed.or(Some(error)),
+        }
         self
     }
 
@@ -288,8 +313,17 @@ impl ApiServerBuilder {
     /// one task, which follows the store until the server is shut down or dropped.
     ///
     /// # Errors
-    /// Fails if the store does.
-    pub async fn build(self) -> Result<ApiServer, BuildError> {
+    /// Fails if the store does, or a typed resource cannot be served.
+    pub async fn build(mut self) -> Result<ApiServer, BuildError> {
+        if let Some(error) = self.failed.take() {
+            return Err(error.into());
+        }
+        for row in std::mem::take(&mut self.typed) {
+            // Rows of a group stay together.
+            let last = self.resources.iter().rposition(|r| r.group == row.group);
+            let at = last.map_or(self.resources.len(), |last| last + 1);
+            self.resources.insert(at, row);
+        }
         let store = self.store.unwrap_or_else(|| Arc::new(MemoryStore::new()));
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -334,6 +368,12 @@ impl ApiServerBuilder {
         let registry = Arc::new(Registry {
             store,
             caches,
+            served_changed: Notify::new(),
+            fixed: self
+                .resources
+                .iter()
+                .map(|r| (r.group, r.version))
+                .collect(),
             served: ArcSwap::from_pointee(Served::new(self.resources, address.clone())),
             admission,
             services: Services {
@@ -350,6 +390,9 @@ impl ApiServerBuilder {
             bootstrap::run(&registry, self.advertised.as_ref())
                 .await
                 .map_err(BuildError::Bootstrap)?;
+            registration::at_start(&registry)
+                .await
+                .map_err(BuildError::Bootstrap)?;
             if let Some(map) = aggregation.authentication() {
                 bootstrap::authentication(&registry, map)
                     .await
@@ -357,7 +400,7 @@ impl ApiServerBuilder {
             }
         }
         self.reader.bind(&registry);
-        aggregation.start(&registry, &stop, &tasks);
+        aggregation.start(&registry, &stop, &tasks, self.bootstrap);
         let mut defined = definitions::start(&registry, &*reader, &stop, &tasks);
         let server = ApiServer::new(Inner {
             registry,

@@ -36,6 +36,7 @@
 //!
 //! - [`ApiServer`] is the service, and [`ApiServerBuilder`] says what it is made of.
 //! - [`resources`]: choices of what is served: everything, or custom resources alone.
+//!   [`TypedResource`]: Rust types of your own.
 //! - [`auth`]: who asks. [`Identity`](auth::Identity), client certificates, tokens, impersonation.
 //! - [`authz`]: what they may do. RBAC with upstream's roles, the node authorizer.
 //! - [`admission`]: the last word on a write. Upstream's default plugins.
@@ -55,7 +56,7 @@
 //! | part | trait | proven by |
 //! |---|---|---|
 //! | store | [`k8s_store::Store`] | the kit in `k8s_store::testing` |
-//! | resources | custom resource definitions, or rows for [`ApiServerBuilder::resources`] | |
+//! | resources | [`TypedResource`] with a [`KindStrategy`](k8s_model::custom::KindStrategy), custom resource definitions, or rows for [`ApiServerBuilder::resources`] | |
 //! | credentials | [`auth::Authenticator`] | |
 //! | permissions | [`authz::Authorizer`] | |
 //! | rules on writes | [`admission::AdmissionPlugin`] | |
@@ -103,6 +104,7 @@ pub mod reviews;
 pub mod serve;
 mod server;
 mod services;
+mod typed;
 mod version;
 #[allow(dead_code, reason = "not all who ask are here yet")]
 mod webhook;
@@ -114,4 +116,5 @@ pub use self::{
     registry::Clock,
     server::{ApiServer, InProcess},
     services::{Cidr, NodePortRange, ParseCidrError},
+    typed::{TypedResource, TypedResourceError},
 };

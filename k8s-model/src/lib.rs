@@ -89,7 +89,6 @@ pub mod metadata;
 pub mod names;
 mod object;
 pub mod openapi;
-pub mod openapi_v2;
 pub mod patch;
 pub mod printers;
 pub mod protobuf;

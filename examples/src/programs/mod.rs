@@ -2,3 +2,4 @@
 
 pub mod kube_controller;
 pub mod scheduler_plugin;
+pub mod typed_resource;

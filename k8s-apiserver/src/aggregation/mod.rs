@@ -12,6 +12,7 @@
 mod availability;
 mod backend;
 mod discovery;
+pub(crate) mod registration;
 mod table;
 
 use std::sync::{Arc, OnceLock};
@@ -61,12 +62,14 @@ impl Aggregation {
         })
     }
 
-    /// Follows the APIServices, in tasks of the server's own.
+    /// Follows the APIServices, in tasks of the server's own; with `register`, keeps those of custom
+    /// resources too.
     pub(crate) fn start(
         self: &Arc<Self>,
         registry: &Arc<Registry>,
         stop: &CancellationToken,
         tasks: &TaskTracker,
+        register: bool,
     ) {
         if registry.stored_row(GROUP, RESOURCE).is_none() {
             return;
@@ -77,6 +80,13 @@ impl Aggregation {
             table.apply(event);
         });
         let _ = self.following.set(follower);
+        if register {
+            let keeping = registration::run(registry.clone(), registry.fork_random());
+            let stop = stop.clone();
+            tasks.spawn(async move {
+                stop.run_until_cancelled(keeping).await;
+            });
+        }
         let (this, registry, stop) = (self.clone(), registry.clone(), stop.clone());
         tasks.spawn(async move {
             stop.run_until_cancelled(availability::run(this, registry))

@@ -151,7 +151,9 @@ impl Follower {
             other.spec.group == definition.spec.group
                 && other.metadata.name != definition.metadata.name
         });
-        let taken = names::Taken::of(others);
+        let fixed = self.base.iter().map(|row| &**row);
+        let fixed = fixed.filter(|row| row.group == definition.spec.group);
+        let taken = names::Taken::of(others).and_of_rows(fixed);
         names::judge(&mut judged, &taken, now.clone());
         if custom::is_established(&judged) {
             let made = made_from(&judged);
@@ -219,6 +221,7 @@ impl Follower {
         let before = registry.served.load_full();
         let after = Arc::new(before.with(all));
         registry.served.store(after.clone());
+        registry.served_changed.notify_one();
         for row in before.rows().filter(|row| row.custom().is_some()) {
             let resource = &row.resource;
             let stays = after

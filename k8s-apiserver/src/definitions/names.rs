@@ -5,7 +5,10 @@
 
 use std::collections::BTreeSet;
 
-use k8s_model::custom::{is_established, set_condition};
+use k8s_model::{
+    Resource,
+    custom::{is_established, set_condition},
+};
 use k8s_openapi::{
     apiextensions_apiserver::pkg::apis::apiextensions::v1::{
         CustomResourceDefinition, CustomResourceDefinitionNames,
@@ -36,6 +39,18 @@ impl Taken {
             taken.kinds.extend(names.list_kind);
         }
         taken
+    }
+
+    /// Those of resources that are served whatever is defined, too.
+    pub(super) fn and_of_rows<'r>(mut self, rows: impl Iterator<Item = &'r Resource>) -> Self {
+        for row in rows {
+            let names = [row.resource, row.singular].into_iter();
+            let names = names.chain(row.short_names.iter().copied());
+            self.resources.extend(names.map(str::to_owned));
+            self.kinds
+                .extend([row.kind, row.list_kind].map(str::to_owned));
+        }
+        self
     }
 }
 

@@ -16,7 +16,7 @@ pub(crate) mod update;
 pub(crate) mod value;
 pub(crate) mod watch;
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -24,6 +24,7 @@ use k8s_model::Object;
 use k8s_openapi::jiff::Timestamp;
 use k8s_store::{Expect, Op, Revision, Store, Write};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use self::value::Stored;
 pub(crate) use self::{row::Row, served::Served};
@@ -44,6 +45,10 @@ pub(crate) struct Registry {
     pub(crate) caches: Caches,
     /// The resources as they are now. Replaced as a whole.
     pub(crate) served: ArcSwap<Served>,
+    /// Wakes who keeps an account of them.
+    pub(crate) served_changed: Notify,
+    /// The groups and versions of the rows that are served whatever is defined.
+    pub(crate) fixed: HashSet<(&'static str, &'static str)>,
     pub(crate) admission: Vec<Arc<dyn AdmissionPlugin>>,
     pub(crate) services: Services,
     pub(crate) clock: Clock,

@@ -3,9 +3,9 @@
 
 use std::{convert::Infallible, net::Ipv4Addr};
 
-use crate::common::{call, get};
+use crate::common::{call, get, server};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use k8s_apiserver::{
@@ -249,4 +249,88 @@ async fn servers_behind_are_told_whom_to_believe() {
         .as_str()
         .unwrap();
     assert!(ca.starts_with("-----BEGIN CERTIFICATE-----"));
+}
+
+/// Waits until an APIService is there, or is not.
+async fn settled(server: &ApiServer, name: &str, there: bool) -> Value {
+    let wait = async {
+        loop {
+            let (code, found) = get(server, &format!("{SERVICES}/{name}")).await;
+            if (code == StatusCode::OK) == there {
+                return found;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), wait)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn the_servers_own_groups_are_local_and_available() {
+    let server = server().await;
+    let (_, list) = get(&server, SERVICES).await;
+    let names: Vec<&str> = list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| s["metadata"]["name"].as_str().unwrap())
+        .collect();
+    assert!(
+        names.contains(&"v1.") && names.contains(&"v2.autoscaling"),
+        "{names:?}"
+    );
+    assert!(
+        !names
+            .iter()
+            .any(|name| name.ends_with("apiregistration.k8s.io")),
+        "{names:?}"
+    );
+    let (_, apps) = get(&server, &format!("{SERVICES}/v1.apps")).await;
+    assert_eq!(
+        apps["spec"],
+        json!({"group": "apps", "version": "v1", "groupPriorityMinimum": 17800, "versionPriority": 15})
+    );
+    assert_eq!(
+        apps["metadata"]["labels"]["kube-aggregator.kubernetes.io/automanaged"],
+        "onstart"
+    );
+    let condition = &apps["status"]["conditions"][0];
+    assert_eq!(
+        (&condition["status"], &condition["reason"]),
+        (&json!("True"), &json!("Local"))
+    );
+}
+
+#[tokio::test]
+async fn apiservices_of_custom_resources_come_and_go_with_them() {
+    let server = server().await;
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "pots.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Cluster",
+            "names": {"plural": "pots", "singular": "pot", "kind": "Pot"},
+            "versions": [{"name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object"}}}],
+        },
+    });
+    const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let (code, _) = call(&server, "POST", DEFINITIONS, definition).await;
+    assert_eq!(code, StatusCode::CREATED);
+    let found = settled(&server, "v1.example.com", true).await;
+    assert_eq!(found["spec"]["groupPriorityMinimum"], 1000);
+    assert_eq!(
+        found["metadata"]["labels"]["kube-aggregator.kubernetes.io/automanaged"],
+        "true"
+    );
+    call(
+        &server,
+        "DELETE",
+        &format!("{DEFINITIONS}/pots.example.com"),
+        Value::Null,
+    )
+    .await;
+    settled(&server, "v1.example.com", false).await;
 }

@@ -1,5 +1,7 @@
 //! The columns of a custom resource's table: `additionalPrinterColumns`.
 
+use std::{fmt, sync::Arc};
+
 use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceColumnDefinition;
 use serde_json::{Value, json};
@@ -14,7 +16,37 @@ pub struct Column {
     format: String,
     description: String,
     priority: i32,
-    path: Option<JsonPath>,
+    source: Source,
+}
+
+/// Where its cells come from.
+#[derive(Clone)]
+enum Source {
+    /// From nowhere.
+    Nothing,
+    /// From the value at this path.
+    Path(JsonPath),
+    /// From a function of the whole object and the time.
+    Function(Arc<Fill>),
+}
+
+/// Fills a cell.
+pub(super) type Fill = dyn Fn(&Value, Timestamp) -> Value + Send + Sync;
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Nothing => f.write_str("Nothing"),
+            Source::Path(path) => path.fmt(f),
+            Source::Function(_) => f.write_str("Function"),
+        }
+    }
+}
+
+impl Source {
+    fn path(path: &str) -> Source {
+        path.parse().map_or(Source::Nothing, Source::Path)
+    }
 }
 
 const CREATED: &str = "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
@@ -30,7 +62,7 @@ impl Column {
                 format: String::new(),
                 description: CREATED.to_owned(),
                 priority: 0,
-                path: ".metadata.creationTimestamp".parse().ok(),
+                source: Source::path(".metadata.creationTimestamp"),
             }];
         }
         let column = |column: &CustomResourceColumnDefinition| Column {
@@ -48,9 +80,25 @@ impl Column {
                     )
                 }),
             priority: column.priority.unwrap_or(0),
-            path: column.json_path.parse().ok(),
+            source: Source::path(&column.json_path),
         };
         columns.iter().map(column).collect()
+    }
+
+    /// A column that a function fills.
+    pub(super) fn computed(
+        (name, type_): (String, String),
+        (description, priority): (String, i32),
+        fill: Arc<Fill>,
+    ) -> Column {
+        Column {
+            name,
+            type_,
+            format: String::new(),
+            description,
+            priority,
+            source: Source::Function(fill),
+        }
     }
 
     /// Its `TableColumnDefinition`.
@@ -66,7 +114,12 @@ impl Column {
 
     /// What stands in it for an object.
     pub(super) fn cell(&self, object: &Value, now: Timestamp) -> Value {
-        let Some(found) = self.path.as_ref().and_then(|path| path.first(object)) else {
+        let path = match &self.source {
+            Source::Nothing => return Value::Null,
+            Source::Path(path) => path,
+            Source::Function(fill) => return fill(object, now),
+        };
+        let Some(found) = path.first(object) else {
             return Value::Null;
         };
         match (self.type_.as_str(), found) {

@@ -3,6 +3,9 @@
 //! [`rows`] makes a [`Resource`](crate::Resource) of each served version of a definition. Its objects are
 //! [`CustomObject`]s, its [`Strategy`](crate::Strategy) a [`Version`]: the schema with all that is
 //! said beside it. So custom resources go the same way as built-in ones.
+//!
+//! [`kind_rows`] does the same for a resource that is a Rust type of your own, with rules in terms of
+//! that type: a [`KindStrategy`].
 
 mod columns;
 mod conditions;
@@ -11,6 +14,7 @@ mod object;
 mod publish;
 mod scale;
 mod strategy;
+mod typed;
 mod version;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -20,6 +24,7 @@ pub use self::{
     conditions::{condition, is_true, set_condition},
     object::CustomObject,
     scale::ScalePaths,
+    typed::{KindColumn, KindStrategy, kind_rows},
     version::{Conversion, Version, compare_versions, rows},
 };
 

@@ -28,6 +28,14 @@ impl CustomObject {
         &mut self.fields
     }
 
+    /// The object as a Rust type, for plugins that are told of one whose type is known.
+    ///
+    /// # Errors
+    /// If it does not fit.
+    pub fn typed<K: serde::de::DeserializeOwned>(&self) -> Result<K, serde_json::Error> {
+        serde_json::from_value(self.to_value())
+    }
+
     /// Says that it is of another version, and changes nothing else.
     pub fn relabel(&mut self, api_version: &'static str) {
         self.api_version = api_version;

@@ -169,6 +169,17 @@ const VERBS_WHILE_TERMINATING: &[&str] = &[
 /// The rows of the served versions of a definition, the preferred one first: by age and
 /// stability of their names, as upstream orders them.
 pub fn rows(definition: &CustomResourceDefinition) -> Vec<Resource> {
+    rows_with(definition, &|version| {
+        let version = Arc::new(version);
+        (version.clone(), AnyStrategy::Shared(version))
+    })
+}
+
+/// The same, with strategies of another make.
+pub(super) fn rows_with(
+    definition: &CustomResourceDefinition,
+    make: &dyn Fn(Version) -> (Arc<Version>, AnyStrategy),
+) -> Vec<Resource> {
     let spec = &definition.spec;
     let accepted = definition
         .status
@@ -251,7 +262,7 @@ pub fn rows(definition: &CustomResourceDefinition) -> Vec<Resource> {
                 published,
                 fingerprint: u64::from_le_bytes(head),
             };
-            let compiled = Arc::new(compiled);
+            let (compiled, strategy) = make(compiled);
             let (for_json, for_values) = (compiled.clone(), compiled.clone());
             let or = |names: &Option<Vec<String>>| {
                 intern_all(names.iter().flatten().map(String::as_str))
@@ -284,7 +295,7 @@ pub fn rows(definition: &CustomResourceDefinition) -> Vec<Resource> {
                         for_values.decode_value(value, unknown)
                     }),
                 },
-                strategy: AnyStrategy::Shared(compiled),
+                strategy,
             }
         })
         .collect()

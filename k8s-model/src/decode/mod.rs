@@ -154,6 +154,17 @@ where
     }
 }
 
+/// Where a value tree does not fit a type; empty where that is not known.
+pub(crate) fn fault_of<K: DeserializeOwned>(value: &Value) -> String {
+    let mut ignored = |_| {};
+    let state = tracked::State::new(&mut ignored);
+    let decoded = K::deserialize(tracked::Tracked::root(value, &state));
+    match decoded {
+        Ok(_) => String::new(),
+        Err(_) => tracked::spell(&state.into_fault()),
+    }
+}
+
 /// Decodes an object's metadata. Calls `unknown` with the path of each unknown field.
 pub(crate) fn metadata(
     value: &Value,
