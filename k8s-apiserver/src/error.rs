@@ -93,12 +93,13 @@ impl Error {
     }
 
     pub(crate) fn method_not_allowed() -> Self {
-        status::failure(
+        let mut status = status::failure(
             405,
             "MethodNotAllowed",
             "the server does not allow this method on the requested resource",
-        )
-        .into()
+        );
+        status.details = Some(Default::default());
+        status.into()
     }
 
     pub(crate) fn not_acceptable(accepted: &[&str]) -> Self {

@@ -23,5 +23,8 @@ mod volume;
 pub use builder::{KubeletBuilder, TlsOptions};
 pub use error::Error;
 pub use kubelet::Kubelet;
+#[cfg(feature = "__fuzz")]
+#[doc(hidden)]
+pub use server::fuzz_spdy;
 pub use server::{Body, KubeletService};
 pub use volume::{MountedVolume, VolumeContext, VolumeError, VolumePlugin};

@@ -191,10 +191,9 @@ pub fn not_found(field: Path, value: impl Into<Value>) -> Error {
     }
 }
 
-/// A value outside an enumeration.
+/// A value outside an enumeration, whose values are told in the given order.
 pub fn not_supported(field: Path, value: impl Into<Value>, supported: &[&str]) -> Error {
-    let mut names: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
-    names.sort();
+    let names: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
     Error {
         kind: ErrorType::NotSupported,
         field,

@@ -378,6 +378,23 @@ pub fn validate_finalizers(finalizers: &[String], path: &Path) -> ErrorList {
     out
 }
 
+/// Checks that finalizers have a domain in their names, unless they are Kubernetes' own. Upstream does it
+/// for most built-in kinds and not for custom resources.
+pub(crate) fn validate_finalizer_domains(finalizers: &[String], path: &Path) -> ErrorList {
+    let known = ["kubernetes", ORPHAN_DEPENDENTS, DELETE_DEPENDENTS];
+    let mut out = Vec::new();
+    for (index, finalizer) in finalizers.iter().enumerate() {
+        if !finalizer.contains('/') && !known.contains(&finalizer.as_str()) {
+            out.push(field::invalid(
+                path.index(index),
+                finalizer.as_str(),
+                "name is neither a standard finalizer name nor is it fully qualified",
+            ));
+        }
+    }
+    out
+}
+
 fn validate_managed_fields(meta: &ObjectMeta, path: &Path) -> ErrorList {
     let mut out = Vec::new();
     let path = path.child("managedFields");

@@ -1,10 +1,10 @@
 //! [`Object`]: one API object of any kind, as the machinery handles it.
 
-use std::{any::Any, fmt::Debug};
+use std::{any::Any, fmt::Debug, io};
 
 use k8s_openapi::{Metadata, Resource, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, ser::Formatter};
 
 /// One API object of any kind.
 ///
@@ -32,6 +32,20 @@ pub trait Object: Any + Debug + Send + Sync {
     fn as_any_mut(&mut self) -> &mut dyn Any;
 }
 
+/// Writes whole numbers without a fraction, whatever their type: `1`, not `1.0`, as Go does.
+struct GoNumbers;
+
+impl Formatter for GoNumbers {
+    fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
+        const WHOLE: f64 = 1e21;
+        if value.fract() == 0.0 && value.abs() < WHOLE {
+            write!(writer, "{value}")
+        } else {
+            serde_json::ser::CompactFormatter.write_f64(writer, value)
+        }
+    }
+}
+
 impl<K> Object for K
 where
     K: Resource + Metadata<Ty = ObjectMeta> + Serialize + Clone + Debug + Send + Sync + 'static,
@@ -53,7 +67,9 @@ where
     }
 
     fn write_json(&self, out: &mut Vec<u8>) {
-        serde_json::to_writer(out, self).expect("API types serialise into memory");
+        let mut serializer = serde_json::Serializer::with_formatter(out, GoNumbers);
+        self.serialize(&mut serializer)
+            .expect("API types serialise into memory");
     }
 
     fn to_value(&self) -> Value {

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use http::header;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use k8s_model::{DecodeError, Object, decode::duplicate_fields};
+use k8s_model::{
+    Object,
+    decode::{self, duplicate_fields},
+};
 use serde_json::Value;
 
 use super::Call;
@@ -46,24 +49,34 @@ pub(crate) fn content_type(call: &Call) -> &str {
     value.split(';').next().unwrap_or_default().trim()
 }
 
+/// What is in YAML, or in one line why it cannot be read.
+pub(crate) fn yaml(bytes: &[u8]) -> Result<Value, String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "yaml: invalid UTF-8".to_owned())?;
+    serde_saphyr::from_str(text).map_err(|error| {
+        // The other lines show the document.
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        format!("yaml: {}", first.trim_start_matches("error: "))
+    })
+}
+
 /// The body as JSON, whatever it was sent as.
-fn as_json(call: &Call, bytes: Bytes) -> Result<Bytes> {
+fn as_json(call: &Call, bytes: Bytes, kind: &str) -> Result<Bytes> {
+    let unread = |why: &str| Error::bad_request(decode::unrecognized(kind, why, &bytes));
     match content_type(call) {
+        "" if call.parts.headers.contains_key(header::CONTENT_TYPE) => {
+            Err(Error::unsupported_media_type(&MEDIA_TYPES))
+        }
         "" | "application/json" | "text/json" => Ok(bytes),
         "application/yaml" | "text/yaml" | "application/x-yaml" => {
-            let text = std::str::from_utf8(&bytes).map_err(|_| {
-                Error::bad_request("error converting YAML to JSON: yaml: invalid UTF-8")
-            })?;
-            let value: Value = serde_saphyr::from_str(text).map_err(|e| {
-                Error::bad_request(format!("error converting YAML to JSON: yaml: {e}"))
-            })?;
+            let value = yaml(&bytes).map_err(|why| unread(&why))?;
             serde_json::to_vec(&value)
                 .map(Bytes::from)
                 .map_err(Error::internal)
         }
         "application/vnd.kubernetes.protobuf" => {
-            let value = k8s_model::protobuf::decode(&bytes)
-                .map_err(|e| Error::bad_request(e.to_string()))?;
+            let value =
+                k8s_model::protobuf::decode(&bytes).map_err(|error| unread(&error.to_string()))?;
             serde_json::to_vec(&value)
                 .map(Bytes::from)
                 .map_err(Error::internal)
@@ -78,7 +91,7 @@ pub(crate) async fn value(call: &Call, body: Body) -> Result<Option<Value>> {
     if bytes.is_empty() {
         return Ok(None);
     }
-    let json = as_json(call, bytes)?;
+    let json = as_json(call, bytes, "")?;
     serde_json::from_slice(&json).map(Some).map_err(|e| {
         Error::bad_request(format!("couldn't get version/kind; json parse error: {e}"))
     })
@@ -92,12 +105,12 @@ pub(crate) async fn object(
     validation: FieldValidation,
     warnings: &mut Vec<String>,
 ) -> Result<Box<dyn Object>> {
-    let json = as_json(call, read(call, body).await?)?;
     let resource = &row.resource;
+    let json = as_json(call, read(call, body).await?, resource.kind)?;
     let mut unknown = Vec::new();
     let object = (resource.codec.from_json)(&json, &mut |field| unknown.push(field));
     let mut object =
-        object.map_err(|e| decode_error(&json, &e, &resource.api_version(), resource.kind))?;
+        object.map_err(|e| Error::decode(&e, &json, &resource.api_version(), resource.kind))?;
     if validation != FieldValidation::Ignore {
         let mut findings: Vec<String> = unknown
             .iter()
@@ -144,7 +157,7 @@ pub(crate) async fn subresource_object(
                 .map(|r| r.codec.clone())
         })
         .ok_or_else(Error::method_not_allowed)?;
-    let json = as_json(call, read(call, body).await?)?;
+    let json = as_json(call, read(call, body).await?, kind)?;
     let mut unknown = Vec::new();
     let api_version = if group.is_empty() {
         version.to_owned()
@@ -152,7 +165,7 @@ pub(crate) async fn subresource_object(
         format!("{group}/{version}")
     };
     let object = (codec.from_json)(&json, &mut |field| unknown.push(field))
-        .map_err(|e| decode_error(&json, &e, &api_version, kind))?;
+        .map_err(|e| Error::decode(&e, &json, &api_version, kind))?;
     let findings: Vec<String> = unknown
         .iter()
         .map(|field| format!("unknown field {field:?}"))
@@ -161,13 +174,6 @@ pub(crate) async fn subresource_object(
         report(&findings, kind, version, validation, warnings)?;
     }
     Ok(object)
-}
-
-fn decode_error(json: &[u8], error: &DecodeError, api_version: &str, kind: &str) -> Error {
-    if json.iter().all(u8::is_ascii_whitespace) {
-        return Error::bad_request("unexpected end of JSON input");
-    }
-    Error::decode(error, json, api_version, kind)
 }
 
 /// Refuses or warns of what does not belong into an object.

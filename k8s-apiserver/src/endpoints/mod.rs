@@ -14,6 +14,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures::FutureExt;
 use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
+use k8s_model::ResourceTable;
 
 use crate::{
     Error, Result,
@@ -26,7 +27,10 @@ use crate::{
     server::Inner,
 };
 
-pub(crate) use self::{body::LIMIT as BODY_LIMIT, paths::cached};
+pub(crate) use self::{
+    body::{LIMIT as BODY_LIMIT, yaml},
+    paths::cached,
+};
 
 /// A request that has been let in.
 pub(crate) struct Call {
@@ -289,8 +293,15 @@ async fn elsewhere(call: Call, body: Body) -> Result<Response<Body>> {
     let aggregation = call.server.aggregation.clone();
     match aggregation.find(&call.info.group, &call.info.version) {
         Some(backend) => aggregation.pass_on(&backend, call, body).await,
+        None if is_builtin(&call.info.group) => Err(Error::no_such_path()),
         None => Ok(response::page_not_found()),
     }
+}
+
+/// Whether upstream serves a group itself: what is not there is told by a `Status`, and not as a page.
+fn is_builtin(group: &str) -> bool {
+    let mut rows = ResourceTable::builtin().rows().iter();
+    rows.any(|row| row.group == group)
 }
 
 /// A request for a resource.
@@ -302,7 +313,7 @@ async fn resource(
 ) -> Result<Response<Body>> {
     let info = &call.info;
     if !exists(row, info) {
-        return Ok(response::page_not_found());
+        return Err(Error::no_such_path());
     }
     if !info.subresource.is_empty() {
         return subresources::serve(call, row, body, refused).await;
@@ -337,8 +348,9 @@ async fn resource(
 /// Whether there is such a path for the resource: namespaces where it has them, and only there.
 fn exists(row: &Row, info: &RequestInfo) -> bool {
     let in_url = info.parts.get(1).is_some();
-    let namespaces = row.is("", "namespaces");
-    if !row.is_namespaced() && !info.namespace.is_empty() && !namespaces {
+    // Only of a namespace itself does the namespace stand in the URL without one above: whoever may do
+    // something in a namespace may not do it to namespaces.
+    if !row.is_namespaced() && !info.namespace.is_empty() && info.is_in_namespace() {
         return false;
     }
     if row.is_namespaced()

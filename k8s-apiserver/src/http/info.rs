@@ -128,6 +128,23 @@ impl RequestInfo {
         info
     }
 
+    /// Whether the resource stands below a namespace in the URL, as in `/namespaces/NAME/pods`, and not only
+    /// names one, as in `/namespaces/NAME`.
+    pub(crate) fn is_in_namespace(&self) -> bool {
+        let mut segments = self.path.split('/').filter(|part| !part.is_empty()).skip(2);
+        if self.api_prefix == "apis" {
+            segments.next();
+        }
+        let mut first = segments.next();
+        if matches!(first, Some("watch" | "proxy")) {
+            first = segments.next();
+        }
+        first == Some("namespaces")
+            && segments
+                .nth(1)
+                .is_some_and(|part| !NAMESPACE_SUBRESOURCES.contains(&part))
+    }
+
     /// A list or watch that a field selector narrows to one name is about that name.
     fn name_from_field_selector(&mut self, query: Option<&str>) {
         if let Some(selector) = uri::query_value(query, "fieldSelector") {
@@ -144,10 +161,9 @@ impl RequestInfo {
     }
 }
 
-/// Whether `watch` is set, by the rules of Go's `strconv.ParseBool`.
+/// Whether `watch` is set.
 fn is_watch(query: Option<&str>) -> bool {
-    uri::query_value(query, "watch")
-        .is_some_and(|v| super::options::parse_bool(&v).unwrap_or(false))
+    uri::query_value(query, "watch").is_some_and(|value| super::options::flag(&value))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The options of a request: query parameters, read by upstream's rules.
 
+use std::num::{IntErrorKind, ParseIntError};
+
 use serde::Deserialize;
 
 use k8s_model::{
@@ -21,7 +23,7 @@ pub(crate) fn parse_bool(text: &str) -> Option<bool> {
 
 /// A boolean parameter as upstream's conversion reads it: anything but `false` and `0` is true,
 /// an empty value too.
-fn flag(text: &str) -> bool {
+pub(super) fn flag(text: &str) -> bool {
     !matches!(text.to_ascii_lowercase().as_str(), "false" | "0")
 }
 
@@ -181,14 +183,18 @@ fn forbidden(field: &str, text: &str) -> field::Error {
 }
 
 fn integer(text: &str) -> Result<Option<i64>> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    text.parse().map(Some).map_err(|_| {
-        Error::bad_request(format!(
-            "strconv.ParseInt: parsing {text:?}: invalid syntax"
-        ))
+    text.parse().map(Some).map_err(|error| {
+        let fault = go_fault(&error);
+        Error::bad_request(format!("strconv.ParseInt: parsing {text:?}: {fault}"))
     })
+}
+
+/// What Go says of a text that is no number, or one that is too large.
+fn go_fault(error: &ParseIntError) -> &'static str {
+    match error.kind() {
+        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+        _ => "invalid syntax",
+    }
 }
 
 /// A resource version from a client: a number, or nothing.
@@ -196,9 +202,10 @@ pub(crate) fn parse_resource_version(text: &str) -> Result<Option<u64>> {
     if text.is_empty() {
         return Ok(None);
     }
-    text.parse().map(Some).map_err(|_| {
+    text.parse().map(Some).map_err(|error| {
+        let fault = go_fault(&error);
         Error::bad_request(format!(
-            "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
+            "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: {fault}"
         ))
     })
 }
@@ -335,6 +342,7 @@ impl DeleteOptions {
     /// From the body if there is one, else from the query.
     pub(crate) fn parse(query: Option<&str>, body: Option<serde_json::Value>) -> Result<Self> {
         let wire = match body {
+            Some(serde_json::Value::Null) => WireDeleteOptions::default(),
             Some(body) => serde_json::from_value::<WireDeleteOptions>(body).map_err(|e| {
                 Error::bad_request(format!("couldn't get version/kind; json parse error: {e}"))
             })?,

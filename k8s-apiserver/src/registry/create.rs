@@ -206,10 +206,7 @@ pub(crate) fn match_namespace(target: &Target<'_>, object: &mut dyn Object) -> R
     let meta = object.metadata_mut();
     let found = meta.namespace.as_deref().unwrap_or_default();
     if !target.row.is_namespaced() {
-        // Upstream lets a namespace through to validation, except the one that it defaults.
-        if found.is_empty() {
-            meta.namespace = None;
-        }
+        meta.namespace = None;
         return Ok(());
     }
     if found.is_empty() {

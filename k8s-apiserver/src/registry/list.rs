@@ -26,7 +26,8 @@ pub(crate) struct Listed {
     pub(crate) remaining: Option<usize>,
 }
 
-#[derive(Deserialize, Serialize)]
+#[derive(Default, Deserialize, Serialize)]
+#[serde(default)]
 struct Token {
     v: String,
     rv: i64,
@@ -253,7 +254,10 @@ fn decode_token(token: &str, prefix: &[u8]) -> Result<(Bytes, Option<u64>)> {
         bad(&format!(": {}", text.unwrap_or_else(|| e.to_string())))
     })?;
     if token.v != "meta.k8s.io/v1" {
-        return Err(bad(": server does not recognize this encoded version"));
+        return Err(bad(&format!(
+            ": server does not recognize this encoded version {}",
+            token.v
+        )));
     }
     if token.rv == 0 {
         return Err(bad(

@@ -15,7 +15,7 @@ use super::{
     Row,
     update::{Change, Live},
 };
-use crate::{Error, Result, http::options::FieldValidation};
+use crate::{Error, Result, endpoints::yaml, http::options::FieldValidation};
 
 /// How a patch is meant, by its `Content-Type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,10 +233,8 @@ impl Configuration {
         let (value, duplicates) = match serde_json::from_slice::<Value>(bytes) {
             Ok(value) => (value, duplicate_fields(bytes)),
             Err(_) => {
-                let text = std::str::from_utf8(bytes)
-                    .map_err(|_| bad("yaml: invalid UTF-8".to_owned()))?;
-                let value: Value = serde_saphyr::from_str(text)
-                    .map_err(|e| bad(format!("error converting YAML to JSON: yaml: {e}")))?;
+                let value = yaml(bytes)
+                    .map_err(|why| bad(format!("error converting YAML to JSON: {why}")))?;
                 (value, Vec::new())
             }
         };

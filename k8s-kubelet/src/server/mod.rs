@@ -15,3 +15,5 @@ mod websocket;
 
 pub(crate) use listen::listen;
 pub use service::{Body, KubeletService};
+#[cfg(feature = "__fuzz")]
+pub use spdy::fuzz_spdy;

@@ -47,6 +47,8 @@ mod managers;
 mod merge;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod model_lists;
 mod reset;
 mod schema;
 mod set;

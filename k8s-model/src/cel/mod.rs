@@ -7,6 +7,7 @@
 mod addresses;
 mod calls;
 mod check;
+mod depth;
 mod eval;
 mod formats;
 mod host;
@@ -78,10 +79,25 @@ impl Program {
         if source.len() > MAX_SOURCE {
             return Err(CelError::Syntax("expression is too long".to_owned()));
         }
+        match depth::check(source) {
+            Ok(()) => {}
+            Err(depth::Fault::TooDeep) => {
+                return Err(CelError::Syntax(format!(
+                    "ERROR: <input>:-1:0: expression recursion limit exceeded: {}",
+                    depth::MAX
+                )));
+            }
+            Err(depth::Fault::Text(at)) => {
+                let (line, column) = place(source, at);
+                return Err(CelError::Syntax(format!(
+                    "ERROR: <input>:{line}:{column}: Syntax error: token recognition error"
+                )));
+            }
+        }
         let parser = macros::parser()
             .enable_optional_syntax(true)
             .enable_ident_escape_syntax(true);
-        match parser.parse_with_source_info(source) {
+        match depth::with_stack(|| parser.parse_with_source_info(source)) {
             Ok((root, source)) => Ok(Program { root, source }),
             Err(errors) => Err(CelError::Syntax(errors.to_string())),
         }
@@ -89,12 +105,12 @@ impl Program {
 
     /// The fields of a variable that it speaks of by their names, each once.
     pub fn fields_of(&self, variable: &str) -> Vec<&str> {
-        references::fields_of(&self.root, variable)
+        depth::with_stack(|| references::fields_of(&self.root, variable))
     }
 
     /// Whether it speaks of a variable.
     pub fn mentions(&self, name: &str) -> bool {
-        check::mentions(&self.root, name)
+        depth::with_stack(|| check::mentions(&self.root, name))
     }
 
     /// What it makes of the variables, for at most `budget`. What that costs is taken off the budget.
@@ -106,7 +122,7 @@ impl Program {
         variables: &[(&'static str, Val<'v>)],
         budget: &mut u64,
     ) -> Result<Val<'v>, CelError> {
-        eval::evaluate(&self.root, variables, budget)
+        depth::with_stack(|| eval::evaluate(&self.root, variables, budget))
     }
 
     /// What is wrong with it before it is ever evaluated, and what it may cost at most.
@@ -114,8 +130,16 @@ impl Program {
     /// # Errors
     /// With the text of the first thing that is wrong.
     pub fn check(&self, scope: &Scope<'_>) -> Result<Estimate, String> {
-        check::check(&self.root, &self.source, scope)
+        depth::with_stack(|| check::check(&self.root, &self.source, scope))
     }
+}
+
+/// The line and column of a byte, both from one.
+fn place(source: &str, at: usize) -> (usize, usize) {
+    let before = &source[..at];
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    (line, column)
 }
 
 /// The longest expression that is parsed, in bytes.

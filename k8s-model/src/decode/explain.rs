@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    DecodeError, syntax,
+    DecodeError, syntax, time_text,
     tracked::{Step, spell},
 };
 use crate::schema::{Shape, Type};
@@ -23,6 +23,21 @@ pub(super) fn explain(
     let Ok(document) = serde_json::from_slice::<Value>(bytes) else {
         return DecodeError::Syntax(syntax::syntax_error(bytes).unwrap_or_else(|| plain(error)));
     };
+    if !document.is_object() {
+        return DecodeError::Syntax(format!(
+            "json: cannot unmarshal {} into Go value of type {TYPE_META}",
+            go_kind(&document)
+        ));
+    }
+    for name in ["apiVersion", "kind"] {
+        let value = document.get(name).unwrap_or(&Value::Null);
+        if !value.is_string() && !value.is_null() {
+            return DecodeError::Syntax(format!(
+                "json: cannot unmarshal {} into Go struct field .{name} of type string",
+                go_kind(value)
+            ));
+        }
+    }
     let api_version = if group.is_empty() {
         version.to_owned()
     } else {
@@ -32,6 +47,7 @@ pub(super) fn explain(
         document
             .get(name)
             .and_then(Value::as_str)
+            .filter(|text| !text.is_empty())
             .unwrap_or(default)
             .to_owned()
     };
@@ -52,6 +68,9 @@ pub(super) fn explain(
         message,
     }
 }
+
+/// The type that upstream reads `apiVersion` and `kind` into before anything else.
+const TYPE_META: &str = r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
 
 /// The text without the line and column, which are of no use in a body that a program wrote.
 fn plain(error: &serde_json::Error) -> String {
@@ -90,13 +109,8 @@ fn mismatch(ty: Type, document: &Value, fault: &[Step]) -> Option<String> {
         return special(shape, value);
     }
     let found = match value {
-        Value::Null => "null".to_owned(),
-        Value::Bool(_) => "bool".to_owned(),
         Value::Number(number) if matches!(shape, Shape::Integer(_)) => format!("number {number}"),
-        Value::Number(_) => "number".to_owned(),
-        Value::String(_) => "string".to_owned(),
-        Value::Array(_) => "array".to_owned(),
-        Value::Object(_) => "object".to_owned(),
+        other => go_kind(other).to_owned(),
     };
     let simple = matches!(
         shape.resolved(),
@@ -111,6 +125,18 @@ fn mismatch(ty: Type, document: &Value, fault: &[Step]) -> Option<String> {
         "json: cannot unmarshal {found} into Go {into} of type {}",
         go_type(shape)
     ))
+}
+
+/// What Go's decoder calls a value.
+fn go_kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
 }
 
 /// Whether a value is of a type at all, whatever its content.
@@ -131,19 +157,49 @@ fn fits(shape: Shape, value: &Value) -> bool {
 /// What the types with a text form of their own say.
 fn special(shape: Shape, value: &Value) -> Option<String> {
     match (shape.resolved(), value) {
-        (Shape::String("date-time"), Value::String(text)) => Some(format!(
-            "parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as \"2006\""
-        )),
-        (Shape::String("byte"), Value::String(text)) => {
-            let allowed =
-                |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'\r' | b'\n');
-            let at = text.bytes().position(|b| !allowed(b)).unwrap_or(text.len());
-            Some(format!("illegal base64 data at input byte {at}"))
+        (Shape::String("date-time"), Value::String(text)) => {
+            let micro = matches!(shape, Shape::Type(ty) if ty.base_name() == "MicroTime");
+            Some(time_text::fault(text, micro))
         }
+        (Shape::String("byte"), Value::String(text)) => Some(format!(
+            "illegal base64 data at input byte {}",
+            base64_fault(text.as_bytes())
+        )),
         (Shape::Quantity, other) if !other.is_string() && !other.is_number() => {
             Some(crate::quantity::ParseError::Format.to_string())
         }
         _ => None,
+    }
+}
+
+/// Where Go's decoder gives up on base64: at the offending byte, or at the start of a group of four
+/// that is not complete.
+fn base64_fault(text: &[u8]) -> usize {
+    let mut at = 0;
+    loop {
+        let mut in_group = 0;
+        while in_group < 4 {
+            let Some(&byte) = text.get(at) else {
+                return at.saturating_sub(in_group);
+            };
+            at += 1;
+            match byte {
+                b'\n' | b'\r' => {}
+                b'+' | b'/' => in_group += 1,
+                _ if byte.is_ascii_alphanumeric() => in_group += 1,
+                b'=' if in_group == 3 => return at,
+                b'=' if in_group == 2 => {
+                    let newline = |byte: &&u8| matches!(byte, b'\n' | b'\r');
+                    at += text[at..].iter().take_while(newline).count();
+                    return match text.get(at) {
+                        None => text.len(),
+                        Some(b'=') => at + 1,
+                        Some(_) => at - 1,
+                    };
+                }
+                _ => return at - 1,
+            }
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 mod duplicates;
 mod explain;
 mod syntax;
+mod time_text;
 mod tracked;
 
 use k8s_openapi::{Metadata, Resource, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -53,20 +54,14 @@ impl DecodeError {
     pub fn answer(&self, body: &[u8], api_version: &str, kind: &str) -> String {
         let version = api_version.rsplit('/').next().unwrap_or(api_version);
         match self {
-            DecodeError::Syntax(text) => format!(
-                "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {text} ({})",
-                summary(body)
+            DecodeError::Syntax(text) => unrecognized(
+                kind,
+                &format!("couldn't get version/kind; json parse error: {text}"),
+                body,
             ),
             DecodeError::Value { message, .. } => {
                 format!("{kind} in version {version:?} cannot be handled as a {kind}: {message}")
             }
-            DecodeError::WrongKind {
-                api_version: found,
-                kind: found_kind,
-                ..
-            } if found_kind == kind => format!(
-                "the API version in the data ({found}) does not match the expected API version ({api_version})"
-            ),
             DecodeError::WrongKind {
                 api_version: found,
                 kind: found_kind,
@@ -76,6 +71,11 @@ impl DecodeError {
                 let known = crate::ResourceTable::builtin()
                     .kind(group, found_version, found_kind)
                     .is_some();
+                if known && found_kind == kind {
+                    return format!(
+                        "the API version in the data ({found}) does not match the expected API version ({api_version})"
+                    );
+                }
                 let reason = if known {
                     let package = if group.is_empty() {
                         "core"
@@ -91,7 +91,9 @@ impl DecodeError {
                         "converting ({found_version}.{found_kind}) to ({expected}.{kind}): unknown conversion"
                     )
                 } else {
-                    format!("no kind {found_kind:?} is registered for version {found:?} in scheme")
+                    format!(
+                        "no kind {found_kind:?} is registered for version {found:?} in scheme {SCHEME:?}"
+                    )
                 };
                 format!(
                     "{found_kind} in version {found_version:?} cannot be handled as a {kind}: {reason}"
@@ -101,14 +103,27 @@ impl DecodeError {
     }
 }
 
-/// The start of a body, as upstream quotes it: in hexadecimal if it is not text.
+/// Upstream calls the table of all types by the place where it is made.
+const SCHEME: &str = "pkg/api/legacyscheme/scheme.go:30";
+
+/// The text of the answer to a client that sent something that cannot be read at all; without a kind, the reason
+/// alone.
+pub fn unrecognized(kind: &str, why: &str, body: &[u8]) -> String {
+    if kind.is_empty() {
+        return why.to_owned();
+    }
+    let summary = summary(body);
+    format!("the object provided is unrecognized (must be of type {kind}): {why} ({summary})")
+}
+
+/// The start of a body, as upstream quotes it: in hexadecimal if it is no JSON object.
 fn summary(body: &[u8]) -> String {
     let head = &body[..body.len().min(30)];
     let dots = if body.len() > 30 { " ..." } else { "" };
-    match std::str::from_utf8(head) {
-        _ if body.is_empty() => "<empty>".to_owned(),
-        Ok(text) if !body.contains(&0) => format!("{text:?}{dots}"),
-        _ => {
+    match body.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => format!("{}{dots}", String::from_utf8_lossy(head)),
+        Some(_) => {
             use std::fmt::Write;
             let mut out = String::with_capacity(64);
             for byte in head {
@@ -138,7 +153,7 @@ fn from_json<K>(
 where
     K: Object + Resource + DeserializeOwned,
 {
-    let state = tracked::State::new(unknown);
+    let state = tracked::State::new(unknown).expecting(K::API_VERSION, K::KIND);
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let decoded = K::deserialize(tracked::Tracked::root(&mut deserializer, &state));
     match decoded.and_then(|object| deserializer.end().map(|()| object)) {
@@ -269,6 +284,40 @@ mod tests {
             pod["metadata"],
             serde_json::json!({"labels": {"a": ""}, "finalizers": [""]})
         );
+        let (pod, _) = decode(
+            r#"{"apiVersion": null, "kind": "", "spec": {"containers": [null], "volumes": [{"name": "a"}, null],
+                "securityContext": {"supplementalGroups": [7, null]}}}"#,
+        );
+        let pod = pod.unwrap().to_value();
+        assert_eq!(pod["kind"], "Pod");
+        assert_eq!(
+            pod["spec"],
+            serde_json::json!({"containers": [{"name": ""}], "volumes": [{"name": "a"}, {"name": ""}],
+                "securityContext": {"supplementalGroups": [7, 0]}})
+        );
+    }
+
+    #[test]
+    fn base64_is_told_where_it_breaks() {
+        for (text, at) in [
+            ("1", 0),
+            ("YWJj!", 4),
+            ("YWJjZ", 4),
+            ("YQ=", 3),
+            ("YQ=a", 2),
+            ("YQ==a", 4),
+            ("Y=", 1),
+            ("YW\\nJ", 1),
+        ] {
+            let body = format!(r#"{{"data": {{"a": "{text}"}}}}"#);
+            let codec = codec::<k8s_openapi::api::core::v1::Secret>();
+            let error = (codec.from_json)(body.as_bytes(), &mut |_| {}).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!("illegal base64 data at input byte {at}"),
+                "{text}"
+            );
+        }
     }
 
     #[test]
@@ -304,7 +353,7 @@ mod tests {
             ),
             (
                 "[]",
-                "json: cannot unmarshal array into Go value of type v1.Pod",
+                "json: cannot unmarshal array into Go value of type struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }",
             ),
             (
                 "{\"a\": }",
@@ -329,12 +378,25 @@ mod tests {
         let error = (codec::<Pod>().from_json)(body, &mut |_| {}).unwrap_err();
         assert_eq!(
             error.answer(body, "v1", "Pod"),
-            "the API version in the data (v2) does not match the expected API version (v1)"
+            "Pod in version \"v2\" cannot be handled as a Pod: no kind \"Pod\" is registered for version \"v2\" in scheme \"pkg/api/legacyscheme/scheme.go:30\""
+        );
+        let body = br#"{"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler"}"#;
+        let hpas = codec::<k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler>();
+        let error = (hpas.from_json)(body, &mut |_| {}).unwrap_err();
+        assert_eq!(
+            error.answer(body, "autoscaling/v2", "HorizontalPodAutoscaler"),
+            "the API version in the data (autoscaling/v1) does not match the expected API version (autoscaling/v2)"
+        );
+        let body = br#"{"apiVersion": 5, "kind": "Pod"}"#;
+        let error = (codec::<Pod>().from_json)(body, &mut |_| {}).unwrap_err();
+        assert_eq!(
+            error.answer(body, "v1", "Pod"),
+            "the object provided is unrecognized (must be of type Pod): couldn't get version/kind; json parse error: json: cannot unmarshal number into Go struct field .apiVersion of type string ({\"apiVersion\": 5, \"kind\": \"Pod ...)"
         );
         let error = (codec::<Pod>().from_json)(b"{", &mut |_| {}).unwrap_err();
         assert_eq!(
             error.answer(b"{", "v1", "Pod"),
-            "the object provided is unrecognized (must be of type Pod): couldn't get version/kind; json parse error: unexpected end of JSON input (\"{\")"
+            "the object provided is unrecognized (must be of type Pod): couldn't get version/kind; json parse error: unexpected end of JSON input ({)"
         );
     }
 

@@ -49,10 +49,14 @@ impl Scanner<'_> {
     }
 
     fn value(&mut self, depth: usize) -> Scan {
+        let token = self.next_token()?;
         if depth > MAX_DEPTH {
-            return Err("exceeded max depth".to_owned());
+            return Err(format!(
+                "invalid character {:?} exceeded max depth",
+                char::from(token)
+            ));
         }
-        match self.next_token()? {
+        match token {
             b'{' => self.object(depth),
             b'[' => self.array(depth),
             b'"' => self.string(),

@@ -24,6 +24,8 @@ pub(super) enum Step {
 pub(super) struct State<'s> {
     unknown: RefCell<&'s mut dyn FnMut(String)>,
     fault: RefCell<Option<Vec<Step>>>,
+    /// The `apiVersion` and the `kind` of an object that leaves them out.
+    expected: Option<(&'static str, &'static str)>,
 }
 
 impl<'s> State<'s> {
@@ -31,7 +33,14 @@ impl<'s> State<'s> {
         State {
             unknown: RefCell::new(unknown),
             fault: RefCell::new(None),
+            expected: None,
         }
+    }
+
+    /// What an empty or absent `apiVersion` and `kind` stand for.
+    pub(super) fn expecting(mut self, api_version: &'static str, kind: &'static str) -> Self {
+        self.expected = Some((api_version, kind));
+        self
     }
 
     /// Where the first error came from.
@@ -44,6 +53,7 @@ impl<'s> State<'s> {
 trait Sink {
     fn unknown(&self, path: &Path<'_>);
     fn blame(&self, path: &Path<'_>);
+    fn type_meta(&self, path: &Path<'_>) -> Option<&'static str>;
 }
 
 impl Sink for State<'_> {
@@ -59,6 +69,15 @@ impl Sink for State<'_> {
             let mut steps = Vec::new();
             path.steps(&mut steps);
             *fault = Some(steps);
+        }
+    }
+
+    fn type_meta(&self, path: &Path<'_>) -> Option<&'static str> {
+        let (api_version, kind) = self.expected?;
+        match path {
+            Path::Key(Path::Root, "apiVersion") => Some(api_version),
+            Path::Key(Path::Root, "kind") => Some(kind),
+            _ => None,
         }
     }
 }
@@ -105,13 +124,23 @@ pub(super) fn spell(steps: &[Step]) -> String {
     out
 }
 
+/// What `null` stands for: nothing where nothing may be, and otherwise the type's zero.
+#[derive(Clone, Copy)]
+enum Zero {
+    Nothing,
+    Text,
+    Number,
+    False,
+    Struct,
+}
+
 /// Everything that travels along: the place, and whether a quantity is being read.
 #[derive(Clone, Copy)]
 struct At<'t> {
     path: Path<'t>,
     state: &'t dyn Sink,
     in_quantity: bool,
-    in_string: bool,
+    zero: Zero,
 }
 
 impl At<'_> {
@@ -136,7 +165,7 @@ impl<'t, D> Tracked<'t, D> {
                 path: Path::Root,
                 state,
                 in_quantity: false,
-                in_string: false,
+                zero: Zero::Nothing,
             },
         }
     }
@@ -153,24 +182,30 @@ macro_rules! forward {
     };
 }
 
+macro_rules! or_zero {
+    ($($method:ident: $zero:ident,)*) => {
+        $(
+            fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+                let at = At { zero: Zero::$zero, ..self.at };
+                at.blamed(self.inner.deserialize_any(Watcher { visitor, at }))
+            }
+        )*
+    };
+}
+
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Tracked<'_, D> {
     type Error = D::Error;
 
     forward! {
-        deserialize_any deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
-        deserialize_i128 deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
+        deserialize_any deserialize_i8 deserialize_i16 deserialize_i128 deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
         deserialize_f32 deserialize_f64 deserialize_char
         deserialize_bytes deserialize_byte_buf deserialize_option deserialize_unit deserialize_seq
         deserialize_map deserialize_identifier
     }
 
-    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        // By way of `any`, so that `null` gets as far as `visit_unit`.
-        let at = At {
-            in_string: true,
-            ..self.at
-        };
-        at.blamed(self.inner.deserialize_any(Watcher { visitor, at }))
+    // By way of `any`, so that `null` gets as far as `visit_unit`.
+    or_zero! {
+        deserialize_str: Text, deserialize_i32: Number, deserialize_i64: Number, deserialize_bool: False,
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
@@ -233,15 +268,15 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Tracked<'_, D> {
 
     fn deserialize_struct<V: Visitor<'de>>(
         self,
-        name: &'static str,
-        fields: &'static [&'static str],
+        _name: &'static str,
+        _fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        let at = self.at;
-        at.blamed(
-            self.inner
-                .deserialize_struct(name, fields, Watcher { visitor, at }),
-        )
+        let at = At {
+            zero: Zero::Struct,
+            ..self.at
+        };
+        at.blamed(self.inner.deserialize_any(Watcher { visitor, at }))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -267,6 +302,15 @@ impl<'de, V: Visitor<'de>> Watcher<'_, V> {
     fn quantity<E: Error>(self, text: &str) -> Result<V::Value, E> {
         let canonical = quantity::canonical(text.trim()).map_err(E::custom)?;
         self.visitor.visit_str(&canonical)
+    }
+
+    /// What an empty text stands for, where it is an object's type.
+    fn expected(&self, value: &str) -> Option<&'static str> {
+        if value.is_empty() {
+            self.at.state.type_meta(&self.at.path)
+        } else {
+            None
+        }
     }
 }
 
@@ -304,6 +348,8 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watcher<'_, V> {
     fn visit_str<E: Error>(self, value: &str) -> Result<V::Value, E> {
         if self.at.in_quantity {
             self.quantity(value)
+        } else if let Some(expected) = self.expected(value) {
+            self.visitor.visit_str(expected)
         } else {
             self.visitor.visit_str(value)
         }
@@ -312,6 +358,8 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watcher<'_, V> {
     fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<V::Value, E> {
         if self.at.in_quantity {
             self.quantity(value)
+        } else if let Some(expected) = self.expected(value) {
+            self.visitor.visit_str(expected)
         } else {
             self.visitor.visit_borrowed_str(value)
         }
@@ -347,14 +395,19 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watcher<'_, V> {
 
     fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
         // Upstream reads `null` as nothing, in lists and maps too.
-        match self.at {
-            At {
-                in_quantity: true, ..
-            } => self.quantity("0"),
-            At {
-                in_string: true, ..
-            } => self.visitor.visit_str(""),
-            _ => self.visitor.visit_unit(),
+        if self.at.in_quantity {
+            return self.quantity("0");
+        }
+        match self.at.zero {
+            Zero::Nothing => self.visitor.visit_unit(),
+            Zero::Text => self.visit_str(""),
+            Zero::Number => self.visitor.visit_i64(0),
+            Zero::False => self.visitor.visit_bool(false),
+            Zero::Struct => {
+                let none = std::iter::empty::<(&str, &str)>();
+                self.visitor
+                    .visit_map(de::value::MapDeserializer::new(none))
+            }
         }
     }
 
@@ -400,6 +453,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Elements<'_, A> {
         let parent = self.at.path;
         let at = At {
             path: Path::Index(&parent, self.index),
+            zero: Zero::Nothing,
             ..self.at
         };
         self.index += 1;
@@ -435,6 +489,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'de, '_, A> {
         let parent = self.at.path;
         let at = At {
             path: Path::Key(&parent, &self.key),
+            zero: Zero::Nothing,
             ..self.at
         };
         self.inner.next_value_seed(Seed { seed, at })

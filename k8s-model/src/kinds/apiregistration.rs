@@ -17,6 +17,7 @@ pub(crate) struct ApiServiceRules;
 impl KindRules for ApiServiceRules {
     type Kind = APIService;
 
+    const QUALIFIED_FINALIZERS: bool = false;
     const UNCONDITIONAL_UPDATE: bool = false;
 
     fn default(&self, service: &mut APIService) {

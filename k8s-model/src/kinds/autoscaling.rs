@@ -1,5 +1,7 @@
 //! The group `autoscaling`: HorizontalPodAutoscalers, in both versions.
 
+mod metrics;
+
 use k8s_openapi::api::autoscaling::{
     v1::{self, HorizontalPodAutoscaler as V1},
     v2::{
@@ -44,7 +46,13 @@ fn bounds((kind, name): (&str, &str), least: Option<i32>, most: i32, path: &Path
             "must be greater than or equal to `minReplicas`",
         ));
     }
-    let path = path.child("scaleTargetRef");
+    errors.extend(reference(kind, name, &path.child("scaleTargetRef")));
+    errors
+}
+
+/// An object of any version: it has a kind and a name.
+fn reference(kind: &str, name: &str, path: &Path) -> ErrorList {
+    let mut errors = ErrorList::new();
     for (value, field_name) in [(kind, "kind"), (name, "name")] {
         if value.is_empty() {
             errors.push(field::required(path.child(field_name), ""));
@@ -156,7 +164,10 @@ impl KindRules for V2Rules {
             &path,
         );
         for (index, metric) in list(&spec.metrics).iter().enumerate() {
-            errors.extend(validate_metric(metric, &path.child("metrics").index(index)));
+            errors.extend(metrics::validate(
+                metric,
+                &path.child("metrics").index(index),
+            ));
         }
         if let Some(behavior) = &spec.behavior {
             let path = path.child("behavior");
@@ -184,87 +195,6 @@ impl KindRules for V2Rules {
 fn default_rules(rules: &mut HPAScalingRules, policies: Vec<HPAScalingPolicy>) {
     rules.select_policy.get_or_insert_with(|| "Max".to_owned());
     rules.policies.get_or_insert(policies);
-}
-
-fn validate_metric(metric: &MetricSpec, path: &Path) -> ErrorList {
-    const TYPES: &[&str] = &[
-        "ContainerResource",
-        "External",
-        "Object",
-        "Pods",
-        "Resource",
-    ];
-    let sort = metric.type_.as_str();
-    let mut errors = if sort.is_empty() {
-        vec![field::required(
-            path.child("type"),
-            "must specify a metric source type",
-        )]
-    } else {
-        supported(sort, TYPES, path.child("type"))
-    };
-    let mut wanted = false;
-    for (set, name, of) in [
-        (metric.object.is_some(), "object", "Object"),
-        (metric.pods.is_some(), "pods", "Pods"),
-        (metric.resource.is_some(), "resource", "Resource"),
-        (
-            metric.container_resource.is_some(),
-            "containerResource",
-            "ContainerResource",
-        ),
-        (metric.external.is_some(), "external", "External"),
-    ] {
-        if set && of == sort {
-            wanted = true;
-        } else if set {
-            errors.push(field::forbidden(
-                path.child(name),
-                "must populate information for the given metric source",
-            ));
-        } else if of == sort {
-            errors.push(field::required(
-                path.child(name),
-                "must populate information for the given metric source",
-            ));
-        }
-    }
-    if wanted && let Some(resource) = &metric.resource {
-        let path = path.child("resource");
-        if resource.name.is_empty() {
-            errors.push(field::required(
-                path.child("name"),
-                "must specify a resource name",
-            ));
-        }
-        let target = &resource.target;
-        let at = path.child("target");
-        if target
-            .average_utilization
-            .is_some_and(|percent| percent < 1)
-        {
-            errors.push(field::invalid(
-                at.child("averageUtilization"),
-                target.average_utilization.unwrap_or_default(),
-                "must be greater than 0",
-            ));
-        }
-        match (
-            target.average_utilization.is_some(),
-            target.average_value.is_some(),
-        ) {
-            (false, false) => errors.push(field::required(
-                at.child("averageUtilization"),
-                "must set either a target raw value or a target utilization",
-            )),
-            (true, true) => errors.push(field::forbidden(
-                at.child("averageValue"),
-                "may not set both a target raw value and a target utilization",
-            )),
-            _ => {}
-        }
-    }
-    errors
 }
 
 fn validate_rules(rules: &HPAScalingRules, path: &Path) -> ErrorList {

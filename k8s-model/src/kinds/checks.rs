@@ -110,6 +110,23 @@ pub(crate) fn dns_subdomain(value: &str, path: Path) -> ErrorList {
     messages(&path, value, names::dns_subdomain(value, false))
 }
 
+/// The name of a CSI driver.
+pub(crate) fn csi_driver_name(name: &str, path: Path) -> ErrorList {
+    let mut errors = ErrorList::new();
+    if name.is_empty() {
+        errors.push(field::required(path.clone(), ""));
+    }
+    if name.len() > 63 {
+        errors.push(field::too_long(path.clone(), 63));
+    }
+    errors.extend(messages(
+        &path,
+        name,
+        names::dns_subdomain(&name.to_lowercase(), false),
+    ));
+    errors
+}
+
 /// A qualified name, such as a label's key.
 pub(crate) fn qualified_name(value: &str, path: Path) -> ErrorList {
     messages(&path, value, names::qualified_name(value))
@@ -372,6 +389,13 @@ pub(crate) fn int_or_string(value: &IntOrString) -> Value {
     match value {
         IntOrString::Int(number) => Value::from(*number),
         IntOrString::String(text) => Value::from(text.as_str()),
+    }
+}
+
+/// Fills in a string that is absent or empty, and optional at some levels of the API's types.
+pub(crate) fn fill_slot(field: &mut impl Slot<String>, with: &str) {
+    if slot::<String>(field).is_none_or(|text| text.is_empty()) {
+        field.put(with.to_owned());
     }
 }
 

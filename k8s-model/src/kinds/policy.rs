@@ -13,6 +13,7 @@ use crate::{
         },
         typed::KindRules,
     },
+    names,
 };
 
 /// The rules of PodDisruptionBudgets.
@@ -21,8 +22,13 @@ pub(crate) struct PodDisruptionBudgetRules;
 impl KindRules for PodDisruptionBudgetRules {
     type Kind = PodDisruptionBudget;
 
+    const QUALIFIED_FINALIZERS: bool = false;
     const GENERATION: bool = true;
     const UNCONDITIONAL_UPDATE: bool = false;
+
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        names::path_segment(name, prefix)
+    }
 
     fn spec_changed(&self, new: &PodDisruptionBudget, old: &PodDisruptionBudget) -> bool {
         !same(&new.spec, &old.spec)

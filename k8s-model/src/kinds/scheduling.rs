@@ -63,7 +63,7 @@ impl KindRules for PriorityClassRules {
         if let Some(policy) = &class.preemption_policy {
             errors.extend(one_of(
                 policy,
-                &["Never", "PreemptLowerPriority"],
+                &["PreemptLowerPriority", "Never"],
                 Path::new("preemptionPolicy"),
             ));
         }

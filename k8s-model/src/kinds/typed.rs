@@ -1,6 +1,10 @@
 //! [`KindRules`] and [`Typed`]: a strategy that is written against its concrete type.
 
-use crate::{Object, Strategy, field::ErrorList};
+use crate::{
+    Object, Strategy,
+    field::{ErrorList, Path},
+    metadata,
+};
 
 /// The rules of one kind, in its own type. [`Typed`] makes a [`Strategy`] of them.
 ///
@@ -15,6 +19,8 @@ pub(crate) trait KindRules: Send + Sync + 'static {
     const CREATE_ON_UPDATE: bool = false;
     /// Whether an update without a `resourceVersion` is taken as it is.
     const UNCONDITIONAL_UPDATE: bool = true;
+    /// Whether finalizers must have a domain in their names.
+    const QUALIFIED_FINALIZERS: bool = true;
     /// The names of the selectable fields.
     const SELECTABLE: &'static [&'static str] = &[];
 
@@ -84,6 +90,16 @@ pub(crate) trait KindRules: Send + Sync + 'static {
 #[derive(Debug)]
 pub(crate) struct Typed<R>(pub(crate) R);
 
+fn finalizers<R: KindRules>(object: &dyn Object) -> ErrorList {
+    match &object.metadata().finalizers {
+        Some(finalizers) if R::QUALIFIED_FINALIZERS => {
+            let path = Path::new("metadata").child("finalizers");
+            metadata::validate_finalizer_domains(finalizers, &path)
+        }
+        _ => ErrorList::new(),
+    }
+}
+
 impl<R: KindRules> Strategy for Typed<R> {
     fn default(&self, object: &mut dyn Object) {
         if let Some(object) = object.downcast_mut() {
@@ -109,10 +125,11 @@ impl<R: KindRules> Strategy for Typed<R> {
     }
 
     fn validate(&self, object: &dyn Object) -> ErrorList {
-        object
-            .downcast_ref()
-            .map(|object| self.0.validate(object))
-            .unwrap_or_default()
+        let mut errors = finalizers::<R>(object);
+        if let Some(object) = object.downcast_ref() {
+            errors.extend(self.0.validate(object));
+        }
+        errors
     }
 
     fn prepare_for_update(&self, new: &mut dyn Object, old: &dyn Object) {
@@ -122,10 +139,11 @@ impl<R: KindRules> Strategy for Typed<R> {
     }
 
     fn validate_update(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {
-        match (new.downcast_ref(), old.downcast_ref()) {
-            (Some(new), Some(old)) => self.0.validate_update(new, old),
-            _ => ErrorList::new(),
+        let mut errors = finalizers::<R>(new);
+        if let (Some(new), Some(old)) = (new.downcast_ref(), old.downcast_ref()) {
+            errors.extend(self.0.validate_update(new, old));
         }
+        errors
     }
 
     fn prepare_for_status_update(&self, new: &mut dyn Object, old: &dyn Object) {

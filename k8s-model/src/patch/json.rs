@@ -5,6 +5,12 @@ use serde_json::Value;
 
 use super::{MAX_JSON_PATCH_OPERATIONS, PatchError};
 
+/// How many bytes the copies of one patch may add, as upstream has it.
+const MAX_COPIED: usize = 3 << 20;
+
+/// No document that is deeper can be read again.
+const MAX_DEPTH: usize = 256;
+
 /// Carries out a JSON patch: all of its operations or none.
 ///
 /// # Errors
@@ -12,8 +18,9 @@ use super::{MAX_JSON_PATCH_OPERATIONS, PatchError};
 /// Fails if the bytes are not a JSON patch, if it has too many operations, or if one of them does
 /// not fit the document; the document is then as it was.
 pub fn json(document: &mut Value, patch: &[u8]) -> Result<(), PatchError> {
-    let operations: Vec<Value> = serde_json::from_slice(patch)
+    let operations: Option<Vec<Value>> = serde_json::from_slice(patch)
         .map_err(|error| PatchError::Malformed(describe(patch, &error)))?;
+    let operations = operations.unwrap_or_default();
     if operations.len() > MAX_JSON_PATCH_OPERATIONS {
         return Err(PatchError::TooManyOperations(operations.len()));
     }
@@ -21,8 +28,65 @@ pub fn json(document: &mut Value, patch: &[u8]) -> Result<(), PatchError> {
         .into_iter()
         .map(operation)
         .collect::<Result<_, _>>()?;
-    json_patch::patch(document, &operations)
-        .map_err(|error| PatchError::Unprocessable(error.to_string()))
+    let mut patched = document.clone();
+    let mut copied = 0;
+    for operation in &operations {
+        bound(&patched, operation, &mut copied).map_err(PatchError::Unprocessable)?;
+        json_patch::patch_unsafe(&mut patched, std::slice::from_ref(operation))
+            .map_err(|error| PatchError::Unprocessable(error.to_string()))?;
+    }
+    *document = patched;
+    Ok(())
+}
+
+/// Refuses what makes a document too large or too deep: a patch of a few copies can double it with each of them.
+fn bound(document: &Value, operation: &PatchOperation, copied: &mut usize) -> Result<(), String> {
+    let depth = match operation {
+        PatchOperation::Add(add) => add.path.count() + depth(&add.value),
+        PatchOperation::Replace(replace) => replace.path.count() + depth(&replace.value),
+        PatchOperation::Copy(copy) => {
+            let source = copy.from.resolve(document).ok();
+            *copied += source.map_or(0, size);
+            if *copied > MAX_COPIED {
+                return Err(format!(
+                    "Unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding the limit {MAX_COPIED}"
+                ));
+            }
+            copy.path.count() + source.map_or(0, depth)
+        }
+        PatchOperation::Move(from) => {
+            let source = from.from.resolve(document).ok();
+            from.path.count() + source.map_or(0, depth)
+        }
+        PatchOperation::Remove(_) | PatchOperation::Test(_) => 0,
+    };
+    if depth > MAX_DEPTH {
+        return Err(format!("exceeded max depth of {MAX_DEPTH}"));
+    }
+    Ok(())
+}
+
+/// How many bytes a value has as JSON, about.
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 2 + items.iter().map(|item| 1 + size(item)).sum::<usize>(),
+        Value::Object(fields) => {
+            let field = |(key, value): (&String, &Value)| key.len() + 4 + size(value);
+            2 + fields.iter().map(field).sum::<usize>()
+        }
+        Value::String(text) => 2 + text.len(),
+        _ => 4,
+    }
+}
+
+/// How many lists and objects lie in each other.
+fn depth(value: &Value) -> usize {
+    let inside = match value {
+        Value::Array(items) => items.iter().map(depth).max(),
+        Value::Object(fields) => fields.values().map(depth).max(),
+        _ => return 0,
+    };
+    1 + inside.unwrap_or_default()
 }
 
 fn operation(value: Value) -> Result<PatchOperation, PatchError> {
@@ -56,7 +120,9 @@ fn describe(patch: &[u8], error: &serde_json::Error) -> String {
         Ok(Value::Null) => "null",
         Err(_) => return crate::decode::syntax_error(patch).unwrap_or_else(|| error.to_string()),
     };
-    format!("json: cannot unmarshal {found} into Go value of type jsonpatch.Patch")
+    format!(
+        "error decoding patch: json: cannot unmarshal {found} into Go value of type []handlers.jsonPatchOp"
+    )
 }
 
 #[cfg(test)]
@@ -93,12 +159,37 @@ mod tests {
     }
 
     #[test]
+    fn a_patch_cannot_make_a_document_grow_without_end() {
+        let mut document = json!({"list": ["x".repeat(1000)], "a": {}});
+        let doubles = json!({"op": "copy", "from": "/list", "path": "/list/-"});
+        let nests = json!({"op": "copy", "from": "/a", "path": "/a/x"});
+        let moves = [
+            json!({"op": "add", "path": "/b", "value": {}}),
+            json!({"op": "move", "from": "/a", "path": "/b/x"}),
+            json!({"op": "move", "from": "/b", "path": "/a"}),
+        ];
+        for patch in [
+            vec![doubles; 60],
+            vec![nests; 1000],
+            moves.iter().cloned().cycle().take(3000).collect(),
+        ] {
+            let patch = Value::from(patch).to_string();
+            let before = document.clone();
+            assert!(matches!(
+                super::json(&mut document, patch.as_bytes()),
+                Err(PatchError::Unprocessable(_))
+            ));
+            assert_eq!(document, before);
+        }
+    }
+
+    #[test]
     fn what_is_no_patch_is_refused() {
         let mut document = json!({});
         assert_eq!(
             super::json(&mut document, b"{}"),
             Err(PatchError::Malformed(
-                "json: cannot unmarshal object into Go value of type jsonpatch.Patch".into()
+                "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp".into()
             ))
         );
         assert!(matches!(

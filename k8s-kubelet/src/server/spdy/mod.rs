@@ -16,3 +16,22 @@ pub(crate) mod upgrade;
 mod wire;
 
 pub(crate) use self::wire::Wire;
+
+/// Reads frames and their headers as a connection does, until one is broken.
+#[cfg(feature = "__fuzz")]
+pub fn fuzz_spdy(bytes: &[u8]) {
+    let (mut parser, mut inflater) = (frame::Parser::default(), headers::Inflater::new());
+    for part in bytes.chunks(1 << 10) {
+        parser.push(part);
+        while let Ok(Some(read)) = parser.next() {
+            let block = match read {
+                frame::Frame::SynStream { headers, .. } => Some(headers),
+                frame::Frame::Other { headers } => headers,
+                _ => None,
+            };
+            if block.is_some_and(|block| inflater.read(&block).is_none()) {
+                return;
+            }
+        }
+    }
+}

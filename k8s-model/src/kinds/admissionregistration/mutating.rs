@@ -28,6 +28,7 @@ pub(crate) struct MutatingAdmissionPolicyBindingRules;
 
 impl KindRules for MutatingAdmissionPolicyRules {
     type Kind = MutatingAdmissionPolicy;
+    const QUALIFIED_FINALIZERS: bool = false;
 
     const GENERATION: bool = true;
 
@@ -55,6 +56,7 @@ impl KindRules for MutatingAdmissionPolicyRules {
 
 impl KindRules for MutatingAdmissionPolicyBindingRules {
     type Kind = MutatingAdmissionPolicyBinding;
+    const QUALIFIED_FINALIZERS: bool = false;
 
     const GENERATION: bool = true;
 

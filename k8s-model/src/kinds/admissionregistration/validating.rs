@@ -43,6 +43,7 @@ pub(crate) struct ValidatingAdmissionPolicyBindingRules;
 
 impl KindRules for ValidatingAdmissionPolicyRules {
     type Kind = ValidatingAdmissionPolicy;
+    const QUALIFIED_FINALIZERS: bool = false;
 
     const GENERATION: bool = true;
 
@@ -83,6 +84,7 @@ impl KindRules for ValidatingAdmissionPolicyRules {
 
 impl KindRules for ValidatingAdmissionPolicyBindingRules {
     type Kind = ValidatingAdmissionPolicyBinding;
+    const QUALIFIED_FINALIZERS: bool = false;
 
     const GENERATION: bool = true;
 

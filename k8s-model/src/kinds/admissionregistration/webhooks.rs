@@ -256,6 +256,7 @@ macro_rules! default_hook {
 
 impl KindRules for ValidatingWebhookConfigurationRules {
     type Kind = ValidatingWebhookConfiguration;
+    const QUALIFIED_FINALIZERS: bool = false;
 
     const GENERATION: bool = true;
 
@@ -283,6 +284,7 @@ impl KindRules for ValidatingWebhookConfigurationRules {
 
 impl KindRules for MutatingWebhookConfigurationRules {
     type Kind = MutatingWebhookConfiguration;
+    const QUALIFIED_FINALIZERS: bool = false;
 
     const GENERATION: bool = true;
 

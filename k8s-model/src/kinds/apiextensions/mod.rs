@@ -32,6 +32,7 @@ pub(crate) struct CustomResourceDefinitionRules;
 impl KindRules for CustomResourceDefinitionRules {
     type Kind = CustomResourceDefinition;
 
+    const QUALIFIED_FINALIZERS: bool = false;
     const GENERATION: bool = true;
     const UNCONDITIONAL_UPDATE: bool = false;
 

@@ -11,7 +11,7 @@ use crate::{
     kinds::{
         checks::{
             at_most_100_percent, fill, immutable, int_or_percent, int_or_percent_value,
-            int_or_string, non_negative, same, slot, slot_mut, supported, text,
+            int_or_string, json, non_negative, same, slot, slot_mut, text,
         },
         core::pod::template_warnings,
         typed::KindRules,
@@ -157,13 +157,11 @@ fn validate_spec(spec: &DaemonSetSpec, path: &Path) -> ErrorList {
         ("RollingUpdate", Some(rolling)) => {
             errors.extend(rolling_update(rolling, &at.child("rollingUpdate")));
         }
-        (other, _) => {
-            errors.extend(supported(
-                other,
-                &["OnDelete", "RollingUpdate"],
-                at.child("type"),
-            ));
-        }
+        _ => errors.push(field::not_supported(
+            at,
+            json(&strategy),
+            &["RollingUpdate", "OnDelete"],
+        )),
     }
     errors.extend(non_negative(
         spec.revision_history_limit.unwrap_or_default(),

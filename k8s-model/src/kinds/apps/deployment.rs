@@ -13,7 +13,7 @@ use crate::{
     kinds::{
         checks::{
             at_most_100_percent, fill, immutable, int_or_percent, int_or_percent_value,
-            int_or_string, non_negative, same, slot, slot_mut, supported, text,
+            int_or_string, json, non_negative, same, slot, slot_mut, text,
         },
         core::pod::template_warnings,
         typed::KindRules,
@@ -170,7 +170,11 @@ fn strategy(strategy: &DeploymentStrategy, path: &Path) -> ErrorList {
             "this should be defaulted and never be nil",
         )],
         ("RollingUpdate", Some(rolling)) => rolling_update(rolling, &at),
-        (other, _) => supported(other, &["Recreate", "RollingUpdate"], path.child("type")),
+        _ => vec![field::not_supported(
+            path.clone(),
+            json(strategy),
+            &["Recreate", "RollingUpdate"],
+        )],
     }
 }
 

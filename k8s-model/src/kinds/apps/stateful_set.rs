@@ -1,14 +1,19 @@
 //! The rules of StatefulSets.
 
-use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetStatus};
+use std::borrow::Cow;
+
+use k8s_openapi::api::{
+    apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetStatus},
+    core::v1::{PersistentVolumeClaimVolumeSource, PodTemplateSpec, Volume},
+};
 
 use super::workload::{default_template, not_decremented, replica_counts, selector_and_template};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{
-            at_most_100_percent, fill, int_or_percent, int_or_percent_value, int_or_string, json,
-            non_negative, same, slot, slot_mut, supported, text,
+            at_most_100_percent, dns_label, fill, int_or_percent, int_or_percent_value,
+            int_or_string, json, non_negative, same, slot, slot_mut, supported, text,
         },
         core::{persistent_volume_claim, pod::template_warnings},
         typed::KindRules,
@@ -162,7 +167,7 @@ fn validate_spec(spec: &StatefulSetSpec, path: &Path) -> ErrorList {
         ] {
             errors.extend(supported(
                 text(value),
-                &["Delete", "Retain"],
+                &["Retain", "Delete"],
                 path.child(name),
             ));
         }
@@ -183,11 +188,36 @@ fn validate_spec(spec: &StatefulSetSpec, path: &Path) -> ErrorList {
     }
     errors.extend(selector_and_template(
         &spec.selector,
-        &spec.template,
+        &with_claims(spec),
         "StatefulSet",
         path,
     ));
     errors
+}
+
+/// The template as pods will have it: with a volume for each claim.
+fn with_claims(spec: &StatefulSetSpec) -> Cow<'_, PodTemplateSpec> {
+    let Some(claims) = &spec.volume_claim_templates else {
+        return Cow::Borrowed(&spec.template);
+    };
+    let mut template = spec.template.clone();
+    let pod = template.spec.get_or_insert_default();
+    let volumes = pod.volumes.get_or_insert_default();
+    for claim in claims {
+        let name = text(&claim.metadata.name);
+        let free = volumes.iter().all(|volume| volume.name != name);
+        if free && dns_label(name, Path::default()).is_empty() {
+            volumes.push(Volume {
+                name: name.to_owned(),
+                persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+                    claim_name: name.to_owned(),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            });
+        }
+    }
+    Cow::Owned(template)
 }
 
 fn update_strategy(spec: &StatefulSetSpec, path: &Path) -> ErrorList {
@@ -223,5 +253,33 @@ fn update_strategy(spec: &StatefulSetSpec, path: &Path) -> ErrorList {
             json(&strategy),
             "must be 'RollingUpdate' or 'OnDelete'",
         )],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn containers_may_mount_the_claims() {
+        let set = |mount: &str| -> StatefulSet {
+            let mut set = serde_json::from_value(json!({"metadata": {"name": "a"}, "spec": {
+                "selector": {"matchLabels": {"a": "b"}}, "serviceName": "s",
+                "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {
+                    "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}],
+                "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [
+                    {"name": "c", "image": "x:1", "volumeMounts": [{"name": mount, "mountPath": "/d"}]}]}},
+            }}))
+            .unwrap();
+            StatefulSetRules.default(&mut set);
+            set
+        };
+        assert_eq!(StatefulSetRules.validate(&set("data")), []);
+        assert_eq!(
+            StatefulSetRules.validate(&set("other"))[0].to_string(),
+            "spec.template.spec.containers[0].volumeMounts[0].name: Not found: \"other\""
+        );
     }
 }

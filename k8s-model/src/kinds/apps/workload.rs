@@ -14,9 +14,7 @@ use crate::{
 
 /// Defaults the template's spec.
 pub(crate) fn default_template(template: &mut PodTemplateSpec) {
-    if let Some(spec) = &mut template.spec {
-        pod::defaults::pod_spec(spec);
-    }
+    pod::defaults::pod_spec(template.spec.get_or_insert_default());
 }
 
 /// A selector that selects something, and a template that it selects.
@@ -30,15 +28,9 @@ pub(crate) fn selector_and_template(
     let malformed = label_selector(selector, &at);
     let sound = malformed.is_empty();
     let mut errors = malformed;
+    // The type cannot tell an empty selector from none at all.
     if selects_all(selector) {
-        errors.push(field::invalid(
-            at.clone(),
-            json(selector),
-            format!(
-                "empty selector is invalid for {}",
-                kind_in_selector_text(kind)
-            ),
-        ));
+        errors.push(field::required(at.clone(), ""));
     }
     if !sound {
         errors.push(field::invalid(at, json(selector), "invalid label selector"));
@@ -48,7 +40,7 @@ pub(crate) fn selector_and_template(
         .metadata
         .as_ref()
         .and_then(|meta| meta.labels.clone());
-    let matches = selects_all(selector) || selector_matches(selector, &labels.unwrap_or_default());
+    let matches = !selects_all(selector) && selector_matches(selector, &labels.unwrap_or_default());
     errors.extend(pod::long_running_template(
         template,
         matches,
@@ -56,14 +48,6 @@ pub(crate) fn selector_and_template(
         &path.child("template"),
     ));
     errors
-}
-
-fn kind_in_selector_text(kind: &str) -> &'static str {
-    match kind {
-        "DaemonSet" => "daemonset",
-        "StatefulSet" => "statefulset",
-        _ => "deployment",
-    }
 }
 
 /// The counts of a status: none negative, none above the number of replicas.

@@ -8,6 +8,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 
+use super::failure_policy;
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
@@ -48,6 +49,9 @@ pub(super) fn default_spec(spec: &mut JobSpec) {
         "TerminatingOrFailed"
     };
     fill(&mut spec.pod_replacement_policy, replacement);
+    if let Some(policy) = &mut spec.pod_failure_policy {
+        failure_policy::default(policy);
+    }
 }
 
 /// The rules of Jobs.
@@ -359,7 +363,7 @@ pub(super) fn validate_spec(spec: &JobSpec, path: &Path) -> ErrorList {
     if let Some(mode) = &spec.completion_mode {
         errors.extend(supported(
             mode,
-            &["Indexed", "NonIndexed"],
+            &["NonIndexed", "Indexed"],
             path.child("completionMode"),
         ));
         if mode == "Indexed" {
@@ -395,6 +399,10 @@ pub(super) fn validate_spec(spec: &JobSpec, path: &Path) -> ErrorList {
             }
         }
     }
+    if let Some(policy) = &spec.pod_failure_policy {
+        let path = path.child("podFailurePolicy");
+        errors.extend(failure_policy::validate(policy, spec, &path));
+    }
     errors.extend(template(&spec.template, &path.child("template")));
     let policy = spec
         .template
@@ -412,7 +420,7 @@ pub(super) fn validate_spec(spec: &JobSpec, path: &Path) -> ErrorList {
             policy,
             "only \"Never\" is supported when podFailurePolicy is specified",
         )),
-        other => errors.extend(supported(other, &["Never", "OnFailure"], at)),
+        other => errors.extend(supported(other, &["OnFailure", "Never"], at)),
     }
     errors
 }

@@ -5,12 +5,15 @@ use k8s_openapi::api::{
     events::v1::Event as NewEvent,
 };
 
+use serde_json::json;
+
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{blank, dns_subdomain, qualified_name, same, text},
         typed::KindRules,
     },
+    names,
 };
 
 const FIELDS: &[&str] = &[
@@ -138,8 +141,13 @@ impl CoreEventRules {
 impl KindRules for CoreEventRules {
     type Kind = CoreEvent;
 
+    const QUALIFIED_FINALIZERS: bool = false;
     const CREATE_ON_UPDATE: bool = true;
     const SELECTABLE: &'static [&'static str] = FIELDS;
+
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        names::path_segment(name, prefix)
+    }
 
     fn validate(&self, event: &CoreEvent) -> ErrorList {
         Self::common(event).validate("reportingComponent")
@@ -173,8 +181,13 @@ impl NewEventRules {
 impl KindRules for NewEventRules {
     type Kind = NewEvent;
 
+    const QUALIFIED_FINALIZERS: bool = false;
     const CREATE_ON_UPDATE: bool = true;
     const SELECTABLE: &'static [&'static str] = FIELDS;
+
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        names::path_segment(name, prefix)
+    }
 
     fn validate(&self, event: &NewEvent) -> ErrorList {
         let mut errors = Self::common(event).validate("reportingController");
@@ -230,7 +243,10 @@ impl KindRules for NewEventRules {
             ("reportingController", "reportingController"),
             ("reportingInstance", "reportingInstance"),
         ] {
-            if !same(&new[name], &old[name]) {
+            // Structs that upstream writes even if nothing is in them.
+            let set =
+                |event: &serde_json::Value| Some(event[name].clone()).filter(|v| *v != json!({}));
+            if !same(&set(&new), &set(&old)) {
                 errors.push(field::invalid(
                     Path::new(path),
                     new[name].clone(),

@@ -24,6 +24,17 @@ impl KindRules for NodeRules {
     const SELECTABLE: &'static [&'static str] = &["spec.unschedulable"];
 
     fn default(&self, node: &mut Node) {
+        // The older of the two fields wins where they differ.
+        if let Some(NodeSpec {
+            pod_cidr: Some(first),
+            pod_cidrs,
+            ..
+        }) = &mut node.spec
+            && !first.is_empty()
+            && pod_cidrs.as_ref().and_then(|cidrs| cidrs.first()) != Some(first)
+        {
+            *pod_cidrs = Some(vec![first.clone()]);
+        }
         let Some(status) = &mut node.status else {
             return;
         };

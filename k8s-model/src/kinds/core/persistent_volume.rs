@@ -1,12 +1,17 @@
 //! The rules of PersistentVolumes.
 
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeSpec, PersistentVolumeStatus};
+use k8s_openapi::api::core::v1::{
+    CSIPersistentVolumeSource, PersistentVolume, PersistentVolumeSpec, PersistentVolumeStatus,
+};
 
 use super::{persistent_volume_claim::access_modes, pod};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{dns_subdomain, fill, immutable, json, list, same, supported, text},
+        checks::{
+            csi_driver_name, dns_label, dns_subdomain, fill, immutable, json, list, same,
+            supported, text,
+        },
         quantities,
         typed::KindRules,
     },
@@ -54,17 +59,16 @@ impl KindRules for PersistentVolumeRules {
                     "spec.persistentvolumesource is immutable after creation",
                 ));
             }
-            let path = Path::new("spec");
             errors.extend(immutable(
                 &new.volume_mode,
                 &old.volume_mode,
-                path.child("volumeMode"),
+                Path::new("volumeMode"),
             ));
             if old.node_affinity.is_some() {
                 errors.extend(immutable(
                     &new.node_affinity,
                     &old.node_affinity,
-                    path.child("nodeAffinity"),
+                    Path::new("nodeAffinity"),
                 ));
             }
         }
@@ -95,7 +99,14 @@ fn sources(spec: &PersistentVolumeSpec) -> serde_json::Map<String, serde_json::V
 }
 
 fn validate_spec(spec: &PersistentVolumeSpec, path: &Path) -> ErrorList {
-    let mut errors = access_modes(list(&spec.access_modes), &path.child("accessModes"));
+    let mut errors = ErrorList::new();
+    if list(&spec.access_modes).is_empty() {
+        errors.push(field::required(path.child("accessModes"), ""));
+    }
+    errors.extend(access_modes(
+        list(&spec.access_modes),
+        &path.child("accessModes"),
+    ));
     let capacity = path.child("capacity");
     let sizes = spec.capacity.clone().unwrap_or_default();
     if sizes.is_empty() {
@@ -144,6 +155,9 @@ fn validate_spec(spec: &PersistentVolumeSpec, path: &Path) -> ErrorList {
     if let Some(nfs) = &spec.nfs {
         errors.extend(pod::nfs(&nfs.server, &nfs.path, &path.child("nfs")));
     }
+    if let Some(source) = &spec.csi {
+        errors.extend(csi(source, &path.child("csi")));
+    }
     if let Some(local) = &spec.local {
         let path_of_source = path.child("local");
         if local.path.is_empty() {
@@ -178,6 +192,37 @@ fn validate_spec(spec: &PersistentVolumeSpec, path: &Path) -> ErrorList {
             &["Block", "Filesystem"],
             path.child("volumeMode"),
         ));
+    }
+    errors
+}
+
+fn csi(source: &CSIPersistentVolumeSource, path: &Path) -> ErrorList {
+    let mut errors = csi_driver_name(&source.driver, path.child("driver"));
+    if source.volume_handle.is_empty() {
+        errors.push(field::required(path.child("volumeHandle"), ""));
+    }
+    for (secret, name) in [
+        (
+            &source.controller_publish_secret_ref,
+            "controllerPublishSecretRef",
+        ),
+        (
+            &source.controller_expand_secret_ref,
+            "controllerExpandSecretRef",
+        ),
+        (&source.node_publish_secret_ref, "nodePublishSecretRef"),
+        (&source.node_expand_secret_ref, "nodeExpandSecretRef"),
+    ] {
+        let Some(secret) = secret else { continue };
+        let path = path.child(name);
+        match text(&secret.name) {
+            "" => errors.push(field::required(path.child("name"), "")),
+            name => errors.extend(dns_subdomain(name, path.child("name"))),
+        }
+        match text(&secret.namespace) {
+            "" => errors.push(field::required(path.child("namespace"), "")),
+            name => errors.extend(dns_label(name, path.child("namespace"))),
+        }
     }
     errors
 }

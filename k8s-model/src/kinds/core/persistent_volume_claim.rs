@@ -2,15 +2,21 @@
 
 use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimStatus,
+    PersistentVolumeClaimTemplate, TypedLocalObjectReference, TypedObjectReference,
 };
+use serde_json::Value;
 
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{blank, dns_subdomain, fill, label_selector, list, same, supported, text},
+        checks::{
+            blank, dns_label, dns_subdomain, fill, json, label_selector, list, same, supported,
+            text,
+        },
         quantities,
         typed::KindRules,
     },
+    metadata,
 };
 
 /// The ways in which a volume can be mounted.
@@ -31,7 +37,17 @@ pub(crate) fn default_spec(spec: &mut PersistentVolumeClaimSpec) {
 
 /// Checks a claim's spec, or that of a template.
 pub(crate) fn validate_spec(spec: &PersistentVolumeClaimSpec, path: &Path) -> ErrorList {
-    let mut errors = access_modes(list(&spec.access_modes), &path.child("accessModes"));
+    let mut errors = ErrorList::new();
+    if list(&spec.access_modes).is_empty() {
+        errors.push(field::required(
+            path.child("accessModes"),
+            "at least 1 access mode is required",
+        ));
+    }
+    errors.extend(access_modes(
+        list(&spec.access_modes),
+        &path.child("accessModes"),
+    ));
     if let Some(selector) = &spec.selector {
         errors.extend(label_selector(selector, &path.child("selector")));
     }
@@ -42,14 +58,8 @@ pub(crate) fn validate_spec(spec: &PersistentVolumeClaimSpec, path: &Path) -> Er
         .and_then(|resources| resources.requests.as_ref())
         .and_then(|requests| requests.get("storage"));
     match storage {
-        None => errors.push(field::required(
-            resources.child("requests").key("storage"),
-            "",
-        )),
-        Some(quantity) => {
-            let path = resources.child("requests").key("storage");
-            errors.extend(quantities::positive(quantity, path));
-        }
+        None => errors.push(field::required(resources.key("storage"), "")),
+        Some(quantity) => errors.extend(quantities::positive(quantity, resources.key("storage"))),
     }
     if let Some(class) = &spec.storage_class_name
         && !class.is_empty()
@@ -63,18 +73,121 @@ pub(crate) fn validate_spec(spec: &PersistentVolumeClaimSpec, path: &Path) -> Er
             path.child("volumeMode"),
         ));
     }
+    errors.extend(data_sources(spec, path));
     errors
 }
 
-/// At least one access mode, each known, the exclusive one alone.
-pub(crate) fn access_modes(modes: &[String], path: &Path) -> ErrorList {
+/// Checks a template of claims.
+pub(crate) fn validate_template(
+    template: &PersistentVolumeClaimTemplate,
+    path: &Path,
+) -> ErrorList {
+    let meta = template.metadata.clone().unwrap_or_default();
+    let at = path.child("metadata");
     let mut errors = ErrorList::new();
-    if modes.is_empty() {
-        errors.push(field::required(
-            path.clone(),
-            "at least 1 access mode is required",
+    if let Some(map) = &meta.annotations {
+        errors.extend(metadata::validate_annotations(
+            map,
+            &at.child("annotations"),
         ));
     }
+    if let Some(map) = &meta.labels {
+        errors.extend(metadata::validate_labels(map, &at.child("labels")));
+    }
+    if let Value::Object(fields) = json(&meta) {
+        for (name, _) in fields {
+            if !matches!(name.as_str(), "annotations" | "labels") {
+                errors.push(field::forbidden(at.child(&name), "cannot be set"));
+            }
+        }
+    }
+    errors.extend(validate_spec(&template.spec, &path.child("spec")));
+    errors
+}
+
+/// Where the data of a new volume comes from: two fields that say the same.
+fn data_sources(spec: &PersistentVolumeClaimSpec, path: &Path) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let mut reference = |group: &Option<String>, kind: &str, name: &str, path: Path| {
+        for (value, field_name) in [(name, "name"), (kind, "kind")] {
+            if value.is_empty() {
+                errors.push(field::required(path.child(field_name), ""));
+            }
+        }
+        if blank(group) && kind != "PersistentVolumeClaim" {
+            errors.push(field::invalid(
+                path,
+                kind,
+                "must be 'PersistentVolumeClaim' when referencing the default apiGroup",
+            ));
+        }
+    };
+    let (old, new) = (&spec.data_source, &spec.data_source_ref);
+    let at = path.child("dataSourceRef");
+    if let Some(source) = old {
+        let at = path.child("dataSource");
+        reference(&source.api_group, &source.kind, &source.name, at);
+    }
+    let mut namespace = None;
+    if let Some(source) = new {
+        reference(&source.api_group, &source.kind, &source.name, at.clone());
+        namespace = source.namespace.as_deref().filter(|text| !text.is_empty());
+    }
+    if let Some(namespace) = namespace {
+        errors.extend(dns_label(namespace, at.child("namespace")));
+    }
+    if let (Some(old), Some(new)) = (old, new) {
+        let text = if namespace.is_some() {
+            "may not be specified when dataSourceRef.namespace is specified"
+        } else if (&old.api_group, &old.kind, &old.name) != (&new.api_group, &new.kind, &new.name) {
+            "must match dataSourceRef"
+        } else {
+            return errors;
+        };
+        let at = path.child("dataSource").to_string();
+        errors.push(field::invalid(path.clone(), at, text));
+    }
+    errors
+}
+
+/// Drops what was always ignored in `dataSource`, and fills in one of the two fields from the
+/// other (KEP-1495).
+fn normalize_data_sources(
+    spec: &mut PersistentVolumeClaimSpec,
+    old: Option<&PersistentVolumeClaimSpec>,
+) {
+    let in_use = old.is_some_and(|old| old.data_source.is_some() || old.data_source_ref.is_some());
+    if !in_use && spec.data_source_ref.is_none() {
+        spec.data_source = spec.data_source.take().filter(|source| {
+            matches!(
+                (source.kind.as_str(), text(&source.api_group)),
+                ("PersistentVolumeClaim", "") | ("VolumeSnapshot", "snapshot.storage.k8s.io")
+            )
+        });
+    }
+    match (&spec.data_source, &spec.data_source_ref) {
+        (Some(source), None) => {
+            spec.data_source_ref = Some(TypedObjectReference {
+                api_group: source.api_group.clone(),
+                kind: source.kind.clone(),
+                name: source.name.clone(),
+                namespace: None,
+            });
+        }
+        (None, Some(source)) if blank(&source.namespace) => {
+            spec.data_source = Some(TypedLocalObjectReference {
+                api_group: source.api_group.clone(),
+                kind: source.kind.clone(),
+                name: source.name.clone(),
+            });
+        }
+        _ => {}
+    }
+}
+
+/// Known access modes, the exclusive one alone.
+pub(crate) fn access_modes(modes: &[String], path: &Path) -> ErrorList {
+    let mut errors = ErrorList::new();
     for mode in modes {
         errors.extend(supported(mode, ACCESS_MODES, path.clone()));
     }
@@ -105,6 +218,9 @@ impl KindRules for PersistentVolumeClaimRules {
             phase: Some("Pending".to_owned()),
             ..PersistentVolumeClaimStatus::default()
         });
+        if let Some(spec) = &mut claim.spec {
+            normalize_data_sources(spec, None);
+        }
     }
 
     fn validate(&self, claim: &PersistentVolumeClaim) -> ErrorList {
@@ -114,6 +230,9 @@ impl KindRules for PersistentVolumeClaimRules {
 
     fn prepare_for_update(&self, new: &mut PersistentVolumeClaim, old: &PersistentVolumeClaim) {
         new.status.clone_from(&old.status);
+        if let Some(spec) = &mut new.spec {
+            normalize_data_sources(spec, old.spec.as_ref());
+        }
     }
 
     fn validate_update(

@@ -12,10 +12,7 @@ use k8s_openapi::{
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{
-            PROTOCOLS, fill, label_selector, list, messages, parse_cidr, port_number, same,
-            supported,
-        },
+        checks::{fill, label_selector, list, messages, parse_cidr, port_number, same, supported},
         typed::KindRules,
     },
     names,
@@ -91,7 +88,7 @@ fn validate_spec(spec: &NetworkPolicySpec, path: &Path) -> ErrorList {
         return errors;
     }
     for (index, sort) in types.iter().enumerate() {
-        errors.extend(supported(sort, &["Egress", "Ingress"], at.index(index)));
+        errors.extend(supported(sort, &["Ingress", "Egress"], at.index(index)));
     }
     errors
 }
@@ -115,7 +112,11 @@ fn rule_parts(
 fn validate_port(port: &NetworkPolicyPort, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     if let Some(protocol) = &port.protocol {
-        errors.extend(supported(protocol, PROTOCOLS, path.child("protocol")));
+        errors.extend(supported(
+            protocol,
+            &["TCP", "UDP", "SCTP"],
+            path.child("protocol"),
+        ));
     }
     let at = path.child("endPort");
     match (&port.port, port.end_port) {

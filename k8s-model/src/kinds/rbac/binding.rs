@@ -73,7 +73,7 @@ fn validate_subject(subject: &Subject, namespaced: bool, path: &Path) -> ErrorLi
         "User" | "Group" => errors.extend(supported(group, &[GROUP], path.child("apiGroup"))),
         other => errors.extend(supported(
             other,
-            &["Group", "ServiceAccount", "User"],
+            &["ServiceAccount", "User", "Group"],
             path.child("kind"),
         )),
     }
@@ -105,7 +105,7 @@ impl KindRules for RoleBindingRules {
 
     fn validate(&self, binding: &RoleBinding) -> ErrorList {
         let subjects = list(&binding.subjects);
-        validate(&binding.role_ref, &["ClusterRole", "Role"], subjects, true)
+        validate(&binding.role_ref, &["Role", "ClusterRole"], subjects, true)
     }
 
     fn validate_update(&self, new: &RoleBinding, old: &RoleBinding) -> ErrorList {

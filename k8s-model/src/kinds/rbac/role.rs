@@ -95,7 +95,16 @@ impl KindRules for ClusterRoleRules {
                 ));
             }
             for (index, selector) in selectors.iter().enumerate() {
-                errors.extend(label_selector(selector, &path.index(index)));
+                let path = path.index(index);
+                let wrong = label_selector(selector, &path);
+                if !wrong.is_empty() {
+                    errors.extend(wrong);
+                    errors.push(field::invalid(
+                        path,
+                        serde_json::Value::Null,
+                        "invalid label selector.",
+                    ));
+                }
             }
         }
         errors

@@ -6,8 +6,8 @@ use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{
-            IMMUTABLE, dns_subdomain, fill, immutable, json, label_selector, list, non_negative,
-            qualified_name, same, supported, text,
+            IMMUTABLE, csi_driver_name, dns_subdomain, fill, immutable, json, label_selector, list,
+            non_negative, qualified_name, same, supported, text,
         },
         quantities,
         typed::KindRules,
@@ -108,7 +108,7 @@ impl KindRules for CsiDriverRules {
 pub(crate) struct CsiNodeRules;
 
 fn node_driver(driver: &CSINodeDriver, path: &Path) -> ErrorList {
-    let mut errors = driver_name(&driver.name, path.child("name"));
+    let mut errors = csi_driver_name(&driver.name, path.child("name"));
     let id = driver.node_id.as_str();
     if id.is_empty() {
         errors.push(field::required(path.child("nodeID"), ""));
@@ -135,19 +135,6 @@ fn node_driver(driver: &CSINodeDriver, path: &Path) -> ErrorList {
         }
         errors.extend(qualified_name(key, path.clone()));
     }
-    errors
-}
-
-/// The name of a CSI driver.
-pub(super) fn driver_name(name: &str, path: Path) -> ErrorList {
-    if name.is_empty() {
-        return vec![field::required(path, "")];
-    }
-    let mut errors = ErrorList::new();
-    if name.len() > 63 {
-        errors.push(field::too_long(path.clone(), 63));
-    }
-    errors.extend(dns_subdomain(&name.to_lowercase(), path));
     errors
 }
 
@@ -269,7 +256,7 @@ mod tests {
                 r#"spec.fsGroupPolicy: Unsupported value: "Some": supported values: "File", "None", "ReadWriteOnceWithFSType""#,
                 r#"spec.tokenRequests[1].audience: Duplicate value: "a""#,
                 "spec.tokenRequests[2].expirationSeconds: Invalid value: 5: may not specify a duration less than 10 minutes",
-                r#"spec.volumeLifecycleModes: Unsupported value: "Odd": supported values: "Ephemeral", "Persistent""#,
+                r#"spec.volumeLifecycleModes: Unsupported value: "Odd": supported values: "Persistent", "Ephemeral""#,
             ]
         );
         let (mut old, mut new) = (driver(json!({})), driver(json!({"attachRequired": false})));

@@ -1,11 +1,13 @@
 //! The rules of StorageClasses.
 
-use k8s_openapi::api::storage::v1::StorageClass;
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::{core::v1::TopologySelectorTerm, storage::v1::StorageClass};
 
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{fill, qualified_name, same, supported, text},
+        checks::{fill, list, qualified_name, same, supported, text},
         typed::KindRules,
     },
 };
@@ -52,6 +54,7 @@ impl KindRules for StorageClassRules {
             &["Immediate", "WaitForFirstConsumer"],
             Path::new("volumeBindingMode"),
         ));
+        errors.extend(topologies(list(&class.allowed_topologies)));
         errors
     }
 
@@ -81,4 +84,40 @@ impl KindRules for StorageClassRules {
         }
         errors
     }
+}
+
+/// Where volumes may be: each term says something else, and of each label only once.
+fn topologies(terms: &[TopologySelectorTerm]) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let mut before: Vec<BTreeMap<&str, BTreeSet<&str>>> = Vec::new();
+    for (index, term) in terms.iter().enumerate() {
+        let path = Path::new("allowedTopologies")
+            .index(index)
+            .child("matchLabelExpressions");
+        let mut said = BTreeMap::new();
+        for (index, requirement) in list(&term.match_label_expressions).iter().enumerate() {
+            let path = path.index(index);
+            if requirement.values.is_empty() {
+                errors.push(field::required(path.child("values"), ""));
+            }
+            let mut values = BTreeSet::new();
+            for (index, value) in requirement.values.iter().enumerate() {
+                if !values.insert(value.as_str()) {
+                    let path = path.child("values").index(index);
+                    errors.push(field::duplicate(path, value.as_str()));
+                }
+            }
+            errors.extend(qualified_name(&requirement.key, path.child("key")));
+            if said.insert(requirement.key.as_str(), values).is_some() {
+                let key = requirement.key.as_str();
+                errors.push(field::duplicate(path.child("key"), key));
+            }
+        }
+        let times = before.iter().filter(|other| **other == said).count();
+        for _ in 0..times {
+            errors.push(field::duplicate(path.clone(), ""));
+        }
+        before.push(said);
+    }
+    errors
 }

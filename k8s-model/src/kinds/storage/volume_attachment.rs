@@ -2,11 +2,10 @@
 
 use k8s_openapi::api::storage::v1::{VolumeAttachment, VolumeError};
 
-use super::csi::driver_name;
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{dns_subdomain, immutable, text},
+        checks::{csi_driver_name, dns_subdomain, immutable, text},
         typed::KindRules,
     },
 };
@@ -69,7 +68,7 @@ impl KindRules for VolumeAttachmentRules {
     fn validate(&self, attachment: &VolumeAttachment) -> ErrorList {
         let path = Path::new("spec");
         let spec = &attachment.spec;
-        let mut errors = driver_name(&spec.attacher, path.child("attacher"));
+        let mut errors = csi_driver_name(&spec.attacher, path.child("attacher"));
         let source = path.child("source");
         const ONE: &str = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
         match (

@@ -22,7 +22,7 @@ use crate::{
 pub(super) type Volumes<'a> = BTreeMap<&'a str, &'a Volume>;
 
 const PULL_POLICIES: &[&str] = &["Always", "IfNotPresent", "Never"];
-const MESSAGE_POLICIES: &[&str] = &["FallbackToLogsOnError", "File"];
+const MESSAGE_POLICIES: &[&str] = &["File", "FallbackToLogsOnError"];
 const RESTART_POLICIES: &[&str] = &["Always", "Never", "OnFailure"];
 
 /// The containers proper.

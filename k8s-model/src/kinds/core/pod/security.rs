@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
 use super::{containers, volumes};
 use crate::{
     field::{self, ErrorList, Path},
-    kinds::checks::{json, list, messages, one_of, supported},
+    kinds::checks::{json, list, messages, supported},
     names,
 };
 
@@ -113,11 +113,14 @@ fn seccomp(profile: &Option<SeccompProfile>, path: &Path) -> ErrorList {
     let Some(profile) = profile else {
         return ErrorList::new();
     };
-    let mut errors = one_of(
-        &profile.type_,
-        &["Localhost", "RuntimeDefault", "Unconfined"],
-        path.child("type"),
-    );
+    let at = path.child("type");
+    let mut errors = match profile.type_.as_str() {
+        "" => vec![field::required(
+            at,
+            "type is required when seccompProfile is set",
+        )],
+        sort => supported(sort, &["Localhost", "RuntimeDefault", "Unconfined"], at),
+    };
     let file = path.child("localhostProfile");
     match (&profile.localhost_profile, profile.type_.as_str()) {
         (None, "Localhost") => errors.push(field::required(

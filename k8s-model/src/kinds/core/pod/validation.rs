@@ -154,12 +154,12 @@ pub(super) fn pod_spec(spec: &PodSpec, pod_name: Option<&str>, path: &Path) -> E
     ));
     errors.extend(one_of(
         text(&spec.restart_policy),
-        &["Always", "Never", "OnFailure"],
+        &["Always", "OnFailure", "Never"],
         path.child("restartPolicy"),
     ));
     errors.extend(one_of(
         text(&spec.dns_policy),
-        &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"],
+        &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"],
         path.child("dnsPolicy"),
     ));
     if let Some(selector) = &spec.node_selector {
@@ -222,7 +222,7 @@ pub(super) fn pod_spec(spec: &PodSpec, pod_name: Option<&str>, path: &Path) -> E
     if let Some(policy) = &spec.preemption_policy {
         errors.extend(one_of(
             policy,
-            &["Never", "PreemptLowerPriority"],
+            &["PreemptLowerPriority", "Never"],
             path.child("preemptionPolicy"),
         ));
     }
@@ -237,8 +237,12 @@ pub(super) fn pod_spec(spec: &PodSpec, pod_name: Option<&str>, path: &Path) -> E
         &path.child("resources"),
     ));
     if let Some(os) = &spec.os {
-        let path = path.child("os").child("name");
-        errors.extend(one_of(&os.name, &["linux", "windows"], path));
+        let path = path.child("os");
+        if os.name.is_empty() {
+            errors.push(field::required(path.child("name"), "cannot be empty"));
+        } else {
+            errors.extend(supported(&os.name, &["linux", "windows"], path));
+        }
     }
     errors
 }

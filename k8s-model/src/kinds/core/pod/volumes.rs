@@ -1,5 +1,7 @@
 //! Validation of volumes.
 
+mod network;
+
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{
@@ -18,6 +20,7 @@ use crate::{
         core::persistent_volume_claim,
         quantities,
     },
+    names,
 };
 
 const MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
@@ -54,6 +57,18 @@ pub(super) fn volumes<'a>(
             found.push(field::required(path.child("name"), ""));
         } else {
             found.extend(dns_label(&volume.name, path.child("name")));
+        }
+        if let Some(pod) = pod_name.filter(|name| !name.is_empty())
+            && volume.ephemeral.is_some()
+        {
+            let claim = format!("{pod}-{}", volume.name);
+            for text in names::dns_subdomain(&claim, false) {
+                found.push(field::invalid(
+                    path.child("name"),
+                    volume.name.as_str(),
+                    format!("PVC name {claim:?}: {text}"),
+                ));
+            }
         }
         if sound.contains_key(volume.name.as_str()) {
             found.push(field::duplicate(path.child("name"), volume.name.as_str()));
@@ -135,7 +150,7 @@ fn source(volume: &Volume, path: &Path) -> ErrorList {
             nfs(&source.server, &source.path, path)
         }
     );
-    check!(iscsi, "iscsi");
+    check!(iscsi, "iscsi", network::iscsi);
     check!(glusterfs, "glusterfs");
     check!(flocker, "flocker");
     check!(
@@ -160,7 +175,7 @@ fn source(volume: &Volume, path: &Path) -> ErrorList {
             errors
         }
     );
-    check!(fc, "fc");
+    check!(fc, "fc", network::fibre_channel);
     check!(flex_volume, "flexVolume");
     check!(config_map, "configMap", config_map);
     check!(azure_file, "azureFile");
@@ -171,13 +186,7 @@ fn source(volume: &Volume, path: &Path) -> ErrorList {
     check!(storageos, "storageos");
     check!(projected, "projected", projected);
     check!(scale_io, "scaleIO");
-    check!(
-        csi,
-        "csi",
-        |source: &k8s_openapi::api::core::v1::CSIVolumeSource, path: &Path| {
-            required(&source.driver, path.child("driver"))
-        }
-    );
+    check!(csi, "csi", network::csi);
     check!(
         ephemeral,
         "ephemeral",
@@ -185,9 +194,7 @@ fn source(volume: &Volume, path: &Path) -> ErrorList {
             let path = path.child("volumeClaimTemplate");
             match &source.volume_claim_template {
                 None => vec![field::required(path, "")],
-                Some(template) => {
-                    persistent_volume_claim::validate_spec(&template.spec, &path.child("spec"))
-                }
+                Some(template) => persistent_volume_claim::validate_template(template, &path),
             }
         }
     );

@@ -1,0 +1,137 @@
+//! What Go's `time.Parse` says of a text that is no time.
+
+/// The layout of times, and of those with microseconds.
+const SECONDS: &str = "2006-01-02T15:04:05Z07:00";
+const MICROSECONDS: &str = "2006-01-02T15:04:05.000000Z07:00";
+
+/// Why a text is no time as RFC 3339 has them.
+pub(super) fn fault(text: &str, micro: bool) -> String {
+    let layout = if micro { MICROSECONDS } else { SECONDS };
+    match walk(text, micro) {
+        Err(Fault::Unlike { rest, element }) => format!(
+            "parsing time {} as {}: cannot parse {} as {}",
+            quote(text),
+            quote(layout),
+            quote(rest),
+            quote(element)
+        ),
+        Err(Fault::Range(what)) => format!("parsing time {}: {what} out of range", quote(text)),
+        Ok("") => format!("parsing time {}: day out of range", quote(text)),
+        Ok(rest) => format!("parsing time {}: extra text: {}", quote(text), quote(rest)),
+    }
+}
+
+enum Fault<'t> {
+    Unlike {
+        rest: &'t str,
+        element: &'static str,
+    },
+    Range(&'static str),
+}
+
+/// What is left after a time.
+fn walk(text: &str, micro: bool) -> Result<&str, Fault<'_>> {
+    // Each element, what stands before it, how many digits it has, and what is too much for it.
+    const ELEMENTS: [(&str, &str, usize, u32, &str); 6] = [
+        ("", "2006", 4, u32::MAX, ""),
+        ("-", "01", 2, 12, "month"),
+        ("-", "02", 2, 31, "day"),
+        ("T", "15", 2, 23, "hour"),
+        (":", "04", 2, 59, "minute"),
+        (":", "05", 2, 59, "second"),
+    ];
+    let mut rest = text;
+    for (before, element, digits, most, name) in ELEMENTS {
+        let unlike = |rest, element| Fault::Unlike { rest, element };
+        rest = rest.strip_prefix(before).ok_or(unlike(rest, before))?;
+        let number = rest
+            .get(..digits)
+            .filter(|part| part.bytes().all(|byte| byte.is_ascii_digit()))
+            .and_then(|part| part.parse::<u32>().ok())
+            .ok_or(unlike(rest, element))?;
+        if number > most || (number == 0 && matches!(name, "month" | "day")) {
+            return Err(Fault::Range(name));
+        }
+        rest = &rest[digits..];
+    }
+    let fraction = rest.strip_prefix('.').map_or(0, |after| {
+        after.bytes().take_while(u8::is_ascii_digit).count()
+    });
+    if micro && fraction != 6 {
+        let element = ".000000";
+        return Err(Fault::Unlike { rest, element });
+    }
+    if fraction > 0 {
+        rest = &rest[fraction + 1..];
+    }
+    if let Some(rest) = rest.strip_prefix('Z') {
+        return Ok(rest);
+    }
+    let zone = rest.as_bytes();
+    let digit = |at: usize| zone.get(at).is_some_and(u8::is_ascii_digit);
+    let sound = matches!(zone.first(), Some(b'+' | b'-'))
+        && zone.get(3) == Some(&b':')
+        && [1, 2, 4, 5].into_iter().all(digit);
+    if sound {
+        Ok(&rest[6..])
+    } else {
+        let element = "Z07:00";
+        Err(Fault::Unlike { rest, element })
+    }
+}
+
+/// Quotes as that package does: by bytes what is not printable ASCII.
+fn quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => {
+                out.push('\\');
+                out.push(char::from(byte));
+            }
+            b' '..=0x7f => out.push(char::from(byte)),
+            _ => out.push_str(&format!("\\x{byte:02x}")),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_element_that_does_not_fit_is_told() {
+        for (text, why) in [
+            ("soon", r#"cannot parse "soon" as "2006""#),
+            ("é", r#"cannot parse "\xc3\xa9" as "2006""#),
+            ("2026", r#"cannot parse "" as "-""#),
+            ("2026-1-1", r#"cannot parse "1-1" as "01""#),
+            (
+                "2026-01-01 10:00:00Z",
+                r#"cannot parse " 10:00:00Z" as "T""#,
+            ),
+            ("2026-01-01T10:00:00", r#"cannot parse "" as "Z07:00""#),
+        ] {
+            let expected = format!(
+                "parsing time {} as \"2006-01-02T15:04:05Z07:00\": {why}",
+                quote(text)
+            );
+            assert_eq!(fault(text, false), expected);
+        }
+        for (text, why) in [
+            ("2026-13-01T10:00:00Z", "month out of range"),
+            ("2026-02-31T10:00:00Z", "day out of range"),
+            ("2026-01-01T24:00:00Z", "hour out of range"),
+            ("2026-01-01T10:00:00Zx", "extra text: \"x\""),
+        ] {
+            assert_eq!(fault(text, false), format!("parsing time {text:?}: {why}"));
+        }
+        assert_eq!(
+            fault("2026-01-01T10:00:00Z", true),
+            "parsing time \"2026-01-01T10:00:00Z\" as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse \"Z\" as \".000000\""
+        );
+    }
+}
