@@ -92,28 +92,26 @@ pub(crate) async fn roles(server: &ApiServer) -> Result<(), kube::Error> {
 /// Makes all roles and bindings in one commit. False if some were there already.
 async fn fresh_roles(registry: &Registry) -> Result<bool> {
     let policy = rbac::bootstrap::policy();
+    let mut objects: Vec<(&'static str, Box<dyn Object>)> = Vec::new();
     let boxed = |o: &dyn Object| o.boxed_clone();
-    let objects = (policy
-        .cluster_roles
-        .iter()
-        .map(|o| ("clusterroles", boxed(o))))
-    .chain(policy.roles.iter().map(|o| ("roles", boxed(o))))
-    .chain(
-        policy
-            .cluster_role_bindings
-            .iter()
-            .map(|o| ("clusterrolebindings", boxed(o))),
-    )
-    .chain(
-        policy
-            .role_bindings
-            .iter()
-            .map(|o| ("rolebindings", boxed(o))),
-    );
+    objects.extend((policy.cluster_roles.iter()).map(|o| ("clusterroles", boxed(o))));
+    objects.extend(policy.roles.iter().map(|o| ("roles", boxed(o))));
+    let bindings = policy.cluster_role_bindings.iter();
+    objects.extend(bindings.map(|o| ("clusterrolebindings", boxed(o))));
+    objects.extend((policy.role_bindings.iter()).map(|o| ("rolebindings", boxed(o))));
+    fresh(registry, "rbac.authorization.k8s.io", objects).await
+}
+
+/// Makes all objects, with their resources' plural names, in one commit. False if some were there already.
+pub(crate) async fn fresh(
+    registry: &Registry,
+    group: &str,
+    objects: Vec<(&'static str, Box<dyn Object>)>,
+) -> Result<bool> {
     let (now, mut random) = (registry.now(), registry.fork_random());
     let mut writes = Vec::new();
     for (resource, mut object) in objects {
-        let Some(row) = registry.stored_row("rbac.authorization.k8s.io", resource) else {
+        let Some(row) = registry.stored_row(group, resource) else {
             return Ok(false);
         };
         row.resource.strategy.default(&mut *object);

@@ -11,7 +11,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     ApiServer, TypedResource, TypedResourceError,
-    admission::{AdmissionPlugin, plugins::default_plugins, reader::ObjectReader},
+    admission::{
+        AdmissionPlugin, metrics::AdmissionMetrics, plugins::default_plugins, reader::ObjectReader,
+    },
     aggregation::{Aggregation, registration},
     audit::{Audit, AuditSink, Policy},
     auth::{Authenticator, DEFAULT_ISSUER, ServiceAccountTokens, Standard, TokenKeyError},
@@ -23,7 +25,8 @@ use crate::{
     bootstrap,
     cache::Caches,
     definitions,
-    flow::{InFlight, MaxInFlight},
+    flow::{self, FlowControl, MaxInFlight},
+    metrics::{Metrics, More},
     pki::{FrontProxy, Pki, PkiError},
     proxy::Connecter,
     registry::{Clock, Registry, Served, reader::LateReader},
@@ -81,7 +84,7 @@ pub struct Advertised {
 /// | [`admission`](Self::admission) | upstream's default plugins |
 /// | [`create_only`](Self::create_only) | the reviews and the tokens of service accounts |
 /// | [`audit`](Self::audit) | nothing is recorded |
-/// | [`max_in_flight`](Self::max_in_flight) | 400 that read, 200 that don't |
+/// | [`max_in_flight`](Self::max_in_flight) | 600 seats, shared out by priority and fairness |
 /// | [`service_cidr`](Self::service_cidr) | `10.96.0.0/16` |
 /// | [`node_port_range`](Self::node_port_range) | 30000-32767 |
 pub struct ApiServerBuilder {
@@ -107,6 +110,8 @@ pub struct ApiServerBuilder {
     advertised: Option<Advertised>,
     audit: Option<(Policy, Box<dyn AuditSink>)>,
     max_in_flight: MaxInFlight,
+    fair: bool,
+    metrics: Vec<More>,
     front_proxy: Option<FrontProxy>,
     bootstrap: bool,
     clock: Clock,
@@ -140,6 +145,8 @@ impl Default for ApiServerBuilder {
             advertised: None,
             audit: None,
             max_in_flight: MaxInFlight::default(),
+            fair: true,
+            metrics: Vec::new(),
             front_proxy: None,
             bootstrap: true,
             clock: Arc::new(k8s_openapi::jiff::Timestamp::now),
@@ -280,6 +287,21 @@ impl ApiServerBuilder {
         self
     }
 
+    /// Whether priority and fairness decide which requests are served when there are too many: FlowSchemas and
+    /// PriorityLevelConfigurations. They do by default.
+    #[must_use]
+    pub fn priority_and_fairness(mut self, on: bool) -> Self {
+        self.fair = on;
+        self
+    }
+
+    /// Adds to what `/metrics` says: text in Prometheus' format, with metrics that nobody else writes.
+    #[must_use]
+    pub fn metrics(mut self, text: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        self.metrics.push(Arc::new(text));
+        self
+    }
+
     /// How many requests are served at once.
     #[must_use]
     pub fn max_in_flight(mut self, limits: MaxInFlight) -> Self {
@@ -375,6 +397,7 @@ impl ApiServerBuilder {
                 .map(|r| (r.group, r.version))
                 .collect(),
             served: ArcSwap::from_pointee(Served::new(self.resources, address.clone())),
+            admission_metrics: AdmissionMetrics::new(&admission),
             admission,
             services: Services {
                 cidr: self.service_cidr,
@@ -399,7 +422,12 @@ impl ApiServerBuilder {
                     .map_err(BuildError::Bootstrap)?;
             }
         }
+        if self.bootstrap {
+            flow::make(&registry).await.map_err(BuildError::Bootstrap)?;
+        }
         self.reader.bind(&registry);
+        let flow = Arc::new(FlowControl::new(self.max_in_flight, self.fair));
+        let mut flowing = flow::start(&flow, &registry, &*reader, self.bootstrap, &stop, &tasks);
         aggregation.start(&registry, &stop, &tasks, self.bootstrap);
         let mut defined = definitions::start(&registry, &*reader, &stop, &tasks);
         let server = ApiServer::new(Inner {
@@ -408,8 +436,11 @@ impl ApiServerBuilder {
                 .authenticator
                 .unwrap_or_else(|| Arc::new(Standard::new(Some(tokens.clone())))),
             authorizer,
-            metrics: Default::default(),
-            in_flight: InFlight::new(self.max_in_flight),
+            metrics: Metrics {
+                more: self.metrics,
+                ..Metrics::default()
+            },
+            flow,
             aggregation,
             tokens,
             address,
@@ -429,6 +460,7 @@ impl ApiServerBuilder {
         }
         // Its sender goes away with the server alone.
         let _ = defined.wait_for(|synced| *synced).await;
+        let _ = flowing.wait_for(|synced| *synced).await;
         if let Some(rbac) = rbac {
             rbac.synced().await;
         }

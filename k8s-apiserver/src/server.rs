@@ -23,7 +23,7 @@ use crate::{
     auth::{Authenticator, Identity, ServiceAccountTokens},
     authz::Authorizer,
     endpoints,
-    flow::InFlight,
+    flow::FlowControl,
     http::Body,
     metrics::Metrics,
     proxy::Connecter,
@@ -51,7 +51,7 @@ pub(crate) struct Inner {
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) metrics: Metrics,
     pub(crate) audit: Option<Arc<Audit>>,
-    pub(crate) in_flight: InFlight,
+    pub(crate) flow: Arc<FlowControl>,
     pub(crate) aggregation: Arc<Aggregation>,
     /// Whose keys `/openid/v1/jwks` shows.
     pub(crate) tokens: Arc<ServiceAccountTokens>,

@@ -5,6 +5,7 @@ mod error;
 pub(crate) mod follow;
 #[cfg(test)]
 pub(crate) mod memory;
+pub(crate) mod metrics;
 pub mod plugins;
 pub mod reader;
 pub(crate) mod references;

@@ -1,11 +1,19 @@
 //! The way of events from requests to a sink: a bounded queue, and a thread that writes in batches.
 
-use std::{fmt, io, sync::Arc, thread};
+use std::{
+    fmt, io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
 
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Event, Policy, trail::Record};
+use super::{Event, Level, Policy, trail::Record};
+use crate::metrics::Writer;
 
 /// Events that wait; upstream's size of the buffer.
 const QUEUE: usize = 10_000;
@@ -39,7 +47,13 @@ pub(crate) struct Audit {
     queue: mpsc::Sender<Message>,
     /// Whether events were lost since it was last said.
     losing: Mutex<bool>,
+    events: AtomicU64,
+    lost: AtomicU64,
+    /// Requests by the level that the policy says.
+    levels: [AtomicU64; LEVELS.len()],
 }
+
+const LEVELS: [&str; 4] = ["None", "Metadata", "Request", "RequestResponse"];
 
 impl fmt::Debug for Audit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -58,6 +72,9 @@ impl Audit {
             policy,
             queue,
             losing: Mutex::new(false),
+            events: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            levels: Default::default(),
         }))
     }
 
@@ -66,9 +83,45 @@ impl Audit {
         drop(self.queue.reserve().await);
     }
 
+    /// Counts a request by its level.
+    pub(super) fn count(&self, level: Level) {
+        self.levels[level as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Writes the metrics.
+    pub(crate) fn write_metrics(&self, out: &mut Writer) {
+        let load = |n: &AtomicU64| n.load(Ordering::Relaxed) as f64;
+        out.family(
+            "apiserver_audit_event_total",
+            "counter",
+            "[ALPHA] Counter of audit events generated and sent to the audit backend.",
+        );
+        out.sample("", "", load(&self.events));
+        out.family(
+            "apiserver_audit_level_total",
+            "counter",
+            "[ALPHA] Counter of policy levels for audit events (1 per request).",
+        );
+        for (level, count) in LEVELS.iter().zip(&self.levels) {
+            out.sample("", &format!("level=\"{level}\""), load(count));
+        }
+        out.family(
+            "apiserver_audit_error_total",
+            "counter",
+            "[ALPHA] Counter of audit events that failed to be audited properly. Plugin identifies the plugin affected by the error.",
+        );
+        out.sample("", "plugin=\"buffered\"", load(&self.lost));
+    }
+
     /// Queues a record.
     pub(super) fn send(&self, record: Record) {
         let sent = self.queue.try_send(Message::Record(Box::new(record)));
+        let counter = if sent.is_ok() {
+            &self.events
+        } else {
+            &self.lost
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
         let mut losing = self.losing.lock();
         if sent.is_err() && !*losing {
             tracing::error!("audit events are lost: their sink does not keep up");

@@ -216,6 +216,7 @@ impl Trail {
     /// Now it is known who asks, and so whether that is recorded.
     pub(crate) async fn authenticated(&self, parts: &Parts, user: &Identity, info: &RequestInfo) {
         let verdict = self.audit.policy.evaluate(user, info);
+        self.audit.count(verdict.level);
         if verdict.level == Level::None {
             return;
         }
@@ -232,6 +233,7 @@ impl Trail {
     /// Nobody knows who asks: recorded as far as anonymous requests would be.
     pub(crate) async fn unauthenticated(&self, parts: &Parts, info: &RequestInfo) {
         let verdict = self.audit.policy.evaluate(&Identity::default(), info);
+        self.audit.count(verdict.level);
         if verdict.level == Level::None {
             return;
         }

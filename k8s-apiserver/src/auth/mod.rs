@@ -4,8 +4,10 @@ mod bootstrap_token;
 mod identity;
 mod impersonation;
 mod oidc;
+pub(crate) mod request_header;
 mod standard;
 mod token;
+mod webhook;
 mod x509;
 
 use std::fmt::Debug;
@@ -19,11 +21,14 @@ pub use self::identity::{
 };
 pub use self::impersonation::impersonate;
 pub use self::oidc::{OidcError, OidcOptions, OidcTokens, SigningAlgorithm};
+pub use self::request_header::RequestHeaders;
 pub use self::standard::{ANONYMOUS_PATHS, Standard};
 pub use self::token::{
     DEFAULT_ISSUER, ObjectClaim, ServiceAccountTokens, TokenKeyError, TokenSpec, VerifiedToken,
 };
+pub use self::webhook::{WebhookTokenOptions, WebhookTokens};
 pub use self::x509::{ClientCertificates, PeerCertificates};
+pub use crate::webhook::{ReviewVersion, WebhookFileError};
 
 /// Credentials were there, and they are not good. The client sees `401 Unauthorized` without
 /// this text, which is for the log.
@@ -69,6 +74,11 @@ impl Union {
     /// A union that asks in this order.
     pub fn new(authenticators: Vec<std::sync::Arc<dyn Authenticator>>) -> Self {
         Union(authenticators)
+    }
+
+    /// Asks one more, before the others.
+    pub fn push_first(&mut self, authenticator: std::sync::Arc<dyn Authenticator>) {
+        self.0.insert(0, authenticator);
     }
 
     /// Asks one more, after the others.

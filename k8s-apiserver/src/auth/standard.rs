@@ -34,6 +34,13 @@ impl Standard {
         }
     }
 
+    /// Asks one more authenticator, before the others.
+    #[must_use]
+    pub fn with_first(mut self, authenticator: Arc<dyn Authenticator>) -> Self {
+        self.known.push_first(authenticator);
+        self
+    }
+
     /// Asks one more authenticator, after the others.
     #[must_use]
     pub fn with(mut self, authenticator: Arc<dyn Authenticator>) -> Self {

@@ -8,23 +8,48 @@ use rustls_pki_types::CertificateDer;
 use super::{AuthenticationError, Authenticator, Identity};
 
 /// The certificates that the peer of a TLS connection showed, its own first; they were verified
-/// against the listener's client authority. The listener puts this into the request's extensions.
+/// against the listener's authorities. The listener puts this into the request's extensions.
 #[derive(Clone, Debug)]
 pub struct PeerCertificates(Arc<Peer>);
 
 #[derive(Debug)]
 struct Peer {
     chain: Vec<CertificateDer<'static>>,
+    /// Whether the authority of clients vouches for it, and whether that of front proxies does.
+    client: bool,
+    front_proxy: bool,
     identity: OnceLock<Result<Identity, String>>,
 }
 
 impl PeerCertificates {
-    /// The certificates, the peer's own first.
+    /// The certificates, the peer's own first, for which the authority of clients vouches.
     pub fn new(chain: impl IntoIterator<Item = CertificateDer<'static>>) -> Self {
+        Self::vouched_for(chain, true, false)
+    }
+
+    /// The certificates, the peer's own first; whether the authority of clients vouches for them, and whether that of
+    /// front proxies does.
+    pub fn vouched_for(
+        chain: impl IntoIterator<Item = CertificateDer<'static>>,
+        client: bool,
+        front_proxy: bool,
+    ) -> Self {
         PeerCertificates(Arc::new(Peer {
             chain: chain.into_iter().collect(),
+            client,
+            front_proxy,
             identity: OnceLock::new(),
         }))
+    }
+
+    /// Whether the authority of front proxies vouches for the peer.
+    pub fn is_front_proxy(&self) -> bool {
+        self.0.front_proxy
+    }
+
+    /// The common name of the peer's own certificate.
+    pub(super) fn common_name(&self) -> Result<&str, AuthenticationError> {
+        self.identity().map(|identity| identity.name.as_str())
     }
 
     /// The certificates, the peer's own first.
@@ -72,6 +97,7 @@ impl Authenticator for ClientCertificates {
     ) -> Result<Option<Identity>, AuthenticationError> {
         match parts.extensions.get::<PeerCertificates>() {
             None => Ok(None),
+            Some(peer) if !peer.0.client => Ok(None),
             Some(peer) => peer.identity().cloned().map(Some),
         }
     }

@@ -2,11 +2,13 @@
 
 pub mod node;
 pub mod rbac;
+mod webhook;
 
 use std::fmt::Debug;
 
 use async_trait::async_trait;
 
+pub use self::webhook::{FailurePolicy, WebhookAuthorizer, WebhookAuthorizerOptions};
 use crate::{Error, auth::Identity};
 
 /// What a request asks to do.

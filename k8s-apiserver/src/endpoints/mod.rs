@@ -15,14 +15,23 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 use futures::FutureExt;
 use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use k8s_model::ResourceTable;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
 
 use crate::{
     Error, Result,
     admission::Warnings,
     audit::Trail,
     auth::{AUTHENTICATED, Identity, impersonate},
-    authz::{Attributes, denied},
-    http::{Body, RequestInfo, deadline::deadline, negotiate::Wanted, response},
+    authz::{Attributes, Decision, denied},
+    flow::Pass,
+    http::{
+        Body, RequestInfo,
+        deadline::{LONGEST, deadline},
+        negotiate::Wanted,
+        response, trace,
+    },
+    metrics::{Label, Outcome},
     registry::Row,
     server::Inner,
 };
@@ -50,7 +59,11 @@ pub(crate) async fn serve(server: Arc<Inner>, request: Request<Body>) -> Respons
     let row = server
         .registry
         .row(&info.group, &info.version, &info.resource);
-    let label = crate::metrics::Label::new(row.as_deref(), &info);
+    let series = server
+        .metrics
+        .requests
+        .series(Label::new(row.as_deref(), &info, &parts));
+    let span = trace::span(&parts.method, &parts.headers, &info);
     let started = tokio::time::Instant::now();
     let long = is_long(&info);
     let _served = (!long).then(|| server.ending.requests.token());
@@ -58,7 +71,17 @@ pub(crate) async fn serve(server: Arc<Inner>, request: Request<Body>) -> Respons
         .audit
         .as_ref()
         .map(|audit| Trail::begin(audit.clone(), server.registry.clock.clone(), &parts));
-    let answer = answer(server.clone(), parts, body, info, row, trail.clone());
+    let watched = row.clone().filter(|_| info.verb == "watch");
+    let answer = answer(
+        server.clone(),
+        parts,
+        body,
+        info,
+        row,
+        trail.clone(),
+        &series,
+    );
+    let answer = answer.instrument(span.clone());
     let answer = match &trail {
         None => AssertUnwindSafe(answer).catch_unwind().await,
         Some(trail) => {
@@ -81,9 +104,12 @@ pub(crate) async fn serve(server: Arc<Inner>, request: Request<Body>) -> Respons
     if let Some(trail) = &trail {
         response = trail.answered(response, long);
     }
-    server
-        .metrics
-        .count(label, response.status(), started.elapsed());
+    if long && response.status().as_u16() < 400 {
+        let watching = watched.map(|row| row.watching());
+        response = response.map(|body| body.keeping((series.run(), watching)));
+    }
+    series.count(response.status(), started.elapsed());
+    span.record("code", response.status().as_u16());
     response
         .headers_mut()
         .entry(header::CACHE_CONTROL)
@@ -117,7 +143,12 @@ async fn answer(
         (false, Ok(deadline)) => Some(deadline),
         (false, Err(error)) => return response::error(&error, &wanted),
     };
-    let answer = admitted(server, parts, body, info, row, trail, wanted, refused);
+    let way = Way {
+        trail,
+        wanted,
+        refused,
+    };
+    let answer = admitted(server, parts, body, info, row, way);
     match deadline {
         None => answer.await,
         Some(deadline) => tokio::time::timeout(deadline, answer)
@@ -129,18 +160,28 @@ async fn answer(
     }
 }
 
+/// What goes along with a request.
+struct Way {
+    trail: Option<Arc<Trail>>,
+    wanted: Wanted,
+    /// Why no answer can be written in a format that is wanted.
+    refused: Option<Error>,
+}
+
 /// Answers a request that has its time.
-#[expect(clippy::too_many_arguments, reason = "the way of a request is one way")]
 async fn admitted(
     server: Arc<Inner>,
     mut parts: Parts,
     body: Body,
     info: RequestInfo,
     row: Option<Arc<Row>>,
-    trail: Option<Arc<Trail>>,
-    wanted: Wanted,
-    refused: Option<Error>,
+    way: Way,
 ) -> Response<Body> {
+    let Way {
+        trail,
+        wanted,
+        refused,
+    } = way;
     let user = match authenticate(&server, &mut parts).await {
         Ok(user) => user,
         Err(error) => {
@@ -163,16 +204,27 @@ async fn admitted(
         Err(error) => return response::error(&error, &wanted),
     };
     let long = is_long(&info);
-    let _ticket = if long {
+    tracing::Span::current().record("user", user.name.as_str());
+    // A watch counts until it has begun.
+    let pass = if long && info.verb != "watch" {
         None
     } else {
-        match server.in_flight.enter(&user, &info) {
-            Some(ticket) => Some(ticket),
-            None => return response::too_many_requests(),
+        let query = parts.uri.query();
+        match server.flow.enter(&user, &info, query, row.as_deref()).await {
+            Ok(pass) => Some(pass),
+            Err(rejected) => {
+                let mut response = response::too_many_requests();
+                rejected.mark(response.headers_mut());
+                return response;
+            }
         }
     };
     if let Err(error) = authorize(&server, &user, &info, trail.as_deref()).await {
-        return response::error(&error, &wanted);
+        let mut response = response::error(&error, &wanted);
+        if let Some(pass) = &pass {
+            pass.mark(response.headers_mut());
+        }
+        return response;
     }
     let body = match &trail {
         Some(trail) if info.is_resource && !long => trail.body(&parts, body),
@@ -200,7 +252,22 @@ async fn admitted(
     let result = answer.await;
     let mut response = result.unwrap_or_else(|error| response::error(&error, &wanted));
     warn(&mut response, &warnings.take());
+    if let Some(pass) = pass {
+        pass.mark(response.headers_mut());
+        if response.body().is_unfinished() {
+            response = response.map(|body| body.keeping(released(pass)));
+        }
+    }
     response
+}
+
+/// A pass that ends with its task, or when the request has had all the time that it may take: a client that does not
+/// read its answer must not keep others out.
+fn released(pass: Pass) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let _pass = pass;
+        tokio::time::sleep(LONGEST).await;
+    }))
 }
 
 /// Whether a request lasts as long as its client wants.
@@ -215,15 +282,27 @@ fn is_long(info: &RequestInfo) -> bool {
 async fn authenticate(server: &Inner, parts: &mut Parts) -> Result<Identity> {
     let user = match parts.extensions.get::<Identity>() {
         Some(user) => user.clone(),
-        None => match server.authenticator.authenticate(parts).await {
-            Ok(Some(user)) => user,
-            Ok(None) => return Err(Error::unauthorized()),
-            Err(error) => {
-                tracing::debug!(%error, "unable to authenticate the request");
-                return Err(Error::unauthorized());
+        None => {
+            let started = tokio::time::Instant::now();
+            let found = server.authenticator.authenticate(parts).await;
+            let outcome = match &found {
+                Ok(Some(_)) => Outcome::Yes,
+                Ok(None) => Outcome::No,
+                Err(_) => Outcome::Otherwise,
+            };
+            let counted = &server.metrics.authentication;
+            counted.count(outcome, started.elapsed());
+            match found {
+                Ok(Some(user)) => user,
+                Ok(None) => return Err(Error::unauthorized()),
+                Err(error) => {
+                    tracing::debug!(%error, "unable to authenticate the request");
+                    return Err(Error::unauthorized());
+                }
             }
-        },
+        }
     };
+    crate::auth::request_header::strip(&mut parts.headers);
     Ok(if user.is_anonymous() {
         user
     } else {
@@ -249,7 +328,15 @@ async fn authorize(
         path: &info.path,
         resource_request: info.is_resource,
     };
+    let started = tokio::time::Instant::now();
     let decision = server.authorizer.authorize(&attributes).await;
+    let outcome = match &decision {
+        Decision::Allow => Outcome::Yes,
+        Decision::Deny { .. } => Outcome::No,
+        Decision::NoOpinion { .. } => Outcome::Otherwise,
+    };
+    let counted = &server.metrics.authorization;
+    counted.count(outcome, started.elapsed());
     if let Some(trail) = trail.filter(|trail| trail.is_on()) {
         let (verdict, reason) = match decision.is_allowed() {
             true => ("allow", server.authorizer.explain(&attributes).await),

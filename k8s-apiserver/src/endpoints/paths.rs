@@ -8,7 +8,7 @@ use super::Call;
 use crate::{
     Error, Result,
     discovery::Form,
-    http::{Body, response, uri},
+    http::{Body, response},
 };
 
 /// Where others find out by which keys tokens of service accounts are signed.
@@ -41,7 +41,7 @@ pub(crate) async fn serve(call: Call, refused: Option<Error>) -> Result<Response
                 &crate::version::info(),
             );
         }
-        "/metrics" => return Ok(metrics(&call)),
+        "/metrics" => return Ok(metrics(&call).await),
         OPENID_CONFIGURATION => {
             let address = match call.server.address.as_str() {
                 "" => call.server.tokens.issuer().trim_end_matches('/').to_owned(),
@@ -177,9 +177,9 @@ fn openid(document: &serde_json::Value, media_type: &'static str) -> Response<Bo
     response
 }
 
-fn metrics(call: &Call) -> Response<Body> {
-    let _ = uri::query_value(call.parts.uri.query(), "name");
-    let mut response = response::text(StatusCode::OK, call.server.metrics.text());
+async fn metrics(call: &Call) -> Response<Body> {
+    let page = crate::metrics::page(&call.server).await;
+    let mut response = response::text(StatusCode::OK, page);
     response.headers_mut().insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),

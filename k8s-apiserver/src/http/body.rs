@@ -23,7 +23,11 @@ pub(crate) type Chunks = Box<dyn FnMut() -> Option<Result<Bytes, BoxError>> + Se
 ///
 /// An answer made of stored objects is a list of slices that share the store's memory; nothing is
 /// copied until the transport writes them out. A watch is a stream without an end.
-pub struct Body(Kind);
+pub struct Body {
+    kind: Kind,
+    /// What is to live as long as the body.
+    kept: Option<Box<dyn Send>>,
+}
 
 enum Kind {
     Slices { slices: VecDeque<Bytes>, left: u64 },
@@ -35,17 +39,18 @@ enum Kind {
 impl Body {
     /// No bytes.
     pub fn empty() -> Self {
-        Body(Kind::Slices {
+        Kind::Slices {
             slices: VecDeque::new(),
             left: 0,
-        })
+        }
+        .into()
     }
 
     /// The slices, one after the other.
     pub fn from_slices(slices: impl IntoIterator<Item = Bytes>) -> Self {
         let slices: VecDeque<Bytes> = slices.into_iter().filter(|s| !s.is_empty()).collect();
         let left = slices.iter().map(|s| s.len() as u64).sum();
-        Body(Kind::Slices { slices, left })
+        Kind::Slices { slices, left }.into()
     }
 
     /// Made piece by piece as it is read, as many bytes as said where that is known. An error cuts
@@ -54,17 +59,18 @@ impl Body {
         len: Option<u64>,
         next: impl FnMut() -> Option<Result<Bytes, BoxError>> + Send + 'static,
     ) -> Self {
-        Body(Kind::Chunks {
+        Kind::Chunks {
             next: Box::new(next),
             left: len,
-        })
+        }
+        .into()
     }
 
     /// Whatever the stream yields, as it yields it. An error cuts the connection.
     pub fn from_stream(
         stream: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static,
     ) -> Self {
-        Body(Kind::Stream(Box::pin(stream)))
+        Kind::Stream(Box::pin(stream)).into()
     }
 
     /// Another library's body.
@@ -73,7 +79,7 @@ impl Body {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
-        Body(Kind::Boxed(body.map_err(Into::into).boxed_unsync()))
+        Kind::Boxed(body.map_err(Into::into).boxed_unsync()).into()
     }
 
     /// How many bytes it has, where that is known in advance.
@@ -88,11 +94,37 @@ impl Body {
 
     /// The pieces of a body that needs not be waited for.
     pub(crate) fn into_chunks(self) -> Result<Chunks, Body> {
-        match self.0 {
-            Kind::Slices { mut slices, .. } => Ok(Box::new(move || slices.pop_front().map(Ok))),
-            Kind::Chunks { next, .. } => Ok(next),
-            other => Err(Body(other)),
+        match (self.kind, self.kept) {
+            (Kind::Slices { mut slices, .. }, _) => {
+                Ok(Box::new(move || slices.pop_front().map(Ok)))
+            }
+            (Kind::Chunks { next, .. }, None) => Ok(next),
+            (Kind::Chunks { mut next, .. }, Some(kept)) => Ok(Box::new(move || {
+                let _kept = &kept;
+                next()
+            })),
+            (kind, kept) => Err(Body { kind, kept }),
         }
+    }
+
+    /// Whether there is still work to do until it is written: it is made piece by piece.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        matches!(self.kind, Kind::Chunks { .. })
+    }
+
+    /// Lets something live as long as the body.
+    pub(crate) fn keeping(mut self, kept: impl Send + 'static) -> Self {
+        self.kept = Some(match self.kept.take() {
+            Some(before) => Box::new((before, kept)),
+            None => Box::new(kept),
+        });
+        self
+    }
+}
+
+impl From<Kind> for Body {
+    fn from(kind: Kind) -> Self {
+        Body { kind, kept: None }
     }
 }
 
@@ -142,7 +174,7 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match &mut self.0 {
+        match &mut self.kind {
             Kind::Slices { slices, left } => {
                 let next = slices.pop_front();
                 *left -= next.as_ref().map_or(0, |s| s.len() as u64);
@@ -164,7 +196,7 @@ impl http_body::Body for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.kind {
             Kind::Slices { left, .. }
             | Kind::Chunks {
                 left: Some(left), ..
@@ -175,7 +207,7 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.kind {
             Kind::Slices { slices, .. } => slices.is_empty(),
             Kind::Chunks { left, .. } => *left == Some(0),
             Kind::Stream(_) => false,

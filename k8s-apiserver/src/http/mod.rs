@@ -7,6 +7,7 @@ pub(crate) mod info;
 pub(crate) mod negotiate;
 pub(crate) mod options;
 pub(crate) mod response;
+pub(crate) mod trace;
 pub(crate) mod uri;
 
 pub use body::Body;

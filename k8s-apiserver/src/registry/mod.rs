@@ -30,7 +30,10 @@ use self::value::Stored;
 pub(crate) use self::{row::Row, served::Served};
 use crate::{
     Error, Result,
-    admission::{AdmissionPlugin, AdmissionRequest, Companions, Operation, Warnings},
+    admission::{
+        AdmissionPlugin, AdmissionRequest, Companions, Operation, Warnings,
+        metrics::{AdmissionMetrics, Step, Stopwatch},
+    },
     auth::Identity,
     cache::Caches,
     services::Services,
@@ -50,6 +53,7 @@ pub(crate) struct Registry {
     /// The groups and versions of the rows that are served whatever is defined.
     pub(crate) fixed: HashSet<(&'static str, &'static str)>,
     pub(crate) admission: Vec<Arc<dyn AdmissionPlugin>>,
+    pub(crate) admission_metrics: AdmissionMetrics,
     pub(crate) services: Services,
     pub(crate) clock: Clock,
     pub(crate) random: Mutex<fastrand::Rng>,
@@ -124,11 +128,14 @@ impl Registry {
         &self,
         target: &Target<'_>,
         operation: Operation,
-    ) -> impl Iterator<Item = &Arc<dyn AdmissionPlugin>> + use<'_> {
+    ) -> impl Iterator<Item = (usize, &Arc<dyn AdmissionPlugin>)> + use<'_> {
         let internal = target.internal;
-        self.admission
-            .iter()
-            .filter(move |p| !internal && p.handles(operation))
+        (self.admission.iter().enumerate())
+            .filter(move |(_, plugin)| !internal && plugin.handles(operation))
+    }
+
+    fn stopwatch(&self, operation: Operation, step: Step) -> Stopwatch<'_> {
+        self.admission_metrics.stopwatch(operation, step)
     }
 
     /// Lets the plugins change the object.
@@ -140,10 +147,11 @@ impl Registry {
         old: Option<&dyn Object>,
     ) -> Result<Option<Box<dyn Object>>> {
         let mut request = admission_request(target, operation, object, old);
-        for plugin in self.plugins(target, operation) {
-            plugin
-                .admit(&mut request)
-                .await
+        let mut watch = self.stopwatch(operation, Step::Admit);
+        for (at, plugin) in self.plugins(target, operation) {
+            let result = plugin.admit(&mut request).await;
+            watch
+                .lap(at, result)
                 .map_err(|e| Error::admission(e, &target.row.resource, target.name))?;
         }
         Ok(request.object)
@@ -158,10 +166,11 @@ impl Registry {
         old: Option<&dyn Object>,
     ) -> Result<Option<Box<dyn Object>>> {
         let request = admission_request(target, operation, object, old);
-        for plugin in self.plugins(target, operation) {
-            plugin
-                .validate(&request)
-                .await
+        let mut watch = self.stopwatch(operation, Step::Validate);
+        for (at, plugin) in self.plugins(target, operation) {
+            let result = plugin.validate(&request).await;
+            watch
+                .lap(at, result)
                 .map_err(|e| Error::admission(e, &target.row.resource, target.name))?;
         }
         Ok(request.object)
@@ -179,7 +188,7 @@ impl Registry {
         let request = admission_request(target, operation, Some(object), old);
         let mut writes = Vec::new();
         let mut all = Vec::new();
-        for plugin in self.plugins(target, operation) {
+        for (_, plugin) in self.plugins(target, operation) {
             let mut companions = plugin
                 .accompany(&request)
                 .await

@@ -1,6 +1,9 @@
 //! [`Row`]: a served resource together with how it is stored.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU32, Ordering},
+};
 
 use bytes::Bytes;
 use k8s_model::{
@@ -38,6 +41,17 @@ pub(crate) struct Row {
     /// The versions in which the same objects are served.
     versions: Vec<Arc<Resource>>,
     protobuf: OnceLock<Option<Protobuf>>,
+    watchers: AtomicU32,
+}
+
+/// A watch of a row, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Watching(Arc<Row>);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.watchers.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// How a resource is encoded in protobuf.
@@ -49,6 +63,17 @@ pub(crate) struct Protobuf {
 }
 
 impl Row {
+    /// How many clients watch it.
+    pub(crate) fn watchers(&self) -> u32 {
+        self.watchers.load(Ordering::Relaxed)
+    }
+
+    /// Counts a watch as long as what is given back lives.
+    pub(crate) fn watching(self: &Arc<Self>) -> Watching {
+        self.watchers.fetch_add(1, Ordering::Relaxed);
+        Watching(self.clone())
+    }
+
     pub(super) fn new(resource: &Arc<Resource>, table: &ResourceTable) -> Self {
         let storage = table.storage_row(resource).unwrap_or(resource);
         let api_version = resource.api_version();
@@ -76,6 +101,7 @@ impl Row {
                 .cloned()
                 .collect(),
             protobuf: OnceLock::new(),
+            watchers: AtomicU32::new(0),
         }
     }
 

@@ -9,12 +9,11 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt};
 
-use super::{BoxError, Limits, PeerAddress, tls::H2, until_drained};
-use crate::auth::PeerCertificates;
+use super::{BoxError, Limits, PeerAddress, ServerTls, tls::H2, until_drained};
 
 /// Frames and windows of HTTP/2: lists are long, and a window that is too small makes them wait
 /// for the client.
@@ -23,7 +22,7 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 const FRAME: u32 = 64 << 10;
 
 pub(super) struct Connection {
-    pub(super) acceptor: TlsAcceptor,
+    pub(super) tls: ServerTls,
     pub(super) limits: Limits,
     pub(super) peer: SocketAddr,
     pub(super) drain: CancellationToken,
@@ -41,7 +40,8 @@ impl Connection {
     {
         // Small answers must not wait for the peer's acknowledgement of earlier ones.
         let _ = stream.set_nodelay(true);
-        let handshake = tokio::time::timeout(self.limits.handshake, self.acceptor.accept(stream));
+        let handshake =
+            tokio::time::timeout(self.limits.handshake, self.tls.acceptor().accept(stream));
         let stream = match self.drain.run_until_cancelled(handshake).await {
             Some(Ok(Ok(stream))) => stream,
             Some(Ok(Err(error))) => {
@@ -72,7 +72,7 @@ impl Connection {
         let is_h2 = session.alpn_protocol() == Some(H2);
         let certificates = session
             .peer_certificates()
-            .map(|chain| PeerCertificates::new(chain.iter().map(|c| c.clone().into_owned())));
+            .map(|chain| self.tls.peer(chain));
         let peer = PeerAddress(self.peer);
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             let extensions = request.extensions_mut();

@@ -8,16 +8,15 @@
 mod connection;
 pub mod tls;
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, io, net::SocketAddr, time::Duration};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
 
-pub use self::tls::{TlsError, client_config, server_config};
+pub use self::tls::{ServerTls, TlsError, client_config, server_config};
 
 /// What a body's stream, or a service, fails with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -140,7 +139,7 @@ impl Drop for Server {
 pub fn serve<S, B>(
     service: S,
     listeners: Vec<TcpListener>,
-    tls: Arc<ServerConfig>,
+    tls: impl Into<ServerTls>,
     limits: Limits,
 ) -> io::Result<Server>
 where
@@ -161,16 +160,16 @@ where
         cut: CancellationToken::new(),
         tasks: TaskTracker::new(),
     };
-    let acceptor = tokio_rustls::TlsAcceptor::from(tls);
+    let tls: ServerTls = tls.into();
     for listener in listeners {
         let (drain, cut) = (server.drain.clone(), server.cut.clone());
-        let (acceptor, service) = (acceptor.clone(), service.clone());
+        let (tls, service) = (tls.clone(), service.clone());
         let tasks = server.tasks.clone();
         server.tasks.spawn(async move {
             let draining = drain.clone();
             let accepting = accept(&listener, move |stream, peer| {
                 let connection = connection::Connection {
-                    acceptor: acceptor.clone(),
+                    tls: tls.clone(),
                     limits,
                     peer,
                     drain: drain.clone(),

@@ -3,11 +3,18 @@
 use std::sync::Arc;
 
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig, crypto::CryptoProvider, server::WebPkiClientVerifier,
+    ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
+    SignatureScheme,
+    client::danger::HandshakeSignatureValid,
+    crypto::CryptoProvider,
+    server::{
+        WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
-use crate::pki::Credential;
+use crate::{auth::PeerCertificates, pki::Credential};
 
 /// HTTP/2's name in ALPN.
 pub(super) const H2: &[u8] = b"h2";
@@ -57,10 +64,145 @@ pub fn server_config(
     client_ca: &CertificateDer<'_>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = provider();
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots(client_ca)?), provider.clone())
-            .allow_unauthenticated()
-            .build()?;
+    let verifier = verifier(client_ca, &provider)?;
+    settings(credential, provider, verifier)
+}
+
+/// What a listener shows, and whose clients it lets in.
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    config: Arc<ServerConfig>,
+    /// Where there are two authorities: that of clients and that of front proxies.
+    authorities: Option<Arc<Authorities>>,
+}
+
+impl From<Arc<ServerConfig>> for ServerTls {
+    /// Everybody whom the settings let in is a client.
+    fn from(config: Arc<ServerConfig>) -> Self {
+        ServerTls {
+            config,
+            authorities: None,
+        }
+    }
+}
+
+impl ServerTls {
+    /// As [`server_config`], but clients may also show a certificate from the authority of front proxies: they are no
+    /// clients then, but [may say](crate::auth::RequestHeaders) whom they speak for.
+    ///
+    /// # Errors
+    /// If the certificate, its key or an authority cannot be used.
+    pub fn with_front_proxy(
+        credential: &Credential,
+        client_ca: &CertificateDer<'_>,
+        front_proxy_ca: &CertificateDer<'_>,
+    ) -> Result<Self, TlsError> {
+        let provider = provider();
+        let authorities = Arc::new(Authorities {
+            client: verifier(client_ca, &provider)?,
+            front_proxy: verifier(front_proxy_ca, &provider)?,
+            hints: [
+                roots(client_ca)?.subjects(),
+                roots(front_proxy_ca)?.subjects(),
+            ]
+            .concat(),
+        });
+        Ok(ServerTls {
+            config: settings(credential, provider, authorities.clone())?,
+            authorities: Some(authorities),
+        })
+    }
+
+    pub(super) fn acceptor(&self) -> tokio_rustls::TlsAcceptor {
+        self.config.clone().into()
+    }
+
+    /// What is known of a peer that the handshake let in.
+    pub(super) fn peer(&self, chain: &[CertificateDer<'_>]) -> PeerCertificates {
+        let owned = chain.iter().map(|c| c.clone().into_owned());
+        match (&self.authorities, chain.split_first()) {
+            (Some(authorities), Some((own, rest))) => {
+                let vouches = |verifier: &Arc<dyn ClientCertVerifier>| {
+                    verifier
+                        .verify_client_cert(own, rest, UnixTime::now())
+                        .is_ok()
+                };
+                let client = vouches(&authorities.client);
+                PeerCertificates::vouched_for(owned, client, vouches(&authorities.front_proxy))
+            }
+            _ => PeerCertificates::new(owned),
+        }
+    }
+}
+
+/// Lets in for whom one of two authorities vouches.
+#[derive(Debug)]
+struct Authorities {
+    client: Arc<dyn ClientCertVerifier>,
+    front_proxy: Arc<dyn ClientCertVerifier>,
+    hints: Vec<DistinguishedName>,
+}
+
+impl ClientCertVerifier for Authorities {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.hints
+    }
+
+    fn verify_client_cert(
+        &self,
+        own: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.client
+            .verify_client_cert(own, rest, now)
+            .or_else(|error| {
+                let proxy = self.front_proxy.verify_client_cert(own, rest, now);
+                proxy.map_err(|_| error)
+            })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        own: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.client.verify_tls12_signature(message, own, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        own: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.client.verify_tls13_signature(message, own, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.client.supported_verify_schemes()
+    }
+}
+
+fn verifier(
+    ca: &CertificateDer<'_>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let roots = Arc::new(roots(ca)?);
+    let builder = WebPkiClientVerifier::builder_with_provider(roots, provider.clone());
+    Ok(builder.allow_unauthenticated().build()?)
+}
+
+fn settings(
+    credential: &Credential,
+    provider: Arc<CryptoProvider>,
+    verifier: Arc<dyn ClientCertVerifier>,
+) -> Result<Arc<ServerConfig>, TlsError> {
     let (chain, key) = pair(credential)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?

@@ -6,10 +6,16 @@
 mod client;
 mod connect;
 mod error;
+pub(crate) mod kubeconfig;
+mod memory;
+mod review;
 mod trust;
 
 pub(crate) use self::{
     client::{Address, Client, ClientConfig, Clients, ServiceReference},
     error::CallError,
+    memory::Memory,
+    review::ask,
     trust::Trust,
 };
+pub use self::{kubeconfig::WebhookFileError, review::ReviewVersion};

@@ -1,4 +1,4 @@
-//! Limits on how many requests are served at once.
+//! How many requests are being served, and the plain limits on that where there is no priority and fairness.
 
 use std::sync::{
     Arc,
@@ -11,8 +11,11 @@ use crate::{
 };
 
 /// How many requests are served at once, as upstream's `--max-requests-inflight` and
-/// `--max-mutating-requests-inflight`. Those that would be too many are answered with 429. Watches, connections and
-/// logs are not counted, nor what `system:masters` ask for.
+/// `--max-mutating-requests-inflight`. Watches, connections and logs are not counted.
+///
+/// With [priority and fairness](crate::ApiServerBuilder::priority_and_fairness), which is the default, their sum is
+/// the number of seats that the priority levels share. Without, each is a limit of its own; requests that would be too
+/// many are answered with 429, except for those of `system:masters`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaxInFlight {
     /// Those that only read; 0 for no limit.
@@ -33,7 +36,7 @@ impl Default for MaxInFlight {
 
 /// Counts what is being served.
 #[derive(Debug)]
-pub(crate) struct InFlight {
+pub(super) struct InFlight {
     reading: Arc<Lane>,
     mutating: Arc<Lane>,
 }
@@ -44,20 +47,23 @@ struct Lane {
     now: AtomicUsize,
 }
 
-/// A request that is counted until this is dropped; or one that is not counted.
+/// A request that is counted until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Ticket(Option<Arc<Lane>>);
+pub(super) struct Counted(Arc<Lane>);
 
-impl Drop for Ticket {
+impl Drop for Counted {
     fn drop(&mut self) {
-        if let Some(lane) = &self.0 {
-            lane.now.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.0.now.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
+/// Whether a verb changes nothing.
+pub(super) fn only_reads(verb: &str) -> bool {
+    matches!(verb, "get" | "list" | "watch")
+}
+
 impl InFlight {
-    pub(crate) fn new(limits: MaxInFlight) -> Self {
+    pub(super) fn new(limits: MaxInFlight) -> Self {
         let lane = |limit| {
             Arc::new(Lane {
                 limit,
@@ -71,19 +77,21 @@ impl InFlight {
     }
 
     /// Lets a request in that is not long; `None` if it is too much.
-    pub(crate) fn enter(&self, user: &Identity, info: &RequestInfo) -> Option<Ticket> {
-        let lane = match info.verb.as_str() {
-            "get" | "list" | "watch" => &self.reading,
-            _ => &self.mutating,
+    pub(super) fn enter(&self, user: &Identity, info: &RequestInfo) -> Option<Counted> {
+        let lane = match only_reads(&info.verb) {
+            true => &self.reading,
+            false => &self.mutating,
         };
-        if lane.limit == 0 {
-            return Some(Ticket(None));
-        }
-        if lane.now.fetch_add(1, Ordering::Relaxed) < lane.limit {
-            return Some(Ticket(Some(lane.clone())));
-        }
-        lane.now.fetch_sub(1, Ordering::Relaxed);
-        user.in_group(MASTERS).then_some(Ticket(None))
+        let before = lane.now.fetch_add(1, Ordering::Relaxed);
+        let counted = Counted(lane.clone());
+        let fits = lane.limit == 0 || before < lane.limit || user.in_group(MASTERS);
+        fits.then_some(counted)
+    }
+
+    /// How many are being served: those that only read, and all others.
+    pub(super) fn now(&self) -> (usize, usize) {
+        let now = |lane: &Lane| lane.now.load(Ordering::Relaxed);
+        (now(&self.reading), now(&self.mutating))
     }
 }
 
@@ -107,10 +115,12 @@ mod tests {
         assert!(all.enter(&root, &info("GET")).is_some());
         let writing = all.enter(&bob, &info("PUT")).unwrap();
         assert!(all.enter(&bob, &info("DELETE")).is_none());
+        assert_eq!(all.now(), (2, 1));
         drop((first, writing));
         let third = all.enter(&bob, &info("GET")).unwrap();
         assert!(all.enter(&bob, &info("GET")).is_none());
         assert!(all.enter(&bob, &info("PUT")).is_some());
         drop((second, third));
+        assert_eq!(all.now(), (0, 0));
     }
 }

@@ -1,0 +1,107 @@
+//! Who may use the API: authenticators and authorizers, as the flags have them.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use clap::Args;
+use k8s_apiserver::{
+    MaxInFlight,
+    admission::reader::ObjectReader,
+    auth::{
+        Authenticator, BootstrapTokens, RequestHeaders, ReviewVersion, ServiceAccountTokens, Standard,
+        WebhookTokenOptions, WebhookTokens,
+    },
+    authz::{Authorizer, Chain, WebhookAuthorizer, WebhookAuthorizerOptions},
+    pki::FRONT_PROXY_CLIENT,
+};
+
+/// Upstream's flags for authentication, authorization and the number of requests served at once.
+#[derive(Args, Clone, Debug)]
+pub struct AccessOptions {
+    /// A webhook that knows tokens, a file in the format of kubeconfigs
+    #[arg(long, value_name = "FILE")]
+    pub authentication_token_webhook_config_file: Option<PathBuf>,
+    /// The version of TokenReviews sent to it
+    #[arg(long, value_name = "VERSION", default_value = "v1beta1")]
+    pub authentication_token_webhook_version: ReviewVersion,
+    /// How long its answers are good
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = duration)]
+    pub authentication_token_webhook_cache_ttl: Duration,
+    /// A webhook that is asked what roles do not allow, a file in the format of kubeconfigs
+    #[arg(long, value_name = "FILE")]
+    pub authorization_webhook_config_file: Option<PathBuf>,
+    /// The version of SubjectAccessReviews sent to it
+    #[arg(long, value_name = "VERSION", default_value = "v1beta1")]
+    pub authorization_webhook_version: ReviewVersion,
+    /// How long its permissions are good
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub authorization_webhook_cache_authorized_ttl: Duration,
+    /// How long its refusals are good
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub authorization_webhook_cache_unauthorized_ttl: Duration,
+    /// How many requests that read are served at once; with the next one, the seats that priority
+    /// levels share
+    #[arg(long, value_name = "N", default_value_t = 400)]
+    pub max_requests_inflight: usize,
+    /// How many requests that write are served at once
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub max_mutating_requests_inflight: usize,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    k8s_model::go_duration::parse(text)
+        .and_then(|nanos| u64::try_from(nanos).ok())
+        .map(Duration::from_nanos)
+        .ok_or_else(|| format!("not a duration: {text:?}; give 30s, 2m or 1h30m"))
+}
+
+impl AccessOptions {
+    pub(super) fn max_in_flight(&self) -> MaxInFlight {
+        MaxInFlight {
+            reading: self.max_requests_inflight,
+            mutating: self.max_mutating_requests_inflight,
+        }
+    }
+
+    /// The front proxy, certificates, tokens, then the webhook if there is one.
+    pub(super) fn authenticator(
+        &self,
+        tokens: &Arc<ServiceAccountTokens>,
+        reader: &Arc<dyn ObjectReader>,
+    ) -> anyhow::Result<Arc<dyn Authenticator>> {
+        let mut known = Standard::new(Some(tokens.clone()))
+            .with_first(Arc::new(RequestHeaders::new([FRONT_PROXY_CLIENT])))
+            .with(Arc::new(BootstrapTokens::new(reader.clone())));
+        if let Some(file) = &self.authentication_token_webhook_config_file {
+            let options = WebhookTokenOptions {
+                version: self.authentication_token_webhook_version,
+                cache_ttl: self.authentication_token_webhook_cache_ttl,
+                audiences: tokens.api_audiences().to_vec(),
+            };
+            let webhook = WebhookTokens::from_file(file, options, reader.clone());
+            let webhook = webhook.context("--authentication-token-webhook-config-file")?;
+            known = known.with(Arc::new(webhook));
+        }
+        Ok(Arc::new(known))
+    }
+
+    /// These authorizers, then the webhook if there is one.
+    pub(super) fn authorizer(
+        &self,
+        mut authorizers: Vec<Arc<dyn Authorizer>>,
+        reader: &Arc<dyn ObjectReader>,
+    ) -> anyhow::Result<Arc<dyn Authorizer>> {
+        if let Some(file) = &self.authorization_webhook_config_file {
+            let options = WebhookAuthorizerOptions {
+                version: self.authorization_webhook_version,
+                allowed_ttl: self.authorization_webhook_cache_authorized_ttl,
+                denied_ttl: self.authorization_webhook_cache_unauthorized_ttl,
+                ..WebhookAuthorizerOptions::default()
+            };
+            let webhook = WebhookAuthorizer::from_file(file, options, reader.clone());
+            let webhook = webhook.context("--authorization-webhook-config-file")?;
+            authorizers.push(Arc::new(webhook));
+        }
+        Ok(Arc::new(Chain::new(authorizers)))
+    }
+}

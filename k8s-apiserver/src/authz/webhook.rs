@@ -1,0 +1,206 @@
+//! Authorization by a webhook.
+//!
+//! See <https://kubernetes.io/docs/reference/access-authn-authz/webhook/>.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Attributes, Authorizer, Decision};
+use crate::{
+    admission::reader::ObjectReader,
+    webhook::{Client, Memory, ReviewVersion, WebhookFileError, ask, kubeconfig},
+};
+
+/// What a client says is not kept if it is longer than this: it could fill the memory.
+const LONGEST_KEPT: usize = 10_000;
+
+/// How a webhook is asked for permission; upstream's `--authorization-webhook-*`, and the fields of its
+/// `AuthorizationConfiguration`.
+#[derive(Clone, Debug)]
+pub struct WebhookAuthorizerOptions {
+    /// In which version of `authorization.k8s.io` it is asked.
+    pub version: ReviewVersion,
+    /// How long a permission is good.
+    pub allowed_ttl: Duration,
+    /// How long a refusal is good.
+    pub denied_ttl: Duration,
+    /// What is done when it does not answer.
+    pub failure_policy: FailurePolicy,
+}
+
+/// What is done when a webhook does not answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FailurePolicy {
+    /// The next authorizer is asked.
+    #[default]
+    NoOpinion,
+    /// The request is refused.
+    Deny,
+}
+
+impl Default for WebhookAuthorizerOptions {
+    /// `v1beta1`, five minutes, thirty seconds, the next one is asked; as upstream.
+    fn default() -> Self {
+        WebhookAuthorizerOptions {
+            version: ReviewVersion::default(),
+            allowed_ttl: Duration::from_secs(300),
+            denied_ttl: Duration::from_secs(30),
+            failure_policy: FailurePolicy::default(),
+        }
+    }
+}
+
+/// Asks a webhook with a `SubjectAccessReview`, and keeps for a while what it says.
+#[derive(Debug)]
+pub struct WebhookAuthorizer {
+    client: Client,
+    options: WebhookAuthorizerOptions,
+    known: Memory<String, Status>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Status {
+    allowed: bool,
+    denied: bool,
+    reason: String,
+}
+
+impl WebhookAuthorizer {
+    /// Asks the webhook that the file names, which has the format of a kubeconfig.
+    ///
+    /// # Errors
+    /// If the file cannot be used.
+    pub fn from_file(
+        path: &Path,
+        options: WebhookAuthorizerOptions,
+        reader: Arc<dyn ObjectReader>,
+    ) -> Result<Self, WebhookFileError> {
+        Ok(WebhookAuthorizer {
+            client: kubeconfig::client(path, reader)?,
+            options,
+            known: Memory::new(),
+        })
+    }
+
+    /// The status of the review; `None` if the webhook does not answer.
+    async fn review(&self, a: &Attributes<'_>) -> Option<Status> {
+        let spec = self.spec(a);
+        let key = spec.to_string();
+        if let Some(known) = self.known.get(&key) {
+            return Some(known);
+        }
+        let review = json!({
+            "kind": "SubjectAccessReview",
+            "apiVersion": format!("authorization.k8s.io/{}", self.options.version.as_str()),
+            "metadata": {},
+            "spec": spec,
+            "status": {"allowed": false},
+        });
+        let answer = ask(&self.client, &review).await;
+        let status = answer
+            .map_err(|e| e.to_string())
+            .and_then(|status| serde_json::from_value::<Status>(status).map_err(|e| e.to_string()));
+        let status = match status {
+            Ok(status) => status,
+            Err(error) => {
+                tracing::error!(error, "the webhook that authorizes does not answer");
+                return None;
+            }
+        };
+        let said: usize = [
+            a.namespace,
+            a.verb,
+            a.group,
+            a.version,
+            a.resource,
+            a.subresource,
+            a.name,
+            a.path,
+        ]
+        .iter()
+        .map(|part| part.len())
+        .sum();
+        if said < LONGEST_KEPT {
+            let time = match status.allowed {
+                true => self.options.allowed_ttl,
+                false => self.options.denied_ttl,
+            };
+            self.known.put(key, status.clone(), time);
+        }
+        Some(status)
+    }
+
+    fn spec(&self, a: &Attributes<'_>) -> Value {
+        let mut spec = serde_json::Map::new();
+        // What is empty is left out, as Go does.
+        let filled = |pairs: &[(&str, &str)]| -> Value {
+            let pairs = pairs.iter().filter(|(_, value)| !value.is_empty());
+            pairs
+                .map(|(key, value)| ((*key).to_owned(), Value::from(*value)))
+                .collect::<serde_json::Map<_, _>>()
+                .into()
+        };
+        if a.resource_request {
+            let attributes = filled(&[
+                ("namespace", a.namespace),
+                ("verb", a.verb),
+                ("group", a.group),
+                ("version", a.version),
+                ("resource", a.resource),
+                ("subresource", a.subresource),
+                ("name", a.name),
+            ]);
+            spec.insert("resourceAttributes".to_owned(), attributes);
+        } else {
+            let attributes = filled(&[("path", a.path), ("verb", a.verb)]);
+            spec.insert("nonResourceAttributes".to_owned(), attributes);
+        }
+        if !a.user.name.is_empty() {
+            spec.insert("user".to_owned(), json!(a.user.name));
+        }
+        if !a.user.groups.is_empty() {
+            let groups = match self.options.version {
+                ReviewVersion::V1 => "groups",
+                ReviewVersion::V1beta1 => "group",
+            };
+            spec.insert(groups.to_owned(), json!(a.user.groups));
+        }
+        if !a.user.extra.is_empty() {
+            spec.insert("extra".to_owned(), json!(a.user.extra));
+        }
+        if !a.user.uid.is_empty() {
+            spec.insert("uid".to_owned(), json!(a.user.uid));
+        }
+        Value::Object(spec)
+    }
+}
+
+#[async_trait]
+impl Authorizer for WebhookAuthorizer {
+    async fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
+        let Some(status) = self.review(attributes).await else {
+            let reason = String::new();
+            return match self.options.failure_policy {
+                FailurePolicy::NoOpinion => Decision::NoOpinion { reason },
+                FailurePolicy::Deny => Decision::Deny { reason },
+            };
+        };
+        let reason = status.reason;
+        match (status.denied, status.allowed) {
+            (true, _) => Decision::Deny { reason },
+            (false, true) => Decision::Allow,
+            (false, false) => Decision::NoOpinion { reason },
+        }
+    }
+
+    async fn explain(&self, attributes: &Attributes<'_>) -> String {
+        self.review(attributes)
+            .await
+            .filter(|status| status.allowed && !status.denied)
+            .map_or_else(String::new, |status| status.reason)
+    }
+}

@@ -1,0 +1,236 @@
+//! Flow control: which requests are served when more come than can be.
+//!
+//! API Priority and Fairness (KEP-1040): FlowSchemas sort requests into priority levels; each level has some of the
+//! server's seats, and queues for those who find none free. A request takes one seat or, if it lists much, up to ten,
+//! until its answer has been made; a watch until it has begun. Connections and logs are not counted, and the level
+//! `exempt` has no limit. See <https://kubernetes.io/docs/concepts/cluster-administration/flow-control/>.
+//!
+//! What differs from upstream: a change that must be told to many watchers occupies a seat for five microseconds per
+//! watcher, since it is encoded once for all of them; and the exempt level lends no seats.
+
+mod borrow;
+mod config;
+mod defaults;
+mod demand;
+mod in_flight;
+mod queues;
+mod rules;
+mod seats;
+mod shard;
+mod stats;
+mod upkeep;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use http::{HeaderMap, HeaderName};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+pub use self::in_flight::MaxInFlight;
+use self::{
+    config::{Flows, Levels, Schema, Table},
+    in_flight::{Counted, InFlight},
+    queues::{Entry, Refused, Seats, Want},
+};
+use crate::{auth::Identity, http::RequestInfo, registry::Row};
+
+/// How long a request waits for a seat: a quarter of what it may take in all, as upstream.
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
+
+const LEVEL_UID: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
+const SCHEMA_UID: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
+
+/// Decides about every request.
+#[derive(Debug)]
+pub(crate) struct FlowControl {
+    in_flight: InFlight,
+    /// None where there are only the plain limits.
+    fairness: Option<ArcSwap<Table>>,
+    levels: Mutex<Levels>,
+    /// How many objects there are below a prefix, as of a minute ago at most.
+    stored: ArcSwap<HashMap<String, usize>>,
+}
+
+/// A request that is being served until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    schema: Option<Arc<Schema>>,
+    since: Instant,
+    _seats: Option<Seats>,
+    _counted: Counted,
+}
+
+/// A request that is not served.
+#[derive(Debug)]
+pub(crate) struct Rejected(Option<Arc<Schema>>);
+
+impl FlowControl {
+    pub(crate) fn new(limits: MaxInFlight, fair: bool) -> Self {
+        let total = limits.reading + limits.mutating;
+        // Without a limit there is nothing to share out.
+        let fair = fair && limits.reading > 0 && limits.mutating > 0;
+        let total = u32::try_from(total).unwrap_or(u32::MAX);
+        let mut levels = Levels::new(total);
+        let table = levels.digest(std::iter::empty(), std::iter::empty());
+        FlowControl {
+            in_flight: InFlight::new(if fair {
+                MaxInFlight {
+                    reading: 0,
+                    mutating: 0,
+                }
+            } else {
+                limits
+            }),
+            fairness: fair.then(|| ArcSwap::from_pointee(table)),
+            levels: Mutex::new(levels),
+            stored: ArcSwap::default(),
+        }
+    }
+
+    /// Lets a request in, perhaps after a while.
+    pub(crate) async fn enter(
+        &self,
+        user: &Identity,
+        info: &RequestInfo,
+        query: Option<&str>,
+        row: Option<&Row>,
+    ) -> Result<Pass, Rejected> {
+        let Some(counted) = self.in_flight.enter(user, info) else {
+            return Err(Rejected(None));
+        };
+        let Some(table) = &self.fairness else {
+            return Ok(Pass {
+                schema: None,
+                since: Instant::now(),
+                _seats: None,
+                _counted: counted,
+            });
+        };
+        let Some(schema) = table.load().classify(user, info) else {
+            return Err(Rejected(None));
+        };
+        let seats = match &schema.level.queues {
+            None => None,
+            Some(queues) => {
+                let flow = match schema.flows {
+                    Flows::One => "",
+                    Flows::ByUser => user.name.as_str(),
+                    Flows::ByNamespace => info.namespace.as_str(),
+                };
+                let stored = || row.and_then(|row| self.stored.load().get(&row.prefix).copied());
+                let want = Want {
+                    flow: shard::flow(&schema.name, flow),
+                    seats: match info.verb.as_str() {
+                        "list" | "watch" => seats::seats(info, query, stored()),
+                        _ => 1,
+                    },
+                    linger: row.map_or(Duration::ZERO, |row| seats::linger(info, row.watchers())),
+                };
+                match queues.enter(want) {
+                    Entry::Seated(seats) => {
+                        schema.stats.waited.observe(0.0, &stats::BOUNDS);
+                        Some(seats)
+                    }
+                    Entry::Queued(place) => match wait(&schema, place).await {
+                        Ok(seats) => Some(seats),
+                        Err(_) => return Err(Rejected(Some(schema))),
+                    },
+                    Entry::Refused(reason) => {
+                        schema.stats.refuse(Some(reason));
+                        schema.stats.waited_in_vain.observe(0.0, &stats::BOUNDS);
+                        return Err(Rejected(Some(schema)));
+                    }
+                }
+            }
+        };
+        schema.stats.dispatched.fetch_add(1, Ordering::Relaxed);
+        schema.stats.executing.fetch_add(1, Ordering::Relaxed);
+        Ok(Pass {
+            schema: Some(schema),
+            since: Instant::now(),
+            _seats: seats,
+            _counted: counted,
+        })
+    }
+
+    /// How many requests are being served that are not long: those that only read, and all others.
+    pub(crate) fn in_flight(&self) -> (usize, usize) {
+        self.in_flight.now()
+    }
+}
+
+/// Waits in a queue, and counts that.
+async fn wait(schema: &Schema, place: queues::Place) -> Result<Seats, Refused> {
+    struct Counting<'a>(&'a Schema, bool);
+    impl Drop for Counting<'_> {
+        fn drop(&mut self) {
+            self.0.stats.waiting.fetch_sub(1, Ordering::Relaxed);
+            if !self.1 {
+                self.0.stats.refuse(None);
+            }
+        }
+    }
+    let since = Instant::now();
+    schema.stats.waiting.fetch_add(1, Ordering::Relaxed);
+    let mut counting = Counting(schema, false);
+    let seats = place.wait(LONGEST_WAIT).await;
+    counting.1 = true;
+    let waited = since.elapsed().as_secs_f64();
+    match &seats {
+        Ok(_) => schema.stats.waited.observe(waited, &stats::BOUNDS),
+        Err(reason) => {
+            schema.stats.refuse(Some(*reason));
+            schema.stats.waited_in_vain.observe(waited, &stats::BOUNDS);
+        }
+    }
+    seats
+}
+
+impl Table {
+    /// The first schema that fits; the last one if none does.
+    fn classify(&self, user: &Identity, info: &RequestInfo) -> Option<Arc<Schema>> {
+        let found = (self.schemas.iter()).find(|schema| rules::fits(&schema.spec, user, info));
+        found.or(self.schemas.last()).cloned()
+    }
+}
+
+impl Pass {
+    /// Tells the client how its request was classified.
+    pub(crate) fn mark(&self, headers: &mut HeaderMap) {
+        mark(self.schema.as_deref(), headers);
+    }
+}
+
+impl Rejected {
+    /// Tells the client how its request was classified.
+    pub(crate) fn mark(&self, headers: &mut HeaderMap) {
+        mark(self.0.as_deref(), headers);
+    }
+}
+
+/// UIDs, not names: those are not everybody's business.
+fn mark(schema: Option<&Schema>, headers: &mut HeaderMap) {
+    let Some(schema) = schema else { return };
+    for (name, uid) in [(LEVEL_UID, &schema.level.uid), (SCHEMA_UID, &schema.uid)] {
+        if let Some(uid) = uid {
+            headers.insert(name, uid.clone());
+        }
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        if let Some(schema) = &self.schema {
+            schema.stats.executing.fetch_sub(1, Ordering::Relaxed);
+            let took = self.since.elapsed().as_secs_f64();
+            schema.stats.took.observe(took, &stats::BOUNDS);
+        }
+    }
+}
+
+pub(crate) use self::upkeep::{count, make, start};

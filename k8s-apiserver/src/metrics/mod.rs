@@ -1,0 +1,140 @@
+//! What `/metrics` tells, under upstream's names, in Prometheus' text format.
+//!
+//! Each part of the server counts what it does; this writes it down when somebody asks. What is counted on the way of
+//! every request is a handful of atomic additions.
+
+mod attempts;
+mod histogram;
+mod process;
+mod requests;
+mod writer;
+
+use std::{fmt, sync::Arc};
+
+pub(crate) use self::{
+    attempts::{Attempts, Outcome},
+    histogram::Histogram,
+    requests::Label,
+    writer::{Writer, quoted},
+};
+use self::{process::Process, requests::Requests};
+use crate::server::Inner;
+
+/// More metrics for the page: text in Prometheus' format.
+pub(crate) type More = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// What is counted about requests.
+#[derive(Default)]
+pub(crate) struct Metrics {
+    pub(crate) requests: Requests,
+    pub(crate) authentication: Attempts,
+    pub(crate) authorization: Attempts,
+    pub(crate) more: Vec<More>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics")
+            .field("requests", &self.requests)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The whole page.
+pub(crate) async fn page(server: &Inner) -> String {
+    let mut out = Writer::default();
+    let metrics = &server.metrics;
+    metrics.requests.write(&mut out);
+    let (reading, mutating) = server.flow.in_flight();
+    out.family(
+        "apiserver_current_inflight_requests",
+        "gauge",
+        "[STABLE] Maximal number of currently used inflight request limit of this apiserver per request kind in last second.",
+    );
+    out.sample("", "request_kind=\"mutating\"", mutating as f64);
+    out.sample("", "request_kind=\"readOnly\"", reading as f64);
+    server.flow.write(&mut out);
+    metrics.authentication.write(
+        &mut out,
+        (
+            "authentication_attempts",
+            "[ALPHA] Counter of authenticated attempts.",
+        ),
+        (
+            "authentication_duration_seconds",
+            "[ALPHA] Authentication duration in seconds broken out by result.",
+        ),
+        ["success", "failure", "error"],
+    );
+    metrics.authorization.write(
+        &mut out,
+        ("authorization_attempts_total", "[ALPHA] Counter of authorization attempts broken down by result. It can be either 'allowed', 'denied', 'no-opinion' or 'error'."),
+        ("authorization_duration_seconds", "[ALPHA] Authorization duration in seconds broken out by result."),
+        ["allowed", "denied", "no-opinion"],
+    );
+    server.registry.admission_metrics.write(&mut out);
+    if let Some(audit) = &server.audit {
+        audit.write_metrics(&mut out);
+    }
+    objects(server, &mut out).await;
+    let info = crate::version::info();
+    out.family(
+        "kubernetes_build_info",
+        "gauge",
+        "[ALPHA] A metric with a constant '1' value labeled by major, minor, git version, git commit, git tree state, build date, Go version, and compiler from which Kubernetes was built, and platform on which it is running.",
+    );
+    let said = |key: &str| quoted(info[key].as_str().unwrap_or_default());
+    let labels = format!(
+        "git_version=\"{}\",major=\"{}\",minor=\"{}\",platform=\"{}\"",
+        said("gitVersion"),
+        said("major"),
+        said("minor"),
+        said("platform")
+    );
+    out.sample("", &labels, 1.0);
+    if let Some(process) = Process::read() {
+        process.write(&mut out);
+    }
+    let mut text = out.finish();
+    for more in &metrics.more {
+        text.push_str(&more());
+    }
+    text
+}
+
+/// How many objects are stored.
+async fn objects(server: &Inner, out: &mut Writer) {
+    let mut counts = crate::flow::count(&server.registry).await;
+    counts.sort_unstable();
+    let served = server.registry.served.load_full();
+    let named = |prefix: &str| {
+        let mut rows = served.rows();
+        rows.find(|row| row.prefix == prefix)
+            .map(|row| (row.resource.group, row.resource.resource))
+    };
+    out.family(
+        "apiserver_storage_objects",
+        "gauge",
+        "[STABLE] Number of stored objects at the time of last check split by kind. In case of a fetching error, the value will be -1.",
+    );
+    for (prefix, count) in &counts {
+        if let Some((group, resource)) = named(prefix) {
+            let resource = match group {
+                "" => resource.to_owned(),
+                group => format!("{resource}.{group}"),
+            };
+            out.sample("", &format!("resource=\"{resource}\""), *count as f64);
+        }
+    }
+    out.family(
+        "apiserver_resource_objects",
+        "gauge",
+        "[ALPHA] Number of stored objects at the time of last check split by kind. In case of a fetching error, the value will be -1.",
+    );
+    for (prefix, count) in &counts {
+        if let Some((group, resource)) = named(prefix) {
+            let labels = format!("group=\"{group}\",resource=\"{resource}\"");
+            out.sample("", &labels, *count as f64);
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Where a webhook is, from a file in the format of kubeconfigs: what `--authentication-token-webhook-config-file` and
+//! its like name.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http::HeaderValue;
+use serde::Deserialize;
+
+use super::{Address, Client, Trust};
+use crate::admission::reader::ObjectReader;
+
+/// A webhook's configuration file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("webhook configuration {path}: {reason}", path = .path.display())]
+pub struct WebhookFileError {
+    path: PathBuf,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct File {
+    #[serde(default)]
+    current_context: String,
+    #[serde(default)]
+    contexts: Vec<Named>,
+    #[serde(default)]
+    clusters: Vec<Named>,
+    #[serde(default)]
+    users: Vec<Named>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+    #[serde(default)]
+    context: Context,
+    #[serde(default)]
+    cluster: Cluster,
+    #[serde(default)]
+    user: User,
+}
+
+#[derive(Default, Deserialize)]
+struct Context {
+    cluster: String,
+    #[serde(default)]
+    user: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+struct Cluster {
+    server: String,
+    insecure_skip_tls_verify: bool,
+    certificate_authority: Option<String>,
+    certificate_authority_data: Option<String>,
+    tls_server_name: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+struct User {
+    client_certificate: Option<String>,
+    client_certificate_data: Option<String>,
+    client_key: Option<String>,
+    client_key_data: Option<String>,
+    token: Option<String>,
+    #[serde(rename = "tokenFile")]
+    token_file: Option<String>,
+    username: Option<String>,
+    password: Option<String>,
+    exec: Option<serde_json::Value>,
+    auth_provider: Option<serde_json::Value>,
+}
+
+/// A client of the webhook that the file's current context names.
+pub(crate) fn client(
+    path: &Path,
+    reader: Arc<dyn ObjectReader>,
+) -> Result<Client, WebhookFileError> {
+    read(path)
+        .and_then(|(url, trust)| {
+            Client::new(Address::Url(url), &trust, reader).map_err(|e| e.to_string())
+        })
+        .map_err(|reason| WebhookFileError {
+            path: path.to_owned(),
+            reason,
+        })
+}
+
+fn read(path: &Path) -> Result<(String, Trust), String> {
+    let text = fs::read_to_string(path).map_err(|e| e.to_string())?;
+    let file: File = serde_saphyr::from_str(&text).map_err(|e| e.to_string())?;
+    let named = |all: Vec<Named>, name: &str| all.into_iter().find(|one| one.name == name);
+    let context = named(file.contexts, &file.current_context)
+        .ok_or_else(|| format!("there is no current context {:?}", file.current_context))?
+        .context;
+    let cluster = named(file.clusters, &context.cluster)
+        .ok_or_else(|| format!("there is no cluster {:?}", context.cluster))?
+        .cluster;
+    let user = named(file.users, &context.user).map_or_else(User::default, |named| named.user);
+    if cluster.server.is_empty() {
+        return Err(format!("cluster {:?} has no server", context.cluster));
+    }
+    // Paths are relative to the file.
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let trust = trust(folder, &cluster, &user)?;
+    Ok((cluster.server, trust))
+}
+
+fn trust(folder: &Path, cluster: &Cluster, user: &User) -> Result<Trust, String> {
+    let load = |data: &Option<String>, file: &Option<String>| match (data, file) {
+        (Some(data), _) => {
+            let decoded = STANDARD.decode(data.trim());
+            decoded.map(Some).map_err(|e| format!("not base64: {e}"))
+        }
+        (None, Some(file)) => {
+            let read = fs::read(folder.join(file));
+            read.map(Some).map_err(|e| format!("{file}: {e}"))
+        }
+        (None, None) => Ok(None),
+    };
+    if user.exec.is_some() || user.auth_provider.is_some() {
+        return Err("credentials from programs and providers are not supported".to_owned());
+    }
+    let authority = load(
+        &cluster.certificate_authority_data,
+        &cluster.certificate_authority,
+    )?;
+    let certificate = load(&user.client_certificate_data, &user.client_certificate)?;
+    let key = load(&user.client_key_data, &user.client_key)?;
+    let identity = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        _ => {
+            return Err("a client certificate needs its key, and a key its certificate".to_owned());
+        }
+    };
+    let token = match (&user.token, &user.token_file) {
+        (Some(token), _) => Some(token.clone()),
+        (None, Some(file)) => {
+            let text = fs::read_to_string(folder.join(file)).map_err(|e| format!("{file}: {e}"))?;
+            Some(text.trim().to_owned())
+        }
+        (None, None) => None,
+    };
+    let credentials = match (token, &user.username, &user.password) {
+        (Some(token), ..) => Some(format!("Bearer {token}")),
+        (None, Some(name), Some(password)) => {
+            let pair = STANDARD.encode(format!("{name}:{password}"));
+            Some(format!("Basic {pair}"))
+        }
+        _ => None,
+    };
+    let authorization = match credentials {
+        Some(text) => {
+            let value = HeaderValue::from_str(&text);
+            let mut value = value.map_err(|_| "the credentials are no header")?;
+            value.set_sensitive(true);
+            Some(value)
+        }
+        None => None,
+    };
+    Ok(Trust {
+        ca_bundle: authority.unwrap_or_default(),
+        server_name: cluster.tls_server_name.clone(),
+        insecure: cluster.insecure_skip_tls_verify,
+        identity,
+        authorization,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_current_context_says_where_and_with_what() {
+        let folder = std::env::temp_dir().join(format!("kubeconfig-{}", uuid::Uuid::new_v4()));
+        fs::create_dir(&folder).unwrap();
+        let path = folder.join("hook.yaml");
+        fs::write(folder.join("ca.pem"), "authority").unwrap();
+        let text = "
+apiVersion: v1
+kind: Config
+current-context: b
+contexts:
+- {name: a, context: {cluster: none, user: none}}
+- {name: b, context: {cluster: hook, user: me}}
+clusters:
+- {name: hook, cluster: {server: 'https://hook.example:1/x', certificate-authority: ca.pem, tls-server-name: other}}
+users:
+- {name: me, user: {token: abc}}
+";
+        fs::write(&path, text).unwrap();
+        let (url, trust) = read(&path).unwrap();
+        assert_eq!(url, "https://hook.example:1/x");
+        assert_eq!(trust.ca_bundle, b"authority");
+        assert_eq!(trust.server_name.as_deref(), Some("other"));
+        assert_eq!(trust.authorization.unwrap(), "Bearer abc");
+        for (change, to, said) in [
+            ("context: b", "context: c", "no current context \"c\""),
+            ("context: b", "context: a", "no cluster \"none\""),
+            ("{token: abc}", "{client-key-data: YQ==}", "needs its key"),
+            ("{token: abc}", "{exec: {command: x}}", "not supported"),
+            ("ca.pem", "gone.pem", "gone.pem"),
+        ] {
+            fs::write(&path, text.replace(change, to)).unwrap();
+            let error = read(&path).unwrap_err();
+            assert!(error.contains(said), "{error}");
+        }
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

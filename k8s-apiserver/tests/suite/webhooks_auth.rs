@@ -1,0 +1,249 @@
+//! Authentication and authorization by webhooks.
+
+use std::{
+    convert::Infallible,
+    net::Ipv4Addr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use k8s_apiserver::{
+    ApiServer,
+    auth::Identity,
+    auth::{ReviewVersion, Standard, WebhookTokenOptions, WebhookTokens},
+    authz::{
+        Attributes, Authorizer, Decision, FailurePolicy, WebhookAuthorizer,
+        WebhookAuthorizerOptions,
+    },
+    http::Body,
+    pki::{Pki, ServerNames},
+    serve::{self, Limits, Server},
+};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use crate::common::text;
+
+/// A webhook that says what it is told to, and its configuration.
+struct Hook {
+    asked: Arc<Mutex<Vec<Value>>>,
+    failures: Arc<AtomicUsize>,
+    file: PathBuf,
+    _server: Server,
+}
+
+impl Drop for Hook {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.file);
+    }
+}
+
+async fn hook(answer: fn(&Value) -> Value) -> Hook {
+    let pki = Pki::in_memory().unwrap();
+    let names = ServerNames::for_apiserver("cluster.local", None);
+    let tls = serve::server_config(&pki.apiserver(&names).unwrap(), pki.ca_der()).unwrap();
+    let socket = serve::bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let failures = Arc::new(AtomicUsize::new(0));
+    let (seen, failing) = (asked.clone(), failures.clone());
+    let service = tower::service_fn(move |request: Request<Incoming>| {
+        let (seen, failing) = (seen.clone(), failing.clone());
+        async move {
+            let bytes = request.into_body().collect().await.unwrap().to_bytes();
+            let mut review: Value = serde_json::from_slice(&bytes).unwrap();
+            seen.lock().push(review.clone());
+            let less = |n: usize| n.checked_sub(1);
+            if failing
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less)
+                .is_ok()
+            {
+                let mut broken = Response::new(Body::from("trouble"));
+                *broken.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+                return Ok::<_, Infallible>(broken);
+            }
+            review["status"] = answer(&review);
+            Ok(Response::new(Body::from(review.to_string())))
+        }
+    });
+    let server = serve::serve(service, vec![socket], tls, Limits::default()).unwrap();
+    let address = server.addresses()[0];
+    let file = std::env::temp_dir().join(format!("webhook-{}.yaml", address.port()));
+    let ca = STANDARD.encode(pki.ca_pem());
+    std::fs::write(
+        &file,
+        format!(
+            "{{current-context: c, contexts: [{{name: c, context: {{cluster: h, user: u}}}}], \
+             clusters: [{{name: h, cluster: {{server: 'https://localhost:{}/', certificate-authority-data: {ca}}}}}], \
+             users: [{{name: u, user: {{token: secret}}}}]}}",
+            address.port()
+        ),
+    )
+    .unwrap();
+    Hook {
+        asked,
+        failures,
+        file,
+        _server: server,
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_reviewed_once_and_its_bearer_known_for_a_while() {
+    let hook = hook(|review| match review["spec"]["token"].as_str() {
+        Some("good") => json!({"authenticated": true, "user": {
+            "username": "alice", "uid": "7", "groups": ["dev"], "extra": {"scope": ["all"]},
+        }}),
+        Some("wrong") => json!({"authenticated": false, "error": "it is forged"}),
+        Some("others") => {
+            json!({"authenticated": true, "audiences": ["elsewhere"], "user": {"username": "x"}})
+        }
+        _ => json!({"authenticated": false}),
+    })
+    .await;
+    let builder = ApiServer::builder();
+    let options = WebhookTokenOptions {
+        audiences: vec!["here".to_owned()],
+        ..WebhookTokenOptions::default()
+    };
+    let tokens = WebhookTokens::from_file(&hook.file, options, builder.reader()).unwrap();
+    let known = Standard::new(None).with(Arc::new(tokens));
+    let server = builder
+        .authenticator(Arc::new(known))
+        .build()
+        .await
+        .unwrap();
+    let ask = async |token: &str| {
+        let review = r#"{"apiVersion":"authentication.k8s.io/v1","kind":"SelfSubjectReview"}"#;
+        let request = Request::post("/apis/authentication.k8s.io/v1/selfsubjectreviews")
+            .header("content-type", "application/json")
+            .header("authorization", format!("Bearer {token}"));
+        let request = request.body(Body::from(review)).unwrap();
+        let (code, body) = text(server.handle(request).await).await;
+        (code, serde_json::from_str::<Value>(&body).unwrap())
+    };
+    for _ in 0..3 {
+        let (code, review) = ask("good").await;
+        assert_eq!(code, StatusCode::CREATED, "{review}");
+        let user = &review["status"]["userInfo"];
+        assert_eq!(
+            (&user["username"], &user["uid"]),
+            (&json!("alice"), &json!("7"))
+        );
+        assert_eq!(user["groups"], json!(["dev", "system:authenticated"]));
+        assert_eq!(user["extra"], json!({"scope": ["all"]}));
+    }
+    {
+        let asked = hook.asked.lock();
+        assert_eq!(asked.len(), 1, "the answer is kept");
+        assert_eq!(asked[0]["apiVersion"], "authentication.k8s.io/v1beta1");
+        assert_eq!(asked[0]["kind"], "TokenReview");
+        assert_eq!(
+            asked[0]["spec"],
+            json!({"token": "good", "audiences": ["here"]})
+        );
+    }
+    for token in ["wrong", "unknown", "others"] {
+        assert_eq!(ask(token).await.0, StatusCode::UNAUTHORIZED, "{token}");
+    }
+}
+
+fn attributes<'a>(user: &'a Identity, verb: &'a str, name: &'a str) -> Attributes<'a> {
+    Attributes {
+        user,
+        verb,
+        group: "",
+        version: "v1",
+        resource: "pods",
+        subresource: "",
+        namespace: "ns",
+        name,
+        path: "/api/v1/namespaces/ns/pods",
+        resource_request: true,
+    }
+}
+
+#[tokio::test]
+async fn permissions_are_asked_for_once_each_and_trouble_is_overcome() {
+    let hook = hook(|review| {
+        let verb = &review["spec"]["resourceAttributes"]["verb"];
+        match verb.as_str() {
+            Some("get") => json!({"allowed": true, "reason": "readers may"}),
+            Some("delete") => json!({"allowed": false, "denied": true, "reason": "never"}),
+            _ => json!({"allowed": false, "reason": "who knows"}),
+        }
+    })
+    .await;
+    let reader = ApiServer::builder().reader();
+    let options = WebhookAuthorizerOptions {
+        version: ReviewVersion::V1,
+        denied_ttl: Duration::ZERO,
+        ..WebhookAuthorizerOptions::default()
+    };
+    let webhook = WebhookAuthorizer::from_file(&hook.file, options, reader).unwrap();
+    let alice = Identity::user("alice").group("dev");
+    for _ in 0..2 {
+        let decision = webhook.authorize(&attributes(&alice, "get", "x")).await;
+        assert_eq!(decision, Decision::Allow);
+    }
+    assert_eq!(
+        webhook.explain(&attributes(&alice, "get", "x")).await,
+        "readers may"
+    );
+    assert_eq!(hook.asked.lock().len(), 1, "the answer is kept");
+    assert_eq!(
+        hook.asked.lock()[0]["spec"],
+        json!({
+            "resourceAttributes": {"namespace": "ns", "verb": "get", "version": "v1", "resource": "pods", "name": "x"},
+            "user": "alice", "groups": ["dev"],
+        })
+    );
+    for _ in 0..2 {
+        let decision = webhook.authorize(&attributes(&alice, "delete", "x")).await;
+        let reason = "never".to_owned();
+        assert_eq!(decision, Decision::Deny { reason });
+    }
+    assert_eq!(hook.asked.lock().len(), 3, "refusals were not to be kept");
+    hook.failures.store(1, Ordering::SeqCst);
+    let decision = webhook.authorize(&attributes(&alice, "list", "")).await;
+    let reason = "who knows".to_owned();
+    assert_eq!(decision, Decision::NoOpinion { reason });
+    assert_eq!(hook.asked.lock().len(), 5, "it was asked again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_webhook_that_is_down_leaves_it_to_others_or_refuses() {
+    let file = std::env::temp_dir().join(format!("webhook-down-{}.yaml", std::process::id()));
+    // Nobody listens at port 1.
+    let text = "{current-context: c, contexts: [{name: c, context: {cluster: h}}], clusters: [{name: h, cluster: {server: 'https://127.0.0.1:1/'}}]}";
+    std::fs::write(&file, text).unwrap();
+    let alice = Identity::user("alice");
+    for (policy, wanted) in [
+        (FailurePolicy::NoOpinion, Decision::no_opinion()),
+        (
+            FailurePolicy::Deny,
+            Decision::Deny {
+                reason: String::new(),
+            },
+        ),
+    ] {
+        let options = WebhookAuthorizerOptions {
+            failure_policy: policy,
+            ..WebhookAuthorizerOptions::default()
+        };
+        let reader = ApiServer::builder().reader();
+        let webhook = WebhookAuthorizer::from_file(&file, options, reader).unwrap();
+        assert_eq!(
+            webhook.authorize(&attributes(&alice, "get", "x")).await,
+            wanted
+        );
+    }
+    std::fs::remove_file(file).unwrap();
+}
