@@ -39,6 +39,8 @@
 //!   [`TypedResource`]: Rust types of your own.
 //! - [`auth`]: who asks. [`Identity`](auth::Identity), client certificates, tokens, impersonation.
 //! - [`authz`]: what they may do. RBAC with upstream's roles, the node authorizer.
+//! - Priority and fairness: who is served first when more is asked than can be served
+//!   ([`ApiServerBuilder::priority_and_fairness`]).
 //! - [`admission`]: the last word on a write. Upstream's default plugins.
 //! - [`reviews`]: what is asked and never stored: access reviews, token reviews, tokens.
 //! - [`proxy`]: the way to kubelets: logs, exec, attach, port-forward.
@@ -67,7 +69,7 @@
 //!
 //! It mirrors kube-apiserver of the Kubernetes version that `k8s_openapi` is built for, 1.37 at
 //! most: paths, verbs, status codes, reasons and texts. Left out so far: conversion webhooks,
-//! webhooks and admission policies, flow control.
+//! webhooks and admission policies.
 //!
 //! # Features
 //!

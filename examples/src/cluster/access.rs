@@ -8,8 +8,8 @@ use k8s_apiserver::{
     MaxInFlight,
     admission::reader::ObjectReader,
     auth::{
-        Authenticator, BootstrapTokens, RequestHeaders, ReviewVersion, ServiceAccountTokens, Standard,
-        WebhookTokenOptions, WebhookTokens,
+        RequestHeaders, ReviewVersion, ServiceAccountTokens, Standard, WebhookTokenOptions,
+        WebhookTokens,
     },
     authz::{Authorizer, Chain, WebhookAuthorizer, WebhookAuthorizerOptions},
     pki::FRONT_PROXY_CLIENT,
@@ -68,10 +68,9 @@ impl AccessOptions {
         &self,
         tokens: &Arc<ServiceAccountTokens>,
         reader: &Arc<dyn ObjectReader>,
-    ) -> anyhow::Result<Arc<dyn Authenticator>> {
+    ) -> anyhow::Result<Standard> {
         let mut known = Standard::new(Some(tokens.clone()))
-            .with_first(Arc::new(RequestHeaders::new([FRONT_PROXY_CLIENT])))
-            .with(Arc::new(BootstrapTokens::new(reader.clone())));
+            .with_first(Arc::new(RequestHeaders::new([FRONT_PROXY_CLIENT])));
         if let Some(file) = &self.authentication_token_webhook_config_file {
             let options = WebhookTokenOptions {
                 version: self.authentication_token_webhook_version,
@@ -82,7 +81,7 @@ impl AccessOptions {
             let webhook = webhook.context("--authentication-token-webhook-config-file")?;
             known = known.with(Arc::new(webhook));
         }
-        Ok(Arc::new(known))
+        Ok(known)
     }
 
     /// These authorizers, then the webhook if there is one.

@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use k8s_runtime::images::Mirror;
 use k8s_runtime::net::IpCidr;
 
+use super::access::AccessOptions;
+
 /// Kubernetes in one process.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "cluster", version, about, max_term_width = 100)]
@@ -97,6 +99,9 @@ pub struct ServerOptions {
     /// What is audited
     #[command(flatten)]
     pub audit: AuditOptions,
+    /// Who may use the API, and how much of it at once
+    #[command(flatten)]
+    pub access: AccessOptions,
 }
 
 /// What is audited, and where to; upstream's flags.

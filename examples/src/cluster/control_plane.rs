@@ -10,9 +10,8 @@ use anyhow::Context;
 use k8s_apiserver::{
     Advertised, ApiServer, Cidr,
     admission::plugins::default_plugins,
-    auth::{Identity, ServiceAccountTokens, Standard},
+    auth::{Identity, ServiceAccountTokens},
     authz::{
-        Authorizer, Chain,
         node::NodeAuthorizer,
         rbac::{EscalationCheck, Rbac, bootstrap},
     },
@@ -20,13 +19,14 @@ use k8s_apiserver::{
     pki::{Pki, ServerNames},
     proxy::{self, NodeDialer, TlsDialer},
     reviews,
-    serve::{Limits, Server, bind, serve, server_config},
+    serve::{Limits, Server, ServerTls, bind, serve},
 };
 use k8s_controllers::{
     ControllerManager,
     runtime::{Clock, LeaderElection, LeaderElectionConfig},
 };
 use k8s_scheduler::{Driver, DriverConfig, Profile};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -114,7 +114,8 @@ impl ControlPlane {
         let tokens = Arc::new(tokens.context("cannot use the key for tokens")?);
         let rbac = Arc::new(Rbac::start(&*reader));
         let nodes = Arc::new(NodeAuthorizer::start(&*reader));
-        let authorizer: Arc<dyn Authorizer> = Arc::new(Chain::new(vec![nodes, rbac.clone()]));
+        let access = &options.access;
+        let authorizer = access.authorizer(vec![nodes, rbac.clone()], &reader)?;
         let mut plugins = default_plugins(&reader, &authorizer);
         plugins.push(Arc::new(EscalationCheck::new(
             rbac.clone(),
@@ -132,7 +133,8 @@ impl ControlPlane {
         let server = audit(builder, &options.audit)?
             .tokens(tokens.clone())
             .front_proxy(pki.front_proxy())
-            .authenticator(Arc::new(Standard::new(Some(tokens))))
+            .authenticator(Arc::new(access.authenticator(&tokens, &reader)?))
+            .max_in_flight(access.max_in_flight())
             .authorizer(authorizer)
             .admission(plugins)
             .build()
@@ -147,7 +149,10 @@ impl ControlPlane {
         let credential = pki
             .apiserver(&names)
             .context("cannot issue the server's certificate")?;
-        let tls = server_config(&credential, pki.ca_der())
+        let front_proxy = pki.front_proxy().ca;
+        let front_proxy = CertificateDer::from_pem_slice(front_proxy.as_bytes())
+            .context("cannot use the front proxy's authority")?;
+        let tls = ServerTls::with_front_proxy(&credential, pki.ca_der(), &front_proxy)
             .context("cannot use the server's certificate")?;
         let listener = serve(server.clone(), listeners, tls.clone(), Limits::default())?;
         let metrics = scheduler::Current::default();

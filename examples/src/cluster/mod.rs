@@ -8,6 +8,7 @@
 //! - `server` starts the control plane alone.
 //! - `up` starts both, waits until they are ready, and stops them.
 
+mod access;
 mod arguments;
 mod audit;
 mod control_plane;

@@ -23,6 +23,13 @@ pub(crate) use self::{
     trail::{CURRENT, Trail},
 };
 
+/// Whether the request that is being served by this task is audited: whether annotations are worth making.
+pub fn is_recording() -> bool {
+    trail::CURRENT
+        .try_with(|trail| trail.is_on())
+        .unwrap_or(false)
+}
+
 /// Adds an annotation to the audit events of the request that is being served by this task; for admission
 /// plugins and the like. Without audit nothing happens; a key that is there keeps its first value, as upstream.
 ///

@@ -143,7 +143,7 @@ mod tests {
     async fn only_a_proxy_of_that_authority_and_name_is_believed() {
         let pki = Pki::in_memory().unwrap();
         let peer = |name: &str, client: bool, proxy: bool| {
-            let certificate = pki.issue_client(name, &[]).unwrap();
+            let certificate = pki.issue_client::<&str>(name, &[]).unwrap();
             let chain = [certificate.certificate_der().unwrap()];
             Some(PeerCertificates::vouched_for(chain, client, proxy))
         };

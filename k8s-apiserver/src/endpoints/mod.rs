@@ -72,15 +72,7 @@ pub(crate) async fn serve(server: Arc<Inner>, request: Request<Body>) -> Respons
         .as_ref()
         .map(|audit| Trail::begin(audit.clone(), server.registry.clock.clone(), &parts));
     let watched = row.clone().filter(|_| info.verb == "watch");
-    let answer = answer(
-        server.clone(),
-        parts,
-        body,
-        info,
-        row,
-        trail.clone(),
-        &series,
-    );
+    let answer = answer(server.clone(), parts, body, info, row, trail.clone());
     let answer = answer.instrument(span.clone());
     let answer = match &trail {
         None => AssertUnwindSafe(answer).catch_unwind().await,

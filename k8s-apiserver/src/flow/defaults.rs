@@ -13,7 +13,10 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use crate::auth::{AUTHENTICATED, MASTERS, NODES, SERVICE_ACCOUNTS, UNAUTHENTICATED};
+use crate::{
+    auth::{AUTHENTICATED, MASTERS, NODES, SERVICE_ACCOUNTS, UNAUTHENTICATED},
+    compat,
+};
 
 /// Whether the object follows the server's idea of it.
 pub(super) const AUTO_UPDATE: &str = "apf.kubernetes.io/autoupdate-spec";
@@ -46,14 +49,14 @@ pub(super) fn levels() -> Vec<PriorityLevelConfiguration> {
         let limited = LimitedPriorityLevelConfiguration {
             nominal_concurrency_shares: Some(shares),
             lendable_percent: Some(lendable),
-            limit_response: LimitResponse {
+            limit_response: compat::field(LimitResponse {
                 type_: if queues.is_some() { "Queue" } else { "Reject" }.to_owned(),
                 queuing: queues.map(|(queues, hand_size)| QueuingConfiguration {
                     queues: Some(queues),
                     hand_size: Some(hand_size),
                     queue_length_limit: Some(50),
                 }),
-            },
+            }),
             ..LimitedPriorityLevelConfiguration::default()
         };
         PriorityLevelConfigurationSpec {
@@ -75,7 +78,7 @@ pub(super) fn levels() -> Vec<PriorityLevelConfiguration> {
     .into_iter()
     .map(|(name, spec)| PriorityLevelConfiguration {
         metadata: meta(name),
-        spec,
+        spec: compat::field(spec),
         ..PriorityLevelConfiguration::default()
     })
     .collect()
@@ -275,7 +278,7 @@ pub(super) fn schemas() -> Vec<FlowSchema> {
     .map(
         |(name, level, precedence, distinguisher, rule)| FlowSchema {
             metadata: meta(name),
-            spec: FlowSchemaSpec {
+            spec: compat::field(FlowSchemaSpec {
                 priority_level_configuration: PriorityLevelConfigurationReference {
                     name: level.to_owned(),
                 },
@@ -286,7 +289,7 @@ pub(super) fn schemas() -> Vec<FlowSchema> {
                     }
                 }),
                 rules: Some(vec![rule]),
-            },
+            }),
             ..FlowSchema::default()
         },
     )

@@ -48,6 +48,9 @@ impl SchemaStats {
     }
 }
 
+/// A metric of each level: its name, what it is, and its value.
+type Gauge = (&'static str, &'static str, fn(&LevelStats) -> f64);
+
 impl super::FlowControl {
     /// Writes the metrics.
     pub(crate) fn write(&self, out: &mut Writer) {
@@ -113,7 +116,7 @@ impl super::FlowControl {
         for (schema, level, stats) in levels.stats() {
             stats.took.write(out, &BOUNDS, &labels(schema, level));
         }
-        let gauges: [(&str, &str, fn(&LevelStats) -> f64); 9] = [
+        let gauges: [Gauge; 9] = [
             (
                 "nominal_limit_seats",
                 "[STABLE] Nominal number of execution seats configured for each priority level",

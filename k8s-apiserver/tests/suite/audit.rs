@@ -268,3 +268,36 @@ async fn what_is_too_much_at_once_is_asked_to_come_again() {
     assert_eq!(slow.await.unwrap().status(), 200);
     assert_eq!(ask("bob", "GET", MAPS).await.status(), 200);
 }
+
+#[tokio::test]
+async fn what_pod_security_finds_is_annotated() {
+    let (server, kept) = server("{level: Metadata, resources: [{resources: [pods]}]}").await;
+    let labels = json!({"metadata": {"labels": {
+        "pod-security.kubernetes.io/enforce": "baseline",
+        "pod-security.kubernetes.io/audit": "restricted",
+    }}});
+    crate::common::call(&server, "PATCH", "/api/v1/namespaces/default", labels).await;
+    let account =
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    crate::common::call(&server, "POST", accounts, account).await;
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+        "spec": {"containers": [{"name": "c", "image": "i"}]},
+    });
+    let pods = "/api/v1/namespaces/default/pods";
+    let (code, said) = crate::common::call(&server, "POST", pods, pod).await;
+    assert_eq!(code, 201, "{said}");
+    server.shutdown().await;
+    let events = kept.of("create");
+    let annotations = &events.last().unwrap()["annotations"];
+    assert_eq!(
+        annotations["pod-security.kubernetes.io/enforce-policy"],
+        "baseline:latest"
+    );
+    let found = annotations["pod-security.kubernetes.io/audit-violations"].as_str();
+    assert!(
+        found.is_some_and(|v| v.starts_with("would violate PodSecurity \"restricted:latest\": ")),
+        "{annotations}"
+    );
+}

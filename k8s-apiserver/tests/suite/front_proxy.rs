@@ -66,7 +66,7 @@ async fn who(cluster: &Cluster, credential: &Credential, headers: &[(&str, &str)
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request = request.body(Full::from(Bytes::from_static(review.as_bytes())));
+    let request = request.body(Full::<Bytes>::from(Bytes::from_static(review.as_bytes())));
     let answer = sender.send_request(request.unwrap()).await.unwrap();
     let bytes = answer.into_body().collect().await.unwrap().to_bytes();
     let mut value: Value = serde_json::from_slice(&bytes).unwrap();
@@ -105,7 +105,10 @@ async fn a_client_cannot_say_that_it_is_somebody_else() {
     let user = who(&cluster, &bob, ALICE).await;
     assert_eq!(user["username"], "bob");
     // Nor one with the proxy's name, from the authority of clients.
-    let false_proxy = cluster.pki.issue_client(FRONT_PROXY_CLIENT, &[]).unwrap();
+    let false_proxy = cluster
+        .pki
+        .issue_client::<&str>(FRONT_PROXY_CLIENT, &[])
+        .unwrap();
     let user = who(&cluster, &false_proxy, ALICE).await;
     assert_eq!(user["username"], FRONT_PROXY_CLIENT);
 }

@@ -15,9 +15,12 @@ use k8s_openapi::api::core::v1::{Namespace, Pod, PodSpec};
 
 use self::checks::Subject;
 pub use self::policy::{Level, LevelVersion, Policy};
-use crate::admission::{
-    AdmissionError, AdmissionPlugin, AdmissionRequest, Operation,
-    reader::{ObjectReader, ReadError},
+use crate::{
+    admission::{
+        AdmissionError, AdmissionPlugin, AdmissionRequest, Operation,
+        reader::{ObjectReader, ReadError},
+    },
+    audit,
 };
 
 /// Whose pods are not looked at.
@@ -29,6 +32,13 @@ pub struct Exemptions {
     pub runtime_classes: Vec<String>,
     /// Namespaces by name.
     pub namespaces: Vec<String>,
+}
+
+/// Says something in the audit log, if there is one.
+fn annotate(key: &str, value: impl FnOnce() -> String) {
+    if audit::is_recording() {
+        audit::annotate(format!("pod-security.kubernetes.io/{key}"), value());
+    }
 }
 
 /// Refuses pods that violate the standard that their namespace enforces, and warns of those, and of
@@ -69,8 +79,15 @@ impl PodSecurity {
 
     fn is_exempt(&self, request: &AdmissionRequest<'_>) -> bool {
         let exempt = &self.exemptions;
-        exempt.namespaces.iter().any(|n| n == request.namespace)
-            || exempt.users.contains(&request.user.name)
+        let reason = if exempt.namespaces.iter().any(|n| n == request.namespace) {
+            "namespace"
+        } else if exempt.users.contains(&request.user.name) {
+            "user"
+        } else {
+            return false;
+        };
+        annotate("exempt", || reason.to_owned());
+        true
     }
 
     fn is_runtime_exempt(&self, spec: &PodSpec) -> bool {
@@ -160,10 +177,31 @@ impl PodSecurity {
         subject: &Subject<'_>,
         enforce: bool,
     ) -> Result<(), AdmissionError> {
-        if policy.is_privileged() || self.is_runtime_exempt(subject.spec) {
+        if policy.is_privileged() {
+            if enforce {
+                annotate("enforce-policy", || "privileged:latest".to_owned());
+            }
             return Ok(());
         }
+        if self.is_runtime_exempt(subject.spec) {
+            annotate("exempt", || "runtimeClass".to_owned());
+            return Ok(());
+        }
+        let findings = match audit::is_recording() {
+            true => checks::run(policy.audit, subject),
+            false => Vec::new(),
+        };
+        if !findings.is_empty() {
+            annotate("audit-violations", || {
+                format!(
+                    "would violate PodSecurity \"{}\": {}",
+                    policy.audit,
+                    checks::describe(&findings)
+                )
+            });
+        }
         if enforce {
+            annotate("enforce-policy", || policy.enforce.to_string());
             let findings = checks::run(policy.enforce, subject);
             if !findings.is_empty() {
                 return Err(AdmissionError::forbidden(format!(
@@ -181,20 +219,6 @@ impl PodSecurity {
                     policy.warn,
                     checks::describe(&findings)
                 ));
-            }
-        }
-        if policy.audit != policy.enforce || !enforce {
-            let findings = checks::run(policy.audit, subject);
-            if !findings.is_empty() {
-                tracing::info!(
-                    policy = %policy.audit,
-                    object.resource = request.resource.resource,
-                    object.namespace = request.namespace,
-                    object.name = request.name,
-                    user = request.user.name,
-                    violations = checks::describe(&findings),
-                    "would violate PodSecurity"
-                );
             }
         }
         Ok(())
