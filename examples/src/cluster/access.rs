@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use k8s_apiserver::{
     MaxInFlight,
@@ -11,7 +11,10 @@ use k8s_apiserver::{
         RequestHeaders, ReviewVersion, ServiceAccountTokens, Standard, WebhookTokenOptions,
         WebhookTokens,
     },
-    authz::{Authorizer, Chain, WebhookAuthorizer, WebhookAuthorizerOptions},
+    authz::{
+        AlwaysAllow, AuthorizationConfiguration, Authorizer, Chain, ConfiguredAuthorizer,
+        WebhookAuthorizer, WebhookAuthorizerOptions, node::NodeAuthorizer, rbac::Rbac,
+    },
     pki::FRONT_PROXY_CLIENT,
 };
 
@@ -27,6 +30,14 @@ pub struct AccessOptions {
     /// How long its answers are good
     #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = duration)]
     pub authentication_token_webhook_cache_ttl: Duration,
+    /// Which authorizers are asked, in which order: a file with an AuthorizationConfiguration of
+    /// apiserver.config.k8s.io, in place of Node, RBAC and the webhook below
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "authorization_webhook_config_file"
+    )]
+    pub authorization_config: Option<PathBuf>,
     /// A webhook that is asked what roles do not allow, a file in the format of kubeconfigs
     #[arg(long, value_name = "FILE")]
     pub authorization_webhook_config_file: Option<PathBuf>,
@@ -84,12 +95,32 @@ impl AccessOptions {
         Ok(known)
     }
 
-    /// These authorizers, then the webhook if there is one.
+    /// What the configuration says; without, these two, then the webhook if there is one.
     pub(super) fn authorizer(
         &self,
-        mut authorizers: Vec<Arc<dyn Authorizer>>,
+        nodes: Arc<NodeAuthorizer>,
+        rbac: Arc<Rbac>,
         reader: &Arc<dyn ObjectReader>,
     ) -> anyhow::Result<Arc<dyn Authorizer>> {
+        if let Some(path) = &self.authorization_config {
+            let shown = || path.display().to_string();
+            let text = std::fs::read_to_string(path).with_context(shown)?;
+            let configuration = AuthorizationConfiguration::parse(&text).with_context(shown)?;
+            let made = configuration.authorizers.into_iter();
+            let made = made.map(|configured| -> anyhow::Result<Arc<dyn Authorizer>> {
+                Ok(match configured {
+                    ConfiguredAuthorizer::Node => nodes.clone(),
+                    ConfiguredAuthorizer::Rbac => rbac.clone(),
+                    ConfiguredAuthorizer::AlwaysAllow => Arc::new(AlwaysAllow),
+                    ConfiguredAuthorizer::Webhook { file, options } => Arc::new(
+                        WebhookAuthorizer::from_file(&file, options, reader.clone())?,
+                    ),
+                    other => bail!("{other:?} is not known"),
+                })
+            });
+            return Ok(Arc::new(Chain::new(made.collect::<anyhow::Result<_>>()?)));
+        }
+        let mut authorizers: Vec<Arc<dyn Authorizer>> = vec![nodes, rbac];
         if let Some(file) = &self.authorization_webhook_config_file {
             let options = WebhookAuthorizerOptions {
                 version: self.authorization_webhook_version,

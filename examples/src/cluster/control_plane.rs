@@ -115,7 +115,7 @@ impl ControlPlane {
         let rbac = Arc::new(Rbac::start(&*reader));
         let nodes = Arc::new(NodeAuthorizer::start(&*reader));
         let access = &options.access;
-        let authorizer = access.authorizer(vec![nodes, rbac.clone()], &reader)?;
+        let authorizer = access.authorizer(nodes, rbac.clone(), &reader)?;
         let mut plugins = default_plugins(&reader, &authorizer);
         plugins.push(Arc::new(EscalationCheck::new(
             rbac.clone(),

@@ -158,6 +158,9 @@ impl Cluster {
     /// Stops what was started, in reverse order, and gives the first thing that went wrong.
     async fn stop(self) -> anyhow::Result<()> {
         let mut result = Ok(());
+        if let Some(control_plane) = &self.control_plane {
+            control_plane.server.announce_shutdown();
+        }
         if let Some((task, stop)) = self.dns {
             stop.cancel();
             result = task.await.context("DNS failed");

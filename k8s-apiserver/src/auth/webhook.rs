@@ -15,7 +15,7 @@ use serde_json::json;
 use super::{AuthenticationError, Authenticator, Identity, token::bearer};
 use crate::{
     admission::reader::ObjectReader,
-    webhook::{Client, Memory, ReviewVersion, WebhookFileError, ask, kubeconfig},
+    webhook::{Client, Memory, ReviewVersion, TIMEOUT, WebhookFileError, ask, kubeconfig},
 };
 
 /// How a webhook is asked about tokens; upstream's `--authentication-token-webhook-*`.
@@ -113,7 +113,7 @@ impl WebhookTokens {
             review["spec"]["audiences"] = json!(audiences);
         }
         let unavailable = |e: String| AuthenticationError::Unavailable(e);
-        let status = ask(&self.client, &review)
+        let status = ask(&self.client, &review, TIMEOUT)
             .await
             .map_err(|e| unavailable(e.to_string()))?;
         let status: Option<Status> =

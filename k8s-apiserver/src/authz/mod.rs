@@ -1,5 +1,7 @@
 //! Authorization: whether a user may do what a request asks.
 
+mod conditions;
+mod configuration;
 pub mod node;
 pub mod rbac;
 mod webhook;
@@ -8,7 +10,13 @@ use std::fmt::Debug;
 
 use async_trait::async_trait;
 
-pub use self::webhook::{FailurePolicy, WebhookAuthorizer, WebhookAuthorizerOptions};
+pub use self::{
+    conditions::{MatchConditionError, MatchConditions},
+    configuration::{
+        AuthorizationConfiguration, AuthorizationConfigurationError, ConfiguredAuthorizer,
+    },
+    webhook::{FailurePolicy, WebhookAuthorizer, WebhookAuthorizerOptions},
+};
 use crate::{Error, auth::Identity};
 
 /// What a request asks to do.

@@ -8,10 +8,10 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Attributes, Authorizer, Decision};
+use super::{Attributes, Authorizer, Decision, MatchConditions};
 use crate::{
     admission::reader::ObjectReader,
-    webhook::{Client, Memory, ReviewVersion, WebhookFileError, ask, kubeconfig},
+    webhook::{Client, Memory, ReviewVersion, TIMEOUT, WebhookFileError, ask, kubeconfig},
 };
 
 /// What a client says is not kept if it is longer than this: it could fill the memory.
@@ -27,8 +27,12 @@ pub struct WebhookAuthorizerOptions {
     pub allowed_ttl: Duration,
     /// How long a refusal is good.
     pub denied_ttl: Duration,
+    /// How long one answer may take.
+    pub timeout: Duration,
     /// What is done when it does not answer.
     pub failure_policy: FailurePolicy,
+    /// Which requests it is asked about.
+    pub match_conditions: MatchConditions,
 }
 
 /// What is done when a webhook does not answer.
@@ -42,13 +46,15 @@ pub enum FailurePolicy {
 }
 
 impl Default for WebhookAuthorizerOptions {
-    /// `v1beta1`, five minutes, thirty seconds, the next one is asked; as upstream.
+    /// `v1beta1`, five minutes, thirty seconds, thirty seconds, the next one is asked, about all requests; as upstream.
     fn default() -> Self {
         WebhookAuthorizerOptions {
             version: ReviewVersion::default(),
             allowed_ttl: Duration::from_secs(300),
             denied_ttl: Duration::from_secs(30),
+            timeout: TIMEOUT,
             failure_policy: FailurePolicy::default(),
+            match_conditions: MatchConditions::default(),
         }
     }
 }
@@ -86,9 +92,18 @@ impl WebhookAuthorizer {
         })
     }
 
+    /// Whether the webhook is asked about such a request at all.
+    fn fits(&self, a: &Attributes<'_>) -> Result<bool, String> {
+        let conditions = &self.options.match_conditions;
+        if conditions.is_empty() {
+            return Ok(true);
+        }
+        conditions.fit(&self.spec(a, ReviewVersion::V1))
+    }
+
     /// The status of the review; `None` if the webhook does not answer.
     async fn review(&self, a: &Attributes<'_>) -> Option<Status> {
-        let spec = self.spec(a);
+        let spec = self.spec(a, self.options.version);
         let key = spec.to_string();
         if let Some(known) = self.known.get(&key) {
             return Some(known);
@@ -100,7 +115,7 @@ impl WebhookAuthorizer {
             "spec": spec,
             "status": {"allowed": false},
         });
-        let answer = ask(&self.client, &review).await;
+        let answer = ask(&self.client, &review, self.options.timeout).await;
         let status = answer
             .map_err(|e| e.to_string())
             .and_then(|status| serde_json::from_value::<Status>(status).map_err(|e| e.to_string()));
@@ -134,7 +149,7 @@ impl WebhookAuthorizer {
         Some(status)
     }
 
-    fn spec(&self, a: &Attributes<'_>) -> Value {
+    fn spec(&self, a: &Attributes<'_>, version: ReviewVersion) -> Value {
         let mut spec = serde_json::Map::new();
         // What is empty is left out, as Go does.
         let filled = |pairs: &[(&str, &str)]| -> Value {
@@ -163,7 +178,7 @@ impl WebhookAuthorizer {
             spec.insert("user".to_owned(), json!(a.user.name));
         }
         if !a.user.groups.is_empty() {
-            let groups = match self.options.version {
+            let groups = match version {
                 ReviewVersion::V1 => "groups",
                 ReviewVersion::V1beta1 => "group",
             };
@@ -182,12 +197,26 @@ impl WebhookAuthorizer {
 #[async_trait]
 impl Authorizer for WebhookAuthorizer {
     async fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
-        let Some(status) = self.review(attributes).await else {
+        let failed = || {
             let reason = String::new();
-            return match self.options.failure_policy {
+            match self.options.failure_policy {
                 FailurePolicy::NoOpinion => Decision::NoOpinion { reason },
                 FailurePolicy::Deny => Decision::Deny { reason },
-            };
+            }
+        };
+        match self.fits(attributes) {
+            Ok(true) => {}
+            Ok(false) => return Decision::no_opinion(),
+            Err(error) => {
+                tracing::error!(
+                    error,
+                    "a match condition of the webhook that authorizes failed"
+                );
+                return failed();
+            }
+        }
+        let Some(status) = self.review(attributes).await else {
+            return failed();
         };
         let reason = status.reason;
         match (status.denied, status.allowed) {
@@ -198,6 +227,9 @@ impl Authorizer for WebhookAuthorizer {
     }
 
     async fn explain(&self, attributes: &Attributes<'_>) -> String {
+        if self.fits(attributes) != Ok(true) {
+            return String::new();
+        }
         self.review(attributes)
             .await
             .filter(|status| status.allowed && !status.denied)

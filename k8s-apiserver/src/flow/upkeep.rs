@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, stream::BoxStream};
+use futures::{StreamExt, future::try_join_all, stream::BoxStream};
 use k8s_model::{Object, status::GroupResource};
 use k8s_openapi::{
     api::flowcontrol::v1::{
@@ -66,22 +66,22 @@ pub(crate) async fn make(registry: &Registry) -> Result<()> {
     if bootstrap::fresh(registry, GROUP, objects).await? {
         return Ok(());
     }
-    for level in &levels {
+    let levels = levels.iter().map(|level| {
         look_after(registry, LEVELS, level, |stored, own| {
             let same = stored.spec == own.spec;
             stored.spec.clone_from(&own.spec);
             same
         })
-        .await?;
-    }
-    for schema in &schemas {
+    });
+    let schemas = schemas.iter().map(|schema| {
         look_after(registry, SCHEMAS, schema, |stored, own| {
             let same = stored.spec == own.spec;
             stored.spec.clone_from(&own.spec);
             same
         })
-        .await?;
-    }
+    });
+    let (levels, schemas) = (try_join_all(levels), try_join_all(schemas));
+    futures::try_join!(levels, schemas)?;
     Ok(())
 }
 

@@ -15,7 +15,7 @@ pub(crate) use self::{
     client::{Address, Client, ClientConfig, Clients, ServiceReference},
     error::CallError,
     memory::Memory,
-    review::ask,
+    review::{TIMEOUT, ask},
     trust::Trust,
 };
 pub use self::{kubeconfig::WebhookFileError, review::ReviewVersion};

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::{CallError, Client};
 
-/// How long one answer may take.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long one answer may take by default.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long it may be.
 const LIMIT: usize = 1 << 20;
 /// How often a webhook is asked that is in trouble, and how long is waited before the second time; each later time that
@@ -49,12 +49,16 @@ impl FromStr for ReviewVersion {
     }
 }
 
-/// Asks, and gives back the review's `status`. Asks again if the webhook is in trouble.
-pub(crate) async fn ask(client: &Client, review: &Value) -> Result<Value, CallError> {
+/// Asks, and gives back the review's `status`. Asks again if the webhook is in trouble. Each time it has `timeout`.
+pub(crate) async fn ask(
+    client: &Client,
+    review: &Value,
+    timeout: Duration,
+) -> Result<Value, CallError> {
     let body = bytes::Bytes::from(review.to_string());
     let mut pause = FIRST_PAUSE;
     for attempt in 1.. {
-        match client.post_plain(body.clone(), TIMEOUT, LIMIT).await {
+        match client.post_plain(body.clone(), timeout, LIMIT).await {
             Ok(answer) => {
                 let mut answer: Value = serde_json::from_slice(&answer)
                     .map_err(|e| CallError::Config(format!("the webhook's answer: {e}")))?;

@@ -20,7 +20,7 @@ use k8s_apiserver::{
     auth::Identity,
     auth::{ReviewVersion, Standard, WebhookTokenOptions, WebhookTokens},
     authz::{
-        Attributes, Authorizer, Decision, FailurePolicy, WebhookAuthorizer,
+        Attributes, Authorizer, Decision, FailurePolicy, MatchConditions, WebhookAuthorizer,
         WebhookAuthorizerOptions,
     },
     http::Body,
@@ -246,4 +246,32 @@ async fn a_webhook_that_is_down_leaves_it_to_others_or_refuses() {
         );
     }
     std::fs::remove_file(file).unwrap();
+}
+
+#[tokio::test]
+async fn a_webhook_is_asked_only_about_what_its_conditions_fit() {
+    let hook = hook(|_| json!({"allowed": true})).await;
+    let options = |condition: &str| WebhookAuthorizerOptions {
+        failure_policy: FailurePolicy::Deny,
+        match_conditions: MatchConditions::parse([condition]).unwrap(),
+        ..WebhookAuthorizerOptions::default()
+    };
+    let alice = Identity::user("alice").group("dev");
+    let ask = async |condition: &str| {
+        let reader = ApiServer::builder().reader();
+        let webhook = WebhookAuthorizer::from_file(&hook.file, options(condition), reader);
+        let webhook = webhook.unwrap();
+        webhook.authorize(&attributes(&alice, "get", "x")).await
+    };
+    assert_eq!(ask("request.user == 'bob'").await, Decision::no_opinion());
+    assert_eq!(hook.asked.lock().len(), 0);
+    let reason = String::new();
+    assert_eq!(
+        ask("request.nothing == 'x'").await,
+        Decision::Deny { reason }
+    );
+    assert_eq!(hook.asked.lock().len(), 0);
+    let condition = "'dev' in request.groups && request.resourceAttributes.namespace == 'ns'";
+    assert_eq!(ask(condition).await, Decision::Allow);
+    assert_eq!(hook.asked.lock().len(), 1);
 }
