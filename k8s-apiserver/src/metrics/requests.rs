@@ -1,6 +1,7 @@
 //! Requests by verb and resource.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -93,7 +94,8 @@ impl Label {
         Label {
             verb,
             scope,
-            dry_run: query.is_some_and(|q| q.contains("dryRun"))
+            dry_run: (3..=8).contains(&verb)
+                && query.is_some_and(|q| q.contains("dryRun"))
                 && uri::query_value(query, "dryRun").is_some_and(|v| v == "All"),
             resource: row.map(|row| {
                 let resource = &row.resource;
@@ -254,12 +256,18 @@ impl Requests {
             "counter",
             "[ALPHA] Number of requests which apiserver terminated in self-defense.",
         );
+        // Dry runs are not told apart here.
+        let mut ended: BTreeMap<String, f64> = BTreeMap::new();
         for (labels, _, series) in &all {
             for (code, count) in TERMINATIONS.iter().zip(&series.terminated) {
                 if load(count) > 0.0 {
-                    out.sample("", &format!("code=\"{code}\",{labels}"), load(count));
+                    let labels = format!("code=\"{code}\",{labels}");
+                    *ended.entry(labels).or_default() += load(count);
                 }
             }
+        }
+        for (labels, count) in &ended {
+            out.sample("", labels, *count);
         }
         out.family(
             "apiserver_longrunning_requests",

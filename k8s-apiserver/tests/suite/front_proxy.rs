@@ -69,11 +69,9 @@ async fn who(cluster: &Cluster, credential: &Credential, headers: &[(&str, &str)
     let request = request.body(Full::<Bytes>::from(Bytes::from_static(review.as_bytes())));
     let answer = sender.send_request(request.unwrap()).await.unwrap();
     let bytes = answer.into_body().collect().await.unwrap().to_bytes();
-    let mut value: Value = serde_json::from_slice(&bytes).unwrap();
-    match value["status"]["userInfo"].take() {
-        Value::Null => value,
-        user => user,
-    }
+    let value: Value = serde_json::from_slice(&bytes).unwrap();
+    let user = value.pointer("/status/userInfo").cloned();
+    user.unwrap_or(value)
 }
 
 const ALICE: &[(&str, &str)] = &[
