@@ -26,9 +26,11 @@ use k8s_controllers::{
     runtime::{Clock, LeaderElection, LeaderElectionConfig},
 };
 use k8s_scheduler::{Driver, DriverConfig, Profile};
+use k8s_store::layer::MetricsLayer;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
+use tower::Layer;
 
 use super::{
     arguments::{ServerOptions, StoreChoice},
@@ -97,12 +99,12 @@ impl ControlPlane {
         )
         .with(&address.ip().to_string())
         .with(&machine.to_string());
+        let measured = MetricsLayer::default();
+        let kept = encrypted.as_ref();
+        let kept = kept.map_or_else(|| store.store(), Encrypted::store);
         let mut builder = ApiServer::builder()
-            .store(
-                encrypted
-                    .as_ref()
-                    .map_or_else(|| store.store(), Encrypted::store),
-            )
+            .store(Arc::new(measured.clone().layer(kept)))
+            .metrics(move || measured.text())
             .service_cidr(service_cidr)
             .advertise(Advertised {
                 addresses: vec![machine],

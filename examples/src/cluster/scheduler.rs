@@ -12,10 +12,9 @@ use hyper::body::{Bytes, Incoming};
 use k8s_apiserver::{
     ApiServer,
     auth::PeerCertificates,
-    serve::{BindError, Limits, Server, bind, serve},
+    serve::{BindError, Limits, Server, ServerTls, bind, serve},
 };
 use k8s_scheduler::Metrics;
-use rustls::ServerConfig;
 use serde_json::{Value, json};
 
 /// Upstream's port of kube-scheduler.
@@ -45,7 +44,7 @@ impl Current {
 pub(super) async fn serve_metrics(
     address: Option<SocketAddr>,
     server: &ApiServer,
-    tls: Arc<ServerConfig>,
+    tls: ServerTls,
     current: Current,
 ) -> anyhow::Result<Option<Server>> {
     let wanted = address.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, PORT).into());

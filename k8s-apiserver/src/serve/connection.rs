@@ -1,6 +1,6 @@
 //! One connection, from its handshake to its end.
 
-use std::{net::SocketAddr, pin::pin};
+use std::{net::SocketAddr, pin::pin, time::Duration};
 
 use http::{Request, Response};
 use hyper::{
@@ -8,6 +8,7 @@ use hyper::{
     server::conn::{http1, http2},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +16,9 @@ use tower::{Service, ServiceExt};
 
 use super::{BoxError, Limits, PeerAddress, ServerTls, tls::H2, until_drained};
 
+/// How long a connection is silent before the kernel asks whether the peer is there, and how often it asks then;
+/// as Go's listeners.
+const KEEPALIVE: Duration = Duration::from_secs(15);
 /// Frames and windows of HTTP/2: lists are long, and a window that is too small makes them wait
 /// for the client.
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -40,6 +44,11 @@ impl Connection {
     {
         // Small answers must not wait for the peer's acknowledgement of earlier ones.
         let _ = stream.set_nodelay(true);
+        // Nor may a peer that is gone keep a watch or a tunnel open.
+        let keepalive = TcpKeepalive::new()
+            .with_time(KEEPALIVE)
+            .with_interval(KEEPALIVE);
+        let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
         let handshake =
             tokio::time::timeout(self.limits.handshake, self.tls.acceptor().accept(stream));
         let stream = match self.drain.run_until_cancelled(handshake).await {
@@ -92,8 +101,8 @@ impl Connection {
                 .initial_connection_window_size(CONNECTION_WINDOW)
                 .max_frame_size(FRAME)
                 // Upstream pings an idle connection and gives it up when nothing comes back.
-                .keep_alive_interval(std::time::Duration::from_secs(30))
-                .keep_alive_timeout(std::time::Duration::from_secs(15))
+                .keep_alive_interval(Duration::from_secs(30))
+                .keep_alive_timeout(Duration::from_secs(15))
                 .serve_connection(io, service);
             let connection = pin!(connection);
             until_drained(connection, &self.drain, |c| c.graceful_shutdown()).await?;
