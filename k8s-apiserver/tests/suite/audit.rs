@@ -226,6 +226,7 @@ async fn what_is_too_much_at_once_is_asked_to_come_again() {
     let gate = Arc::new(Gate::default());
     let server = ApiServer::builder()
         .authorizer(gate.clone())
+        .priority_and_fairness(false)
         .max_in_flight(k8s_apiserver::MaxInFlight {
             reading: 1,
             mutating: 1,
