@@ -12,6 +12,7 @@ use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
+use k8s_model::duration::print_std;
 use k8s_openapi::api::core::v1::{Container, Secret};
 use k8s_runtime::{Error, Image, ImageService, RegistryAuth};
 use parking_lot::Mutex;
@@ -20,7 +21,6 @@ use serde::Deserialize;
 use crate::{
     events::{Kind, Recorder},
     pod::PodView,
-    sync::backoff::go_duration,
 };
 
 /// A container can't have its image. Reason and message are upstream's.
@@ -127,8 +127,8 @@ impl ImageManager {
                 Ok(image) => {
                     let message = format!(
                         "Successfully pulled image {name:?} in {} ({} including waiting). Image size: {} bytes.",
-                        go_duration(rounded(took)),
-                        go_duration(rounded(begin.elapsed())),
+                        print_std(rounded(took)),
+                        print_std(rounded(begin.elapsed())),
                         image.size_bytes
                     );
                     tell(Kind::Normal, "Pulled", &message);

@@ -13,7 +13,7 @@ pub(crate) fn deadline(query: Option<&str>) -> Result<Duration> {
     let Some(text) = uri::query_value(query, "timeout").filter(|v| !v.is_empty()) else {
         return Ok(LONGEST);
     };
-    let nanos = k8s_model::go_duration::parse(&text).ok_or_else(|| {
+    let nanos = k8s_model::duration::parse(&text).ok_or_else(|| {
         Error::bad_request(format!(
             "invalid timeout specified in the request URL - {}",
             what_is_wrong(&text)

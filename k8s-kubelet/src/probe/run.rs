@@ -276,7 +276,7 @@ impl ProbeTask {
                 Outcome::Failure(String::from_utf8_lossy(&text).into_owned())
             }
             Err(k8s_runtime::Error::Timeout { .. }) => {
-                let limit = crate::sync::backoff::go_seconds(limit);
+                let limit = k8s_model::duration::print_std(limit);
                 Outcome::Failure(format!("command {command:?} timed out after {limit}"))
             }
             Err(error) => Outcome::Error(format!("rpc error: {error}")),

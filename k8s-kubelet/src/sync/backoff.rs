@@ -45,41 +45,6 @@ impl Backoff {
     }
 }
 
-/// A duration as Go prints it: `10s`, `1m20s`, `5m0s`.
-pub(crate) fn go_seconds(duration: Duration) -> String {
-    let s = duration.as_secs();
-    match (s / 3600, s / 60 % 60, s % 60) {
-        (0, 0, s) => format!("{s}s"),
-        (0, m, s) => format!("{m}m{s}s"),
-        (h, m, s) => format!("{h}h{m}m{s}s"),
-    }
-}
-
-/// The same for short spans: `1.234s`, `56.7ms`.
-pub(crate) fn go_duration(duration: Duration) -> String {
-    let nanos = duration.as_nanos();
-    let scaled = |unit: u128, suffix: &str| {
-        let text = format!(
-            "{}.{:0width$}",
-            nanos / unit,
-            nanos % unit,
-            width = unit.ilog10() as usize
-        );
-        format!(
-            "{}{suffix}",
-            text.trim_end_matches('0').trim_end_matches('.')
-        )
-    };
-    match nanos {
-        0 => "0s".to_owned(),
-        n if n < 1_000 => format!("{n}ns"),
-        n if n < 1_000_000 => scaled(1_000, "µs"),
-        n if n < 1_000_000_000 => scaled(1_000_000, "ms"),
-        n if n < 60_000_000_000 => scaled(1_000_000_000, "s"),
-        _ => go_seconds(duration),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,15 +82,5 @@ mod tests {
             Backoff::next(entry.as_ref(), at(later), at(later)).delay,
             INITIAL
         );
-    }
-
-    #[test]
-    fn durations_print_as_in_go() {
-        assert_eq!(go_seconds(Duration::from_secs(10)), "10s");
-        assert_eq!(go_seconds(Duration::from_secs(80)), "1m20s");
-        assert_eq!(go_seconds(Duration::from_secs(300)), "5m0s");
-        assert_eq!(go_duration(Duration::from_micros(1_234_500)), "1.2345s");
-        assert_eq!(go_duration(Duration::from_micros(56_700)), "56.7ms");
-        assert_eq!(go_duration(Duration::from_nanos(1_500)), "1.5µs");
     }
 }

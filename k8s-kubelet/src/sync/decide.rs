@@ -1,11 +1,12 @@
 //! [`decide`]: what to do for a pod now.
 
 use jiff::Timestamp;
+use k8s_model::duration::print_std;
 use k8s_openapi::api::core::v1::Container;
 use k8s_runtime::{ContainerState, ContainerStatus, SandboxState};
 
 use super::{
-    backoff::{Backoff, go_seconds},
+    backoff::Backoff,
     init::{self, Progress},
     state::{Action, EndKind, Plan, PodState, Start, Volumes, Waiting, is_running},
     teardown,
@@ -363,7 +364,7 @@ fn start(
                     let delay = note.crash.map(|b| b.delay).unwrap_or_default();
                     let message = format!(
                         "back-off {} restarting failed container={name} pod={}",
-                        go_seconds(delay),
+                        print_std(delay),
                         state.pod.describe()
                     );
                     plan.push(Action::CrashLoop {

@@ -18,7 +18,7 @@ pub(super) fn convert<'v>(name: &str, value: &Val<'v>) -> Found<'v> {
         ("timestamp", Val::Int(n)) => Timestamp::from_second(*n)
             .map(Val::Timestamp)
             .map_err(|_| failed(&n.to_string())),
-        ("duration", Val::String(text)) => crate::go_duration::parse(text)
+        ("duration", Val::String(text)) => crate::duration::parse(text)
             .map(Val::Duration)
             .ok_or_else(|| failed(text)),
         _ => Err(CelError::NoOverload),

@@ -128,7 +128,7 @@ impl<'v> Val<'v> {
         let typed = match format {
             Some("date-time") => text.parse().ok().map(Val::Timestamp),
             Some("date") => format!("{text}T00:00:00Z").parse().ok().map(Val::Timestamp),
-            Some("duration") => crate::go_duration::parse(text).map(Val::Duration),
+            Some("duration") => crate::duration::parse(text).map(Val::Duration),
             Some("byte") => base64::engine::general_purpose::STANDARD
                 .decode(text)
                 .ok()

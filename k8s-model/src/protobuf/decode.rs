@@ -5,10 +5,10 @@ use k8s_openapi::jiff::{Timestamp, fmt::temporal::DateTimePrinter};
 use serde_json::{Map, Value as Json};
 
 use super::{
-    duration,
     table::{Field, Kind, Message, Ref, Special},
     wire::{Fields, Value},
 };
+use crate::duration;
 
 /// The bytes before every object.
 pub const MAGIC: &[u8; 4] = b"k8s\0";

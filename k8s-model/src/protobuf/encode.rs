@@ -8,10 +8,11 @@ use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 
 use super::{
-    MAGIC, duration,
+    MAGIC,
     table::{Field, Kind, Message, Ref, Special},
     tree::{self, Node},
 };
+use crate::duration;
 
 /// JSON that is no object of its kind.
 #[derive(Debug, thiserror::Error)]

@@ -15,7 +15,6 @@
 //! ```
 
 mod decode;
-mod duration;
 mod encode;
 mod table;
 mod tree;

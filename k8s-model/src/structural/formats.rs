@@ -75,7 +75,7 @@ fn is_duration(text: &str) -> bool {
     static WORDS: LazyLock<Option<Regex>> = LazyLock::new(|| {
         Regex::new(r"(?i)^\s*\d+(\.\d+)?\s*(ns|nanos?(econds?)?|us|µs|micros?(econds?)?|ms|millis?(econds?)?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|wks?|weeks?)\s*$").ok()
     });
-    crate::go_duration::parse(text).is_some()
+    crate::duration::parse(text).is_some()
         || WORDS.as_ref().is_some_and(|words| words.is_match(text))
 }
 

@@ -230,26 +230,8 @@ impl File {
     }
 }
 
-/// A duration as Go writes it: `1m30s`.
+/// A span that may be waited for.
 pub(super) fn duration(text: &str) -> Option<Duration> {
-    let mut sum = Duration::ZERO;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..end].parse().ok()?;
-        let after = &rest[end..];
-        let end = after
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(after.len());
-        let unit = match &after[..end] {
-            "ms" => 0.001,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return None,
-        };
-        sum += Duration::try_from_secs_f64(number * unit).ok()?;
-        rest = &after[end..];
-    }
-    Some(sum)
+    let nanos = k8s_model::duration::parse(text)?;
+    u64::try_from(nanos).ok().map(Duration::from_nanos)
 }
