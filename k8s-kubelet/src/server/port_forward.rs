@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream::FuturesUnordered};
 use http::{Request, Response, StatusCode};
 use k8s_runtime::SandboxId;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::mpsc,
 };
 
@@ -137,7 +137,7 @@ async fn connection(
     out: Outgoing,
     channel: u8,
     port: u16,
-    mut chunks: mpsc::Receiver<Bytes>,
+    chunks: mpsc::Receiver<Bytes>,
 ) {
     // Both streams begin with the port that they belong to.
     for stream in [channel, channel + 1] {
@@ -145,17 +145,44 @@ async fn connection(
             return;
         }
     }
-    let pipe = match cx.runtime.port_forward(sandbox, port).await {
-        Ok(pipe) => pipe,
-        Err(error) => {
-            let message = format!(
+    match open(cx, sandbox, port).await {
+        Ok(pipe) => {
+            let out = &out;
+            pump(pipe, chunks, |data: Bytes| async move {
+                out.send(channel, &data).await.is_ok()
+            })
+            .await;
+        }
+        Err(message) => {
+            let _ = out.send(channel + 1, message.as_bytes()).await;
+        }
+    }
+}
+
+/// A connection to a port in a pod. The error is what the client is told.
+pub(super) async fn open(
+    cx: &Context,
+    sandbox: &SandboxId,
+    port: u16,
+) -> Result<impl AsyncRead + AsyncWrite + use<>, String> {
+    cx.runtime
+        .port_forward(sandbox, port)
+        .await
+        .map_err(|error| {
+            format!(
                 "error forwarding port {port} to pod {}, uid : {error}",
                 sandbox.0
-            );
-            let _ = out.send(channel + 1, message.as_bytes()).await;
-            return;
-        }
-    };
+            )
+        })
+}
+
+/// Carries bytes both ways, until the pod has no more to say or nobody takes it, as `send` tells by
+/// `false`. What the client has sent is let in even when it has ended: the answer may still come.
+pub(super) async fn pump<F: Future<Output = bool>>(
+    pipe: impl AsyncRead + AsyncWrite,
+    mut chunks: mpsc::Receiver<Bytes>,
+    mut send: impl FnMut(Bytes) -> F,
+) {
     let (mut from, mut to) = tokio::io::split(pipe);
     let upload = async {
         while let Some(chunk) = chunks.recv().await {
@@ -164,14 +191,15 @@ async fn connection(
             }
         }
         let _ = to.shutdown().await;
-        // The answer may still come.
         std::future::pending::<()>().await;
     };
     let download = async {
-        let mut buffer = vec![0; 32 << 10];
-        while let Ok(n) = from.read(&mut buffer).await {
-            if n == 0 || out.send(channel, &buffer[..n]).await.is_err() {
-                break;
+        let mut buffer = BytesMut::new();
+        loop {
+            buffer.reserve(32 << 10);
+            match from.read_buf(&mut buffer).await {
+                Ok(n) if n > 0 && send(buffer.split().freeze()).await => {}
+                _ => break,
             }
         }
     };

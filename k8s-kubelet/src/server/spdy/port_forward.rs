@@ -5,18 +5,14 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use k8s_runtime::SandboxId;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    sync::mpsc,
-    task::JoinSet,
-};
+use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
     connection::{Connection, Event, Headers},
     frame,
     wire::{Out, Wire},
 };
-use crate::context::Context;
+use crate::{context::Context, server::port_forward};
 
 /// Connections of one client at the same time.
 const MAX_STREAMS: usize = 2000;
@@ -163,48 +159,18 @@ async fn forward(
     out: &Out,
     (data, error): (u32, u32),
     port: u16,
-    mut chunks: mpsc::Receiver<Bytes>,
+    chunks: mpsc::Receiver<Bytes>,
 ) {
-    let pipe = match cx.runtime.port_forward(sandbox, port).await {
-        Ok(pipe) => pipe,
-        Err(cause) => {
-            let message = format!(
-                "error forwarding port {port} to pod {}, uid : {cause}",
-                sandbox.0
-            );
-            let _ = out.send(frame::data(error, message.as_bytes(), true)).await;
-            let _ = out.send(frame::data(data, &[], true)).await;
-            return;
+    let failed = match port_forward::open(cx, sandbox, port).await {
+        Ok(pipe) => {
+            port_forward::pump(pipe, chunks, |bytes: Bytes| async move {
+                out.send(frame::data(data, &bytes, false)).await.is_ok()
+            })
+            .await;
+            String::new()
         }
+        Err(message) => message,
     };
-    let (mut from, mut to) = tokio::io::split(pipe);
-    let upload = async {
-        while let Some(chunk) = chunks.recv().await {
-            if to.write_all(&chunk).await.is_err() || to.flush().await.is_err() {
-                break;
-            }
-        }
-        let _ = to.shutdown().await;
-        // The answer may still come.
-        std::future::pending::<()>().await;
-    };
-    let download = async {
-        let mut buffer = vec![0; 32 << 10];
-        while let Ok(n) = from.read(&mut buffer).await {
-            if n == 0
-                || out
-                    .send(frame::data(data, &buffer[..n], false))
-                    .await
-                    .is_err()
-            {
-                break;
-            }
-        }
-    };
-    tokio::select! {
-        () = upload => {}
-        () = download => {}
-    }
+    let _ = out.send(frame::data(error, failed.as_bytes(), true)).await;
     let _ = out.send(frame::data(data, &[], true)).await;
-    let _ = out.send(frame::data(error, &[], true)).await;
 }
