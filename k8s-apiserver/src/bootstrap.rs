@@ -18,12 +18,11 @@ use k8s_store::{Expect, Op, Write};
 
 use crate::{
     ApiServer, Result,
-    admission::Warnings,
     auth::Identity,
     authz::rbac,
     builder::Advertised,
     compat,
-    registry::{Registry, Target, key, ownership::SERVER, update::Rules},
+    registry::{Internal, Registry, key, update::Rules},
 };
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -119,18 +118,8 @@ pub(crate) async fn fresh(
         metadata::prepare_for_create(meta, now, &mut random);
         let namespace = meta.namespace.clone().unwrap_or_default();
         let name = meta.name.clone().unwrap_or_default();
-        let user = Identity::system_masters();
-        let target = Target {
-            row: &row,
-            user: &user,
-            namespace: &namespace,
-            name: &name,
-            subresource: "",
-            dry_run: false,
-            manager: Some(SERVER),
-            internal: true,
-            warnings: &Warnings::default(),
-        };
+        let internal = Internal::new();
+        let target = internal.target(&row, &namespace, &name);
         let managed = registry.own_new(&target, &mut *object);
         writes.push(Write {
             key: key::object_key(&row.prefix, &row.resource, &namespace, &name),
@@ -255,20 +244,10 @@ async fn ensure(
     let Some(row) = registry.stored_row(group, resource) else {
         return Ok(());
     };
-    let user = Identity::system_masters();
+    let internal = Internal::new();
     let namespace = object.metadata().namespace.clone().unwrap_or_default();
     let name = object.metadata().name.clone().unwrap_or_default();
-    let target = Target {
-        row: &row,
-        user: &user,
-        namespace: &namespace,
-        name: &name,
-        subresource: "",
-        dry_run: false,
-        manager: Some(SERVER),
-        internal: true,
-        warnings: &Warnings::default(),
-    };
+    let target = internal.target(&row, &namespace, &name);
     if registry.read(&target).await?.is_some() {
         return Ok(());
     }
@@ -291,20 +270,10 @@ async fn replace(
         return Ok(());
     };
     row.resource.strategy.default(&mut *object);
-    let user = Identity::system_masters();
+    let internal = Internal::new();
     let namespace = object.metadata().namespace.clone().unwrap_or_default();
     let name = object.metadata().name.clone().unwrap_or_default();
-    let target = Target {
-        row: &row,
-        user: &user,
-        namespace: &namespace,
-        name: &name,
-        subresource: "",
-        dry_run: false,
-        manager: Some(SERVER),
-        internal: true,
-        warnings: &Warnings::default(),
-    };
+    let target = internal.target(&row, &namespace, &name);
     registry
         .update(&target, Rules::Object, &mut Vec::new(), |_| {
             Ok(object.boxed_clone())

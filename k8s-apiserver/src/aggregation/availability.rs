@@ -18,10 +18,9 @@ use super::{
 use crate::{
     Error, Result,
     admission::{follow::Follower, reader::RawEvent},
-    auth::Identity,
     http::Body,
     proxy::service_backends,
-    registry::{Registry, Target, update::Rules},
+    registry::{Internal, Registry, update::Rules},
 };
 
 /// How often all is checked though nothing has changed.
@@ -254,18 +253,8 @@ async fn write(registry: &Registry, backend: &Backend, condition: &Condition) ->
     let Some(row) = registry.stored_row(GROUP, RESOURCE) else {
         return Ok(());
     };
-    let user = Identity::system_masters();
-    let target = Target {
-        row: &row,
-        user: &user,
-        namespace: "",
-        name: &backend.name,
-        subresource: "status",
-        dry_run: false,
-        manager: Some("kube-apiserver"),
-        internal: true,
-        warnings: &crate::admission::Warnings::default(),
-    };
+    let internal = Internal::new();
+    let target = internal.status(&row, &backend.name);
     let now = registry.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let change = |old: &dyn k8s_model::Object| {
         let mut value = old.to_value();

@@ -18,10 +18,8 @@ use k8s_store::{Expect, Op, Write};
 use super::{GROUP, RESOURCE};
 use crate::{
     Error, Result,
-    admission::Warnings,
-    auth::Identity,
     http::options::DeleteOptions,
-    registry::{Registry, Row, Target, key, ownership::SERVER, update::Rules},
+    registry::{Internal, Registry, Row, key, update::Rules},
 };
 
 /// The label that says how an APIService is kept.
@@ -183,9 +181,8 @@ async fn settle(
     }
     for (name, service) in found {
         if kept(service) == Some(label) && !wanted.contains_key(name) {
-            let user = Identity::system_masters();
-            let warnings = Warnings::default();
-            let target = target(row, &user, &warnings, name);
+            let internal = Internal::new();
+            let target = internal.target(row, "", name);
             match registry.delete(&target, &DeleteOptions::default()).await {
                 Err(error) if error.code() != 404 => return Err(error),
                 _ => {}
@@ -199,25 +196,6 @@ async fn settle(
 fn kept(service: &APIService) -> Option<&str> {
     let labels = service.metadata.labels.as_ref()?;
     labels.get(LABEL).map(String::as_str)
-}
-
-fn target<'a>(
-    row: &'a Row,
-    user: &'a Identity,
-    warnings: &'a Warnings,
-    name: &'a str,
-) -> Target<'a> {
-    Target {
-        row,
-        user,
-        namespace: "",
-        name,
-        subresource: "",
-        dry_run: false,
-        manager: Some(SERVER),
-        internal: true,
-        warnings,
-    }
 }
 
 /// The write that makes one, available already: a server that is up serves what it serves.
@@ -240,8 +218,8 @@ fn made(
         }]),
     });
     let mut object: Box<dyn Object> = Box::new(service);
-    let (user, warnings) = (Identity::system_masters(), Warnings::default());
-    let managed = registry.own_new(&target(row, &user, &warnings, name), &mut *object);
+    let internal = Internal::new();
+    let managed = registry.own_new(&internal.target(row, "", name), &mut *object);
     Ok(Write {
         key: key::object_key(&row.prefix, &row.resource, "", name),
         expect: Expect::Absent,
@@ -253,8 +231,8 @@ fn made(
 }
 
 async fn update(registry: &Registry, row: &Row, name: &str, service: &APIService) -> Result<()> {
-    let (user, warnings) = (Identity::system_masters(), Warnings::default());
-    let target = target(row, &user, &warnings, name);
+    let internal = Internal::new();
+    let target = internal.target(row, "", name);
     let change = |old: &dyn Object| {
         let mut new = old.boxed_clone();
         let found = new

@@ -8,9 +8,8 @@ use k8s_model::custom::{self, CLEANUP_FINALIZER, set_condition};
 use super::update;
 use crate::{
     Error, Result,
-    auth::Identity,
     http::options::{DeleteOptions, ListOptions},
-    registry::{Registry, Row, Target},
+    registry::{Internal, Registry, Row},
 };
 
 /// Why a definition is terminating while its objects are.
@@ -67,18 +66,8 @@ async fn clean_up(registry: &Arc<Registry>, name: &str) -> Result<()> {
 
 /// Deletes all objects of a row, and waits for those that have finalizers of their own.
 async fn delete_all(registry: &Registry, row: &Arc<Row>) -> Result<()> {
-    let user = Identity::system_masters();
-    let target = Target {
-        row,
-        user: &user,
-        namespace: "",
-        name: "",
-        subresource: "",
-        dry_run: false,
-        internal: true,
-        warnings: &crate::admission::Warnings::default(),
-        manager: None,
-    };
+    let internal = Internal::new();
+    let target = internal.target(row, "", "");
     let prefix = Bytes::copy_from_slice(row.prefix.as_bytes());
     loop {
         registry

@@ -25,8 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Result,
     admission::reader::{ObjectReader, RawEvent},
-    auth::Identity,
-    registry::{Registry, Target, update::Rules},
+    registry::{Internal, Registry, update::Rules},
 };
 
 const GROUP: &str = "apiextensions.k8s.io";
@@ -277,18 +276,8 @@ async fn update(
     let row = registry
         .stored_row(GROUP, RESOURCE)
         .ok_or_else(crate::Error::no_such_path)?;
-    let user = Identity::system_masters();
-    let target = Target {
-        row: &row,
-        user: &user,
-        namespace: "",
-        name,
-        subresource: "status",
-        dry_run: false,
-        internal: true,
-        warnings: &crate::admission::Warnings::default(),
-        manager: Some("kube-apiserver"),
-    };
+    let internal = Internal::new();
+    let target = internal.status(&row, name);
     let outcome = registry
         .update(&target, Rules::None, &mut Vec::new(), |old| {
             let mut new = old.boxed_clone();

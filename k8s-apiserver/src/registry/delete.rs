@@ -379,8 +379,7 @@ fn choose_finalizers(row: &Row, meta: &mut ObjectMeta, options: &DeleteOptions) 
     if row.resource.resource == "events" {
         return;
     }
-    let finalizers = meta.finalizers.clone().unwrap_or_default();
-    let has = |name: &str| finalizers.iter().any(|f| f == name);
+    let has = |name: &str| meta.finalizers.iter().flatten().any(|f| f == name);
     let (orphan, foreground) = match (options.orphan_dependents, options.propagation) {
         (Some(orphan), _) => (orphan, false),
         (None, Some(policy)) => (
@@ -394,18 +393,22 @@ fn choose_finalizers(row: &Row, meta: &mut ObjectMeta, options: &DeleteOptions) 
     if orphan == has(ORPHAN_DEPENDENTS) && foreground == has(DELETE_DEPENDENTS) {
         return;
     }
-    let mut chosen: Vec<String> = finalizers
-        .iter()
-        .filter(|f| *f != ORPHAN_DEPENDENTS && *f != DELETE_DEPENDENTS)
-        .cloned()
-        .collect();
+    set_propagation(meta, orphan, foreground);
+}
+
+/// Leaves of the two finalizers that say how dependents fare those that are wanted.
+fn set_propagation(meta: &mut ObjectMeta, orphan: bool, foreground: bool) {
+    let finalizers = meta.finalizers.get_or_insert_default();
+    finalizers.retain(|f| f != ORPHAN_DEPENDENTS && f != DELETE_DEPENDENTS);
     if orphan {
-        chosen.push(ORPHAN_DEPENDENTS.to_owned());
+        finalizers.push(ORPHAN_DEPENDENTS.to_owned());
     }
     if foreground {
-        chosen.push(DELETE_DEPENDENTS.to_owned());
+        finalizers.push(DELETE_DEPENDENTS.to_owned());
     }
-    meta.finalizers = Some(chosen).filter(|f| !f.is_empty());
+    if finalizers.is_empty() {
+        meta.finalizers = None;
+    }
 }
 
 /// Kinds whose dependents stay unless a client says otherwise; older than garbage collection.
@@ -429,8 +432,7 @@ fn terminate_namespace(namespace: &mut dyn Object, options: &DeleteOptions, now:
     let meta = &mut namespace.metadata;
     meta.deletion_timestamp = Some(metadata::to_second(now));
     namespace.status.get_or_insert_default().phase = Some("Terminating".into());
-    let finalizers = meta.finalizers.clone().unwrap_or_default();
-    let has = |name: &str| finalizers.iter().any(|f| f == name);
+    let has = |name: &str| meta.finalizers.iter().flatten().any(|f| f == name);
     let (orphan, foreground) = match (options.orphan_dependents, options.propagation) {
         (Some(orphan), _) => (orphan, !orphan),
         (None, Some(policy)) => (
@@ -439,18 +441,7 @@ fn terminate_namespace(namespace: &mut dyn Object, options: &DeleteOptions, now:
         ),
         (None, None) => (has(ORPHAN_DEPENDENTS), has(DELETE_DEPENDENTS)),
     };
-    let mut chosen: Vec<String> = finalizers
-        .iter()
-        .filter(|f| *f != ORPHAN_DEPENDENTS && *f != DELETE_DEPENDENTS)
-        .cloned()
-        .collect();
-    if orphan {
-        chosen.push(ORPHAN_DEPENDENTS.to_owned());
-    }
-    if foreground {
-        chosen.push(DELETE_DEPENDENTS.to_owned());
-    }
-    meta.finalizers = Some(chosen).filter(|f| !f.is_empty());
+    set_propagation(meta, orphan, foreground);
 }
 
 /// The first delete of a custom resource definition only begins its end: its objects go first.

@@ -2,6 +2,7 @@
 
 pub(crate) mod create;
 pub(crate) mod delete;
+mod internal;
 pub(crate) mod key;
 pub(crate) mod list;
 pub(crate) mod ownership;
@@ -27,7 +28,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use self::value::Stored;
-pub(crate) use self::{row::Row, served::Served};
+pub(crate) use self::{internal::Internal, row::Row, served::Served};
 use crate::{
     Error, Result,
     admission::{
