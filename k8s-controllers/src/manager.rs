@@ -69,7 +69,7 @@ impl ControllerManager {
     /// `endpoint-controller`, `endpointslice-controller`, `endpointslicemirroring-controller`, `namespace-controller`,
     /// `service-account-controller`, `root-ca-cert-publisher`, `generic-garbage-collector`,
     /// `node-controller`, `pod-garbage-collector`, `clusterrole-aggregation-controller`, `token-cleaner`,
-    /// `resourcequota-controller`, `certificate-controller`.
+    /// `resourcequota-controller`, `certificate-controller`, `storage-version-migrator-controller`.
     pub fn builder(
         clients: impl Fn(&str) -> Client + Send + Sync + 'static,
     ) -> ControllerManagerBuilder {
@@ -183,6 +183,11 @@ impl ControllerManager {
         running.add(certificates::clean::controller(&own));
         if let Some(signer) = self.signer.clone() {
             running.add(certificates::sign::controller(&own, signer));
+        }
+        k8s_openapi::k8s_if_ge_1_37! {
+            let name = crate::storage_version_migration::NAME;
+            let own = context(name, name);
+            running.add(crate::storage_version_migration::controller(&own));
         }
         drop(own);
 

@@ -4,6 +4,7 @@
 
 mod certificates;
 mod cleanup;
+mod migrations;
 mod nodes;
 mod quotas;
 mod services;
