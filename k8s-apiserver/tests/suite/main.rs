@@ -12,6 +12,7 @@ mod custom;
 mod definitions;
 mod fairness;
 mod front_proxy;
+mod hostile;
 mod metrics;
 mod objects;
 mod protobuf;

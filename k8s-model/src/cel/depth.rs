@@ -52,9 +52,13 @@ pub(super) fn check(source: &str) -> Result<(), Fault> {
                     .count();
                 continue;
             }
+            // Counted outside, where no comma inside forgets it.
             b'(' | b'[' | b'{' => {
+                if let Some(chain) = chains.last_mut() {
+                    *chain += 1;
+                    total += 1;
+                }
                 chains.push(0);
-                grow = 1;
             }
             b')' | b']' | b'}' => {
                 if chains.len() > 1 {
