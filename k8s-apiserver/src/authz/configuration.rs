@@ -179,7 +179,7 @@ fn webhook(hook: Webhook) -> Result<ConfiguredAuthorizer, (String, String)> {
     let wrong = |field: &str, reason: &str| Err((field.to_owned(), reason.to_owned()));
     let duration = |field: &str, text: Option<&String>, default: Duration| match text {
         None => Ok(default),
-        Some(text) => k8s_model::go_duration::parse(text)
+        Some(text) => k8s_model::duration::parse(text)
             .and_then(|nanos| u64::try_from(nanos).ok())
             .filter(|nanos| *nanos > 0)
             .map(Duration::from_nanos)

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use super::{Registry, Target, value::Stored};
 
 /// The manager of what the server itself writes.
-pub(super) const SERVER: &str = "kube-apiserver";
+pub(crate) const SERVER: &str = "kube-apiserver";
 
 /// In whose name a user writes that says no other: upstream's components by the names that they
 /// have for themselves; nobody's otherwise.

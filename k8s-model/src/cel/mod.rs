@@ -99,7 +99,7 @@ impl Program {
             .enable_ident_escape_syntax(true);
         match depth::with_stack(|| parser.parse_with_source_info(source)) {
             Ok((root, source)) => Ok(Program { root, source }),
-            Err(errors) => Err(CelError::Syntax(errors.to_string())),
+            Err(errors) => Err(CelError::Syntax(told(&errors))),
         }
     }
 
@@ -132,6 +132,23 @@ impl Program {
     pub fn check(&self, scope: &Scope<'_>) -> Result<Estimate, String> {
         depth::with_stack(|| check::check(&self.root, &self.source, scope))
     }
+}
+
+/// The first of what is wrong. Each error shows the line that it is in: all of them are the square of a long line.
+fn told(errors: &cel::ParseErrors) -> String {
+    const ERRORS: usize = 16;
+    const LENGTH: usize = 16 << 10;
+    let mut out = String::new();
+    for error in errors.errors.iter().take(ERRORS) {
+        if out.len() > LENGTH {
+            break;
+        }
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        out.push_str(&error.to_string());
+    }
+    out
 }
 
 /// The line and column of a byte, both from one.

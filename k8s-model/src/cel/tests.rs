@@ -266,3 +266,11 @@ fn names_that_nobody_declared_are_found_before() {
     let cost = check("self.list.all(x, x.startsWith('a'))").unwrap().cost;
     assert!(cost < 10_000_000, "{cost}");
 }
+
+#[test]
+fn a_long_line_of_nonsense_is_told_briefly() {
+    for source in ["é".repeat(30_000), "a ".repeat(30_000), ")".repeat(60_000)] {
+        let error = Program::parse(&source).unwrap_err().to_string();
+        assert!(error.len() < 300_000, "{}", error.len());
+    }
+}
