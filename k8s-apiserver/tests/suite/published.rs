@@ -54,6 +54,7 @@ async fn a_schema_is_published_with_the_fields_that_every_object_has() {
                 "items": {"type": "object", "required": ["name"], "properties": {"name": {"type": "string", "pattern": "^a"},
                     "age": {"type": "string", "nullable": true}}}},
             "port": {"x-kubernetes-int-or-string": true},
+            "n": {"type": "integer", "default": 1, "minimum": 0},
         }},
     }});
     define(&server, "Foo", schema).await;
@@ -76,6 +77,9 @@ async fn a_schema_is_published_with_the_fields_that_every_object_has() {
     assert_eq!(port(&v3)["anyOf"], either);
     // v2 has no choices, and no null: kubectl takes what has no type as it comes.
     assert_eq!(port(&v2), json!({"x-kubernetes-int-or-string": true}));
+    let n = |published: &Value| published["properties"]["spec"]["properties"]["n"].to_string();
+    assert_eq!(n(&v3), r#"{"default":1,"minimum":0,"type":"integer"}"#);
+    assert_eq!(n(&v2), r#"{"minimum":0,"type":"integer"}"#);
     let age = &v2["properties"]["spec"]["properties"]["bars"]["items"]["properties"]["age"];
     assert_eq!(*age, json!({}));
 }
@@ -124,6 +128,10 @@ async fn paths_and_lists_of_a_custom_resource_are_published() {
     let list = &v2["definitions"]["com.example.v1.FooList"];
     assert_eq!(list["description"], "FooList is a list of Foo");
     assert_eq!(list["required"], json!(["items"]));
+    assert_eq!(
+        list["properties"]["items"]["items"],
+        json!({"$ref": "#/definitions/com.example.v1.Foo"})
+    );
     let path = &v2["paths"]["/apis/example.com/v1/namespaces/{namespace}/foos/{name}"];
     let body = |method: &str| {
         let parameters = path[method]["parameters"]
@@ -145,6 +153,15 @@ async fn paths_and_lists_of_a_custom_resource_are_published() {
     );
     assert_eq!(body("put"), "#/definitions/com.example.v1.Foo");
     assert_eq!(path["get"]["description"], "read the specified Foo");
+    let all = &v2["paths"]["/apis/example.com/v1/namespaces/{namespace}/foos"];
+    assert_eq!(
+        all["delete"]["operationId"],
+        "deleteExampleComV1CollectionNamespacedFoo"
+    );
+    assert_eq!(
+        all["post"]["consumes"],
+        json!(["application/json", "application/yaml"])
+    );
     let patches = json!([
         "application/apply-patch+yaml",
         "application/json-patch+json",

@@ -53,6 +53,9 @@ fn unfold(schema: &mut Map<String, Value>) {
     for name in ["example", "externalDocs", "id", "$schema"] {
         schema.remove(name);
     }
+    for name in ["minimum", "maximum", "multipleOf"] {
+        whole(schema.get_mut(name));
+    }
     let is = |schema: &Map<String, Value>, name: &str| schema.get(name) == Some(&Value::Bool(true));
     if is(schema, "x-kubernetes-embedded-resource") {
         let properties = schema
@@ -98,6 +101,17 @@ fn unfold(schema: &mut Map<String, Value>) {
         for property in properties.values_mut().filter_map(Value::as_object_mut) {
             unfold(property);
         }
+    }
+}
+
+/// Writes a number that is whole without a point, as Go does.
+fn whole(value: Option<&mut Value>) {
+    if let Some(value) = value
+        && let Some(n) = value.as_f64().filter(|n| n.fract() == 0.0 && n.abs() < 9e15)
+    {
+        #[expect(clippy::cast_possible_truncation, reason = "it is whole, and not too large")]
+        let n = n as i64;
+        *value = n.into();
     }
 }
 

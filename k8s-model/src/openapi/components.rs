@@ -187,36 +187,31 @@ pub(super) fn list_component(out: &mut String, row: &Resource) {
         let field = like.field(name);
         json!({"type": "string", "description": field.map(|f| f.description()).unwrap_or_default()})
     };
-    let (about, items) = match row.strategy.custom() {
-        Some(_) => (
-            format!("{} is a list of {}", row.list_kind, row.kind),
-            format!("List of {}. More info: {CONVENTIONS}", row.resource),
-        ),
-        None => (
-            format!("{} is a list of {}.", row.list_kind, row.kind),
-            format!("The {}.", row.resource),
-        ),
-    };
-    let component = json!({
-        "description": about,
-        "type": "object",
+    let refers = |name: &str| json!([{"$ref": format!("#/components/schemas/{name}")}]);
+    let mut component = json!({
+        "description": format!("{} is a list of {}", row.list_kind, row.kind),
         "required": ["items"],
         "properties": {
             "apiVersion": text("apiVersion"),
             "kind": text("kind"),
             "metadata": {
                 "description": format!("Standard list metadata. More info: {CONVENTIONS}#types-kinds"),
-                "default": {},
-                "allOf": [{"$ref": format!("{SCHEMAS}{META}.ListMeta")}],
+                "allOf": refers(&format!("io.k8s.{META}.ListMeta")),
             },
             "items": {
-                "description": items,
+                "description": format!("List of {}. More info: {CONVENTIONS}", row.resource),
                 "type": "array",
-                "items": {"default": {}, "allOf": [{"$ref": format!("#/components/schemas/{item}")}]},
+                "items": {"$ref": format!("#/components/schemas/{item}")},
             },
         },
         "x-kubernetes-group-version-kind": [gvk(row.group, row.version, row.list_kind)],
     });
+    if row.strategy.custom().is_none() {
+        component["type"] = "object".into();
+        let properties = &mut component["properties"];
+        properties["metadata"]["default"] = json!({});
+        properties["items"]["items"] = json!({"default": {}, "allOf": refers(&item)});
+    }
     entry(out, &list, &component);
 }
 

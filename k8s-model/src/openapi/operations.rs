@@ -41,7 +41,7 @@ pub(super) fn resource_list(tag: &str, group: &str, version: &str) -> Value {
         "tags": [tag],
         "description": format!("get the resources of {}", path(group, version)),
         "operationId": format!("get{}APIResources", operation_base(tag)),
-        "responses": responses(&format!("{SCHEMAS}{META}.APIResourceList"), &["200"]),
+        "responses": responses(&format!("{SCHEMAS}{META}.APIResourceList"), &["200"], &MEDIA_TYPES[..3]),
     }})
 }
 
@@ -198,12 +198,13 @@ impl Operation<'_> {
         };
         let codes: &[&str] = match self.method {
             "post" => &["200", "201", "202"],
+            "patch" if self.is_custom() => &["200"],
             "put" | "patch" => &["200", "201"],
             "delete" if self.action == "delete" => &["200", "202"],
             _ => &["200"],
         };
         let answers = match answer {
-            Some(answer) if self.action != "connect" => responses(&answer, codes),
+            Some(answer) if self.action != "connect" => responses(&answer, codes, self.produces()),
             _ => {
                 json!({"200": {"description": "OK", "content": {"*/*": {"schema": {"type": "string"}}}}})
             }
@@ -212,7 +213,11 @@ impl Operation<'_> {
         out.insert("x-kubernetes-action".into(), self.action.into());
         out.insert(
             "x-kubernetes-group-version-kind".into(),
-            gvk(group, version, kind),
+            // The scale of a custom resource is told as a part of it.
+            match self.is_custom() {
+                true => gvk(row.group, row.version, row.kind),
+                false => gvk(group, version, kind),
+            },
         );
         Value::Object(out)
     }
@@ -229,6 +234,7 @@ impl Operation<'_> {
             false => "a",
         };
         match self.action {
+            "list" if self.is_custom() => format!("list objects of kind {kind}"),
             "list" => format!("list or watch objects of kind {kind}"),
             "post" => format!("create {what}{article} {kind}"),
             "get" => format!("read {what}the specified {kind}"),
@@ -249,7 +255,7 @@ impl Operation<'_> {
             ("post", _) => "create",
             ("get", _) => "read",
             ("put", _) => "replace",
-            ("deletecollection", _) => "deleteCollection",
+            ("deletecollection", _) => "delete",
             ("connect", "get") => "connectGet",
             ("connect", "post") => "connectPost",
             ("connect", "put") => "connectPut",
@@ -271,15 +277,34 @@ impl Operation<'_> {
         } else {
             ""
         };
+        let many = match self.action {
+            "deletecollection" => "Collection",
+            _ => "",
+        };
         format!(
-            "{verb}{}{scope}{}{subresource}{all}",
+            "{verb}{}{many}{scope}{}{subresource}{all}",
             operation_base(self.tag),
             self.row.kind
         )
     }
 
+    fn is_custom(&self) -> bool {
+        self.row.strategy.custom().is_some()
+    }
+
+    /// In which forms answers come.
+    fn produces(&self) -> &'static [&'static str] {
+        match (self.is_custom(), self.action) {
+            (true, _) => &MEDIA_TYPES[..2],
+            (false, "list") => &MEDIA_TYPES,
+            (false, _) => &MEDIA_TYPES[..3],
+        }
+    }
+
     fn body(&self, schema: Option<&str>) -> Option<Value> {
         let schema = match self.action {
+            // As upstream has it.
+            "deletecollection" if self.is_custom() => return None,
             "post" | "put" => schema?.to_owned(),
             "patch" => format!("{SCHEMAS}{META}.Patch"),
             "delete" | "deletecollection" => format!("{SCHEMAS}{META}.DeleteOptions"),
@@ -293,10 +318,13 @@ impl Operation<'_> {
                     "application/json-patch+json": content,
                     "application/merge-patch+json": content,
                 });
-                if self.row.strategy.custom().is_none() {
+                if !self.is_custom() {
                     kinds["application/strategic-merge-patch+json"] = content;
                 }
                 json!({"required": true, "content": kinds})
+            }
+            _ if self.is_custom() => {
+                json!({"content": {"application/json": content, "application/yaml": content}})
             }
             "post" | "put" => json!({"required": true, "content": {"*/*": content}}),
             _ => json!({"content": {"*/*": content}}),
@@ -304,7 +332,20 @@ impl Operation<'_> {
     }
 }
 
-fn responses(schema: &str, codes: &[&str]) -> Value {
+/// What answers come in: the first two for custom resources, the last two for watches of built-in ones.
+const MEDIA_TYPES: [&str; 5] = [
+    "application/json",
+    "application/yaml",
+    "application/vnd.kubernetes.protobuf",
+    "application/json;stream=watch",
+    "application/vnd.kubernetes.protobuf;stream=watch",
+];
+
+fn responses(schema: &str, codes: &[&str], media_types: &[&str]) -> Value {
+    let content: Map<String, Value> = media_types
+        .iter()
+        .map(|name| ((*name).to_owned(), json!({"schema": {"$ref": schema}})))
+        .collect();
     let mut out = Map::new();
     for code in codes {
         let description = match *code {
@@ -312,11 +353,7 @@ fn responses(schema: &str, codes: &[&str]) -> Value {
             "202" => "Accepted",
             _ => "OK",
         };
-        let content = json!({"schema": {"$ref": schema}});
-        let answer = json!({
-            "description": description,
-            "content": {"application/json": content, "application/yaml": content},
-        });
+        let answer = json!({"description": description, "content": content});
         out.insert((*code).to_owned(), answer);
     }
     out.insert("401".to_owned(), json!({"description": "Unauthorized"}));

@@ -74,8 +74,13 @@ fn custom(value: Value) -> Value {
     }
     let is = |schema: &Map<String, Value>, name: &str| schema.get(name) == Some(&Value::Bool(true));
     let (nullable, preserve) = (is(&schema, "nullable"), is(&schema, PRESERVE));
-    for unknown in JUNCTORS {
+    for unknown in JUNCTORS.into_iter().chain(["default"]) {
         schema.remove(unknown);
+    }
+    // What was added for a resource within the resource would have to be there, and is not told.
+    let embedded = preserve && is(&schema, "x-kubernetes-embedded-resource");
+    if embedded && let Some(Value::Array(required)) = schema.get_mut("required") {
+        required.retain(|name| name != "kind" && name != "apiVersion");
     }
     if nullable || preserve {
         schema.remove("items");
@@ -172,6 +177,8 @@ fn operation(value: Value) -> Value {
         }
         all.insert(0, parameter);
         operation.insert("consumes".into(), consumes.into());
+    } else {
+        operation.insert("consumes".into(), json!(["*/*"]));
     }
     if !all.is_empty() {
         operation.insert("parameters".into(), all.into());
