@@ -6,6 +6,7 @@ use k8s_model::{
     custom::{CustomObject, ScalePaths},
     field::{self, Path},
     labels::Selector,
+    pods::difference,
 };
 use k8s_openapi::{
     api::{
@@ -326,18 +327,27 @@ pub(crate) fn take_part(subresource: &str, pod: &mut Pod, wanted: &Pod) -> Resul
         let old = spec.ephemeral_containers.clone().unwrap_or_default();
         let new = wanted.ephemeral_containers.clone().unwrap_or_default();
         let name = pod.metadata.name.as_deref().unwrap_or_default();
+        let path = Path::new("spec").child("ephemeralContainers");
+        let mut findings = Vec::new();
         for container in &old {
-            if !new.contains(container) {
-                let path = Path::new("spec").child("ephemeralContainers");
-                let finding = field::forbidden(
-                    path,
+            let text = match new.iter().find(|other| other.name == container.name) {
+                Some(other) if other == container => continue,
+                Some(other) => {
+                    let changes = difference("core.EphemeralContainer", container, other);
                     format!(
-                        "existing ephemeral containers {:?} may not be removed",
+                        "existing ephemeral containers {:?} may not be changed\n{changes}",
                         container.name
-                    ),
-                );
-                return Err(Error::invalid_kind("", "Pod", name, &vec![finding]));
-            }
+                    )
+                }
+                None => format!(
+                    "existing ephemeral containers {:?} may not be removed\n",
+                    container.name
+                ),
+            };
+            findings.push(field::forbidden(path.clone(), text));
+        }
+        if !findings.is_empty() {
+            return Err(Error::invalid_kind("", "Pod", name, &findings));
         }
         spec.ephemeral_containers = wanted.ephemeral_containers.clone();
     } else {

@@ -5,14 +5,22 @@
 
 use std::fmt::Write;
 
+use serde::Serialize;
 use serde_json::{Map, Value};
+
+use crate::kinds::checks::json;
 
 /// What is long is cut, and of what is deep the depth is not shown.
 const LONGEST: usize = 16 * 1024;
 const DEPTH: usize = 32;
 
-/// The differences between two values of a Go type such as `core.PodSpec`.
-pub(super) fn of(ty: &str, old: &Value, new: &Value) -> String {
+/// What an update would change, in the form in which upstream tells it; `ty` is the name of the Go type, such as
+/// `core.PodSpec`.
+pub fn difference(ty: &str, old: &impl Serialize, new: &impl Serialize) -> String {
+    of(ty, &json(old), &json(new))
+}
+
+fn of(ty: &str, old: &Value, new: &Value) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "  {ty}{{");
     if let (Value::Object(old), Value::Object(new)) = (old, new) {

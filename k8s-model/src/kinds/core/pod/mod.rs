@@ -20,6 +20,7 @@ use k8s_openapi::api::core::v1::Container;
 
 pub use self::{
     conditions::{condition, is_available, is_ready, is_terminal, ready_condition},
+    difference::difference,
     resources::{qos_class, resource_limits, resource_requests},
 };
 pub(crate) use self::{

@@ -6,7 +6,7 @@ use super::{difference, scheduling, validation};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::checks::{
-        ip, json, list, messages, one_of_each_family, parse_ip, qualified_name, same, text,
+        ip, list, messages, one_of_each_family, parse_ip, qualified_name, same, text,
     },
     names,
 };
@@ -84,7 +84,7 @@ pub(super) fn update(new: &Pod, old: &Pod) -> ErrorList {
     ));
     let munged = without_what_may_change(new_spec, old_spec);
     if !same(&munged, old_spec) {
-        let changes = difference::of("core.PodSpec", &json(old_spec), &json(&munged));
+        let changes = difference::difference("core.PodSpec", old_spec, &munged);
         let text = format!(
             "pod updates may not change fields other than `spec.containers[*].image`,\
              `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only \
