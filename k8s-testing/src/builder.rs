@@ -3,12 +3,17 @@
 use std::sync::Arc;
 
 use k8s_apiserver::ApiServerBuilder;
+use k8s_runtime::{ContainerConfig, SandboxConfig, sim::SimExec};
 use k8s_store::{MemoryStore, Store};
 
 use crate::{Error, TestCluster};
 
 /// Changes how each server of a cluster is built.
 pub(crate) type Change = Arc<dyn Fn(ApiServerBuilder) -> ApiServerBuilder + Send + Sync>;
+
+/// Says what commands do in simulated containers.
+pub(crate) type Commands =
+    Arc<dyn Fn(&SandboxConfig, &ContainerConfig, &[String]) -> Option<SimExec> + Send + Sync>;
 
 /// What is in a [`TestCluster`]: an API server on an empty store in memory, and what is asked for.
 #[derive(Clone)]
@@ -18,6 +23,7 @@ pub struct TestClusterBuilder {
     pub(crate) controllers: bool,
     pub(crate) scheduler: bool,
     pub(crate) nodes: usize,
+    pub(crate) commands: Option<Commands>,
     pub(crate) seed: Option<u64>,
 }
 
@@ -40,6 +46,7 @@ impl Default for TestClusterBuilder {
             controllers: false,
             scheduler: false,
             nodes: 0,
+            commands: None,
             seed: None,
         }
     }
@@ -66,6 +73,21 @@ impl TestClusterBuilder {
     #[must_use]
     pub fn nodes(mut self, count: usize) -> Self {
         self.nodes = count.min(250);
+        self
+    }
+
+    /// Says what commands do in the containers of simulated nodes, for exec, probes and hooks: by the pod, the
+    /// container and the command's words. Where it has no answer, the simulation has its own, see
+    /// [`k8s_runtime::sim`].
+    #[must_use]
+    pub fn commands(
+        mut self,
+        commands: impl Fn(&SandboxConfig, &ContainerConfig, &[String]) -> Option<SimExec>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        self.commands = Some(Arc::new(commands));
         self
     }
 

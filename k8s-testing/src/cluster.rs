@@ -106,7 +106,15 @@ impl TestCluster {
             let admin = cluster.client();
             let stop = cluster.stop.clone();
             let ways = (&cluster.gate, &cluster.kubelets);
-            let node = node::start(ways, admin, &cluster.folder, index, stop).await?;
+            let node = node::start(
+                ways,
+                admin,
+                &cluster.folder,
+                index,
+                options.commands.clone(),
+                stop,
+            )
+            .await?;
             cluster.tasks.spawn(node);
         }
         cluster.account_in("default").await?;

@@ -198,3 +198,4 @@ pub use cluster::TestCluster;
 pub use error::Error;
 pub use faults::{FaultLayer, Faults};
 pub use k8s_apiserver::auth::Identity;
+pub use k8s_runtime::sim::SimExec;

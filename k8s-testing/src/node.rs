@@ -14,7 +14,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, gate::Gate, kubelets::Kubelets};
+use crate::{Error, builder::Commands, gate::Gate, kubelets::Kubelets};
 
 /// The name of the node with that number, from 0.
 pub(crate) fn name(index: usize) -> String {
@@ -27,6 +27,7 @@ pub(crate) async fn start(
     admin: Client,
     folder: &Arc<TempDir>,
     index: usize,
+    commands: Option<Commands>,
     stop: CancellationToken,
 ) -> Result<impl Future<Output = ()> + Send + 'static, Error> {
     let name = name(index);
@@ -45,7 +46,11 @@ pub(crate) async fn start(
     Api::<Node>::all(admin)
         .create(&PostParams::default(), &node)
         .await?;
-    let runtime = SimRuntime::new(SimOptions::new(cidr)).map_err(|e| failed(e.into()))?;
+    let mut options = SimOptions::new(cidr);
+    if let Some(commands) = commands {
+        options = options.commands(move |pod, container, command| commands(pod, container, command));
+    }
+    let runtime = SimRuntime::new(options).map_err(|e| failed(e.into()))?;
     let images = runtime.images();
     let identity = Identity::user(format!("system:node:{name}"))
         .group("system:nodes")

@@ -1,13 +1,19 @@
 //! What a cluster inside a test does.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{ConfigMap, Namespace, Pod},
 };
-use k8s_testing::{Identity, TestCluster};
+use k8s_testing::{Identity, SimExec, TestCluster};
 use kube::{
     Api, CustomResource, CustomResourceExt, Resource,
     api::{AttachParams, DeleteParams, ListParams, LogParams, PostParams},
@@ -378,4 +384,32 @@ async fn simulated_pods_have_logs_commands_and_ports() {
         .unwrap();
     let answer = in_time(read(Some(stream))).await;
     assert!(answer.ends_with("\r\n\r\nhello"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_function_may_say_what_commands_do() {
+    let healthy = Arc::new(AtomicBool::new(false));
+    let seen = healthy.clone();
+    let whole = TestCluster::builder().controllers().scheduler().nodes(1);
+    let cluster = whole.commands(move |pod, container, command| {
+        let is_probe = pod.name == "web" && container.name == "c" && command == ["cat", "/tmp/healthy"];
+        is_probe.then(|| SimExec {
+            exit_code: i32::from(!seen.load(Ordering::SeqCst)),
+            ..SimExec::default()
+        })
+    });
+    let cluster = cluster.start().await.unwrap();
+    let pods: Api<Pod> = Api::default_namespaced(cluster.client());
+    pods.create(&PostParams::default(), &scripted("web")).await.unwrap();
+    let is = |wanted: &'static str| {
+        move |pod: Option<&Pod>| {
+            let conditions = pod.and_then(|pod| pod.status.as_ref()?.conditions.as_ref());
+            let running = pod.and_then(|pod| pod.status.as_ref()?.phase.as_deref()) == Some("Running");
+            let mut conditions = conditions.into_iter().flatten();
+            running && conditions.any(|c| c.type_ == "Ready" && c.status == wanted)
+        }
+    };
+    in_time(await_condition(pods.clone(), "web", is("False"))).await.unwrap();
+    healthy.store(true, Ordering::SeqCst);
+    in_time(await_condition(pods, "web", is("True"))).await.unwrap();
 }
