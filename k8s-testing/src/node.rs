@@ -48,7 +48,8 @@ pub(crate) async fn start(
         .await?;
     let mut options = SimOptions::new(cidr);
     if let Some(commands) = commands {
-        options = options.commands(move |pod, container, command| commands(pod, container, command));
+        options =
+            options.commands(move |pod, container, command| commands(pod, container, command));
     }
     let runtime = SimRuntime::new(options).map_err(|e| failed(e.into()))?;
     let images = runtime.images();

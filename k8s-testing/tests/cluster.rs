@@ -392,7 +392,8 @@ async fn a_function_may_say_what_commands_do() {
     let seen = healthy.clone();
     let whole = TestCluster::builder().controllers().scheduler().nodes(1);
     let cluster = whole.commands(move |pod, container, command| {
-        let is_probe = pod.name == "web" && container.name == "c" && command == ["cat", "/tmp/healthy"];
+        let is_probe =
+            pod.name == "web" && container.name == "c" && command == ["cat", "/tmp/healthy"];
         is_probe.then(|| SimExec {
             exit_code: i32::from(!seen.load(Ordering::SeqCst)),
             ..SimExec::default()
@@ -400,16 +401,23 @@ async fn a_function_may_say_what_commands_do() {
     });
     let cluster = cluster.start().await.unwrap();
     let pods: Api<Pod> = Api::default_namespaced(cluster.client());
-    pods.create(&PostParams::default(), &scripted("web")).await.unwrap();
+    pods.create(&PostParams::default(), &scripted("web"))
+        .await
+        .unwrap();
     let is = |wanted: &'static str| {
         move |pod: Option<&Pod>| {
             let conditions = pod.and_then(|pod| pod.status.as_ref()?.conditions.as_ref());
-            let running = pod.and_then(|pod| pod.status.as_ref()?.phase.as_deref()) == Some("Running");
+            let running =
+                pod.and_then(|pod| pod.status.as_ref()?.phase.as_deref()) == Some("Running");
             let mut conditions = conditions.into_iter().flatten();
             running && conditions.any(|c| c.type_ == "Ready" && c.status == wanted)
         }
     };
-    in_time(await_condition(pods.clone(), "web", is("False"))).await.unwrap();
+    in_time(await_condition(pods.clone(), "web", is("False")))
+        .await
+        .unwrap();
     healthy.store(true, Ordering::SeqCst);
-    in_time(await_condition(pods, "web", is("True"))).await.unwrap();
+    in_time(await_condition(pods, "web", is("True")))
+        .await
+        .unwrap();
 }

@@ -60,10 +60,8 @@ pub(super) fn check(source: &str) -> Result<(), Fault> {
                 }
                 chains.push(0);
             }
-            b')' | b']' | b'}' => {
-                if chains.len() > 1 {
-                    total -= chains.pop().unwrap_or_default();
-                }
+            b')' | b']' | b'}' if chains.len() > 1 => {
+                total -= chains.pop().unwrap_or_default();
             }
             b',' => total -= end_chain(&mut chains),
             b'&' | b'|' if next == Some(byte) => {

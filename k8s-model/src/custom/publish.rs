@@ -107,9 +107,14 @@ fn unfold(schema: &mut Map<String, Value>) {
 /// Writes a number that is whole without a point, as Go does.
 fn whole(value: Option<&mut Value>) {
     if let Some(value) = value
-        && let Some(n) = value.as_f64().filter(|n| n.fract() == 0.0 && n.abs() < 9e15)
+        && let Some(n) = value
+            .as_f64()
+            .filter(|n| n.fract() == 0.0 && n.abs() < 9e15)
     {
-        #[expect(clippy::cast_possible_truncation, reason = "it is whole, and not too large")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "it is whole, and not too large"
+        )]
         let n = n as i64;
         *value = n.into();
     }

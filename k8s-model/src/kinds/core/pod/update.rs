@@ -5,9 +5,7 @@ use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec, Toler
 use super::{difference, scheduling, validation};
 use crate::{
     field::{self, ErrorList, Path},
-    kinds::checks::{
-        ip, list, messages, one_of_each_family, parse_ip, qualified_name, same, text,
-    },
+    kinds::checks::{ip, list, messages, one_of_each_family, parse_ip, qualified_name, same, text},
     names,
 };
 
