@@ -260,3 +260,67 @@ fn what_the_policy_chooses_is_audited_to_the_file() {
     ));
     assert!(said.contains("--audit-policy-file"), "{said}");
 }
+
+#[test]
+fn a_new_key_takes_over_and_the_old_one_can_be_removed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data_dir = folder.path().join("data");
+    let running = Cluster::server(&data_dir, &[]);
+    running.kubectl(&["create", "secret", "generic", "s", "--from-literal=k=v"]);
+    running.stop();
+    let keys = data_dir.join("pki").join("encryption.yaml");
+    let first = std::fs::read_to_string(&keys).expect("it is there");
+    // 32 times the same byte, in base64.
+    let new = "      - name: key2\n        secret: BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n";
+    let both = first.replace(
+        "      - name: key1\n",
+        &format!("{new}      - name: key1\n"),
+    );
+    assert_ne!(both, first);
+    std::fs::write(&keys, &both).expect("it can be written");
+    let running = Cluster::server(&data_dir, &[]);
+    let sealed = |with: &str| {
+        let files = std::fs::read_dir(data_dir.join("store")).expect("a folder");
+        let mark = format!("k8s:enc:aesgcm:v1:{with}:");
+        files.flatten().any(|entry| {
+            let bytes = std::fs::read(entry.path()).unwrap_or_default();
+            bytes.windows(mark.len()).any(|w| w == mark.as_bytes())
+        })
+    };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !sealed("key2") {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "nothing is sealed anew"
+        );
+        std::thread::yield_now();
+    }
+    running.stop();
+    let start = both.find("      - name: key1").expect("it is there");
+    let end = both.find("  - identity").expect("it is there");
+    let only = format!("{}{}", &both[..start], &both[end..]);
+    std::fs::write(&keys, only).expect("it can be written");
+    let running = Cluster::server(&data_dir, &[]);
+    let secret = running.kubectl(&["get", "secret", "s", "-o", "jsonpath={.data.k}"]);
+    assert_eq!(secret, "dg==");
+    running.stop();
+}
+
+#[test]
+fn a_file_that_says_nothing_useful_about_access_is_refused_by_its_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("some.yaml");
+    std::fs::write(&file, "kind: Nonsense").expect("it can be written");
+    let path = file.to_str().expect("UTF-8");
+    for flag in [
+        "--encryption-provider-config",
+        "--authentication-token-webhook-config-file",
+        "--authorization-webhook-config-file",
+        "--authorization-config",
+    ] {
+        let arguments = ["--listen", "127.0.0.1:0", "--store", "memory", flag, path];
+        let arguments = [SIM, &arguments].concat();
+        let said = said(&up(&folder.path().join("data"), &arguments));
+        assert!(said.contains("some.yaml"), "{flag}: {said}");
+    }
+}

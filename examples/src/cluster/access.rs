@@ -18,9 +18,14 @@ use k8s_apiserver::{
     pki::FRONT_PROXY_CLIENT,
 };
 
+use super::oidc::OidcFlags;
+
 /// Upstream's flags for authentication, authorization and the number of requests served at once.
 #[derive(Args, Clone, Debug)]
 pub struct AccessOptions {
+    /// Tokens of an OpenID Connect provider.
+    #[command(flatten)]
+    pub oidc: OidcFlags,
     /// A webhook that knows tokens, a file in the format of kubeconfigs
     #[arg(long, value_name = "FILE")]
     pub authentication_token_webhook_config_file: Option<PathBuf>,
@@ -74,7 +79,7 @@ impl AccessOptions {
         }
     }
 
-    /// The front proxy, certificates, tokens, then the webhook if there is one.
+    /// The front proxy, certificates, tokens, then the provider and the webhook if there are any.
     pub(super) fn authenticator(
         &self,
         tokens: &Arc<ServiceAccountTokens>,
@@ -82,6 +87,9 @@ impl AccessOptions {
     ) -> anyhow::Result<Standard> {
         let mut known = Standard::new(Some(tokens.clone()))
             .with_first(Arc::new(RequestHeaders::new([FRONT_PROXY_CLIENT])));
+        if let Some(oidc) = self.oidc.tokens()? {
+            known = known.with(Arc::new(oidc));
+        }
         if let Some(file) = &self.authentication_token_webhook_config_file {
             let options = WebhookTokenOptions {
                 version: self.authentication_token_webhook_version,

@@ -18,6 +18,7 @@ mod image;
 mod kubeconfig;
 mod layout;
 mod node;
+mod oidc;
 mod scheduler;
 mod server;
 mod signer;

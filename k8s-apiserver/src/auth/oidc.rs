@@ -2,7 +2,7 @@
 //!
 //! See <https://kubernetes.io/docs/reference/access-authn-authz/authentication/#openid-connect-tokens>.
 
-use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, str::FromStr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -19,6 +19,7 @@ use super::{AuthenticationError, Authenticator, Identity, token::bearer};
 use crate::{
     http::Body,
     proxy::{Forwarder, tcp},
+    webhook::system_roots,
 };
 
 /// How long the provider may take.
@@ -49,7 +50,7 @@ pub struct OidcOptions {
     pub issuer_url: String,
     /// Whom tokens must be for.
     pub client_id: String,
-    /// The authorities that may vouch for the provider's server, PEM.
+    /// The authorities that may vouch for the provider's server, PEM. None: those that this machine trusts.
     pub ca: String,
     /// The claim with the user's name: `sub` by default. `email` is taken only if it is verified, where the token
     /// says anything about that.
@@ -79,6 +80,24 @@ pub enum SigningAlgorithm {
     Ps256,
     Ps384,
     Ps512,
+}
+
+impl FromStr for SigningAlgorithm {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "RS256" => SigningAlgorithm::Rs256,
+            "RS384" => SigningAlgorithm::Rs384,
+            "RS512" => SigningAlgorithm::Rs512,
+            "ES256" => SigningAlgorithm::Es256,
+            "ES384" => SigningAlgorithm::Es384,
+            "PS256" => SigningAlgorithm::Ps256,
+            "PS384" => SigningAlgorithm::Ps384,
+            "PS512" => SigningAlgorithm::Ps512,
+            other => return Err(format!("unsupported signing algorithm {other:?}")),
+        })
+    }
 }
 
 impl From<SigningAlgorithm> for Algorithm {
@@ -183,7 +202,10 @@ impl OidcTokens {
         let mut tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|e| OidcError::Authority(e.to_string()))?
-            .with_root_certificates(roots)
+            .with_root_certificates(match options.ca.is_empty() {
+                true => system_roots(),
+                false => Arc::new(roots),
+            })
             .with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(OidcTokens {

@@ -16,6 +16,6 @@ pub(crate) use self::{
     error::CallError,
     memory::Memory,
     review::{TIMEOUT, ask},
-    trust::Trust,
+    trust::{Trust, system_roots},
 };
 pub use self::{kubeconfig::WebhookFileError, review::ReviewVersion};
