@@ -65,7 +65,7 @@ pub struct AccessOptions {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    k8s_model::go_duration::parse(text)
+    k8s_model::duration::parse(text)
         .and_then(|nanos| u64::try_from(nanos).ok())
         .map(Duration::from_nanos)
         .ok_or_else(|| format!("not a duration: {text:?}; give 30s, 2m or 1h30m"))

@@ -25,13 +25,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{FlowControl, defaults};
 use crate::{
     Error, Result,
-    admission::{
-        Warnings,
-        reader::{ObjectReader, RawEvent},
-    },
-    auth::Identity,
+    admission::reader::{ObjectReader, RawEvent},
     bootstrap, compat,
-    registry::{Registry, Target, update::Rules},
+    registry::{Internal, Registry, Target, update::Rules},
 };
 
 const GROUP: &str = "flowcontrol.apiserver.k8s.io";
@@ -97,19 +93,8 @@ async fn look_after<K: Object + Clone + 'static>(
     let Some(row) = registry.stored_row(GROUP, resource) else {
         return Ok(());
     };
-    let user = Identity::system_masters();
-    let warnings = Warnings::default();
-    let target = Target {
-        row: &row,
-        user: &user,
-        namespace: "",
-        name: &name,
-        subresource: "",
-        dry_run: false,
-        manager: Some(crate::registry::ownership::SERVER),
-        internal: true,
-        warnings: &warnings,
-    };
+    let internal = Internal::new();
+    let target = internal.target(&row, "", &name);
     let Some(stored) = registry.read(&target).await? else {
         let mut object = own.boxed_clone();
         row.resource.strategy.default(&mut *object);
@@ -339,17 +324,10 @@ async fn write_condition(registry: &Registry, name: &str, found: bool) -> Result
             GroupResource::new(GROUP, SCHEMAS)
         ))
     })?;
-    let user = Identity::system_masters();
+    let internal = Internal::new();
     let target = Target {
-        row: &row,
-        user: &user,
-        namespace: "",
-        name,
-        subresource: "status",
-        dry_run: false,
         manager: Some(MANAGER),
-        internal: true,
-        warnings: &Warnings::default(),
+        ..internal.status(&row, name)
     };
     let now = registry.now();
     registry
