@@ -6,9 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::log;
 #[cfg(test)]
 use super::trace;
+use super::{crash_point, log};
 use crate::{Error, Revision};
 
 /// The on-disk format that this code reads and writes; see `docs/design.md`.
@@ -196,6 +196,7 @@ impl Directory {
         gone.extend(older.map(|revision| self.snapshot(revision)));
         for path in &gone {
             fs::remove_file(path).map_err(Error::io(path))?;
+            crash_point!(FileRemoved);
             #[cfg(test)]
             trace::note_file(path, trace::Step::Remove);
         }
@@ -224,6 +225,7 @@ pub(crate) fn place(
         .and_then(|mut file| {
             write(&mut file)?;
             file.sync_all()?;
+            crash_point!(FileWritten);
             fs::rename(&temporary, path)?;
             #[cfg(test)]
             trace::note_file(path, |name| {
@@ -233,6 +235,7 @@ pub(crate) fn place(
         });
     match placed {
         Ok(file) => {
+            crash_point!(FileRenamed);
             sync_dir(parent(path))?;
             Ok(file)
         }

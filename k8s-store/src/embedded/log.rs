@@ -7,9 +7,11 @@ use std::{
     sync::Arc,
 };
 
-use super::directory::Directory;
 #[cfg(test)]
 use super::trace::{self, Step};
+use super::{crash_point, directory::Directory};
+#[cfg(feature = "testing")]
+use crate::testing::CrashPoint;
 use crate::{Error, Revision};
 
 const MAGIC: [u8; 8] = *b"k8sstlog";
@@ -154,7 +156,13 @@ impl Log {
     fn write(&mut self, records: &[u8]) -> io::Result<()> {
         #[cfg(test)]
         self.faults.before_write(&mut self.file, records)?;
+        #[cfg(feature = "testing")]
+        if CrashPoint::RecordsTorn.is_due() {
+            self.file.write_all(&records[..records.len() / 2])?;
+            CrashPoint::crash();
+        }
         self.file.write_all(records)?;
+        crash_point!(RecordsWritten);
         #[cfg(test)]
         trace::note_file(&self.path, |name| {
             Step::Write(name, self.len, records.to_vec())
@@ -162,10 +170,12 @@ impl Log {
         let end = self.len + records.len() as u64;
         if end > self.allocated {
             self.allocate(end)?;
+            crash_point!(LogExtended);
         }
         #[cfg(test)]
         self.faults.before_sync()?;
         self.file.sync_data()?;
+        crash_point!(RecordsSynced);
         #[cfg(test)]
         trace::note_file(&self.path, Step::Sync);
         Ok(())

@@ -17,6 +17,15 @@ mod tests;
 mod trace;
 mod writer;
 
+/// Marks a [`CrashPoint`](crate::testing::CrashPoint); nothing outside of tests.
+macro_rules! crash_point {
+    ($point:ident) => {
+        #[cfg(feature = "testing")]
+        crate::testing::CrashPoint::$point.reached();
+    };
+}
+use crash_point;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, RwLock};
 use tokio::sync::{oneshot, watch};
 
-use super::{log::Failure, record};
+use super::{crash_point, log::Failure, record};
 use crate::{
     Committed, Error, Limits, Op, Revision, WatchBatch, Write,
     state::{Edit, Expire, Head, Timer, View, expires},
@@ -156,6 +156,7 @@ impl Shared {
             view.compact(revision);
         }
         drop(view);
+        crash_point!(Published);
         for waiting in group.waiting {
             // A caller that no longer waits does not want to know.
             let _ = waiting.reply.send(waiting.outcome);
@@ -226,6 +227,7 @@ impl Pending {
                 let edits = Some(&mut self.group.edits);
                 let batch = self.head.apply(writes, &previous, now, edits);
                 self.group.batches.push(batch);
+                crash_point!(CommitQueued);
                 Ok(Committed { revision, previous })
             }
             // Nothing is on its way that the judgement could rest on.

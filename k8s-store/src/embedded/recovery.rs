@@ -3,6 +3,7 @@
 use std::{fs::File, io::Read, mem, path::Path, sync::mpsc, thread};
 
 use super::{
+    crash_point,
     directory::{Contents, Directory},
     log::{self, Log},
     record::{self, Body, Record},
@@ -45,9 +46,12 @@ pub(crate) fn recover(
         directory.prune(revision)?;
     }
     let found = read(directory, history, watch, timer)?;
+    crash_point!(Recovered);
+    let log = Log::reopen(directory.log(found.newest), found.newest, found.end)?;
+    crash_point!(LogReopened);
     Ok(Recovered {
         view: found.view,
-        log: Log::reopen(directory.log(found.newest), found.newest, found.end)?,
+        log,
         log_bytes: found.log_bytes,
         snapshot_bytes: found.snapshot_bytes,
     })

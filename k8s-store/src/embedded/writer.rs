@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{
+    crash_point,
     directory::Directory,
     log::{self, Failure, Log},
     pending::{Shared, Work},
@@ -177,7 +178,9 @@ impl Writer {
             self.log
                 .finish()
                 .map_err(Error::io(self.directory.path()))?;
+            crash_point!(LogFinished);
             let log = Log::create(&self.directory, first)?;
+            crash_point!(LogPlaced);
             #[cfg(test)]
             let log = log.with_faults(self.log.faults());
             self.log = log;
@@ -205,6 +208,7 @@ impl Writer {
             move || {
                 let size = snapshot::write(&directory.snapshot(head.revision), &head, &stop)?;
                 if size.is_some() {
+                    crash_point!(SnapshotPlaced);
                     directory.prune(head.revision)?;
                 }
                 Ok(size)
@@ -264,6 +268,7 @@ impl Writer {
             Ok(()) | Err(Failure::Refused(_)) => {}
             Err(failure) => return Err(failure.into()),
         }
+        crash_point!(Sealed);
         self.log.finish().map_err(Error::io(self.directory.path()))
     }
 }

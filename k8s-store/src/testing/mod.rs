@@ -31,6 +31,9 @@
 //! it lets clients loose on one, together with whatever faults its caller makes,
 //! and judges all that they saw.
 //!
+//! [`CrashPoint`] names the places at which to interrupt an
+//! [`EmbeddedStore`](crate::EmbeddedStore).
+//!
 //! Set the store up with a small watch buffer (say 64 batches), or a slow
 //! watcher never gets to be slow enough. Everything else works with any options
 //! that keep a few thousand revisions.
@@ -38,6 +41,7 @@
 mod commits;
 mod compaction;
 mod concurrency;
+mod crash;
 mod durability;
 mod expiry;
 mod faulty;
@@ -53,11 +57,14 @@ use bytes::Bytes;
 use futures::StreamExt;
 use tokio::time::Instant;
 
-pub use self::history::{HistoryPlan, check_history};
 pub(crate) use self::random::Random;
 pub use self::{
     commits::*, compaction::*, concurrency::*, durability::*, expiry::*, faulty::FaultyStore,
     model::*, reads::*, watches::*,
+};
+pub use self::{
+    crash::CrashPoint,
+    history::{HistoryPlan, check_history},
 };
 use crate::{Change, Entry, Error, Expect, List, Op, Revision, Store, WatchStream, Write};
 
