@@ -101,6 +101,7 @@ const KNOWN_FAULTS: &[&str] = &[
     "resourceVersion should not be set on objects to be created",
     "strconv.ParseUint",
     "without impersonating a user",
+    "failed to create typed patch object",
 ];
 
 fn parse(input: &[u8]) -> Option<Request<Body>> {

@@ -70,7 +70,14 @@ pub(super) fn selector(input: &[u8]) {
     if let Ok(selector) = text.parse::<fields::Selector>() {
         let spelled = selector.to_string();
         let again: fields::Selector = spelled.parse().expect("what was spelled is read");
-        assert_eq!(selector, again, "{text:?} {spelled:?}");
+        for value in ["", "a", "x", "Running", "~1a"] {
+            let there = |_: &str| Some(value);
+            assert_eq!(
+                selector.matches_with(there),
+                again.matches_with(there),
+                "{text:?} {spelled:?}"
+            );
+        }
     }
 }
 

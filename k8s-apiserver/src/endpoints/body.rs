@@ -49,10 +49,17 @@ pub(crate) fn content_type(call: &Call) -> &str {
     value.split(';').next().unwrap_or_default().trim()
 }
 
+/// How much references in YAML may add.
+const MAX_UNFOLDED: usize = 50_000;
+
 /// What is in YAML, or in one line why it cannot be read.
 pub(crate) fn yaml(bytes: &[u8]) -> Result<Value, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "yaml: invalid UTF-8".to_owned())?;
-    serde_saphyr::from_str(text).map_err(|error| {
+    // A few lines of references to references can unfold to millions of values.
+    let options = serde_saphyr::options! {
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_UNFOLDED },
+    };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         // The other lines show the document.
         let text = error.to_string();
         let first = text.lines().next().unwrap_or_default();

@@ -101,11 +101,14 @@ fn validate_endpoint(endpoint: &Endpoint, sort: &str, path: &Path) -> ErrorList 
             ("IPv4", Some(true)) | ("IPv6", Some(false)) => {
                 errors.extend(ordinary_ip(address, at));
             }
-            ("IPv4" | "IPv6", _) => errors.push(field::invalid(
-                at,
-                address.as_str(),
-                format!("must be a valid {sort} address"),
-            )),
+            ("IPv4" | "IPv6", _) => {
+                errors.push(field::invalid(
+                    at.clone(),
+                    address.as_str(),
+                    format!("must be a valid {sort} address"),
+                ));
+                errors.extend(ordinary_ip(address, at));
+            }
             ("FQDN", _) => errors.extend(dns_subdomain(address, at)),
             _ => {}
         }

@@ -63,9 +63,7 @@ fn address(address: &EndpointAddress, path: &Path) -> ErrorList {
     if let Some(node) = &address.node_name {
         errors.extend(dns_subdomain(node, path.child("nodeName")));
     }
-    if errors.is_empty() {
-        errors.extend(ordinary_ip(&address.ip, path.child("ip")));
-    }
+    errors.extend(ordinary_ip(&address.ip, path.child("ip")));
     errors
 }
 

@@ -378,7 +378,7 @@ fn traffic_policies(spec: &ServiceSpec, path: &Path) -> ErrorList {
         errors.extend(port_number(health, at));
     }
     match &spec.internal_traffic_policy {
-        None if kind(spec) != "ExternalName" => {
+        None if matches!(kind(spec), "NodePort" | "LoadBalancer" | "ClusterIP") => {
             errors.push(field::required(path.child("internalTrafficPolicy"), ""));
         }
         None => {}
