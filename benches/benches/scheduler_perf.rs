@@ -2,7 +2,7 @@
 //! until the last one has its node. The workloads are upstream's scheduler_perf's.
 //!
 //! ```text
-//! cargo bench -p benches --bench scheduler_perf -- [--nodes 5000] [--pods 3000] [--writers 128] [NAME]
+//! cargo bench -p benches --bench scheduler_perf -- [--nodes 5000] [--pods 3000] [--writers 64] [NAME]
 //! ```
 //!
 //! Server, scheduler and whoever makes the pods are one process; their clients call the server without a
@@ -47,7 +47,7 @@ struct Arguments {
     #[arg(long, default_value_t = 3000)]
     pods: usize,
     /// Requests under way at once of those who make nodes and pods.
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = 64)]
     writers: usize,
     /// What cargo passes to every bench.
     #[arg(long, hide = true)]

@@ -270,6 +270,9 @@ impl SchedulingQueue {
             self.put(uid, queued, Place::Active);
         }
         let (_, uid) = self.active.pop_first()?;
+        if let Some(metrics) = &self.metrics {
+            metrics.left(Where::Active);
+        }
         let (queued, place) = self.pods.get_mut(&uid)?;
         queued.attempts += 1;
         queued.event = self.events;
@@ -382,12 +385,6 @@ impl SchedulingQueue {
     /// A waiting pod, by UID.
     pub fn pod(&self, uid: &str) -> Option<&Arc<PodInfo>> {
         self.pods.get(uid).map(|(queued, _)| &queued.pod)
-    }
-
-    /// How often a pod was tried, and since when it is known.
-    pub(crate) fn history(&self, uid: &str) -> Option<(u32, Instant)> {
-        let (queued, _) = self.pods.get(uid)?;
-        Some((queued.attempts, queued.since))
     }
 
     /// When the next pod becomes active by itself.

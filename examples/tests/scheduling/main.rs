@@ -3,6 +3,7 @@
 
 mod basics;
 mod cluster;
+mod elsewhere;
 mod extenders;
 mod faults;
 mod objects;

@@ -6,9 +6,9 @@ use futures::FutureExt;
 use k8s_openapi::jiff::Timestamp;
 use kube::{
     Client,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, Request},
+    api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions, Request},
 };
-use serde::de::IgnoredAny;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -22,6 +22,12 @@ use crate::{
 
 /// How long one request may take.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a request is sent again to a server that has too much to do (upstream's number).
+const MOST_RETRIES: usize = 10;
+
+/// How long to wait before a pod is read again, at first and at most.
+const SHORTEST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// Writes on behalf of one scheduler.
 #[derive(Clone)]
@@ -32,13 +38,23 @@ pub(super) struct Actor {
     metrics: Arc<Metrics>,
 }
 
-/// Sends a request whose answer tells nothing but whether it was done.
+/// Sends a request whose answer tells nothing but whether it was done. A server that has too much to do is
+/// asked again when it says, as upstream's client does.
 pub(super) async fn ignore_answer(
     client: &Client,
     request: http::Request<Vec<u8>>,
 ) -> Result<(), kube::Error> {
-    let _: IgnoredAny = client.request(request).await?;
-    Ok(())
+    for _ in 0..MOST_RETRIES {
+        match client.request::<IgnoredAny>(request.clone()).await {
+            Err(kube::Error::Api(status)) if status.code == 429 => {
+                let details = status.details.as_ref();
+                let seconds = details.map_or(1, |d| d.retry_after_seconds.max(1));
+                tokio::time::sleep(Duration::from_secs(seconds.into())).await;
+            }
+            result => return result.map(|_| ()),
+        }
+    }
+    client.request::<IgnoredAny>(request).await.map(|_| ())
 }
 
 /// Why a request was not done.
@@ -60,6 +76,26 @@ impl std::fmt::Display for Failure {
             Failure::TimedOut => f.write_str("request timed out"),
         }
     }
+}
+
+/// Of a pod, where it is.
+#[derive(Deserialize)]
+struct Found {
+    #[serde(default)]
+    metadata: FoundMetadata,
+    #[serde(default)]
+    spec: FoundSpec,
+}
+
+#[derive(Default, Deserialize)]
+struct FoundMetadata {
+    uid: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FoundSpec {
+    node_name: Option<String>,
 }
 
 fn pods(pod: &PodInfo) -> Request {
@@ -121,7 +157,10 @@ impl Actor {
                 note(Point::PreBind, start, true);
             }
             let start = Instant::now();
-            let bound = self.bind_now(profile, state, pod, node).await;
+            let bound = match self.bind_now(profile, state, pod, node).await {
+                Ok(()) => Ok(()),
+                Err(text) => self.look_whether_bound(pod, node, text).await,
+            };
             note(Point::Bind, start, bound.is_ok());
             bound
         };
@@ -152,6 +191,37 @@ impl Actor {
             }
         }
         self.bind_by_api(pod, node).await
+    }
+
+    /// A binding that failed may have taken effect all the same: only its answer was lost. The pod itself
+    /// tells. Until it does, its place is kept.
+    async fn look_whether_bound(
+        &self,
+        pod: &PodInfo,
+        node: &str,
+        error: String,
+    ) -> Result<(), String> {
+        let mut wait = SHORTEST_WAIT;
+        loop {
+            let request = pods(pod).get(pod.name(), &GetParams::default());
+            let request = request.map_err(|_| error.clone())?;
+            let found = self.client.request::<Found>(request);
+            match tokio::time::timeout(REQUEST_TIMEOUT, found).await {
+                Ok(Ok(found)) => {
+                    let is_there = found.metadata.uid.as_deref() == Some(pod.uid())
+                        && found.spec.node_name.as_deref() == Some(node);
+                    return if is_there { Ok(()) } else { Err(error) };
+                }
+                Ok(Err(kube::Error::Api(status)))
+                    if (400..500).contains(&status.code) && status.code != 429 =>
+                {
+                    return Err(error);
+                }
+                Ok(Err(_)) | Err(_) => {}
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
     }
 
     async fn bind_by_api(&self, pod: &PodInfo, node: &str) -> Result<(), String> {

@@ -3,13 +3,11 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
     time::Duration,
 };
-
-use tokio::sync::oneshot;
 
 use crate::{
     framework::{Code, CycleState, PermitDecision, Status},
@@ -48,15 +46,22 @@ struct Job {
     lent: Lent,
     /// Which plugin is asked, by its position.
     asked: Arc<AtomicUsize>,
-    reply: oneshot::Sender<Answer>,
+    reply: mpsc::Sender<Answer>,
 }
 
 /// A thread that asks Permit plugins. One that does not come back is left behind, and another one takes over.
 #[derive(Debug, Default)]
 pub(super) struct Asker {
-    jobs: Option<mpsc::Sender<Job>>,
+    worker: Option<Worker>,
     /// The threads that were left behind and have not ended yet.
     lost: Arc<AtomicUsize>,
+}
+
+/// One such thread. It ends when this is dropped, or as soon as it comes back after that.
+#[derive(Debug)]
+struct Worker {
+    jobs: mpsc::Sender<Job>,
+    is_lost: Arc<AtomicBool>,
 }
 
 fn ask(question: &Question, lent: &Lent, asked: &AtomicUsize) -> Answer {
@@ -83,16 +88,13 @@ fn ask(question: &Question, lent: &Lent, asked: &AtomicUsize) -> Answer {
     answer
 }
 
-fn work(jobs: &mpsc::Receiver<Job>, lost: &AtomicUsize) {
+fn work(jobs: &mpsc::Receiver<Job>) {
     while let Ok(job) = jobs.recv() {
         let answer = ask(&job.question, &job.lent, &job.asked);
         // Before the answer, so that whoever lent it can have it back without a copy.
         drop(job.lent);
-        if job.reply.send(answer).is_err() {
-            // Given up meanwhile.
-            lost.fetch_sub(1, Ordering::Relaxed);
-            return;
-        }
+        // Nobody listens if it took too long.
+        let _ = job.reply.send(answer);
     }
 }
 
@@ -111,7 +113,7 @@ impl Asker {
         }
         let asked = Arc::new(AtomicUsize::new(0));
         let lent = Arc::new((std::mem::take(snapshot), std::mem::take(cycle)));
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = mpsc::channel();
         let profile = question.profile.clone();
         let job = Job {
             question,
@@ -120,16 +122,24 @@ impl Asker {
             reply,
         };
         let answer = match self.send(job) {
-            Ok(()) => tokio::time::timeout(patience, answer).await,
-            Err(text) => Ok(Ok(Answer::Reject(Status::error(text), ""))),
+            // By the real clock, even where tokio's is paused: threads know no other.
+            Ok(()) => tokio::task::spawn_blocking(move || answer.recv_timeout(patience))
+                .await
+                .unwrap_or(Err(mpsc::RecvTimeoutError::Disconnected)),
+            Err(text) => Ok(Answer::Reject(Status::error(text), "")),
         };
         (*snapshot, *cycle) = Arc::unwrap_or_clone(lent);
         match answer {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Answer::Reject(Status::error("the thread for Permit ended"), ""),
-            Err(_) => {
-                self.jobs = None;
-                self.lost.fetch_add(1, Ordering::Relaxed);
+            Ok(answer) => answer,
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                self.worker = None;
+                Answer::Reject(Status::error("the thread for Permit ended"), "")
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                if let Some(worker) = self.worker.take() {
+                    self.lost.fetch_add(1, Ordering::Relaxed);
+                    worker.is_lost.store(true, Ordering::Release);
+                }
                 let plugin = profile.permit.get(asked.load(Ordering::Relaxed));
                 let plugin = plugin.map_or("", |p| p.name());
                 Answer::Reject(too_long(plugin, patience), plugin)
@@ -138,20 +148,26 @@ impl Asker {
     }
 
     fn send(&mut self, job: Job) -> Result<(), String> {
-        let jobs = match &self.jobs {
-            Some(jobs) => jobs,
+        let worker = match &self.worker {
+            Some(worker) => worker,
             None => {
-                let (sender, receiver) = mpsc::channel();
-                let lost = self.lost.clone();
+                let (jobs, receiver) = mpsc::channel();
+                let is_lost = Arc::new(AtomicBool::new(false));
+                let (lost, flag) = (self.lost.clone(), is_lost.clone());
                 std::thread::Builder::new()
                     .name("permit".into())
-                    .spawn(move || work(&receiver, &lost))
+                    .spawn(move || {
+                        work(&receiver);
+                        if flag.load(Ordering::Acquire) {
+                            lost.fetch_sub(1, Ordering::Relaxed);
+                        }
+                    })
                     .map_err(|e| e.to_string())?;
-                self.jobs.insert(sender)
+                self.worker.insert(Worker { jobs, is_lost })
             }
         };
-        jobs.send(job)
-            .map_err(|_| "the thread for Permit ended".into())
+        let sent = worker.jobs.send(job);
+        sent.map_err(|_| "the thread for Permit ended".into())
     }
 }
 

@@ -8,7 +8,7 @@ use tracing::Instrument;
 use super::{
     act::Actor,
     decide::{Decision, decide, decide_apart},
-    run::{Driver, Outcome, Rejection, State, Waiting},
+    run::{Driver, Outcome, Rejection, State, Tried, Waiting},
 };
 use crate::{
     framework::{Code, Nominated, Status},
@@ -51,7 +51,11 @@ impl Driver {
             state.queue.forget(pod.uid());
             return;
         };
-        let began = Instant::now();
+        let tried = Tried {
+            began: Instant::now(),
+            attempts: queued.attempts,
+            since: queued.since,
+        };
         let seed = state.random.u64(..);
         let decision = if scheduler.is_extended(&pod) {
             let decision = decide_apart(scheduler, &mut state.snapshot, &pod, seed);
@@ -61,14 +65,14 @@ impl Driver {
         };
         match decision {
             Decision::Fail(panic) => {
-                self.reject(state, actor, pod, Rejection::error(panic), began);
+                self.reject(state, actor, pod, Rejection::error(panic), tried.began);
             }
             Decision::Place(placement) => {
-                let assumed = self.assume(state, actor, pod, placement, began);
+                let assumed = self.assume(state, actor, pod, placement, tried);
                 assumed.instrument(span).await;
             }
             Decision::Refuse(error, room) => {
-                self.unschedulable(state, actor, pod, &error, room, began);
+                self.unschedulable(state, actor, pod, &error, room, tried.began);
             }
         }
     }
@@ -80,12 +84,12 @@ impl Driver {
         actor: &Actor,
         pod: Arc<PodInfo>,
         placement: Placement,
-        began: Instant,
+        tried: Tried,
     ) {
         let (node, mut cycle) = (placement.node, placement.state);
         let Some(info) = state.snapshot.shared_node(&node) else {
             let rejection = Rejection::error(format!("node {node:?} is gone"));
-            return self.reject(state, actor, pod, rejection, began);
+            return self.reject(state, actor, pod, rejection, tried.began);
         };
         let start = Instant::now();
         let profile = self.profile(&pod);
@@ -95,7 +99,7 @@ impl Driver {
                 self.note(profile, Point::Reserve, Some(status.code), start);
                 self.unreserve(&cycle, &pod, &node);
                 let rejection = Rejection::by(plugin.name(), &status);
-                return self.reject(state, actor, pod, rejection, began);
+                return self.reject(state, actor, pod, rejection, tried.began);
             }
         }
         self.note(profile, Point::Reserve, None, start);
@@ -110,7 +114,7 @@ impl Driver {
             state: cycle,
             until: None,
             plugin: "",
-            began,
+            tried,
         };
         self.permit(state, actor, placed).await;
     }

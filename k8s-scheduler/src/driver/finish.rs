@@ -6,7 +6,7 @@ use tokio::{task::JoinError, time::Instant};
 
 use super::{
     act::Actor,
-    run::{Driver, Outcome, Rejection, State},
+    run::{Driver, Outcome, Rejection, State, Tried},
 };
 use crate::{
     framework::{ClusterEvent, CycleState},
@@ -21,7 +21,7 @@ struct Bound {
     node: String,
     cycle: Arc<CycleState>,
     result: Result<(), String>,
-    began: Instant,
+    tried: Tried,
 }
 
 impl Driver {
@@ -40,14 +40,14 @@ impl Driver {
                 node,
                 state: cycle,
                 result,
-                began,
+                tried,
             }) => {
                 let bound = Bound {
                     pod,
                     node,
                     cycle,
                     result,
-                    began,
+                    tried,
                 };
                 self.bound(state, actor, bound);
             }
@@ -60,7 +60,7 @@ impl Driver {
             node,
             cycle,
             result,
-            began,
+            tried,
         } = bound;
         self.metrics.binding(-1);
         match result {
@@ -71,10 +71,8 @@ impl Driver {
             Ok(()) => {
                 let scheduler = &pod.shape().scheduler_name;
                 let metrics = &self.metrics;
-                metrics.attempt(scheduler, Attempt::Scheduled, began.elapsed());
-                if let Some((attempts, since)) = state.queue.history(pod.uid()) {
-                    metrics.scheduled(attempts, since.elapsed());
-                }
+                metrics.attempt(scheduler, Attempt::Scheduled, tried.began.elapsed());
+                metrics.scheduled(tried.attempts, tried.since.elapsed());
                 state.queue.forget(pod.uid());
                 state.nominations.remove(pod.uid());
                 let profile = self.profile(&pod);
@@ -96,7 +94,7 @@ impl Driver {
                 // the watch puts it back there.
                 self.give_back(state, &cycle, &pod, &node);
                 let message = format!("binding rejected: {message}");
-                self.reject(state, actor, pod, Rejection::error(message), began);
+                self.reject(state, actor, pod, Rejection::error(message), tried.began);
             }
         }
     }

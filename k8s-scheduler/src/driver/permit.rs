@@ -42,7 +42,8 @@ impl Driver {
             }
         }
         if placed.until.is_some() {
-            self.metrics.waited_for_permit(None, placed.began.elapsed());
+            self.metrics
+                .waited_for_permit(None, placed.tried.began.elapsed());
         }
         state.waiting.remove(placed.pod.uid());
         // What was missing for those that wait may be this very pod.
@@ -76,7 +77,7 @@ impl Driver {
                 pod,
                 node,
                 state,
-                began,
+                tried,
                 ..
             } = placed;
             let cycle = Arc::new(state);
@@ -86,7 +87,7 @@ impl Driver {
                 node,
                 state: cycle,
                 result,
-                began,
+                tried,
             }
         });
     }
@@ -107,7 +108,7 @@ impl Driver {
                 };
                 let outcome = Some(Code::Unschedulable);
                 self.metrics
-                    .waited_for_permit(outcome, waiting.began.elapsed());
+                    .waited_for_permit(outcome, waiting.tried.began.elapsed());
                 self.take_back(state, actor, waiting, rejection);
             }
         }
@@ -151,7 +152,7 @@ impl Driver {
             }))
         {
             self.give_back(state, &waiting.state, &waiting.pod, &waiting.node);
-            self.reject(state, actor, waiting.pod, rejection, waiting.began);
+            self.reject(state, actor, waiting.pod, rejection, waiting.tried.began);
         }
         state.permits_changed = true;
     }

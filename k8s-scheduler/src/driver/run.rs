@@ -28,8 +28,9 @@ use crate::{
     snapshot::{PodInfo, Snapshot},
 };
 
-/// How many requests may be under way.
-const CONCURRENT_WRITES: usize = 256;
+/// How many requests may be under way. Servers allow 200 writes at once of all clients together, unless they are told
+/// otherwise.
+const CONCURRENT_WRITES: usize = 96;
 /// How long events are still written after the end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How many decisions may be made before the API is listened to again.
@@ -99,7 +100,7 @@ pub(super) enum Outcome {
         node: String,
         state: Arc<CycleState>,
         result: Result<(), String>,
-        began: Instant,
+        tried: Tried,
     },
     /// Room could not be made: victims are still there.
     NoRoom(Arc<PodInfo>),
@@ -114,8 +115,18 @@ pub(super) struct Waiting {
     /// When it is given up; `None` while nobody said to wait.
     pub(super) until: Option<Instant>,
     pub(super) plugin: &'static str,
-    /// When the cycle began.
+    pub(super) tried: Tried,
+}
+
+/// A pod's way so far.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tried {
+    /// When its cycle began.
     pub(super) began: Instant,
+    /// How often it was tried.
+    pub(super) attempts: u32,
+    /// When it came in.
+    pub(super) since: Instant,
 }
 
 /// Why a pod that was placed is taken back.

@@ -280,3 +280,62 @@ fn a_snapshot_that_was_used_decides_like_a_new_one() {
         snapshot.place(std::sync::Arc::new(pod), &chosen.node);
     }
 }
+
+#[test]
+fn a_topology_key_with_a_value_for_each_of_very_many_nodes_is_taken() {
+    let count = 100_000;
+    let nodes = (0..count).map(|n| {
+        let mut node = Node::default();
+        node.metadata.name = Some(format!("node-{n}"));
+        node.metadata.labels = Some([("host".to_owned(), format!("host-{n}"))].into());
+        let amounts = json!({"cpu": "2", "memory": "4Gi", "pods": "3"});
+        node.status.get_or_insert_default().allocatable = serde_json::from_value(amounts).unwrap();
+        node
+    });
+    let mut snapshot = Snapshot::new(nodes, []);
+    let scheduler = Scheduler::new(Profile::default());
+    let selector = json!({"matchLabels": {"app": "web"}});
+    let spec = json!({
+        "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "host", "whenUnsatisfiable": "DoNotSchedule",
+            "labelSelector": selector}],
+        "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+            {"labelSelector": selector, "topologyKey": "host"}]}},
+    });
+    let mut taken = BTreeSet::new();
+    for n in 0..5 {
+        let bare = pod(&format!("web-{n}"), spec.clone());
+        let mut labelled = Pod::clone(bare.pod().unwrap());
+        labelled.metadata.labels = Some([("app".to_owned(), "web".to_owned())].into());
+        let pod = Arc::new(PodInfo::from(labelled));
+        let placement = scheduler.schedule(&snapshot, &pod, n).unwrap();
+        assert_eq!(placement.feasible, count - taken.len());
+        snapshot.place(pod, &placement.node);
+        assert!(taken.insert(placement.node));
+    }
+}
+
+#[test]
+fn zones_are_decided_by_one_node_of_each() {
+    // More nodes than one block has, in three zones and none.
+    let zone = |n: usize| match n % 4 {
+        3 => json!({"metadata": {"labels": {"zone": null}}}),
+        n => json!({"metadata": {"labels": {"zone": format!("zone-{n}")}}}),
+    };
+    let nodes = (0..400).map(|n| node(&format!("node-{n}"), zone(n)));
+    let mut snapshot = Snapshot::new(nodes, []);
+    let scheduler = Scheduler::new(Profile::default());
+    let mut places = std::collections::BTreeMap::new();
+    for n in 0..300 {
+        let spec = json!({"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone",
+            "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {}}]});
+        let pod = Arc::new(pod(&format!("p-{n}"), spec));
+        let placement = scheduler.schedule(&snapshot, &pod, n).unwrap();
+        let explained = scheduler.explain(&snapshot, &pod).unwrap();
+        assert_eq!(placement.feasible, explained.scores.len());
+        assert_eq!(placement.score, explained.scores[0].total);
+        let zone = snapshot.node(&placement.node).unwrap().label("zone");
+        *places.entry(zone.unwrap().to_owned()).or_insert(0) += 1;
+        snapshot.place(pod, &placement.node);
+    }
+    assert!(places.values().all(|n| *n == 100), "{places:?}");
+}
