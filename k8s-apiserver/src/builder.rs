@@ -33,6 +33,7 @@ use crate::{
     reviews::{self, CreateOnly},
     server::{Ending, Inner},
     services::{Cidr, NodePortRange, Services},
+    webhook::Clients,
 };
 
 /// A server could not be built.
@@ -396,7 +397,11 @@ impl ApiServerBuilder {
                 .iter()
                 .map(|r| (r.group, r.version))
                 .collect(),
-            served: ArcSwap::from_pointee(Served::new(self.resources, address.clone())),
+            served: ArcSwap::from_pointee(Served::new(
+                self.resources,
+                address.clone(),
+                Arc::new(Clients::new(reader.clone())),
+            )),
             admission_metrics: AdmissionMetrics::new(&admission),
             admission,
             services: Services {

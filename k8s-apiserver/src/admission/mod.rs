@@ -2,14 +2,20 @@
 
 mod companions;
 mod error;
+mod expressions;
 pub(crate) mod follow;
+mod matching;
 #[cfg(test)]
 pub(crate) mod memory;
 pub(crate) mod metrics;
+pub(crate) mod more;
 pub mod plugins;
+pub mod policies;
 pub mod reader;
 pub(crate) mod references;
+mod views;
 mod warnings;
+pub mod webhooks;
 
 use std::fmt::Debug;
 
@@ -73,6 +79,33 @@ pub struct AdmissionRequest<'a> {
     pub dry_run: bool,
     /// What the client is told besides the answer, whatever that will be.
     pub warnings: &'a Warnings,
+    /// What only the server's own plugins look at.
+    pub(crate) more: more::More<'a>,
+}
+
+impl<'a> AdmissionRequest<'a> {
+    /// A request about that resource, for tests of plugins: without a namespace, a name, objects. Set what it
+    /// has.
+    pub fn new(
+        operation: Operation,
+        resource: &'a Resource,
+        user: &'a Identity,
+        warnings: &'a Warnings,
+    ) -> Self {
+        AdmissionRequest {
+            operation,
+            resource,
+            subresource: "",
+            namespace: "",
+            name: "",
+            user,
+            object: None,
+            old: None,
+            dry_run: false,
+            warnings,
+            more: more::More::default(),
+        }
+    }
 }
 
 impl AdmissionRequest<'_> {

@@ -49,6 +49,16 @@ impl Entry {
         })
     }
 
+    /// The same with the object in another version.
+    pub(crate) fn with(&self, stored: Stored) -> Self {
+        Entry {
+            key: self.key.clone(),
+            revision: self.revision,
+            stored,
+            index: OnceLock::new(),
+        }
+    }
+
     /// What selectors ask of it. `resource` is the row that it is stored under.
     pub(crate) fn index(&self, resource: &Resource) -> &Index {
         self.index.get_or_init(|| {

@@ -5,9 +5,9 @@ use http::{Request, Response};
 use super::Call;
 use crate::{
     Error, Result,
-    admission::Operation,
+    admission::{Operation, more::SentOptions},
     http::Body,
-    registry::{Row, not_found},
+    registry::{Managed, Row, Target, not_found},
 };
 
 pub(crate) async fn serve(call: Call, row: &Row, body: Body) -> Result<Response<Body>> {
@@ -16,15 +16,18 @@ pub(crate) async fn serve(call: Call, row: &Row, body: Body) -> Result<Response<
             "the server has no way to the nodes",
         ));
     };
-    let target = super::objects::target(&call, row, false);
+    let target = Target {
+        options: SentOptions::Connect(call.parts.uri.query()),
+        ..super::objects::target(&call, row, false)
+    };
     if call.info.subresource != "log" {
-        call.server
-            .registry
-            .admit(&target, Operation::Connect, None, None)
+        let registry = &call.server.registry;
+        let (operation, managed) = (Operation::Connect, Managed::default());
+        registry
+            .admit(&target, operation, None, None, managed)
             .await?;
-        call.server
-            .registry
-            .validate(&target, Operation::Connect, None, None)
+        registry
+            .validate(&target, operation, None, None, managed)
             .await?;
     }
     // `http:name:port` names a scheme and a port beside the object; only the proxies take that.

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::{Call, body, events, lists, render, warn};
 use crate::{
     Error, Result,
+    admission::{Operation, more::SentOptions},
     http::{
         Body,
         negotiate::Format,
@@ -18,7 +19,7 @@ use crate::{
         response,
     },
     registry::{
-        Row, Target,
+        Managed, Row, Target,
         delete::{Deleted, returns_object},
         not_found,
         ownership::manager_of_user,
@@ -44,6 +45,7 @@ pub(crate) fn target<'a>(call: &'a Call, row: &'a Row, dry_run: bool) -> Target<
         manager: None,
         internal: false,
         warnings: &call.warnings,
+        options: SentOptions::None,
     }
 }
 
@@ -51,12 +53,13 @@ pub(crate) fn target<'a>(call: &'a Call, row: &'a Row, dry_run: bool) -> Target<
 pub(crate) fn written_by<'a>(
     call: &'a Call,
     row: &'a Row,
-    dry_run: bool,
+    options: &'a WriteOptions,
     manager: &'a str,
 ) -> Target<'a> {
     Target {
         manager: Some(manager),
-        ..target(call, row, dry_run)
+        options: SentOptions::Write(options),
+        ..target(call, row, options.dry_run)
     }
 }
 
@@ -90,7 +93,8 @@ pub(crate) async fn read(call: &Call, row: &Row) -> Result<(Stored, u64)> {
         .read(&target)
         .await?
         .ok_or_else(|| not_found(&target))?;
-    Ok((Stored::parse(&entry.value)?, entry.modified.0))
+    let stored = row.settle(Stored::parse(&entry.value)?).await?;
+    Ok((stored, entry.modified.0))
 }
 
 pub(crate) async fn get(call: &Call, row: &Row) -> Result<Response<Body>> {
@@ -135,7 +139,7 @@ pub(crate) async fn create(call: &Call, row: &Row, body: Body) -> Result<Respons
     let mut warnings = Vec::new();
     let object = body::object(call, row, body, options.field_validation, &mut warnings).await?;
     let manager = manager(call, &options);
-    let target = written_by(call, row, options.dry_run, &manager);
+    let target = written_by(call, row, &options, &manager);
     if row.is("", "bindings") {
         return super::subresources::bind(call, row, object, options.dry_run).await;
     }
@@ -144,6 +148,7 @@ pub(crate) async fn create(call: &Call, row: &Row, body: Body) -> Result<Respons
         if row.is_namespaced() {
             crate::registry::create::match_namespace(&target, &mut *object)?;
         }
+        let object = admit(call, &target, object).await?;
         let made = create_only
             .create(&call.user, target.namespace, target.name, object)
             .await?;
@@ -164,6 +169,24 @@ pub(crate) async fn create(call: &Call, row: &Row, body: Body) -> Result<Respons
     Ok(response)
 }
 
+/// Admission of what is asked and never stored.
+pub(crate) async fn admit(
+    call: &Call,
+    target: &Target<'_>,
+    object: Box<dyn Object>,
+) -> Result<Box<dyn Object>> {
+    let registry = &call.server.registry;
+    let (operation, managed) = (Operation::Create, Managed::default());
+    let object = registry
+        .admit(target, operation, Some(object), None, managed)
+        .await?
+        .object()?;
+    registry
+        .validate(target, operation, Some(object), None, managed)
+        .await?
+        .ok_or_else(|| Error::internal("an admission plugin dropped the object"))
+}
+
 pub(crate) async fn update(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> {
     let options = WriteOptions::parse(call.parts.uri.query(), "UpdateOptions")?;
     let mut decoded = Vec::new();
@@ -174,7 +197,7 @@ pub(crate) async fn update(call: &Call, row: &Row, body: Body) -> Result<Respons
         Rules::Status
     };
     let manager = manager(call, &options);
-    let target = written_by(call, row, options.dry_run, &manager);
+    let target = written_by(call, row, &options, &manager);
     check_name(&target, &*object)?;
     let mut warnings = Vec::new();
     let changed = call
@@ -245,7 +268,7 @@ pub(crate) async fn patch(call: &Call, row: &Row, body: Body) -> Result<Response
         Rules::Status
     };
     let manager = manager(call, &options);
-    let target = written_by(call, row, options.dry_run, &manager);
+    let target = written_by(call, row, &options, &manager);
     let registry = &call.server.registry;
     let tracker = registry.tracker(&target);
     let unknown = Mutex::new(Vec::new());
@@ -311,7 +334,10 @@ pub(crate) async fn patch(call: &Call, row: &Row, body: Body) -> Result<Response
 
 pub(crate) async fn delete(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> {
     let options = DeleteOptions::parse(call.parts.uri.query(), body::value(call, body).await?)?;
-    let target = target(call, row, options.dry_run);
+    let target = Target {
+        options: SentOptions::Delete(&options),
+        ..target(call, row, options.dry_run)
+    };
     match call.server.registry.delete(&target, &options).await? {
         Deleted::Gone(outcome) if returns_object(row) => {
             render::outcome(call, row, StatusCode::OK, &outcome)
@@ -353,7 +379,10 @@ pub(crate) async fn delete_collection(
 ) -> Result<Response<Body>> {
     let options = DeleteOptions::parse(call.parts.uri.query(), body::value(call, body).await?)?;
     let list = ListOptions::parse(call.parts.uri.query(), false)?;
-    let target = target(call, row, options.dry_run);
+    let target = Target {
+        options: SentOptions::Delete(&options),
+        ..target(call, row, options.dry_run)
+    };
     let listed = call
         .server
         .registry

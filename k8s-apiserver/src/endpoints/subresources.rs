@@ -13,14 +13,14 @@ use k8s_openapi::api::{
 use super::{Call, body, connect, objects, render, success, warn};
 use crate::{
     Error, Result,
-    admission::Operation,
+    admission::more::SentOptions,
     http::{
         Body,
         options::{DeleteOptions, WriteOptions},
         response,
     },
     registry::{
-        Row,
+        Row, Target,
         patch::Patch,
         subresources,
         update::{Change, Rules},
@@ -110,13 +110,9 @@ async fn create_only_subresource(
         &mut warnings,
     )
     .await?;
-    let target = objects::target(call, row, options.dry_run);
-    let object = call
-        .server
-        .registry
-        .admit(&target, Operation::Create, Some(object), None)
-        .await?
-        .ok_or_else(|| Error::internal("an admission plugin dropped the object"))?;
+    let mut target = objects::target(call, row, options.dry_run);
+    target.options = SentOptions::Write(&options);
+    let object = objects::admit(call, &target, object).await?;
     let made = create_only
         .create(&call.user, target.namespace, target.name, object)
         .await?;
@@ -161,7 +157,7 @@ async fn scale_write(
         (ScaleChange::Update(Box::new(scale)), options)
     };
     let manager = objects::manager(call, &options);
-    let target = objects::written_by(call, row, options.dry_run, &manager);
+    let target = objects::written_by(call, row, &options, &manager);
     let registry = &call.server.registry;
     let tracker = registry.tracker(&target);
     let outcome = registry
@@ -214,18 +210,7 @@ pub(crate) async fn bind(
     if row.is("", "bindings") {
         target.name = &name;
     }
-    let binding = call
-        .server
-        .registry
-        .admit(&target, Operation::Create, Some(binding), None)
-        .await?
-        .ok_or_else(|| Error::internal("an admission plugin dropped the object"))?;
-    let binding = call
-        .server
-        .registry
-        .validate(&target, Operation::Create, Some(binding), None)
-        .await?
-        .ok_or_else(|| Error::internal("an admission plugin dropped the object"))?;
+    let binding = objects::admit(call, &target, binding).await?;
     let binding = binding
         .downcast_ref::<Binding>()
         .ok_or_else(|| Error::internal("not a Binding"))?;
@@ -262,6 +247,11 @@ async fn evict(
         &mut warnings,
     )
     .await?;
+    let target = Target {
+        options: SentOptions::Write(&options),
+        ..objects::target(call, row, options.dry_run)
+    };
+    let eviction = objects::admit(call, &target, eviction).await?;
     let eviction = eviction
         .downcast_ref::<Eviction>()
         .ok_or_else(|| Error::internal("not an Eviction"))?;
@@ -296,7 +286,7 @@ async fn finalize(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> 
         .ok_or_else(Error::method_not_allowed)?;
     // A namespace has no namespace of its own, whatever the URL says.
     let manager = objects::manager(call, &options);
-    let mut target = objects::written_by(call, row, options.dry_run, &manager);
+    let mut target = objects::written_by(call, row, &options, &manager);
     target.namespace = "";
     let outcome = call
         .server
@@ -340,7 +330,7 @@ async fn pod_part(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> 
         (PartChange::Update(object), options)
     };
     let manager = objects::manager(call, &options);
-    let target = objects::written_by(call, row, options.dry_run, &manager);
+    let target = objects::written_by(call, row, &options, &manager);
     let registry = &call.server.registry;
     let tracker = registry.tracker(&target);
     let outcome = registry

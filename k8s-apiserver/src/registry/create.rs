@@ -3,7 +3,7 @@
 use k8s_model::{Object, custom::Version, field::Path, metadata};
 use k8s_store::{Expect, Op, Write};
 
-use super::{Outcome, Registry, Target, key, ownership, signing_requests, value::Stored};
+use super::{Managed, Outcome, Registry, Target, key, ownership, signing_requests};
 use crate::{Error, Result, admission::Operation};
 
 /// How often another name is tried where one is generated; as upstream since 1.30.
@@ -42,7 +42,7 @@ impl Registry {
         match_namespace(target, &mut *object)?;
         match_name(target, &mut *object)?;
         let named = object.metadata().name.clone().unwrap_or_default();
-        let mut object = self
+        let admitted = self
             .admit(
                 &Target {
                     name: &named,
@@ -51,9 +51,16 @@ impl Registry {
                 Operation::Create,
                 Some(object),
                 None,
+                Managed {
+                    new: &managed,
+                    old: &[],
+                },
             )
-            .await?
-            .ok_or_else(|| Error::internal("an admission plugin dropped the object"))?;
+            .await?;
+        if let Some(changed) = &admitted.managed {
+            managed.clone_from(changed);
+        }
+        let mut object = admitted.object()?;
 
         let meta = object.metadata_mut();
         if meta
@@ -89,8 +96,12 @@ impl Registry {
                 name: &name,
                 ..*target
             };
+            let with_managed = Managed {
+                new: &managed,
+                old: &[],
+            };
             object = self
-                .validate(&target, Operation::Create, Some(object), None)
+                .validate(&target, Operation::Create, Some(object), None, with_managed)
                 .await?
                 .ok_or_else(|| Error::internal("an admission plugin dropped the object"))?;
             let (same, more, _held) = self
@@ -99,7 +110,7 @@ impl Registry {
             object = same;
             writes.extend(more);
 
-            let value = row.encode(&mut object, &managed)?;
+            let value = row.to_store(&mut object, &managed).await?;
             let key = key::object_key(&row.prefix, &row.resource, target.namespace, &name);
             let result = if target.dry_run {
                 match self.store.get(&key, None).await? {
@@ -141,7 +152,7 @@ impl Registry {
                     let stored = match revision {
                         Some(revision) => {
                             object.metadata_mut().resource_version = Some(revision.to_string());
-                            Some((Stored::parse(&value)?, revision))
+                            ownership::shown(row, &mut *object, &managed, &value, revision)?
                         }
                         None => {
                             ownership::show(&mut *object, &managed);

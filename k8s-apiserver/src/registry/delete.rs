@@ -17,7 +17,9 @@ use k8s_openapi::{
 };
 use k8s_store::{Entry, Expect, Op, Write};
 
-use super::{Outcome, Registry, Row, Target, list::Listed, not_found, ownership, value::Stored};
+use super::{
+    Managed, Outcome, Registry, Row, Target, list::Listed, not_found, ownership, value::Stored,
+};
 use crate::{
     Error, Result,
     admission::Operation,
@@ -62,12 +64,16 @@ impl Registry {
             let Some(found) = entry else {
                 return Err(not_found(target));
             };
-            let stored = Stored::parse(&found.value)?;
+            let stored = row.settle(Stored::parse(&found.value)?).await?;
             let old = row.decode_bare(&stored, found.modified.0)?;
             check_preconditions(target, options, old.metadata(), revision_checked)?;
-            self.admit(target, Operation::Delete, None, Some(&*old))
+            let managed = Managed {
+                new: &[],
+                old: stored.managed(),
+            };
+            self.admit(target, Operation::Delete, None, Some(&*old), managed)
                 .await?;
-            self.validate(target, Operation::Delete, None, Some(&*old))
+            self.validate(target, Operation::Delete, None, Some(&*old), managed)
                 .await?;
 
             let unchanged = |old: Box<dyn Object>| {
@@ -151,7 +157,8 @@ impl Registry {
             match self.remove(target, &last, &*object).await {
                 Ok(revision) => {
                     object.metadata_mut().resource_version = Some(revision.to_string());
-                    let stored = Some((Stored::parse(&last.value)?, revision));
+                    let last = Stored::parse(&last.value)?;
+                    let stored = ownership::shown_as(row, &mut *object, last, revision);
                     return Ok(Deleted::Gone(Outcome {
                         object,
                         stored,
@@ -230,7 +237,7 @@ impl Registry {
         mut new: Box<dyn Object>,
     ) -> Result<Result<(Outcome, Option<Entry>), Option<Entry>>> {
         let before = Stored::parse(&found.value)?;
-        let value = target.row.encode(&mut new, before.managed())?;
+        let value = target.row.to_store(&mut new, before.managed()).await?;
         if target.dry_run {
             ownership::show(&mut *new, before.managed());
             return Ok(Ok((
@@ -243,7 +250,8 @@ impl Registry {
             )));
         }
         if value == found.value {
-            let stored = Some((Stored::parse(&value)?, found.modified.0));
+            let stored = Stored::parse(&value)?;
+            let stored = ownership::shown_as(target.row, &mut *new, stored, found.modified.0);
             return Ok(Ok((
                 Outcome {
                     object: new,
@@ -265,7 +273,8 @@ impl Registry {
         match self.commit(vec![write]).await {
             Ok(revision) => {
                 new.metadata_mut().resource_version = Some(revision.to_string());
-                let stored = Some((Stored::parse(&value)?, revision));
+                let stored = Stored::parse(&value)?;
+                let stored = ownership::shown_as(target.row, &mut *new, stored, revision);
                 let entry = Entry {
                     modified: k8s_store::Revision(revision),
                     value,

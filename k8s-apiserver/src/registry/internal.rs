@@ -1,7 +1,10 @@
 //! Requests that the server makes of itself: what it has at boot, conditions, clean-up.
 
 use super::{Row, Target, ownership::SERVER};
-use crate::{admission::Warnings, auth::Identity};
+use crate::{
+    admission::{Warnings, more::SentOptions},
+    auth::Identity,
+};
 
 /// The server as one who asks: it may do everything, plugins have no say in it, and what it writes
 /// belongs to `kube-apiserver`.
@@ -35,6 +38,7 @@ impl Internal {
             manager: Some(SERVER),
             internal: true,
             warnings: &self.warnings,
+            options: SentOptions::None,
         }
     }
 

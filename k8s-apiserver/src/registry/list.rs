@@ -41,6 +41,12 @@ impl Registry {
         namespace: &str,
         options: &ListOptions,
     ) -> Result<Listed> {
+        let mut listed = self.select(row, namespace, options).await?;
+        row.settle_entries(&mut listed.entries).await?;
+        Ok(listed)
+    }
+
+    async fn select(&self, row: &Row, namespace: &str, options: &ListOptions) -> Result<Listed> {
         let selection = Selection::new(row, namespace, options)?;
         let asked = parse_resource_version(&options.resource_version)?;
         let paging = options.limit > 0 || !options.continue_token.is_empty();

@@ -1,5 +1,6 @@
 //! The one path of all objects between a decoded request and the store.
 
+mod conversion;
 pub(crate) mod create;
 pub(crate) mod delete;
 mod internal;
@@ -17,7 +18,7 @@ pub(crate) mod update;
 pub(crate) mod value;
 pub(crate) mod watch;
 
-use std::{collections::HashSet, sync::Arc};
+use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -34,6 +35,7 @@ use crate::{
     admission::{
         AdmissionPlugin, AdmissionRequest, Companions, Operation, Warnings,
         metrics::{AdmissionMetrics, Step, Stopwatch},
+        more::{More, SentOptions},
     },
     auth::Identity,
     cache::Caches,
@@ -83,6 +85,34 @@ pub(crate) struct Target<'a> {
     pub(crate) internal: bool,
     /// What the client is told besides the answer.
     pub(crate) warnings: &'a Warnings,
+    /// The options that came with the request.
+    pub(crate) options: SentOptions<'a>,
+}
+
+/// The managed fields of an object on its way through admission: JSON of a list, or nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Managed<'a> {
+    /// As the object is to be.
+    pub(crate) new: &'a [u8],
+    /// As it is.
+    pub(crate) old: &'a [u8],
+}
+
+/// An object that plugins have had their way with.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    /// The object; nothing where a request has none.
+    pub(crate) object: Option<Box<dyn Object>>,
+    /// Its managed fields, if a plugin has changed them.
+    pub(crate) managed: Option<Vec<u8>>,
+}
+
+impl Admitted {
+    /// The object of a request that has one.
+    pub(crate) fn object(self) -> Result<Box<dyn Object>> {
+        self.object
+            .ok_or_else(|| Error::internal("an admission plugin dropped the object"))
+    }
 }
 
 /// An object as a request left it.
@@ -146,16 +176,30 @@ impl Registry {
         operation: Operation,
         object: Option<Box<dyn Object>>,
         old: Option<&dyn Object>,
-    ) -> Result<Option<Box<dyn Object>>> {
-        let mut request = admission_request(target, operation, object, old);
-        let mut watch = self.stopwatch(operation, Step::Admit);
-        for (at, plugin) in self.plugins(target, operation) {
-            let result = plugin.admit(&mut request).await;
-            watch
-                .lap(at, result)
-                .map_err(|e| Error::admission(e, &target.row.resource, target.name))?;
+        managed: Managed<'_>,
+    ) -> Result<Admitted> {
+        let mut request = admission_request(self, target, operation, object, old, managed);
+        loop {
+            let mut watch = self.stopwatch(operation, Step::Admit);
+            for (at, plugin) in self.plugins(target, operation) {
+                let result = plugin.admit(&mut request).await;
+                watch
+                    .lap(at, result)
+                    .map_err(|e| Error::admission(e, &target.row.resource, target.name))?;
+            }
+            let reinvocation = &mut request.more.reinvocation;
+            if !reinvocation.wanted || reinvocation.again {
+                break;
+            }
+            reinvocation.again = true;
         }
-        Ok(request.object)
+        Ok(Admitted {
+            object: request.object,
+            managed: match request.more.managed {
+                Cow::Owned(managed) => Some(managed),
+                Cow::Borrowed(_) => None,
+            },
+        })
     }
 
     /// Lets the plugins refuse the object.
@@ -165,8 +209,9 @@ impl Registry {
         operation: Operation,
         object: Option<Box<dyn Object>>,
         old: Option<&dyn Object>,
+        managed: Managed<'_>,
     ) -> Result<Option<Box<dyn Object>>> {
-        let request = admission_request(target, operation, object, old);
+        let request = admission_request(self, target, operation, object, old, managed);
         let mut watch = self.stopwatch(operation, Step::Validate);
         for (at, plugin) in self.plugins(target, operation) {
             let result = plugin.validate(&request).await;
@@ -186,7 +231,8 @@ impl Registry {
         object: Box<dyn Object>,
         old: Option<&dyn Object>,
     ) -> Result<(Box<dyn Object>, Vec<Write>, Vec<Companions>)> {
-        let request = admission_request(target, operation, Some(object), old);
+        let managed = Managed::default();
+        let request = admission_request(self, target, operation, Some(object), old, managed);
         let mut writes = Vec::new();
         let mut all = Vec::new();
         for (_, plugin) in self.plugins(target, operation) {
@@ -242,10 +288,12 @@ impl Registry {
 }
 
 fn admission_request<'a>(
+    registry: &'a Registry,
     target: &Target<'a>,
     operation: Operation,
     object: Option<Box<dyn Object>>,
     old: Option<&'a dyn Object>,
+    managed: Managed<'a>,
 ) -> AdmissionRequest<'a> {
     AdmissionRequest {
         operation,
@@ -258,6 +306,14 @@ fn admission_request<'a>(
         old,
         dry_run: target.dry_run,
         warnings: target.warnings,
+        more: More {
+            row: Some(target.row),
+            registry: Some(registry),
+            options: target.options,
+            managed: Cow::Borrowed(managed.new),
+            old_managed: managed.old,
+            ..More::default()
+        },
     }
 }
 

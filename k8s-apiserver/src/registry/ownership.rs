@@ -2,13 +2,15 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use k8s_model::{
     Object,
     apply::{Tracker, differ_only_in_time, reset_fields},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 
-use super::{Registry, Target, value::Stored};
+use super::{Registry, Row, Target, value::Stored};
+use crate::Result;
 
 /// The manager of what the server itself writes.
 pub(crate) const SERVER: &str = "kube-apiserver";
@@ -87,6 +89,37 @@ fn json(object: &dyn Object) -> Vec<u8> {
 /// Whether a value differs from what is stored in nothing but when its fields were written.
 pub(super) fn changes_nothing(old: &Stored, new: &Stored) -> bool {
     old.bare_parts() == new.bare_parts() && differ_only_in_time(old.managed(), new.managed())
+}
+
+/// What of an object that was written at a revision is answered: the bytes in the store, unless those are of another
+/// version than was asked for. Then it is the object itself.
+pub(super) fn shown(
+    row: &Row,
+    object: &mut dyn Object,
+    managed: &[u8],
+    value: &Bytes,
+    revision: u64,
+) -> Result<Option<(Stored, u64)>> {
+    if row.writes_converted() {
+        show(object, managed);
+        return Ok(None);
+    }
+    Ok(Some((Stored::parse(value)?, revision)))
+}
+
+/// The same of an object as it lies in the store: one that a webhook must convert first is answered as it was
+/// converted already.
+pub(super) fn shown_as(
+    row: &Row,
+    object: &mut dyn Object,
+    stored: Stored,
+    revision: u64,
+) -> Option<(Stored, u64)> {
+    if row.asks_webhook() && stored.api_version() != row.api_version.as_bytes() {
+        show(object, stored.managed());
+        return None;
+    }
+    Some((stored, revision))
 }
 
 /// Puts the managed fields into an object that is answered and not stored.

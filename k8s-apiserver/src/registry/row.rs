@@ -16,10 +16,11 @@ use k8s_model::{
 use serde_json::Value;
 
 use super::{
+    conversion::Converter,
     key,
     value::{self, Stored},
 };
-use crate::{Error, Result};
+use crate::{Error, Result, webhook::Clients};
 
 /// A served resource together with how it is stored.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub(crate) struct Row {
     pub(crate) shape: Shape,
     /// The versions in which the same objects are served.
     versions: Vec<Arc<Resource>>,
+    /// The webhook that converts between them, if there is one.
+    pub(super) converter: Option<Converter>,
     protobuf: OnceLock<Option<Protobuf>>,
     watchers: AtomicU32,
 }
@@ -74,7 +77,7 @@ impl Row {
         Watching(self.clone())
     }
 
-    pub(super) fn new(resource: &Arc<Resource>, table: &ResourceTable) -> Self {
+    pub(super) fn new(resource: &Arc<Resource>, table: &ResourceTable, clients: &Clients) -> Self {
         let storage = table.storage_row(resource).unwrap_or(resource);
         let api_version = resource.api_version();
         Row {
@@ -95,6 +98,8 @@ impl Row {
             .len(),
             shape: shape(resource),
             api_version,
+            converter: (resource.strategy.custom())
+                .and_then(|custom| Converter::new(custom, clients)),
             versions: table
                 .stored_with(resource)
                 .filter(|other| !Arc::ptr_eq(other, resource))
@@ -147,6 +152,11 @@ impl Row {
                 .all(|stored| self.serves_as_stored(stored)),
             None => self.is_storage_version(),
         }
+    }
+
+    /// The other versions in which the same objects are served.
+    pub(crate) fn versions(&self) -> &[Arc<Resource>] {
+        &self.versions
     }
 
     pub(crate) fn is_namespaced(&self) -> bool {
@@ -236,7 +246,8 @@ impl Versions for Row {
     }
 }
 
-fn shape(resource: &Resource) -> Shape {
+/// What ownership of the fields of a resource's objects goes by.
+pub(crate) fn shape(resource: &Resource) -> Shape {
     let built_in =
         || Type::of_kind(resource.group, resource.version, resource.kind).map(Shape::Type);
     let shape = resource.strategy.shape().or_else(built_in);
@@ -260,12 +271,12 @@ fn decode_custom(custom: &Version, json: &[u8], mark: u64) -> Result<CustomObjec
     Ok(object)
 }
 
-/// That objects become those of another version by the name of it alone. What a webhook would make of
-/// them is not known here.
+/// That objects become those of another version by the name of it alone. What a webhook must convert is converted
+/// before this.
 fn only_relabels(custom: &Version) -> Result<()> {
     match custom.conversion() {
         Conversion::Webhook(_) => Err(Error::internal(format_args!(
-            "conversion webhook for {}, Kind={} failed: this server calls no conversion webhooks",
+            "conversion webhook for {}, Kind={} failed: it was not asked",
             custom.api_version(),
             custom.kind()
         ))),

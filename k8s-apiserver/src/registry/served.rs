@@ -8,7 +8,7 @@ use std::{
 use k8s_model::{Resource, ResourceTable};
 
 use super::Row;
-use crate::discovery::Discovery;
+use crate::{discovery::Discovery, webhook::Clients};
 
 /// The resources that are served at one time, and what is said of them.
 ///
@@ -20,20 +20,26 @@ pub(crate) struct Served {
     by_name: HashMap<&'static str, Vec<Arc<Row>>>,
     /// Where the server says that it is.
     address: String,
+    clients: Arc<Clients>,
     discovery: OnceLock<Discovery>,
 }
 
 impl Served {
-    pub(crate) fn new(rows: Vec<Arc<Resource>>, address: String) -> Self {
-        Served::after(None, rows, address)
+    pub(crate) fn new(rows: Vec<Arc<Resource>>, address: String, clients: Arc<Clients>) -> Self {
+        Served::after(None, rows, address, clients)
     }
 
     /// The same server with other resources.
     pub(crate) fn with(&self, rows: Vec<Arc<Resource>>) -> Self {
-        Served::after(Some(self), rows, self.address.clone())
+        Served::after(Some(self), rows, self.address.clone(), self.clients.clone())
     }
 
-    fn after(before: Option<&Served>, rows: Vec<Arc<Resource>>, address: String) -> Self {
+    fn after(
+        before: Option<&Served>,
+        rows: Vec<Arc<Resource>>,
+        address: String,
+        clients: Arc<Clients>,
+    ) -> Self {
         let table = ResourceTable::shared(rows);
         let mut by_name: HashMap<&'static str, Vec<Arc<Row>>> = HashMap::new();
         for resource in table.rows() {
@@ -47,13 +53,14 @@ impl Served {
                 });
             let row = known
                 .cloned()
-                .unwrap_or_else(|| Arc::new(Row::new(resource, &table)));
+                .unwrap_or_else(|| Arc::new(Row::new(resource, &table, &clients)));
             by_name.entry(resource.resource).or_default().push(row);
         }
         Served {
             table,
             by_name,
             address,
+            clients,
             discovery: OnceLock::new(),
         }
     }

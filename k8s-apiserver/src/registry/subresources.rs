@@ -21,11 +21,11 @@ use k8s_openapi::{
 use serde_json::{Value, json};
 
 use super::{
-    Registry, Row, Target, key, not_found,
+    Managed, Registry, Row, Target, key, not_found,
     patch::Configuration,
     update::{Live, Rules},
 };
-use crate::{Error, Result, compat, http::options::DeleteOptions};
+use crate::{Error, Result, admission::Operation, compat, http::options::DeleteOptions};
 
 /// An object as a `Scale`.
 ///
@@ -363,6 +363,44 @@ pub(crate) fn take_part(subresource: &str, pod: &mut Pod, wanted: &Pod) -> Resul
 }
 
 impl Registry {
+    /// Lets the plugins change the scale of an object that is about to change.
+    pub(super) async fn admit_scale(
+        &self,
+        target: &Target<'_>,
+        new: Box<dyn Object>,
+        old: &dyn Object,
+    ) -> Result<Box<dyn Object>> {
+        let before = scale_of(target.row, old)?;
+        let scale: Box<dyn Object> = Box::new(scale_of(target.row, &*new)?);
+        let (operation, managed) = (Operation::Update, Managed::default());
+        let admitted = self
+            .admit(target, operation, Some(scale), Some(&before), managed)
+            .await?
+            .object()?;
+        match admitted.downcast_ref::<Scale>() {
+            Some(scale) => {
+                check_scale(scale, target.name)?;
+                set_scale(target.row, &*new, scale)
+            }
+            None => Err(Error::internal("not a Scale")),
+        }
+    }
+
+    /// Lets the plugins refuse it.
+    pub(super) async fn validate_scale(
+        &self,
+        target: &Target<'_>,
+        new: &dyn Object,
+        old: &dyn Object,
+    ) -> Result<()> {
+        let before = scale_of(target.row, old)?;
+        let scale: Box<dyn Object> = Box::new(scale_of(target.row, new)?);
+        let (operation, managed) = (Operation::Update, Managed::default());
+        self.validate(target, operation, Some(scale), Some(&before), managed)
+            .await
+            .map(drop)
+    }
+
     /// Deletes a pod if its disruption budget allows it, and charges the budget.
     pub(crate) async fn evict(&self, target: &Target<'_>, options: &DeleteOptions) -> Result<()> {
         let entry = self.read(target).await?.ok_or_else(|| not_found(target))?;

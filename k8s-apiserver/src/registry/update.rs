@@ -6,7 +6,8 @@ use k8s_model::{Object, field, field::Path, metadata, names};
 use k8s_store::{Expect, Op, Write};
 
 use super::{
-    Outcome, Registry, Target, create, not_found, ownership, signing_requests, value::Stored,
+    Admitted, Managed, Outcome, Registry, Target, create, not_found, ownership, signing_requests,
+    value::Stored,
 };
 use crate::{Error, Result, admission::Operation};
 
@@ -84,7 +85,8 @@ impl Registry {
             let Some(found) = entry else {
                 return Err(not_found(target));
             };
-            let stored = Stored::parse(&found.value)?;
+            let unconverted = Stored::parse(&found.value)?;
+            let stored = row.settle(unconverted.clone()).await?;
             let old = row.decode_bare(&stored, found.modified.0)?;
             let Change {
                 object: mut new,
@@ -97,7 +99,7 @@ impl Registry {
             create::match_namespace(target, &mut *new)?;
             create::match_name(target, &mut *new)?;
             let sent = new.metadata_mut().managed_fields.take();
-            let managed = match managed {
+            let mut managed = match managed {
                 _ if untracked => Cow::Borrowed(&[][..]),
                 Some(managed) => Cow::Owned(managed),
                 None => self.own_changed(target, &stored, &*old, &*new, sent.as_deref()),
@@ -109,11 +111,24 @@ impl Registry {
             };
             // The subresources with a kind of their own have been through admission in that kind.
             let own_kind = matches!(target.subresource, "binding" | "eviction" | "scale");
+            if target.subresource == "scale" {
+                new = self.admit_scale(target, new, &*old).await?;
+            }
             if !own_kind {
-                new = dropped(
-                    self.admit(target, operation, Some(new), Some(&*old))
-                        .await?,
-                )?;
+                let before = Managed {
+                    new: &managed,
+                    old: stored.managed(),
+                };
+                let Admitted {
+                    object,
+                    managed: changed,
+                } = self
+                    .admit(target, operation, Some(new), Some(&*old), before)
+                    .await?;
+                new = dropped(object)?;
+                if let Some(changed) = changed {
+                    managed = Cow::Owned(changed);
+                }
             }
             self.check_preconditions(target, &mut *new, &*old, found.modified.0, checks_uid)?;
 
@@ -124,10 +139,17 @@ impl Registry {
             self.prepare_update(rules, target, &mut *new, &*old);
             self.check_update(rules, target, &*new, &*old)?;
             if !own_kind {
+                let with_managed = Managed {
+                    new: &managed,
+                    old: stored.managed(),
+                };
                 new = dropped(
-                    self.validate(target, operation, Some(new), Some(&*old))
+                    self.validate(target, operation, Some(new), Some(&*old), with_managed)
                         .await?,
                 )?;
+            }
+            if target.subresource == "scale" {
+                self.validate_scale(target, &*new, &*old).await?;
             }
             let mut _held = Vec::new();
             if rules != Rules::Status && !own_kind {
@@ -167,8 +189,9 @@ impl Registry {
                 }
             }
 
-            let value = row.encode(&mut new, &managed)?;
-            if value == found.value || ownership::changes_nothing(&stored, &Stored::parse(&value)?)
+            let value = row.to_store(&mut new, &managed).await?;
+            if value == found.value
+                || ownership::changes_nothing(&unconverted, &Stored::parse(&value)?)
             {
                 new.metadata_mut().resource_version = Some(found.modified.to_string());
                 return Ok(Outcome {
@@ -200,9 +223,10 @@ impl Registry {
             match self.commit(writes).await {
                 Ok(revision) => {
                     new.metadata_mut().resource_version = Some(revision.to_string());
+                    let stored = ownership::shown(row, &mut *new, &managed, &value, revision)?;
                     return Ok(Outcome {
                         object: new,
-                        stored: Some((Stored::parse(&value)?, revision)),
+                        stored,
                         created: false,
                     });
                 }

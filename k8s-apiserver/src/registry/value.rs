@@ -133,6 +133,14 @@ impl Stored {
         self.mark
     }
 
+    /// Its `apiVersion`: what every object begins with.
+    pub(crate) fn api_version(&self) -> &[u8] {
+        let rest = self.json.strip_prefix(b"{\"apiVersion\":\"");
+        let rest = rest.unwrap_or_default();
+        let end = memchr::memchr(b'"', rest).unwrap_or(rest.len());
+        &rest[..end]
+    }
+
     /// The managed fields: JSON of a list, or nothing.
     pub(crate) fn managed(&self) -> &[u8] {
         let (from, to) = self.managed;

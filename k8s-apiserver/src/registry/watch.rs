@@ -144,7 +144,9 @@ impl Registry {
                 // Upstream's `--min-request-timeout`, up to twice that, so that watches do not all end at once.
                 1800 + self.random.lock().u64(0..1800)
             });
-        let manner = writer.manner().map(|manner| {
+        // What a webhook converts is written for each watcher anew.
+        let manner = writer.manner().filter(|_| !row.asks_webhook());
+        let manner = manner.map(|manner| {
             let selection = [namespace, &options.label_selector, &options.field_selector];
             Arc::from(format!("{} {manner} {selection:?}", row.api_version))
         });
@@ -172,11 +174,42 @@ impl Registry {
     }
 }
 
+/// What watchers are told, with the objects in a version that can be decoded: see [`Row::settle`].
+async fn settle(row: &Row, told: Vec<Told>) -> Vec<Told> {
+    if !row.asks_webhook() {
+        return told;
+    }
+    let entry = |told: &Told| match told {
+        Told::Existing(entry) => Some(entry.clone()),
+        Told::Change(kind, event) => event.object(*kind).cloned(),
+        Told::Bookmark { .. } | Told::Failed(_) => None,
+    };
+    let mut entries: Vec<Arc<Entry>> = told.iter().filter_map(entry).collect();
+    if let Err(error) = row.settle_entries(&mut entries).await {
+        return vec![Told::Failed(error)];
+    }
+    let mut entries = entries.into_iter();
+    let settled = told.into_iter().map(|told| match told {
+        Told::Existing(entry) => Told::Existing(entries.next().unwrap_or(entry)),
+        Told::Change(kind, event) => match event.object(kind).and_then(|_| entries.next()) {
+            Some(entry) => {
+                let (now, before) = (Some(entry.clone()), Some(entry));
+                Told::Change(kind, Arc::new(Event::new(event.revision, now, before)))
+            }
+            None => Told::Change(kind, event),
+        },
+        told => told,
+    });
+    settled.collect()
+}
+
 impl<W: Writer> Watcher<W> {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if let Some(bytes) = self.write_queue() {
-                return Some(bytes);
+            if let Some(told) = self.take_queue() {
+                let told = settle(&self.row, told).await;
+                self.done |= told.iter().any(|told| matches!(told, Told::Failed(_)));
+                return Some(self.writer.write(&told));
             }
             if self.done {
                 return None;
@@ -209,7 +242,7 @@ impl<W: Writer> Watcher<W> {
     }
 
     /// Some of what waits to be told.
-    fn write_queue(&mut self) -> Option<Bytes> {
+    fn take_queue(&mut self) -> Option<Vec<Told>> {
         if self.queue.is_empty() {
             return None;
         }
@@ -219,8 +252,7 @@ impl<W: Writer> Watcher<W> {
             // It may have been long, and most of the time there is nothing.
             self.queue = VecDeque::new();
         }
-        self.done |= told.iter().any(|told| matches!(told, Told::Failed(_)));
-        Some(self.writer.write(&told))
+        Some(told)
     }
 
     /// When the next bookmark is due: every minute, and shortly before the end.
@@ -266,6 +298,10 @@ impl<W: Writer> Watcher<W> {
             .collect();
         let bytes = if told.is_empty() {
             Bytes::new()
+        } else if self.row.asks_webhook() {
+            // That takes time: it is told from the queue.
+            self.queue.extend(told);
+            return Some(Bytes::new());
         } else {
             self.writer.write(&told)
         };

@@ -31,14 +31,20 @@ pub use self::{
     service_account::ServiceAccount,
     tolerations::{DefaultTolerationSeconds, TaintNodesByCondition},
 };
-use super::{AdmissionPlugin, reader::ObjectReader};
+use super::{
+    AdmissionPlugin,
+    policies::{MutatingAdmissionPolicy, ValidatingAdmissionPolicy},
+    reader::ObjectReader,
+    webhooks::{MutatingAdmissionWebhook, ValidatingAdmissionWebhook},
+};
 use crate::authz::Authorizer;
 
 /// The annotation of a pod that stands for one of a node's own.
 pub(crate) const MIRROR_POD: &str = "kubernetes.io/config.mirror";
 
-/// The plugins of this module, in upstream's order. The authorizer is asked who may approve and sign
-/// certificates.
+/// The plugins of this module, and those that go by policies and ask webhooks, in upstream's order. The authorizer is asked who may
+/// approve and sign certificates, and by expressions. Starts tasks that follow policies and the configurations of webhooks until
+/// the plugins are dropped.
 pub fn default_plugins(
     reader: &Arc<dyn ObjectReader>,
     authorizer: &Arc<dyn Authorizer>,
@@ -60,6 +66,10 @@ pub fn default_plugins(
         Arc::new(CertificateSigning::new(authorizer.clone())),
         Arc::new(CertificateSubjectRestriction),
         Arc::new(DefaultIngressClass::new(reader.clone())),
+        Arc::new(MutatingAdmissionPolicy::new(reader, authorizer)),
+        Arc::new(MutatingAdmissionWebhook::new(reader, authorizer)),
+        Arc::new(ValidatingAdmissionPolicy::new(reader, authorizer)),
+        Arc::new(ValidatingAdmissionWebhook::new(reader, authorizer)),
         Arc::new(ResourceQuota::new(reader.clone())),
     ]
 }

@@ -54,6 +54,7 @@ impl Try<'_> {
             old: self.old,
             dry_run: false,
             warnings: &Warnings::default(),
+            more: Default::default(),
         };
         plugin.admit(&mut request).await?;
         plugin.validate(&request).await?;

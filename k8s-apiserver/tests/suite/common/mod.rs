@@ -1,5 +1,7 @@
 //! What the whole-system tests share.
 
+pub(crate) mod hooks;
+
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use k8s_apiserver::{ApiServer, auth::Identity, http::Body};

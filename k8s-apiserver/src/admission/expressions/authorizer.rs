@@ -1,0 +1,229 @@
+//! `authorizer`: what a user may do, asked by an expression.
+
+use std::collections::HashMap;
+
+use k8s_model::cel::{CelError, Host, Val};
+use parking_lot::Mutex;
+use serde_json::Value;
+use std::rc::Rc;
+
+use crate::{
+    auth::Identity,
+    authz::{Attributes, Authorizer, Decision},
+};
+
+/// What one question costs; as upstream.
+const CHECK_COST: u64 = 350_000;
+
+/// A question for the authorizer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Question {
+    /// A service account, if it is not about the user: its namespace and name.
+    service_account: Option<(String, String)>,
+    verb: String,
+    group: String,
+    resource: String,
+    subresource: String,
+    namespace: String,
+    name: String,
+    path: String,
+    resource_request: bool,
+}
+
+/// What the authorizer was asked, and what it has said.
+#[derive(Debug, Default)]
+pub(in crate::admission) struct Questions(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    known: HashMap<Question, Decision>,
+    open: Vec<Question>,
+}
+
+impl Questions {
+    fn ask(&self, question: Question) -> Result<Decision, CelError> {
+        let mut state = self.0.lock();
+        if let Some(decision) = state.known.get(&question) {
+            return Ok(decision.clone());
+        }
+        if !state.open.contains(&question) {
+            state.open.push(question);
+        }
+        Err(CelError::Pending)
+    }
+
+    fn take_open(&self) -> Vec<Question> {
+        std::mem::take(&mut self.0.lock().open)
+    }
+}
+
+/// Evaluates until nothing that was asked is open any more. Each evaluation begins anew.
+pub(in crate::admission) async fn settle<T>(
+    questions: &Questions,
+    user: &Identity,
+    authorizer: &dyn Authorizer,
+    mut evaluate: impl FnMut() -> T,
+) -> T {
+    loop {
+        let result = evaluate();
+        let open = questions.take_open();
+        if open.is_empty() {
+            return result;
+        }
+        drop(result);
+        for question in open {
+            let account = question.service_account.as_ref();
+            let account = account.map(|(ns, name)| Identity::service_account(ns, name, ""));
+            let attributes = Attributes {
+                user: account.as_ref().unwrap_or(user),
+                verb: &question.verb,
+                group: &question.group,
+                version: if question.resource_request { "*" } else { "" },
+                resource: &question.resource,
+                subresource: &question.subresource,
+                namespace: &question.namespace,
+                name: &question.name,
+                path: &question.path,
+                resource_request: question.resource_request,
+            };
+            let decision = authorizer.authorize(&attributes).await;
+            questions.0.lock().known.insert(question, decision);
+        }
+    }
+}
+
+/// The value that expressions know as `authorizer`, and what its methods give.
+#[derive(Clone, Debug)]
+pub(super) struct AuthorizerValue<'v> {
+    user: &'v Identity,
+    request: &'v Value,
+    questions: &'v Questions,
+    state: Step,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// `authorizer`.
+    Root(Question),
+    /// `authorizer.group('')`.
+    Group(Question),
+    /// With a resource, or a path: what can be checked.
+    Check(Question),
+    /// The answer.
+    Decided(Decision),
+}
+
+impl<'v> AuthorizerValue<'v> {
+    pub(super) fn new(user: &'v Identity, request: &'v Value, questions: &'v Questions) -> Self {
+        AuthorizerValue {
+            user,
+            request,
+            questions,
+            state: Step::Root(Question::default()),
+        }
+    }
+
+    fn then(&self, state: Step) -> Val<'v> {
+        Val::Host(Rc::new(AuthorizerValue {
+            state,
+            ..self.clone()
+        }))
+    }
+}
+
+impl<'v> Host<'v> for AuthorizerValue<'v> {
+    fn type_name(&self) -> &'static str {
+        match &self.state {
+            Step::Root(_) => "kubernetes.authorization.Authorizer",
+            Step::Group(_) => "kubernetes.authorization.GroupCheck",
+            Step::Check(question) if question.resource_request => {
+                "kubernetes.authorization.ResourceCheck"
+            }
+            Step::Check(_) => "kubernetes.authorization.PathCheck",
+            Step::Decided(_) => "kubernetes.authorization.Decision",
+        }
+    }
+
+    fn field(&self, name: &str, _budget: &mut u64) -> Result<Option<Val<'v>>, CelError> {
+        let (Step::Root(question), "requestResource") = (&self.state, name) else {
+            return Ok(None);
+        };
+        // What the request itself is about.
+        let text = |pointer: &str| {
+            let found = self.request.pointer(pointer).and_then(Value::as_str);
+            found.unwrap_or_default().to_owned()
+        };
+        Ok(Some(self.then(Step::Check(Question {
+            group: text("/resource/group"),
+            resource: text("/resource/resource"),
+            subresource: text("/subResource"),
+            namespace: text("/namespace"),
+            name: text("/name"),
+            resource_request: true,
+            ..question.clone()
+        }))))
+    }
+
+    fn call(
+        &self,
+        method: &str,
+        arguments: &[Val<'v>],
+        budget: &mut u64,
+    ) -> Result<Val<'v>, CelError> {
+        let texts: Option<Vec<&str>> = arguments
+            .iter()
+            .map(|argument| match argument {
+                Val::String(text) => Some(&**text),
+                _ => None,
+            })
+            .collect();
+        let texts = texts.ok_or(CelError::NoOverload)?;
+        let next = match (&self.state, method, texts.as_slice()) {
+            (Step::Root(question), "group", [group]) => Step::Group(Question {
+                group: (*group).to_owned(),
+                resource_request: true,
+                ..question.clone()
+            }),
+            (Step::Root(question), "path", [path]) => Step::Check(Question {
+                path: (*path).to_owned(),
+                ..question.clone()
+            }),
+            (Step::Root(question), "serviceAccount", [namespace, name]) => Step::Root(Question {
+                service_account: Some(((*namespace).to_owned(), (*name).to_owned())),
+                ..question.clone()
+            }),
+            (Step::Group(question), "resource", [resource]) => Step::Check(Question {
+                resource: (*resource).to_owned(),
+                ..question.clone()
+            }),
+            (Step::Check(question), "check", [verb]) => {
+                *budget = budget.checked_sub(CHECK_COST).ok_or(CelError::Cost)?;
+                let question = Question {
+                    verb: (*verb).to_owned(),
+                    ..question.clone()
+                };
+                Step::Decided(self.questions.ask(question)?)
+            }
+            (Step::Check(question), name, [value]) if question.resource_request => {
+                let mut question = question.clone();
+                let place = match name {
+                    "subresource" => &mut question.subresource,
+                    "namespace" => &mut question.namespace,
+                    "name" => &mut question.name,
+                    // Authorizers here are asked about whole resources: nobody may do with a selection what they
+                    // may not do with all.
+                    "fieldSelector" | "labelSelector" => return Ok(self.then(self.state.clone())),
+                    _ => return Err(CelError::NoOverload),
+                };
+                *place = (*value).to_owned();
+                Step::Check(question)
+            }
+            (Step::Decided(decision), "allowed", []) => return Ok(decision.is_allowed().into()),
+            (Step::Decided(decision), "reason", []) => return Ok(decision.reason().into()),
+            (Step::Decided(_), "errored", []) => return Ok(false.into()),
+            (Step::Decided(_), "error", []) => return Ok("".into()),
+            _ => return Err(CelError::NoOverload),
+        };
+        Ok(self.then(next))
+    }
+}

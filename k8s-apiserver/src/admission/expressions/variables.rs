@@ -1,0 +1,76 @@
+//! `variables`: what a policy has named, evaluated when it is first looked at.
+
+use std::{cell::RefCell, collections::HashMap, rc::Rc};
+
+use k8s_model::cel::{CelError, Host, Val};
+
+use super::Expression;
+
+/// The variables of a policy, for one evaluation.
+#[derive(Clone, Debug)]
+pub(in crate::admission) struct Variables<'v>(Rc<Inner<'v>>);
+
+type Known<'v> = HashMap<&'v str, Result<Val<'v>, CelError>>;
+
+#[derive(Debug)]
+struct Inner<'v> {
+    defined: &'v [(String, Expression)],
+    base: Vec<(&'static str, Val<'v>)>,
+    known: RefCell<Known<'v>>,
+}
+
+impl<'v> Variables<'v> {
+    /// Those variables, and what all expressions have: together what an expression of the policy speaks of.
+    pub(in crate::admission) fn with(
+        defined: &'v [(String, Expression)],
+        base: Vec<(&'static str, Val<'v>)>,
+    ) -> Vec<(&'static str, Val<'v>)> {
+        let mut all = base.clone();
+        let variables = Variables(Rc::new(Inner {
+            defined,
+            base,
+            known: RefCell::default(),
+        }));
+        all.push(("variables", Val::Host(Rc::new(variables))));
+        all
+    }
+}
+
+impl<'v> Host<'v> for Variables<'v> {
+    fn type_name(&self) -> &'static str {
+        "kubernetes.variables"
+    }
+
+    fn field(&self, name: &str, budget: &mut u64) -> Result<Option<Val<'v>>, CelError> {
+        if let Some(known) = self.0.known.borrow().get(name) {
+            return known.clone().map(Some);
+        }
+        let Some((name, expression)) = self.0.defined.iter().find(|(known, _)| known == name)
+        else {
+            return Ok(None);
+        };
+        // One that speaks of itself, on whatever way, finds this.
+        let circle = CelError::Failed(format!("variable {name} is defined by itself"));
+        self.0.known.borrow_mut().insert(name, Err(circle));
+        let mut all = self.0.base.clone();
+        all.push(("variables", Val::Host(Rc::new(self.clone()))));
+        let found = match expression.evaluate(&all, budget) {
+            // It would keep itself alive.
+            Ok(Val::Host(host)) if host.type_name() == self.type_name() => {
+                Err(CelError::NoOverload)
+            }
+            found => found,
+        };
+        self.0.known.borrow_mut().insert(name, found.clone());
+        found.map(Some)
+    }
+
+    fn call(
+        &self,
+        _method: &str,
+        _arguments: &[Val<'v>],
+        _budget: &mut u64,
+    ) -> Result<Val<'v>, CelError> {
+        Err(CelError::NoOverload)
+    }
+}

@@ -1,0 +1,158 @@
+//! What a mutating policy makes of an object.
+
+use k8s_model::{
+    apply::{OneVersion, Shape, Tracker},
+    cel::Val,
+    patch,
+};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::Policy;
+use crate::admission::expressions::{
+    COST_LIMIT, Condition, Expression, Inputs, Variables, Verdict,
+};
+
+#[derive(Deserialize)]
+struct Source {
+    #[serde(default)]
+    expression: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wire {
+    patch_type: String,
+    apply_configuration: Option<Source>,
+    json_patch: Option<Source>,
+}
+
+/// One mutation.
+#[derive(Debug, Deserialize)]
+#[serde(from = "Wire")]
+pub(super) struct Mutation {
+    applies: bool,
+    expression: Expression,
+}
+
+impl From<Wire> for Mutation {
+    fn from(wire: Wire) -> Self {
+        let applies = wire.patch_type == "ApplyConfiguration";
+        let source = match applies {
+            true => wire.apply_configuration,
+            false => wire.json_patch,
+        };
+        Mutation {
+            applies,
+            expression: Expression::new(&source.map(|s| s.expression).unwrap_or_default()),
+        }
+    }
+}
+
+/// What an expression makes.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// A configuration to apply.
+    Apply(Value),
+    /// A JSON patch.
+    Patch(Value),
+}
+
+/// Whether a policy's conditions are true; the error is one of theirs.
+pub(super) fn applies(policy: &Policy, inputs: &Inputs<'_>) -> Result<bool, String> {
+    match Condition::judge(&policy.conditions, &inputs.variables()) {
+        Verdict::Match => Ok(true),
+        Verdict::NoMatch => Ok(false),
+        Verdict::Failed(text) => Err(text),
+    }
+}
+
+impl Mutation {
+    /// What it makes of a request.
+    pub(super) fn evaluate(&self, policy: &Policy, inputs: &Inputs<'_>) -> Result<Change, String> {
+        let variables = Variables::with(&policy.variables, inputs.variables());
+        let mut budget = COST_LIMIT;
+        let found = self
+            .expression
+            .evaluate(&variables, &mut budget)
+            .map_err(|error| self.expression.failure(&error))?;
+        let good = match &found {
+            Val::Map(_) => self.applies,
+            Val::List(_) => !self.applies,
+            _ => false,
+        };
+        let json = found.to_json().filter(|_| good).ok_or_else(|| {
+            let wanted = match self.applies {
+                true => "Object",
+                false => "a list of JSONPatch",
+            };
+            format!(
+                "expression '{}' resulted in unexpected return type, expected {wanted}",
+                self.expression.source
+            )
+        })?;
+        Ok(match self.applies {
+            true => Change::Apply(json),
+            false => Change::Patch(json),
+        })
+    }
+}
+
+impl Change {
+    /// The object after it.
+    pub(super) fn apply(
+        self,
+        mut object: Value,
+        shape: &Shape,
+        api_version: &str,
+        now: jiff::Timestamp,
+    ) -> Result<Value, String> {
+        let text = |status: k8s_openapi::apimachinery::pkg::apis::meta::v1::Status| {
+            status.message.unwrap_or_default()
+        };
+        match self {
+            Change::Patch(steps) => {
+                let steps = steps.to_string();
+                patch::json(&mut object, steps.as_bytes()).map_err(|e| text(e.to_status()))?;
+                Ok(object)
+            }
+            Change::Apply(mut configuration) => {
+                // What an apply says of itself, and nobody may change so.
+                for name in ["apiVersion", "kind"] {
+                    configuration[name] = object[name].clone();
+                }
+                let meta = &object["metadata"];
+                let mut own = configuration["metadata"].take();
+                if !own.is_object() {
+                    own = Value::Object(Default::default());
+                }
+                for name in ["name", "namespace"] {
+                    if let Some(value) = meta.get(name) {
+                        own[name] = value.clone();
+                    }
+                }
+                configuration["metadata"] = own;
+                let managed = object["metadata"]
+                    .as_object_mut()
+                    .and_then(|meta| meta.remove("managedFields"));
+                let tracker = Tracker {
+                    shape,
+                    api_version,
+                    subresource: "",
+                    manager: "mutating-admission-policy",
+                    reset: &[],
+                    now,
+                    versions: &OneVersion,
+                };
+                let applied = tracker
+                    .apply(object.clone(), &configuration, &[], true)
+                    .map_err(|e| text(e.to_status()))?;
+                let mut object = applied.object.unwrap_or(object);
+                if let Some(managed) = managed {
+                    object["metadata"]["managedFields"] = managed;
+                }
+                Ok(object)
+            }
+        }
+    }
+}

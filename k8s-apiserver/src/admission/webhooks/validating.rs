@@ -1,0 +1,65 @@
+//! `ValidatingAdmissionWebhook`.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::future::join_all;
+
+use super::{Plugin, call};
+use crate::{
+    admission::{
+        AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, matching::NamespaceLabels,
+        reader::ObjectReader, views::Views,
+    },
+    authz::Authorizer,
+};
+
+/// Asks the webhooks of all `ValidatingWebhookConfiguration`s that cover a request, all at once. The request goes on
+/// if none refuses it.
+#[derive(Debug)]
+pub struct ValidatingAdmissionWebhook(Plugin);
+
+impl ValidatingAdmissionWebhook {
+    /// Begins to follow the configurations. The reader also finds webhooks that are Services; the authorizer answers
+    /// match conditions that ask it.
+    pub fn new(reader: &Arc<dyn ObjectReader>, authorizer: &Arc<dyn Authorizer>) -> Self {
+        let resource = "validatingwebhookconfigurations";
+        ValidatingAdmissionWebhook(Plugin::start(reader, authorizer, resource))
+    }
+}
+
+#[async_trait]
+impl AdmissionPlugin for ValidatingAdmissionWebhook {
+    fn name(&self) -> &str {
+        "ValidatingAdmissionWebhook"
+    }
+
+    fn handles(&self, _operation: Operation) -> bool {
+        true
+    }
+
+    async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), AdmissionError> {
+        let hooks = self.0.hooks(request).await?;
+        let mut namespace = NamespaceLabels::default();
+        let mut calls = Vec::new();
+        for hook in hooks.iter() {
+            let found = self.0.invocation(hook, request, &mut namespace).await?;
+            if let Some(invocation) = found {
+                let views = Views::of(request, invocation.resource).await?;
+                let at = calls.len();
+                calls.push(async move {
+                    match call::ask(&invocation, request, views, false).await {
+                        Ok(_) => Ok(()),
+                        Err(call::Failure::Call(text)) if invocation.hook.fails_open => {
+                            call::fails_open("validating", &invocation.hook, 0, at, &text);
+                            Ok(())
+                        }
+                        Err(failure) => Err(failure.into_error()),
+                    }
+                });
+            }
+        }
+        let answers = join_all(calls).await;
+        answers.into_iter().collect()
+    }
+}

@@ -1,0 +1,409 @@
+//! Conversion of custom resources by webhooks, on the way to and from the store.
+//!
+//! Reading and writing bytes waits for nobody. So what is stored in another version than a row serves is converted
+//! before it is decoded ([`Row::settle`]), and what a row writes in another version than the stored one after it was
+//! checked ([`Row::to_store`]).
+//!
+//! As upstream's `apiextensions-apiserver/pkg/apiserver/conversion`.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use k8s_model::{
+    Object, Resource,
+    custom::{Conversion, Version},
+    field::{self, Path},
+    metadata,
+};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{
+    Row,
+    value::{self, Stored},
+};
+use crate::{
+    Error, Result,
+    cache::Entry,
+    webhook::{CallError, Client, ClientConfig, Clients},
+};
+
+/// How long a webhook may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// How many objects a webhook is asked about at a time.
+const AT_ONCE: usize = 250;
+/// How long its answer may be, in bytes.
+const LIMIT: usize = 128 << 20;
+
+/// The webhook that converts the objects of a resource.
+#[derive(Debug)]
+pub(super) struct Converter {
+    client: Result<Arc<Client>, CallError>,
+    /// The version of reviews that it is sent, if it takes one that is known here.
+    review: Option<&'static str>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Review {
+    #[serde(default)]
+    api_version: String,
+    #[serde(default)]
+    kind: String,
+    response: Option<Response>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Response {
+    #[serde(default)]
+    uid: String,
+    #[serde(default)]
+    result: Outcome,
+    converted_objects: Option<Vec<Value>>,
+}
+
+#[derive(Default, Deserialize)]
+struct Outcome {
+    #[serde(default)]
+    status: String,
+    #[serde(default)]
+    message: String,
+}
+
+impl Converter {
+    /// The webhook of a custom resource, if it has one.
+    pub(super) fn new(custom: &Version, clients: &Clients) -> Option<Self> {
+        let Conversion::Webhook(webhook) = custom.conversion() else {
+            return None;
+        };
+        let config = webhook.client_config.as_ref();
+        let config = serde_json::to_value(config).unwrap_or_default();
+        let config: Option<ClientConfig> = serde_json::from_value(config).unwrap_or_default();
+        let versions = &webhook.conversion_review_versions;
+        Some(Converter {
+            client: clients.get(&config.unwrap_or_default()),
+            review: versions.iter().find_map(|version| match version.as_str() {
+                "v1" => Some("v1"),
+                "v1beta1" => Some("v1beta1"),
+                _ => None,
+            }),
+        })
+    }
+
+    /// The objects in another version; all are of one kind.
+    async fn convert(&self, objects: Vec<Value>, to: &str) -> Result<Vec<Value>> {
+        let mut out = Vec::with_capacity(objects.len());
+        for objects in objects.chunks(AT_ONCE) {
+            let what = objects.first().map(gvk).unwrap_or_default();
+            let failed = |reason: String| {
+                Error::unknown(format!("conversion webhook for {what} failed: {reason}"))
+            };
+            let converted = self.ask(objects, to).await.map_err(failed)?;
+            if converted.len() != objects.len() {
+                return Err(Error::unknown(format!(
+                    "conversion webhook for {what} returned {} objects, expected {}",
+                    converted.len(),
+                    objects.len()
+                )));
+            }
+            for (at, (original, converted)) in objects.iter().zip(converted).enumerate() {
+                out.push(accept(original, converted, to, at).map_err(|reason| {
+                    Error::unknown(format!(
+                        "conversion webhook for {what} returned invalid {reason}"
+                    ))
+                })?);
+            }
+        }
+        Ok(out)
+    }
+
+    async fn ask(&self, objects: &[Value], to: &str) -> Result<Vec<Value>, String> {
+        let version = self
+            .review
+            .ok_or("no supported conversion review versions")?;
+        let client = self.client.as_ref().map_err(ToString::to_string)?;
+        let uid = uuid::Uuid::new_v4().to_string();
+        let review = json!({
+            "kind": "ConversionReview",
+            "apiVersion": format!("apiextensions.k8s.io/{version}"),
+            "request": {"uid": uid, "desiredAPIVersion": to, "objects": objects},
+        });
+        let answer = client
+            .post_plain(Bytes::from(review.to_string()), TIMEOUT, LIMIT)
+            .await
+            .map_err(|e| e.to_string())?;
+        let review: Review = serde_json::from_slice(&answer)
+            .map_err(|e| format!("couldn't get version/kind; json parse error: {e}"))?;
+        let (api_version, kind) = (&review.api_version, &review.kind);
+        if version == "v1"
+            && (api_version.as_str(), kind.as_str())
+                != ("apiextensions.k8s.io/v1", "ConversionReview")
+        {
+            return Err(format!(
+                "expected webhook response of apiextensions.k8s.io/v1, Kind=ConversionReview, got {api_version}, Kind={kind}"
+            ));
+        }
+        let response = review.response.ok_or("no response provided")?;
+        if version == "v1" && response.uid != uid {
+            return Err(format!(
+                "expected response.uid={uid:?}, got {:?}",
+                response.uid
+            ));
+        }
+        let Outcome { status, message } = response.result;
+        if status != "Success" {
+            return Err(match message.is_empty() {
+                false => message,
+                true => format!("response.result.status was '{status}', not 'Success'"),
+            });
+        }
+        Ok(response.converted_objects.unwrap_or_default())
+    }
+}
+
+fn text<'v>(object: &'v Value, pointer: &str) -> &'v str {
+    let found = object.pointer(pointer).and_then(Value::as_str);
+    found.unwrap_or_default()
+}
+
+fn gvk(object: &Value) -> String {
+    format!(
+        "{}, Kind={}",
+        text(object, "/apiVersion"),
+        text(object, "/kind")
+    )
+}
+
+/// What a webhook has made of an object, if that is still the same object: its metadata is the original's but for
+/// labels and annotations. The error goes on from `returned invalid `.
+fn accept(original: &Value, mut converted: Value, to: &str, at: usize) -> Result<Value, String> {
+    let expected = |what: &str, expected: &str, received: &str| {
+        format!("object at index {at}: invalid {what} (expected {expected}, received {received})")
+    };
+    if text(&converted, "/apiVersion") != to {
+        let received = text(&converted, "/apiVersion");
+        return Err(expected("groupVersion", to, received));
+    }
+    let (kind, received) = (text(original, "/kind"), text(&converted, "/kind"));
+    if kind != received {
+        return Err(expected("kind", kind, received));
+    }
+    for (what, pointer) in [
+        ("name", "/metadata/name"),
+        ("namespace", "/metadata/namespace"),
+        ("UID", "/metadata/uid"),
+    ] {
+        let (before, after) = (text(original, pointer), text(&converted, pointer));
+        if before != after {
+            return Err(format!(
+                "object: must have the same {what}: {before} != {after}"
+            ));
+        }
+    }
+    let metadata = restore(&original["metadata"], &converted["metadata"])
+        .map_err(|e| format!("metadata: {e}"))?;
+    converted["metadata"] = metadata;
+    Ok(converted)
+}
+
+fn restore(original: &Value, converted: &Value) -> Result<Value, String> {
+    let converted = match converted {
+        Value::Object(converted) => converted,
+        Value::Null => return Err("missing metadata in converted object".to_owned()),
+        _ => return Err("invalid metadata in converted object".to_owned()),
+    };
+    let mut out: Map<String, Value> = original.as_object().cloned().unwrap_or_default();
+    for name in ["labels", "annotations"] {
+        match converted.get(name) {
+            None | Some(Value::Null) => {
+                out.remove(name);
+            }
+            Some(Value::Object(given)) => {
+                let mut map = std::collections::BTreeMap::new();
+                for (key, value) in given {
+                    let Value::String(value) = value else {
+                        return Err(format!(
+                            "metadata.{name}[{key}] must be a string, but is {value} in converted object"
+                        ));
+                    };
+                    map.insert(key.clone(), value.clone());
+                }
+                if out.get(name).and_then(Value::as_object) != Some(given) {
+                    let path = Path::new("metadata").child(name);
+                    let findings = match name {
+                        "labels" => metadata::validate_labels(&map, &path),
+                        _ => metadata::validate_annotations(&map, &path),
+                    };
+                    if !findings.is_empty() {
+                        return Err(field::aggregate(&findings));
+                    }
+                }
+                out.insert(name.to_owned(), Value::Object(given.clone()));
+            }
+            Some(_) => return Err(format!("invalid metadata.{name} in converted object")),
+        }
+    }
+    Ok(Value::Object(out))
+}
+
+impl Row {
+    /// Whether a webhook converts the objects between their versions.
+    pub(crate) fn asks_webhook(&self) -> bool {
+        self.converter.is_some()
+    }
+
+    /// Whether what this row writes is stored in another version, which a webhook makes of it.
+    pub(crate) fn writes_converted(&self) -> bool {
+        self.asks_webhook() && !self.is_storage_version()
+    }
+
+    /// A value tree of one version of the resource in another.
+    pub(crate) async fn convert_value(
+        &self,
+        value: Value,
+        from: &Resource,
+        to: &Resource,
+    ) -> Result<Value> {
+        match &self.converter {
+            Some(converter) => {
+                let converted = converter.convert(vec![value], &to.api_version()).await?;
+                Ok(converted.into_iter().next().unwrap_or_default())
+            }
+            None => Ok(k8s_model::convert::convert(value, from, to)),
+        }
+    }
+
+    /// A stored object in a version that can be decoded here: as it is, unless a webhook must convert it.
+    pub(crate) async fn settle(&self, stored: Stored) -> Result<Stored> {
+        match self.settle_all(std::slice::from_ref(&stored)).await?.pop() {
+            Some(Some(settled)) => Ok(settled),
+            _ => Ok(stored),
+        }
+    }
+
+    /// The same for the entries of a list.
+    pub(crate) async fn settle_entries(&self, entries: &mut [Arc<Entry>]) -> Result<()> {
+        if !self.asks_webhook() {
+            return Ok(());
+        }
+        let stored: Vec<Stored> = entries.iter().map(|entry| entry.stored.clone()).collect();
+        let settled = self.settle_all(&stored).await?;
+        for (entry, settled) in entries.iter_mut().zip(settled) {
+            if let Some(settled) = settled {
+                *entry = Arc::new(entry.with(settled));
+            }
+        }
+        Ok(())
+    }
+
+    /// What becomes of each; nothing for those that stay as they are.
+    async fn settle_all(&self, stored: &[Stored]) -> Result<Vec<Option<Stored>>> {
+        let mut out: Vec<Option<Stored>> = vec![None; stored.len()];
+        let (Some(converter), Some(custom)) = (&self.converter, self.custom()) else {
+            return Ok(out);
+        };
+        let (mut places, mut objects) = (Vec::new(), Vec::new());
+        for (at, stored) in stored.iter().enumerate() {
+            if stored.api_version() == self.api_version.as_bytes() {
+                continue;
+            }
+            let mut object: Value = serde_json::from_slice(&stored.bare())
+                .map_err(|e| Error::internal(format_args!("a stored object is no JSON: {e}")))?;
+            if let Some(metadata) = object["metadata"].as_object_mut() {
+                metadata.remove("resourceVersion");
+            }
+            places.push(at);
+            objects.push(object);
+        }
+        if objects.is_empty() {
+            return Ok(out);
+        }
+        let converted = converter.convert(objects, &self.api_version).await?;
+        for (at, object) in places.into_iter().zip(converted) {
+            let json = object.to_string();
+            let mut object = custom.decode_stored(json.as_bytes()).map_err(|e| {
+                Error::internal(format_args!("a converted object cannot be decoded: {e}"))
+            })?;
+            let value = value::encode_marked(&mut object, stored[at].managed(), 0)?;
+            out[at] = Some(Stored::parse(&value)?);
+        }
+        Ok(out)
+    }
+
+    /// The bytes of an object for the store, with these managed fields. Leaves its resource version as it was.
+    pub(crate) async fn to_store(
+        &self,
+        object: &mut Box<dyn Object>,
+        managed: &[u8],
+    ) -> Result<Bytes> {
+        let (Some(converter), Some(custom)) = (&self.converter, self.custom()) else {
+            return self.encode(object, managed);
+        };
+        if self.is_storage_version() {
+            return self.encode(object, managed);
+        }
+        let mut value = object.to_value();
+        if let Some(metadata) = value["metadata"].as_object_mut() {
+            metadata.remove("resourceVersion");
+        }
+        let to = custom.storage_api_version();
+        let converted = converter.convert(vec![value], to).await?;
+        let json = converted.into_iter().next().unwrap_or_default().to_string();
+        let mut stored = custom.decode_stored(json.as_bytes()).map_err(|e| {
+            Error::internal(format_args!("a converted object cannot be decoded: {e}"))
+        })?;
+        Ok(value::encode_marked(&mut stored, managed, 0)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(api_version: &str, labels: Value) -> Value {
+        json!({"apiVersion": api_version, "kind": "Widget", "spec": {},
+            "metadata": {"name": "w", "namespace": "ns", "uid": "u", "generation": 3, "labels": labels}})
+    }
+
+    #[test]
+    fn a_converted_object_keeps_its_metadata_but_for_labels_and_annotations() {
+        let original = object("g/v1", json!({"a": "1"}));
+        let mut converted = object("g/v2", json!({"b": "2"}));
+        converted["metadata"]["generation"] = 9.into();
+        let accepted = accept(&original, converted, "g/v2", 0).unwrap();
+        assert_eq!(accepted["metadata"]["generation"], 3);
+        assert_eq!(accepted["metadata"]["labels"], json!({"b": "2"}));
+    }
+
+    #[test]
+    fn another_object_is_no_conversion() {
+        let original = object("g/v1", json!({}));
+        let change = |pointer: &str, value: Value| {
+            let mut converted = object("g/v2", json!({}));
+            *converted.pointer_mut(pointer).unwrap() = value;
+            accept(&original, converted, "g/v2", 0).unwrap_err()
+        };
+        assert_eq!(
+            change("/apiVersion", "g/v3".into()),
+            "object at index 0: invalid groupVersion (expected g/v2, received g/v3)"
+        );
+        assert_eq!(
+            change("/metadata/name", "x".into()),
+            "object: must have the same name: w != x"
+        );
+        assert_eq!(
+            change("/metadata", Value::Null),
+            "object: must have the same name: w != "
+        );
+        let refused = change("/metadata/labels", json!({"a": 1}));
+        assert_eq!(
+            refused,
+            "metadata: metadata.labels[a] must be a string, but is 1 in converted object"
+        );
+        assert!(
+            change("/metadata/labels", json!({"-": "x"}))
+                .starts_with("metadata: metadata.labels: Invalid")
+        );
+    }
+}
