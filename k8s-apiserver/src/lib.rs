@@ -41,7 +41,7 @@
 //! - [`authz`]: what they may do. RBAC with upstream's roles, the node authorizer.
 //! - Priority and fairness: who is served first when more is asked than can be served
 //!   ([`ApiServerBuilder::priority_and_fairness`]).
-//! - [`admission`]: the last word on a write. Upstream's default plugins.
+//! - [`admission`]: the last word on a write. Upstream's default plugins, webhooks and policies among them.
 //! - [`reviews`]: what is asked and never stored: access reviews, token reviews, tokens.
 //! - [`proxy`]: the way to kubelets: logs, exec, attach, port-forward.
 //! - [`serve`] and [`pki`]: the TLS listener, and the certificates of a cluster of one's own.
@@ -68,8 +68,7 @@
 //! # Relation to upstream
 //!
 //! It mirrors kube-apiserver of the Kubernetes version that `k8s_openapi` is built for, 1.37 at
-//! most: paths, verbs, status codes, reasons and texts. Left out so far: conversion webhooks,
-//! webhooks and admission policies.
+//! most: paths, verbs, status codes, reasons and texts.
 //!
 //! # Features
 //!
@@ -108,7 +107,6 @@ mod server;
 mod services;
 mod typed;
 mod version;
-#[allow(dead_code, reason = "not all who ask are here yet")]
 mod webhook;
 
 pub use self::{

@@ -102,6 +102,7 @@ mod namespace;
 mod node_ipam;
 mod node_lifecycle;
 mod pod_gc;
+mod policy_status;
 mod replicaset;
 mod resource_quota;
 mod root_ca;

@@ -15,7 +15,7 @@ use crate::{
     deployment, endpoints, endpointslice, endpointslice_mirroring, garbage_collector, namespace,
     node_ipam,
     node_ipam::ClusterCidr,
-    node_lifecycle, pod_gc, replicaset, resource_quota, root_ca,
+    node_lifecycle, pod_gc, policy_status, replicaset, resource_quota, root_ca,
     runtime::{
         Clock, Controller, EventRecorder, InformerFactory, LeaderElection, LeaderElectionConfig,
         Reconciler,
@@ -69,7 +69,8 @@ impl ControllerManager {
     /// `endpoint-controller`, `endpointslice-controller`, `endpointslicemirroring-controller`, `namespace-controller`,
     /// `service-account-controller`, `root-ca-cert-publisher`, `generic-garbage-collector`,
     /// `node-controller`, `pod-garbage-collector`, `clusterrole-aggregation-controller`, `token-cleaner`,
-    /// `resourcequota-controller`, `certificate-controller`, `storage-version-migrator-controller`.
+    /// `resourcequota-controller`, `certificate-controller`, `storage-version-migrator-controller`,
+    /// `validatingadmissionpolicy-status-controller`.
     pub fn builder(
         clients: impl Fn(&str) -> Client + Send + Sync + 'static,
     ) -> ControllerManagerBuilder {
@@ -174,6 +175,9 @@ impl ControllerManager {
         let name = "clusterrole-aggregation-controller";
         let own = context(name, name);
         running.add(cluster_role_aggregation::controller(&own));
+        let name = "validatingadmissionpolicy-status-controller";
+        let own = context(name, name);
+        running.add(policy_status::controller(&own));
         let own = context("token-cleaner", "token-cleaner");
         running.add(token_cleaner::controller(&own));
         let own = context("resourcequota-controller", "resourcequota-controller");

@@ -45,7 +45,7 @@
 //! - [`patch`]: JSON, merge and strategic merge patches.
 //! - [`apply`]: server-side apply and managed fields.
 //! - [`schema`] and [`openapi`]: what the types are, for patches and for clients.
-//! - [`cel`]: expressions in rules.
+//! - [`cel`]: expressions in rules. [`policies`]: what is wrong with those of admission policies.
 //! - [`custom`]: resources that custom resource definitions add. [`structural`]: their schemas.
 //!   [`json_path`]: where in them a value is.
 //! - [`printers`]: the columns that `kubectl get` shows.
@@ -90,6 +90,7 @@ pub mod names;
 mod object;
 pub mod openapi;
 pub mod patch;
+pub mod policies;
 pub mod printers;
 pub mod protobuf;
 pub mod quantity;

@@ -6,7 +6,10 @@ use k8s_model::{Object, Resource, labels::Selector};
 use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::LabelSelector};
 use serde::Deserialize;
 
-use super::{AdmissionError, AdmissionRequest, Operation, reader::ObjectReader};
+use super::{
+    AdmissionError, AdmissionRequest, Operation,
+    reader::{ObjectReader, ReadError},
+};
 
 const GROUP: &str = "admissionregistration.k8s.io";
 
@@ -169,9 +172,12 @@ async fn labels(
     {
         return Ok(object.metadata().labels.clone().unwrap_or_default());
     }
-    match reader.get::<Namespace>("", name).await? {
-        Some(namespace) => Ok(namespace.metadata.labels.unwrap_or_default()),
-        None => Err(AdmissionError::NotFound {
+    match reader.get::<Namespace>("", name).await {
+        // A server without namespaces has namespaces without labels.
+        Err(ReadError::NotServed(_)) => Ok(BTreeMap::new()),
+        Err(error) => Err(error.into()),
+        Ok(Some(namespace)) => Ok(namespace.metadata.labels.unwrap_or_default()),
+        Ok(None) => Err(AdmissionError::NotFound {
             group: String::new(),
             resource: "namespaces".to_owned(),
             name: name.to_owned(),

@@ -12,7 +12,7 @@ mod review;
 mod trust;
 
 pub(crate) use self::{
-    client::{Address, Client, ClientConfig, Clients, ServiceReference},
+    client::{Address, Client, ClientConfig, Clients},
     error::CallError,
     memory::Memory,
     review::{TIMEOUT, ask},

@@ -31,6 +31,7 @@
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 
+mod builtin;
 mod defaults;
 mod embedded;
 mod formats;

@@ -172,7 +172,7 @@ pub struct Schema {
     /// A validation that must not hold.
     pub not: Option<Box<Schema>>,
     /// Whether a default is anywhere in it.
-    has_defaults: bool,
+    pub(super) has_defaults: bool,
 }
 
 impl PartialEq for Schema {

@@ -95,7 +95,6 @@ pub(in crate::admission) async fn settle<T>(
 /// The value that expressions know as `authorizer`, and what its methods give.
 #[derive(Clone, Debug)]
 pub(super) struct AuthorizerValue<'v> {
-    user: &'v Identity,
     request: &'v Value,
     questions: &'v Questions,
     state: Step,
@@ -114,9 +113,8 @@ enum Step {
 }
 
 impl<'v> AuthorizerValue<'v> {
-    pub(super) fn new(user: &'v Identity, request: &'v Value, questions: &'v Questions) -> Self {
+    pub(super) fn new(request: &'v Value, questions: &'v Questions) -> Self {
         AuthorizerValue {
-            user,
             request,
             questions,
             state: Step::Root(Question::default()),

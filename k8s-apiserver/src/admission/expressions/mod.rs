@@ -18,7 +18,6 @@ pub(super) use self::{
     conditions::{Condition, Verdict},
     variables::Variables,
 };
-use crate::auth::Identity;
 
 /// What the expressions of one policy may cost for one request; upstream's `RuntimeCELCostBudget`.
 pub(super) const COST_LIMIT: u64 = 10_000_000;
@@ -77,8 +76,6 @@ pub(super) struct Inputs<'v> {
     pub(super) params: Option<&'v Value>,
     /// The namespace, if expressions may ask for it; null for what is in none.
     pub(super) namespace: Option<&'v Value>,
-    /// Who asks.
-    pub(super) user: &'v Identity,
     /// What the authorizer has said so far.
     pub(super) questions: &'v Questions,
 }
@@ -98,7 +95,7 @@ impl<'v> Inputs<'v> {
         if let Some(namespace) = self.namespace {
             out.push(("namespaceObject", value(namespace)));
         }
-        let authorizer = AuthorizerValue::new(self.user, self.request, self.questions);
+        let authorizer = AuthorizerValue::new(self.request, self.questions);
         out.push(("authorizer", Val::Host(Rc::new(authorizer))));
         out
     }

@@ -4,8 +4,8 @@
 //! Policies and bindings are followed in memory. A request that no bound policy covers costs a look at their rules.
 //!
 //! See <https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/> and
-//! <https://kubernetes.io/docs/reference/access-authn-authz/mutating-admission-policy/>. What differs: the status of
-//! policies says nothing of types.
+//! <https://kubernetes.io/docs/reference/access-authn-authz/mutating-admission-policy/>. What differs: a configuration
+//! that is applied may change atomic lists and maps.
 
 mod binding;
 mod mutating;
@@ -32,7 +32,7 @@ use super::{
     AdmissionError, AdmissionRequest,
     expressions::{Inputs, Questions, settle},
     matching::{self, MatchResources, NamespaceLabels, Rule},
-    reader::ObjectReader,
+    reader::{ObjectReader, ReadError},
     views::{self, Views},
 };
 use crate::authz::Authorizer;
@@ -135,9 +135,12 @@ impl Plugin {
         let namespace = match name {
             "" => None,
             name => {
-                self.reader
-                    .get_raw(Namespace::GROUP, Namespace::URL_PATH_SEGMENT, "", name)
-                    .await?
+                let (group, resource) = (Namespace::GROUP, Namespace::URL_PATH_SEGMENT);
+                match self.reader.get_raw(group, resource, "", name).await {
+                    // A server without namespaces has namespaces of no properties.
+                    Err(ReadError::NotServed(_)) => None,
+                    found => found?,
+                }
             }
         };
         Ok(Scene {
@@ -164,7 +167,6 @@ impl Plugin {
             request: &scene.described,
             params,
             namespace: Some(&scene.namespace),
-            user: request.user,
             questions: &scene.questions,
         };
         settle(&scene.questions, request.user, &*self.authorizer, || {

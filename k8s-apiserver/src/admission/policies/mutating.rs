@@ -75,7 +75,7 @@ impl MutatingAdmissionPolicy {
         request: &mut AdmissionRequest<'_>,
         namespace: &mut NamespaceLabels,
     ) -> Result<(), AdmissionError> {
-        let (plugin, policy) = (&self.0, &bound.policy);
+        let (plugin, policy): (_, &Policy) = (&self.0, &bound.policy);
         let found = policy
             .matcher
             .find(request, namespace, &*plugin.reader)
@@ -86,6 +86,7 @@ impl MutatingAdmissionPolicy {
             Err(error) => return failed(policy, None, &error),
         };
         for binding in &bound.bindings {
+            let binding: &Binding = binding;
             let covered = match &binding.matcher {
                 Some(matcher) => matcher.find(request, namespace, &*plugin.reader).await,
                 None => Ok(Some(resource)),

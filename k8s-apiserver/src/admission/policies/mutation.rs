@@ -69,7 +69,11 @@ pub(super) fn applies(policy: &Policy, inputs: &Inputs<'_>) -> Result<bool, Stri
 
 impl Mutation {
     /// What it makes of a request.
-    pub(super) fn evaluate(&self, policy: &Policy, inputs: &Inputs<'_>) -> Result<Change, String> {
+    pub(super) fn evaluate<'v>(
+        &self,
+        policy: &'v Policy,
+        inputs: &Inputs<'v>,
+    ) -> Result<Change, String> {
         let variables = Variables::with(&policy.variables, inputs.variables());
         let mut budget = COST_LIMIT;
         let found = self

@@ -122,7 +122,7 @@ impl ValidatingAdmissionPolicy {
         namespace: &mut NamespaceLabels,
         judgement: &mut Judgement,
     ) -> Result<(), AdmissionError> {
-        let (plugin, policy) = (&self.0, &bound.policy);
+        let (plugin, policy): (_, &Policy) = (&self.0, &bound.policy);
         let found = policy
             .matcher
             .find(request, namespace, &*plugin.reader)
@@ -137,6 +137,7 @@ impl ValidatingAdmissionPolicy {
         };
         let mut scene: Option<Scene> = None;
         for binding in &bound.bindings {
+            let binding: &Binding = binding;
             let covered = match &binding.matcher {
                 Some(matcher) => matcher.find(request, namespace, &*plugin.reader).await,
                 None => Ok(Some(resource)),

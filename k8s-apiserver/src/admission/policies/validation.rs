@@ -89,7 +89,7 @@ pub(super) struct Findings {
 }
 
 /// Evaluates a policy.
-pub(super) fn evaluate(policy: &Policy, inputs: &Inputs<'_>) -> Findings {
+pub(super) fn evaluate<'v>(policy: &'v Policy, inputs: &Inputs<'v>) -> Findings {
     let mut findings = Findings::default();
     let failed = |index: usize, message: String| Objection {
         index,

@@ -96,7 +96,6 @@ impl Plugin {
             request: &described,
             params: None,
             namespace: None,
-            user: request.user,
             questions: &questions,
         };
         let verdict = settle(&questions, request.user, &*self.authorizer, || {

@@ -87,12 +87,18 @@ impl Cluster {
         let socket = serve::bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
         let listener = serve::serve(server.clone(), vec![socket], tls, Limits::default()).unwrap();
         let admin = pki.issue_client("admin", &["system:masters"]).unwrap();
-        Cluster {
+        let cluster = Cluster {
             server,
             pki,
             admin,
             listener,
-        }
+        };
+        // What a controller makes elsewhere: pods cannot do without.
+        let account =
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+        let path = "/api/v1/namespaces/default/serviceaccounts";
+        cluster.post(path, account).await.expect(201);
+        cluster
     }
 
     /// A request as the administrator.
@@ -299,7 +305,8 @@ impl Webhook {
         let socket = serve::bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
         let port = socket.local_addr().unwrap().port();
         let asked: Arc<Mutex<BTreeMap<String, Vec<Value>>>> = Arc::default();
-        let (answer, all): (Arc<Handler>, _) = (Arc::new(answer), asked.clone());
+        let answer: Arc<Handler> = Arc::new(answer);
+        let all = asked.clone();
         let service = tower::service_fn(move |request: Request<hyper::body::Incoming>| {
             let (answer, all) = (answer.clone(), all.clone());
             async move {
@@ -366,9 +373,6 @@ impl Webhook {
         });
         for (key, value) in more.as_object().unwrap() {
             hook[key] = value.clone();
-        }
-        if hook["name"].as_str().unwrap().split('.').count() < 3 {
-            hook["name"] = format!("x.{}", hook["name"].as_str().unwrap()).into();
         }
         hook
     }
