@@ -241,6 +241,25 @@ impl From<k8s_store::Error> for Error {
             k8s_store::Error::ValueTooLarge { limit, .. }
             | k8s_store::Error::BatchTooLarge { limit, .. } => Error::too_large(*limit),
             k8s_store::Error::Closed => Error::service_unavailable("the server is shutting down"),
+            // As upstream: etcd's own words if it has any, or else a timeout; and nothing about whether to
+            // try again, for a write may have happened.
+            k8s_store::Error::Unavailable { source } => {
+                tracing::warn!(cause = %source, "the store is not available");
+                let cause = source.to_string();
+                if cause.starts_with("etcdserver: ") {
+                    return status::failure(500, "", cause).into();
+                }
+                let what = "request did not complete within requested timeout";
+                status::timeout(&format!("{what} - {cause}"), 0).into()
+            }
+            k8s_store::Error::ReadOnly { source } => {
+                tracing::warn!(cause = %source, "the store is read-only");
+                status::failure(500, "", format!("{error}: {source}")).into()
+            }
+            k8s_store::Error::Denied { detail } => {
+                tracing::error!(detail, "the store denies access");
+                status::failure(500, "", detail.clone()).into()
+            }
             _ => {
                 tracing::error!(%error, "the store did not do what it was asked");
                 Error::internal(error)

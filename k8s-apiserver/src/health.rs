@@ -1,5 +1,7 @@
 //! `/healthz`, `/livez` and `/readyz`.
 
+use std::time::Duration;
+
 use http::{Response, StatusCode};
 
 use crate::{
@@ -24,6 +26,8 @@ const CHECKS: [&str; 11] = [
 ];
 /// What readiness asks besides.
 const READY: [&str; 3] = ["etcd-readiness", "informer-sync", SHUTDOWN];
+/// How long the store may take to answer; upstream's `--etcd-healthcheck-timeout`.
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 const SHUTDOWN: &str = "shutdown";
 
 /// The names of the checks of `/healthz`, `/livez` or `/readyz`.
@@ -92,14 +96,15 @@ pub(crate) async fn serve(call: &Call, kind: &str, one: &str) -> Response<Body> 
 
 async fn check(call: &Call, name: &str) -> Result<(), String> {
     match name {
-        "etcd" | "etcd-readiness" => call
-            .server
-            .registry
-            .store
-            .revision()
-            .await
-            .map(drop)
-            .map_err(|e| e.to_string()),
+        "etcd" | "etcd-readiness" => {
+            let asked = call.server.registry.store.revision();
+            let cause = match tokio::time::timeout(STORE_TIMEOUT, asked).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "context deadline exceeded".to_owned(),
+            };
+            Err(format!("error getting data from etcd: {cause}"))
+        }
         SHUTDOWN if call.server.ending.is_announced() => Err("process is shutting down".into()),
         _ => Ok(()),
     }

@@ -28,6 +28,8 @@ use crate::{Error, Result};
 
 /// How long a reader waits for the caches to catch up; upstream's `blockTimeout`.
 const CATCH_UP: Duration = Duration::from_secs(3);
+/// How long a store is left alone that does not answer.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// All caches of a server.
 #[derive(Debug)]
@@ -137,6 +139,8 @@ impl Caches {
                 Ok(page) => loading.load(page.entries, page.revision.0),
                 Err(error) => {
                     tracing::error!(prefix, %error, "objects cannot be listed");
+                    // Who waits for them asks again at once.
+                    tokio::time::sleep(RETRY).await;
                     shared.forget(&prefix, &loading);
                 }
             }
@@ -187,9 +191,9 @@ impl Shared {
                     for cache in std::mem::take(&mut *self.caches.write()).values() {
                         cache.close();
                     }
-                    match self.store.revision().await {
-                        Ok(revision) => revision,
-                        Err(_) => return,
+                    match self.newest().await {
+                        Some(revision) => revision,
+                        None => return,
                     }
                 }
             };
@@ -204,6 +208,18 @@ impl Shared {
                 ahead
             });
             tokio::task::yield_now().await;
+        }
+    }
+
+    /// The newest revision, once the store answers; `None` if it is closed for good.
+    async fn newest(&self) -> Option<Revision> {
+        loop {
+            match self.store.revision().await {
+                Ok(revision) => return Some(revision),
+                Err(k8s_store::Error::Closed) => return None,
+                Err(error) => tracing::debug!(%error, "the store does not answer yet"),
+            }
+            tokio::time::sleep(RETRY).await;
         }
     }
 

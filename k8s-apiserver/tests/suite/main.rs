@@ -16,6 +16,7 @@ mod front_proxy;
 mod hostile;
 mod metrics;
 mod objects;
+mod outage;
 mod policies;
 mod protobuf;
 mod published;

@@ -1,6 +1,6 @@
 //! What etcd's errors, and those on the way to it, mean.
 
-use std::{error::Error as _, io, sync::Arc};
+use std::{error::Error as _, fmt, io, sync::Arc};
 
 use tonic::{Code, ConnectError, Status};
 
@@ -93,8 +93,33 @@ pub(super) fn error(status: Status) -> Error {
             }
         }
         _ => Error::Unavailable {
-            source: Arc::new(status),
+            source: Arc::new(Answer(status)),
         },
+    }
+}
+
+/// What was heard last, in etcd's own words where they are its own.
+#[derive(Debug)]
+struct Answer(Status);
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(status) = self;
+        if status.message().starts_with("etcdserver: ") {
+            return f.write_str(status.message());
+        }
+        write!(
+            f,
+            "rpc error: code = {:?} desc = {}",
+            status.code(),
+            status.message()
+        )
+    }
+}
+
+impl std::error::Error for Answer {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
     }
 }
 
@@ -136,6 +161,21 @@ mod tests {
         }
         let full = Status::resource_exhausted("etcdserver: mvcc: database space exceeded");
         assert!(matches!(error(full), Error::ReadOnly { .. }));
+        for (status, text) in [
+            (
+                Status::unavailable("etcdserver: request timed out"),
+                "etcdserver: request timed out",
+            ),
+            (
+                Status::unavailable("transport error"),
+                "rpc error: code = Unavailable desc = transport error",
+            ),
+        ] {
+            match error(status) {
+                Error::Unavailable { source } => assert_eq!(source.to_string(), text),
+                other => panic!("{other}"),
+            }
+        }
         let denied = Status::permission_denied("etcdserver: permission denied");
         assert!(matches!(error(denied), Error::Denied { .. }));
     }

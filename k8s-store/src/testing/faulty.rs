@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use async_trait::async_trait;
@@ -34,6 +34,7 @@ pub struct FaultyStore {
     refuse: AtomicUsize,
     lose: AtomicUsize,
     cuts: watch::Sender<u64>,
+    away: AtomicBool,
 }
 
 impl FaultyStore {
@@ -44,6 +45,7 @@ impl FaultyStore {
             refuse: AtomicUsize::new(0),
             lose: AtomicUsize::new(0),
             cuts: watch::Sender::new(0),
+            away: AtomicBool::new(false),
         }
     }
 
@@ -62,6 +64,26 @@ impl FaultyStore {
     pub fn cut_watches(&self) {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
+
+    /// Whether everything returns [`Error::Unavailable`] from now on, as if a
+    /// remote store could not be reached. Going away ends every watch there is
+    /// with [`Error::Lagged`].
+    pub fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::SeqCst);
+        if away {
+            self.cut_watches();
+        }
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        if self.away.load(Ordering::SeqCst) {
+            let source = std::io::Error::other("etcdserver: request timed out");
+            return Err(Error::Unavailable {
+                source: Arc::new(source),
+            });
+        }
+        Ok(())
+    }
 }
 
 /// Takes one of what is left, if any is.
@@ -73,18 +95,22 @@ fn take(left: &AtomicUsize) -> bool {
 #[async_trait]
 impl Store for FaultyStore {
     async fn revision(&self) -> Result<Revision, Error> {
+        self.check()?;
         self.inner.revision().await
     }
 
     async fn get(&self, key: &[u8], at: Option<Revision>) -> Result<Option<Entry>, Error> {
+        self.check()?;
         self.inner.get(key, at).await
     }
 
     async fn list(&self, list: List) -> Result<Page, Error> {
+        self.check()?;
         self.inner.list(list).await
     }
 
     async fn commit(&self, writes: Vec<Write>) -> Result<Committed, Error> {
+        self.check()?;
         if take(&self.refuse) {
             let source = Arc::new(std::io::ErrorKind::StorageFull.into());
             return Err(Error::ReadOnly { source });
@@ -97,12 +123,14 @@ impl Store for FaultyStore {
     }
 
     async fn watch(&self, prefix: Bytes, after: Revision) -> Result<WatchStream, Error> {
+        self.check()?;
         let cuts = self.cuts.subscribe();
         let stream = self.inner.watch(prefix, after).await?;
         Ok(futures::stream::unfold(Some((stream, cuts)), next).boxed())
     }
 
     async fn compact(&self, revision: Revision) -> Result<(), Error> {
+        self.check()?;
         self.inner.compact(revision).await
     }
 }
@@ -142,5 +170,11 @@ mod tests {
         store.commit(vec![put("a", "2")]).await.unwrap();
         let mut watch = store.watch(Bytes::new(), seen.revision).await.unwrap();
         assert_eq!(watch.next().await.unwrap().unwrap().revision, Revision(3));
+        store.set_away(true);
+        assert!(matches!(watch.next().await, Some(Err(Error::Lagged))));
+        let away = store.commit(vec![]).await;
+        assert!(matches!(away, Err(Error::Unavailable { .. })));
+        store.set_away(false);
+        assert_eq!(store.revision().await.unwrap(), Revision(3));
     }
 }
