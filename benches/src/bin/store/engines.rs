@@ -70,6 +70,7 @@ fn run(name: &str, mut engine: impl Engine) -> anyhow::Result<()> {
     figure(
         &format!("{name}: one writer, p50"),
         micros(times[times.len() / 2]),
+        "",
     );
 
     let (sender, receiver) = mpsc::channel::<(usize, mpsc::Sender<()>)>();
@@ -109,6 +110,7 @@ fn run(name: &str, mut engine: impl Engine) -> anyhow::Result<()> {
     figure(
         &format!("{name}: durable puts, 64 writers"),
         format!("{rate:.0} /s"),
+        "",
     );
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context;
 use k8s_store::{EmbeddedStore, List, MemoryStore, Store};
 
-use crate::{VALUE, figure, key, put};
+use crate::{VALUE, figure, key, micros, put};
 
 /// Gets, by one task and by two, and a range of 100,000 keys.
 pub(crate) async fn reads(store: &Arc<dyn Store>) -> anyhow::Result<()> {
@@ -41,6 +41,7 @@ pub(crate) async fn reads(store: &Arc<dyn Store>) -> anyhow::Result<()> {
         figure(
             &format!("memory: gets, {tasks} reading"),
             format!("{rate:.0} /s"),
+            ">= 1,000,000 /s",
         );
     }
     let mut best = Duration::MAX;
@@ -53,6 +54,7 @@ pub(crate) async fn reads(store: &Arc<dyn Store>) -> anyhow::Result<()> {
     figure(
         "memory: range of 100,000 keys",
         format!("{:.1} ms", best.as_secs_f64() * 1e3),
+        "no copy of values",
     );
     Ok(())
 }
@@ -66,15 +68,20 @@ pub(crate) async fn curve() -> anyhow::Result<()> {
             store.commit(put(filled)).await?;
             filled += 1;
         }
-        let rounds = 100_000;
-        let begun = Instant::now();
-        for n in 0..rounds {
-            store.commit(put(n * 7919 % size)).await?;
+        // The best of many short rounds: other programs do not disturb all of them.
+        let (rounds, writes) = (40, 5_000);
+        let mut best = f64::MAX;
+        for round in 0..rounds {
+            let begun = Instant::now();
+            for n in round * writes..(round + 1) * writes {
+                store.commit(put(n * 7919 % size)).await?;
+            }
+            best = best.min(begun.elapsed().as_secs_f64() * 1e9 / writes as f64);
         }
-        let each = begun.elapsed().as_secs_f64() * 1e9 / rounds as f64;
         figure(
             &format!("memory: a commit among {size} keys"),
-            format!("{each:.0} ns"),
+            format!("{best:.0} ns"),
+            "flat",
         );
     }
     Ok(())
@@ -86,6 +93,11 @@ pub(crate) fn held(folder: &Path, keys: usize) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
         let store = Arc::new(EmbeddedStore::open(&dir).await?);
+        for n in 0..keys.min(1000) {
+            store.commit(put(n)).await?;
+        }
+        let few = alone(&store, keys.min(1000)).await?;
+        figure("embedded: one writer among 1000 keys, p50", micros(few), "");
         let writers: Vec<_> = (0..64)
             .map(|writer| {
                 let store = store.clone();
@@ -100,6 +112,9 @@ pub(crate) fn held(folder: &Path, keys: usize) -> anyhow::Result<()> {
         for writer in writers {
             writer.await??;
         }
+        let many = alone(&store, keys).await?;
+        let name = format!("embedded: one writer among {keys} keys, p50");
+        figure(&name, micros(many), "the same");
         store.close().await?;
         anyhow::Ok(())
     })?;
@@ -125,11 +140,13 @@ pub(crate) fn open(dir: &Path, keys: usize) -> anyhow::Result<()> {
     figure(
         &format!("embedded: recovery of {keys} keys"),
         format!("{:.2} s", took.as_secs_f64()),
+        "<= 3 s",
     );
     let ratio = (after.saturating_sub(before)) as f64 / stored as f64;
     figure(
         "embedded: bytes held for each stored, opened",
         format!("{ratio:.2}"),
+        "<= 1.30",
     );
     runtime.block_on(async {
         let page = store.list(List::default()).await?;
@@ -137,6 +154,19 @@ pub(crate) fn open(dir: &Path, keys: usize) -> anyhow::Result<()> {
         store.close().await?;
         Ok(())
     })
+}
+
+/// The median time of a commit to any of the keys.
+async fn alone(store: &EmbeddedStore, keys: usize) -> anyhow::Result<Duration> {
+    let mut times = Vec::new();
+    for n in 0..2_000 {
+        let writes = put(n * 7919 % keys);
+        let begun = Instant::now();
+        store.commit(writes).await?;
+        times.push(begun.elapsed());
+    }
+    times.sort_unstable();
+    Ok(times[times.len() / 2])
 }
 
 /// The memory of this process that is in use, in bytes.

@@ -8,14 +8,18 @@ use k8s_store::{MemoryStore, Revision, Store};
 
 use crate::{figure, put};
 
-const WRITES: usize = 100_000;
-
+/// The best of many short rounds: other programs do not disturb all of them.
 async fn time_of_a_write(store: &MemoryStore) -> anyhow::Result<f64> {
-    let begun = Instant::now();
-    for n in 0..WRITES {
-        store.commit(put(n % 1000)).await?;
+    let (rounds, writes) = (40, 5_000);
+    let mut best = f64::MAX;
+    for _ in 0..rounds {
+        let begun = Instant::now();
+        for n in 0..writes {
+            store.commit(put(n % 1000)).await?;
+        }
+        best = best.min(begun.elapsed().as_secs_f64() * 1e9 / writes as f64);
     }
-    Ok(begun.elapsed().as_secs_f64() * 1e9 / WRITES as f64)
+    Ok(best)
 }
 
 /// What a write costs without watchers, and with 10,000 on prefixes of their own.
@@ -28,16 +32,16 @@ pub(crate) async fn disjoint() -> anyhow::Result<()> {
     for n in 0..10_000 {
         watches.push(
             store
-                .watch(format!("/registry/secrets/ns-{n}/").into(), now)
+                // Neighbours of the keys that are written.
+                .watch(format!("/registry/pods/app-{n}/").into(), now)
                 .await?,
         );
     }
     let with = time_of_a_write(&store).await?;
-    figure("memory: a write, no watchers", format!("{without:.0} ns"));
-    figure(
-        "memory: a write, 10,000 disjoint watchers",
-        format!("{with:.0} ns"),
-    );
+    let name = "memory: a write, no watchers";
+    figure(name, format!("{without:.0} ns"), "");
+    let name = "memory: a write, 10,000 disjoint watchers";
+    figure(name, format!("{with:.0} ns"), "the same");
     Ok(())
 }
 
@@ -76,6 +80,7 @@ pub(crate) async fn one_prefix() -> anyhow::Result<()> {
     figure(
         "memory: events to 1,000 watchers of one prefix",
         format!("{rate:.0} /s"),
+        ">= 1,000,000 /s",
     );
     Ok(())
 }
