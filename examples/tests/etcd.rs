@@ -1,4 +1,5 @@
-//! Two servers on one etcd: the one that is left goes on. Nothing here needs root.
+//! Two servers on one etcd and a node that has joined over the network: the server that is left goes on. Nothing
+//! here needs root.
 
 #[path = "../../k8s-store/tests/support/etcd.rs"]
 mod etcd;
@@ -44,10 +45,14 @@ fn when_one_of_two_servers_is_killed_the_other_schedules_and_controls() {
     let pki = folder.path().join("pki").display().to_string();
     let shared = ["--store", &store, "--pki", &pki];
 
-    // The first one leads, and the second one has a node.
+    // The first one leads, and a machine joins by the second one.
     let first = Cluster::server(&folder.path().join("a"), &shared);
-    let arguments = [&shared[..], &["--runtime", "sim"]].concat();
-    let second = Cluster::up(&folder.path().join("b"), &arguments);
+    let second = Cluster::server(&folder.path().join("b"), &shared);
+    let machine = folder.path().join("c");
+    let join = second.join_arguments();
+    let options = ["--name", "worker", "--runtime", "sim"];
+    let arguments: Vec<&str> = join.iter().map(String::as_str).chain(options).collect();
+    let node = Cluster::node(&machine, &arguments);
     first.apply(&WEB.replace("NAME", "before"));
     second.kubectl(&["rollout", "status", "deployment/before", "--timeout=60s"]);
     let before = pods(&first, "before");
@@ -67,9 +72,58 @@ fn when_one_of_two_servers_is_killed_the_other_schedules_and_controls() {
         "nothing was lost or made twice"
     );
 
+    // The node's own server shows a certificate that the cluster has signed.
+    let healthy = second.kubectl(&["get", "--raw", "/api/v1/nodes/worker/proxy/healthz"]);
+    assert_eq!(healthy, "ok");
+    // It comes back without a token.
+    node.stop();
+    let node = Cluster::node(&machine, &[&["--join", &join[1]], &options[..]].concat());
+    second.kubectl(&[
+        "wait",
+        "--for=condition=Ready",
+        "node/worker",
+        "--timeout=30s",
+    ]);
+
     // A server that comes back finds all of it.
     let first = Cluster::server(&folder.path().join("a"), &shared);
     assert_eq!(pods(&first, "before"), before);
+    node.stop();
     first.stop();
     second.stop();
+}
+
+#[test]
+#[ignore = "needs kubectl"]
+fn a_machine_joins_only_the_cluster_that_it_was_told_to_and_with_a_good_token() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cluster = Cluster::server(&folder.path().join("a"), &["--store", "memory"]);
+    let join = cluster.join_arguments();
+    let refusal = |change: &dyn Fn(&mut Vec<String>)| {
+        let mut arguments = join.clone();
+        change(&mut arguments);
+        let output = support::command()
+            .args(["node", "--runtime", "sim", "--name", "worker", "--data-dir"])
+            .arg(folder.path().join("b"))
+            .args(&arguments)
+            .output()
+            .expect("it runs");
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert_eq!(
+        (join[0].as_str(), join[2].as_str(), join[4].as_str()),
+        ("--join", "--token", "--discovery-token-ca-cert-hash")
+    );
+    let other = refusal(&|join| join[5] = format!("sha256:{}", "0".repeat(64)));
+    assert!(other.contains("this is another cluster"), "{other}");
+    let token = refusal(&|join| join[3] = "abcdef.0123456789abcdef".to_owned());
+    assert!(token.contains("Unauthorized"), "{token}");
+    let none = refusal(&|join| join.truncate(2));
+    assert!(
+        none.contains("has no credentials of worker: give --token"),
+        "{none}"
+    );
+    assert!(cluster.kubectl(&["get", "nodes", "-o", "name"]).is_empty());
+    cluster.stop();
 }

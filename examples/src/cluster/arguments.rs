@@ -1,8 +1,13 @@
 //! The command line.
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+};
 
 use clap::{Args, Parser, Subcommand};
+use k8s_openapi::jiff::SignedDuration;
 use k8s_runtime::images::Mirror;
 use k8s_runtime::net::IpCidr;
 
@@ -24,6 +29,10 @@ pub enum Command {
     Up(UpOptions),
     /// Run a control plane alone until a signal ends it
     Server(ServerOptions),
+    /// Run a node of a cluster that runs elsewhere until a signal ends it
+    Node(NodeOptions),
+    /// Make a token for a machine to join with, and print the command that does
+    Token(TokenOptions),
     /// Save the objects of a cluster to a file, or bring them back
     Snapshot(SnapshotOptions),
     /// Handle the images of a cluster's nodes
@@ -65,6 +74,9 @@ pub struct ServerOptions {
     /// Where the scheduler's metrics are served [default: 127.0.0.1:10259, if it is free]
     #[arg(long, value_name = "ADDR:PORT")]
     pub scheduler_listen: Option<SocketAddr>,
+    /// Another name or address at which clients find the server; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    pub tls_san: Vec<String>,
     /// Where objects are kept: embedded, memory, or etcd=URL[,URL…]
     #[arg(long, value_name = "STORE", default_value = "embedded")]
     pub store: StoreChoice,
@@ -122,6 +134,46 @@ pub struct AuditOptions {
     /// The size at which the file is put aside, in megabytes; 0 for 100
     #[arg(long, value_name = "MB", default_value_t = 0)]
     pub audit_log_maxsize: u64,
+}
+
+/// Options of `cluster node`.
+#[derive(Args, Clone, Debug)]
+pub struct NodeOptions {
+    /// Where the cluster's API is served: `https://HOST:PORT`
+    #[arg(long, value_name = "URL")]
+    pub join: String,
+    /// The token to join with; needed once
+    #[arg(long, value_name = "TOKEN")]
+    pub token: Option<String>,
+    /// The hash of the key of the cluster's authority, which came with the token
+    #[arg(long, value_name = "sha256:HEX", requires = "token")]
+    pub discovery_token_ca_cert_hash: Option<String>,
+    /// The node's name [default: the machine's]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// The node's address [default: that of the route to the cluster]
+    #[arg(long, value_name = "ADDR")]
+    pub node_ip: Option<Ipv4Addr>,
+    /// Where everything is kept
+    #[arg(long, value_name = "DIR", default_value = "./.cluster")]
+    pub data_dir: PathBuf,
+    /// What runs containers: runc, crun, youki, the path of an OCI runtime, or sim
+    #[arg(long, value_name = "RUNTIME", default_value = "runc")]
+    pub runtime: RuntimeChoice,
+    /// Ask URL for images of registry HOST; may be given more than once
+    #[arg(long, value_name = "HOST=URL")]
+    pub registry_mirror: Vec<Mirror>,
+}
+
+/// Options of `cluster token`.
+#[derive(Args, Clone, Debug)]
+pub struct TokenOptions {
+    /// The data directory of one of the cluster's servers, which runs
+    #[arg(long, value_name = "DIR", default_value = "./.cluster")]
+    pub data_dir: PathBuf,
+    /// How long the token is good, as in 24h or 30m
+    #[arg(long, value_name = "TIME", default_value = "24h")]
+    pub ttl: SignedDuration,
 }
 
 /// Where objects are kept.

@@ -10,7 +10,7 @@ use anyhow::Context;
 use k8s_apiserver::{
     Advertised, ApiServer, Cidr,
     admission::plugins::default_plugins,
-    auth::{Identity, ServiceAccountTokens},
+    auth::{ANONYMOUS_PATHS, BootstrapTokens, Identity, ServiceAccountTokens},
     authz::{
         node::NodeAuthorizer,
         rbac::{EscalationCheck, Rbac, bootstrap},
@@ -36,7 +36,9 @@ use super::{
     arguments::{ServerOptions, StoreChoice},
     audit::audit,
     encryption::encrypt,
+    joining,
     layout::Layout,
+    node,
     scheduler::{self, Current, serve_metrics},
     signer::Signer,
     store::Opened,
@@ -99,6 +101,10 @@ impl ControlPlane {
         )
         .with(&address.ip().to_string())
         .with(&machine.to_string());
+        let names = options
+            .tls_san
+            .iter()
+            .fold(names, |names, name| names.with(name));
         let measured = MetricsLayer::default();
         let kept = encrypted.as_ref();
         let kept = kept.map_or_else(|| store.store(), Encrypted::store);
@@ -132,10 +138,16 @@ impl ControlPlane {
         for (resource, connecter) in proxy::connecters(&reader, &dialer) {
             builder = builder.connecter("", resource, connecter);
         }
+        let anonymous = [ANONYMOUS_PATHS, &[joining::INFO_PATH]].concat();
         let server = audit(builder, &options.audit)?
             .tokens(tokens.clone())
             .front_proxy(pki.front_proxy())
-            .authenticator(Arc::new(access.authenticator(&tokens, &reader)?))
+            .authenticator(Arc::new(
+                access
+                    .authenticator(&tokens, &reader)?
+                    .with(Arc::new(BootstrapTokens::new(reader.clone())))
+                    .with_anonymous_paths(anonymous.iter().copied()),
+            ))
             .max_in_flight(access.max_in_flight())
             .authorizer(authorizer)
             .admission(plugins)
@@ -174,6 +186,19 @@ impl ControlPlane {
         let stop = CancellationToken::new();
         let mut tasks = deciders(&server, &pki, options, metrics, &stop)?;
         tasks.extend(encrypted.map(|encrypted| tokio::spawn(reseal(encrypted, stop.clone()))));
+        // Where a machine finds the server that is to join.
+        let url = if address.ip().is_unspecified() {
+            SocketAddr::new(machine.into(), address.port())
+        } else {
+            address
+        };
+        tasks.push(tokio::spawn(joining::run(
+            admin,
+            format!("https://{url}"),
+            pki.ca_pem().to_owned(),
+            options.clone(),
+            stop.clone(),
+        )));
         Ok(Self {
             delay: Duration::from_secs(options.shutdown_delay),
             server,
@@ -300,7 +325,7 @@ fn deciders(
             tokio::spawn(scheduler(stop)),
         ]);
     }
-    let identity = format!("{}_{}", hostname(), std::process::id());
+    let identity = format!("{}_{}", node::hostname(), std::process::id());
     let elected = |name: &str| {
         (
             server.client(component(name)),
@@ -340,12 +365,6 @@ async fn while_leading<F>(
             tracing::warn!(lease, "another server leads now, or none can");
         }
     }
-}
-
-/// The machine's name, which only has to tell it from others.
-fn hostname() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    name.trim().to_owned()
 }
 
 /// The identity of a part of the cluster.

@@ -84,7 +84,12 @@ async fn publish(
     .await
 }
 
-async fn upsert<K>(api: &Api<K>, name: &str, object: serde_json::Value) -> Result<(), kube::Error>
+/// Makes an object, or puts it right.
+pub(super) async fn upsert<K>(
+    api: &Api<K>,
+    name: &str,
+    object: serde_json::Value,
+) -> Result<(), kube::Error>
 where
     K: kube::Resource + Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
 {

@@ -79,6 +79,16 @@ impl Layout {
         self.root.join("admin.kubeconfig")
     }
 
+    /// The credentials of a node that has joined.
+    pub(super) fn node_kubeconfig(&self) -> PathBuf {
+        self.root.join("node.kubeconfig")
+    }
+
+    /// What a node keeps that has joined.
+    pub(super) fn joined_node(&self, name: &str) -> PathBuf {
+        self.root.join("nodes").join(name)
+    }
+
     /// What one node keeps.
     pub(super) fn node(&self, index: usize) -> PathBuf {
         self.root.join("nodes").join(super::node::name(index))

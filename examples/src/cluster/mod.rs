@@ -3,9 +3,10 @@
 //! - [`Arguments`] is the command line.
 //! - `control_plane` wires store, API server, controllers and scheduler.
 //! - `scheduler` serves the scheduler's metrics.
-//! - `node` wires runtime, node agent, proxy and DNS.
+//! - `node` wires runtime, node agent, proxy and the `routes` to other nodes' pods.
 //! - `store` opens what the control plane keeps its objects in; `snapshot` saves and restores that.
-//! - `server` starts the control plane alone.
+//! - `server` starts the control plane alone; `joining` lets machines join it.
+//! - `joined` starts a node of such a cluster, `join` gets its credentials, for a token that `token` makes.
 //! - `up` starts both, waits until they are ready, and stops them.
 
 mod access;
@@ -15,18 +16,25 @@ mod control_plane;
 mod dns;
 mod encryption;
 mod image;
+mod join;
+mod joined;
+mod joining;
 mod kubeconfig;
 mod layout;
 mod node;
 mod oidc;
+mod routes;
 mod scheduler;
 mod server;
 mod signer;
 mod snapshot;
 mod store;
+mod token;
 mod up;
 
-pub use arguments::{Arguments, Command, RuntimeChoice, ServerOptions, StoreChoice, UpOptions};
+pub use arguments::{
+    Arguments, Command, NodeOptions, RuntimeChoice, ServerOptions, StoreChoice, UpOptions,
+};
 pub use layout::runc_root;
 
 use anyhow::Context;
@@ -43,6 +51,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
+    // Dependencies bring another one along, and rustls does not choose. It fails if one was chosen before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -51,6 +61,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         match arguments.command {
             Command::Up(options) => up::run(options).await,
             Command::Server(options) => server::run(options).await,
+            Command::Node(options) => joined::run(options).await,
+            Command::Token(options) => token::run(options).await,
             Command::Snapshot(snapshot) => snapshot::run(snapshot).await,
             Command::Image(image) => image::run(image).await,
             Command::Kubeconfig(kubeconfig) => kubeconfig::run(kubeconfig),

@@ -14,12 +14,12 @@ use k8s_netproxy::{Dataplane, NftDataplane, Proxy};
 use k8s_openapi::api::core::v1::Node as ApiNode;
 use k8s_runtime::{
     ContainerRuntime, ContainerState, ImageService,
-    images::{ImageStore, ImageStoreOptions},
+    images::{ImageStore, ImageStoreOptions, Mirror},
     net::{IpCidr, PodNetwork, PodNetworkOptions},
     oci::{OciOptions, OciRuntime},
     sim::{SimOptions, SimRuntime},
 };
-use kube::{Api, api::PostParams};
+use kube::{Api, Client, api::PostParams};
 use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,7 @@ use super::{
     arguments::{RuntimeChoice, ServerOptions, UpOptions},
     control_plane::{ControlPlane, component},
     layout::Layout,
+    routes,
 };
 
 /// How long a container may take to end when the cluster stops.
@@ -56,7 +57,7 @@ pub(super) fn machine_ip(options: &ServerOptions) -> anyhow::Result<Ipv4Addr> {
 }
 
 /// The part of the pods' range that a node has: a /24 each.
-fn pod_cidr(options: &ServerOptions, index: usize) -> anyhow::Result<IpCidr> {
+pub(super) fn pod_cidr(options: &ServerOptions, index: usize) -> anyhow::Result<IpCidr> {
     let range = options.pod_cidr;
     let prefix = range.prefix().max(24);
     let network = range
@@ -67,10 +68,9 @@ fn pod_cidr(options: &ServerOptions, index: usize) -> anyhow::Result<IpCidr> {
     IpCidr::new(network, prefix).context("--pod-cidr")
 }
 
-/// The network of the pods of an OCI node, set up.
-pub(super) async fn network(options: &UpOptions) -> anyhow::Result<Arc<PodNetwork>> {
-    let network =
-        PodNetworkOptions::new(pod_cidr(&options.server, 0)?).cluster_cidr(options.server.pod_cidr);
+/// The network of the pods of an OCI node, set up: the node's range, and the whole cluster's.
+pub(super) async fn network(node: IpCidr, cluster: IpCidr) -> anyhow::Result<Arc<PodNetwork>> {
+    let network = PodNetworkOptions::new(node).cluster_cidr(cluster);
     Ok(Arc::new(
         PodNetwork::set_up(network)
             .await
@@ -92,34 +92,86 @@ struct Real {
     network: Arc<PodNetwork>,
     folder: PathBuf,
     proxy: JoinHandle<NftDataplane>,
+    routes: JoinHandle<()>,
 }
 
-impl Node {
-    /// Starts a node.
-    pub(super) async fn start(
+/// What makes a node.
+pub(super) struct Plan<'a> {
+    pub(super) name: String,
+    /// What it keeps.
+    pub(super) folder: PathBuf,
+    /// Where images are, which nodes may share.
+    pub(super) images: PathBuf,
+    /// Its agent's way to the cluster, and its proxy's.
+    pub(super) client: Client,
+    pub(super) proxy_client: Client,
+    pub(super) tls: TlsOptions,
+    /// The addresses of its pods.
+    pub(super) cidr: IpCidr,
+    pub(super) cluster_domain: String,
+    pub(super) dns: Ipv4Addr,
+    pub(super) runtime: &'a RuntimeChoice,
+    pub(super) mirrors: &'a [Mirror],
+    pub(super) place: Place,
+}
+
+impl<'a> Plan<'a> {
+    /// A node in the control plane's own process.
+    pub(super) async fn local(
         control_plane: &ControlPlane,
-        options: &UpOptions,
+        options: &'a UpOptions,
         layout: &Layout,
         index: usize,
         place: Place,
     ) -> anyhow::Result<Self> {
         let name = name(index);
-        let folder = layout.node(index);
+        let cidr = pod_cidr(&options.server, index)?;
+        announce(control_plane, &name, cidr).await?;
+        let (Place::Simulated(ip) | Place::Real { ip, .. }) = place;
+        let certificate = control_plane
+            .pki
+            .issue_kubelet_server(&name, &[ip.into()])?;
+        let server = &control_plane.server;
+        let identity = component(&format!("system:node:{name}")).group("system:nodes");
+        Ok(Self {
+            folder: layout.node(index),
+            images: layout.images(),
+            client: server.client(identity),
+            proxy_client: server.client(component("system:kube-proxy")),
+            tls: TlsOptions {
+                certificate: certificate.certificate.clone(),
+                key: certificate.key.clone(),
+                client_ca: control_plane.pki.ca_pem().to_owned(),
+            },
+            cidr,
+            cluster_domain: options.server.cluster_domain.clone(),
+            dns: dns_ip(options.server.service_cidr)?,
+            runtime: &options.runtime,
+            mirrors: &options.registry_mirror,
+            place,
+            name,
+        })
+    }
+}
+
+impl Node {
+    /// Starts a node.
+    pub(super) async fn start(plan: Plan<'_>) -> anyhow::Result<Self> {
         let stop = CancellationToken::new();
+        let Plan { name, folder, .. } = plan;
         let (runtime, images, ip, parts): (Arc<dyn ContainerRuntime>, Arc<dyn ImageService>, _, _) =
-            match place {
-                Place::Simulated => {
-                    let runtime =
-                        SimRuntime::new(SimOptions::new(pod_cidr(&options.server, index)?))?;
+            match plan.place {
+                Place::Simulated(ip) => {
+                    let runtime = SimRuntime::new(SimOptions::new(plan.cidr))?;
                     let images = runtime.images();
-                    (Arc::new(runtime), images, Ipv4Addr::LOCALHOST, None)
+                    (Arc::new(runtime), images, ip, None)
                 }
                 Place::Real { network, ip } => {
-                    let RuntimeChoice::Oci(program) = &options.runtime else {
+                    let RuntimeChoice::Oci(program) = plan.runtime else {
                         bail!("no OCI runtime was chosen")
                     };
-                    let mut images = ImageStoreOptions::new(layout.images());
-                    for mirror in &options.registry_mirror {
+                    let mut images = ImageStoreOptions::new(plan.images);
+                    for mirror in plan.mirrors {
                         images = images.mirror(mirror.clone());
                     }
                     let images = ImageStore::open(images).context("cannot open the image store")?;
@@ -139,26 +191,16 @@ impl Node {
                     )
                 }
             };
-        announce(control_plane, &name, pod_cidr(&options.server, index)?).await?;
 
-        let server = &control_plane.server;
-        let identity = component(&format!("system:node:{name}")).group("system:nodes");
-        let certificate = control_plane
-            .pki
-            .issue_kubelet_server(&name, &[ip.into()])?;
-        let mut kubelet = Kubelet::builder(server.client(identity), runtime, images)
+        let mut kubelet = Kubelet::builder(plan.client, runtime, images)
             .node_name(&name)
             .node_ip(ip.into())
             .root_dir(folder.join("kubelet"))
-            .cluster_domain(&options.server.cluster_domain)
+            .cluster_domain(&plan.cluster_domain)
             .listen(SocketAddr::new(ip.into(), 0))
-            .tls(TlsOptions {
-                certificate: certificate.certificate.clone(),
-                key: certificate.key.clone(),
-                client_ca: control_plane.pki.ca_pem().to_owned(),
-            });
+            .tls(plan.tls);
         if parts.is_some() {
-            kubelet = kubelet.cluster_dns(dns_ip(options)?.into());
+            kubelet = kubelet.cluster_dns(plan.dns.into());
         }
         let kubelet = kubelet
             .build()
@@ -166,13 +208,15 @@ impl Node {
         let kubelet = tokio::spawn(kubelet.run(stop.clone()));
 
         let real = parts.map(|(runtime, network)| {
-            let client = server.client(component("system:kube-proxy"));
-            let proxy = Proxy::new(client, &name, NftDataplane::new());
+            let client = plan.proxy_client.clone();
+            let routes = routes::run(client, name.clone(), network.clone(), stop.clone());
+            let proxy = Proxy::new(plan.proxy_client, &name, NftDataplane::new());
             Real {
                 runtime,
                 network,
-                folder: folder.clone(),
+                folder,
                 proxy: tokio::spawn(proxy.run(stop.clone())),
+                routes: tokio::spawn(routes),
             }
         });
         Ok(Self {
@@ -207,9 +251,11 @@ impl Node {
             network,
             folder,
             proxy,
+            routes,
         }) = self.real
         {
             let mut dataplane = proxy.await.context("the proxy failed")?;
+            routes.await.context("the routes failed")?;
             end_containers(&runtime).await?;
             runtime
                 .shut_down()
@@ -231,8 +277,8 @@ impl Node {
 
 /// Where a node is.
 pub(super) enum Place {
-    /// Nowhere.
-    Simulated,
+    /// Nowhere; its agent serves at this address of the machine.
+    Simulated(Ipv4Addr),
     /// On this machine.
     Real {
         /// The pods' network.
@@ -243,14 +289,17 @@ pub(super) enum Place {
 }
 
 /// The address of the cluster's DNS: the tenth of the Services' range, as kubeadm has it.
-pub(super) fn dns_ip(options: &UpOptions) -> anyhow::Result<Ipv4Addr> {
-    match options.server.service_cidr.nth(10) {
+pub(super) fn dns_ip(services: IpCidr) -> anyhow::Result<Ipv4Addr> {
+    match services.nth(10) {
         Some(IpAddr::V4(ip)) => Ok(ip),
-        _ => bail!(
-            "--service-cidr {} has no tenth IPv4 address for DNS",
-            options.server.service_cidr
-        ),
+        _ => bail!("the range of Services {services} has no tenth IPv4 address for DNS"),
     }
+}
+
+/// The machine's name.
+pub(super) fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
 }
 
 /// Makes the Node object with the pods' range that the node has here, before its agent registers it.

@@ -1,6 +1,6 @@
 //! `cluster up`: from nothing to ready, and back.
 
-use std::{fs, io::Write, time::Instant};
+use std::{fs, io::Write, net::Ipv4Addr, time::Instant};
 
 use anyhow::{Context, bail};
 use k8s_apiserver::auth::Identity;
@@ -17,7 +17,7 @@ use super::{
     control_plane::{ControlPlane, component},
     dns,
     layout::Layout,
-    node::{self, Node, Place},
+    node::{self, Node, Place, Plan},
 };
 
 pub(super) async fn run(options: UpOptions) -> anyhow::Result<()> {
@@ -105,7 +105,8 @@ impl Cluster {
         let machine = node::machine_ip(&options.server)?;
         // The gateway of the pods may be the address that the control plane is to listen on.
         let network = if real {
-            Some(node::network(options).await?)
+            let node = node::pod_cidr(&options.server, 0)?;
+            Some(node::network(node, options.server.pod_cidr).await?)
         } else {
             None
         };
@@ -118,17 +119,17 @@ impl Cluster {
                     network: network.clone(),
                     ip: machine,
                 },
-                None => Place::Simulated,
+                None => Place::Simulated(Ipv4Addr::LOCALHOST),
             };
-            self.nodes
-                .push(Node::start(control_plane, options, layout, index, place).await?);
+            let plan = Plan::local(control_plane, options, layout, index, place).await?;
+            self.nodes.push(Node::start(plan).await?);
         }
         let server = &control_plane.server;
         let admin = server.client(Identity::system_masters());
         if real {
             let client = server.client(component("system:kube-proxy"));
             let stop = CancellationToken::new();
-            let service_ip = node::dns_ip(options)?;
+            let service_ip = node::dns_ip(options.server.service_cidr)?;
             let task = dns::start(
                 &admin,
                 client,
@@ -175,7 +176,8 @@ impl Cluster {
     }
 }
 
-fn is_ready(node: Option<&ApiNode>) -> bool {
+/// Whether a Node is Ready.
+pub(super) fn is_ready(node: Option<&ApiNode>) -> bool {
     node.and_then(|n| n.status.as_ref())
         .into_iter()
         .flat_map(|s| s.conditions.iter().flatten())

@@ -35,14 +35,60 @@ impl Cluster {
         Self::start("server", data_dir, arguments)
     }
 
+    /// Boots a node that joins a cluster.
+    pub(crate) fn node(data_dir: &Path, arguments: &[&str]) -> Self {
+        Self::start("node", data_dir, arguments)
+    }
+
+    /// The same in a network namespace.
+    pub(crate) fn node_inside(namespace: &str, data_dir: &Path, arguments: &[&str]) -> Self {
+        // `ip netns exec` would hide the cgroups.
+        let mut inside = Command::new("nsenter");
+        inside
+            .arg(format!("--net=/run/netns/{namespace}"))
+            .arg(command().get_program());
+        Self::start_by(inside, "node", data_dir, arguments)
+    }
+
+    /// The arguments of `cluster node` for a machine to join by this server.
+    pub(crate) fn join_arguments(&self) -> Vec<String> {
+        let output = command()
+            .args(["token", "--data-dir"])
+            .arg(&self.data_dir)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let words: Vec<_> = text.split_whitespace().collect();
+        assert_eq!(
+            words.get(..2),
+            Some(&["cluster", "node"][..]),
+            "{text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        words[2..].iter().map(|word| (*word).to_owned()).collect()
+    }
+
     fn start(subcommand: &str, data_dir: &Path, arguments: &[&str]) -> Self {
+        Self::start_by(command(), subcommand, data_dir, arguments)
+    }
+
+    fn start_by(
+        mut command: Command,
+        subcommand: &str,
+        data_dir: &Path,
+        arguments: &[&str],
+    ) -> Self {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(data_dir.with_extension("log"))
             .unwrap();
-        let mut process = command()
-            .args([subcommand, "--listen", "127.0.0.1:0", "--data-dir"])
+        command.arg(subcommand);
+        if subcommand != "node" && !arguments.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        let mut process = command
+            .arg("--data-dir")
             .arg(data_dir)
             .args(arguments)
             .stdin(Stdio::null())

@@ -4,6 +4,7 @@ mod cidr;
 mod ipam;
 pub(crate) mod netns;
 pub(crate) mod pod;
+mod routes;
 
 pub use cidr::IpCidr;
 pub use ipam::AddressPool;

@@ -18,7 +18,7 @@ use rtnetlink::{
     packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage},
 };
 
-use super::{AddressPool, IpCidr, netns};
+use super::{AddressPool, IpCidr, netns, routes::Routes};
 use crate::{Error, error::IoContext};
 
 /// The name of a pod's interface inside its namespace.
@@ -91,6 +91,7 @@ pub struct PodNetwork {
     bridge: u32,
     gateway: Ipv4Addr,
     pool: Mutex<AddressPool>,
+    routes: Routes,
 }
 
 impl fmt::Debug for PodNetwork {
@@ -105,14 +106,14 @@ fn failed(what: &str) -> impl FnOnce(rtnetlink::Error) -> Error {
     move |e| Error::Network(format!("{what}: {}", netlink_error(&e)))
 }
 
-fn netlink_error(e: &rtnetlink::Error) -> String {
+pub(super) fn netlink_error(e: &rtnetlink::Error) -> String {
     match e {
         rtnetlink::Error::NetlinkError(m) => m.to_io().to_string(),
         other => other.to_string(),
     }
 }
 
-fn code(e: &rtnetlink::Error) -> Option<i32> {
+pub(super) fn code(e: &rtnetlink::Error) -> Option<i32> {
     match e {
         rtnetlink::Error::NetlinkError(m) => m.to_io().raw_os_error(),
         _ => None,
@@ -216,12 +217,21 @@ impl PodNetwork {
             bridge,
             gateway,
             pool: Mutex::new(pool),
+            routes: Routes::default(),
         })
     }
 
     /// The node's network namespace, if it is not this program's.
     pub fn node_netns(&self) -> Option<&std::path::Path> {
         self.options.node_netns.as_deref()
+    }
+
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    pub(super) fn routes(&self) -> &Routes {
+        &self.routes
     }
 
     /// The gateway's address, which is the node's on the bridge.
@@ -364,11 +374,12 @@ impl PodNetwork {
         Ok(())
     }
 
-    /// Removes the bridge and the rules. Pods that are still connected lose their network.
+    /// Removes the bridge, the routes and the rules. Pods that are still connected lose their network.
     ///
     /// # Errors
     /// If one of them could not be removed.
     pub async fn remove(&self) -> Result<(), Error> {
+        self.set_routes([]).await?;
         if find(&self.handle, &self.options.bridge).await?.is_some() {
             self.handle
                 .link()
