@@ -47,6 +47,13 @@ pub trait Plugin: Debug + Send + Sync + 'static {
         None
     }
 
+    /// Whether its verdict on a node depends on the pods on that node alone, beside the node's own labels, where each value of
+    /// its [`Plugin::topologies`] is one node's. Then verdicts are kept for pods of the same
+    /// [`PodShape`](crate::snapshot::PodShape) until the node changes.
+    fn is_about_own_pods(&self, _pod: &PodInfo) -> bool {
+        false
+    }
+
     /// Whether events of a kind can concern it at all (upstream's `EventsToRegister`).
     fn watches(&self, _kind: EventKind) -> bool {
         true

@@ -142,6 +142,11 @@ impl Plugin for InterPodAffinity {
         Some(keys.chain(preferred.map(|(key, _)| key.clone())).collect())
     }
 
+    fn is_about_own_pods(&self, pod: &PodInfo) -> bool {
+        // Whether a pod may be the first of its kind is a matter of the whole cluster.
+        pod.shape().affinity.is_empty()
+    }
+
     fn watches(&self, kind: EventKind) -> bool {
         !matches!(kind, EventKind::Storage | EventKind::Permit)
     }

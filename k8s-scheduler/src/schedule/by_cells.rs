@@ -19,7 +19,7 @@ impl Scheduler {
         let state = &cycle.state;
         let mut keys = Vec::new();
         let filters = self.plan.filters(&cycle.skipped_filters);
-        for step in filters.filter(|s| !s.is_local) {
+        for step in filters.filter(|s| !cycle.keeps(s)) {
             keys.extend(step.plugin.topologies(state, pod, snapshot)?);
         }
         for step in self.plan.scores(cycle).filter(|s| !s.is_local) {
@@ -88,7 +88,7 @@ impl Scheduler {
     ) -> Result<bool, FitError> {
         let node = &snapshot.slots()[slot as usize];
         let filters = self.plan.filters(&cycle.skipped_filters);
-        for step in filters.filter(|s| !s.is_local) {
+        for step in filters.filter(|s| !cycle.keeps(s)) {
             match step.plugin.filter(&cycle.state, pod, node) {
                 Ok(()) => {}
                 Err(status) if status.code == Code::Error => {

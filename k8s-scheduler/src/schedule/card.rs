@@ -1,7 +1,7 @@
 //! [`Card`]: what a pod of one node shape scores on each node, kept for the next pod of that shape.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     framework::{ABSENT, Code, FITS, MAX_NODE_SCORE, Normalization, StatusTable},
-    snapshot::{BLOCK, Cells, Change, Interned, NodeInfo, NodeShape, PodInfo, Snapshot},
+    snapshot::{BLOCK, Cells, Change, Interned, NodeInfo, NodeShape, PodInfo, PodShape, Snapshot},
 };
 
 /// How many views a card keeps.
@@ -58,21 +58,49 @@ pub(crate) struct Card {
     pub(super) views: Vec<View>,
 }
 
-/// The cards of a snapshot, by scheduler and node shape.
+/// Whose verdicts and scores a card has.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct CardKey {
+    /// The scheduler.
+    pub(super) plan: u64,
+    /// What the pods ask of a node.
+    pub(super) node: Interned<NodeShape>,
+    /// For pods of this very shape, as of an epoch of the snapshot, with the Filter plugins whose verdicts it has
+    /// beside the local ones.
+    pub(super) own: Option<(Interned<PodShape>, u64, Vec<bool>)>,
+}
+
+/// How many pods back a shape must have come for a card of its own.
+const RECENT: usize = 8;
+
+/// The cards of a snapshot.
 #[derive(Debug, Default)]
 pub(crate) struct Cards {
     clock: u64,
-    cards: HashMap<(u64, Interned<NodeShape>), (u64, Box<Card>)>,
+    cards: HashMap<CardKey, (u64, Box<Card>)>,
+    /// The last shapes that asked for a card of their own.
+    recent: VecDeque<Interned<PodShape>>,
 }
 
 impl Cards {
     /// Takes a card out: whoever panics with it in hand loses it, and nothing else.
-    pub(super) fn take(cards: &Mutex<Self>, key: &(u64, Interned<NodeShape>)) -> Option<Box<Card>> {
+    pub(super) fn take(cards: &Mutex<Self>, key: &CardKey) -> Option<Box<Card>> {
         let mut cards = cards.lock().unwrap_or_else(PoisonError::into_inner);
         cards.cards.remove(key).map(|(_, card)| card)
     }
 
-    pub(super) fn put(cards: &Mutex<Self>, key: (u64, Interned<NodeShape>), card: Box<Card>) {
+    /// Whether pods of a shape come often enough for a card of their own to pay.
+    pub(super) fn comes_often(cards: &Mutex<Self>, shape: &Interned<PodShape>) -> bool {
+        let mut cards = cards.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = cards.recent.contains(shape);
+        if cards.recent.len() == RECENT {
+            cards.recent.pop_front();
+        }
+        cards.recent.push_back(shape.clone());
+        known
+    }
+
+    pub(super) fn put(cards: &Mutex<Self>, key: CardKey, card: Box<Card>) {
         let mut cards = cards.lock().unwrap_or_else(PoisonError::into_inner);
         cards.clock += 1;
         if cards.cards.len() >= KEPT

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use card::Card;
+use card::{Card, CardKey};
 use filters::rivals;
 use plan::{Cycle, Plan};
 
@@ -141,8 +141,8 @@ impl Scheduler {
             return self.decide(cycle, snapshot, pod, judged, None, seed);
         }
         self.pre_score_locally(&mut cycle, snapshot, pod)?;
-        let key = (self.plan.id, pod.node_shape().clone());
         let start = Instant::now();
+        let key = self.key(&mut cycle, snapshot, pod);
         let card = Cards::take(snapshot.cards(), &key);
         let mut card = Card::current(card, &self.plan, &cycle, snapshot, pod)?;
         let is_alone = !self.is_extended(pod) && !has_rivals(snapshot, pod);
@@ -271,6 +271,26 @@ impl Scheduler {
         Some(slot)
     }
 
+    /// Which card a pod goes by: that of its node shape; or, where that can hold more verdicts, its very own, once
+    /// several pods of its shape have come.
+    fn key(&self, cycle: &mut Cycle, snapshot: &Snapshot, pod: &PodInfo) -> CardKey {
+        self.plan.own(cycle, snapshot, pod);
+        let mut key = CardKey {
+            plan: self.plan.id,
+            node: pod.node_shape().clone(),
+            own: None,
+        };
+        if cycle.own_filters.contains(&true) {
+            if Cards::comes_often(snapshot.cards(), pod.shape()) {
+                let filters = cycle.own_filters.clone();
+                key.own = Some((pod.shape().clone(), snapshot.epoch(), filters));
+            } else {
+                cycle.own_filters.fill(false);
+            }
+        }
+        key
+    }
+
     /// Runs the PreScore plugins whose scores are kept.
     fn pre_score_locally(
         &self,
@@ -297,7 +317,7 @@ impl Scheduler {
     /// Whether a card has all the answers.
     fn is_local(&self, cycle: &Cycle) -> bool {
         let mut filters = self.plan.filters(&cycle.skipped_filters);
-        filters.all(|step| step.is_local)
+        filters.all(|step| cycle.keeps(step))
             && self.plan.scores(cycle).all(|step| step.is_local)
             && (0..self.plan.pre_scores.len())
                 .all(|i| cycle.skipped_scores[i] || self.plan.is_local_pre_score(i))
@@ -366,7 +386,7 @@ impl Scheduler {
         for step in self
             .plan
             .filters(&cycle.skipped_filters)
-            .filter(|s| !s.is_local)
+            .filter(|s| !cycle.keeps(s))
         {
             let mut verdicts = Verdicts {
                 snapshot,

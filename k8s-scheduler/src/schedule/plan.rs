@@ -13,13 +13,14 @@ use crate::{
         CycleState, Filter, Normalization, Plugin, PreFilter, PreScore, Scope, Score, Status,
     },
     profile::Profile,
-    snapshot::{NodeInfo, PodInfo},
+    snapshot::{NodeInfo, PodInfo, Snapshot},
 };
 
 /// A Filter plugin.
 #[derive(Debug)]
 pub(super) struct FilterStep {
     pub(super) plugin: Arc<dyn Filter>,
+    position: usize,
     /// The PreFilter plugin that can skip it.
     pre: Option<usize>,
     /// Whether its verdicts are kept.
@@ -56,6 +57,15 @@ pub(super) struct Cycle {
     pub(super) skipped_filters: Vec<bool>,
     /// The PreScore plugins that said to skip their Score.
     pub(super) skipped_scores: Vec<bool>,
+    /// The Filter plugins whose verdicts are kept for pods of this very shape.
+    pub(super) own_filters: Vec<bool>,
+}
+
+impl Cycle {
+    /// Whether a card has the verdicts of a Filter plugin.
+    pub(super) fn keeps(&self, step: &FilterStep) -> bool {
+        step.is_local || self.own_filters[step.position]
+    }
 }
 
 static IDS: AtomicU64 = AtomicU64::new(0);
@@ -66,7 +76,8 @@ fn is_local(plugin: &(impl Plugin + ?Sized)) -> bool {
 
 impl Plan {
     pub(super) fn new(profile: &Profile) -> Self {
-        let filter = |plugin: &Arc<dyn Filter>| FilterStep {
+        let filter = |(position, plugin): (usize, &Arc<dyn Filter>)| FilterStep {
+            position,
             pre: profile
                 .pre_filter
                 .iter()
@@ -87,7 +98,7 @@ impl Plan {
         Self {
             id: IDS.fetch_add(1, Ordering::Relaxed),
             pre_filters: profile.pre_filter.clone(),
-            filters: profile.filter.iter().map(filter).collect(),
+            filters: profile.filter.iter().enumerate().map(filter).collect(),
             pre_scores: profile.pre_score.clone(),
             scores: profile.score.iter().map(score).collect(),
         }
@@ -98,6 +109,26 @@ impl Plan {
             state: CycleState::default(),
             skipped_filters: vec![false; self.pre_filters.len()],
             skipped_scores: vec![false; self.pre_scores.len()],
+            own_filters: vec![false; self.filters.len()],
+        }
+    }
+
+    /// Has the card of this very shape keep the verdicts of the plugins that allow it.
+    pub(super) fn own(&self, cycle: &mut Cycle, snapshot: &Snapshot, pod: &PodInfo) {
+        for step in &self.filters {
+            let is_on = step.pre.is_none_or(|pre| !cycle.skipped_filters[pre]);
+            if !is_on || step.is_local {
+                continue;
+            }
+            let state = &cycle.state;
+            let keys = step.plugin.topologies(state, pod, snapshot);
+            let is_own = step.plugin.is_about_own_pods(pod)
+                && keys.is_some_and(|keys| snapshot.tell_nodes_apart(keys));
+            // Whoever comes after one that is not kept must not be blamed before it.
+            if !is_own {
+                return;
+            }
+            cycle.own_filters[step.position] = true;
         }
     }
 
@@ -129,7 +160,8 @@ impl Plan {
         pod: &PodInfo,
         node: &NodeInfo,
     ) -> Result<(), Status> {
-        for step in self.filters(&cycle.skipped_filters).filter(|s| s.is_local) {
+        let filters = self.filters(&cycle.skipped_filters);
+        for step in filters.filter(|s| cycle.keeps(s)) {
             step.plugin
                 .filter(&cycle.state, pod, node)
                 .map_err(|status| status.by(step.plugin.name()))?;

@@ -409,6 +409,18 @@ impl Snapshot {
         }
     }
 
+    /// Whether no two nodes have the same value of any of these labels.
+    pub(crate) fn tell_nodes_apart(&self, keys: Vec<Arc<str>>) -> bool {
+        let tallies = &self.memo.tallies;
+        let mut tallies = tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        tallies.tell_apart(keys, &self.source())
+    }
+
+    /// Changes with the nodes' labels, taints and number, and with namespaces.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// The nodes by the values of some labels; `None` if there are so many that it is of no use.
     pub(crate) fn cells(&self, keys: Vec<Arc<str>>) -> Option<Arc<Cells>> {
         let tallies = &self.memo.tallies;

@@ -46,6 +46,8 @@ struct Topology {
     /// The domain of each node, by slot.
     domains: Vec<u32>,
     count: usize,
+    /// Whether each has one node.
+    is_unique: bool,
 }
 
 /// Numbers by domain. Cloning is cheap.
@@ -165,6 +167,13 @@ impl Tallies {
         made.clone()
     }
 
+    /// Whether no two nodes have the same value of any of these labels.
+    pub(super) fn tell_apart(&mut self, keys: Vec<Arc<str>>, source: &Source<'_>) -> bool {
+        self.renew(source);
+        let mut keys = keys.into_iter();
+        keys.all(|key| self.topology(Some(key), source).is_unique)
+    }
+
     /// The nodes by the values of some labels; `None` if there are too many.
     pub(super) fn cells(&mut self, keys: Vec<Arc<str>>, source: &Source<'_>) -> Option<Arc<Cells>> {
         self.renew(source);
@@ -227,7 +236,12 @@ impl Topology {
         } else {
             nodes.len()
         };
-        Self { domains, count }
+        let members = domains.iter().filter(|d| **d != NOWHERE).count();
+        Self {
+            is_unique: members == count,
+            domains,
+            count,
+        }
     }
 }
 
