@@ -169,10 +169,10 @@ impl SentOptions<'_> {
         out.insert("apiVersion".to_owned(), "v1".into());
         for (key, value) in uri::query_pairs(query) {
             match key.as_ref() {
-                key @ ("stdin" | "stdout" | "stderr" | "tty") => {
-                    if !matches!(value.as_ref(), "" | "0" | "false") {
-                        out.insert(key.to_owned(), true.into());
-                    }
+                key @ ("stdin" | "stdout" | "stderr" | "tty")
+                    if !matches!(value.as_ref(), "" | "0" | "false") =>
+                {
+                    out.insert(key.to_owned(), true.into());
                 }
                 key @ ("container" | "path") => {
                     out.insert(key.to_owned(), value.as_ref().into());
