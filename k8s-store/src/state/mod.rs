@@ -3,6 +3,7 @@
 
 mod clock;
 pub(crate) mod head;
+mod heads;
 mod history;
 mod limits;
 mod registry;

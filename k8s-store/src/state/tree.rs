@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::heads::Heads;
 use crate::Entry;
 
 /// The most items in a leaf, and the most children of an inner node.
-const MAX: usize = 32;
+pub(crate) const MAX: usize = 32;
 /// A node with fewer is merged with a neighbour, or filled up from it.
 const MIN: usize = 8;
 
@@ -32,14 +33,23 @@ pub(crate) struct Tree {
 
 #[derive(Clone, Debug)]
 enum Node {
-    Leaf(Vec<Item>),
+    Leaf(Leaf),
     Inner(Inner),
+}
+
+#[derive(Clone, Debug, Default)]
+struct Leaf {
+    /// Of the items' keys.
+    heads: Heads,
+    items: Vec<Item>,
 }
 
 #[derive(Clone, Debug)]
 struct Inner {
     /// How many items there are below.
     len: usize,
+    /// Of the bounds.
+    heads: Heads,
     /// `bounds[i]` is greater than every key below `children[i]` and at most
     /// every key below `children[i + 1]`.
     bounds: Vec<Bytes>,
@@ -52,7 +62,7 @@ type Split = Option<(Bytes, Arc<Node>)>;
 impl Default for Tree {
     fn default() -> Self {
         Self {
-            root: Arc::new(Node::Leaf(Vec::new())),
+            root: Arc::new(Node::Leaf(Leaf::default())),
         }
     }
 }
@@ -71,7 +81,7 @@ impl Tree {
             leaf.push(item);
             if leaf.len() == MAX || next.is_none() {
                 let full = std::mem::replace(&mut leaf, Vec::with_capacity(MAX));
-                nodes.push((full[0].entry.key.clone(), Arc::new(Node::Leaf(full))));
+                nodes.push((full[0].entry.key.clone(), Leaf::of(full)));
             }
         }
         while nodes.len() > 1 {
@@ -81,12 +91,7 @@ impl Tree {
                 let (keys, children): (Vec<_>, Vec<_>) = below.by_ref().take(MAX).unzip();
                 let mut keys = keys.into_iter();
                 let first = keys.next()?;
-                let node = Inner {
-                    len: children.iter().map(|child| child.len()).sum(),
-                    bounds: keys.collect(),
-                    children,
-                };
-                level.push((first, Arc::new(Node::Inner(node))));
+                level.push((first, Inner::of(keys.collect(), children)));
             }
             nodes = level;
         }
@@ -105,7 +110,7 @@ impl Tree {
         let mut node = &*self.root;
         loop {
             match node {
-                Node::Leaf(items) => return find(items, key).ok().map(|at| &items[at]),
+                Node::Leaf(leaf) => return leaf.find(key).ok().map(|at| &leaf.items[at]),
                 Node::Inner(inner) => node = &inner.children[inner.slot(key)],
             }
         }
@@ -116,11 +121,7 @@ impl Tree {
         let (old, split) = insert(&mut self.root, item);
         if let Some((bound, right)) = split {
             let left = std::mem::replace(&mut self.root, Arc::clone(&right));
-            self.root = Arc::new(Node::Inner(Inner {
-                len: left.len() + right.len(),
-                bounds: vec![bound],
-                children: vec![left, right],
-            }));
+            self.root = Inner::of(vec![bound], vec![left, right]);
         }
         old
     }
@@ -144,9 +145,7 @@ impl Tree {
         let mut node = &*self.root;
         loop {
             match node {
-                Node::Leaf(items) => {
-                    return before + items.partition_point(|item| item.entry.key < key);
-                }
+                Node::Leaf(leaf) => return before + leaf.not_less(key),
                 Node::Inner(inner) => {
                     let slot = inner.slot(key);
                     before += inner.children[..slot]
@@ -174,11 +173,10 @@ impl Tree {
         let mut node = &*self.root;
         loop {
             match node {
-                Node::Leaf(items) => {
-                    let at = items.partition_point(|item| item.entry.key < key);
+                Node::Leaf(leaf) => {
                     return Iter {
                         inner,
-                        leaf: items[at..].iter(),
+                        leaf: leaf.items[leaf.not_less(key)..].iter(),
                     };
                 }
                 Node::Inner(next) => {
@@ -218,7 +216,7 @@ impl<'a> Iterator for Iter<'a> {
             };
             self.leaf = loop {
                 match &**node {
-                    Node::Leaf(items) => break items.iter(),
+                    Node::Leaf(leaf) => break leaf.items.iter(),
                     Node::Inner(inner) => {
                         let mut children = inner.children.iter();
                         node = children.next().expect("an inner node has children");
@@ -238,14 +236,10 @@ fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
     Some(end)
 }
 
-fn find(items: &[Item], key: &[u8]) -> Result<usize, usize> {
-    items.binary_search_by(|item| (*item.entry.key).cmp(key))
-}
-
 impl Node {
     fn len(&self) -> usize {
         match self {
-            Self::Leaf(items) => items.len(),
+            Self::Leaf(leaf) => leaf.items.len(),
             Self::Inner(inner) => inner.len,
         }
     }
@@ -253,16 +247,99 @@ impl Node {
     /// How full the node is: its items, or its children.
     fn width(&self) -> usize {
         match self {
-            Self::Leaf(items) => items.len(),
+            Self::Leaf(leaf) => leaf.items.len(),
             Self::Inner(inner) => inner.children.len(),
         }
     }
 }
 
+impl Leaf {
+    fn of(items: Vec<Item>) -> Arc<Node> {
+        let mut leaf = Self {
+            heads: Heads::default(),
+            items,
+        };
+        leaf.index();
+        Arc::new(Node::Leaf(leaf))
+    }
+
+    /// Makes the heads anew.
+    fn index(&mut self) {
+        self.heads = Heads::of(self.items.iter().map(|item| &item.entry.key));
+    }
+
+    fn find(&self, key: &[u8]) -> Result<usize, usize> {
+        self.heads.find(key, |at| &self.items[at].entry.key)
+    }
+
+    /// The place of the first item that is not less than a key.
+    fn not_less(&self, key: &[u8]) -> usize {
+        self.find(key).unwrap_or_else(|at| at)
+    }
+
+    fn insert(&mut self, at: usize, item: Item) {
+        let fits = self.heads.insert(at, &item.entry.key);
+        self.items.insert(at, item);
+        if !fits {
+            self.index();
+        }
+    }
+
+    /// Sets a key; the right half if there was no room for it.
+    fn set(&mut self, item: Item) -> (Option<Item>, Split) {
+        let at = match self.find(&item.entry.key) {
+            Ok(at) => return (Some(std::mem::replace(&mut self.items[at], item)), None),
+            Err(at) => at,
+        };
+        if self.items.len() < MAX {
+            self.insert(at, item);
+            return (None, None);
+        }
+        // Keys that arrive in order leave full leaves behind.
+        let middle = if at == MAX { MAX } else { MAX / 2 };
+        let mut right = self.items.split_off(middle);
+        if at <= middle && middle < MAX {
+            self.items.insert(at, item);
+        } else {
+            right.insert(at - middle, item);
+        }
+        if middle < MAX {
+            self.index();
+        }
+        let bound = right[0].entry.key.clone();
+        (None, Some((bound, Self::of(right))))
+    }
+}
+
 impl Inner {
+    fn of(bounds: Vec<Bytes>, children: Vec<Arc<Node>>) -> Arc<Node> {
+        Arc::new(Node::Inner(Self {
+            len: children.iter().map(|child| child.len()).sum(),
+            heads: Heads::of(bounds.iter()),
+            bounds,
+            children,
+        }))
+    }
+
     /// The child below which the key belongs.
     fn slot(&self, key: &[u8]) -> usize {
-        self.bounds.partition_point(|bound| **bound <= *key)
+        let found = self.heads.find(key, |at| &self.bounds[at]);
+        found.map_or_else(|at| at, |at| at + 1)
+    }
+
+    /// Puts a child, and the bound before it, behind the child at a place.
+    fn insert(&mut self, slot: usize, (bound, right): (Bytes, Arc<Node>)) {
+        let fits = self.heads.insert(slot, &bound);
+        self.bounds.insert(slot, bound);
+        self.children.insert(slot + 1, right);
+        if !fits {
+            self.index();
+        }
+    }
+
+    /// Makes the heads anew.
+    fn index(&mut self) {
+        self.heads = Heads::of(self.bounds.iter());
     }
 
     /// Merges or evens out the child with a neighbour, if it is too empty.
@@ -273,44 +350,25 @@ impl Inner {
         let left = slot.saturating_sub(1);
         let right = self.children.remove(left + 1);
         let bound = self.bounds.remove(left);
+        self.heads.remove(left);
         let right = Arc::unwrap_or_clone(right);
-        if let Some((bound, right)) = join(Arc::make_mut(&mut self.children[left]), bound, right) {
-            self.bounds.insert(left, bound);
-            self.children.insert(left + 1, right);
+        if let Some(split) = join(Arc::make_mut(&mut self.children[left]), bound, right) {
+            self.insert(left, split);
         }
     }
 }
 
 fn insert(node: &mut Arc<Node>, item: Item) -> (Option<Item>, Split) {
     match Arc::make_mut(node) {
-        Node::Leaf(items) => match find(items, &item.entry.key) {
-            Ok(at) => (Some(std::mem::replace(&mut items[at], item)), None),
-            Err(at) => {
-                if items.len() < MAX {
-                    items.insert(at, item);
-                    return (None, None);
-                }
-                // Keys that arrive in order leave full leaves behind.
-                let middle = if at == MAX { MAX } else { MAX / 2 };
-                let mut right = items.split_off(middle);
-                if at <= middle && middle < MAX {
-                    items.insert(at, item);
-                } else {
-                    right.insert(at - middle, item);
-                }
-                let bound = right[0].entry.key.clone();
-                (None, Some((bound, Arc::new(Node::Leaf(right)))))
-            }
-        },
+        Node::Leaf(leaf) => leaf.set(item),
         Node::Inner(inner) => {
             let slot = inner.slot(&item.entry.key);
             let (old, split) = insert(&mut inner.children[slot], item);
             inner.len += usize::from(old.is_none());
-            let Some((bound, right)) = split else {
+            let Some(split) = split else {
                 return (old, None);
             };
-            inner.bounds.insert(slot, bound);
-            inner.children.insert(slot + 1, right);
+            inner.insert(slot, split);
             let width = inner.children.len();
             if width <= MAX {
                 return (old, None);
@@ -331,20 +389,20 @@ impl Inner {
         let children = self.children.split_off(middle);
         let bounds = self.bounds.split_off(middle);
         let bound = self.bounds.pop().expect("a bound lies before the middle");
-        let len = children.iter().map(|child| child.len()).sum();
-        self.len -= len;
-        let right = Self {
-            len,
-            bounds,
-            children,
-        };
-        (bound, Arc::new(Node::Inner(right)))
+        let right = Self::of(bounds, children);
+        self.len -= right.len();
+        self.index();
+        (bound, right)
     }
 }
 
 fn remove(node: &mut Arc<Node>, key: &[u8]) -> Option<Item> {
     match Arc::make_mut(node) {
-        Node::Leaf(items) => find(items, key).ok().map(|at| items.remove(at)),
+        Node::Leaf(leaf) => {
+            let at = leaf.find(key).ok()?;
+            leaf.heads.remove(at);
+            Some(leaf.items.remove(at))
+        }
         Node::Inner(inner) => {
             let slot = inner.slot(key);
             let old = remove(&mut inner.children[slot], key)?;
@@ -359,12 +417,13 @@ fn remove(node: &mut Arc<Node>, key: &[u8]) -> Option<Item> {
 fn join(left: &mut Node, bound: Bytes, right: Node) -> Split {
     match (left, right) {
         (Node::Leaf(left), Node::Leaf(right)) => {
-            left.extend(right);
-            if left.len() <= MAX {
-                return None;
-            }
-            let right = left.split_off(left.len() / 2);
-            Some((right[0].entry.key.clone(), Arc::new(Node::Leaf(right))))
+            left.items.extend(right.items);
+            let right = (left.items.len() > MAX).then(|| {
+                let right = left.items.split_off(left.items.len() / 2);
+                (right[0].entry.key.clone(), Leaf::of(right))
+            });
+            left.index();
+            right
         }
         (Node::Inner(left), Node::Inner(right)) => {
             left.len += right.len;
@@ -372,158 +431,15 @@ fn join(left: &mut Node, bound: Bytes, right: Node) -> Split {
             left.bounds.extend(right.bounds);
             left.children.extend(right.children);
             let width = left.children.len();
-            (width > MAX).then(|| left.split(width / 2))
+            if width > MAX {
+                return Some(left.split(width / 2));
+            }
+            left.index();
+            None
         }
         _ => unreachable!("neighbours are equally deep"),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::Revision;
-
-    fn item(key: &[u8], revision: u64) -> Item {
-        Arc::new(Record {
-            entry: Entry {
-                key: Bytes::copy_from_slice(key),
-                value: Bytes::new(),
-                created: Revision(revision),
-                modified: Revision(revision),
-            },
-            expires: 0,
-        })
-    }
-
-    fn check(node: &Node, root: bool) -> (usize, usize) {
-        if !root {
-            assert!(node.width() > 0, "no empty nodes");
-        }
-        assert!(node.width() <= MAX, "no overfull nodes");
-        match node {
-            Node::Leaf(items) => (items.len(), 1),
-            Node::Inner(inner) => {
-                assert_eq!(inner.bounds.len() + 1, inner.children.len());
-                let below: Vec<_> = inner.children.iter().map(|c| check(c, false)).collect();
-                let len = below.iter().map(|(len, _)| len).sum();
-                assert_eq!(len, inner.len, "sizes add up");
-                assert!(below.iter().all(|(_, depth)| *depth == below[0].1));
-                (len, below[0].1 + 1)
-            }
-        }
-    }
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Insert(Vec<u8>),
-        Remove(Vec<u8>),
-        Snapshot,
-    }
-
-    fn keys() -> impl Strategy<Value = Vec<u8>> {
-        prop_oneof![
-            prop::collection::vec(prop::sample::select(vec![0, b'a', b'b', 0xff]), 1..5),
-            (0u32..2000).prop_map(|n| format!("k{n:05}").into_bytes()),
-        ]
-    }
-
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let step = prop_oneof![
-            5 => keys().prop_map(Step::Insert),
-            4 => keys().prop_map(Step::Remove),
-            1 => Just(Step::Snapshot),
-        ];
-        prop::collection::vec(step, 0..1500)
-    }
-
-    fn same(tree: &Tree, model: &BTreeMap<Vec<u8>, u64>) {
-        check(&tree.root, true);
-        assert_eq!(tree.len(), model.len());
-        let ours: Vec<_> = tree
-            .iter()
-            .map(|i| (i.entry.key.to_vec(), i.entry.modified.0))
-            .collect();
-        let theirs: Vec<_> = model.iter().map(|(k, v)| (k.clone(), *v)).collect();
-        assert_eq!(ours, theirs);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
-
-        #[test]
-        fn behaves_as_an_ordered_map_and_leaves_snapshots_alone(
-            steps in steps(),
-            probes in prop::collection::vec(keys(), 10),
-        ) {
-            let mut tree = Tree::default();
-            let mut model = BTreeMap::new();
-            let mut snapshots = Vec::new();
-            for (n, step) in (1..).zip(steps) {
-                match step {
-                    Step::Insert(key) => {
-                        let old = tree.insert(item(&key, n)).map(|i| i.entry.modified.0);
-                        prop_assert_eq!(old, model.insert(key, n));
-                    }
-                    Step::Remove(key) => {
-                        let old = tree.remove(&key).map(|i| i.entry.modified.0);
-                        prop_assert_eq!(old, model.remove(&key));
-                    }
-                    Step::Snapshot => snapshots.push((tree.clone(), model.clone())),
-                }
-            }
-            snapshots.push((tree, model));
-            for (tree, model) in &snapshots {
-                same(tree, model);
-                for probe in &probes {
-                    prop_assert_eq!(tree.get(probe).map(|i| i.entry.modified.0), model.get(probe).copied());
-                    prop_assert_eq!(tree.rank(probe), model.range(..probe.clone()).count());
-                    let with = model.keys().filter(|k| k.starts_with(probe)).count();
-                    prop_assert_eq!(tree.rank_of_end(probe) - tree.rank(probe), with);
-                    let from: Vec<_> = tree.range_from(probe).map(|i| i.entry.key.to_vec()).collect();
-                    let theirs: Vec<_> = model.range(probe.clone()..).map(|(k, _)| k.clone()).collect();
-                    prop_assert_eq!(from, theirs);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn is_made_of_sorted_items_and_of_no_others() {
-        for count in [0, 1, 31, 32, 33, 1024, 1025, 40_000] {
-            let items = (0..count).map(|n: u32| item(&n.to_be_bytes(), 1));
-            let mut tree = Tree::from_sorted(items).unwrap();
-            check(&tree.root, true);
-            assert_eq!(
-                (tree.len(), tree.iter().count()),
-                (count as usize, count as usize)
-            );
-            for n in 0..count {
-                assert!(tree.remove(&n.to_be_bytes()).is_some());
-            }
-            assert_eq!(tree.len(), 0);
-        }
-        for keys in [["b", "a"], ["a", "a"]] {
-            let items = keys.map(|key| item(key.as_bytes(), 1));
-            assert!(Tree::from_sorted(items).is_none());
-        }
-    }
-
-    #[test]
-    fn survives_emptying_a_large_tree() {
-        let mut tree = Tree::default();
-        for n in 0..20_000u32 {
-            tree.insert(item(&n.to_be_bytes(), 1));
-        }
-        check(&tree.root, true);
-        let kept = tree.clone();
-        for n in (0..20_000u32).rev() {
-            assert!(tree.remove(&n.to_be_bytes()).is_some());
-        }
-        assert_eq!((tree.len(), kept.len()), (0, 20_000));
-        check(&kept.root, true);
-    }
-}
+mod tests;
