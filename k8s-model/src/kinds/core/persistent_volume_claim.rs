@@ -171,7 +171,7 @@ fn normalize_data_sources(
                 api_group: source.api_group.clone(),
                 kind: source.kind.clone(),
                 name: source.name.clone(),
-                namespace: None,
+                ..Default::default()
             });
         }
         (None, Some(source)) if blank(&source.namespace) => {
