@@ -6,7 +6,10 @@
 //! for the directives `$patch`, `$retainKeys`, `$setElementOrder/…` and
 //! `$deleteFromPrimitiveList/…`.
 
-use std::cmp::Ordering;
+use std::{
+    cmp::Ordering,
+    collections::{HashMap, HashSet},
+};
 
 use serde_json::{Map, Value};
 
@@ -290,27 +293,23 @@ fn merge_list(
         let order = patch.clone();
         let mut merged = old.clone();
         merged.extend(patch);
-        let mut unique: Vec<Value> = Vec::with_capacity(merged.len());
-        for item in merged {
-            if !unique.contains(&item) {
-                unique.push(item);
-            }
-        }
-        return arrange(unique, &order, &old, "");
+        let mut seen = HashSet::with_capacity(merged.len());
+        merged.retain(|item| seen.insert(item.clone()));
+        return arrange(merged, &order, &old, "");
     }
     if rule.key.is_empty() {
         return Err(unprocessable("cannot merge lists without merge key"));
     }
 
     let mut replace = false;
+    let mut deleted = HashSet::new();
     let mut changes = Vec::with_capacity(patch.len());
     for item in patch {
         match item.get(DIRECTIVE) {
             None => changes.push(item),
             Some(directive) => match directive.as_str() {
                 Some("delete") => {
-                    let value = merge_key(&item, rule.key)?;
-                    old.retain(|other| other.get(rule.key) != Some(value));
+                    deleted.insert(merge_key(&item, rule.key)?.clone());
                 }
                 Some("replace") => replace = true,
                 Some("merge") => {
@@ -326,26 +325,39 @@ fn merge_list(
             },
         }
     }
+    if !deleted.is_empty() {
+        let stays = |item: &Value| {
+            item.get(rule.key)
+                .is_none_or(|value| !deleted.contains(value))
+        };
+        old.retain(stays);
+    }
     if replace {
         old = changes;
         changes = Vec::new();
+    }
+    // Lists of a hundred thousand elements fit into a request: each is looked up, not searched for.
+    let mut known: HashMap<Value, usize> = HashMap::with_capacity(old.len());
+    for (value, place) in places(&old, rule.key) {
+        known.insert(value.clone(), place);
     }
     let server_order = old.clone();
     let order: Vec<Value> = changes.clone();
     let elements = rule.scope.elements();
     for change in changes {
         let value = merge_key(&change, rule.key)?;
-        match old
-            .iter_mut()
-            .find(|other| other.get(rule.key) == Some(value))
-        {
-            Some(slot) => {
+        match known.get(value) {
+            Some(place) => {
+                let slot = &mut old[*place];
                 let (Value::Object(before), Value::Object(change)) = (slot.take(), change) else {
                     continue;
                 };
                 *slot = Value::Object(merge_map(before, change, elements)?);
             }
-            None => old.push(clean(change)),
+            None => {
+                known.insert(value.clone(), old.len());
+                old.push(clean(change));
+            }
         }
     }
     arrange(old, &order, &server_order, rule.key)
@@ -368,6 +380,17 @@ fn identity<'a>(item: &'a Value, key: &str) -> Option<&'a Value> {
     }
 }
 
+/// Where in a list its elements stand; of those that are told apart by nothing, the first.
+fn places<'a>(list: &'a [Value], key: &str) -> HashMap<&'a Value, usize> {
+    let mut out = HashMap::with_capacity(list.len());
+    for (place, item) in list.iter().enumerate() {
+        if let Some(value) = identity(item, key) {
+            out.entry(value).or_insert(place);
+        }
+    }
+    out
+}
+
 /// Puts the elements that the patch names in its order, and the others between them where the
 /// server's order has them.
 fn arrange(
@@ -381,16 +404,16 @@ fn arrange(
             merge_key(item, key)?;
         }
     }
-    let index = |order: &[Value], item: &Value| {
-        let value = identity(item, key);
-        order.iter().position(|other| identity(other, key) == value)
+    let (patch_order, server_order) = (places(patch_order, key), places(server_order, key));
+    let index = |order: &HashMap<&Value, usize>, item: &Value| {
+        identity(item, key).and_then(|value| order.get(value).copied())
     };
     let (mut named, mut others): (Vec<Value>, Vec<Value>) = merged
         .into_iter()
-        .partition(|item| index(patch_order, item).is_some());
-    named.sort_by_key(|item| index(patch_order, item));
+        .partition(|item| index(&patch_order, item).is_some());
+    named.sort_by_key(|item| index(&patch_order, item));
     others.sort_by(
-        |a, b| match (index(server_order, a), index(server_order, b)) {
+        |a, b| match (index(&server_order, a), index(&server_order, b)) {
             (Some(a), Some(b)) => a.cmp(&b),
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
@@ -401,9 +424,9 @@ fn arrange(
     let mut out = Vec::with_capacity(named.len() + others.len());
     let mut others = others.into_iter().peekable();
     for item in named {
-        let place = index(server_order, &item);
+        let place = index(&server_order, &item);
         while let Some(other) = others.peek() {
-            match (index(server_order, other), place) {
+            match (index(&server_order, other), place) {
                 (Some(before), Some(place)) if before < place => out.extend(others.next()),
                 _ => break,
             }
@@ -440,6 +463,20 @@ mod tests {
                 {"name": "c", "image": "3"}, {"name": "a", "image": "1"}, {"name": "b", "image": "4"}
             ]))
         );
+    }
+
+    #[test]
+    fn long_lists_merge_too() {
+        let list = |from: usize| -> Value {
+            let item = |n| json!({"name": format!("n{n}"), "value": from.to_string()});
+            (from..from + 20_000).map(item).collect()
+        };
+        let with = |env| containers(json!([{"name": "a", "env": env}]));
+        let merged = apply(with(list(0)), with(list(10_000)));
+        let env = merged["spec"]["containers"][0]["env"].as_array().unwrap();
+        assert_eq!(env.len(), 30_000);
+        assert_eq!(env[9_999], json!({"name": "n9999", "value": "0"}));
+        assert_eq!(env[10_000], json!({"name": "n10000", "value": "10000"}));
     }
 
     #[test]
