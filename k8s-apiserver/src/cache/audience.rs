@@ -64,13 +64,14 @@ struct Pace {
     due: bool,
 }
 
-/// How long many watchers are left alone after they were woken: twice as long as they take to
-/// send what they were woken for, so that writers get their turn.
+/// How long several watchers are left alone after they were woken: twice as long as they take to
+/// send what they were woken for, so that writers get their turn. The first change after a pause is told at
+/// once.
 fn pause(watchers: usize) -> Duration {
     const EACH: Duration = Duration::from_micros(40);
-    const MANY: usize = 50;
+    const SEVERAL: usize = 10;
     const MOST: Duration = Duration::from_millis(50);
-    if watchers < MANY {
+    if watchers < SEVERAL {
         return Duration::ZERO;
     }
     u32::try_from(watchers).map_or(MOST, |n| EACH.saturating_mul(n).min(MOST))

@@ -9,7 +9,7 @@ use super::{audience::Audience, entry::Event, resource::Cache};
 
 /// How many pieces of writing are kept for others, how long they may be, and how many must watch the
 /// same for that to pay.
-const PIECES: usize = 4;
+const PIECES: usize = 16;
 const LONGEST: usize = 128 * 1024;
 const MANY: usize = 4;
 

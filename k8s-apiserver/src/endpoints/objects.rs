@@ -27,6 +27,7 @@ use crate::{
         update::Rules,
         value::Stored,
     },
+    serve::Endless,
 };
 
 /// The target of a call.
@@ -124,6 +125,7 @@ pub(crate) async fn watch(call: &Call, row: &Arc<Row>) -> Result<Response<Body>>
     let draining = call.server.ending.draining.clone();
     let stream = events.map(Ok).take_until(draining.cancelled_owned());
     let mut response = Response::new(Body::from_stream(stream));
+    response.extensions_mut().insert(Endless);
     response.headers_mut().insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static(match call.wanted.format {

@@ -1,16 +1,16 @@
 //! Watches: from a snapshot or from any revision that is still known, through selectors.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use k8s_store::Revision;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{Registry, Row, selection::Selection};
 use crate::{
     Error, Result,
-    cache::{Cache, Entry, Event, EventType, Interest, Place},
+    cache::{Cache, Entry, Event, EventType, Place},
     http::options::{ListOptions, parse_resource_version},
 };
 
@@ -47,21 +47,20 @@ pub(crate) trait Writer: Send + 'static {
 enum Source {
     /// The ring of the cache.
     Ring(Place),
-    /// The store's history, until the ring takes over.
-    History(k8s_store::WatchStream),
+    /// The store's history, until the ring of the cache takes over.
+    History(k8s_store::WatchStream, Arc<Cache>),
 }
 
 struct Watcher<W> {
     registry: Arc<Registry>,
     row: Arc<Row>,
     selection: Selection,
-    interest: Interest,
-    cache: Arc<Cache>,
     source: Source,
     /// What is selected, and how it is written, for those who want the same.
     manner: Option<Arc<str>>,
     writer: W,
     queue: VecDeque<Told>,
+    timer: Option<Pin<Box<Sleep>>>,
     /// Changes up to here were told or are older than what was asked for.
     seen: u64,
     bookmarks: bool,
@@ -128,10 +127,10 @@ impl Registry {
                     .watch(row.prefix.clone().into(), Revision(after))
                     .await
                 {
-                    Ok(stream) => (Source::History(stream), after),
+                    Ok(stream) => (Source::History(stream, cache), after),
                     Err(error) => {
                         queue.push_back(Told::Failed(watch_error(error, after)));
-                        (Source::History(stream::empty().boxed()), after)
+                        (Source::History(stream::empty().boxed(), cache), after)
                     }
                 },
             }
@@ -154,12 +153,11 @@ impl Registry {
             registry: self.clone(),
             row: row.clone(),
             selection,
-            interest,
-            cache,
             source,
             manner,
             writer,
             queue,
+            timer: None,
             seen,
             bookmarks: options.bookmarks,
             next_bookmark: now + BOOKMARK_EVERY,
@@ -312,26 +310,35 @@ impl<W: Writer> Watcher<W> {
     }
 
     async fn wait(&mut self) {
-        let bookmark = self.bookmarks.then(|| self.bookmark_due());
+        let tells = self.bookmarks && matches!(self.source, Source::Ring(_));
+        let bookmark = tells.then(|| self.bookmark_due());
         let wake_at = bookmark.map_or(self.end, |b| b.min(self.end));
+        // One for the whole watch: timers are kept in a place that all threads share.
+        let new = || Box::pin(sleep_until(wake_at));
+        let timer = self.timer.get_or_insert_with(new);
+        if timer.deadline() != wake_at {
+            timer.as_mut().reset(wake_at);
+        }
         match &mut self.source {
             Source::Ring(place) => {
                 tokio::select! {
                     changed = place.changed() => self.done |= !changed,
-                    () = tokio::time::sleep_until(wake_at) => {}
+                    () = timer => {}
                 }
             }
-            Source::History(stream) => {
+            Source::History(stream, cache) => {
                 let batch = tokio::select! {
                     batch = stream.next() => batch,
-                    () = tokio::time::sleep_until(wake_at) => return,
+                    () = timer => return,
                 };
+                let cache = cache.clone();
                 match batch {
                     Some(Ok(batch)) => {
                         self.take_history(&batch);
                         self.seen = self.seen.max(batch.revision.0);
                         // As soon as the ring reaches back far enough, it takes over.
-                        if let Some(place) = self.cache.follow_after(self.seen, &self.interest) {
+                        let interest = self.selection.interest(&self.row);
+                        if let Some(place) = cache.follow_after(self.seen, &interest) {
                             self.source = Source::Ring(place);
                         }
                     }

@@ -1,7 +1,8 @@
 //! One connection, from its handshake to its end.
 
-use std::{net::SocketAddr, pin::pin, time::Duration};
+use std::{net::SocketAddr, task::Poll, time::Duration};
 
+use bytes::BytesMut;
 use http::{Request, Response};
 use hyper::{
     body::Incoming,
@@ -9,12 +10,18 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt};
 
-use super::{BoxError, Limits, PeerAddress, ServerTls, tls::H2, until_drained};
+use super::{
+    BoxError, Limits, PeerAddress, ServerTls,
+    tls::H2,
+    until_drained,
+    wire::{self, Loan},
+};
+use crate::auth::PeerCertificates;
 
 /// How long a connection is silent before the kernel asks whether the peer is there, and how often it asks then;
 /// as Go's listeners.
@@ -33,12 +40,14 @@ pub(super) struct Connection {
 }
 
 impl Connection {
+    // Each stage is in a box of its own: a connection that has come further takes no memory for those
+    // before, nor for the other protocol.
     pub(super) async fn run<S, B>(self, stream: TcpStream, service: S)
     where
         S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
         S::Future: Send,
         S::Error: Into<BoxError>,
-        B: http_body::Body + Send + 'static,
+        B: http_body::Body + Send + Unpin + 'static,
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
@@ -49,10 +58,10 @@ impl Connection {
             .with_time(KEEPALIVE)
             .with_interval(KEEPALIVE);
         let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
-        let handshake =
-            tokio::time::timeout(self.limits.handshake, self.tls.acceptor().accept(stream));
+        let accepted = Box::pin(self.tls.acceptor().accept(stream));
+        let handshake = tokio::time::timeout(self.limits.handshake, accepted);
         let stream = match self.drain.run_until_cancelled(handshake).await {
-            Some(Ok(Ok(stream))) => stream,
+            Some(Ok(Ok(stream))) => Box::new(stream),
             Some(Ok(Err(error))) => {
                 tracing::debug!(peer = %self.peer, %error, "TLS handshake failed");
                 return;
@@ -63,12 +72,21 @@ impl Connection {
             }
             None => return,
         };
-        if let Err(error) = self.speak(stream, service).await {
+        let ended = if stream.get_ref().1.alpn_protocol() == Some(H2) {
+            Box::pin(self.speak_http2(stream, service)).await
+        } else {
+            Box::pin(self.speak_http1(stream, service)).await
+        };
+        if let Err(error) = ended {
             tracing::debug!(peer = %self.peer, error = &*error, "connection failed");
         }
     }
 
-    async fn speak<S, B>(&self, stream: TlsStream<TcpStream>, service: S) -> Result<(), BoxError>
+    async fn speak_http2<S, B>(
+        &self,
+        stream: Box<TlsStream<TcpStream>>,
+        service: S,
+    ) -> Result<(), BoxError>
     where
         S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
         S::Future: Send,
@@ -77,23 +95,13 @@ impl Connection {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let session = stream.get_ref().1;
-        let is_h2 = session.alpn_protocol() == Some(H2);
-        let certificates = session
-            .peer_certificates()
-            .map(|chain| self.tls.peer(chain));
-        let peer = PeerAddress(self.peer);
+        let peer = self.peer(&stream);
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-            let extensions = request.extensions_mut();
-            extensions.insert(peer);
-            if let Some(certificates) = &certificates {
-                extensions.insert(certificates.clone());
-            }
+            peer.mark(&mut request);
             service.clone().oneshot(request)
         });
-        let io = TokioIo::new(stream);
-        if is_h2 {
-            let connection = http2::Builder::new(TokioExecutor::new())
+        let mut connection = Box::pin(
+            http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(self.limits.streams)
                 .max_header_list_size(self.limits.header_bytes)
@@ -103,19 +111,128 @@ impl Connection {
                 // Upstream pings an idle connection and gives it up when nothing comes back.
                 .keep_alive_interval(Duration::from_secs(30))
                 .keep_alive_timeout(Duration::from_secs(15))
-                .serve_connection(io, service);
-            let connection = pin!(connection);
-            until_drained(connection, &self.drain, |c| c.graceful_shutdown()).await?;
-        } else {
-            let connection = http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service),
+        );
+        until_drained(connection.as_mut(), &self.drain, |c| c.graceful_shutdown()).await?;
+        Ok(())
+    }
+
+    async fn speak_http1<S, B>(
+        &self,
+        mut stream: Box<TlsStream<TcpStream>>,
+        service: S,
+    ) -> Result<(), BoxError>
+    where
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError>,
+        B: http_body::Body + Send + Unpin + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let mut ahead = BytesMut::new();
+        loop {
+            let Some(mut watch) = self.serve_http1(stream, ahead, service.clone()).await? else {
+                return Ok(());
+            };
+            wire::send(&mut watch.stream, &mut watch.ahead, watch.body).await?;
+            (stream, ahead) = (watch.stream, watch.ahead);
+            if self.drain.is_cancelled() {
+                stream.shutdown().await?;
+                return Ok(());
+            }
+        }
+    }
+
+    /// Answers requests until the connection ends, or until a watch is answered: that goes on without the HTTP
+    /// library.
+    async fn serve_http1<S, B>(
+        &self,
+        stream: Box<TlsStream<TcpStream>>,
+        ahead: BytesMut,
+        service: S,
+    ) -> Result<Option<Watch<B>>, BoxError>
+    where
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError>,
+        B: http_body::Body + Send + Unpin + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let peer = self.peer(&stream);
+        let (loan, wire) = Loan::new(stream, ahead);
+        let lender = loan.clone();
+        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+            peer.mark(&mut request);
+            if wire::may_take(&request) {
+                lender.hold();
+            }
+            let answer = service.clone().oneshot(request);
+            let loan = lender.clone();
+            async move { Ok::<_, S::Error>(loan.keep_back(answer.await?)) }
+        });
+        let mut connection = Box::pin(
+            http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(self.limits.header)
                 .half_close(false)
-                .serve_connection(io, service)
-                .with_upgrades();
-            let connection = pin!(connection);
-            until_drained(connection, &self.drain, |c| c.graceful_shutdown()).await?;
+                .serve_connection(TokioIo::new(wire), service)
+                .with_upgrades(),
+        );
+        let watch = {
+            let served = until_drained(connection.as_mut(), &self.drain, |c| c.graceful_shutdown());
+            let mut served = std::pin::pin!(served);
+            std::future::poll_fn(|cx| match served.as_mut().poll(cx) {
+                Poll::Ready(ended) => Poll::Ready(ended.map(|()| None)),
+                Poll::Pending => match loan.kept_back() {
+                    Some(body) => Poll::Ready(Ok(Some(body))),
+                    None => Poll::Pending,
+                },
+            })
+            .await?
+        };
+        // The library gives back what it was lent.
+        drop(connection);
+        Ok(watch.and_then(|body| {
+            let (stream, ahead) = loan.end()?;
+            Some(Watch {
+                stream,
+                ahead,
+                body,
+            })
+        }))
+    }
+
+    fn peer(&self, stream: &TlsStream<TcpStream>) -> Peer {
+        let chain = stream.get_ref().1.peer_certificates();
+        Peer {
+            address: PeerAddress(self.peer),
+            certificates: chain.map(|chain| self.tls.peer(chain)),
         }
-        Ok(())
+    }
+}
+
+/// A watch whose head was sent, and the connection that it has to itself.
+struct Watch<B> {
+    stream: Box<TlsStream<TcpStream>>,
+    /// What the client has sent besides.
+    ahead: BytesMut,
+    body: B,
+}
+
+/// What a request is told of its connection.
+struct Peer {
+    address: PeerAddress,
+    certificates: Option<PeerCertificates>,
+}
+
+impl Peer {
+    fn mark(&self, request: &mut Request<Incoming>) {
+        let extensions = request.extensions_mut();
+        extensions.insert(self.address);
+        if let Some(certificates) = &self.certificates {
+            extensions.insert(certificates.clone());
+        }
     }
 }

@@ -7,6 +7,7 @@
 
 mod connection;
 pub mod tls;
+mod wire;
 
 use std::{future::Future, io, net::SocketAddr, time::Duration};
 
@@ -24,6 +25,11 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// The address at the other end of a request's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerAddress(pub SocketAddr);
+
+/// In the extensions of an answer: its body goes on for as long as its client wants, as that of a watch
+/// does. Over HTTP/1.1 the listener then keeps nothing of the request, and no buffers, beside the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endless;
 
 /// A listening socket that cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -146,7 +152,7 @@ where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Into<BoxError>,
-    B: http_body::Body + Send + 'static,
+    B: http_body::Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
 {

@@ -1,15 +1,21 @@
 use std::{convert::Infallible, net::Ipv4Addr, sync::Arc};
 
 use bytes::Bytes;
+use futures::stream;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls_pki_types::ServerName;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::mpsc,
+};
 use tokio_rustls::client::TlsStream;
 
 use super::*;
 use crate::{
     auth::{Authenticator, ClientCertificates},
+    http::Body,
     pki::{Credential, Pki, ServerNames},
 };
 
@@ -32,10 +38,15 @@ struct Fixture {
     server: Server,
 }
 
-async fn start<S>(service: S) -> Fixture
+async fn start<S, B>(service: S) -> Fixture
 where
-    S: Service<Request<Incoming>, Response = Answer, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
     S::Future: Send,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
 {
     let pki = Pki::in_memory().unwrap();
     let names = ServerNames::for_apiserver("cluster.local", None);
@@ -164,4 +175,137 @@ async fn shutdown_cuts_what_does_not_end() {
     running.recv().await.unwrap();
     fixture.server.shutdown(Duration::ZERO).await;
     request.await.unwrap().unwrap_err();
+}
+
+/// Answers `/watch` with what a test sends on until it stops, and everything else with the path.
+struct Feed {
+    fixture: Fixture,
+    events: mpsc::Sender<&'static str>,
+    /// Says when the answer is dropped.
+    dropped: CancellationToken,
+}
+
+async fn feed() -> Feed {
+    let (events, receiver) = mpsc::channel::<&'static str>(8);
+    let dropped = CancellationToken::new();
+    let watch = (receiver, dropped.clone().drop_guard());
+    let watch = Arc::new(parking_lot::Mutex::new(Some(watch)));
+    let service = tower::service_fn(move |request: Request<Incoming>| {
+        let path = request.uri().path().to_owned();
+        let watched = (path == "/watch").then(|| watch.lock().take()).flatten();
+        async move {
+            let Some(watched) = watched else {
+                // Of a connection whose body nobody reads there is no next request.
+                let _ = request.into_body().collect().await;
+                return Ok::<_, Infallible>(Response::new(Body::from(path)));
+            };
+            let events = stream::unfold(watched, |(mut events, guard)| async move {
+                let event = events.recv().await?;
+                Some((Ok(Bytes::from_static(event.as_bytes())), (events, guard)))
+            });
+            let mut answer = Response::new(Body::from_stream(events));
+            answer.extensions_mut().insert(Endless);
+            Ok(answer)
+        }
+    });
+    Feed {
+        fixture: start(service).await,
+        events,
+        dropped,
+    }
+}
+
+#[tokio::test]
+async fn a_connection_serves_on_after_an_endless_answer_has_ended() {
+    let feed = feed().await;
+    let stream = feed.fixture.connect(None, b"http/1.1").await.unwrap();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let mut get = async |path: &str| {
+        let request = Request::get(path).body(Full::<Bytes>::default()).unwrap();
+        sender.ready().await.unwrap();
+        sender.send_request(request).await.unwrap().into_body()
+    };
+    let mut body = get("/watch").await;
+    for event in ["one", "two"] {
+        feed.events.send(event).await.unwrap();
+        let frame = body.frame().await.unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap(), event);
+    }
+    drop(feed.events);
+    assert!(body.frame().await.is_none());
+    let next = get("/next").await.collect().await.unwrap().to_bytes();
+    assert_eq!(next, "/next");
+}
+
+#[tokio::test]
+async fn a_request_that_was_sent_along_with_a_watch_is_answered_after_it() {
+    let feed = feed().await;
+    let mut stream = feed.fixture.connect(None, b"http/1.1").await.unwrap();
+    let both = "GET /watch HTTP/1.1\r\nHost: x\r\n\r\nGET /next HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    stream.write_all(both.as_bytes()).await.unwrap();
+    feed.events.send("event").await.unwrap();
+    drop(feed.events);
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    let (watch, next) = text.split_once("\r\n0\r\n\r\n").unwrap();
+    assert!(watch.starts_with("HTTP/1.1 200 OK\r\n"), "{watch}");
+    assert!(watch.contains("transfer-encoding: chunked\r\n"), "{watch}");
+    assert!(watch.ends_with("\r\n\r\n5\r\nevent"), "{watch}");
+    assert!(next.ends_with("\r\n\r\n/next"), "{next}");
+}
+
+#[tokio::test]
+async fn requests_that_were_sent_together_are_answered_in_turn() {
+    let feed = feed().await;
+    let mut stream = feed.fixture.connect(None, b"http/1.1").await.unwrap();
+    let mut all = String::new();
+    for path in ["/1", "/2", "/3"] {
+        all += &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+    }
+    all += "POST /4 HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n\n\n\n\nGET /5 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    stream.write_all(all.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    let answers = text.split("HTTP/1.1 200 OK\r\n").skip(1);
+    let bodies: Vec<&str> = answers
+        .map(|a| a.split_once("\r\n\r\n").unwrap().1)
+        .collect();
+    assert_eq!(bodies, ["/1", "/2", "/3", "/4", "/5"]);
+}
+
+#[tokio::test]
+async fn an_endless_answer_ends_when_its_client_goes_away() {
+    for request in [
+        "GET /watch HTTP/1.1\r\nHost: x\r\n\r\n",
+        // The library keeps these: of a connection that is to be closed, and an older one.
+        "GET /watch HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        "GET /watch HTTP/1.0\r\nHost: x\r\n\r\n",
+    ] {
+        let feed = feed().await;
+        let mut stream = feed.fixture.connect(None, b"http/1.1").await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        feed.events.send("event").await.unwrap();
+        let mut text = Vec::new();
+        while !text.ends_with(b"event") && !text.ends_with(b"event\r\n") {
+            assert!(stream.read_buf(&mut text).await.unwrap() > 0);
+        }
+        drop(stream);
+        feed.dropped.cancelled().await;
+    }
+}
+
+#[tokio::test]
+async fn shutdown_cuts_an_endless_answer() {
+    let feed = feed().await;
+    let mut stream = feed.fixture.connect(None, b"http/1.1").await.unwrap();
+    let request = b"GET /watch HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    feed.events.send("event").await.unwrap();
+    let mut text = Vec::new();
+    while !text.ends_with(b"event\r\n") {
+        assert!(stream.read_buf(&mut text).await.unwrap() > 0);
+    }
+    feed.fixture.server.shutdown(Duration::ZERO).await;
+    feed.dropped.cancelled().await;
 }

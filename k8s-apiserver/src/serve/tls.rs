@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
-    SignatureScheme,
+    CipherSuite, ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore,
+    ServerConfig, SignatureScheme,
     client::danger::HandshakeSignatureValid,
     crypto::CryptoProvider,
     server::{
@@ -39,6 +39,21 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
+/// Prefers AES-128 as upstream's library does: it is half as fast again as AES-256, and most of what a server
+/// under load does is to encrypt.
+fn server_provider() -> Arc<CryptoProvider> {
+    let mut provider = rustls::crypto::ring::default_provider();
+    provider.cipher_suites.sort_by_key(|suite| {
+        !matches!(
+            suite.suite(),
+            CipherSuite::TLS13_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+        )
+    });
+    Arc::new(provider)
+}
+
 fn roots(ca: &CertificateDer<'_>) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     roots.add(ca.clone().into_owned())?;
@@ -63,7 +78,7 @@ pub fn server_config(
     credential: &Credential,
     client_ca: &CertificateDer<'_>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    let provider = provider();
+    let provider = server_provider();
     let verifier = verifier(client_ca, &provider)?;
     settings(credential, provider, verifier)
 }
@@ -97,7 +112,7 @@ impl ServerTls {
         client_ca: &CertificateDer<'_>,
         front_proxy_ca: &CertificateDer<'_>,
     ) -> Result<Self, TlsError> {
-        let provider = provider();
+        let provider = server_provider();
         let authorities = Arc::new(Authorities {
             client: verifier(client_ca, &provider)?,
             front_proxy: verifier(front_proxy_ca, &provider)?,
@@ -211,6 +226,7 @@ fn settings(
     config.alpn_protocols = vec![H2.to_vec(), HTTP11.to_vec()];
     config.ticketer = rustls::crypto::ring::Ticketer::new()?;
     config.send_tls13_tickets = 1;
+    config.ignore_client_order = true;
     Ok(Arc::new(config))
 }
 
