@@ -23,20 +23,30 @@ impl Path {
         if self.0.is_empty() {
             Path(name.to_owned())
         } else {
-            Path(format!("{}.{name}", self.0))
+            self.with([".", name])
         }
     }
 
     /// An element of the list at this path.
     #[must_use]
     pub fn index(&self, index: usize) -> Self {
-        Path(format!("{}[{index}]", self.0))
+        self.with(["[", &index.to_string(), "]"])
     }
 
     /// An entry of the map at this path.
     #[must_use]
     pub fn key(&self, key: &str) -> Self {
-        Path(format!("{}[{key}]", self.0))
+        self.with(["[", key, "]"])
+    }
+
+    /// The path with some text after it. Put together by hand: validation makes hundreds of paths for a
+    /// pod, and formatting takes several times as long.
+    fn with<const N: usize>(&self, parts: [&str; N]) -> Self {
+        let length = self.0.len() + parts.iter().map(|part| part.len()).sum::<usize>();
+        let mut path = String::with_capacity(length);
+        path.push_str(&self.0);
+        parts.iter().for_each(|part| path.push_str(part));
+        Path(path)
     }
 }
 

@@ -73,7 +73,8 @@ pub(crate) async fn serve(server: Arc<Inner>, request: Request<Body>) -> Respons
         .map(|audit| Trail::begin(audit.clone(), server.registry.clock.clone(), &parts));
     let watched = row.clone().filter(|_| info.verb == "watch");
     let answer = answer(server.clone(), parts, body, info, row, trail.clone());
-    let answer = answer.instrument(span.clone());
+    // In a box, so that it is not copied into each of the futures around it.
+    let answer = Box::pin(answer.instrument(span.clone()));
     let answer = match &trail {
         None => AssertUnwindSafe(answer).catch_unwind().await,
         Some(trail) => {
@@ -235,10 +236,10 @@ async fn admitted(
         if call.info.is_resource {
             match row {
                 Some(row) => resource(call, &row, body, refused).await,
-                None => elsewhere(call, body).await,
+                None => Box::pin(elsewhere(call, body)).await,
             }
         } else {
-            paths::serve(call, refused).await
+            Box::pin(paths::serve(call, refused)).await
         }
     };
     let result = answer.await;
@@ -395,7 +396,7 @@ async fn resource(
         return Err(Error::no_such_path());
     }
     if !info.subresource.is_empty() {
-        return subresources::serve(call, row, body, refused).await;
+        return Box::pin(subresources::serve(call, row, body, refused)).await;
     }
     let verb = info.verb.as_str();
     // A watch of one object in the old spelling is one of the collection.
@@ -411,15 +412,16 @@ async fn resource(
     if let Some(error) = refused {
         return Err(error);
     }
+    // Each in a box of its own size: a read is not to take, and have moved around, the memory of a patch.
     match verb {
-        "get" => objects::get(&call, row).await,
-        "list" => objects::list(&call, row).await,
-        "watch" => objects::watch(&call, row).await,
-        "create" => objects::create(&call, row, body).await,
-        "update" => objects::update(&call, row, body).await,
-        "patch" => objects::patch(&call, row, body).await,
-        "delete" => objects::delete(&call, row, body).await,
-        "deletecollection" => objects::delete_collection(&call, row, body).await,
+        "get" => Box::pin(objects::get(&call, row)).await,
+        "list" => Box::pin(objects::list(&call, row)).await,
+        "watch" => Box::pin(objects::watch(&call, row)).await,
+        "create" => Box::pin(objects::create(&call, row, body)).await,
+        "update" => Box::pin(objects::update(&call, row, body)).await,
+        "patch" => Box::pin(objects::patch(&call, row, body)).await,
+        "delete" => Box::pin(objects::delete(&call, row, body)).await,
+        "deletecollection" => Box::pin(objects::delete_collection(&call, row, body)).await,
         _ => Err(Error::method_not_allowed()),
     }
 }

@@ -41,48 +41,50 @@ impl RequestInfo {
     /// Reads a request's method and URL.
     pub fn new(method: &Method, uri: &http::Uri) -> Self {
         let query = uri.query();
-        let path = uri::decode(uri.path(), false).into_owned();
+        let path = uri::decode(uri.path(), false);
         let mut info = RequestInfo {
-            verb: method.as_str().to_ascii_lowercase(),
-            path,
+            path: path.clone().into_owned(),
             ..Default::default()
         };
-        let parts: Vec<String> = info
-            .path
-            .trim_matches('/')
-            .split('/')
-            .filter(|p| !p.is_empty())
-            .map(str::to_owned)
-            .collect();
-        if parts.len() < 3 {
-            return info;
+        if !info.read(method, &path, query) {
+            info.verb = method.as_str().to_ascii_lowercase();
         }
-        let mut rest = match parts[0].as_str() {
+        info
+    }
+
+    /// Reads what resource the path is about. False if it is none.
+    fn read(&mut self, method: &Method, path: &str, query: Option<&str>) -> bool {
+        let info = self;
+        let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
+        if parts.len() < 3 {
+            return false;
+        }
+        let mut rest = match parts[0] {
             "api" => {
                 info.api_prefix = "api".into();
                 &parts[1..]
             }
             "apis" => {
                 if parts.len() < 4 {
-                    return info;
+                    return false;
                 }
                 info.api_prefix = "apis".into();
-                info.group = parts[1].clone();
+                info.group = parts[1].into();
                 &parts[2..]
             }
-            _ => return info,
+            _ => return false,
         };
         info.is_resource = true;
-        info.version = rest[0].clone();
+        info.version = rest[0].into();
         rest = &rest[1..];
 
         // `/api/v1/watch/...` and `/api/v1/proxy/...` are the old spelling of a verb.
         if rest[0] == "watch" || rest[0] == "proxy" {
             if rest.len() < 2 {
                 info.is_resource = false;
-                return info;
+                return false;
             }
-            info.verb = rest[0].clone();
+            info.verb = rest[0].into();
             rest = &rest[1..];
         } else {
             info.verb = match *method {
@@ -99,22 +101,22 @@ impl RequestInfo {
         if rest[0] == "namespaces"
             && let Some(namespace) = rest.get(1)
         {
-            info.namespace = namespace.clone();
+            info.namespace = (*namespace).into();
             // `/namespaces/NAME/RESOURCE` is about the resource, unless it is a subresource of
             // the namespace itself.
-            if rest.len() > 2 && !NAMESPACE_SUBRESOURCES.contains(&rest[2].as_str()) {
+            if rest.len() > 2 && !NAMESPACE_SUBRESOURCES.contains(&rest[2]) {
                 rest = &rest[2..];
             }
         }
-        info.parts = rest.to_vec();
-        info.resource = rest[0].clone();
+        info.parts = rest.iter().map(|part| (*part).to_owned()).collect();
+        info.resource = rest[0].into();
         if let Some(name) = rest.get(1) {
-            info.name = name.clone();
+            info.name = (*name).into();
         }
         if let Some(subresource) = rest.get(2)
             && info.verb != "proxy"
         {
-            info.subresource = subresource.clone();
+            info.subresource = (*subresource).into();
         }
 
         if info.name.is_empty() && info.verb == "get" {
@@ -125,7 +127,7 @@ impl RequestInfo {
         } else if info.name.is_empty() && info.verb == "delete" {
             info.verb = "deletecollection".into();
         }
-        info
+        true
     }
 
     /// Whether the resource stands below a namespace in the URL, as in `/namespaces/NAME/pods`, and not only

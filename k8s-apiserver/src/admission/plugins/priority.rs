@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
 use serde::Deserialize;
 
 use crate::admission::{
@@ -18,10 +19,15 @@ const RESOURCE: &str = "priorityclasses";
 /// Fills in a pod's priority and preemption policy from its class, and allows one default class
 /// only.
 #[derive(Debug)]
-pub struct Priority(Arc<dyn ObjectReader>);
+pub struct Priority {
+    reader: Arc<dyn ObjectReader>,
+    /// All classes as they were when they were last read, and which of them is the default: they hardly
+    /// ever change, and every pod asks.
+    known: Mutex<(Vec<Bytes>, Option<Class>)>,
+}
 
 /// A priority class, as stored.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Class {
     metadata: Meta,
@@ -32,7 +38,7 @@ struct Class {
     preemption_policy: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 struct Meta {
     name: String,
 }
@@ -49,24 +55,35 @@ fn decode(json: &Bytes) -> Result<Class, ReadError> {
 impl Priority {
     /// Looks classes up there.
     pub fn new(reader: Arc<dyn ObjectReader>) -> Self {
-        Priority(reader)
+        Priority {
+            reader,
+            known: Mutex::default(),
+        }
     }
 
     async fn class(&self, name: &str) -> Result<Option<Class>, ReadError> {
-        let json = self.0.get_raw(GROUP, RESOURCE, "", name).await?;
+        let json = self.reader.get_raw(GROUP, RESOURCE, "", name).await?;
         json.as_ref().map(decode).transpose()
     }
 
     /// The class of pods that name none: the lowest of those that claim to be, should there be
     /// several.
     async fn default_class(&self) -> Result<Option<Class>, ReadError> {
+        let all = self.reader.list_raw(GROUP, RESOURCE, "").await?;
+        {
+            let known = self.known.lock();
+            if known.0 == all {
+                return Ok(known.1.clone());
+            }
+        }
         let mut found: Option<Class> = None;
-        for json in self.0.list_raw(GROUP, RESOURCE, "").await? {
-            let class = decode(&json)?;
+        for json in &all {
+            let class = decode(json)?;
             if class.global_default && found.as_ref().is_none_or(|f| f.value > class.value) {
                 found = Some(class);
             }
         }
+        *self.known.lock() = (all, found.clone());
         Ok(found)
     }
 

@@ -1,9 +1,14 @@
 //! [`ServiceAccount`]: every pod has an identity.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use k8s_openapi::{
+    Resource,
     api::core::v1::{
         ConfigMapProjection, Container, DownwardAPIProjection, DownwardAPIVolumeFile, KeyToPath,
         ObjectFieldSelector, Pod, PodSpec, ProjectedVolumeSource, ServiceAccount as Account,
@@ -16,7 +21,8 @@ use parking_lot::Mutex;
 
 use super::MIRROR_POD;
 use crate::admission::{
-    AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, reader::ObjectReader,
+    AdmissionError, AdmissionPlugin, AdmissionRequest, Operation,
+    reader::{ObjectReader, ReadError},
     references::References,
 };
 
@@ -33,7 +39,16 @@ const ENFORCE_SECRETS: &str = "kubernetes.io/enforce-mountable-secrets";
 pub struct ServiceAccount {
     reader: Arc<dyn ObjectReader>,
     random: Mutex<fastrand::Rng>,
+    /// Accounts as they were when they were last read: most pods of a namespace have the same, and it hardly
+    /// ever changes.
+    known: Mutex<Known>,
 }
+
+/// Accounts by namespace and name, with the JSON that they were read from.
+type Known = HashMap<(String, String), (Bytes, Arc<Account>)>;
+
+/// How many accounts are known at most.
+const KNOWN: usize = 256;
 
 impl ServiceAccount {
     /// Looks accounts up there.
@@ -41,6 +56,7 @@ impl ServiceAccount {
         ServiceAccount {
             reader,
             random: Mutex::default(),
+            known: Mutex::default(),
         }
     }
 
@@ -51,17 +67,40 @@ impl ServiceAccount {
         self
     }
 
-    async fn account(&self, namespace: &str, name: &str) -> Result<Account, AdmissionError> {
+    async fn account(&self, namespace: &str, name: &str) -> Result<Arc<Account>, AdmissionError> {
         let problem = |text: &dyn std::fmt::Display| {
             AdmissionError::forbidden(format!(
                 "error looking up service account {namespace}/{name}: {text}"
             ))
         };
-        match self.reader.get(namespace, name).await {
-            Ok(Some(account)) => Ok(account),
-            Ok(None) => Err(problem(&format!("serviceaccount {name:?} not found"))),
-            Err(error) => Err(problem(&error)),
+        let (group, plural) = (Account::GROUP, Account::URL_PATH_SEGMENT);
+        let json = match self.reader.get_raw(group, plural, namespace, name).await {
+            Ok(Some(json)) => json,
+            Ok(None) => return Err(problem(&format!("serviceaccount {name:?} not found"))),
+            Err(error) => return Err(problem(&error)),
+        };
+        let key = (namespace.to_owned(), name.to_owned());
+        {
+            let known = self.known.lock();
+            if let Some((_, account)) = known.get(&key).filter(|(seen, _)| *seen == json) {
+                return Ok(account.clone());
+            }
         }
+        let account: Account = serde_json::from_slice(&json).map_err(|source| {
+            problem(&ReadError::Decode {
+                resource: plural.to_owned(),
+                namespace: key.0.clone(),
+                name: key.1.clone(),
+                source,
+            })
+        })?;
+        let account = Arc::new(account);
+        let mut known = self.known.lock();
+        if known.len() >= KNOWN {
+            known.clear();
+        }
+        known.insert(key, (json, account.clone()));
+        Ok(account)
     }
 
     async fn check(&self, namespace: &str, pod: &Pod) -> Result<(), AdmissionError> {
@@ -290,9 +329,10 @@ impl AdmissionPlugin for ServiceAccount {
             mount_token(spec, &mut self.random.lock());
         }
         if spec.image_pull_secrets.as_ref().is_none_or(Vec::is_empty)
-            && let Some(secrets) = account.image_pull_secrets.filter(|s| !s.is_empty())
+            && let Some(secrets) = &account.image_pull_secrets
+            && !secrets.is_empty()
         {
-            spec.image_pull_secrets = Some(secrets);
+            spec.image_pull_secrets = Some(secrets.clone());
         }
         Ok(())
     }

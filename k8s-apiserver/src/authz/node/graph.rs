@@ -106,6 +106,11 @@ enum Change {
 }
 
 fn change(graph: &RwLock<Graph>, json: &Bytes) -> Change {
+    // A pod without a node is none of the graph's business, and a pod that has one keeps it: most pods
+    // are seen first without, and need not be decoded for that.
+    if memchr::memmem::find(json, b"\"nodeName\":").is_none() {
+        return Change::Nothing;
+    }
     let Some(head) = decode::<PodHead>(json, "pod") else {
         return Change::Nothing;
     };
