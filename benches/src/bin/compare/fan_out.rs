@@ -1,18 +1,12 @@
 //! Watch fan-out: four writers, and many who watch what they write, each on a connection of its own.
 
-use std::sync::Arc;
-
-use anyhow::{Context, bail};
-use bytes::Bytes;
-use http::Method;
-use http_body_util::BodyExt;
-use tokio::{sync::Barrier, task::JoinSet, time::Instant};
+use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    client::Connection,
+    client::Events,
     figures::Figures,
     load::{NAMESPACE, Objects, Scale, config_map, prepare},
-    server::Server,
+    server::{Server, cpu},
 };
 
 const WRITERS: usize = 4;
@@ -42,14 +36,15 @@ pub(crate) async fn run(
         to: there.to + writes,
         ..there
     };
-    let ready = Arc::new(Barrier::new(watchers + 1));
+    // From now on only: without the objects that are there already.
+    let path =
+        format!("/api/v1/namespaces/{NAMESPACE}/configmaps?watch=true&labelSelector=round%3Dwatch");
     let mut watching = JoinSet::new();
     for _ in 0..watchers {
-        let connection = Connection::open(server.address, server.tls.clone()).await?;
-        watching.spawn(watch(connection, writes, ready.clone()));
+        let events = Events::open(server.address, server.tls.clone(), &path).await?;
+        watching.spawn(watch(events, i64::try_from(writes)?));
     }
-    ready.wait().await;
-    let before = server.cpu()?;
+    let (before, client) = (server.cpu()?, cpu(std::process::id())?);
     let started = Instant::now();
     let written = watched.create(server).await?;
     let mut last = started;
@@ -72,29 +67,19 @@ pub(crate) async fn run(
         "us",
         (server.cpu()? - before) / events * 1e6,
     );
+    figures.less(
+        format!("  {watchers} watchers: client CPU an event"),
+        "us",
+        (cpu(std::process::id())? - client) / events * 1e6,
+    );
     Ok(())
 }
 
-/// Watches all ConfigMaps of a round until that many events have come; says when the last did.
-async fn watch(
-    mut connection: Connection,
-    events: usize,
-    ready: Arc<Barrier>,
-) -> anyhow::Result<Instant> {
-    // From now on only: without the objects that are there already.
-    let path =
-        format!("/api/v1/namespaces/{NAMESPACE}/configmaps?watch=true&labelSelector=round%3Dwatch");
-    let response = connection.send(Method::GET, &path, Bytes::new()).await?;
-    if response.status() != 200 {
-        bail!("a watch was answered {}", response.status());
-    }
-    ready.wait().await;
-    let (mut body, mut seen) = (response.into_body(), 0);
+/// Reads a watch until that many events have come; says when the last did.
+async fn watch(mut watch: Events, events: i64) -> anyhow::Result<Instant> {
+    let mut seen = 0;
     while seen < events {
-        let frame = body.frame().await.context("a watch ended early")??;
-        seen += frame
-            .data_ref()
-            .map_or(0, |d| memchr::memchr_iter(b'\n', d).count());
+        seen += watch.next().await?;
     }
     Ok(Instant::now())
 }

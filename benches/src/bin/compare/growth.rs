@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Writes whose cost is measured.
-const WRITES: usize = 5_000;
+const WRITES: usize = 10_000;
 /// Watchers whom they do not concern.
 const WATCHERS: [usize; 3] = [100, 1_000, 10_000];
 

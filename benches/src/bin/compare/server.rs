@@ -92,7 +92,8 @@ async fn is_ready(address: SocketAddr, tls: &Arc<ClientConfig>) -> bool {
         .is_ok_and(|(code, _)| code == 200)
 }
 
-fn cpu(pid: u32) -> anyhow::Result<f64> {
+/// The CPU time that a process has taken, in seconds.
+pub(crate) fn cpu(pid: u32) -> anyhow::Result<f64> {
     let text =
         std::fs::read_to_string(format!("/proc/{pid}/stat")).context("the process is gone")?;
     // The name, in parentheses, may have spaces; user and system time are the 12th and 13th after it.
@@ -107,6 +108,7 @@ fn cpu(pid: u32) -> anyhow::Result<f64> {
     Ok(ticks.iter().sum::<f64>() / 100.0)
 }
 
+/// The memory that a process has, in bytes.
 pub(crate) fn resident(pid: u32) -> anyhow::Result<u64> {
     let status =
         std::fs::read_to_string(format!("/proc/{pid}/status")).context("the process is gone")?;
