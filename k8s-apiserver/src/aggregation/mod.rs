@@ -24,7 +24,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{backend::Backend, table::Table};
 use crate::{
     Result,
-    admission::{follow::Follower, reader::ObjectReader},
+    admission::{
+        follow::Follower,
+        reader::{ObjectReader, RawEvent},
+    },
     auth::Identity,
     endpoints::Call,
     http::{Body, response},
@@ -75,9 +78,14 @@ impl Aggregation {
             return;
         }
         let mut follower = Follower::new();
-        let table = self.table.clone();
+        let (table, weak) = (self.table.clone(), Arc::downgrade(registry));
         follower.follow(&*self.reader, GROUP, RESOURCE, move |event| {
+            let deleted = matches!(event, RawEvent::Deleted(_));
             table.apply(event);
+            // One that the server keeps comes back.
+            if deleted && let Some(registry) = weak.upgrade() {
+                registry.served_changed.notify_one();
+            }
         });
         let _ = self.following.set(follower);
         if register {

@@ -325,6 +325,12 @@ async fn apiservices_of_custom_resources_come_and_go_with_them() {
         found["metadata"]["labels"]["kube-aggregator.kubernetes.io/automanaged"],
         "true"
     );
+    // It is kept as long as they are served.
+    let uri = format!("{SERVICES}/v1.example.com");
+    let (code, _) = call(&server, "DELETE", &uri, Value::Null).await;
+    assert_eq!(code, StatusCode::OK);
+    let again = settled(&server, "v1.example.com", true).await;
+    assert_ne!(again["metadata"]["uid"], found["metadata"]["uid"]);
     call(
         &server,
         "DELETE",
