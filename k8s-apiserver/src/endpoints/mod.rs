@@ -28,7 +28,7 @@ use crate::{
     http::{
         Body, RequestInfo,
         deadline::{LONGEST, deadline},
-        negotiate::Wanted,
+        negotiate::{Form, Wanted},
         response, trace,
     },
     metrics::{Label, Outcome},
@@ -118,8 +118,13 @@ async fn answer(
     row: Option<Arc<Row>>,
     trail: Option<Arc<Trail>>,
 ) -> Response<Body> {
-    let has_protobuf = || row.as_ref().is_none_or(|row| row.protobuf().is_some());
-    let wanted = Wanted::new(&parts.headers, parts.uri.query(), has_protobuf);
+    let has = |form| {
+        row.as_ref().is_none_or(|row| match form {
+            Form::Protobuf => row.protobuf().is_some(),
+            Form::Table => server.create_only(row, &info.subresource).is_none(),
+        })
+    };
+    let wanted = Wanted::new(&parts.headers, parts.uri.query(), has);
     let (wanted, refused) = match wanted {
         Ok(wanted) => (wanted, None),
         Err(error) => (Wanted::default(), Some(error)),

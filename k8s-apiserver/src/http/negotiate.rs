@@ -45,6 +45,13 @@ pub(crate) enum Shape {
     Metadata,
 }
 
+/// A form that not everything has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Protobuf,
+    Table,
+}
+
 /// What the client wants back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wanted {
@@ -55,11 +62,12 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    /// `has_protobuf` says whether what is asked for has a protobuf form: custom resources do not.
+    /// `has` says which forms what is asked for has: custom resources have no protobuf, and what is
+    /// never stored is no table.
     pub(crate) fn new(
         headers: &HeaderMap,
         query: Option<&str>,
-        has_protobuf: impl Fn() -> bool,
+        has: impl Fn(Form) -> bool,
     ) -> Result<Self> {
         let mut wanted = Wanted {
             pretty: pretty(headers, query),
@@ -89,7 +97,7 @@ impl Wanted {
             let format = match clause.media_type {
                 "application/json" | "*/*" | "application/*" => Format::Json,
                 "application/yaml" => Format::Yaml,
-                PROTOBUF if has_protobuf() => Format::Protobuf,
+                PROTOBUF if has(Form::Protobuf) => Format::Protobuf,
                 _ => continue,
             };
             if !matches!(clause.stream, "" | "watch") {
@@ -97,7 +105,9 @@ impl Wanted {
             }
             let shape = match (clause.shape, clause.group, clause.version) {
                 ("", _, _) => Shape::Object,
-                ("Table", "meta.k8s.io", "v1" | "v1beta1") if format != Format::Protobuf => {
+                ("Table", "meta.k8s.io", "v1" | "v1beta1")
+                    if format != Format::Protobuf && has(Form::Table) =>
+                {
                     Shape::Table
                 }
                 (
@@ -111,7 +121,7 @@ impl Wanted {
             wanted.shape = shape;
             return Ok(wanted);
         }
-        Err(not_acceptable(has_protobuf()))
+        Err(not_acceptable(has(Form::Protobuf)))
     }
 
     /// The same in JSON, for what has no other form.
@@ -212,7 +222,9 @@ mod tests {
     fn wanted_of(accept: &'static str, has_protobuf: bool) -> Result<Wanted> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, accept.parse().unwrap());
-        Wanted::new(&headers, None, || has_protobuf)
+        Wanted::new(&headers, None, |form| {
+            form != Form::Protobuf || has_protobuf
+        })
     }
 
     #[test]
@@ -275,6 +287,16 @@ mod tests {
         assert_eq!(
             refused("application/vnd.kubernetes.protobuf", false),
             "only the following media types are accepted: application/json, application/yaml"
+        );
+        let mut headers = HeaderMap::new();
+        let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+        headers.insert(header::ACCEPT, table.parse().unwrap());
+        let error = Wanted::new(&headers, None, |form| form != Form::Table);
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .starts_with("only the following")
         );
         let yaml = wanted("application/yaml").unwrap();
         assert_eq!(
