@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{Additional, Schema};
+use crate::decode;
 
 impl Schema {
     /// Drops what the schema does not know, and calls `dropped` with the path of each such field.
@@ -52,6 +53,9 @@ fn prune(
             let root = root || schema.embedded;
             let keeps = schema.preserve_unknown || schema.additional == Additional::Allowed(true);
             fields.retain(|name, value| {
+                if schema.embedded && name == "metadata" {
+                    prune_metadata(value, path, dropped);
+                }
                 if root && matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
                     return true;
                 }
@@ -86,6 +90,24 @@ fn prune(
     }
 }
 
+/// Drops what no metadata has. What is not of its type stays: validation refuses it.
+fn prune_metadata(value: &mut Value, parent: &str, dropped: &mut dyn FnMut(String)) {
+    let mut unknown = Vec::new();
+    let Ok(known) = decode::metadata(value, &mut |field| unknown.push(field)) else {
+        return;
+    };
+    if unknown.is_empty() {
+        return;
+    }
+    if let Ok(known) = serde_json::to_value(known) {
+        *value = known;
+        let dot = if parent.is_empty() { "" } else { "." };
+        for field in unknown {
+            dropped(format!("{parent}{dot}{field}"));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -111,7 +133,7 @@ mod tests {
         let mut value = json!({"apiVersion": "a/v1", "kind": "A", "metadata": {"x": 1}, "status": {}, "spec": {
             "list": [{"a": "1", "b": 2}], "map": {"k": {"a": "1", "c": 3}},
             "any": {"x": {"y": 1}, "known": {"z": 1}},
-            "inner": {"apiVersion": "v1", "kind": "B", "metadata": {}, "data": 1, "spec": {"q": 1}},
+            "inner": {"apiVersion": "v1", "kind": "B", "metadata": {"name": "b", "y": 2}, "data": 1, "spec": {"q": 1}},
         }});
         let mut dropped = Vec::new();
         schema.prune(&mut value, true, &mut |path| dropped.push(path));
@@ -120,6 +142,7 @@ mod tests {
             [
                 "spec.any.known.z",
                 "spec.inner.data",
+                "spec.inner.metadata.y",
                 "spec.inner.spec.q",
                 "spec.list[0].b",
                 "spec.map.k.c",
@@ -128,5 +151,6 @@ mod tests {
         );
         assert_eq!(value["spec"]["any"], json!({"x": {"y": 1}, "known": {}}));
         assert_eq!(value["metadata"], json!({"x": 1}));
+        assert_eq!(value["spec"]["inner"]["metadata"], json!({"name": "b"}));
     }
 }
