@@ -512,3 +512,47 @@ async fn kube_applies() {
         .unwrap();
     assert_eq!(forced.data.unwrap()["a"], "2");
 }
+
+#[tokio::test]
+async fn the_last_field_of_the_metadata_can_be_given_up() {
+    const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let server = server().await;
+    let version = |name: &str, storage: bool| {
+        json!({"name": name, "served": true, "storage": storage, "schema": {"openAPIV3Schema": {
+            "type": "object", "properties": {"colour": {"type": "string"}},
+        }}})
+    };
+    let definition = json!({
+        "metadata": {"name": "lamps.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Cluster", "names": {"plural": "lamps", "kind": "Lamp"},
+            "versions": [version("v1", true), version("v2", false)],
+        },
+    });
+    let (status, body) = call(&server, "POST", DEFINITIONS, definition).await;
+    assert_eq!(status, StatusCode::CREATED, "{body}");
+    while get(&server, "/apis/example.com/v2/lamps").await.0 != StatusCode::OK {
+        tokio::task::yield_now().await;
+    }
+    for (name, second) in [("same", "v1"), ("other", "v2")] {
+        let lamp = |version: &str, metadata: Value| {
+            json!({
+                "apiVersion": format!("example.com/{version}"), "kind": "Lamp",
+                "metadata": metadata, "colour": "red",
+            })
+        };
+        let path = |version: &str| format!("/apis/example.com/{version}/lamps/{name}");
+        let with = lamp(
+            "v1",
+            json!({"name": name, "finalizers": ["example.com/test"]}),
+        );
+        let (status, made) = apply(&server, &path("v1"), "m", "", &with).await;
+        assert_eq!(status, StatusCode::CREATED, "{made}");
+        let without = lamp(second, json!({"name": name}));
+        let (status, found) = apply(&server, &path(second), "m", "", &without).await;
+        assert_eq!(status, StatusCode::OK, "{second}: {found}");
+        assert_eq!(found["metadata"]["finalizers"], Value::Null, "{second}");
+        assert_eq!(found["metadata"]["uid"], made["metadata"]["uid"]);
+        assert_eq!(found["colour"], "red");
+    }
+}

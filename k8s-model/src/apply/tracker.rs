@@ -368,7 +368,6 @@ impl<'a> Tracker<'a> {
             }
         }
         let mut owned = fields_of(config, self.shape);
-        strip(&mut owned);
         owned.subtract_below(&self.reset_set());
 
         let mut entry = self.entry(Operation::Apply, FieldSet::default());
@@ -382,6 +381,8 @@ impl<'a> Tracker<'a> {
             Some(last) => self.prune(merged, &managers, &owned, last),
             None => merged,
         };
+        // Not before: a name keeps the metadata around it in place.
+        strip(&mut owned);
 
         let mut comparison = compare(&live, &new, self.shape);
         self.exclude(&mut comparison, false);
