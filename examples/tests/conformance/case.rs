@@ -14,6 +14,8 @@ use kube::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::support::part;
+
 /// How long a pod may take; ten times what it takes on a quiet machine, and more.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -254,22 +256,4 @@ fn filled_in(text: &str, pod: &Value) -> String {
     let value = pod.pointer(&format!("/{pointer}"));
     let value = value.and_then(Value::as_str).unwrap_or("nothing");
     format!("{before}{value}{after}")
-}
-
-/// Whether all of a value is in another one.
-fn part(wanted: &Value, found: &Value) -> bool {
-    match (wanted, found) {
-        (Value::Null, Value::Null) => true,
-        (Value::Object(wanted), Value::Object(_)) => {
-            wanted.iter().all(|(key, value)| match value {
-                Value::Null => found[key].is_null(),
-                value => part(value, &found[key]),
-            })
-        }
-        (Value::Array(wanted), Value::Array(found)) => {
-            wanted.len() <= found.len() && wanted.iter().zip(found).all(|(w, f)| part(w, f))
-        }
-        (Value::Null, _) => true,
-        _ => wanted == found,
-    }
 }

@@ -2,8 +2,11 @@
 //! what a pod sees and does, under runc. Needs root, and a machine to itself.
 //!
 //! Each file in `cases/` is a table: a pod, the objects it needs, and what must come of it.
-//! What takes several steps is in [`pods`] and [`network`].
+//! What takes several steps is in [`pods`] and [`network`]; [`accounts`] and [`applications`] are
+//! what sig-auth and sig-cli require of pods.
 
+mod accounts;
+mod applications;
 mod case;
 mod network;
 mod pods;

@@ -118,7 +118,12 @@ impl Cluster {
 
     /// Runs kubectl; its standard output. Fails the test if kubectl does.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
-        let output = self.try_kubectl(arguments, "");
+        self.kubectl_with(arguments, "")
+    }
+
+    /// Runs kubectl with a text as its standard input.
+    pub(crate) fn kubectl_with(&self, arguments: &[&str], input: &str) -> String {
+        let output = self.try_kubectl(arguments, input);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert!(
             output.status.success(),
@@ -131,13 +136,7 @@ impl Cluster {
 
     /// Runs kubectl on a manifest given as its standard input.
     pub(crate) fn apply(&self, manifest: &str) -> String {
-        let output = self.try_kubectl(&["apply", "-f", "-"], manifest);
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        self.kubectl_with(&["apply", "-f", "-"], manifest)
     }
 
     /// Runs kubectl where it must fail; what it said.
@@ -261,4 +260,22 @@ fn header() -> tar::Header {
     header.set_gid(0);
     header.set_mtime(0);
     header
+}
+
+/// Whether all of a value is in another one; null stands for what is not there.
+pub(crate) fn part(wanted: &serde_json::Value, found: &serde_json::Value) -> bool {
+    use serde_json::Value;
+    match (wanted, found) {
+        (Value::Object(wanted), Value::Object(_)) => {
+            wanted.iter().all(|(key, value)| match value {
+                Value::Null => found[key].is_null(),
+                value => part(value, &found[key]),
+            })
+        }
+        (Value::Array(wanted), Value::Array(found)) => {
+            wanted.len() <= found.len() && wanted.iter().zip(found).all(|(w, f)| part(w, f))
+        }
+        (Value::Null, _) => true,
+        _ => wanted == found,
+    }
 }
