@@ -6,13 +6,11 @@ use anyhow::bail;
 
 use crate::{
     packages::{self, CLUSTER},
-    process::{self, cargo, root},
+    process::{self, cargo, root, target},
 };
 
 fn demo(keep: bool) -> Command {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into);
-    let release = target.join("release");
+    let release = target().join("release");
     let mut command = Command::new(release.join("demo"));
     command.arg("--cluster").arg(release.join("cluster"));
     command

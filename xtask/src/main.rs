@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+mod clients;
 mod codegen;
 mod demo;
 mod packages;

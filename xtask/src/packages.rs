@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 
 use crate::process::run;
 
-/// A package, and a file that is there when it is installed.
+/// A package, and files one of which is there when it is installed; without any, it is missing.
 type Package = (&'static str, &'static [&'static str]);
 
 /// What the demo and the privileged tests need.
@@ -33,6 +33,12 @@ pub(crate) const KUBECTL: &[Package] = &[(
 
 /// What the tests of stores need besides.
 pub(crate) const ETCD: &[Package] = &[("etcd-server", &["/usr/bin/etcd"])];
+
+/// What the tests of the Python client need besides.
+pub(crate) const PYTHON: &[Package] = &[("python3-venv", &[])];
+
+/// What the tests of the JavaScript client need besides.
+pub(crate) const NODE: &[Package] = &[("nodejs", &[]), ("npm", &[])];
 
 /// Whether this process is root.
 pub(crate) fn is_root() -> bool {

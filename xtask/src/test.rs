@@ -1,8 +1,9 @@
 //! The checks and tests, in the order in which they fail fastest.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 use crate::{
+    clients,
     packages::{self, CLUSTER, ETCD, KUBECTL},
     process::{cargo, run},
 };
@@ -75,21 +76,25 @@ pub(crate) fn doc() -> anyhow::Result<()> {
 }
 
 pub(crate) fn unprivileged() -> anyhow::Result<()> {
-    nextest(&["--all-features"])
+    nextest(&["--all-features"], &[])
 }
 
 pub(crate) fn privileged() -> anyhow::Result<()> {
     packages::ensure(CLUSTER)?;
     packages::ensure(KUBECTL)?;
     packages::ensure(ETCD)?;
+    let clients = clients::ensure()?;
     // They share one machine's bridges, ports and rules.
-    nextest(&[
-        "--all-features",
-        "--run-ignored",
-        "only",
-        "--test-threads",
-        "1",
-    ])
+    nextest(
+        &[
+            "--all-features",
+            "--run-ignored",
+            "only",
+            "--test-threads",
+            "1",
+        ],
+        &[("CLIENTS", &clients)],
+    )
 }
 
 pub(crate) fn bench() -> anyhow::Result<()> {
@@ -97,14 +102,15 @@ pub(crate) fn bench() -> anyhow::Result<()> {
 }
 
 /// `cargo nextest` where it is installed, `cargo test` where not.
-fn nextest(arguments: &[&str]) -> anyhow::Result<()> {
+fn nextest(arguments: &[&str], variables: &[(&str, &Path)]) -> anyhow::Result<()> {
     let installed = Command::new("cargo-nextest")
         .arg("--version")
         .output()
         .is_ok_and(|output| output.status.success());
     if installed {
         let base = ["nextest", "run", "--workspace", "--no-fail-fast"];
-        return run(&mut cargo(&[&base, arguments].concat()));
+        let mut command = cargo(&[&base, arguments].concat());
+        return run(command.envs(variables.iter().copied()));
     }
     let mut base = vec![
         "test",
@@ -117,5 +123,5 @@ fn nextest(arguments: &[&str]) -> anyhow::Result<()> {
     if arguments.contains(&"only") {
         base.extend(["--ignored", "--test-threads", "1"]);
     }
-    run(&mut cargo(&base))
+    run(cargo(&base).envs(variables.iter().copied()))
 }
