@@ -15,7 +15,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 pub use self::{duplicates::duplicate_fields, syntax::syntax_error};
-use crate::{Codec, Object};
+use crate::{Codec, Object, protobuf::without_unset};
 
 /// Bytes that are not an object of the kind that was expected.
 ///
@@ -153,6 +153,8 @@ fn from_json<K>(
 where
     K: Object + Resource + DeserializeOwned,
 {
+    let without = without_unset(K::API_VERSION, K::KIND, bytes);
+    let bytes = without.as_deref().unwrap_or(bytes);
     let state = tracked::State::new(unknown).expecting(K::API_VERSION, K::KIND);
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let decoded = K::deserialize(tracked::Tracked::root(&mut deserializer, &state));

@@ -18,7 +18,10 @@ mod decode;
 mod encode;
 mod table;
 mod tree;
+mod unset;
 mod wire;
+
+pub(crate) use unset::without_unset;
 
 pub use decode::{DecodeError, MAGIC, decode};
 pub use encode::{

@@ -1,0 +1,372 @@
+//! [`without_unset`]: what upstream's JSON leaves out.
+//!
+//! In clients in Go, and so in what upstream stores, an empty list, map or text and a zero are not
+//! told from what is not there, unless the field is a pointer or is always written. The table of
+//! messages knows which fields those are.
+
+use memchr::memchr2;
+
+use super::table::{Field, Kind, Message, Ref, Special};
+
+/// How deep messages may lie in each other; what is deeper is left as it is.
+const DEPTH: u8 = 100;
+
+/// The JSON of an object without the fields that hold nothing; nothing if there are none, if the
+/// kind is no built-in one, or if the text is no JSON, which is for the decoder to say.
+pub(crate) fn without_unset(api_version: &str, kind: &str, json: &[u8]) -> Option<Vec<u8>> {
+    let message = Ref::of_kind(api_version, kind)?;
+    let mut walk = Walk {
+        json,
+        at: 0,
+        cuts: Vec::new(),
+    };
+    walk.space();
+    walk.message(message.get(), DEPTH)?;
+    if walk.cuts.is_empty() {
+        return None;
+    }
+    let mut out = Vec::with_capacity(json.len());
+    let mut from = 0;
+    for (start, end) in walk.cuts {
+        out.extend_from_slice(&json[from..start]);
+        from = end;
+    }
+    out.extend_from_slice(&json[from..]);
+    Some(out)
+}
+
+/// One way through the text. Its methods give nothing where it is no JSON.
+struct Walk<'j> {
+    json: &'j [u8],
+    at: usize,
+    /// What is to go, in order.
+    cuts: Vec<(usize, usize)>,
+}
+
+impl<'j> Walk<'j> {
+    fn peek(&self) -> Option<u8> {
+        self.json.get(self.at).copied()
+    }
+
+    fn space(&mut self) {
+        while let Some(b' ' | b'\n' | b'\t' | b'\r') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    fn take(&mut self, byte: u8) -> Option<()> {
+        if self.peek()? != byte {
+            return None;
+        }
+        self.at += 1;
+        self.space();
+        Some(())
+    }
+
+    /// An object whose members are a message's fields.
+    fn message(&mut self, message: &'static Message, depth: u8) -> Option<()> {
+        if message.special == Special::SchemaOr {
+            // An object is the schema; it is skipped if it is not one.
+            let schema = message.fields.iter().find_map(|field| match field.kind {
+                Kind::Message(schema) => Some(schema.get()),
+                _ => None,
+            });
+            return match schema {
+                Some(schema) => self.message(schema, depth),
+                None => self.skip(),
+            };
+        }
+        if message.special != Special::No || self.peek()? != b'{' || depth == 0 {
+            return self.skip();
+        }
+        self.take(b'{')?;
+        // Where the comma is that follows the last member that stays.
+        let mut comma = None;
+        while self.peek()? != b'}' {
+            let start = self.at;
+            let name = self.text()?;
+            self.space();
+            self.take(b':')?;
+            let field = name.and_then(|name| find(message, name));
+            let value = self.at;
+            match field {
+                Some(field) => self.field(field, depth)?,
+                None => self.skip()?,
+            }
+            let end = self.at;
+            let goes = field.is_some_and(|field| is_unset(field, &self.json[value..end]));
+            self.space();
+            let is_last = self.peek()? != b',';
+            let after = self.at;
+            if !is_last {
+                self.take(b',')?;
+                // A comma before the end is for the decoder to refuse.
+                if self.peek()? == b'}' {
+                    return None;
+                }
+            }
+            match (goes, is_last) {
+                (false, _) => comma = Some(after),
+                (true, false) => self.cuts.push((start, self.at)),
+                (true, true) => {
+                    // The comma before it goes too, and with it what went in between.
+                    let start = comma.unwrap_or(start);
+                    while self.cuts.pop_if(|cut| cut.0 > start).is_some() {}
+                    self.cuts.push((start, end));
+                }
+            }
+            if is_last {
+                break;
+            }
+        }
+        self.close(b'}')
+    }
+
+    fn field(&mut self, field: &Field, depth: u8) -> Option<()> {
+        match field.kind {
+            Kind::Message(message) if !field.repeated => self.message(message.get(), depth - 1),
+            Kind::Message(message) if self.peek()? == b'[' => {
+                self.take(b'[')?;
+                while self.peek()? != b']' {
+                    self.message(message.get(), depth - 1)?;
+                    self.space();
+                    if self.peek()? != b',' {
+                        break;
+                    }
+                    self.take(b',')?;
+                }
+                self.close(b']')
+            }
+            Kind::MessageMap(message) if self.peek()? == b'{' => {
+                self.take(b'{')?;
+                while self.peek()? != b'}' {
+                    self.text()?;
+                    self.space();
+                    self.take(b':')?;
+                    self.message(message.get(), depth - 1)?;
+                    self.space();
+                    if self.peek()? != b',' {
+                        break;
+                    }
+                    self.take(b',')?;
+                }
+                self.close(b'}')
+            }
+            _ => self.skip(),
+        }
+    }
+
+    /// The end of an object or list, without the space behind it.
+    fn close(&mut self, byte: u8) -> Option<()> {
+        if self.peek()? != byte {
+            return None;
+        }
+        self.at += 1;
+        Some(())
+    }
+
+    /// A text; nothing within if it has escapes, which no field's name has.
+    fn text(&mut self) -> Option<Option<&'j str>> {
+        if self.peek()? != b'"' {
+            return None;
+        }
+        let start = self.at + 1;
+        let mut end = start;
+        let mut plain = true;
+        loop {
+            end += memchr2(b'"', b'\\', self.json.get(end..)?)?;
+            if self.json[end] == b'"' {
+                break;
+            }
+            plain = false;
+            end += 2;
+        }
+        self.at = end + 1;
+        let text = std::str::from_utf8(&self.json[start..end]).ok();
+        Some(text.filter(|_| plain))
+    }
+
+    /// Any value.
+    fn skip(&mut self) -> Option<()> {
+        let mut open = 0_usize;
+        loop {
+            match self.peek()? {
+                b'"' => {
+                    self.text()?;
+                }
+                b'{' | b'[' => {
+                    open += 1;
+                    self.at += 1;
+                }
+                b'}' | b']' => {
+                    open = open.checked_sub(1)?;
+                    self.at += 1;
+                }
+                b' ' | b'\n' | b'\t' | b'\r' | b',' | b':' if open > 0 => self.at += 1,
+                byte if byte.is_ascii_alphanumeric() || byte == b'-' => {
+                    let rest = &self.json[self.at..];
+                    let is_part =
+                        |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'+' | b'.');
+                    self.at += rest.iter().take_while(|b| is_part(b)).count();
+                }
+                _ => return None,
+            }
+            if open == 0 {
+                return Some(());
+            }
+        }
+    }
+}
+
+/// The field of that name, of the message or of those that are inlined into it.
+fn find(message: &'static Message, name: &str) -> Option<&'static Field> {
+    if let Some(at) = message.named(name) {
+        return Some(&message.fields[usize::from(at)]);
+    }
+    let mut inlined = message.inlined();
+    inlined.find_map(|(_, inner)| find(inner, name))
+}
+
+fn is_unset(field: &Field, value: &[u8]) -> bool {
+    // An empty list of these says that nobody is to own anything.
+    if field.always || field.pointer || field.name == "managedFields" {
+        return false;
+    }
+    let is_pair = |open: u8, close: u8| match value {
+        [first, inner @ .., last] => {
+            *first == open && *last == close && inner.iter().all(u8::is_ascii_whitespace)
+        }
+        _ => false,
+    };
+    match field.kind {
+        _ if field.repeated => is_pair(b'[', b']'),
+        Kind::StringMap | Kind::BytesMap | Kind::MessageMap(_) => is_pair(b'{', b'}'),
+        Kind::String | Kind::Bytes => value == b"\"\"",
+        Kind::Integer | Kind::Double => value == b"0",
+        Kind::Bool => value == b"false",
+        Kind::Message(_) => field.omit_zero && is_pair(b'{', b'}'),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(text: &str) -> Value {
+        let without = without_unset("v1", "Pod", text.as_bytes());
+        let bytes = without.unwrap_or_else(|| text.as_bytes().to_vec());
+        serde_json::from_slice(&bytes).unwrap_or_else(|e| panic!("{e}: {text}"))
+    }
+
+    #[test]
+    fn what_holds_nothing_goes_and_what_says_something_stays() {
+        let found = pod(r#"{
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "a", "labels": { }, "annotations": {"x": ""}, "finalizers": [
+            ], "managedFields": []},
+            "spec": {
+                "hostNetwork": false, "hostname": "", "priority": 0, "nodeSelector": {},
+                "containers": [
+                    {"args": [], "name": "c", "command": ["", "false"], "ports": [{"hostPort": 0, "containerPort": 0}],
+                     "resources": {}, "securityContext": {"privileged": false}, "tty": false}
+                ],
+                "tolerations": [], "enableServiceLinks": false, "volumes": [{"name": "", "emptyDir": {"medium": ""}}],
+                "subdomain": ""
+            },
+            "status": {}
+        }"#);
+        assert_eq!(
+            found,
+            json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": "a", "annotations": {"x": ""}, "managedFields": []},
+                "spec": {
+                    "priority": 0,
+                    "containers": [
+                        {"name": "c", "command": ["", "false"], "ports": [{"containerPort": 0}],
+                         "resources": {}, "securityContext": {"privileged": false}},
+                    ],
+                    "enableServiceLinks": false, "volumes": [{"name": "", "emptyDir": {}}],
+                },
+                "status": {},
+            })
+        );
+    }
+
+    #[test]
+    fn a_text_without_such_fields_is_left_alone() {
+        for text in [
+            r#"{"metadata":{"name":"a"},"spec":{"containers":[{"name":"c"}]}}"#,
+            r#"{"spec": {"containers": {}, "nodeSelector": [], "hostname": 0}, "unknown": {"a": []}}"#,
+            "{}",
+        ] {
+            assert_eq!(without_unset("v1", "Pod", text.as_bytes()), None, "{text}");
+        }
+        let custom = br#"{"spec":{"list":[]}}"#;
+        assert_eq!(without_unset("example.com/v1", "Lamp", custom), None);
+    }
+
+    #[test]
+    fn members_go_wherever_they_are() {
+        let members = [
+            r#""name":"a""#,
+            r#""labels":{}"#,
+            r#""finalizers":[]"#,
+            r#""uid":"""#,
+        ];
+        for order in 0..24 {
+            let mut left: Vec<&str> = members.to_vec();
+            let mut number = order;
+            let mut chosen = Vec::new();
+            for size in (1..=4).rev() {
+                chosen.push(left.remove(number % size));
+                number /= size;
+            }
+            for count in 0..=4 {
+                let text = format!(r#"{{"metadata": {{ {} }} }}"#, chosen[..count].join(" , "));
+                let wanted = match chosen[..count].contains(&members[0]) {
+                    true => json!({"metadata": {"name": "a"}}),
+                    false => json!({"metadata": {}}),
+                };
+                assert_eq!(pod(&text), wanted, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_left_to_the_decoder() {
+        let text = r#"{"metadata": {"labels": {}, "name": "a\"b"}, "spec": {"containers": [{"args": []}]}}"#;
+        for end in 0..text.len() {
+            let part = &text.as_bytes()[..end];
+            assert_eq!(without_unset("v1", "Pod", part), None, "{end}");
+        }
+        for text in [
+            r#"{"metadata": {"labels": {},}}"#,
+            r#"{"metadata" {}}"#,
+            "]",
+            "{]",
+        ] {
+            assert_eq!(without_unset("v1", "Pod", text.as_bytes()), None, "{text}");
+        }
+        let deep = r#"{"spec":"#.repeat(100_000);
+        assert_eq!(without_unset("v1", "Pod", deep.as_bytes()), None);
+    }
+
+    #[test]
+    fn schemas_lose_what_holds_nothing_too() {
+        let text = br#"{"spec": {"versions": [{"schema": {"openAPIV3Schema": {
+            "type": "object", "required": [], "default": [], "properties": {
+                "a": {"type": "array", "format": "", "items": {"type": "string", "pattern": ""}}
+            }}}}]}}"#;
+        let kind = "CustomResourceDefinition";
+        let without = without_unset("apiextensions.k8s.io/v1", kind, text).unwrap();
+        let found: Value = serde_json::from_slice(&without).unwrap();
+        let schema = &found["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        let wanted = json!({"type": "object", "default": [], "properties": {
+            "a": {"type": "array", "items": {"type": "string"}},
+        }});
+        assert_eq!(*schema, wanted);
+    }
+}
