@@ -1,6 +1,7 @@
-//! Other people's clients against a running cluster: the Python and JavaScript clients, and Helm.
-//! `cargo xtask test-privileged` installs the latter, and says where in `CLIENTS`.
+//! Other people's clients against a running cluster: kube-rs, the Python and JavaScript clients, and
+//! Helm. `cargo xtask test-privileged` installs the latter, and says where in `CLIENTS`.
 
+mod kube_rs;
 #[path = "../support/mod.rs"]
 mod support;
 
