@@ -3,13 +3,28 @@
 /// How deep an expression may nest; upstream's parser gives up at this depth, too.
 pub(super) const MAX: usize = 250;
 
-/// How much stack the deepest expression may need, and how much there must be left to begin without another.
-const STACK: usize = 32 << 20;
-const RED_ZONE: usize = 1 << 20;
+/// How many brackets and operators there may be in all.
+const MOST_TOKENS: usize = 8192;
 
-/// Runs what follows an expression into its depth, with enough stack.
-pub(super) fn with_stack<T>(run: impl FnOnce() -> T) -> T {
-    stacker::maybe_grow(RED_ZONE, STACK, run)
+/// How much stack one level may need, three times as much in a build without optimizations, and what comes before the
+/// first.
+const LEVEL: usize = if cfg!(debug_assertions) { 192 } else { 64 } << 10;
+const BASE: usize = 512 << 10;
+
+/// Runs what follows an expression of that many levels into its depth, with enough stack: an ordinary one finds that
+/// where it is.
+pub(super) fn with_stack<T>(levels: usize, run: impl FnOnce() -> T) -> T {
+    let needed = BASE + levels * LEVEL;
+    stacker::maybe_grow(needed, needed + BASE, run)
+}
+
+/// How deep an expression nests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Depth {
+    /// If it can be parsed.
+    pub(super) levels: usize,
+    /// If it cannot: the parser passes over what does not fit, a comma or the wrong bracket, and goes on where it is.
+    pub(super) of_nonsense: usize,
 }
 
 /// Why an expression is not parsed at all.
@@ -23,10 +38,11 @@ pub(super) enum Fault {
 
 /// Whether an expression nests no deeper than it may. Rather too much is counted than too little: brackets, and at
 /// each level what stands between two commas or logical operators, as if it were one chain.
-pub(super) fn check(source: &str) -> Result<(), Fault> {
+pub(super) fn check(source: &str) -> Result<Depth, Fault> {
     let bytes = source.as_bytes();
     // The length of the chain at each level, and of those of all levels.
     let (mut chains, mut total) = (vec![0usize], 0usize);
+    let mut depth = Depth::default();
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
         let next = bytes.get(at + 1).copied();
@@ -58,6 +74,7 @@ pub(super) fn check(source: &str) -> Result<(), Fault> {
                     *chain += 1;
                     total += 1;
                 }
+                depth.of_nonsense += 1;
                 chains.push(0);
             }
             b')' | b']' | b'}' if chains.len() > 1 => {
@@ -83,12 +100,14 @@ pub(super) fn check(source: &str) -> Result<(), Fault> {
             *chain += grow;
         }
         total += grow;
-        if total > MAX {
+        depth.of_nonsense += grow;
+        depth.levels = depth.levels.max(total);
+        if total > MAX || depth.of_nonsense > MOST_TOKENS {
             return Err(Fault::TooDeep);
         }
         at += 1;
     }
-    Ok(())
+    Ok(depth)
 }
 
 /// Begins a new chain at the innermost level; gives the length of the one that ends.
@@ -164,8 +183,15 @@ mod tests {
             &vec!["self.a.b.c == 1"; 500].join(" && "),
             &format!("x in [{}]", vec!["1 + 2"; 5_000].join(", ")),
         ] {
-            assert_eq!(check(source), Ok(()), "{source:.60}");
+            assert!(check(source).is_ok(), "{source:.60}");
         }
+    }
+
+    #[test]
+    fn the_parser_may_pass_over_what_does_not_fit() {
+        let source = "(],".repeat(2000);
+        assert_eq!(check(&source).unwrap().of_nonsense, 2000);
+        assert!(super::super::Program::parse(&source).is_err());
     }
 
     #[test]

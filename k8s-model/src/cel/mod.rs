@@ -68,6 +68,8 @@ pub enum CelError {
 pub struct Program {
     root: cel::IdedExpr,
     source: cel::common::ast::SourceInfo,
+    /// How deep it nests.
+    levels: usize,
 }
 
 impl Program {
@@ -79,8 +81,8 @@ impl Program {
         if source.len() > MAX_SOURCE {
             return Err(CelError::Syntax("expression is too long".to_owned()));
         }
-        match depth::check(source) {
-            Ok(()) => {}
+        let depth = match depth::check(source) {
+            Ok(depth) => depth,
             Err(depth::Fault::TooDeep) => {
                 return Err(CelError::Syntax(format!(
                     "ERROR: <input>:-1:0: expression recursion limit exceeded: {}",
@@ -93,24 +95,28 @@ impl Program {
                     "ERROR: <input>:{line}:{column}: Syntax error: token recognition error"
                 )));
             }
-        }
+        };
         let parser = macros::parser()
             .enable_optional_syntax(true)
             .enable_ident_escape_syntax(true);
-        match depth::with_stack(|| parser.parse_with_source_info(source)) {
-            Ok((root, source)) => Ok(Program { root, source }),
+        match depth::with_stack(depth.of_nonsense, || parser.parse_with_source_info(source)) {
+            Ok((root, source)) => Ok(Program {
+                root,
+                source,
+                levels: depth.levels,
+            }),
             Err(errors) => Err(CelError::Syntax(told(&errors))),
         }
     }
 
     /// The fields of a variable that it speaks of by their names, each once.
     pub fn fields_of(&self, variable: &str) -> Vec<&str> {
-        depth::with_stack(|| references::fields_of(&self.root, variable))
+        depth::with_stack(self.levels, || references::fields_of(&self.root, variable))
     }
 
     /// Whether it speaks of a variable.
     pub fn mentions(&self, name: &str) -> bool {
-        depth::with_stack(|| check::mentions(&self.root, name))
+        depth::with_stack(self.levels, || check::mentions(&self.root, name))
     }
 
     /// What it makes of the variables, for at most `budget`. What that costs is taken off the budget.
@@ -122,7 +128,9 @@ impl Program {
         variables: &[(&'static str, Val<'v>)],
         budget: &mut u64,
     ) -> Result<Val<'v>, CelError> {
-        depth::with_stack(|| eval::evaluate(&self.root, variables, budget))
+        depth::with_stack(self.levels, || {
+            eval::evaluate(&self.root, variables, budget)
+        })
     }
 
     /// What is wrong with it before it is ever evaluated, and what it may cost at most.
@@ -130,7 +138,9 @@ impl Program {
     /// # Errors
     /// With the text of the first thing that is wrong.
     pub fn check(&self, scope: &Scope<'_>) -> Result<Estimate, String> {
-        depth::with_stack(|| check::check(&self.root, &self.source, scope))
+        depth::with_stack(self.levels, || {
+            check::check(&self.root, &self.source, scope)
+        })
     }
 }
 
