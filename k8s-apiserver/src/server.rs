@@ -152,7 +152,7 @@ impl ApiServer {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        endpoints::serve(self.inner.clone(), request.map(Body::wrap)).await
+        endpoints::serve(self.inner.clone(), request.map(Body::of_request)).await
     }
 
     /// Says on `/readyz` that the server will stop, so that load balancers send their requests elsewhere. Everything
@@ -205,7 +205,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let inner = self.inner.clone();
-        Box::pin(async move { Ok(endpoints::serve(inner, request.map(Body::wrap)).await) })
+        Box::pin(async move { Ok(endpoints::serve(inner, request.map(Body::of_request)).await) })
     }
 }
 
@@ -254,7 +254,9 @@ impl ApiServer {
                 request.extensions_mut().insert(identity.clone());
                 let inner = inner.clone();
                 async move {
-                    Ok::<_, Infallible>(endpoints::serve(inner, request.map(Body::wrap)).await)
+                    Ok::<_, Infallible>(
+                        endpoints::serve(inner, request.map(Body::of_request)).await,
+                    )
                 }
             });
         let serving = stop.clone();

@@ -203,8 +203,8 @@ async fn admitted(
     };
     let long = is_long(&info);
     tracing::Span::current().record("user", user.name.as_str());
-    // A watch counts until it has begun.
-    let pass = if long && info.verb != "watch" {
+    // A watch counts until it has begun, where counting is fair.
+    let pass = if long && (info.verb != "watch" || !server.flow.is_fair()) {
         None
     } else {
         let query = parts.uri.query();

@@ -92,6 +92,11 @@ impl FlowControl {
         }
     }
 
+    /// Whether there are priority levels, and not only limits for all.
+    pub(crate) fn is_fair(&self) -> bool {
+        self.fairness.is_some()
+    }
+
     /// Lets a request in, perhaps after a while.
     pub(crate) async fn enter(
         &self,

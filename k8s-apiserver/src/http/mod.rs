@@ -8,6 +8,7 @@ pub(crate) mod negotiate;
 pub(crate) mod options;
 pub(crate) mod response;
 pub(crate) mod trace;
+mod unread;
 pub(crate) mod uri;
 
 pub use body::Body;
