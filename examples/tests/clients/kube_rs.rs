@@ -15,12 +15,13 @@ use kube::{
         PatchParams, PostParams,
     },
     config::{KubeConfigOptions, Kubeconfig},
+    core::PartialObjectMeta,
     discovery::{Discovery, Scope, verbs},
     runtime::{
         Controller, WatchStreamExt,
         controller::Action,
         events::{Event, EventType, Recorder, Reporter},
-        finalizer, metadata_watcher, reflector,
+        finalizer, reflector,
         wait::{await_condition, conditions},
         watcher,
     },
@@ -245,8 +246,8 @@ async fn reflectors_and_recorders_follow() -> anyhow::Result<()> {
         .labels("app=kube-rs");
     let stream = reflector(writer, watcher(maps.clone(), config)).applied_objects();
     let mut stream = std::pin::pin!(stream);
-    let nodes: Api<Node> = Api::all(client.clone());
-    let metadata = metadata_watcher(nodes.clone(), watcher::Config::default()).applied_objects();
+    let nodes: Api<PartialObjectMeta<Node>> = Api::all(client.clone());
+    let metadata = watcher(nodes, watcher::Config::default()).applied_objects();
     let first = tokio::time::timeout(PATIENCE, std::pin::pin!(metadata).try_next()).await??;
     let node = first.context("a node")?;
     ensure!(node.name_any() == "node-1");
