@@ -3,7 +3,6 @@
 
 mod basics;
 mod cluster;
-mod elsewhere;
 mod extenders;
 mod faults;
 mod objects;
