@@ -25,5 +25,6 @@ mod shapes;
 mod subresources;
 mod typed;
 mod watches;
+mod webhook_rules;
 mod webhooks;
 mod webhooks_auth;
