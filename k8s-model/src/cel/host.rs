@@ -16,6 +16,14 @@ pub trait Host<'v>: Debug {
     /// As those of an expression.
     fn field(&self, name: &str, budget: &mut u64) -> Result<Option<Val<'v>>, CelError>;
 
+    /// Its entry of that key, where it is a map: `host["key"]`.
+    ///
+    /// # Errors
+    /// [`CelError::NoOverload`] if it is none, as most are not.
+    fn entry(&self, _key: &str) -> Result<Option<Val<'v>>, CelError> {
+        Err(CelError::NoOverload)
+    }
+
     /// What its method of that name gives for these arguments. What that costs is taken off the budget.
     ///
     /// # Errors

@@ -153,7 +153,10 @@ fn find<'v>(value: &Val<'v>, key: &Val<'v>) -> Result<Option<Val<'v>>, CelError>
         let found = entries.into_iter().find(|(known, _)| known.equals(key));
         return Ok(found.map(|(_, value)| value));
     }
-    Err(CelError::NoOverload)
+    match (value, key) {
+        (Val::Host(host), Val::String(key)) => host.entry(key),
+        _ => Err(CelError::NoOverload),
+    }
 }
 
 fn index<'v>(value: &Val<'v>, key: &Val<'v>) -> Found<'v> {

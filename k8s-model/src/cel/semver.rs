@@ -40,7 +40,12 @@ fn is_identifier(text: &str) -> bool {
 }
 
 impl Semver {
-    fn parse(text: &str) -> Result<Semver, String> {
+    /// Reads a version.
+    ///
+    /// # Errors
+    ///
+    /// With upstream's text if it is none.
+    pub fn parse(text: &str) -> Result<Semver, String> {
         if text.is_empty() {
             return Err("Version string empty".to_owned());
         }

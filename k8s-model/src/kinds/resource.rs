@@ -15,6 +15,7 @@ use super::{
     typed::KindRules,
 };
 use crate::{
+    cel::{Program, Scope},
     field::{self, ErrorList, Path},
     names,
 };
@@ -88,8 +89,7 @@ fn selectors(all: &[DeviceSelector], path: &Path) -> ErrorList {
                 out.push(field::required(path.child("expression"), ""));
             }
             Some(cel) => {
-                if let Err(error) = crate::cel::Program::parse(&cel.expression) {
-                    let text = format!("compilation failed: {error}");
+                if let Err(text) = check(&cel.expression) {
                     let path = path.child("expression");
                     out.push(field::invalid(path, cel.expression.as_str(), text));
                 }
@@ -97,6 +97,21 @@ fn selectors(all: &[DeviceSelector], path: &Path) -> ErrorList {
         }
     }
     out
+}
+
+/// Whether an expression can say of a device whether it is selected.
+fn check(expression: &str) -> Result<(), String> {
+    let failed = |error: String| format!("compilation failed: {error}");
+    let program = Program::parse(expression).map_err(|error| failed(error.to_string()))?;
+    let estimate = program
+        .check(&Scope::new().with("device", None))
+        .map_err(failed)?;
+    match estimate.result {
+        "bool" | "dyn" => Ok(()),
+        other => Err(format!(
+            "must evaluate to bool or the unknown type, not {other}"
+        )),
+    }
 }
 
 /// The rules of ResourceClaims.
@@ -522,6 +537,30 @@ mod tests {
                 "spec.devices.requests[0].exactly.count: Invalid value: 2: must not be specified when allocationMode is 'All'"
             ]
         );
+    }
+
+    #[test]
+    fn an_expression_says_of_a_device_whether_it_is_selected() {
+        let select = |expression: &str| {
+            let selectors = json!([{"cel": {"expression": expression}}]);
+            let exactly = json!({"deviceClassName": "a", "selectors": selectors});
+            claim(json!({"name": "r", "exactly": exactly}))
+        };
+        for good in [
+            "device.driver == 'd'",
+            "device.attributes['d'].b",
+            "device.capacity['d'].m.compareTo(quantity('1Gi')) >= 0",
+        ] {
+            assert_eq!(select(good), [""; 0], "{good}");
+        }
+        for (bad, why) in [
+            ("1", "must evaluate to bool or the unknown type, not int"),
+            ("devices.a", "undeclared reference to 'devices'"),
+            ("device.", "compilation failed: "),
+        ] {
+            let found = select(bad);
+            assert!(found.len() == 1 && found[0].contains(why), "{found:?}");
+        }
     }
 
     #[test]
