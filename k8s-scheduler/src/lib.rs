@@ -75,7 +75,7 @@
 //! # Relation to upstream
 //!
 //! Mirrors kube-scheduler, its framework (KEP-624) and its default plugins. Every node is considered for every pod.
-//! Not here: dynamic resource allocation. `docs/design.md` says how decisions come to cost so little.
+//! Of dynamic resource allocation, extended resources that are devices are not here. `docs/design.md` says how decisions come to cost so little.
 #![forbid(unsafe_code)]
 
 pub mod config;

@@ -149,8 +149,10 @@ impl Default for Profile {
         let zones = Arc::new(plugins::VolumeZone);
         let spread = Arc::new(plugins::PodTopologySpread::default());
         let company = Arc::new(plugins::InterPodAffinity::default());
+        let devices = Arc::new(plugins::DynamicResources::default());
         Self::empty(DEFAULT_SCHEDULER_NAME, Arc::new(plugins::PrioritySort))
             .with_pre_enqueue(Arc::new(plugins::SchedulingGates))
+            .with_pre_enqueue(devices.clone())
             .with_pre_filter(name.clone())
             .with_pre_filter(affinity.clone())
             .with_pre_filter(ports.clone())
@@ -160,6 +162,7 @@ impl Default for Profile {
             .with_pre_filter(zones.clone())
             .with_pre_filter(spread.clone())
             .with_pre_filter(company.clone())
+            .with_pre_filter(devices.clone())
             .with_filter(Arc::new(plugins::NodeUnschedulable))
             .with_filter(name)
             .with_filter(taints.clone())
@@ -172,18 +175,24 @@ impl Default for Profile {
             .with_filter(zones)
             .with_filter(spread.clone())
             .with_filter(company.clone())
+            .with_filter(devices.clone())
+            .with_post_filter(devices.clone())
             .with_post_filter(Arc::new(plugins::DefaultPreemption::default()))
             .with_pre_score(affinity.clone())
             .with_pre_score(spread.clone())
             .with_pre_score(company.clone())
+            .with_pre_score(devices.clone())
             .with_pre_score(images.clone())
             .with_reserve(volumes.clone())
+            .with_reserve(devices.clone())
             .with_pre_bind(volumes)
+            .with_pre_bind(devices.clone())
             .with_score(taints, 3)
             .with_score(affinity, 2)
             .with_score(fit, 1)
             .with_score(spread, 2)
             .with_score(company, 2)
+            .with_score(devices, 2)
             .with_score(balanced, 1)
             .with_score(images, 1)
     }

@@ -133,7 +133,11 @@ impl Bundle {
 }
 
 /// A bundled plugin by its name; `None` if there is no such plugin.
-pub(super) fn bundled(name: &str, arguments: &Value) -> Result<Option<Bundle>, ConfigError> {
+pub(super) fn bundled(
+    name: &str,
+    arguments: &Value,
+    devices: &Arc<plugins::DynamicResources>,
+) -> Result<Option<Bundle>, ConfigError> {
     let new = Bundle::default;
     let explain = |text: String| invalid(format!("pluginConfig[{name}]"), text);
     Ok(Some(match name {
@@ -190,6 +194,13 @@ pub(super) fn bundled(name: &str, arguments: &Value) -> Result<Option<Bundle>, C
             let plugin = Arc::new(arguments::inter_pod_affinity(arguments).map_err(explain)?);
             let bundle = new().pre_filter(plugin.clone()).filter(plugin.clone());
             bundle.pre_score(plugin.clone()).score(plugin)
+        }
+        "DynamicResources" => {
+            let plugin = || devices.clone();
+            let bundle = new().pre_enqueue(plugin()).pre_filter(plugin());
+            let bundle = bundle.filter(plugin()).post_filter(plugin());
+            let bundle = bundle.pre_score(plugin()).score(plugin());
+            bundle.reserve(plugin()).pre_bind(plugin())
         }
         "DefaultPreemption" => {
             new().post_filter(Arc::new(arguments::preemption(arguments).map_err(explain)?))

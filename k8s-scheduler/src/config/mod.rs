@@ -68,13 +68,18 @@ impl Registry {
         self
     }
 
-    fn make(&self, name: &str, arguments: &Value) -> Result<Option<Bundle>, ConfigError> {
+    fn make(
+        &self,
+        name: &str,
+        arguments: &Value,
+        devices: &Arc<plugins::DynamicResources>,
+    ) -> Result<Option<Bundle>, ConfigError> {
         if let Some(factory) = self.factories.get(name) {
             let made =
                 factory(arguments).map_err(|text| invalid(format!("pluginConfig[{name}]"), text));
             return made.map(Some);
         }
-        bundled(name, arguments)
+        bundled(name, arguments, devices)
     }
 }
 
@@ -133,12 +138,14 @@ impl Configuration {
         let ignored: Vec<&str> = ignored.collect();
         let mut profiles: Option<Profiles> = None;
         let mut bind_timeout = Duration::from_secs(600);
+        // What is given away is known to all profiles.
+        let devices = Arc::default();
         for (i, section) in sections.iter().enumerate() {
             let path = format!("profiles[{i}]");
             if let Some(timeout) = section.bind_timeout()? {
                 bind_timeout = timeout;
             }
-            let profile = build(section, &path, registry, &ignored)?;
+            let profile = build(section, &path, registry, &ignored, &devices)?;
             profiles = Some(match profiles {
                 None => profile.into(),
                 Some(before) if before.get(profile.scheduler_name()).is_some() => {
@@ -182,7 +189,7 @@ impl Configuration {
 }
 
 /// Upstream's default plugins with their weights, in their order.
-const DEFAULTS: [(&str, i64); 17] = [
+const DEFAULTS: [(&str, i64); 18] = [
     ("SchedulingGates", 0),
     ("PrioritySort", 0),
     ("NodeUnschedulable", 0),
@@ -197,6 +204,7 @@ const DEFAULTS: [(&str, i64); 17] = [
     ("VolumeZone", 0),
     ("PodTopologySpread", 2),
     ("InterPodAffinity", 2),
+    ("DynamicResources", 2),
     ("DefaultPreemption", 0),
     ("NodeResourcesBalancedAllocation", 1),
     ("ImageLocality", 1),
@@ -242,6 +250,7 @@ fn build(
     path: &str,
     registry: &Registry,
     ignored: &[&str],
+    devices: &Arc<plugins::DynamicResources>,
 ) -> Result<Profile, ConfigError> {
     let defaults = DEFAULTS
         .iter()
@@ -260,7 +269,7 @@ fn build(
         if name == "NodeResourcesFit" {
             leave_to_extenders(&mut arguments, ignored);
         }
-        let bundle = registry.make(&name, &arguments)?;
+        let bundle = registry.make(&name, &arguments, devices)?;
         let unknown = || {
             invalid(
                 format!("{path}.plugins"),
@@ -271,7 +280,9 @@ fn build(
     }
     for argument in &section.plugin_config {
         if argument.name != DEFAULT_BINDER
-            && registry.make(&argument.name, &argument.args())?.is_none()
+            && registry
+                .make(&argument.name, &argument.args(), devices)?
+                .is_none()
         {
             let text = format!("plugin {:?} does not exist", argument.name);
             return Err(invalid(format!("{path}.pluginConfig"), text));

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::events::{Events, Remark, reference};
 use crate::{
-    framework::{Code, CycleState, Extender, Status},
+    framework::{ClaimRef, Code, CycleState, Extender, Status},
     metrics::{Metrics, Point},
     profile::Profile,
     snapshot::PodInfo,
@@ -329,6 +329,24 @@ impl Actor {
             note: format!("Preempted by pod {} on node {node}", pod.uid()),
         });
         true
+    }
+
+    /// Takes a claim's devices back, unless it has changed.
+    pub(super) async fn deallocate(&self, claim: &ClaimRef) {
+        let patch = Patch::Merge(json!({
+            "metadata": {"uid": claim.uid, "resourceVersion": claim.resource_version},
+            "status": {"allocation": null, "reservedFor": null},
+        }));
+        let path = format!(
+            "/apis/resource.k8s.io/v1/namespaces/{}/resourceclaims",
+            claim.namespace
+        );
+        let params = PatchParams::default();
+        let request = Request::new(path).patch_subresource("status", &claim.name, &params, &patch);
+        if let Err(failure) = self.send(request).await {
+            let (error, name) = (failure.to_string(), &claim.name);
+            tracing::warn!(error, claim = name, "claim not deallocated");
+        }
     }
 
     /// Whether the pod is still there.

@@ -180,6 +180,13 @@ impl Driver {
     /// Evicts the victims, and notes whom the room is for.
     fn make_room(&self, state: &mut State, actor: &Actor, pod: &Arc<PodInfo>, room: Nominated) {
         let uid = pod.shared_uid().clone();
+        for claim in room.deallocate {
+            let actor = actor.clone();
+            state.writes.spawn(async move {
+                actor.deallocate(&claim).await;
+                Outcome::Said
+            });
+        }
         let Some(node) = room.node else {
             state.nominations.remove(&uid);
             state.snapshot.forget_nomination(&uid);

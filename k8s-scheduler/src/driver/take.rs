@@ -11,7 +11,10 @@ use super::{
     run::{Driver, Outcome, Rejection, State},
     watch::Input,
 };
-use crate::{framework::ClusterEvent, snapshot::PodInfo};
+use crate::{
+    framework::ClusterEvent,
+    snapshot::{Object, PodInfo, Snapshot},
+};
 
 impl Driver {
     pub(super) fn take(&self, state: &mut State, actor: &Actor, input: Input) {
@@ -50,15 +53,14 @@ impl Driver {
                 }
             }
             Input::Set(object) => {
-                state
-                    .queue
-                    .event(&ClusterEvent::Object(&object), Instant::now());
+                if let Some(event) = set(&state.snapshot, &object) {
+                    state.queue.event(&event, Instant::now());
+                }
                 state.snapshot.set(object);
             }
             Input::Unset(object) => {
-                state
-                    .queue
-                    .event(&ClusterEvent::ObjectDelete(&object), Instant::now());
+                let event = unset(&state.snapshot, &object);
+                state.queue.event(&event, Instant::now());
                 state.snapshot.unset(&object);
             }
             Input::Synced => self.synced(state),
@@ -125,7 +127,8 @@ impl Driver {
         }
         let is_new = state.queue.pod(&uid).is_none();
         state.queue.set(info.clone(), Instant::now());
-        if let Some(status) = state.queue.gate(&info).filter(|_| is_new) {
+        let gate = state.queue.gate(&info).filter(|_| is_new);
+        if let Some(status) = gate.filter(|status| !status.reasons.is_empty()) {
             // Why a pod does not even enter the queue is said once, on itself.
             let actor = actor.clone();
             let message = status.reasons.join(", ");
@@ -224,6 +227,40 @@ impl Driver {
             queue.event(&event, Instant::now());
         }
     }
+}
+
+/// What a change of an object means for those that wait, if anything.
+fn set<'a>(snapshot: &Snapshot, object: &'a Object) -> Option<ClusterEvent<'a>> {
+    let Object::ResourceClaim(claim) = object else {
+        return Some(ClusterEvent::Object(object));
+    };
+    let devices = snapshot.objects().devices();
+    match devices.claim(claim.namespace(), claim.name()) {
+        Some(before) if before.status.allocation.is_some() && claim.status.allocation.is_none() => {
+            Some(ClusterEvent::DevicesFreed(claim))
+        }
+        // A finalizer, as comes with devices and goes with them.
+        Some(before)
+            if before.uid() == claim.uid()
+                && before.status == claim.status
+                && before.metadata.deletion_timestamp == claim.metadata.deletion_timestamp =>
+        {
+            None
+        }
+        _ => Some(ClusterEvent::Object(object)),
+    }
+}
+
+/// What the end of an object means for them.
+fn unset<'a>(snapshot: &Snapshot, object: &'a Object) -> ClusterEvent<'a> {
+    if let Object::ResourceClaim(claim) = object {
+        let devices = snapshot.objects().devices();
+        let before = devices.claim(claim.namespace(), claim.name());
+        if before.is_some_and(|before| before.status.allocation.is_some()) {
+            return ClusterEvent::DevicesFreed(claim);
+        }
+    }
+    ClusterEvent::ObjectDelete(object)
 }
 
 /// The parts of a node that decide what fits on it: without its heartbeats.

@@ -21,7 +21,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::snapshot::Object;
+use crate::snapshot::{DeviceClass, DeviceTaintRule, Object, ResourceClaim, ResourceSlice};
 
 /// A change of one of the resources.
 #[allow(
@@ -40,7 +40,7 @@ pub(super) enum Input {
 }
 
 /// How many resources besides pods and nodes are followed.
-pub(super) const OBJECTS: usize = 12;
+pub(super) const OBJECTS: usize = 16;
 
 /// Follows all of them for ever.
 pub(super) fn inputs(client: &Client) -> BoxStream<'static, Input> {
@@ -62,6 +62,10 @@ pub(super) fn inputs(client: &Client) -> BoxStream<'static, Input> {
         objects::<CSINode>(client, Object::CsiNode),
         objects::<CSIDriver>(client, Object::CsiDriver),
         objects::<CSIStorageCapacity>(client, Object::CsiStorageCapacity),
+        newer::<ResourceClaim>(client, Object::ResourceClaim),
+        newer::<ResourceSlice>(client, Object::ResourceSlice),
+        newer::<DeviceClass>(client, Object::DeviceClass),
+        newer::<DeviceTaintRule>(client, Object::DeviceTaintRule),
     ];
     let objects = stream::select_all(objects);
     // What pods refer to comes before them, if both are there.
@@ -102,10 +106,73 @@ where
         + 'static,
 {
     let events = follow(Api::<K>::all(client.clone()), watcher::Config::default());
+    inputs_of(events.map(Some), wrap)
+}
+
+/// The same of a resource that older servers do not have: where there is none, all of it is known.
+fn newer<K>(client: &Client, wrap: fn(K) -> Object) -> BoxStream<'static, Input>
+where
+    K: kube::Resource<DynamicType = ()>
+        + Clone
+        + Debug
+        + Default
+        + Send
+        + Sync
+        + DeserializeOwned
+        + 'static,
+{
+    let api = Api::<K>::all(client.clone());
+    let events = watcher(api, watcher::Config::default()).default_backoff();
+    let events = events.filter_map(|event| async {
+        match event {
+            Ok(event) => Some(Some(event)),
+            Err(error) if is_not_there(&error) => {
+                tracing::debug!(%error, kind = &*K::kind(&()), "not served");
+                Some(None)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "watch failed, trying again");
+                None
+            }
+        }
+    });
+    inputs_of(events, wrap)
+}
+
+/// Whether a server does not have such objects, or has no rule about who may see them.
+fn is_not_there(error: &watcher::Error) -> bool {
+    matches!(
+        error,
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+            if matches!(status.code, 403 | 404)
+    )
+}
+
+/// What events come to; `None` is that there are no such objects.
+fn inputs_of<K>(
+    events: impl Stream<Item = Option<watcher::Event<K>>> + Send + 'static,
+    wrap: fn(K) -> Object,
+) -> BoxStream<'static, Input>
+where
+    K: kube::Resource<DynamicType = ()>
+        + Clone
+        + Debug
+        + Default
+        + Send
+        + Sync
+        + DeserializeOwned
+        + 'static,
+{
     let mut known = Known::default();
     events
         .map(move |event| {
             let mut inputs = Vec::new();
+            let Some(event) = event else {
+                if !std::mem::replace(&mut known.is_synced, true) {
+                    inputs.push(Input::Synced);
+                }
+                return stream::iter(inputs);
+            };
             match event {
                 watcher::Event::Apply(object) => {
                     known.names.insert(name(&object));

@@ -1,6 +1,6 @@
 //! [`ClusterEvent`]: what could let a waiting pod fit.
 
-use crate::snapshot::{NodeInfo, Object, PodInfo};
+use crate::snapshot::{NodeInfo, Object, PodInfo, ResourceClaim};
 
 /// Something that changed in the cluster and could let a waiting pod fit.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +24,8 @@ pub enum ClusterEvent<'a> {
     Object(&'a Object),
     /// One of the other objects is gone.
     ObjectDelete(&'a Object),
+    /// This claim has given its devices back. As it is now; only its name is sure if it is gone.
+    DevicesFreed(&'a ResourceClaim),
     /// Another pod was permitted, or began to wait for its permission.
     Permit,
 }
@@ -46,6 +48,8 @@ pub enum EventKind {
     PodUpdate,
     /// An object about volumes changed.
     Storage,
+    /// An object about devices changed.
+    Devices,
     /// Another object changed.
     Object,
     /// Another pod was permitted.
@@ -63,6 +67,7 @@ impl ClusterEvent<'_> {
             ClusterEvent::AssignedPodDelete(_) => EventKind::AssignedPodDelete,
             ClusterEvent::PodUpdate => EventKind::PodUpdate,
             ClusterEvent::Permit => EventKind::Permit,
+            ClusterEvent::DevicesFreed(_) => EventKind::Devices,
             ClusterEvent::Object(object) | ClusterEvent::ObjectDelete(object) => match object {
                 Object::PersistentVolume(_)
                 | Object::PersistentVolumeClaim(_)
@@ -70,6 +75,10 @@ impl ClusterEvent<'_> {
                 | Object::CsiNode(_)
                 | Object::CsiDriver(_)
                 | Object::CsiStorageCapacity(_) => EventKind::Storage,
+                Object::ResourceClaim(_)
+                | Object::ResourceSlice(_)
+                | Object::DeviceClass(_)
+                | Object::DeviceTaintRule(_) => EventKind::Devices,
                 _ => EventKind::Object,
             },
         }

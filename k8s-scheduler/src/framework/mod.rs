@@ -22,8 +22,9 @@ pub use cycle_state::CycleState;
 pub use event::{ClusterEvent, EventKind};
 pub use extender::{Extender, Filtered, VictimIds, Victims};
 pub use points::{
-    Bind, Filter, Nominated, Normalization, Permit, PermitDecision, Plugin, PostBind, PostFilter,
-    PreBind, PreEnqueue, PreFilter, PreFilterResult, PreScore, QueueSort, Reserve, Scope, Score,
+    Bind, ClaimRef, Filter, Nominated, Normalization, Permit, PermitDecision, Plugin, PostBind,
+    PostFilter, PreBind, PreEnqueue, PreFilter, PreFilterResult, PreScore, QueueSort, Reserve,
+    Scope, Score,
 };
 pub use status::{Code, Status};
 pub use verdicts::{Feasible, Verdicts};

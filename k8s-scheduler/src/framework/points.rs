@@ -70,7 +70,7 @@ pub trait Plugin: Debug + Send + Sync + 'static {
 pub trait PreEnqueue: Plugin {
     /// # Errors
     ///
-    /// A status keeps the pod out until it changes.
+    /// A status keeps the pod out until it changes. Its reasons are said on the pod; one without is not.
     fn pre_enqueue(&self, pod: &PodInfo) -> Result<(), Status>;
 }
 
@@ -163,6 +163,19 @@ pub trait Filter: Plugin {
     }
 }
 
+/// A ResourceClaim as it was seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClaimRef {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// The state that it was in.
+    pub resource_version: String,
+}
+
 /// The node where room is made, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Nominated {
@@ -174,6 +187,8 @@ pub struct Nominated {
     pub victims: Vec<Arc<PodInfo>>,
     /// The pods of lower priority whose nomination for that node is void.
     pub displaced: Vec<Arc<PodInfo>>,
+    /// The claims to take the devices back from.
+    pub deallocate: Vec<ClaimRef>,
 }
 
 /// Called when no node fits; may make room. It only says what is to be done.

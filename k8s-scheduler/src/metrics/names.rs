@@ -69,6 +69,7 @@ labels! {
     AssignedPodUpdate = "AssignedPodUpdate",
     AssignedPodDelete = "AssignedPodDelete",
     Storage = "StorageChange",
+    Devices = "DeviceChange",
     Object = "ObjectChange",
     Forced = "ForceActivate",
 }
@@ -83,6 +84,7 @@ impl From<EventKind> for Incoming {
             EventKind::AssignedPodDelete => Incoming::AssignedPodDelete,
             EventKind::PodUpdate => Incoming::PodUpdate,
             EventKind::Storage => Incoming::Storage,
+            EventKind::Devices => Incoming::Devices,
             EventKind::Object => Incoming::Object,
             EventKind::Permit => Incoming::Forced,
         }

@@ -111,6 +111,7 @@ impl PostFilter for DefaultPreemption {
             node: Some(best.node),
             victims: best.victims,
             message: None,
+            deallocate: Vec::new(),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The bundled plugins, under upstream's names.
 
 mod default_preemption;
+mod dynamic_resources;
 mod gang_scheduling;
 mod image_locality;
 mod inter_pod_affinity;
@@ -20,6 +21,7 @@ mod volume_restrictions;
 mod volume_zone;
 
 pub use default_preemption::DefaultPreemption;
+pub use dynamic_resources::DynamicResources;
 pub use gang_scheduling::GangScheduling;
 pub use image_locality::ImageLocality;
 pub use inter_pod_affinity::InterPodAffinity;
@@ -40,4 +42,5 @@ pub use volume_restrictions::VolumeRestrictions;
 pub use volume_zone::VolumeZone;
 
 pub(crate) use node_affinity::matches_required_affinity;
+pub(crate) use selector::matches_any as matches_node_selector;
 pub(crate) use taint_toleration::has_untolerated_taint;

@@ -1,8 +1,14 @@
 //! Node selectors: terms of requirements on labels and fields.
 
-use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm};
+use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorRequirement, NodeSelectorTerm};
 
 use crate::snapshot::NodeInfo;
+
+/// Whether a node satisfies one of the terms of a selector.
+pub(crate) fn matches_any(selector: &NodeSelector, node: &NodeInfo) -> bool {
+    let mut terms = selector.node_selector_terms.iter();
+    terms.any(|term| matches(term, node))
+}
 
 /// Whether a node satisfies every requirement of a term. An empty term matches nothing.
 pub(super) fn matches(term: &NodeSelectorTerm, node: &NodeInfo) -> bool {

@@ -192,15 +192,27 @@ impl Scheduler {
             snapshot,
             extenders: &self.extenders,
         };
-        let mut last = None;
+        let mut last: Option<Status> = None;
         let start = Instant::now();
         for plugin in &self.profile.post_filter {
             match plugin.post_filter(&cycle.state, pod, snapshot, statuses, &filters, seed) {
-                Ok(nominated) => {
+                Ok(mut nominated) => {
                     self.note(Point::PostFilter, None, start);
+                    // Where nobody makes room, all that was said counts.
+                    if let (None, Some(last), Some(text)) =
+                        (&nominated.node, last, &mut nominated.message)
+                    {
+                        let before = last.reasons.iter().map(|reason| format!("{reason}, "));
+                        text.insert_str(0, &before.collect::<String>());
+                    }
                     return Ok(nominated);
                 }
-                Err(status) => last = Some(status.by(plugin.name())),
+                Err(mut status) => {
+                    if let Some(last) = last {
+                        status.reasons.splice(0..0, last.reasons);
+                    }
+                    last = Some(status.by(plugin.name()));
+                }
             }
         }
         if let Some(status) = &last {

@@ -6,6 +6,7 @@
 //! tallies (pods by topology domain) and score cards that follow the log instead of counting anew.
 
 mod cells;
+pub(crate) mod devices;
 mod groups;
 mod interned;
 mod log;
@@ -19,6 +20,7 @@ mod tally;
 mod terms;
 mod volumes;
 
+pub use devices::{DeviceClass, DeviceTaintRule, ResourceClaim, ResourceSlice};
 pub use interned::Interned;
 pub use node_info::NodeInfo;
 pub use objects::{Budget, Object, Objects};
@@ -30,5 +32,6 @@ pub use terms::{AffinityTerm, Spread, SpreadConstraint};
 pub use volumes::PodVolume;
 
 pub(crate) use cells::{BLOCK, Cells};
+pub(crate) use devices::Devices;
 pub(crate) use log::Change;
 pub(crate) use tally::{By, Tally, TallyKey};

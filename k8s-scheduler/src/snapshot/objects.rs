@@ -18,9 +18,11 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
+use super::{DeviceClass, DeviceTaintRule, Devices, ResourceClaim, ResourceSlice};
+
 type Labels = BTreeMap<String, String>;
 /// Namespace and name.
-type Key = (String, String);
+pub(super) type Key = (String, String);
 
 static NONE: LazyLock<Labels> = LazyLock::new(Labels::new);
 
@@ -56,6 +58,14 @@ pub enum Object {
     CsiDriver(CSIDriver),
     /// Says where there is room for new volumes.
     CsiStorageCapacity(CSIStorageCapacity),
+    /// A claim to devices.
+    ResourceClaim(ResourceClaim),
+    /// Devices that a driver offers.
+    ResourceSlice(ResourceSlice),
+    /// A sort of devices.
+    DeviceClass(DeviceClass),
+    /// Keeps claims from devices.
+    DeviceTaintRule(DeviceTaintRule),
 }
 
 /// A PodDisruptionBudget.
@@ -85,6 +95,7 @@ pub struct Objects {
     csi_nodes: HashMap<String, Arc<CSINode>>,
     csi_drivers: HashMap<String, Arc<CSIDriver>>,
     capacities: BTreeMap<Key, Arc<CSIStorageCapacity>>,
+    devices: Devices,
 }
 
 /// What a change of an object invalidates.
@@ -97,7 +108,7 @@ pub(super) enum Effect {
     Selectors,
 }
 
-fn key(metadata: &ObjectMeta) -> Key {
+pub(super) fn key(metadata: &ObjectMeta) -> Key {
     (
         metadata.namespace.clone().unwrap_or_default(),
         metadata.name.clone().unwrap_or_default(),
@@ -183,6 +194,22 @@ impl Objects {
                 self.capacities.insert(key(&o.metadata), Arc::new(o));
                 Effect::Nothing
             }
+            Object::ResourceClaim(o) => {
+                self.devices.set_claim(o);
+                Effect::Nothing
+            }
+            Object::ResourceSlice(o) => {
+                self.devices.set_slice(o);
+                Effect::Nothing
+            }
+            Object::DeviceClass(o) => {
+                self.devices.set_class(o);
+                Effect::Nothing
+            }
+            Object::DeviceTaintRule(o) => {
+                self.devices.set_rule(o);
+                Effect::Nothing
+            }
         }
     }
 
@@ -225,6 +252,10 @@ impl Objects {
             Object::CsiNode(o) => drop(self.csi_nodes.remove(&key(&o.metadata).1)),
             Object::CsiDriver(o) => drop(self.csi_drivers.remove(&key(&o.metadata).1)),
             Object::CsiStorageCapacity(o) => drop(self.capacities.remove(&key(&o.metadata))),
+            Object::ResourceClaim(o) => self.devices.unset_claim(o),
+            Object::ResourceSlice(o) => self.devices.unset_slice(o),
+            Object::DeviceClass(o) => self.devices.unset_class(o),
+            Object::DeviceTaintRule(o) => self.devices.unset_rule(o),
         }
         Effect::Nothing
     }
@@ -291,6 +322,11 @@ impl Objects {
     /// A CSI driver.
     pub fn csi_driver(&self, name: &str) -> Option<&Arc<CSIDriver>> {
         self.csi_drivers.get(name)
+    }
+
+    /// Devices, and who has them.
+    pub(crate) fn devices(&self) -> &Devices {
+        &self.devices
     }
 
     /// Where there is room for new volumes.
