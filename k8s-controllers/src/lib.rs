@@ -66,7 +66,7 @@
 //!   ReplicationController, Endpoints, EndpointSlice and its mirroring, Namespace, ServiceAccount, root CA, garbage
 //!   collector, node lifecycle with taint-based eviction, node address ranges, pod garbage
 //!   collection, aggregation of cluster roles, removal of expired bootstrap tokens, resource quotas,
-//!   certificate signing requests, storage version migration. Each has a folder with a pure decision core and a thin driver.
+//!   certificate signing requests, resource claims, storage version migration. Each has a folder with a pure decision core and a thin driver.
 //!
 //! # Bring your own
 //! Implement [`runtime::Reconciler`] to run a controller of your own on the same machinery; its
@@ -108,6 +108,7 @@ mod resource_quota;
 mod root_ca;
 pub mod runtime;
 mod service_account;
+k8s_openapi::k8s_if_ge_1_34! { mod resource_claim; }
 k8s_openapi::k8s_if_ge_1_37! { mod storage_version_migration; }
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

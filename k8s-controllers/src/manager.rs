@@ -70,6 +70,7 @@ impl ControllerManager {
     /// `service-account-controller`, `root-ca-cert-publisher`, `generic-garbage-collector`,
     /// `node-controller`, `pod-garbage-collector`, `clusterrole-aggregation-controller`, `token-cleaner`,
     /// `resourcequota-controller`, `certificate-controller`, `storage-version-migrator-controller`,
+    /// `resource-claim-controller`,
     /// `validatingadmissionpolicy-status-controller`.
     pub fn builder(
         clients: impl Fn(&str) -> Client + Send + Sync + 'static,
@@ -187,6 +188,13 @@ impl ControllerManager {
         running.add(certificates::clean::controller(&own));
         if let Some(signer) = self.signer.clone() {
             running.add(certificates::sign::controller(&own, signer));
+        }
+        k8s_openapi::k8s_if_ge_1_34! {
+            let own = context(
+                crate::resource_claim::NAME,
+                crate::resource_claim::COMPONENT,
+            );
+            running.add(crate::resource_claim::controller(&own));
         }
         k8s_openapi::k8s_if_ge_1_37! {
             let name = crate::storage_version_migration::NAME;
