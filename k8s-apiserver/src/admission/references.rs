@@ -11,6 +11,8 @@ pub(crate) struct References {
     pub(crate) config_maps: BTreeSet<String>,
     pub(crate) claims: BTreeSet<String>,
     pub(crate) service_account: Option<String>,
+    /// Claims to devices, as far as they are made.
+    pub(crate) device_claims: BTreeSet<String>,
 }
 
 impl References {
@@ -37,6 +39,13 @@ impl References {
         for volume in spec.volumes.iter().flatten() {
             out.volume(name, volume);
         }
+        let statuses = pod.status.as_ref();
+        let statuses = statuses.and_then(|status| status.resource_claim_statuses.as_ref());
+        let made = statuses.into_iter().flatten();
+        let named = spec.resource_claims.iter().flatten();
+        let named = named.filter_map(|claim| claim.resource_claim_name.clone());
+        let made = made.filter_map(|status| status.resource_claim_name.clone());
+        out.device_claims.extend(named.chain(made));
         for names in [&mut out.secrets, &mut out.config_maps, &mut out.claims] {
             names.remove("");
         }

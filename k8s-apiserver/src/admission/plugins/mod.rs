@@ -1,5 +1,6 @@
 //! The admission plugins that upstream's server has on by default, as far as they are here.
 
+mod admin_access;
 mod certificates;
 mod claim_resize;
 mod default_class;
@@ -17,6 +18,7 @@ mod tolerations;
 use std::sync::Arc;
 
 pub use self::{
+    admin_access::DeviceAdminAccess,
     certificates::{CertificateApproval, CertificateSigning, CertificateSubjectRestriction},
     claim_resize::PersistentVolumeClaimResize,
     default_class::{DefaultIngressClass, DefaultStorageClass},
@@ -62,6 +64,7 @@ pub fn default_plugins(
         Arc::new(StorageObjectInUseProtection),
         Arc::new(PersistentVolumeClaimResize::new(reader.clone())),
         Arc::new(RuntimeClass::new(reader.clone())),
+        Arc::new(DeviceAdminAccess::new(reader.clone())),
         Arc::new(CertificateApproval::new(authorizer.clone())),
         Arc::new(CertificateSigning::new(authorizer.clone())),
         Arc::new(CertificateSubjectRestriction),

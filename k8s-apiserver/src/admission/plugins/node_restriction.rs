@@ -180,6 +180,7 @@ impl NodeRestriction {
             (!references.secrets.is_empty(), "secrets"),
             (!references.config_maps.is_empty(), "configmaps"),
             (!references.claims.is_empty(), "persistentvolumeclaims"),
+            (claims_devices(pod), "resourceclaims"),
         ];
         match found.iter().find(|(found, _)| *found) {
             None => Ok(()),
@@ -214,6 +215,12 @@ impl NodeRestriction {
         }
         Ok(())
     }
+}
+
+/// Whether a pod has claims to devices, made or not.
+fn claims_devices(pod: &Pod) -> bool {
+    let claims = pod.spec.as_ref().and_then(|s| s.resource_claims.as_ref());
+    claims.is_some_and(|claims| !claims.is_empty())
 }
 
 fn labels(labels: &Option<BTreeMap<String, String>>) -> BTreeMap<&str, &str> {
@@ -367,6 +374,28 @@ fn about_claim(node: &str, request: &AdmissionRequest<'_>) -> Outcome {
     Ok(())
 }
 
+/// Slices of devices: those that can be used on the node alone.
+fn about_slice(node: &str, request: &AdmissionRequest<'_>) -> Outcome {
+    let is_own = |object: &dyn Object| {
+        let value = object.to_value();
+        value["spec"]["nodeName"].as_str() == Some(node)
+    };
+    let whose = "ResourceSlice with the same NodeName as the requesting node";
+    match (request.operation, &request.object, request.old) {
+        (Operation::Create, Some(new), _) if !is_own(&**new) => {
+            refuse(format!("can only create {whose}"))
+        }
+        // Where it can be used never changes.
+        (Operation::Update, _, Some(old)) if !is_own(old) => {
+            refuse(format!("can only update {whose}"))
+        }
+        (Operation::Delete, _, Some(old)) if !is_own(old) => {
+            refuse(format!("can only delete {whose}"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The name of the object that is written, also where the path has none.
 fn named<'a>(request: &'a AdmissionRequest<'_>) -> &'a str {
     match (&request.operation, &request.object) {
@@ -418,6 +447,7 @@ impl AdmissionPlugin for NodeRestriction {
             ("storage.k8s.io", "csinodes") if named(request) != node => {
                 refuse("can only access CSINode with the same name as the requesting node")
             }
+            ("resource.k8s.io", "resourceslices") => about_slice(node, request),
             _ => Ok(()),
         }
     }

@@ -1,5 +1,8 @@
 use k8s_model::{Object, Resource};
-use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::{
+    core::v1 as core,
+    resource::v1::{ResourceClaim, ResourceSlice},
+};
 use serde_json::{Value, json};
 
 use super::*;
@@ -340,4 +343,62 @@ async fn a_node_writes_only_about_itself_and_its_pods() {
         };
         assert_eq!(attempt.run(&plugin, old).await.is_ok(), allowed);
     }
+}
+
+#[tokio::test]
+async fn a_node_publishes_its_own_devices_alone() {
+    let (_, reader) = reader();
+    let plugin = NodeRestriction::new(reader);
+    let slice = |node: Value| -> ResourceSlice {
+        serde_json::from_value(json!({ "metadata": { "name": "x" }, "spec": {
+            "driver": "d", "nodeName": node, "allNodes": node.is_null(),
+            "pool": { "name": "p", "generation": 1, "resourceSliceCount": 1 },
+        } }))
+        .unwrap()
+    };
+    for (node, allowed) in [
+        (json!("a"), true),
+        (json!("b"), false),
+        (json!(null), false),
+    ] {
+        let object = slice(node);
+        for operation in [Operation::Create, Operation::Update, Operation::Delete] {
+            let attempt = Try {
+                operation,
+                namespace: "",
+                user: Identity::user("system:node:a").group(NODES),
+                old: (operation != Operation::Create).then_some(&object as &dyn Object),
+                ..Try::create("resource.k8s.io", "resourceslices")
+            };
+            let result = attempt.run(&plugin, &object).await;
+            assert_eq!(result.is_ok(), allowed, "{operation:?} {result:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn devices_of_others_are_for_labelled_namespaces() {
+    let (memory, reader) = reader();
+    let plugin = DeviceAdminAccess::new(reader);
+    let claim = |admin: bool| -> ResourceClaim {
+        let request =
+            json!({ "name": "r", "exactly": { "deviceClassName": "c", "adminAccess": admin } });
+        let spec = json!({ "devices": { "requests": [request] } });
+        serde_json::from_value(json!({ "metadata": { "name": "x" }, "spec": spec })).unwrap()
+    };
+    let attempt = Try::create("resource.k8s.io", "resourceclaims");
+    memory.put("", "namespaces", json!({ "metadata": { "name": "ns" } }));
+    attempt.run(&plugin, &claim(false)).await.unwrap();
+    let error = attempt.run(&plugin, &claim(true)).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "ResourceClaim.resource.k8s.io \"x\" is invalid: spec.devices.requests[0].exactly.adminAccess: Forbidden: admin access to devices requires the `resource.kubernetes.io/admin-access: true` label on the containing namespace"
+    );
+    let labels = json!({ "resource.kubernetes.io/admin-access": "true" });
+    memory.put(
+        "",
+        "namespaces",
+        json!({ "metadata": { "name": "ns", "labels": labels } }),
+    );
+    attempt.run(&plugin, &claim(true)).await.unwrap();
 }

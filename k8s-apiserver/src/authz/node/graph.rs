@@ -18,6 +18,7 @@ pub(super) enum Kind {
     Volume,
     ServiceAccount,
     Attachment,
+    DeviceClaim,
 }
 
 /// Namespace (or nothing) and name.
@@ -28,6 +29,8 @@ type Vertex = (Kind, String, String);
 struct PodEntry {
     uid: String,
     node: String,
+    /// The claims to devices that were made for it.
+    made: Vec<MadeClaim>,
     objects: Vec<Vertex>,
 }
 
@@ -65,6 +68,22 @@ struct PodHead {
     metadata: Meta,
     #[serde(default)]
     spec: PodSpecHead,
+    #[serde(default)]
+    status: PodStatusHead,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct PodStatusHead {
+    #[serde(default)]
+    resource_claim_statuses: Vec<MadeClaim>,
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+struct MadeClaim {
+    #[serde(default)]
+    resource_claim_name: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -116,11 +135,14 @@ fn change(graph: &RwLock<Graph>, json: &Bytes) -> Change {
     };
     let name = (head.metadata.namespace, head.metadata.name);
     let node = head.spec.node_name;
+    let made = head.status.resource_claim_statuses;
     {
         let graph = graph.read();
         match graph.pods.get(&name) {
-            // What a pod refers to cannot be changed once it has a node.
-            Some(known) if known.uid == head.metadata.uid && known.node == node => {
+            // What a pod refers to cannot be changed once it has a node, but for claims that are made for it.
+            Some(known)
+                if known.uid == head.metadata.uid && known.node == node && known.made == made =>
+            {
                 return Change::Nothing;
             }
             None if node.is_empty() => return Change::Nothing,
@@ -143,12 +165,17 @@ fn change(graph: &RwLock<Graph>, json: &Bytes) -> Change {
     );
     add(Kind::Claim, references.claims.into_iter().collect());
     add(
+        Kind::DeviceClaim,
+        references.device_claims.into_iter().collect(),
+    );
+    add(
         Kind::ServiceAccount,
         references.service_account.into_iter().collect(),
     );
     let entry = PodEntry {
         uid: head.metadata.uid,
         node,
+        made,
         objects,
     };
     Change::Put(name, Box::new(entry))

@@ -2,7 +2,7 @@
 //!
 //! See <https://kubernetes.io/docs/reference/access-authn-authz/node/>. It knows users of the group
 //! `system:nodes` whose name is `system:node:NAME`. Secrets, config maps, volumes, volume
-//! attachments, leases and service-account tokens are given out by relation to that node; everything
+//! attachments, claims to devices, leases and service-account tokens are given out by relation to that node; everything
 //! else is as the role `system:node` has it.
 
 mod graph;
@@ -173,6 +173,9 @@ impl Authorizer for NodeAuthorizer {
                 ("", "configmaps") => return self.read(node, Kind::ConfigMap, a),
                 ("", "persistentvolumeclaims") => return self.claim(node, a),
                 ("", "persistentvolumes") => return self.get(node, Kind::Volume, a),
+                ("resource.k8s.io", "resourceclaims") => {
+                    return self.get(node, Kind::DeviceClaim, a);
+                }
                 ("storage.k8s.io", "volumeattachments") => {
                     return self.get(node, Kind::Attachment, a);
                 }
@@ -229,6 +232,10 @@ mod tests {
                 "nodeName": node,
                 "serviceAccountName": "sa",
                 "imagePullSecrets": [{ "name": "pull" }],
+                "resourceClaims": [
+                    { "name": "g", "resourceClaimName": "given" },
+                    { "name": "m", "resourceClaimTemplateName": "t" },
+                ],
                 "containers": [{
                     "name": "c",
                     "envFrom": [{ "configMapRef": { "name": "env" } }],
@@ -238,6 +245,7 @@ mod tests {
                     { "name": "d", "persistentVolumeClaim": { "claimName": "data" } },
                 ],
             },
+            "status": { "resourceClaimStatuses": [{ "name": "m", "resourceClaimName": "made" }] },
         })
     }
 
@@ -275,6 +283,8 @@ mod tests {
             ("get", "persistentvolumeclaims", "data"),
             ("get", "persistentvolumes", "pv"),
             ("create", "serviceaccounts/token", "sa"),
+            ("get", "resource.k8s.io|resourceclaims", "given"),
+            ("get", "resource.k8s.io|resourceclaims", "made"),
         ];
         for (verb, resource, name) in cases {
             let of_a = authorizer.authorize(&ask(&a, verb, resource, name)).await;

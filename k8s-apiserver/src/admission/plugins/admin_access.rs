@@ -1,0 +1,86 @@
+//! [`DeviceAdminAccess`]: who may use devices that others have.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use k8s_model::{
+    field::{self, Path},
+    status::{self, GroupResource},
+};
+use k8s_openapi::api::core::v1::Namespace;
+
+use crate::admission::{
+    AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, reader::ObjectReader,
+};
+
+/// The label of namespaces whose claims may ask for such access.
+const LABEL: &str = "resource.kubernetes.io/admin-access";
+
+/// Refuses claims, and templates of claims, that ask for devices which others may have at the same time, unless the
+/// namespace is labelled for that (KEP-5018). Upstream's server has the rule among those of the kinds.
+#[derive(Debug)]
+pub struct DeviceAdminAccess(Arc<dyn ObjectReader>);
+
+impl DeviceAdminAccess {
+    /// Looks namespaces up there.
+    pub fn new(reader: Arc<dyn ObjectReader>) -> Self {
+        DeviceAdminAccess(reader)
+    }
+}
+
+#[async_trait]
+impl AdmissionPlugin for DeviceAdminAccess {
+    fn name(&self) -> &str {
+        "DeviceAdminAccess"
+    }
+
+    fn handles(&self, operation: Operation) -> bool {
+        // What a claim asks for never changes.
+        operation == Operation::Create
+    }
+
+    async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), AdmissionError> {
+        let path = Path::new("spec");
+        let (kind, path) = if request.is("resource.k8s.io", "resourceclaims") {
+            ("ResourceClaim", path)
+        } else if request.is("resource.k8s.io", "resourceclaimtemplates") {
+            ("ResourceClaimTemplate", path.child("spec"))
+        } else {
+            return Ok(());
+        };
+        let Some(object) = &request.object else {
+            return Ok(());
+        };
+        let value = object.to_value();
+        let spec = match kind {
+            "ResourceClaim" => &value["spec"],
+            _ => &value["spec"]["spec"],
+        };
+        let requests = spec["devices"]["requests"].as_array();
+        let path = path.child("devices").child("requests");
+        let text = format!(
+            "admin access to devices requires the `{LABEL}: true` label on the containing namespace"
+        );
+        let errors: field::ErrorList = requests
+            .into_iter()
+            .flatten()
+            .enumerate()
+            .filter(|(_, request)| request["exactly"]["adminAccess"] == true)
+            .map(|(i, _)| {
+                let path = path.index(i).child("exactly").child("adminAccess");
+                field::forbidden(path, text.clone())
+            })
+            .collect();
+        if errors.is_empty() {
+            return Ok(());
+        }
+        let namespace = self.0.get::<Namespace>("", request.namespace).await?;
+        let labels = namespace.and_then(|namespace| namespace.metadata.labels);
+        if labels.is_some_and(|labels| labels.get(LABEL).is_some_and(|value| value == "true")) {
+            return Ok(());
+        }
+        let kind = GroupResource::new("resource.k8s.io", kind);
+        let status = status::invalid(kind, request.name, &errors);
+        Err(AdmissionError::Status(Box::new(status)))
+    }
+}
