@@ -1,6 +1,9 @@
 //! What a cluster inside a test does.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "cluster/devices.rs"]
+mod devices;
+
 use std::{
     sync::{
         Arc,
