@@ -1,6 +1,10 @@
 //! [`Object`]: one API object of any kind, as the machinery handles it.
 
-use std::{any::Any, fmt::Debug, io};
+use std::{
+    any::Any,
+    fmt::{self, Debug},
+    io,
+};
 
 use k8s_openapi::{Metadata, Resource, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde::Serialize;
@@ -11,7 +15,9 @@ use serde_json::{Value, ser::Formatter};
 /// Every `k8s_openapi` type with an [`ObjectMeta`] is one, through the blanket
 /// implementation; so is any type of your own that implements
 /// [`k8s_openapi::Resource`] and [`k8s_openapi::Metadata`].
-pub trait Object: Any + Debug + Send + Sync {
+///
+/// Its `Debug` tells which object it is, and not what is in it.
+pub trait Object: Any + Send + Sync {
     /// The group and version, as in `apps/v1`.
     fn api_version(&self) -> &str;
     /// The kind, as in `Deployment`.
@@ -73,7 +79,11 @@ where
     }
 
     fn to_value(&self) -> Value {
-        serde_json::to_value(self).expect("API types serialise into memory")
+        // By way of bytes, as decoding goes: a second instance of the code that writes each type would make the
+        // program larger by half a megabyte.
+        let mut json = Vec::with_capacity(1024);
+        self.write_json(&mut json);
+        serde_json::from_slice(&json).expect("what was just written is JSON")
     }
 
     fn boxed_clone(&self) -> Box<dyn Object> {
@@ -86,6 +96,18 @@ where
 
     fn as_any_mut(&mut self) -> &mut dyn Any {
         self
+    }
+}
+
+/// Without what is in the object: code that prints each of the built-in types would weigh more than a megabyte.
+impl Debug for dyn Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let meta = self.metadata();
+        f.debug_struct(self.kind())
+            .field("api_version", &self.api_version())
+            .field("namespace", &meta.namespace)
+            .field("name", &meta.name)
+            .finish_non_exhaustive()
     }
 }
 

@@ -4,22 +4,13 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{AdmissionPlugin, Operation};
+use super::{AdmissionPlugin, Operation, Step};
 use crate::metrics::{Histogram, Writer};
 
 /// Upstream's bounds, in seconds.
 const BOUNDS: [f64; 6] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5];
 
 type Took = Histogram<{ BOUNDS.len() }>;
-
-/// What a plugin is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// To fill in or change the object.
-    Admit,
-    /// To refuse it, or not.
-    Validate,
-}
 
 /// By operation, step and whether it was refused.
 #[derive(Debug, Default)]
@@ -36,7 +27,9 @@ impl Times {
             Operation::Delete => 2,
             Operation::Connect => 3,
         };
-        &self.0[operation][step as usize][usize::from(rejected)]
+        // What accompanies an object is not timed.
+        let step = usize::from(step != Step::Admit);
+        &self.0[operation][step][usize::from(rejected)]
     }
 
     fn write(&self, out: &mut Writer, name: &str) {
@@ -65,6 +58,15 @@ pub(crate) struct Stopwatch<'m> {
 }
 
 impl Stopwatch<'_> {
+    /// Counts that the plugin at that place had nothing to do.
+    pub(crate) fn pass(&self, at: usize) {
+        if let Some((_, times)) = self.metrics.plugins.get(at) {
+            times
+                .of(self.operation, self.step, false)
+                .observe(0.0, &BOUNDS);
+        }
+    }
+
     /// Counts what the plugin at that place did since the last one.
     pub(crate) fn lap<T, E>(&mut self, at: usize, result: Result<T, E>) -> Result<T, E> {
         let now = Instant::now();

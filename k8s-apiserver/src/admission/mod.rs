@@ -55,6 +55,17 @@ impl Operation {
     }
 }
 
+/// What a plugin is called for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// To fill in or change the object.
+    Admit,
+    /// To refuse it, or not.
+    Validate,
+    /// To say what is to be stored together with it.
+    Accompany,
+}
+
 /// A write on its way to the store.
 #[derive(Debug)]
 pub struct AdmissionRequest<'a> {
@@ -158,6 +169,18 @@ pub trait AdmissionPlugin: Debug + Send + Sync {
 
     /// Whether the plugin has a say in the operation.
     fn handles(&self, operation: Operation) -> bool;
+
+    /// For what the plugin is to be called. By default for everything, though it may have nothing to do there;
+    /// one that says which steps it has costs nothing in the others.
+    fn steps(&self) -> &[Step] {
+        &[Step::Admit, Step::Validate, Step::Accompany]
+    }
+
+    /// Whether the plugin may have a say in writes of that resource and its subresources. By default it may; one
+    /// that says of which costs other writes nothing.
+    fn concerns(&self, _group: &str, _resource: &str) -> bool {
+        true
+    }
 
     /// Fills in or changes the object.
     async fn admit(&self, _request: &mut AdmissionRequest<'_>) -> Result<(), AdmissionError> {

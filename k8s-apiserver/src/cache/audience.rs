@@ -64,11 +64,11 @@ struct Pace {
     due: bool,
 }
 
-/// How long several watchers are left alone after they were woken: twice as long as they take to
-/// send what they were woken for, so that writers get their turn. The first change after a pause is told at
-/// once.
+/// How long several watchers are left alone after they were woken: several times as long as they take to
+/// send what they were woken for, so that writers get their turn, and many changes go out in one piece. The first
+/// change after a pause is told at once.
 fn pause(watchers: usize) -> Duration {
-    const EACH: Duration = Duration::from_micros(40);
+    const EACH: Duration = Duration::from_micros(100);
     const SEVERAL: usize = 10;
     const MOST: Duration = Duration::from_millis(50);
     if watchers < SEVERAL {

@@ -143,14 +143,20 @@ pub(crate) async fn create(call: &Call, row: &Row, body: Body) -> Result<Respons
     let manager = manager(call, &options);
     let target = written_by(call, row, &options, &manager);
     if row.is("", "bindings") {
-        return super::subresources::bind(call, row, object, options.dry_run).await;
+        return Box::pin(super::subresources::bind(
+            call,
+            row,
+            object,
+            options.dry_run,
+        ))
+        .await;
     }
     if let Some(create_only) = call.server.create_only(row, "") {
         let mut object = object;
         if row.is_namespaced() {
             crate::registry::create::match_namespace(&target, &mut *object)?;
         }
-        let object = admit(call, &target, object).await?;
+        let object = Box::pin(admit(call, &target, object)).await?;
         let made = create_only
             .create(&call.user, target.namespace, target.name, object)
             .await?;

@@ -267,7 +267,8 @@ impl Row {
     ) -> Result<Value> {
         match &self.converter {
             Some(converter) => {
-                let converted = converter.convert(vec![value], &to.api_version()).await?;
+                let to = to.api_version();
+                let converted = Box::pin(converter.convert(vec![value], &to)).await?;
                 Ok(converted.into_iter().next().unwrap_or_default())
             }
             None => Ok(k8s_model::convert::convert(value, from, to)),
@@ -276,7 +277,12 @@ impl Row {
 
     /// A stored object in a version that can be decoded here: as it is, unless a webhook must convert it.
     pub(crate) async fn settle(&self, stored: Stored) -> Result<Stored> {
-        match self.settle_all(std::slice::from_ref(&stored)).await?.pop() {
+        if !self.asks_webhook() {
+            return Ok(stored);
+        }
+        // In a box, here and below: whoever may ask a webhook is not to carry around the memory that this takes.
+        let settled = Box::pin(self.settle_all(std::slice::from_ref(&stored)));
+        match settled.await?.pop() {
             Some(Some(settled)) => Ok(settled),
             _ => Ok(stored),
         }
@@ -288,7 +294,7 @@ impl Row {
             return Ok(());
         }
         let stored: Vec<Stored> = entries.iter().map(|entry| entry.stored.clone()).collect();
-        let settled = self.settle_all(&stored).await?;
+        let settled = Box::pin(self.settle_all(&stored)).await?;
         for (entry, settled) in entries.iter_mut().zip(settled) {
             if let Some(settled) = settled {
                 *entry = Arc::new(entry.with(settled));
@@ -348,7 +354,7 @@ impl Row {
             metadata.remove("resourceVersion");
         }
         let to = custom.storage_api_version();
-        let converted = converter.convert(vec![value], to).await?;
+        let converted = Box::pin(converter.convert(vec![value], to)).await?;
         let json = converted.into_iter().next().unwrap_or_default().to_string();
         let mut stored = custom.decode_stored(json.as_bytes()).map_err(|e| {
             Error::internal(format_args!("a converted object cannot be decoded: {e}"))

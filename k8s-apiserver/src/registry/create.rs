@@ -86,7 +86,8 @@ impl Registry {
                 let meta = object.metadata().clone();
                 object = wanted.boxed_clone();
                 *object.metadata_mut() = meta;
-                writes = self.services.on_create(self, &mut *object).await?;
+                // In a box: few objects are Services.
+                writes = Box::pin(self.services.on_create(self, &mut *object)).await?;
             }
             row.resource.strategy.prepare_for_create(&mut *object);
             signing_requests::say_who(&mut *object, target.user);

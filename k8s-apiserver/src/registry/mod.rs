@@ -33,8 +33,8 @@ pub(crate) use self::{internal::Internal, row::Row, served::Served};
 use crate::{
     Error, Result,
     admission::{
-        AdmissionPlugin, AdmissionRequest, Companions, Operation, Warnings,
-        metrics::{AdmissionMetrics, Step, Stopwatch},
+        AdmissionPlugin, AdmissionRequest, Companions, Operation, Step, Warnings,
+        metrics::{AdmissionMetrics, Stopwatch},
         more::{More, SentOptions},
     },
     auth::Identity,
@@ -155,14 +155,20 @@ impl Registry {
         )
     }
 
+    /// The plugins that are called for a step, and whether it may be that they have something to do.
     fn plugins(
         &self,
         target: &Target<'_>,
         operation: Operation,
-    ) -> impl Iterator<Item = (usize, &Arc<dyn AdmissionPlugin>)> + use<'_> {
+        step: Step,
+    ) -> impl Iterator<Item = (usize, &Arc<dyn AdmissionPlugin>, bool)> + use<'_> {
         let internal = target.internal;
+        let (group, resource) = (target.row.resource.group, target.row.resource.resource);
         (self.admission.iter().enumerate())
-            .filter(move |(_, plugin)| !internal && plugin.handles(operation))
+            .filter(move |(_, plugin)| {
+                !internal && plugin.handles(operation) && plugin.steps().contains(&step)
+            })
+            .map(move |(at, plugin)| (at, plugin, plugin.concerns(group, resource)))
     }
 
     fn stopwatch(&self, operation: Operation, step: Step) -> Stopwatch<'_> {
@@ -181,7 +187,11 @@ impl Registry {
         let mut request = admission_request(self, target, operation, object, old, managed);
         loop {
             let mut watch = self.stopwatch(operation, Step::Admit);
-            for (at, plugin) in self.plugins(target, operation) {
+            for (at, plugin, concerned) in self.plugins(target, operation, Step::Admit) {
+                if !concerned {
+                    watch.pass(at);
+                    continue;
+                }
                 let result = plugin.admit(&mut request).await;
                 watch
                     .lap(at, result)
@@ -213,7 +223,11 @@ impl Registry {
     ) -> Result<Option<Box<dyn Object>>> {
         let request = admission_request(self, target, operation, object, old, managed);
         let mut watch = self.stopwatch(operation, Step::Validate);
-        for (at, plugin) in self.plugins(target, operation) {
+        for (at, plugin, concerned) in self.plugins(target, operation, Step::Validate) {
+            if !concerned {
+                watch.pass(at);
+                continue;
+            }
             let result = plugin.validate(&request).await;
             watch
                 .lap(at, result)
@@ -235,7 +249,10 @@ impl Registry {
         let request = admission_request(self, target, operation, Some(object), old, managed);
         let mut writes = Vec::new();
         let mut all = Vec::new();
-        for (_, plugin) in self.plugins(target, operation) {
+        for (_, plugin, concerned) in self.plugins(target, operation, Step::Accompany) {
+            if !concerned {
+                continue;
+            }
             let mut companions = plugin
                 .accompany(&request)
                 .await

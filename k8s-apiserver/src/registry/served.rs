@@ -18,6 +18,8 @@ pub(crate) struct Served {
     pub(crate) table: ResourceTable,
     /// By plural name: few names are in more than one group or version.
     by_name: HashMap<&'static str, Vec<Arc<Row>>>,
+    /// The rows in whose version resources are stored, or any rows of them, by plural name and group, sorted.
+    stored: Vec<(&'static str, &'static str, Arc<Row>)>,
     /// Where the server says that it is.
     address: String,
     clients: Arc<Clients>,
@@ -56,9 +58,11 @@ impl Served {
                 .unwrap_or_else(|| Arc::new(Row::new(resource, &table, &clients)));
             by_name.entry(resource.resource).or_default().push(row);
         }
+        let stored = stored(&by_name);
         Served {
             table,
             by_name,
+            stored,
             address,
             clients,
             discovery: OnceLock::new(),
@@ -78,13 +82,10 @@ impl Served {
 
     /// The row in whose version a resource is stored, or any row of it.
     pub(crate) fn stored(&self, group: &str, resource: &str) -> Option<&Arc<Row>> {
-        let rows = self.by_name.get(resource)?;
-        let any = rows.iter().find(|row| row.resource.group == group)?;
-        let storage = &any.storage;
-        let exact = rows.iter().find(|row| {
-            row.resource.group == storage.group && row.resource.version == storage.version
-        });
-        exact.or(Some(any))
+        let key = (resource, group);
+        let found =
+            (self.stored).binary_search_by(|(resource, group, _)| (*resource, *group).cmp(&key));
+        found.ok().map(|at| &self.stored[at].2)
     }
 
     /// The documents of discovery, written when they are first asked for.
@@ -92,4 +93,23 @@ impl Served {
         self.discovery
             .get_or_init(|| Discovery::new(&self.table, &self.address))
     }
+}
+
+fn stored(
+    by_name: &HashMap<&'static str, Vec<Arc<Row>>>,
+) -> Vec<(&'static str, &'static str, Arc<Row>)> {
+    let mut out: Vec<(&'static str, &'static str, Arc<Row>)> = Vec::new();
+    for any in by_name.values().flatten() {
+        let (resource, group) = (any.resource.resource, any.resource.group);
+        if out.iter().any(|(r, g, _)| (*r, *g) == (resource, group)) {
+            continue;
+        }
+        let storage = &any.storage;
+        let exact = by_name[resource].iter().find(|row| {
+            row.resource.group == storage.group && row.resource.version == storage.version
+        });
+        out.push((resource, group, exact.unwrap_or(any).clone()));
+    }
+    out.sort_by_key(|(resource, group, _)| (*resource, *group));
+    out
 }

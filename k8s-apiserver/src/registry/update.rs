@@ -67,16 +67,24 @@ impl Registry {
     }
 
     /// As [`Registry::update`], by a function that sees to ownership too.
-    pub(crate) async fn modify<F>(
+    pub(crate) async fn modify(
         &self,
         target: &Target<'_>,
         rules: Rules,
         warnings: &mut Vec<String>,
-        change: F,
-    ) -> Result<Outcome>
-    where
-        F: Fn(&Live<'_>) -> Result<Change> + Sync,
-    {
+        change: impl Fn(&Live<'_>) -> Result<Change> + Sync,
+    ) -> Result<Outcome> {
+        self.modify_by(target, rules, warnings, &change).await
+    }
+
+    // By reference, so that there is one instance of this code.
+    async fn modify_by(
+        &self,
+        target: &Target<'_>,
+        rules: Rules,
+        warnings: &mut Vec<String>,
+        change: &(dyn Fn(&Live<'_>) -> Result<Change> + Sync),
+    ) -> Result<Outcome> {
         let mut untracked = false;
         let key = self.key(target);
         let row = target.row;
@@ -112,7 +120,7 @@ impl Registry {
             // The subresources with a kind of their own have been through admission in that kind.
             let own_kind = matches!(target.subresource, "binding" | "eviction" | "scale");
             if target.subresource == "scale" {
-                new = self.admit_scale(target, new, &*old).await?;
+                new = Box::pin(self.admit_scale(target, new, &*old)).await?;
             }
             if !own_kind {
                 let before = Managed {
@@ -134,7 +142,7 @@ impl Registry {
 
             let mut writes = Vec::new();
             if rules == Rules::Object && self.services.handles(row) {
-                writes = self.services.on_update(self, &mut *new, &*old).await?;
+                writes = Box::pin(self.services.on_update(self, &mut *new, &*old)).await?;
             }
             self.prepare_update(rules, target, &mut *new, &*old);
             self.check_update(rules, target, &*new, &*old)?;
@@ -149,7 +157,7 @@ impl Registry {
                 )?;
             }
             if target.subresource == "scale" {
-                self.validate_scale(target, &*new, &*old).await?;
+                Box::pin(self.validate_scale(target, &*new, &*old)).await?;
             }
             let mut _held = Vec::new();
             if rules != Rules::Status && !own_kind {

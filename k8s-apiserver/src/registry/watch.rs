@@ -174,9 +174,6 @@ impl Registry {
 
 /// What watchers are told, with the objects in a version that can be decoded: see [`Row::settle`].
 async fn settle(row: &Row, told: Vec<Told>) -> Vec<Told> {
-    if !row.asks_webhook() {
-        return told;
-    }
     let entry = |told: &Told| match told {
         Told::Existing(entry) => Some(entry.clone()),
         Told::Change(kind, event) => event.object(*kind).cloned(),
@@ -205,7 +202,10 @@ impl<W: Writer> Watcher<W> {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(told) = self.take_queue() {
-                let told = settle(&self.row, told).await;
+                let told = match self.row.asks_webhook() {
+                    true => Box::pin(settle(&self.row, told)).await,
+                    false => told,
+                };
                 self.done |= told.iter().any(|told| matches!(told, Told::Failed(_)));
                 return Some(self.writer.write(&told));
             }

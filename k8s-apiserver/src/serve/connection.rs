@@ -98,7 +98,8 @@ impl Connection {
         let peer = self.peer(&stream);
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             peer.mark(&mut request);
-            service.clone().oneshot(request)
+            // In a box: the task of a stream goes on with the body, and takes no memory for what goes before.
+            Box::pin(service.clone().oneshot(request))
         });
         let mut connection = Box::pin(
             http2::Builder::new(TokioExecutor::new())

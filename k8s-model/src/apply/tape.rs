@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr2;
+
 /// How deep values may nest; `serde_json` takes no more either.
 const MAX_DEPTH: usize = 128;
 
@@ -150,7 +152,7 @@ impl Reader<'_> {
         self.at += 1;
         loop {
             let rest = self.json.get(self.at..)?;
-            let stop = rest.iter().position(|b| matches!(b, b'"' | b'\\'))?;
+            let stop = memchr2(b'"', b'\\', rest)?;
             self.at += stop + 1;
             if rest[stop] == b'"' {
                 return Some(());

@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, collections::HashSet};
 
+use memchr::memchr2;
+
 /// How many keys are compared one by one before a set takes over.
 const LINEAR: usize = 32;
 
@@ -43,15 +45,17 @@ pub fn duplicate_fields(json: &[u8]) -> Vec<String> {
             b'"' => {
                 let start = position;
                 let mut escaped = false;
-                loop {
-                    match json.get(position) {
-                        None | Some(b'"') => break,
-                        Some(b'\\') => {
-                            escaped = true;
-                            position += 2;
-                        }
-                        Some(_) => position += 1,
+                while let Some(rest) = json.get(position..) {
+                    let Some(stop) = memchr2(b'"', b'\\', rest) else {
+                        position = json.len();
+                        break;
+                    };
+                    position += stop;
+                    if rest[stop] == b'"' {
+                        break;
                     }
+                    escaped = true;
+                    position += 2;
                 }
                 let text = json.get(start..position).unwrap_or_default();
                 position += 1;

@@ -293,6 +293,13 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Tracked<'_, D> {
     }
 }
 
+/// A number as a quantity. Apart, because what calls it is there once for each type that is decoded.
+#[cold]
+#[inline(never)]
+fn canonical(value: &dyn fmt::Display) -> Result<String, quantity::ParseError> {
+    quantity::canonical(&value.to_string()).map(Cow::into_owned)
+}
+
 struct Watcher<'t, V> {
     visitor: V,
     at: At<'t>,
@@ -318,7 +325,13 @@ macro_rules! numbers {
     ($($method:ident: $type:ty,)*) => {
         $(
             fn $method<E: Error>(self, value: $type) -> Result<V::Value, E> {
-                if self.at.in_quantity { self.quantity(&value.to_string()) } else { self.visitor.$method(value) }
+                if self.at.in_quantity {
+                    return match canonical(&value) {
+                        Ok(canonical) => self.visitor.visit_str(&canonical),
+                        Err(error) => Err(E::custom(error)),
+                    };
+                }
+                self.visitor.$method(value)
             }
         )*
     };

@@ -12,10 +12,10 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::net::TcpStream;
+
+/// What the servers are called.
+pub(crate) const HOST: &str = "localhost";
 
 pub(crate) struct Connection {
     sender: SendRequest<Full<Bytes>>,
@@ -62,51 +62,6 @@ impl Connection {
     }
 }
 
-/// A watch over HTTP/1.1 on a connection of its own, read with as little work as can be: many of them
-/// share the machine with the server that is measured.
-pub(crate) struct Events {
-    stream: tokio_rustls::client::TlsStream<TcpStream>,
-    buffer: Vec<u8>,
-}
-
-impl Events {
-    /// Opens a watch and reads the head of its answer.
-    pub(crate) async fn open(
-        address: SocketAddr,
-        tls: Arc<ClientConfig>,
-        path: &str,
-    ) -> anyhow::Result<Self> {
-        let mut stream = connect(address, tls).await?;
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            // Byte by byte, to leave what follows.
-            head.push(stream.read_u8().await?);
-        }
-        anyhow::ensure!(
-            head.starts_with(b"HTTP/1.1 200 "),
-            "a watch was answered {}",
-            String::from_utf8_lossy(&head)
-        );
-        Ok(Events {
-            stream,
-            buffer: vec![0; 64 * 1024],
-        })
-    }
-
-    /// Waits for more events; how many came. An event is a line, and the lines that frame chunks end in a
-    /// carriage return too.
-    pub(crate) async fn next(&mut self) -> anyhow::Result<i64> {
-        let length = self.stream.read(&mut self.buffer).await?;
-        anyhow::ensure!(length > 0, "a watch ended early");
-        let count = |byte: u8| memchr::memchr_iter(byte, &self.buffer[..length]).count() as i64;
-        // A frame's line may be cut between the two: then one is missing until the next call.
-        Ok(count(b'\n') - count(b'\r'))
-    }
-}
-
 /// An HTTP/2 connection.
 pub(crate) struct Multiplexed {
     sender: http2::SendRequest<Full<Bytes>>,
@@ -137,12 +92,16 @@ async fn connect(
     address: SocketAddr,
     tls: Arc<ClientConfig>,
 ) -> anyhow::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    let name = rustls::pki_types::ServerName::try_from(HOST)?;
+    Ok(tokio_rustls::TlsConnector::from(tls)
+        .connect(name, dial(address).await?)
+        .await?)
+}
+
+pub(crate) async fn dial(address: SocketAddr) -> anyhow::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    let name = rustls::pki_types::ServerName::try_from("localhost")?;
-    Ok(tokio_rustls::TlsConnector::from(tls)
-        .connect(name, stream)
-        .await?)
+    Ok(stream)
 }
 
 /// Reads a body to its end; the status and how many bytes came.

@@ -3,7 +3,7 @@
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    client::Events,
+    events::Events,
     figures::Figures,
     load::{NAMESPACE, Objects, Scale, config_map, prepare},
     server::{Server, cpu},

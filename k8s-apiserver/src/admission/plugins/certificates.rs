@@ -8,7 +8,7 @@ use k8s_model::certificates::CertificateRequest;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 
 use crate::{
-    admission::{AdmissionError, AdmissionPlugin, AdmissionRequest, Operation},
+    admission::{AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step},
     auth::Identity,
     authz::{Attributes, Authorizer},
 };
@@ -65,6 +65,17 @@ impl AdmissionPlugin for CertificateApproval {
         operation == Operation::Update
     }
 
+    fn steps(&self) -> &[Step] {
+        &[Step::Validate]
+    }
+
+    fn concerns(&self, group: &str, resource: &str) -> bool {
+        matches!(
+            (group, resource),
+            ("certificates.k8s.io", "certificatesigningrequests")
+        )
+    }
+
     async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), AdmissionError> {
         if !is_request(request, "approval") {
             return Ok(());
@@ -101,6 +112,17 @@ impl AdmissionPlugin for CertificateSigning {
 
     fn handles(&self, operation: Operation) -> bool {
         operation == Operation::Update
+    }
+
+    fn steps(&self) -> &[Step] {
+        &[Step::Validate]
+    }
+
+    fn concerns(&self, group: &str, resource: &str) -> bool {
+        matches!(
+            (group, resource),
+            ("certificates.k8s.io", "certificatesigningrequests")
+        )
     }
 
     async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), AdmissionError> {
@@ -143,6 +165,17 @@ impl AdmissionPlugin for CertificateSubjectRestriction {
 
     fn handles(&self, operation: Operation) -> bool {
         operation == Operation::Create
+    }
+
+    fn steps(&self) -> &[Step] {
+        &[Step::Validate]
+    }
+
+    fn concerns(&self, group: &str, resource: &str) -> bool {
+        matches!(
+            (group, resource),
+            ("certificates.k8s.io", "certificatesigningrequests")
+        )
     }
 
     async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), AdmissionError> {

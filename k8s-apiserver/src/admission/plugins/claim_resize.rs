@@ -7,7 +7,7 @@ use k8s_model::quantity::Amount;
 use k8s_openapi::api::{core::v1::PersistentVolumeClaim, storage::v1::StorageClass};
 
 use crate::admission::{
-    AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, reader::ObjectReader,
+    AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step, reader::ObjectReader,
 };
 
 /// Refuses to enlarge claims that are not bound, or whose class doesn't allow it.
@@ -59,6 +59,14 @@ impl AdmissionPlugin for PersistentVolumeClaimResize {
 
     fn handles(&self, operation: Operation) -> bool {
         operation == Operation::Update
+    }
+
+    fn steps(&self) -> &[Step] {
+        &[Step::Validate]
+    }
+
+    fn concerns(&self, group: &str, resource: &str) -> bool {
+        matches!((group, resource), ("", "persistentvolumeclaims"))
     }
 
     async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), AdmissionError> {

@@ -15,7 +15,7 @@ use k8s_openapi::{
 use serde::de::DeserializeOwned;
 
 use crate::admission::{
-    AdmissionError, AdmissionPlugin, AdmissionRequest, Operation,
+    AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step,
     reader::{ObjectReader, ReadError},
 };
 
@@ -74,6 +74,14 @@ impl AdmissionPlugin for DefaultStorageClass {
         operation == Operation::Create
     }
 
+    fn steps(&self) -> &[Step] {
+        &[Step::Admit]
+    }
+
+    fn concerns(&self, group: &str, resource: &str) -> bool {
+        matches!((group, resource), ("", "persistentvolumeclaims"))
+    }
+
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), AdmissionError> {
         if !request.is("", "persistentvolumeclaims") {
             return Ok(());
@@ -112,6 +120,14 @@ impl AdmissionPlugin for DefaultIngressClass {
 
     fn handles(&self, operation: Operation) -> bool {
         operation == Operation::Create
+    }
+
+    fn steps(&self) -> &[Step] {
+        &[Step::Admit]
+    }
+
+    fn concerns(&self, group: &str, resource: &str) -> bool {
+        matches!((group, resource), ("networking.k8s.io", "ingresses"))
     }
 
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), AdmissionError> {

@@ -10,7 +10,7 @@ use k8s_openapi::{
 };
 
 use crate::admission::{
-    AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, reader::ObjectReader,
+    AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step, reader::ObjectReader,
 };
 
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";
@@ -267,6 +267,14 @@ impl AdmissionPlugin for LimitRanger {
 
     fn handles(&self, operation: Operation) -> bool {
         matches!(operation, Operation::Create | Operation::Update)
+    }
+
+    fn steps(&self) -> &[Step] {
+        &[Step::Admit, Step::Validate]
+    }
+
+    fn concerns(&self, group: &str, resource: &str) -> bool {
+        matches!((group, resource), ("", "pods" | "persistentvolumeclaims"))
     }
 
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), AdmissionError> {

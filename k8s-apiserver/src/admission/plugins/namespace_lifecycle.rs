@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
 use serde::Deserialize;
 
 use crate::admission::{
-    AdmissionError, AdmissionPlugin, AdmissionRequest, Operation,
+    AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step,
     reader::{ObjectReader, ReadError},
 };
 
@@ -47,6 +47,10 @@ impl AdmissionPlugin for NamespaceLifecycle {
 
     fn handles(&self, operation: Operation) -> bool {
         operation != Operation::Connect
+    }
+
+    fn steps(&self) -> &[Step] {
+        &[Step::Admit]
     }
 
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), AdmissionError> {

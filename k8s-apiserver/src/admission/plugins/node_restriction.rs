@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
 
 use super::MIRROR_POD;
 use crate::admission::{
-    AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, reader::ObjectReader,
+    AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step, reader::ObjectReader,
     references::References,
 };
 
@@ -415,6 +415,10 @@ impl AdmissionPlugin for NodeRestriction {
 
     fn handles(&self, operation: Operation) -> bool {
         operation != Operation::Connect
+    }
+
+    fn steps(&self) -> &[Step] {
+        &[Step::Admit]
     }
 
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Outcome {

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::admission::{AdmissionError, AdmissionPlugin, AdmissionRequest, Operation};
+use crate::admission::{AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step};
 
 /// Gives new volumes and claims the finalizer that a controller removes once nobody uses them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,6 +16,17 @@ impl AdmissionPlugin for StorageObjectInUseProtection {
 
     fn handles(&self, operation: Operation) -> bool {
         operation == Operation::Create
+    }
+
+    fn steps(&self) -> &[Step] {
+        &[Step::Admit]
+    }
+
+    fn concerns(&self, group: &str, resource: &str) -> bool {
+        matches!(
+            (group, resource),
+            ("", "persistentvolumes" | "persistentvolumeclaims")
+        )
     }
 
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), AdmissionError> {

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 
 use crate::admission::{
-    AdmissionError, AdmissionPlugin, AdmissionRequest, Operation,
+    AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step,
     reader::{ObjectReader, ReadError},
 };
 
@@ -130,6 +130,14 @@ impl AdmissionPlugin for Priority {
 
     fn handles(&self, operation: Operation) -> bool {
         matches!(operation, Operation::Create | Operation::Update)
+    }
+
+    fn steps(&self) -> &[Step] {
+        &[Step::Admit, Step::Validate]
+    }
+
+    fn concerns(&self, group: &str, resource: &str) -> bool {
+        matches!((group, resource), ("", "pods") | (GROUP, RESOURCE))
     }
 
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), AdmissionError> {

@@ -11,7 +11,7 @@ use k8s_openapi::{api::core::v1 as core, jiff::Timestamp};
 use tokio::sync::Mutex;
 
 use crate::admission::{
-    AdmissionError, AdmissionPlugin, AdmissionRequest, Companion, Companions, Operation,
+    AdmissionError, AdmissionPlugin, AdmissionRequest, Companion, Companions, Operation, Step,
     reader::{ObjectReader, ReadError},
 };
 
@@ -142,6 +142,10 @@ impl AdmissionPlugin for ResourceQuota {
 
     fn handles(&self, operation: Operation) -> bool {
         matches!(operation, Operation::Create | Operation::Update)
+    }
+
+    fn steps(&self) -> &[Step] {
+        &[Step::Accompany]
     }
 
     async fn accompany(

@@ -13,7 +13,7 @@ use k8s_openapi::{
 };
 
 use crate::admission::{
-    AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, reader::ObjectReader,
+    AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step, reader::ObjectReader,
 };
 
 /// Gives new pods the overhead, node selector and tolerations of their runtime class, and refuses those that
@@ -146,6 +146,14 @@ impl AdmissionPlugin for RuntimeClass {
 
     fn handles(&self, operation: Operation) -> bool {
         operation == Operation::Create
+    }
+
+    fn steps(&self) -> &[Step] {
+        &[Step::Admit, Step::Validate]
+    }
+
+    fn concerns(&self, group: &str, resource: &str) -> bool {
+        matches!((group, resource), ("", "pods"))
     }
 
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), AdmissionError> {

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 
 use super::MIRROR_POD;
 use crate::admission::{
-    AdmissionError, AdmissionPlugin, AdmissionRequest, Operation,
+    AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step,
     reader::{ObjectReader, ReadError},
     references::References,
 };
@@ -298,6 +298,14 @@ impl AdmissionPlugin for ServiceAccount {
 
     fn handles(&self, operation: Operation) -> bool {
         operation == Operation::Create
+    }
+
+    fn steps(&self) -> &[Step] {
+        &[Step::Admit, Step::Validate]
+    }
+
+    fn concerns(&self, group: &str, resource: &str) -> bool {
+        matches!((group, resource), ("", "pods"))
     }
 
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), AdmissionError> {

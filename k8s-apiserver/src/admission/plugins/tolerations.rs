@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
 
-use crate::admission::{AdmissionError, AdmissionPlugin, AdmissionRequest, Operation};
+use crate::admission::{AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step};
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
@@ -22,6 +22,14 @@ impl AdmissionPlugin for DefaultTolerationSeconds {
 
     fn handles(&self, operation: Operation) -> bool {
         matches!(operation, Operation::Create | Operation::Update)
+    }
+
+    fn steps(&self) -> &[Step] {
+        &[Step::Admit]
+    }
+
+    fn concerns(&self, group: &str, resource: &str) -> bool {
+        matches!((group, resource), ("", "pods"))
     }
 
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), AdmissionError> {
@@ -68,6 +76,14 @@ impl AdmissionPlugin for TaintNodesByCondition {
 
     fn handles(&self, operation: Operation) -> bool {
         operation == Operation::Create
+    }
+
+    fn steps(&self) -> &[Step] {
+        &[Step::Admit]
+    }
+
+    fn concerns(&self, group: &str, resource: &str) -> bool {
+        matches!((group, resource), ("", "nodes"))
     }
 
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), AdmissionError> {

@@ -9,8 +9,8 @@ use serde_json::Value;
 use super::{Binding, Plugin, Policy, mutation, params, source::Bound};
 use crate::{
     admission::{
-        AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, matching::NamespaceLabels,
-        reader::ObjectReader, views,
+        AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step,
+        matching::NamespaceLabels, reader::ObjectReader, views,
     },
     authz::Authorizer,
     registry::row::shape,
@@ -41,6 +41,10 @@ impl AdmissionPlugin for MutatingAdmissionPolicy {
 
     fn handles(&self, operation: Operation) -> bool {
         matches!(operation, Operation::Create | Operation::Update)
+    }
+
+    fn steps(&self) -> &[Step] {
+        &[Step::Admit]
     }
 
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), AdmissionError> {

@@ -10,8 +10,8 @@ use super::{Binding, Plugin, Policy, Scene, params, source::Bound, validation};
 use crate::{
     Error,
     admission::{
-        AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, matching::NamespaceLabels,
-        reader::ObjectReader,
+        AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step,
+        matching::NamespaceLabels, reader::ObjectReader,
     },
     audit,
     authz::Authorizer,
@@ -88,6 +88,10 @@ impl AdmissionPlugin for ValidatingAdmissionPolicy {
 
     fn handles(&self, _operation: Operation) -> bool {
         true
+    }
+
+    fn steps(&self) -> &[Step] {
+        &[Step::Validate]
     }
 
     async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), AdmissionError> {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     admission::{
-        AdmissionError, AdmissionPlugin, AdmissionRequest, Operation,
+        AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step,
         matching::NamespaceLabels,
         reader::ObjectReader,
         views::{self, Views},
@@ -44,6 +44,10 @@ impl AdmissionPlugin for MutatingAdmissionWebhook {
 
     fn handles(&self, _operation: Operation) -> bool {
         true
+    }
+
+    fn steps(&self) -> &[Step] {
+        &[Step::Admit]
     }
 
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), AdmissionError> {

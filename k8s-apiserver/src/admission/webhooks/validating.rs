@@ -8,8 +8,8 @@ use futures::future::join_all;
 use super::{Plugin, call};
 use crate::{
     admission::{
-        AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, matching::NamespaceLabels,
-        reader::ObjectReader, views::Views,
+        AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step,
+        matching::NamespaceLabels, reader::ObjectReader, views::Views,
     },
     authz::Authorizer,
 };
@@ -36,6 +36,10 @@ impl AdmissionPlugin for ValidatingAdmissionWebhook {
 
     fn handles(&self, _operation: Operation) -> bool {
         true
+    }
+
+    fn steps(&self) -> &[Step] {
+        &[Step::Validate]
     }
 
     async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), AdmissionError> {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{GROUP, Rbac, rules};
 use crate::{
-    admission::{AdmissionError, AdmissionPlugin, AdmissionRequest, Operation},
+    admission::{AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step},
     auth::{Identity, MASTERS},
     authz::{Attributes, Authorizer},
 };
@@ -97,6 +97,14 @@ impl AdmissionPlugin for EscalationCheck {
 
     fn handles(&self, operation: Operation) -> bool {
         matches!(operation, Operation::Create | Operation::Update)
+    }
+
+    fn steps(&self) -> &[Step] {
+        &[Step::Validate]
+    }
+
+    fn concerns(&self, group: &str, _resource: &str) -> bool {
+        group == GROUP
     }
 
     async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), AdmissionError> {

@@ -17,7 +17,7 @@ use self::checks::Subject;
 pub use self::policy::{Level, LevelVersion, Policy};
 use crate::{
     admission::{
-        AdmissionError, AdmissionPlugin, AdmissionRequest, Operation,
+        AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step,
         reader::{ObjectReader, ReadError},
     },
     audit,
@@ -287,6 +287,23 @@ impl AdmissionPlugin for PodSecurity {
 
     fn handles(&self, operation: Operation) -> bool {
         matches!(operation, Operation::Create | Operation::Update)
+    }
+
+    fn steps(&self) -> &[Step] {
+        &[Step::Validate]
+    }
+
+    fn concerns(&self, group: &str, resource: &str) -> bool {
+        matches!(
+            (group, resource),
+            (
+                "",
+                "namespaces" | "pods" | "replicationcontrollers" | "podtemplates"
+            ) | (
+                "apps",
+                "replicasets" | "deployments" | "statefulsets" | "daemonsets"
+            ) | ("batch", "jobs" | "cronjobs")
+        )
     }
 
     async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), AdmissionError> {
