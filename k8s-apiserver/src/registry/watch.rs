@@ -64,7 +64,6 @@ struct Watcher<W> {
     /// Changes up to here were told or are older than what was asked for.
     seen: u64,
     bookmarks: bool,
-    next_bookmark: Instant,
     last_bookmark: Instant,
     end: Instant,
     done: bool,
@@ -84,6 +83,12 @@ impl Registry {
         let interest = selection.interest(row);
         let asked = parse_resource_version(&options.resource_version)?;
         let cache = self.caches.get(&row.prefix).await?;
+        // What a webhook converts is written for each watcher anew.
+        let manner = writer.manner().filter(|_| !row.asks_webhook());
+        let manner = manner.map(|manner| {
+            let selection = [namespace, &options.label_selector, &options.field_selector];
+            cache.manner(format!("{} {manner} {selection:?}", row.api_version))
+        });
         let mut queue = VecDeque::new();
         // A watch from nowhere begins with what there is; so does one that says so.
         let snapshot = options
@@ -143,12 +148,6 @@ impl Registry {
                 // Upstream's `--min-request-timeout`, up to twice that, so that watches do not all end at once.
                 1800 + self.random.lock().u64(0..1800)
             });
-        // What a webhook converts is written for each watcher anew.
-        let manner = writer.manner().filter(|_| !row.asks_webhook());
-        let manner = manner.map(|manner| {
-            let selection = [namespace, &options.label_selector, &options.field_selector];
-            Arc::from(format!("{} {manner} {selection:?}", row.api_version))
-        });
         let watcher = Watcher {
             registry: self.clone(),
             row: row.clone(),
@@ -160,7 +159,6 @@ impl Registry {
             timer: None,
             seen,
             bookmarks: options.bookmarks,
-            next_bookmark: now + BOOKMARK_EVERY,
             last_bookmark: now,
             end: now + Duration::from_secs(seconds),
             done: false,
@@ -228,7 +226,6 @@ impl<W: Writer> Watcher<W> {
                 && now >= self.bookmark_due()
             {
                 self.last_bookmark = now;
-                self.next_bookmark = now + BOOKMARK_EVERY;
                 let bookmark = Told::Bookmark {
                     revision: progress.max(self.seen),
                     initial_end: false,
@@ -259,10 +256,11 @@ impl<W: Writer> Watcher<W> {
             .end
             .checked_sub(BOOKMARK_BEFORE_END)
             .unwrap_or(self.end);
+        let next = self.last_bookmark + BOOKMARK_EVERY;
         if self.last_bookmark < last {
-            self.next_bookmark.min(last)
+            next.min(last)
         } else {
-            self.next_bookmark
+            next
         }
     }
 
