@@ -1,64 +1,66 @@
 //! [`Connection`]: HTTP/1.1 over TLS, one request after another. [`Multiplexed`]: HTTP/2, many at once.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{io::Write, net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
 use bytes::Bytes;
-use http::{Method, Request, Response, header};
-use http_body_util::{BodyExt, Full};
-use hyper::{
-    body::Incoming,
-    client::conn::{http1::SendRequest, http2},
-};
+use http::{Request, Response, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
 
+use crate::{answer::Answer, tls::Tls};
+
 /// What the servers are called.
 pub(crate) const HOST: &str = "localhost";
 
+/// How much is read at once: several records.
+pub(crate) const READ: usize = 64 * 1024;
+
 pub(crate) struct Connection {
-    sender: SendRequest<Full<Bytes>>,
+    tls: Tls,
+    request: Vec<u8>,
 }
 
 impl Connection {
     pub(crate) async fn open(address: SocketAddr, tls: Arc<ClientConfig>) -> anyhow::Result<Self> {
-        let stream = connect(address, tls).await?;
-        let (sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        // Ends with the sender.
-        tokio::spawn(connection);
-        Ok(Self { sender })
+        let tls = Tls::open(address, tls, READ).await?;
+        let request = Vec::new();
+        Ok(Self { tls, request })
     }
 
-    pub(crate) async fn send(
+    /// Sends a request and reads the answer; its code, and how many bytes came.
+    async fn send(
         &mut self,
-        method: Method,
+        method: &str,
         path: &str,
-        body: Bytes,
-    ) -> anyhow::Result<Response<Incoming>> {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, "localhost")
-            .header(header::CONTENT_TYPE, "application/json")
-            .header(header::ACCEPT, "application/json")
-            .body(Full::new(body))?;
-        self.sender.ready().await?;
-        self.sender
-            .send_request(request)
-            .await
-            .context("request failed")
+        body: &[u8],
+    ) -> anyhow::Result<(u16, usize)> {
+        self.request.clear();
+        write!(
+            self.request,
+            "{method} {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nAccept: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        )?;
+        self.request.extend_from_slice(body);
+        self.tls.send(&self.request).await?;
+        let mut answer = Answer::default();
+        while answer.goes_on() {
+            let mut taken = Ok(());
+            self.tls.read(|bytes| taken = answer.take(bytes)).await?;
+            taken?;
+        }
+        Ok((answer.code, answer.length))
     }
 
     pub(crate) async fn get(&mut self, path: &str) -> anyhow::Result<(u16, usize)> {
-        let response = self.send(Method::GET, path, Bytes::new()).await?;
-        drain(response).await
+        self.send("GET", path, &[]).await
     }
 
-    pub(crate) async fn post(&mut self, path: &str, body: Bytes) -> anyhow::Result<(u16, usize)> {
-        let response = self.send(Method::POST, path, body).await?;
-        drain(response).await
+    pub(crate) async fn post(&mut self, path: &str, body: &str) -> anyhow::Result<(u16, usize)> {
+        self.send("POST", path, body.as_bytes()).await
     }
 }
 
@@ -69,7 +71,10 @@ pub(crate) struct Multiplexed {
 
 impl Multiplexed {
     pub(crate) async fn open(address: SocketAddr, tls: Arc<ClientConfig>) -> anyhow::Result<Self> {
-        let stream = connect(address, tls).await?;
+        let name = rustls::pki_types::ServerName::try_from(HOST)?;
+        let stream = tokio_rustls::TlsConnector::from(tls)
+            .connect(name, dial(address).await?)
+            .await?;
         let (sender, connection) =
             http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
         tokio::spawn(connection);
@@ -88,29 +93,8 @@ impl Multiplexed {
     }
 }
 
-async fn connect(
-    address: SocketAddr,
-    tls: Arc<ClientConfig>,
-) -> anyhow::Result<tokio_rustls::client::TlsStream<TcpStream>> {
-    let name = rustls::pki_types::ServerName::try_from(HOST)?;
-    Ok(tokio_rustls::TlsConnector::from(tls)
-        .connect(name, dial(address).await?)
-        .await?)
-}
-
 pub(crate) async fn dial(address: SocketAddr) -> anyhow::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
-}
-
-/// Reads a body to its end; the status and how many bytes came.
-async fn drain(response: Response<Incoming>) -> anyhow::Result<(u16, usize)> {
-    let code = response.status().as_u16();
-    let mut body = response.into_body();
-    let mut length = 0;
-    while let Some(frame) = body.frame().await {
-        length += frame?.data_ref().map_or(0, Bytes::len);
-    }
-    Ok((code, length))
 }

@@ -4,7 +4,8 @@ use anyhow::bail;
 use hyper::body::Incoming;
 
 use crate::{
-    client::{Connection, Multiplexed},
+    client::Multiplexed,
+    events::Events,
     figures::Figures,
     load::{NAMESPACE, prepare},
     server::Server,
@@ -54,18 +55,10 @@ fn check(answer: &http::Response<Incoming>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn own_connections(
-    server: &Server,
-    count: usize,
-) -> anyhow::Result<Vec<(Connection, Incoming)>> {
+async fn own_connections(server: &Server, count: usize) -> anyhow::Result<Vec<Events>> {
     let mut open = Vec::new();
     for _ in 0..count {
-        let mut connection = Connection::open(server.address, server.tls.clone()).await?;
-        let answer = connection
-            .send(http::Method::GET, &path(), bytes::Bytes::new())
-            .await?;
-        check(&answer)?;
-        open.push((connection, answer.into_body()));
+        open.push(Events::open(server.address, server.tls.clone(), &path()).await?);
     }
     Ok(open)
 }

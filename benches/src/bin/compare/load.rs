@@ -48,13 +48,13 @@ pub(crate) async fn prepare(server: &Server) -> anyhow::Result<()> {
     let mut connection = Connection::open(server.address, server.tls.clone()).await?;
     let namespace =
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
-    let made = connection.post("/api/v1/namespaces", namespace.to_string().into());
-    expect(201, made.await?)?;
+    let namespace = namespace.to_string();
+    let made = connection.post("/api/v1/namespaces", &namespace).await;
+    expect(201, made?)?;
     let account =
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
     let path = format!("/api/v1/namespaces/{NAMESPACE}/serviceaccounts");
-    let made = connection.post(&path, account.to_string().into());
-    expect(201, made.await?)
+    expect(201, connection.post(&path, &account.to_string()).await?)
 }
 
 pub(crate) fn expect(code: u16, (got, _): (u16, usize)) -> anyhow::Result<()> {
@@ -105,8 +105,8 @@ impl Objects {
                 async move {
                     while let Some(n) = next() {
                         let name = format!("object-{}", self.from + n);
-                        let body = (self.body)(&name, self.round).into();
-                        expect(201, connection.post(&path, body).await?)?;
+                        let body = (self.body)(&name, self.round);
+                        expect(201, connection.post(&path, &body).await?)?;
                     }
                     Ok(())
                 }

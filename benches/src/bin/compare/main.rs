@@ -13,6 +13,7 @@
 //! - `growth`: what a write costs beside more and more objects and watchers
 //! - `in-process`: what a request costs beyond what the store does for it (ours alone)
 
+mod answer;
 mod client;
 mod events;
 mod fan_out;
@@ -27,6 +28,7 @@ mod peer;
 mod report;
 mod requests;
 mod server;
+mod tls;
 
 use std::path::{Path, PathBuf};
 
