@@ -134,7 +134,8 @@ pub enum Error {
         source: Arc<io::Error>,
     },
 
-    /// Another handle, in this process or another, holds the directory.
+    /// Another handle, in this process or another, holds the directory. Close that one, or use
+    /// another directory.
     #[error("{} is in use by another process{}", dir.display(), Pid(*pid))]
     Locked {
         /// The store's directory.
@@ -143,12 +144,13 @@ pub enum Error {
         pid: Option<u32>,
     },
 
-    /// The directory was written by another version, or is no store at all.
+    /// The directory or the backup was written by another version, or is no store at all. Use that
+    /// version, or another directory.
     #[error("{} has store format {found}, this program reads format {supported}", dir.display())]
     Version {
-        /// The store's directory.
+        /// The store's directory, or the backup.
         dir: PathBuf,
-        /// What the directory says it is.
+        /// What it says it is.
         found: String,
         /// What this program can read.
         supported: u32,
@@ -199,7 +201,7 @@ pub enum Error {
         detail: String,
     },
 
-    /// The store has been closed, or every handle to it was dropped.
+    /// The store has been closed, or every handle to it was dropped. Give up, or open it again.
     #[error("the store is closed")]
     Closed,
 }

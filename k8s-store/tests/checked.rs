@@ -1,4 +1,7 @@
 //! Concurrent clients, faults, and a judgement of all that they saw.
+//!
+//! `K8S_STORE_HISTORY_ROUNDS=1000 cargo nextest run -p k8s-store --test checked` is a longer run: so
+//! many histories of each store, with other seeds.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,6 +22,12 @@ const FAULTS: FaultPlan = FaultPlan {
     watch_duplicates: 0.0,
     crash: None,
 };
+
+/// How many histories to judge.
+fn rounds() -> u64 {
+    let rounds = std::env::var("K8S_STORE_HISTORY_ROUNDS");
+    rounds.map_or(5, |rounds| rounds.parse().expect("a number of rounds"))
+}
 
 fn plan(seed: u64) -> HistoryPlan {
     HistoryPlan {
@@ -45,7 +54,7 @@ async fn embedded(dir: &tempfile::TempDir) -> EmbeddedStore {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_memory_store_is_strictly_serializable() {
-    for seed in 0..5 {
+    for seed in 0..rounds() {
         check_history(Arc::new(MemoryStore::new()), plan(seed)).await;
         check_history(faulted(seed, MemoryStore::new()), plan(seed)).await;
     }
@@ -54,7 +63,7 @@ async fn the_memory_store_is_strictly_serializable() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_embedded_store_is_strictly_serializable_across_restarts() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    for seed in 0..4 {
+    for seed in 0..rounds() {
         let store = embedded(&dir).await;
         check_history(Arc::new(store.clone()), plan(2 * seed)).await;
         check_history(faulted(seed, store.clone()), plan(2 * seed + 1)).await;

@@ -1,5 +1,6 @@
 //! The etcd backend keeps the store's promises, on clusters that lose members.
-//! Run with `cargo nextest run -p k8s-store --all-features --run-ignored only`.
+//! Run with `cargo nextest run -p k8s-store --all-features --run-ignored only`; with
+//! `K8S_STORE_HISTORY_ROUNDS=100`, so many histories are judged instead of one.
 #![cfg(feature = "etcd")]
 #![expect(clippy::unwrap_used, reason = "the helpers are tests as well")]
 
@@ -364,25 +365,30 @@ async fn histories_are_strictly_serializable_while_members_come_and_go() {
         ..EtcdOptions::new(etcd.endpoints())
     };
     let store = connect(options).await;
-    let plan = HistoryPlan {
-        clients: 6,
-        requests: 400,
-        pause: Duration::from_millis(20),
-        ..HistoryPlan::default()
-    };
-    let check = tokio::spawn(check_history(Arc::new(store), plan));
-    let pause = Duration::from_millis(700);
-    for member in [0, 1, 2] {
-        tokio::time::sleep(pause).await;
-        etcd.kill(member);
-        tokio::time::sleep(pause).await;
-        etcd.revive(member);
-        tokio::time::sleep(pause).await;
-        etcd.pause((member + 1) % 3);
-        tokio::time::sleep(pause).await;
-        etcd.resume((member + 1) % 3);
+    let rounds = std::env::var("K8S_STORE_HISTORY_ROUNDS");
+    let rounds = rounds.map_or(1, |rounds| rounds.parse().expect("a number of rounds"));
+    for seed in 0..rounds {
+        let plan = HistoryPlan {
+            seed,
+            clients: 6,
+            requests: 400,
+            pause: Duration::from_millis(20),
+            ..HistoryPlan::default()
+        };
+        let check = tokio::spawn(check_history(Arc::new(store.clone()), plan));
+        let pause = Duration::from_millis(700);
+        for member in [0, 1, 2] {
+            tokio::time::sleep(pause).await;
+            etcd.kill(member);
+            tokio::time::sleep(pause).await;
+            etcd.revive(member);
+            tokio::time::sleep(pause).await;
+            etcd.pause((member + 1) % 3);
+            tokio::time::sleep(pause).await;
+            etcd.resume((member + 1) % 3);
+        }
+        check.await.unwrap();
     }
-    check.await.unwrap();
 }
 
 #[tokio::test]

@@ -93,8 +93,8 @@ impl EmbeddedStore {
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`] if the backup is damaged or none, [`Error::Locked`] if
-    /// somebody else restores to the same place, [`Error::Io`].
+    /// [`Error::Corrupt`] if the backup is damaged or none, [`Error::Version`] if it is of a later
+    /// format, [`Error::Locked`] if somebody else restores to the same place, [`Error::Io`].
     pub fn restore(
         file: impl AsRef<Path>,
         dir: impl AsRef<Path>,
@@ -140,7 +140,7 @@ impl EmbeddedStore {
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`], [`Error::Io`].
+    /// [`Error::Corrupt`], [`Error::Version`], [`Error::Io`].
     pub fn check_backup(file: impl AsRef<Path>) -> Result<Inventory, Error> {
         Ok(Inventory::of(&snapshot::read(file.as_ref(), None)?.head))
     }
@@ -303,6 +303,24 @@ mod tests {
             "{restored:?}"
         );
         assert!(!to.exists());
+    }
+
+    #[tokio::test]
+    async fn a_backup_of_a_later_format_is_told_from_a_damaged_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, file) = (dir.path().join("a"), dir.path().join("f"));
+        filled(&path, 3).await.backup(&file).await.unwrap();
+        let mut bytes = fs::read(&file).unwrap();
+        bytes[7] += 1;
+        fs::write(&file, &bytes).unwrap();
+        let error = EmbeddedStore::restore(&file, dir.path().join("b"), 1).unwrap_err();
+        let (found, supported) = match &error {
+            Error::Version {
+                found, supported, ..
+            } => (found.as_str(), *supported),
+            other => panic!("{other}"),
+        };
+        assert_eq!((found, supported), ("2", 1));
     }
 
     #[tokio::test]

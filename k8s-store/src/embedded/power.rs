@@ -1,5 +1,7 @@
 //! A power cut at any moment: the disk has lost what was not synced, or parts of
 //! it, in any order, torn within pages.
+//!
+//! `K8S_STORE_POWER_ROUNDS=100 cargo nextest run -p k8s-store power` is a longer run.
 
 use std::{
     collections::BTreeMap,
@@ -196,7 +198,9 @@ async fn work(dir: &Path, seed: u64) -> Vec<Data> {
 
 #[tokio::test]
 async fn after_a_power_cut_at_any_moment_everything_acknowledged_is_there_and_nothing_by_half() {
-    for seed in 0..2 {
+    let rounds = std::env::var("K8S_STORE_POWER_ROUNDS");
+    let rounds = rounds.map_or(2, |rounds| rounds.parse().expect("a number of rounds"));
+    for seed in 0..rounds {
         let dir = tempfile::tempdir().unwrap();
         trace::begin(dir.path());
         let states = work(dir.path(), seed).await;

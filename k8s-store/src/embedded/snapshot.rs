@@ -4,6 +4,8 @@
 //! magic (8) | revision (8) | entries (8) | checksum (4)
 //! block*: length (4) | checksum (4) | entry* (length)
 //! ```
+//!
+//! The last letter of the magic is the format: `p` is 1, `q` would be 2.
 
 use std::{
     fs::File,
@@ -119,6 +121,16 @@ pub(crate) fn read(path: &Path, revision: Option<Revision>) -> Result<Contents, 
                 && sum == Some(crc32c::crc32c(&header[..24])) =>
         {
             (found, count)
+        }
+        _ if header[..7] == MAGIC[..7]
+            && header[7].is_ascii_lowercase()
+            && header[7] > MAGIC[7] =>
+        {
+            return Err(Error::Version {
+                dir: path.to_owned(),
+                found: (u32::from(header[7] - MAGIC[7]) + directory::FORMAT).to_string(),
+                supported: directory::FORMAT,
+            });
         }
         _ => return Err(input.corrupt(0, "not the header of this snapshot")),
     };

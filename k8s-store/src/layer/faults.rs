@@ -304,6 +304,109 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn an_error_before_is_a_commit_that_did_not_happen_and_one_after_is_one_that_did() {
+        for (errors_before, errors_after, left) in
+            [(1.0, 0.0, Revision(1)), (0.0, 1.0, Revision(2))]
+        {
+            let inner = MemoryStore::new();
+            let plan = FaultPlan {
+                errors_before,
+                errors_after,
+                ..FaultPlan::default()
+            };
+            let store = FaultLayer::new(plan).layer(inner.clone());
+            let lost = store.commit(vec![]).await;
+            assert!(matches!(lost, Err(Error::Unavailable { .. })), "{lost:?}");
+            assert_eq!(inner.revision().await.unwrap(), left);
+            // Reads fail before, or not at all.
+            assert_eq!(store.revision().await.is_ok(), errors_before == 0.0);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_and_batches_are_delayed_and_never_for_longer_than_the_plan_says() {
+        let plan = FaultPlan {
+            delays: 0.5,
+            delay: Duration::from_secs(60),
+            ..FaultPlan::default()
+        };
+        let store = FaultLayer::new(plan).layer(MemoryStore::new());
+        let mut watch = store.watch(Bytes::new(), Revision(1)).await.unwrap();
+        let (mut late, mut prompt) = (0, 0);
+        let mut waited = |begun: tokio::time::Instant| {
+            let took = begun.elapsed();
+            assert!(took <= plan.delay, "{took:?}");
+            *(if took.is_zero() {
+                &mut prompt
+            } else {
+                &mut late
+            }) += 1;
+        };
+        for n in 0..50 {
+            let begun = tokio::time::Instant::now();
+            let op = crate::Op::Put {
+                value: n.to_string().into(),
+                ttl: None,
+            };
+            let put = Write {
+                key: "a".into(),
+                expect: crate::Expect::Any,
+                op,
+            };
+            store.commit(vec![put]).await.unwrap();
+            waited(begun);
+            let begun = tokio::time::Instant::now();
+            watch.next().await.unwrap().unwrap();
+            waited(begun);
+        }
+        assert!(late > 20 && prompt > 20, "{late} late, {prompt} in time");
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_is_dropped_goes_on_after_the_last_revision_seen() {
+        let plan = FaultPlan {
+            watch_drops: 0.2,
+            ..FaultPlan::default()
+        };
+        let inner = MemoryStore::new();
+        let store = FaultLayer::new(plan).layer(inner.clone());
+        for n in 0..100 {
+            let op = crate::Op::Put {
+                value: n.to_string().into(),
+                ttl: None,
+            };
+            let put = Write {
+                key: "a".into(),
+                expect: crate::Expect::Any,
+                op,
+            };
+            inner.commit(vec![put]).await.unwrap();
+        }
+        let (mut seen, mut drops) = (Revision(1), 0);
+        while seen < Revision(101) {
+            let mut watch = store.watch(Bytes::new(), seen).await.unwrap();
+            let mut ended = false;
+            while let Some(batch) = watch.next().await {
+                assert!(!ended, "nothing comes after the error");
+                match batch {
+                    Ok(batch) => {
+                        assert_eq!(batch.revision.0, seen.0 + 1, "neither gap nor repetition");
+                        seen = batch.revision;
+                        if seen == Revision(101) {
+                            break;
+                        }
+                    }
+                    Err(error) => {
+                        assert!(matches!(error, Error::Lagged), "{error}");
+                        (ended, drops) = (true, drops + 1);
+                    }
+                }
+            }
+        }
+        assert!(drops > 5, "only {drops} drops");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_kit_refuses_duplicates() {
         let plan = FaultPlan {

@@ -116,3 +116,90 @@ impl<S: Store> Store for TracedStore<S> {
         note(&span, outcome, |()| None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io, sync::Arc};
+
+    use parking_lot::Mutex;
+    use tracing_subscriber::fmt::{MakeWriter, format::FmtSpan};
+
+    use super::*;
+    use crate::{Expect, MemoryStore, Op, testing::FaultyStore};
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl MakeWriter<'_> for Lines {
+        type Writer = Self;
+
+        fn make_writer(&self) -> Self {
+            self.clone()
+        }
+    }
+
+    #[tokio::test]
+    async fn each_request_is_a_span_with_its_outcome_and_without_values() {
+        let lines = Lines::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_span_events(FmtSpan::CLOSE)
+            .with_ansi(false)
+            .with_writer(lines.clone())
+            .finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let inner = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+        let store = TraceLayer.layer(inner.clone());
+        let create = || {
+            vec![Write {
+                key: "a".into(),
+                expect: Expect::Absent,
+                op: Op::Put {
+                    value: "hush".into(),
+                    ttl: None,
+                },
+            }]
+        };
+        store.commit(create()).await.unwrap();
+        store.commit(create()).await.unwrap_err();
+        store.get(b"a", None).await.unwrap();
+        store.get(b"a", Some(Revision(9))).await.unwrap_err();
+        store.list(List::default()).await.unwrap();
+        store.revision().await.unwrap();
+        drop(store.watch(Bytes::new(), Revision(1)).await.unwrap());
+        store.compact(Revision(2)).await.unwrap();
+        inner.refuse_commits(1);
+        store.commit(create()).await.unwrap_err();
+        let text = String::from_utf8(lines.0.lock().clone()).unwrap();
+        for part in [
+            "commit{writes=1 key=a revision=2}",
+            "commit{writes=1 key=a outcome=conflict on key a: expected no entry, found revision 2}",
+            "get{key=a revision=2}",
+            "get{key=a outcome=revision 9 is in the future, the newest is 2}",
+            "list{prefix= revision=2}",
+            "revision{revision=2}",
+            "watch{prefix= after=1}",
+            "compact{revision=2}",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        let warnings: Vec<_> = text.lines().filter(|l| l.contains(" WARN ")).collect();
+        assert_eq!(warnings.len(), 1, "only what nobody expects: {warnings:?}");
+        assert!(
+            warnings[0].contains("the store is read-only"),
+            "{warnings:?}"
+        );
+        assert!(!text.contains("hush"), "{text}");
+    }
+}
