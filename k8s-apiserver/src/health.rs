@@ -1,6 +1,6 @@
 //! `/healthz`, `/livez` and `/readyz`.
 
-use std::time::Duration;
+use std::{error::Error as _, time::Duration};
 
 use http::{Response, StatusCode};
 
@@ -100,7 +100,10 @@ async fn check(call: &Call, name: &str) -> Result<(), String> {
             let asked = call.server.registry.store.revision();
             let cause = match tokio::time::timeout(STORE_TIMEOUT, asked).await {
                 Ok(Ok(_)) => return Ok(()),
-                Ok(Err(error)) => error.to_string(),
+                Ok(Err(error)) => match error.source() {
+                    Some(source) => format!("{error}: {source}"),
+                    None => error.to_string(),
+                },
                 Err(_) => "context deadline exceeded".to_owned(),
             };
             Err(format!("error getting data from etcd: {cause}"))

@@ -86,6 +86,7 @@ impl Authenticator for RequestHeaders {
         let Some(peer) = peer.filter(|peer| peer.is_front_proxy()) else {
             return Ok(None);
         };
+        peer.check()?;
         if !self.allowed_names.is_empty() {
             let name = peer.common_name()?;
             if !self.allowed_names.iter().any(|allowed| allowed == name) {

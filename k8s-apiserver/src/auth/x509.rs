@@ -3,7 +3,9 @@
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
+use x509_parser::certificate::X509Certificate;
 
 use super::{AuthenticationError, Authenticator, Identity};
 
@@ -18,7 +20,15 @@ struct Peer {
     /// Whether the authority of clients vouches for it, and whether that of front proxies does.
     client: bool,
     front_proxy: bool,
-    identity: OnceLock<Result<Identity, String>>,
+    own: OnceLock<Own>,
+}
+
+/// What the peer's own certificate says.
+#[derive(Debug)]
+struct Own {
+    identity: Result<Identity, String>,
+    /// When it runs out.
+    until: Timestamp,
 }
 
 impl PeerCertificates {
@@ -38,7 +48,7 @@ impl PeerCertificates {
             chain: chain.into_iter().collect(),
             client,
             front_proxy,
-            identity: OnceLock::new(),
+            own: OnceLock::new(),
         }))
     }
 
@@ -60,17 +70,49 @@ impl PeerCertificates {
     /// Who the peer is: the common name is the user, each organisation a group. Worked out once per
     /// connection.
     fn identity(&self) -> Result<&Identity, AuthenticationError> {
-        self.0
-            .identity
-            .get_or_init(|| identity_of(self.chain()))
-            .as_ref()
-            .map_err(|reason| AuthenticationError::Invalid(reason.clone()))
+        self.check()?;
+        let identity = self.own().identity.as_ref();
+        identity.map_err(|reason| AuthenticationError::Invalid(reason.clone()))
+    }
+
+    /// Whether the peer's own certificate is still good: a connection, and a session that is resumed, may
+    /// outlive it.
+    pub(super) fn check(&self) -> Result<(), AuthenticationError> {
+        let (now, until) = (Timestamp::now(), self.own().until);
+        if now <= until {
+            return Ok(());
+        }
+        let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        Err(AuthenticationError::Invalid(format!(
+            "x509: certificate has expired or is not yet valid: current time {now} is after {until}"
+        )))
+    }
+
+    fn own(&self) -> &Own {
+        self.0.own.get_or_init(|| match read(self.chain()) {
+            Ok((certificate, until)) => Own {
+                identity: identity_of(&certificate),
+                until,
+            },
+            Err(reason) => Own {
+                identity: Err(reason),
+                until: Timestamp::MAX,
+            },
+        })
     }
 }
 
-fn identity_of(chain: &[CertificateDer<'static>]) -> Result<Identity, String> {
+fn read<'a>(
+    chain: &'a [CertificateDer<'static>],
+) -> Result<(X509Certificate<'a>, Timestamp), String> {
     let leaf = chain.first().ok_or("no certificate")?;
     let (_, certificate) = x509_parser::parse_x509_certificate(leaf).map_err(|e| e.to_string())?;
+    let until = certificate.validity().not_after.timestamp();
+    let until = Timestamp::from_second(until).map_err(|e| e.to_string())?;
+    Ok((certificate, until))
+}
+
+fn identity_of(certificate: &X509Certificate<'_>) -> Result<Identity, String> {
     let subject = certificate.subject();
     let name = subject
         .iter_common_name()
@@ -100,5 +142,44 @@ impl Authenticator for ClientCertificates {
             Some(peer) if !peer.0.client => Ok(None),
             Some(peer) => peer.identity().cloned().map(Some),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, KeyPair};
+
+    use super::*;
+
+    fn parts(until: Timestamp) -> http::request::Parts {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "jane");
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, "dev");
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1)
+            + std::time::Duration::from_secs(until.as_second() as u64);
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let mut request = http::Request::new(());
+        let peer = PeerCertificates::new([certificate.der().clone()]);
+        request.extensions_mut().insert(peer);
+        request.into_parts().0
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_runs_out_while_its_connection_goes_on_is_good_no_more() {
+        let now = Timestamp::now();
+        let good = parts(now + jiff::SignedDuration::from_hours(1));
+        let known = ClientCertificates.authenticate(&good).await.unwrap();
+        assert_eq!(known, Some(Identity::user("jane").group("dev")));
+        let expired = parts(now - jiff::SignedDuration::from_secs(2));
+        let refused = ClientCertificates.authenticate(&expired).await;
+        let Err(AuthenticationError::Invalid(reason)) = refused else {
+            panic!("{refused:?}");
+        };
+        assert!(
+            reason.starts_with("x509: certificate has expired"),
+            "{reason}"
+        );
     }
 }

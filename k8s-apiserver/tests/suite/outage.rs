@@ -36,6 +36,11 @@ async fn while_the_store_is_away_requests_fail_and_afterwards_all_goes_on() {
     assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR);
     let text = text.as_str().unwrap_or_default();
     assert!(text.contains("[-]etcd failed: reason withheld"), "{text}");
+    // Who asks about the store alone is told why.
+    let (code, text) = get(&server, "/readyz/etcd").await;
+    assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR);
+    let text = text.as_str().unwrap_or_default();
+    assert!(text.contains("error getting data from etcd: "), "{text}");
 
     store.set_away(false);
     let made = call(&server, "POST", MAPS, config_map("b")).await;
