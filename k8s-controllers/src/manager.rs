@@ -1,6 +1,6 @@
 //! [`ControllerManager`]: all built-in controllers as one value.
 
-use std::{fmt, future::Future, sync::Arc};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::ReplicationController};
@@ -35,6 +35,7 @@ pub struct ControllerManager {
     clock: Clock,
     root_ca: Option<Arc<str>>,
     signer: Option<Arc<dyn CertificateSigner>>,
+    signing_duration: Duration,
     cluster_cidrs: Vec<ClusterCidr>,
     election: Option<LeaderElectionConfig>,
 }
@@ -80,6 +81,7 @@ impl ControllerManager {
             clock: Clock::system(),
             root_ca: None,
             signer: None,
+            signing_duration: certificates::sign::LONGEST,
             cluster_cidrs: Vec::new(),
             election: None,
         })
@@ -187,7 +189,11 @@ impl ControllerManager {
         running.add(certificates::approve::controller(&own));
         running.add(certificates::clean::controller(&own));
         if let Some(signer) = self.signer.clone() {
-            running.add(certificates::sign::controller(&own, signer));
+            running.add(certificates::sign::controller(
+                &own,
+                signer,
+                self.signing_duration,
+            ));
         }
         k8s_openapi::k8s_if_ge_1_34! {
             let own = context(
@@ -257,6 +263,14 @@ impl ControllerManagerBuilder {
     #[must_use]
     pub fn signer(mut self, signer: Arc<dyn CertificateSigner>) -> Self {
         self.0.signer = Some(signer);
+        self
+    }
+
+    /// How long certificates are good that are issued for CertificateSigningRequests, at most;
+    /// a request may ask for less. A year by default; upstream's `--cluster-signing-duration`.
+    #[must_use]
+    pub fn signing_duration(mut self, duration: Duration) -> Self {
+        self.0.signing_duration = duration;
         self
     }
 

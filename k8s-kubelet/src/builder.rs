@@ -13,7 +13,10 @@ use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Taint, apimachinery::pkg::api::resource::Quantity};
 use k8s_runtime::{ContainerRuntime, ImageService};
 use kube::{Client, runtime::reflector};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 use crate::{
     Error, Kubelet, VolumePlugin,
@@ -63,7 +66,7 @@ pub struct KubeletBuilder {
     taints: Vec<Taint>,
     unschedulable: bool,
     listen: Option<SocketAddr>,
-    tls: Option<TlsOptions>,
+    tls: Option<watch::Receiver<TlsOptions>>,
     plugins: Vec<Arc<dyn VolumePlugin>>,
     epoch: Option<Timestamp>,
     stop_pods: bool,
@@ -197,7 +200,14 @@ impl KubeletBuilder {
 
     /// The certificates of the server.
     #[must_use]
-    pub fn tls(mut self, options: TlsOptions) -> Self {
+    pub fn tls(self, options: TlsOptions) -> Self {
+        self.renewed_tls(watch::channel(options).1)
+    }
+
+    /// The certificates of the server, which may be renewed while it runs: each connection meets
+    /// the newest. Those that cannot be used are logged, and the ones before stay.
+    #[must_use]
+    pub fn renewed_tls(mut self, options: watch::Receiver<TlsOptions>) -> Self {
         self.tls = Some(options);
         self
     }
@@ -267,7 +277,7 @@ impl KubeletBuilder {
             (None, _) => (None, None),
             (Some(_), None) => return Err(Error::Config("listen needs tls".to_owned())),
             (Some(addr), Some(tls)) => {
-                let tls = ServerTls::new(tls)?;
+                let tls = ServerTls::new(tls.clone())?;
                 let listener = std::net::TcpListener::bind(addr)
                     .and_then(|l| l.set_nonblocking(true).map(|()| l))
                     .map_err(|source| Error::Listen { addr, source })?;

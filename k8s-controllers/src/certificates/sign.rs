@@ -16,21 +16,24 @@ use crate::{
     runtime::{Controller, Informer, ObjectKey, Reconciler, Requeue},
 };
 
-/// How long certificates are good at most; upstream's `--cluster-signing-duration`.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
-/// And at least.
+/// How long certificates are good unless their requests say less; the default of upstream's
+/// `--cluster-signing-duration`.
+pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+/// The least that a request may say.
 const SHORTEST: Duration = Duration::from_secs(600);
 
 pub(crate) struct Signing {
     client: Client,
     requests: Informer<CertificateSigningRequest>,
     signer: Arc<dyn CertificateSigner>,
+    longest: Duration,
 }
 
 /// The controller, its handlers in place.
 pub(crate) fn controller(
     context: &Context,
     signer: Arc<dyn CertificateSigner>,
+    longest: Duration,
 ) -> Controller<Signing> {
     let requests = context.informers.informer();
     let queue = queue_of(&requests);
@@ -39,6 +42,7 @@ pub(crate) fn controller(
         client: context.client.clone(),
         requests,
         signer,
+        longest,
     };
     Controller::new(
         "certificatesigningrequest-signing-controller",
@@ -59,8 +63,8 @@ pub(super) enum Verdict {
     Sign(Box<CertificateRequest>, Duration),
 }
 
-/// Judges a request: the pure core.
-pub(super) fn judge(request: &CertificateSigningRequest) -> Verdict {
+/// Judges a request: the pure core. No certificate is good for longer than `longest`.
+pub(super) fn judge(request: &CertificateSigningRequest, longest: Duration) -> Verdict {
     let open = has(request, "Approved")
         && !has(request, "Denied")
         && !has(request, "Failed")
@@ -98,9 +102,9 @@ pub(super) fn judge(request: &CertificateSigningRequest) -> Verdict {
         Ok(()) => {
             let wanted = request.spec.expiration_seconds.map(|seconds| {
                 let seconds = u64::try_from(seconds).unwrap_or(0);
-                Duration::from_secs(seconds).clamp(SHORTEST, LONGEST)
+                Duration::from_secs(seconds).max(SHORTEST).min(longest)
             });
-            Verdict::Sign(Box::new(asked), wanted.unwrap_or(LONGEST))
+            Verdict::Sign(Box::new(asked), wanted.unwrap_or(longest))
         }
     }
 }
@@ -131,7 +135,7 @@ impl Reconciler for Signing {
         };
         let mut new = (*request).clone();
         let status = new.status.get_or_insert_default();
-        match judge(&request) {
+        match judge(&request, self.longest) {
             Verdict::Ignore => return Ok(Requeue::OnChange),
             Verdict::Fail(why) => {
                 status.conditions.get_or_insert_default().push(

@@ -1,7 +1,10 @@
 use rcgen::{CertificateParams, DnType, KeyPair};
 use serde_json::json;
 
-use super::{sign::Verdict, *};
+use super::{
+    sign::{LONGEST, Verdict},
+    *,
+};
 
 fn request(signer: &str, common_name: &str, organization: &str) -> CertificateSigningRequest {
     let mut params = CertificateParams::default();
@@ -49,28 +52,35 @@ fn only_nodes_are_approved_without_being_asked_about() {
 #[test]
 fn approved_requests_are_granted_if_they_fit_their_signer() {
     let client = request(CLIENT, "jane", "dev");
-    assert_eq!(sign::judge(&client), Verdict::Ignore);
+    assert_eq!(sign::judge(&client, LONGEST), Verdict::Ignore);
     let mut client = said(client, "Approved");
-    let Verdict::Sign(asked, lifetime) = sign::judge(&client) else {
+    let Verdict::Sign(asked, lifetime) = sign::judge(&client, LONGEST) else {
         panic!("not granted");
     };
     assert_eq!(asked.common_name, "jane");
     assert_eq!(lifetime, Duration::from_secs(365 * 24 * 3600));
     client.spec.expiration_seconds = Some(3600);
-    assert!(matches!(sign::judge(&client), Verdict::Sign(_, d) if d.as_secs() == 3600));
+    assert!(matches!(sign::judge(&client, LONGEST), Verdict::Sign(_, d) if d.as_secs() == 3600));
+    let short = Duration::from_secs(30);
+    assert!(matches!(sign::judge(&client, short), Verdict::Sign(_, d) if d == short));
+    client.spec.expiration_seconds = Some(1);
+    assert!(matches!(sign::judge(&client, LONGEST), Verdict::Sign(_, d) if d.as_secs() == 600));
     client.spec.usages = Some(vec!["server auth".to_owned()]);
     assert_eq!(
-        sign::judge(&client),
+        sign::judge(&client, LONGEST),
         Verdict::Fail("invalid usage for client certificate: server auth".to_owned())
     );
     let stranger = said(request(KUBELET, "jane", "dev"), "Approved");
     assert_eq!(
-        sign::judge(&stranger),
+        sign::judge(&stranger, LONGEST),
         Verdict::Fail("subject organization is not system:nodes".to_owned())
     );
     let other = said(request("example.com/s", "jane", "dev"), "Approved");
-    assert_eq!(sign::judge(&other), Verdict::Ignore);
-    assert_eq!(sign::judge(&said(stranger, "Failed")), Verdict::Ignore);
+    assert_eq!(sign::judge(&other, LONGEST), Verdict::Ignore);
+    assert_eq!(
+        sign::judge(&said(stranger, "Failed"), LONGEST),
+        Verdict::Ignore
+    );
 }
 
 #[test]

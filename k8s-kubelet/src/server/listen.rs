@@ -9,6 +9,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -24,7 +25,7 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) async fn listen(
     cx: Arc<Context>,
     listener: std::net::TcpListener,
-    tls: ServerTls,
+    mut tls: ServerTls,
     stop: CancellationToken,
 ) {
     let listener = match TcpListener::from_std(listener) {
@@ -38,7 +39,7 @@ pub(crate) async fn listen(
             () = stop.cancelled() => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(serve(service.clone(), stream, tls.clone()));
+                    connections.spawn(serve(service.clone(), stream, tls.acceptor().clone()));
                 }
                 Err(error) => {
                     // Out of file descriptors, for example: give others time to close some.
@@ -52,9 +53,9 @@ pub(crate) async fn listen(
     while connections.join_next().await.is_some() {}
 }
 
-async fn serve(service: KubeletService, stream: TcpStream, tls: ServerTls) {
+async fn serve(service: KubeletService, stream: TcpStream, tls: TlsAcceptor) {
     let _ = stream.set_nodelay(true);
-    let stream = match tokio::time::timeout(HANDSHAKE_LIMIT, tls.acceptor().accept(stream)).await {
+    let stream = match tokio::time::timeout(HANDSHAKE_LIMIT, tls.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return debug!(%error, "TLS handshake failed"),
         Err(_) => return,
