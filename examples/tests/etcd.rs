@@ -5,6 +5,15 @@
 mod etcd;
 mod support;
 
+use std::{
+    path::Path,
+    process::Command,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
 use etcd::Etcd;
 use support::Cluster;
 
@@ -58,7 +67,28 @@ fn when_one_of_two_servers_is_killed_the_other_schedules_and_controls() {
     let before = pods(&first, "before");
     assert_eq!(before.len(), 3);
 
+    // Somebody writes all the time, to the one that is about to be killed.
+    let (report, acknowledged) = mpsc::channel();
+    let kubeconfig = first.kubeconfig();
+    let writer = thread::spawn(move || {
+        for n in 0.. {
+            let name = format!("written-{n}");
+            let output = Command::new("kubectl")
+                .arg("--kubeconfig")
+                .arg(&kubeconfig)
+                .args(["create", "configmap", &name])
+                .output()
+                .expect("kubectl is installed");
+            if !output.status.success() {
+                return;
+            }
+            report.send(name).expect("the test reads on");
+        }
+    });
+    let mut written: Vec<String> = acknowledged.iter().take(3).collect();
     first.kill();
+    writer.join().expect("it ends");
+    written.extend(acknowledged.iter());
     second.apply(&WEB.replace("NAME", "after"));
     second.kubectl(&["rollout", "status", "deployment/after", "--timeout=15s"]);
     assert_eq!(
@@ -71,6 +101,11 @@ fn when_one_of_two_servers_is_killed_the_other_schedules_and_controls() {
         before,
         "nothing was lost or made twice"
     );
+    let there = second.kubectl(&["get", "configmaps", "-o", "name"]);
+    for name in written {
+        let there = there.lines().any(|l| l == format!("configmap/{name}"));
+        assert!(there, "{name} was acknowledged");
+    }
 
     // The node's own server shows a certificate that the cluster has signed.
     let healthy = second.kubectl(&["get", "--raw", "/api/v1/nodes/worker/proxy/healthz"]);
@@ -91,6 +126,115 @@ fn when_one_of_two_servers_is_killed_the_other_schedules_and_controls() {
     node.stop();
     first.stop();
     second.stop();
+}
+
+/// Waits, for two minutes at most.
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what} never comes");
+        thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
+#[ignore = "needs etcd and kubectl"]
+fn while_etcd_has_no_majority_nothing_ends_and_afterwards_all_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let etcd = Etcd::start(3);
+    let store = format!("etcd={}", etcd.endpoints().join(","));
+    let cluster = Cluster::server(&folder.path().join("a"), &["--store", &store]);
+    let join = cluster.join_arguments();
+    let options = ["--name", "worker", "--runtime", "sim"];
+    let arguments: Vec<&str> = join.iter().map(String::as_str).chain(options).collect();
+    let node = Cluster::node(&folder.path().join("b"), &arguments);
+    cluster.apply(&WEB.replace("NAME", "web"));
+    cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    let before = pods(&cluster, "web");
+
+    etcd.pause(0);
+    etcd.pause(1);
+    let ready = || cluster.try_kubectl(&["get", "--raw", "/readyz"], "");
+    until("a server that is not ready", || !ready().status.success());
+    let why = cluster.kubectl_fails(&["get", "--raw", "/readyz"], "");
+    assert!(why.contains("[-]etcd failed"), "{why}");
+    // So long that nobody can renew a lease.
+    let log = folder.path().join("a.log");
+    until("a lost lease", || {
+        let log = std::fs::read_to_string(&log).unwrap_or_default();
+        log.matches("another server leads now, or none can").count() >= 2
+    });
+    etcd.resume(0);
+    etcd.resume(1);
+    until("a server that is ready", || ready().status.success());
+    cluster.kubectl(&["scale", "deployment/web", "--replicas=5"]);
+    cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    let after = pods(&cluster, "web");
+    assert_eq!(after.len(), 5, "no more than were asked for");
+    assert!(
+        before.iter().all(|pod| after.contains(pod)),
+        "none was made anew"
+    );
+    // Both still run, and end as they should.
+    node.stop();
+    cluster.stop();
+}
+
+/// The client certificate of a node that has joined, and when it runs out, in seconds since 1970.
+fn credentials(data_dir: &Path) -> (String, i64) {
+    let config = kube::config::Kubeconfig::read_from(data_dir.join("node.kubeconfig"));
+    let mut infos = config.expect("it is there").auth_infos.into_iter();
+    let info = infos.next().and_then(|named| named.auth_info);
+    let data = info.and_then(|info| info.client_certificate_data);
+    let data = data.expect("there is a certificate");
+    let pem = STANDARD.decode(&data).expect("base64");
+    let (_, pem) = x509_parser::pem::parse_x509_pem(&pem).expect("PEM");
+    let certificate = pem.parse_x509().expect("a certificate");
+    (data, certificate.validity().not_after.timestamp())
+}
+
+#[test]
+#[ignore = "needs kubectl"]
+fn a_joined_node_renews_its_certificates_before_they_run_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let short = ["--store", "memory", "--cluster-signing-duration", "30s"];
+    let cluster = Cluster::server(&folder.path().join("a"), &short);
+    let machine = folder.path().join("b");
+    let join = cluster.join_arguments();
+    let options = ["--name", "worker", "--runtime", "sim"];
+    let arguments: Vec<&str> = join.iter().map(String::as_str).chain(options).collect();
+    let node = Cluster::node(&machine, &arguments);
+    let (first, end) = credentials(&machine);
+    // As upstream's API server, ours knows nobody by a certificate that has run out.
+    let old = folder.path().join("old.kubeconfig");
+    std::fs::copy(machine.join("node.kubeconfig"), &old).expect("it can be copied");
+    let as_before = || {
+        let mut kubectl = Command::new("kubectl");
+        kubectl.arg("--kubeconfig").arg(&old);
+        kubectl
+            .args(["get", "node", "worker"])
+            .output()
+            .expect("kubectl is installed")
+    };
+    assert!(as_before().status.success());
+
+    until("a renewed certificate", || credentials(&machine).0 != first);
+    until("the end of the first one", || !as_before().status.success());
+    until("one that is good after that", || {
+        credentials(&machine).1 > end + 30
+    });
+    // The node works on with both of its own.
+    cluster.apply(&WEB.replace("NAME", "web"));
+    cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    let healthy = cluster.kubectl(&["get", "--raw", "/api/v1/nodes/worker/proxy/healthz"]);
+    assert_eq!(healthy, "ok");
+    let requests = cluster.kubectl(&["get", "csr", "-o", "jsonpath={.items[*].spec.username}"]);
+    let own = requests
+        .split(' ')
+        .filter(|user| *user == "system:node:worker");
+    assert!(own.count() >= 3, "{requests}");
+    node.stop();
+    cluster.stop();
 }
 
 #[test]

@@ -131,7 +131,9 @@ fn pods_on_a_machine_that_joined_are_like_any_others() {
     let service =
         |name: &str| cluster.kubectl(&["get", "service", name, "-o", "jsonpath={.spec.clusterIP}"]);
     for (from, to) in [("near", "far"), ("far", "near")] {
-        for url in [format!("{}:8080", ip(to)), service(to)] {
+        // The one name is searched for, the other is whole.
+        let names = [to.to_owned(), format!("{to}.default.svc.cluster.local.")];
+        for url in [&[format!("{}:8080", ip(to)), service(to)], &names[..]].concat() {
             let url = format!("http://{url}/");
             let said = cluster.kubectl(&["exec", from, "--", "wget", "-qO-", &url]);
             assert_eq!(said.trim(), to, "from {from} by {url}");
@@ -140,5 +142,56 @@ fn pods_on_a_machine_that_joined_are_like_any_others() {
 
     node.stop();
     cluster.stop();
+    drop(machine);
+}
+
+#[test]
+#[ignore = "needs root, runc and kubectl"]
+fn pods_find_services_by_name_where_the_control_plane_has_no_node() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let machine = Machine::new();
+    let (here, there) = (folder.path().join("a"), folder.path().join("b"));
+    let archive = busybox_image(folder.path(), IMAGE);
+    let arguments = ["--listen", "0.0.0.0:0", "--tls-san", SERVER];
+    let cluster = Cluster::server(&here, &arguments);
+    let mut join = cluster.join_arguments();
+    let port = join[1].rsplit(':').next().expect("a port").to_owned();
+    join[1] = format!("https://{SERVER}:{port}");
+    std::fs::create_dir(&there).expect("a folder");
+    import(&there, &archive);
+    let options = ["--name", "worker", "--runtime", "runc"];
+    let arguments: Vec<&str> = join.iter().map(String::as_str).chain(options).collect();
+    let node = Cluster::node_inside(MACHINE, &there, &arguments);
+
+    cluster.apply(&PODS.replace("NAME", "web").replace("NODE", "worker"));
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]);
+    for name in ["web", "web.default.svc.cluster.local."] {
+        let url = format!("http://{name}/");
+        let said = cluster.kubectl(&["exec", "web", "--", "wget", "-qO-", &url]);
+        assert_eq!(said.trim(), "web", "{name}");
+    }
+    let api = "kubernetes.default.svc.cluster.local";
+    let found = cluster.kubectl(&["exec", "web", "--", "nslookup", api]);
+    assert!(found.contains("10.96.0.1"), "{found}");
+
+    // Names are found by the node itself, whatever becomes of the control plane.
+    cluster.stop();
+    let mut lookup = Command::new("nsenter");
+    lookup.arg(format!("--net=/run/netns/{MACHINE}"));
+    lookup.args([
+        "busybox",
+        "nslookup",
+        "web.default.svc.cluster.local",
+        "10.96.0.10",
+    ]);
+    let found = lookup.output().expect("busybox is installed");
+    let text = String::from_utf8_lossy(&found.stdout).into_owned();
+    assert!(
+        found.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&found.stderr)
+    );
+    assert!(text.contains("web.default.svc.cluster.local"), "{text}");
+    node.stop();
     drop(machine);
 }

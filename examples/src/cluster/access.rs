@@ -64,7 +64,7 @@ pub struct AccessOptions {
     pub max_mutating_requests_inflight: usize,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     k8s_model::duration::parse(text)
         .and_then(|nanos| u64::try_from(nanos).ok())
         .map(Duration::from_nanos)

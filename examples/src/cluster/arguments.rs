@@ -4,6 +4,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     str::FromStr,
+    time::Duration,
 };
 
 use clap::{Args, Parser, Subcommand};
@@ -11,7 +12,7 @@ use k8s_openapi::jiff::SignedDuration;
 use k8s_runtime::images::Mirror;
 use k8s_runtime::net::IpCidr;
 
-use super::access::AccessOptions;
+use super::access::{self, AccessOptions};
 
 /// Kubernetes in one process.
 #[derive(Clone, Debug, Parser)]
@@ -105,6 +106,9 @@ pub struct ServerOptions {
     /// the certificates, which is made for Secrets where there is none]
     #[arg(long, value_name = "FILE")]
     pub encryption_provider_config: Option<PathBuf>,
+    /// How long certificates are good that nodes and others ask for, at most; joined nodes renew theirs in time
+    #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = access::duration)]
+    pub cluster_signing_duration: Duration,
     /// How long to serve on, not ready, after the signal to stop
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub shutdown_delay: u64,

@@ -35,6 +35,7 @@ use tower::Layer;
 use super::{
     arguments::{ServerOptions, StoreChoice},
     audit::audit,
+    dns,
     encryption::encrypt,
     joining,
     layout::Layout,
@@ -192,6 +193,12 @@ impl ControlPlane {
         } else {
             address
         };
+        let names = dns::publish(
+            admin.clone(),
+            node::dns_ip(options.service_cidr)?,
+            stop.clone(),
+        );
+        tasks.push(tokio::spawn(names));
         tasks.push(tokio::spawn(joining::run(
             admin,
             format!("https://{url}"),
@@ -291,6 +298,7 @@ fn deciders(
     };
     let ca = pki.ca_pem().to_owned();
     let signer = Arc::new(Signer(pki.clone()));
+    let longest = options.cluster_signing_duration;
     let clients = server.clone();
     let controllers = move |leading: CancellationToken| {
         let clients = clients.clone();
@@ -305,6 +313,7 @@ fn deciders(
         let manager = manager
             .root_ca(ca.clone())
             .signer(signer.clone())
+            .signing_duration(longest)
             .cluster_cidr(cidr)
             .build();
         async move {

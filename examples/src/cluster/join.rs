@@ -29,14 +29,17 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{arguments::NodeOptions, joining, layout::Layout};
+use super::{arguments::NodeOptions, joining, layout::Layout, rotation::Newest};
 
-/// How long a certificate may take to be granted.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a certificate may take to be granted when a node starts.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A node's way to its cluster.
 pub(super) struct Membership {
-    pub(super) client: Client,
+    /// Where the certificate of its client can be exchanged.
+    pub(super) newest: Newest,
+    /// That certificate, PEM.
+    pub(super) certificate: String,
     /// The authority's certificate, PEM.
     pub(super) authority: String,
     pub(super) networking: Networking,
@@ -71,20 +74,24 @@ pub(super) async fn join(
     }
     let text =
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let config = load(&text)
+    let mut config = load(&text)
         .await
         .with_context(|| path.display().to_string())?;
+    // The cluster may be found elsewhere than last time.
+    config.cluster_url = options.join.parse().context("--join is no URL")?;
     let authority = config.root_cert.clone().unwrap_or_default();
     let authority = authority
         .first()
         .context("the cluster's authority is missing")?;
     let authority = pem(authority);
-    let client = Client::try_from(config)?;
-    let networking = networking(&client)
+    let certificate = shown(&path, name).context("the node's certificate is missing")?;
+    let newest = Newest::new(Client::try_from(config)?);
+    let networking = networking(&newest.client())
         .await
         .with_context(|| format!("cannot speak to the cluster as {name}"))?;
     Ok(Membership {
-        client,
+        newest,
+        certificate: String::from_utf8_lossy(&certificate).into_owned(),
         authority,
         networking,
     })
@@ -103,27 +110,28 @@ fn pem(der: &[u8]) -> String {
 
 /// Whether a kubeconfig has a certificate of the node that will do for a while.
 fn is_good(path: &Path, name: &str) -> bool {
-    let Ok(config) = kube::config::Kubeconfig::read_from(path) else {
-        return false;
-    };
-    let info = config
-        .auth_infos
-        .into_iter()
-        .find(|info| info.name == user(name));
-    let data = info
-        .and_then(|info| info.auth_info)
-        .and_then(|info| info.client_certificate_data);
-    let pem = data.and_then(|data| STANDARD.decode(data).ok());
-    let ends = pem.and_then(|pem| expiry(&pem));
+    let ends = shown(path, name).and_then(|pem| expiry(&pem));
     ends.is_some_and(|ends| ends > Timestamp::now())
 }
 
-async fn load(text: &str) -> anyhow::Result<kube::Config> {
+/// The certificate of the node in a kubeconfig, PEM.
+fn shown(path: &Path, name: &str) -> Option<Vec<u8>> {
+    let config = kube::config::Kubeconfig::read_from(path).ok()?;
+    let mut infos = config.auth_infos.into_iter();
+    let info = infos.find(|info| info.name == user(name))?;
+    STANDARD
+        .decode(info.auth_info?.client_certificate_data?)
+        .ok()
+}
+
+/// A kubeconfig's text as a configuration of a client.
+pub(super) async fn load(text: &str) -> anyhow::Result<kube::Config> {
     let config = kube::config::Kubeconfig::from_yaml(text)?;
     Ok(kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?)
 }
 
-fn user(node: &str) -> String {
+/// What a node is as a user.
+pub(super) fn user(node: &str) -> String {
     format!("system:node:{node}")
 }
 
@@ -150,10 +158,7 @@ async fn bootstrap(options: &NodeOptions, name: &str) -> anyhow::Result<Kubeconf
     let bootstrap =
         Kubeconfig::new(server, &authority).with_token("tls-bootstrap-token-user", token);
     let client = Client::try_from(load(&bootstrap.to_string()).await?)?;
-    let params = CertificateParams::default();
-    let usages = &["digital signature", "client auth"];
-    let signer = "kubernetes.io/kube-apiserver-client-kubelet";
-    let credential = certificate(&client, name, params, signer, usages)
+    let credential = certificate(&client, name, &Purpose::Client, PATIENCE)
         .await
         .context("cannot get a certificate for the node")?;
     Ok(Kubeconfig::new(server, &authority).with_client_certificate(&user(name), &credential))
@@ -174,32 +179,66 @@ async fn discover(server: &str, hash: &str) -> anyhow::Result<String> {
     Ok(pem(&info.authority))
 }
 
-/// Asks for a certificate in the node's name and waits until it is granted.
+/// What a node's certificate is for.
+#[derive(Clone, Debug)]
+pub(super) enum Purpose {
+    /// To say who it is.
+    Client,
+    /// To be known by its name and this address.
+    Server(Ipv4Addr),
+}
+
+impl Purpose {
+    fn signer(&self) -> &'static str {
+        match self {
+            Self::Client => "kubernetes.io/kube-apiserver-client-kubelet",
+            Self::Server(_) => "kubernetes.io/kubelet-serving",
+        }
+    }
+
+    fn usages(&self) -> Vec<String> {
+        let usage = match self {
+            Self::Client => "client auth",
+            Self::Server(_) => "server auth",
+        };
+        vec!["digital signature".to_owned(), usage.to_owned()]
+    }
+
+    fn params(&self, node: &str) -> anyhow::Result<CertificateParams> {
+        let names = match self {
+            Self::Client => Vec::new(),
+            Self::Server(ip) => vec![node.to_owned(), ip.to_string()],
+        };
+        CertificateParams::new(names).with_context(|| format!("{node:?} cannot be a node's name"))
+    }
+}
+
+/// Asks for a certificate in the node's name and waits until it is granted, but no longer than that.
 pub(super) async fn certificate(
     client: &Client,
     node: &str,
-    mut params: CertificateParams,
-    signer: &str,
-    usages: &[&str],
+    purpose: &Purpose,
+    patience: Duration,
 ) -> anyhow::Result<Credential> {
+    let mut params = purpose.params(node)?;
     params.distinguished_name = subject(node);
     let key = KeyPair::generate().context("the system has no randomness")?;
     let asked = params.serialize_request(&key)?.pem()?;
     let mut request = CertificateSigningRequest::default();
     request.metadata.generate_name = Some("node-csr-".to_owned());
     request.spec.request = k8s_openapi::ByteString(asked.into_bytes());
-    request.spec.signer_name = signer.to_owned();
-    request.spec.usages = Some(usages.iter().map(|usage| (*usage).to_owned()).collect());
+    request.spec.signer_name = purpose.signer().to_owned();
+    request.spec.usages = Some(purpose.usages());
     let api = Api::<CertificateSigningRequest>::all(client.clone());
     let made = api.create(&PostParams::default(), &request).await?;
     let made = made.metadata.name.unwrap_or_default();
     let decided = |request: Option<&CertificateSigningRequest>| {
         request.is_some_and(|request| outcome(request).is_some())
     };
-    let decided = tokio::time::timeout(PATIENCE, await_condition(api, &made, decided)).await;
+    let decided = tokio::time::timeout(patience, await_condition(api, &made, decided)).await;
     let Ok(decided) = decided else {
         bail!(
-            "request {made} was not approved within {PATIENCE:?}: `kubectl certificate approve {made}`, and try again"
+            "request {made} was not approved within {patience:?}: `kubectl certificate approve {made}`, and try again"
         );
     };
     let certificate = decided?

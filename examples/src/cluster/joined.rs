@@ -11,14 +11,18 @@ use k8s_kubelet::TlsOptions;
 use k8s_openapi::api::core::v1::Node as ApiNode;
 use k8s_runtime::net::IpCidr;
 use kube::{Api, runtime::wait::await_condition};
-use rcgen::CertificateParams;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     arguments::{NodeOptions, RuntimeChoice},
-    join::{self, Membership},
+    join::{self, Membership, PATIENCE, Purpose},
     layout::Layout,
     node::{self, Node, Place, Plan},
+    rotation::Renewal,
     up,
 };
 
@@ -38,7 +42,7 @@ pub(super) async fn run(options: NodeOptions) -> anyhow::Result<()> {
     let mut started_node = None;
     let ended = tokio::select! {
         ready = start(&options, &layout, &mut started_node) => match ready {
-            Ok(()) => {
+            Ok(_renewal) => {
                 announce(started, &name(&options)?);
                 let failure = async {
                     match &mut started_node {
@@ -96,29 +100,33 @@ fn address(options: &NodeOptions) -> anyhow::Result<Ipv4Addr> {
     }
 }
 
+/// Starts the node, and the task that renews its certificates.
 async fn start(
     options: &NodeOptions,
     layout: &Layout,
     started: &mut Option<Node>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<AbortOnDropHandle<()>> {
     let name = name(options)?;
     let ip = address(options)?;
     let Membership {
-        client,
+        newest,
+        certificate,
         authority,
         networking,
     } = join::join(options, &name, layout).await?;
+    let client = newest.client();
     let cidr: IpCidr = join::register(&client, &name, ip)
         .await?
         .parse()
         .context("the range of the node's pods")?;
-    let params = CertificateParams::new(vec![name.clone(), ip.to_string()])
-        .with_context(|| format!("{name:?} cannot be a node's name"))?;
-    let usages = &["digital signature", "server auth"];
-    let signer = "kubernetes.io/kubelet-serving";
-    let serving = join::certificate(&client, &name, params, signer, usages)
+    let serving = join::certificate(&client, &name, &Purpose::Server(ip), PATIENCE)
         .await
         .context("cannot get a certificate for the node's own server")?;
+    let (renewed, tls) = watch::channel(TlsOptions {
+        certificate: serving.certificate,
+        key: serving.key,
+        client_ca: authority.clone(),
+    });
     let place = if matches!(options.runtime, RuntimeChoice::Oci(_)) {
         let pods = networking.pod_subnet.parse();
         Place::Real {
@@ -138,11 +146,7 @@ async fn start(
         images: layout.images(),
         client: client.clone(),
         proxy_client: client.clone(),
-        tls: TlsOptions {
-            certificate: serving.certificate,
-            key: serving.key,
-            client_ca: authority,
-        },
+        tls,
         cidr,
         cluster_domain: networking.dns_domain,
         dns: node::dns_ip(services)?,
@@ -151,10 +155,21 @@ async fn start(
         place,
     };
     *started = Some(Node::start(plan).await?);
+    let renewal = Renewal {
+        name: name.clone(),
+        ip,
+        server: options.join.clone(),
+        kubeconfig: layout.node_kubeconfig(),
+        authority,
+        newest,
+        certificate,
+        renewed,
+    };
+    let renewal = AbortOnDropHandle::new(tokio::spawn(renewal.run()));
     let api = Api::<ApiNode>::all(client);
     let ready = await_condition(api, &name, up::is_ready).await;
     ready.with_context(|| format!("{name} did not become Ready"))?;
-    Ok(())
+    Ok(renewal)
 }
 
 #[expect(

@@ -64,6 +64,11 @@ impl Layout {
         self.root.join("store.before-restore")
     }
 
+    /// An embedded store that is being restored.
+    pub(super) fn store_restored(&self) -> PathBuf {
+        self.root.join("store.restored")
+    }
+
     /// Certificates and keys.
     pub(super) fn pki(&self) -> PathBuf {
         self.root.join("pki")

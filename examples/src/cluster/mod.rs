@@ -3,10 +3,11 @@
 //! - [`Arguments`] is the command line.
 //! - `control_plane` wires store, API server, controllers and scheduler.
 //! - `scheduler` serves the scheduler's metrics.
-//! - `node` wires runtime, node agent, proxy and the `routes` to other nodes' pods.
+//! - `node` wires runtime, node agent, proxy, name server (`dns`) and the `routes` to other nodes' pods.
 //! - `store` opens what the control plane keeps its objects in; `snapshot` saves and restores that.
 //! - `server` starts the control plane alone; `joining` lets machines join it.
-//! - `joined` starts a node of such a cluster, `join` gets its credentials, for a token that `token` makes.
+//! - `joined` starts a node of such a cluster, `join` gets its credentials, for a token that `token` makes, and
+//!   `rotation` renews them.
 //! - `up` starts both, waits until they are ready, and stops them.
 
 mod access;
@@ -23,6 +24,7 @@ mod kubeconfig;
 mod layout;
 mod node;
 mod oidc;
+mod rotation;
 mod routes;
 mod scheduler;
 mod server;

@@ -21,12 +21,13 @@ use k8s_runtime::{
 };
 use kube::{Api, Client, api::PostParams};
 use serde_json::json;
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     arguments::{RuntimeChoice, ServerOptions, UpOptions},
     control_plane::{ControlPlane, component},
+    dns,
     layout::Layout,
     routes,
 };
@@ -93,6 +94,7 @@ struct Real {
     folder: PathBuf,
     proxy: JoinHandle<NftDataplane>,
     routes: JoinHandle<()>,
+    names: JoinHandle<()>,
 }
 
 /// What makes a node.
@@ -102,10 +104,10 @@ pub(super) struct Plan<'a> {
     pub(super) folder: PathBuf,
     /// Where images are, which nodes may share.
     pub(super) images: PathBuf,
-    /// Its agent's way to the cluster, and its proxy's.
+    /// Its agent's way to the cluster, and that of its proxy and its name server.
     pub(super) client: Client,
     pub(super) proxy_client: Client,
-    pub(super) tls: TlsOptions,
+    pub(super) tls: watch::Receiver<TlsOptions>,
     /// The addresses of its pods.
     pub(super) cidr: IpCidr,
     pub(super) cluster_domain: String,
@@ -138,11 +140,12 @@ impl<'a> Plan<'a> {
             images: layout.images(),
             client: server.client(identity),
             proxy_client: server.client(component("system:kube-proxy")),
-            tls: TlsOptions {
-                certificate: certificate.certificate.clone(),
-                key: certificate.key.clone(),
+            tls: watch::channel(TlsOptions {
+                certificate: certificate.certificate,
+                key: certificate.key,
                 client_ca: control_plane.pki.ca_pem().to_owned(),
-            },
+            })
+            .1,
             cidr,
             cluster_domain: options.server.cluster_domain.clone(),
             dns: dns_ip(options.server.service_cidr)?,
@@ -192,35 +195,40 @@ impl Node {
                 }
             };
 
-        let mut kubelet = Kubelet::builder(plan.client, runtime, images)
+        let mut kubelet = Kubelet::builder(plan.client.clone(), runtime, images)
             .node_name(&name)
             .node_ip(ip.into())
             .root_dir(folder.join("kubelet"))
             .cluster_domain(&plan.cluster_domain)
             .listen(SocketAddr::new(ip.into(), 0))
-            .tls(plan.tls);
+            .renewed_tls(plan.tls);
         if parts.is_some() {
             kubelet = kubelet.cluster_dns(plan.dns.into());
         }
         let kubelet = kubelet
             .build()
             .with_context(|| format!("cannot start {name}"))?;
-        let kubelet = tokio::spawn(kubelet.run(stop.clone()));
-
-        let real = parts.map(|(runtime, network)| {
-            let client = plan.proxy_client.clone();
-            let routes = routes::run(client, name.clone(), network.clone(), stop.clone());
-            let proxy = Proxy::new(plan.proxy_client, &name, NftDataplane::new());
-            Real {
-                runtime,
-                network,
-                folder,
-                proxy: tokio::spawn(proxy.run(stop.clone())),
-                routes: tokio::spawn(routes),
+        let real = match parts {
+            None => None,
+            Some((runtime, network)) => {
+                let client = plan.proxy_client;
+                let names = dns::serve(client.clone(), ip, &plan.cluster_domain).await?;
+                names.tell(&plan.client, &name).await?;
+                let routes =
+                    routes::run(client.clone(), name.clone(), network.clone(), stop.clone());
+                let proxy = Proxy::new(client, &name, NftDataplane::new());
+                Some(Real {
+                    runtime,
+                    network,
+                    folder,
+                    proxy: tokio::spawn(proxy.run(stop.clone())),
+                    routes: tokio::spawn(routes),
+                    names: tokio::spawn(names.run(stop.clone())),
+                })
             }
-        });
+        };
         Ok(Self {
-            kubelet: Some(kubelet),
+            kubelet: Some(tokio::spawn(kubelet.run(stop.clone()))),
             stop,
             real,
         })
@@ -252,10 +260,12 @@ impl Node {
             folder,
             proxy,
             routes,
+            names,
         }) = self.real
         {
             let mut dataplane = proxy.await.context("the proxy failed")?;
             routes.await.context("the routes failed")?;
+            names.await.context("DNS failed")?;
             end_containers(&runtime).await?;
             runtime
                 .shut_down()

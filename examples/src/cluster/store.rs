@@ -2,8 +2,8 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use anyhow::{Context, bail};
-use k8s_store::{EmbeddedStore, EtcdOptions, EtcdStore, EtcdTls, MemoryStore, Store};
+use anyhow::{Context, anyhow, bail};
+use k8s_store::{EmbeddedStore, Error, EtcdOptions, EtcdStore, EtcdTls, MemoryStore, Store};
 
 use super::{
     arguments::{ServerOptions, StoreChoice},
@@ -21,7 +21,18 @@ impl Opened {
     pub(super) async fn open(options: &ServerOptions, layout: &Layout) -> anyhow::Result<Self> {
         match &options.store {
             StoreChoice::Memory => Ok(Self::Memory(MemoryStore::new())),
-            StoreChoice::Embedded => Ok(Self::Embedded(EmbeddedStore::open(layout.store()).await?)),
+            StoreChoice::Embedded => {
+                let (store, before) = (layout.store(), layout.store_before_restore());
+                if !store.exists() && before.exists() {
+                    bail!(
+                        "a restore was interrupted: run `cluster snapshot restore` again, or move {} to {}",
+                        before.display(),
+                        store.display()
+                    );
+                }
+                let store = EmbeddedStore::open(store).await.map_err(advised)?;
+                Ok(Self::Embedded(store))
+            }
             StoreChoice::Etcd(members) => {
                 let store = EtcdStore::connect(etcd(options, members)?).await;
                 let store =
@@ -49,6 +60,17 @@ impl Opened {
             }
         }
     }
+}
+
+/// What is wrong with an embedded store, and what to do about it.
+pub(super) fn advised(error: Error) -> anyhow::Error {
+    let advice = match &error {
+        Error::Corrupt { .. } => "`cluster snapshot restore FILE` brings back what was saved",
+        Error::Version { .. } => "use the version of this program that wrote it",
+        Error::Locked { .. } => "stop that one, or give --data-dir another",
+        _ => return error.into(),
+    };
+    anyhow!("{error}: {advice}")
 }
 
 fn etcd(options: &ServerOptions, members: &[String]) -> anyhow::Result<EtcdOptions> {

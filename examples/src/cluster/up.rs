@@ -6,16 +6,11 @@ use anyhow::{Context, bail};
 use k8s_apiserver::auth::Identity;
 use k8s_openapi::api::core::v1::Node as ApiNode;
 use kube::{Api, runtime::wait::await_condition};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    task::JoinHandle,
-};
-use tokio_util::sync::CancellationToken;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     arguments::{RuntimeChoice, ServerOptions, UpOptions},
-    control_plane::{ControlPlane, component},
-    dns,
+    control_plane::ControlPlane,
     layout::Layout,
     node::{self, Node, Place, Plan},
 };
@@ -96,7 +91,6 @@ pub(super) fn announce(started: Instant, options: &ServerOptions) {
 struct Cluster {
     control_plane: Option<ControlPlane>,
     nodes: Vec<Node>,
-    dns: Option<(JoinHandle<()>, CancellationToken)>,
 }
 
 impl Cluster {
@@ -126,21 +120,6 @@ impl Cluster {
         }
         let server = &control_plane.server;
         let admin = server.client(Identity::system_masters());
-        if real {
-            let client = server.client(component("system:kube-proxy"));
-            let stop = CancellationToken::new();
-            let service_ip = node::dns_ip(options.server.service_cidr)?;
-            let task = dns::start(
-                &admin,
-                client,
-                machine,
-                service_ip,
-                &options.server.cluster_domain,
-                stop.clone(),
-            )
-            .await?;
-            self.dns = Some((task, stop));
-        }
         let api = Api::<ApiNode>::all(admin);
         for index in 0..options.nodes {
             let name = node::name(index);
@@ -161,10 +140,6 @@ impl Cluster {
         let mut result = Ok(());
         if let Some(control_plane) = &self.control_plane {
             control_plane.server.announce_shutdown();
-        }
-        if let Some((task, stop)) = self.dns {
-            stop.cancel();
-            result = task.await.context("DNS failed");
         }
         for stopped in futures::future::join_all(self.nodes.into_iter().map(Node::stop)).await {
             result = result.and(stopped);

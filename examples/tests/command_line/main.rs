@@ -1,9 +1,12 @@
 //! What the `cluster` binary says when something is wrong: one clear sentence, and nothing changed.
 
+mod snapshots;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{net::TcpListener, path::Path, process::Output};
 
+use snapshots::snapshot;
 use support::{Cluster, command};
 
 const SIM: &[&str] = &["--runtime", "sim"];
@@ -102,48 +105,6 @@ fn objects_survive_a_kill_and_a_stop() {
     let second = Cluster::up(&data_dir, SIM);
     second.stop();
     Cluster::up(&data_dir, SIM).stop();
-}
-
-fn snapshot(arguments: &[&str], data_dir: &Path, file: Option<&Path>) -> Output {
-    let mut command = command();
-    command
-        .arg("snapshot")
-        .args(arguments)
-        .arg("--data-dir")
-        .arg(data_dir);
-    command.args(file).output().expect("it runs")
-}
-
-#[test]
-fn a_cluster_is_saved_while_it_runs_and_comes_back_at_a_later_revision() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let data_dir = folder.path().join("data");
-    let file = folder.path().join("saved");
-    let running = Cluster::up(&data_dir, SIM);
-    let saved = snapshot(&["save"], &data_dir, Some(&file));
-    assert!(saved.status.success(), "{}", said_by(&saved));
-    let refused = said(&snapshot(&["restore"], &data_dir, Some(&file)));
-    assert!(refused.contains("in use"), "{refused}");
-    running.stop();
-
-    let restored = snapshot(&["restore"], &data_dir, Some(&file));
-    assert!(restored.status.success(), "{}", said_by(&restored));
-    let checked = snapshot(&["check"], &data_dir, None);
-    let text = String::from_utf8_lossy(&checked.stdout).into_owned();
-    let revision = text
-        .trim()
-        .rsplit(' ')
-        .next()
-        .and_then(|n| n.parse::<u64>().ok());
-    assert!(
-        revision.is_some_and(|revision| revision > 1_000_000_000),
-        "{text}"
-    );
-    Cluster::up(&data_dir, SIM).stop();
-
-    std::fs::write(&file, "something else").expect("it can be written");
-    let refused = said(&snapshot(&["restore"], &data_dir, Some(&file)));
-    assert!(refused.contains("corrupt"), "{refused}");
 }
 
 fn said_by(output: &Output) -> String {
