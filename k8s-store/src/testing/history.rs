@@ -280,7 +280,7 @@ impl Run {
     async fn watch(&self, prefix: &Bytes, from: Revision, position: &AtomicU64) -> Vec<WatchBatch> {
         let mut batches: Vec<WatchBatch> = Vec::new();
         let mut seen = from;
-        let deadline = Instant::now() + LONGEST;
+        let mut deadline = Instant::now() + LONGEST;
         let mut finished = self.finished.subscribe();
         loop {
             let Ok(mut stream) = self.store.watch(prefix.clone(), seen).await else {
@@ -294,9 +294,12 @@ impl Run {
                 }
                 let next = tokio::select! {
                     next = tokio::time::timeout_at(deadline, stream.next()) => next,
-                    _ = finished.changed() => continue,
+                    _ = finished.changed() => {
+                        deadline = Instant::now() + LONGEST;
+                        continue;
+                    }
                 };
-                let Some(next) = next.expect("a watch comes to the end") else {
+                let Some(next) = next.expect("a watch has news, and comes to the end") else {
                     break;
                 };
                 match next {
@@ -306,6 +309,9 @@ impl Run {
                             "a watch went back to {}",
                             batch.revision
                         );
+                        if batch.revision > seen {
+                            deadline = Instant::now() + LONGEST;
+                        }
                         seen = batch.revision;
                         position.store(seen.0, Ordering::SeqCst);
                         if batch.changes.is_empty() {
@@ -328,7 +334,7 @@ fn key(random: &mut Random) -> Bytes {
 }
 
 const PAUSE: Duration = Duration::from_millis(10);
-/// How long it may take in all, and how long the store to recover.
+/// How long the store may take to recover, and a watch to have news.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// Asks until the store answers.
