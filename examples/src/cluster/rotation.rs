@@ -160,7 +160,7 @@ fn due(certificate: &str, chance: f64) -> Timestamp {
             validity.not_after.timestamp(),
         );
         let part = (until - from) as f64 * (0.7 + 0.2 * chance);
-        Timestamp::from_millisecond(from * 1000 + (part * 1000.0) as i64).ok()
+        Timestamp::from_millisecond(from * 1000 + (part * 1000.0).round() as i64).ok()
     };
     read().unwrap_or(Timestamp::MIN)
 }

@@ -15,19 +15,21 @@ use super::{
     store::advised,
 };
 
-/// By how much a restored cluster's revisions are ahead of the saved one's, at least: more than it can have
+/// By how much a restored cluster's revisions are ahead where the clock does not help: more than it can have
 /// written since. What upstream's guide to restoring etcd recommends.
 const BUMP: u64 = 1_000_000_000;
 
 /// The revision at which a cluster goes on that was saved at another one: later than any that a client can have
-/// seen, also if the same file was restored before, here or elsewhere. The time in microseconds sees to that, for
-/// no cluster writes a million times a second for years. `replaced` is the newest revision of what is replaced,
-/// where that can be read.
+/// seen, also if the same file was restored before, here or elsewhere. The time in microseconds is, for no cluster
+/// writes a million times a second for years; unless the clock is wrong. `replaced` is the newest revision of what
+/// is replaced, where that can be read.
 fn later(saved: Revision, replaced: Option<Revision>, now: SystemTime) -> Revision {
     let seen = saved.max(replaced.unwrap_or_default());
     let micros = now.duration_since(UNIX_EPOCH).map_or(0, |t| t.as_micros());
-    let micros = u64::try_from(micros).unwrap_or(0);
-    Revision((seen.0 + BUMP).max(micros))
+    match u64::try_from(micros) {
+        Ok(micros) if micros > seen.0 => Revision(micros),
+        _ => Revision(seen.0.saturating_add(BUMP)),
+    }
 }
 
 pub(super) async fn run(options: SnapshotOptions) -> anyhow::Result<()> {
