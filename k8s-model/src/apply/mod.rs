@@ -41,6 +41,7 @@
 //! Go types write where nothing is set are not in our objects, so a field that was never set is never
 //! owned.
 
+mod atomics;
 mod conflict;
 mod last_applied;
 mod managers;
@@ -58,6 +59,7 @@ mod validate;
 mod walk;
 
 pub use self::{
+    atomics::atomics,
     conflict::{ApplyError, Conflict},
     managers::{MAX_UPDATE_MANAGERS, Operation},
     reset::reset_fields,

@@ -2,7 +2,7 @@
 
 use cel::{
     IdedExpr,
-    common::ast::{EntryExpr, Expr},
+    common::ast::{EntryExpr, Expr, LiteralValue, operators},
 };
 
 /// The fields of a variable that an expression speaks of by their names, each once.
@@ -36,6 +36,15 @@ fn collect<'e>(expr: &'e IdedExpr, variable: &str, out: &mut Vec<&'e str>) {
         Expr::Map(map) => map.entries.iter().for_each(|e| entry(&e.expr, out)),
         Expr::Struct(made) => made.entries.iter().for_each(|e| entry(&e.expr, out)),
         Expr::Call(call) => {
+            // `variable.?field`.
+            if call.func_name == operators::OPT_SELECT
+                && let [operand, field] = call.args.as_slice()
+                && matches!(&operand.expr, Expr::Ident(name) if name == variable)
+                && let Expr::Literal(LiteralValue::String(field)) = &field.expr
+                && !out.contains(&field.inner())
+            {
+                out.push(field.inner());
+            }
             if let Some(target) = &call.target {
                 collect(target, variable, out);
             }
