@@ -378,8 +378,11 @@ impl ApiServerBuilder {
             }
             plugins
         });
+        let authenticator = self
+            .authenticator
+            .unwrap_or_else(|| Arc::new(Standard::new(Some(tokens.clone()))));
         let mut create_only = self.create_only;
-        for served in reviews::all(&authorizer, rbac.as_ref(), &tokens, &reader) {
+        for served in reviews::all(&authorizer, rbac.as_ref(), &authenticator, &tokens, &reader) {
             create_only.push((served.group, served.resource, served.subresource, served.by));
         }
         let aggregation = Aggregation::new(reader.clone(), self.front_proxy);
@@ -437,9 +440,7 @@ impl ApiServerBuilder {
         let mut defined = definitions::start(&registry, &*reader, &stop, &tasks);
         let server = ApiServer::new(Inner {
             registry,
-            authenticator: self
-                .authenticator
-                .unwrap_or_else(|| Arc::new(Standard::new(Some(tokens.clone())))),
+            authenticator,
             authorizer,
             metrics: Metrics {
                 more: self.metrics,

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{AdmissionPlugin, Operation, Step};
+use super::{
+    AdmissionPlugin, Operation, Step, policies::metrics::PolicyMetrics,
+    webhooks::metrics::WebhookMetrics,
+};
 use crate::metrics::{Histogram, Writer};
 
 /// Upstream's bounds, in seconds.
-const BOUNDS: [f64; 6] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5];
+pub(super) const BOUNDS: [f64; 6] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5];
 
 type Took = Histogram<{ BOUNDS.len() }>;
 
@@ -94,6 +97,8 @@ impl Drop for Stopwatch<'_> {
 pub(crate) struct AdmissionMetrics {
     plugins: Vec<(String, Times)>,
     all: Times,
+    pub(super) webhooks: WebhookMetrics,
+    pub(super) policies: PolicyMetrics,
 }
 
 impl AdmissionMetrics {
@@ -104,6 +109,8 @@ impl AdmissionMetrics {
                 .map(|plugin| (plugin.name().to_owned(), Times::default()))
                 .collect(),
             all: Times::default(),
+            webhooks: WebhookMetrics::default(),
+            policies: PolicyMetrics::default(),
         }
     }
 
@@ -135,5 +142,7 @@ impl AdmissionMetrics {
             "[STABLE] Admission sub-step latency histogram in seconds, broken out for each operation and API resource and step type (validate or admit).",
         );
         self.all.write(out, "");
+        self.webhooks.write(out);
+        self.policies.write(out);
     }
 }

@@ -19,7 +19,8 @@ use crate::{
     Error, Result,
     admission::{follow::Follower, reader::RawEvent},
     http::Body,
-    proxy::service_backends,
+    metrics::quoted,
+    proxy::{has_endpoint_slices, service_backends},
     registry::{Internal, Registry, update::Rules},
 };
 
@@ -122,6 +123,11 @@ fn follow_services(aggregation: &Aggregation) -> Follower {
 async fn check(aggregation: &Aggregation, registry: &Registry, backend: &Backend) -> bool {
     let (condition, found) = look(aggregation, backend).await;
     let fine = condition.status == "True";
+    let lost = !fine
+        && match &backend.stored {
+            Some((status, ..)) => status == "True",
+            None => true,
+        };
     backend.set(found);
     let stored = backend.stored.as_ref();
     let same = stored.is_some_and(|(status, reason, message)| {
@@ -130,6 +136,12 @@ async fn check(aggregation: &Aggregation, registry: &Registry, backend: &Backend
     if !same && let Err(error) = write(registry, backend, &condition).await {
         tracing::debug!(%error, service = backend.name, "availability cannot be written");
         return false;
+    }
+    if lost && !same {
+        let (name, reason) = (quoted(&backend.name), condition.reason);
+        aggregation
+            .lost
+            .count(format!("name=\"{name}\",reason=\"{reason}\""));
     }
     fine
 }
@@ -173,6 +185,18 @@ async fn look(aggregation: &Aggregation, backend: &Backend) -> (Condition, Found
         let port_name = found.name.unwrap_or_default();
         match service_backends(&*aggregation.reader, namespace, name, &port_name).await {
             Ok(all) if all.is_empty() => {
+                match has_endpoint_slices(&*aggregation.reader, namespace, name).await {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        return failed(
+                            "EndpointsNotFound",
+                            format!(
+                                "cannot find endpointslices for service/{name} in {namespace:?}"
+                            ),
+                        );
+                    }
+                    Err(error) => return unknown("EndpointsAccessError", &error),
+                }
                 return failed(
                     "MissingEndpoints",
                     format!(

@@ -31,6 +31,7 @@ use crate::{
     auth::Identity,
     endpoints::Call,
     http::{Body, response},
+    metrics::{Counts, Writer, quoted},
     pki::FrontProxy,
     proxy::Forwarder,
     registry::Registry,
@@ -46,6 +47,8 @@ pub(crate) struct Aggregation {
     identity: Option<FrontProxy>,
     forwarder: Forwarder,
     following: OnceLock<Follower>,
+    /// How often APIServices became unavailable, by name and reason.
+    lost: Counts,
 }
 
 impl std::fmt::Debug for Aggregation {
@@ -62,6 +65,7 @@ impl Aggregation {
             identity,
             forwarder: Forwarder::default(),
             following: OnceLock::new(),
+            lost: Counts::default(),
         })
     }
 
@@ -100,6 +104,29 @@ impl Aggregation {
             stop.run_until_cancelled(availability::run(this, registry))
                 .await;
         });
+    }
+
+    pub(crate) fn write_metrics(&self, out: &mut Writer) {
+        let mut all = self.table.all();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        if all.is_empty() {
+            return;
+        }
+        out.family(
+            "aggregator_unavailable_apiservice",
+            "gauge",
+            "[ALPHA] Gauge of APIServices which are marked as unavailable broken down by APIService name.",
+        );
+        for backend in &all {
+            let unavailable = !backend.is_local() && !backend.is_available();
+            let labels = format!("name=\"{}\"", quoted(&backend.name));
+            out.sample("", &labels, f64::from(u8::from(unavailable)));
+        }
+        self.lost.write(
+            out,
+            "aggregator_unavailable_apiservice_total",
+            "[ALPHA] Counter of APIServices which are marked as unavailable broken down by APIService name and reason.",
+        );
     }
 
     /// Who serves the group and version, if that is somebody else.

@@ -30,6 +30,21 @@ pub fn is_recording() -> bool {
         .unwrap_or(false)
 }
 
+/// Adds an annotation even before it is known who asks, and so whether that is recorded.
+pub(crate) fn annotate_early(key: &str, value: String) {
+    let _ = trail::CURRENT.try_with(|trail| trail.annotate_early(key, value));
+}
+
+/// Adds an annotation to the audit events of the request that is being served by this task, if they have the objects
+/// of requests: one that is no less secret than those.
+pub(crate) fn annotate_requests(key: String, value: impl FnOnce() -> String) {
+    let _ = trail::CURRENT.try_with(|trail| {
+        if trail.records_requests() {
+            trail.annotate(key, value());
+        }
+    });
+}
+
 /// Adds an annotation to the audit events of the request that is being served by this task; for admission
 /// plugins and the like. Without audit nothing happens; a key that is there keeps its first value, as upstream.
 ///

@@ -265,11 +265,24 @@ impl Trail {
         self.state.lock().event.is_some()
     }
 
+    /// Whether the objects of the request are recorded.
+    pub(crate) fn records_requests(&self) -> bool {
+        let state = self.state.lock();
+        let event = state.event.as_ref();
+        event.is_some_and(|event| event.level >= Level::Request)
+    }
+
     pub(crate) fn annotate(&self, key: String, value: String) {
         let mut state = self.state.lock();
         if state.event.is_some() {
             state.annotations.entry(key).or_insert(value);
         }
+    }
+
+    /// As [`annotate`](Self::annotate), before it is known whether the request is recorded.
+    pub(crate) fn annotate_early(&self, key: &str, value: String) {
+        let annotations = &mut self.state.lock().annotations;
+        annotations.entry(key.to_owned()).or_insert(value);
     }
 
     /// The body of the request, which is recorded while it is read.

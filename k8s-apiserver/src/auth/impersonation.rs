@@ -133,6 +133,7 @@ pub async fn impersonate(
             name: &wish.name,
             path: "",
             resource_request: true,
+            selectors: None,
         };
         let decision = authorizer.authorize(&attributes).await;
         if !decision.is_allowed() {

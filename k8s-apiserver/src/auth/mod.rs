@@ -1,6 +1,7 @@
 //! Authentication: who a request comes from.
 
 mod bootstrap_token;
+mod configuration;
 mod identity;
 mod impersonation;
 mod oidc;
@@ -15,12 +16,15 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 
 pub use self::bootstrap_token::BootstrapTokens;
+pub use self::configuration::{
+    Anonymous, AuthenticationConfiguration, AuthenticationConfigurationError, ConfiguredTokens,
+};
 pub use self::identity::{
-    ANONYMOUS, AUTHENTICATED, Identity, MASTERS, NODE_PREFIX, NODES, SERVICE_ACCOUNT_PREFIX,
-    SERVICE_ACCOUNTS, UNAUTHENTICATED,
+    ANONYMOUS, AUTHENTICATED, CREDENTIAL_ID, Identity, MASTERS, NODE_PREFIX, NODES,
+    SERVICE_ACCOUNT_PREFIX, SERVICE_ACCOUNTS, UNAUTHENTICATED,
 };
 pub use self::impersonation::impersonate;
-pub use self::oidc::{OidcError, OidcOptions, OidcTokens, SigningAlgorithm};
+pub use self::oidc::{JwtIssuer, OidcError, OidcOptions, OidcTokens, SigningAlgorithm};
 pub use self::request_header::RequestHeaders;
 pub use self::standard::{ANONYMOUS_PATHS, Standard};
 pub use self::token::{

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{
-    AUTHENTICATED, AuthenticationError, Authenticator, ClientCertificates, Identity,
+    AUTHENTICATED, Anonymous, AuthenticationError, Authenticator, ClientCertificates, Identity,
     ServiceAccountTokens, Union,
 };
 
@@ -18,7 +18,16 @@ pub const ANONYMOUS_PATHS: &[&str] = &["/healthz", "/livez", "/readyz", "/versio
 #[derive(Debug)]
 pub struct Standard {
     known: Union,
-    anonymous_paths: Vec<String>,
+    open: Open,
+}
+
+/// Where requests may come without credentials.
+#[derive(Debug)]
+enum Open {
+    /// To these paths, and what is below them.
+    Below(Vec<String>),
+    /// As a configuration says.
+    Configured(Anonymous),
 }
 
 impl Standard {
@@ -30,7 +39,7 @@ impl Standard {
         }
         Standard {
             known: Union::new(known),
-            anonymous_paths: ANONYMOUS_PATHS.iter().map(|p| (*p).to_owned()).collect(),
+            open: Open::Below(ANONYMOUS_PATHS.iter().map(|p| (*p).to_owned()).collect()),
         }
     }
 
@@ -55,15 +64,28 @@ impl Standard {
         mut self,
         paths: impl IntoIterator<Item = P>,
     ) -> Self {
-        self.anonymous_paths = paths.into_iter().map(Into::into).collect();
+        self.open = Open::Below(paths.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Lets requests without credentials through to the authorizer as an
+    /// [`AuthenticationConfiguration`](super::AuthenticationConfiguration) says.
+    #[must_use]
+    pub fn with_anonymous(mut self, anonymous: Anonymous) -> Self {
+        self.open = Open::Configured(anonymous);
         self
     }
 
     fn is_open(&self, path: &str) -> bool {
-        self.anonymous_paths.iter().any(|open| {
-            path.strip_prefix(open.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        })
+        match &self.open {
+            Open::Below(paths) => paths.iter().any(|open| {
+                path.strip_prefix(open.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }),
+            Open::Configured(Anonymous { enabled, paths }) => {
+                *enabled && (paths.is_empty() || paths.iter().any(|open| open == path))
+            }
+        }
     }
 }
 
@@ -107,6 +129,23 @@ mod tests {
         }
         for path in ["/api/v1/pods", "/versions", "/metrics", "/"] {
             assert_eq!(ask(path, None).await.unwrap(), None, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_configuration_opens_exactly_the_paths_that_it_names() {
+        for (enabled, named, path, open) in [
+            (true, &["/livez"][..], "/livez", true),
+            (true, &["/livez"], "/livez/ping", false),
+            (true, &[], "/api/v1/pods", true),
+            (false, &[], "/livez", false),
+        ] {
+            let paths = named.iter().map(|p| (*p).to_owned()).collect();
+            let anonymous = Anonymous { enabled, paths };
+            let (parts, ()) = http::Request::get(path).body(()).unwrap().into_parts();
+            let asked = Standard::new(None).with_anonymous(anonymous);
+            let found = asked.authenticate(&parts).await.unwrap();
+            assert_eq!(found.is_some(), open, "{path}");
         }
     }
 

@@ -1,13 +1,17 @@
 //! Client certificates.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    fmt::Write,
+    sync::{Arc, OnceLock},
+};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
+use sha2::{Digest, Sha256};
 use x509_parser::certificate::X509Certificate;
 
-use super::{AuthenticationError, Authenticator, Identity};
+use super::{AuthenticationError, Authenticator, CREDENTIAL_ID, Identity};
 
 /// The certificates that the peer of a TLS connection showed, its own first; they were verified
 /// against the listener's authorities. The listener puts this into the request's extensions.
@@ -67,8 +71,8 @@ impl PeerCertificates {
         &self.0.chain
     }
 
-    /// Who the peer is: the common name is the user, each organisation a group. Worked out once per
-    /// connection.
+    /// Who the peer is: the common name is the user, each organisation a group, the certificate's digest what tells
+    /// the credential. Worked out once per connection.
     fn identity(&self) -> Result<&Identity, AuthenticationError> {
         self.check()?;
         let identity = self.own().identity.as_ref();
@@ -91,7 +95,7 @@ impl PeerCertificates {
     fn own(&self) -> &Own {
         self.0.own.get_or_init(|| match read(self.chain()) {
             Ok((certificate, until)) => Own {
-                identity: identity_of(&certificate),
+                identity: identity_of(&certificate, &self.chain()[0]),
                 until,
             },
             Err(reason) => Own {
@@ -112,7 +116,7 @@ fn read<'a>(
     Ok((certificate, until))
 }
 
-fn identity_of(certificate: &X509Certificate<'_>) -> Result<Identity, String> {
+fn identity_of(certificate: &X509Certificate<'_>, der: &[u8]) -> Result<Identity, String> {
     let subject = certificate.subject();
     let name = subject
         .iter_common_name()
@@ -124,6 +128,13 @@ fn identity_of(certificate: &X509Certificate<'_>) -> Result<Identity, String> {
     for group in subject.iter_organization() {
         identity = identity.group(group.as_str().map_err(|e| e.to_string())?);
     }
+    let mut credential = "X509SHA256=".to_owned();
+    for byte in Sha256::digest(der) {
+        let _ = write!(credential, "{byte:02x}");
+    }
+    identity
+        .extra
+        .insert(CREDENTIAL_ID.to_owned(), vec![credential]);
     Ok(identity)
 }
 

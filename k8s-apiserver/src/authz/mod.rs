@@ -4,17 +4,20 @@ mod conditions;
 mod configuration;
 pub mod node;
 pub mod rbac;
+mod selectors;
 mod webhook;
 
 use std::fmt::Debug;
 
 use async_trait::async_trait;
 
+pub(crate) use self::selectors::ReviewRequirement;
 pub use self::{
     conditions::{MatchConditionError, MatchConditions},
     configuration::{
         AuthorizationConfiguration, AuthorizationConfigurationError, ConfiguredAuthorizer,
     },
+    selectors::Selectors,
     webhook::{FailurePolicy, WebhookAuthorizer, WebhookAuthorizerOptions},
 };
 use crate::{Error, auth::Identity};
@@ -43,6 +46,8 @@ pub struct Attributes<'a> {
     pub path: &'a str,
     /// Whether the path is one of a resource.
     pub resource_request: bool,
+    /// What narrows a `list`, `watch` or `deletecollection`; `None` where nothing does.
+    pub selectors: Option<&'a Selectors>,
 }
 
 /// What an authorizer says.

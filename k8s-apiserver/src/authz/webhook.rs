@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Attributes, Authorizer, Decision, MatchConditions};
+use super::{Attributes, Authorizer, Decision, MatchConditions, Selectors};
 use crate::{
     admission::reader::ObjectReader,
     webhook::{Client, Memory, ReviewVersion, TIMEOUT, WebhookFileError, ask, kubeconfig},
@@ -139,6 +139,7 @@ impl WebhookAuthorizer {
         .iter()
         .map(|part| part.len())
         .sum();
+        let said = said + a.selectors.map_or(0, Selectors::length);
         if said < LONGEST_KEPT {
             let time = match status.allowed {
                 true => self.options.allowed_ttl,
@@ -152,15 +153,14 @@ impl WebhookAuthorizer {
     fn spec(&self, a: &Attributes<'_>, version: ReviewVersion) -> Value {
         let mut spec = serde_json::Map::new();
         // What is empty is left out, as Go does.
-        let filled = |pairs: &[(&str, &str)]| -> Value {
+        let filled = |pairs: &[(&str, &str)]| -> serde_json::Map<String, Value> {
             let pairs = pairs.iter().filter(|(_, value)| !value.is_empty());
             pairs
                 .map(|(key, value)| ((*key).to_owned(), Value::from(*value)))
-                .collect::<serde_json::Map<_, _>>()
-                .into()
+                .collect()
         };
         if a.resource_request {
-            let attributes = filled(&[
+            let mut attributes = filled(&[
                 ("namespace", a.namespace),
                 ("verb", a.verb),
                 ("group", a.group),
@@ -169,10 +169,13 @@ impl WebhookAuthorizer {
                 ("subresource", a.subresource),
                 ("name", a.name),
             ]);
-            spec.insert("resourceAttributes".to_owned(), attributes);
+            if let Some(selectors) = a.selectors {
+                selectors.describe(&mut attributes);
+            }
+            spec.insert("resourceAttributes".to_owned(), attributes.into());
         } else {
             let attributes = filled(&[("path", a.path), ("verb", a.verb)]);
-            spec.insert("nonResourceAttributes".to_owned(), attributes);
+            spec.insert("nonResourceAttributes".to_owned(), attributes.into());
         }
         if !a.user.name.is_empty() {
             spec.insert("user".to_owned(), json!(a.user.name));

@@ -23,7 +23,7 @@ use crate::{
     admission::Warnings,
     audit::Trail,
     auth::{AUTHENTICATED, Identity, impersonate},
-    authz::{Attributes, Decision, denied},
+    authz::{Attributes, Decision, Selectors, denied},
     flow::Pass,
     http::{
         Body, RequestInfo,
@@ -314,6 +314,8 @@ async fn authorize(
     info: &RequestInfo,
     trail: Option<&Trail>,
 ) -> Result<()> {
+    let narrowed = !info.field_selector.is_empty() || !info.label_selector.is_empty();
+    let selectors = narrowed.then(|| Selectors::parse(&info.field_selector, &info.label_selector));
     let attributes = Attributes {
         user,
         verb: &info.verb,
@@ -325,6 +327,7 @@ async fn authorize(
         name: &info.name,
         path: &info.path,
         resource_request: info.is_resource,
+        selectors: selectors.as_ref(),
     };
     let started = tokio::time::Instant::now();
     let decision = server.authorizer.authorize(&attributes).await;
@@ -364,6 +367,7 @@ async fn allow_create(call: &Call, target: &crate::registry::Target<'_>) -> Resu
         name: target.name,
         path: &info.path,
         resource_request: true,
+        selectors: None,
     };
     let decision = call.server.authorizer.authorize(&attributes).await;
     if decision.is_allowed() {

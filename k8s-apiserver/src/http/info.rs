@@ -33,6 +33,10 @@ pub struct RequestInfo {
     pub name: String,
     /// The path's segments from the resource on.
     pub parts: Vec<String>,
+    /// The field selector of a `list`, `watch` or `deletecollection`, as it stands in the query.
+    pub field_selector: String,
+    /// Its label selector.
+    pub label_selector: String,
 }
 
 const NAMESPACE_SUBRESOURCES: [&str; 2] = ["status", "finalize"];
@@ -79,7 +83,8 @@ impl RequestInfo {
         rest = &rest[1..];
 
         // `/api/v1/watch/...` and `/api/v1/proxy/...` are the old spelling of a verb.
-        if rest[0] == "watch" || rest[0] == "proxy" {
+        let in_path = rest[0] == "watch" || rest[0] == "proxy";
+        if in_path {
             if rest.len() < 2 {
                 info.is_resource = false;
                 return false;
@@ -126,6 +131,16 @@ impl RequestInfo {
             info.name_from_field_selector(query);
         } else if info.name.is_empty() && info.verb == "delete" {
             info.verb = "deletecollection".into();
+        }
+        // Where the path says the verb, selectors narrow only some requests.
+        if !in_path && matches!(info.verb.as_str(), "list" | "watch" | "deletecollection") {
+            let said = |name| {
+                uri::query_value(query, name)
+                    .unwrap_or_default()
+                    .into_owned()
+            };
+            info.field_selector = said("fieldSelector");
+            info.label_selector = said("labelSelector");
         }
         true
     }
@@ -174,6 +189,27 @@ mod tests {
 
     fn info(method: Method, uri: &str) -> RequestInfo {
         RequestInfo::new(&method, &uri.parse().unwrap())
+    }
+
+    #[test]
+    fn what_narrows_a_request_for_many_objects_is_read() {
+        let query = "fieldSelector=spec.nodeName%3Da&labelSelector=b";
+        for (method, path, narrowed) in [
+            (Method::GET, "/api/v1/pods?", true),
+            (Method::GET, "/api/v1/pods?watch=1&", true),
+            (Method::DELETE, "/api/v1/namespaces/n/pods?", true),
+            (Method::GET, "/api/v1/watch/pods?", false),
+            (Method::GET, "/api/v1/namespaces/n/pods/p?", false),
+            (Method::POST, "/api/v1/namespaces/n/pods?", false),
+        ] {
+            let info = info(method, &format!("{path}{query}"));
+            let (fields, labels) = match narrowed {
+                true => ("spec.nodeName=a", "b"),
+                false => ("", ""),
+            };
+            assert_eq!(info.field_selector, fields, "{path}");
+            assert_eq!(info.label_selector, labels, "{path}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod attempts;
 mod histogram;
+mod labelled;
 mod process;
 mod requests;
 mod writer;
@@ -14,6 +15,7 @@ use std::{fmt, sync::Arc};
 pub(crate) use self::{
     attempts::{Attempts, Outcome},
     histogram::Histogram,
+    labelled::{Counts, Timings},
     requests::Label,
     writer::{Writer, quoted},
 };
@@ -72,6 +74,8 @@ pub(crate) async fn page(server: &Inner) -> String {
         ("authorization_duration_seconds", "[ALPHA] Authorization duration in seconds broken out by result."),
         ["allowed", "denied", "no-opinion"],
     );
+    server.tokens.write_metrics(&mut out);
+    server.aggregation.write_metrics(&mut out);
     server.registry.admission_metrics.write(&mut out);
     if let Some(audit) = &server.audit {
         audit.write_metrics(&mut out);

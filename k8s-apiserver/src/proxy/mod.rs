@@ -20,7 +20,10 @@ use std::{fmt::Debug, sync::Arc};
 use async_trait::async_trait;
 
 pub(crate) use self::{
-    backend::any_certificate, dial::tcp, forward::Forwarder, services::backends as service_backends,
+    backend::any_certificate,
+    dial::tcp,
+    forward::Forwarder,
+    services::{backends as service_backends, has_slices as has_endpoint_slices},
 };
 pub use self::{
     dial::{ByteStream, NodeDialer, NodeEndpoint, TlsDialer},

@@ -150,6 +150,23 @@ pub(crate) async fn backends(
     Ok(out)
 }
 
+/// Whether a Service has any slices with endpoints, be they empty.
+pub(crate) async fn has_slices(
+    reader: &dyn ObjectReader,
+    namespace: &str,
+    service: &str,
+) -> Result<bool, Error> {
+    let slices = reader.list::<EndpointSlice>(namespace).await;
+    let slices = slices.map_err(Error::internal)?;
+    Ok(slices.iter().any(|slice| {
+        let labels = slice.metadata.labels.as_ref();
+        labels
+            .and_then(|l| l.get("kubernetes.io/service-name"))
+            .map(String::as_str)
+            == Some(service)
+    }))
+}
+
 #[async_trait]
 impl Connecter for Services {
     async fn connect(

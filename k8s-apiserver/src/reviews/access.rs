@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
-use k8s_model::{Object, field};
+use k8s_model::{Object, field, names};
 use k8s_openapi::api::authorization::v1 as authorization;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde::Deserialize;
@@ -13,7 +13,7 @@ use super::{CreateOnly, decode, filled, refused};
 use crate::{
     Error,
     auth::Identity,
-    authz::{Attributes, Authorizer, Decision, rbac::Rbac},
+    authz::{Attributes, Authorizer, Decision, ReviewRequirement, Selectors, rbac::Rbac},
 };
 
 const GROUP: &str = "authorization.k8s.io";
@@ -39,6 +39,104 @@ struct ResourceAttributes {
     resource: String,
     subresource: String,
     name: String,
+    #[serde(rename = "fieldSelector")]
+    field_selector: Option<Selector>,
+    #[serde(rename = "labelSelector")]
+    label_selector: Option<Selector>,
+}
+
+/// A selector as it stands in queries, or its requirements.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Selector {
+    raw_selector: String,
+    requirements: Vec<ReviewRequirement>,
+}
+
+impl Selector {
+    fn check(&self, path: &field::Path, found: &mut field::ErrorList) {
+        if !self.raw_selector.is_empty() && !self.requirements.is_empty() {
+            found.push(field::invalid(
+                path.child("rawSelector"),
+                self.raw_selector.as_str(),
+                "may not specified at the same time as requirements",
+            ));
+        }
+        let path_of_all = path.child("requirements");
+        if self.raw_selector.is_empty() && self.requirements.is_empty() {
+            let text = format!("when {path} is specified, requirements or rawSelector is required");
+            found.push(field::required(path_of_all.clone(), text));
+        }
+        for (n, requirement) in self.requirements.iter().enumerate() {
+            let path = path_of_all.index(n);
+            // Operators that are not known here, a newer client may know.
+            match (requirement.operator.as_str(), requirement.values.is_empty()) {
+                ("In" | "NotIn", true) => found.push(field::required(
+                    path.child("values"),
+                    "must be specified when `operator` is 'In' or 'NotIn'",
+                )),
+                ("Exists" | "DoesNotExist", false) => found.push(field::forbidden(
+                    path.child("values"),
+                    "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+                )),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl ResourceAttributes {
+    fn check_selectors(&self, path: &field::Path, found: &mut field::ErrorList) {
+        if let Some(selector) = &self.field_selector {
+            let path = path.child("fieldSelector");
+            selector.check(&path, found);
+            for (n, requirement) in selector.requirements.iter().enumerate() {
+                if requirement.key.is_empty() {
+                    let path = path.child("requirements").index(n);
+                    found.push(field::required(path.child("key"), "must be specified"));
+                }
+            }
+        }
+        if let Some(selector) = &self.label_selector {
+            let path = path.child("labelSelector");
+            selector.check(&path, found);
+            for (n, requirement) in selector.requirements.iter().enumerate() {
+                let path = path.child("requirements").index(n);
+                for text in names::qualified_name(&requirement.key) {
+                    let key = requirement.key.as_str();
+                    found.push(field::invalid(path.child("key"), key, text));
+                }
+                for (n, value) in requirement.values.iter().enumerate() {
+                    for text in names::label_value(value) {
+                        let path = path.child("values").index(n);
+                        found.push(field::invalid(path, value.as_str(), text));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The selectors, as far as they make sense.
+    fn selectors(&mut self) -> Option<Selectors> {
+        let (fields, labels) = (self.field_selector.take(), self.label_selector.take());
+        if fields.is_none() && labels.is_none() {
+            return None;
+        }
+        let mut out = Selectors::default();
+        if let Some(fields) = fields {
+            out.read_fields(&fields.raw_selector);
+            if !fields.requirements.is_empty() {
+                out.take_fields(fields.requirements);
+            }
+        }
+        if let Some(labels) = labels {
+            out.read_labels(&labels.raw_selector);
+            if !labels.requirements.is_empty() {
+                out.take_labels(labels.requirements);
+            }
+        }
+        Some(out)
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -118,6 +216,9 @@ impl AccessReview {
             )),
             _ => {}
         }
+        if let Some(attributes) = &spec.resource_attributes {
+            attributes.check_selectors(&path.child("resourceAttributes"), &mut found);
+        }
         if self.scope != Scope::Oneself && spec.user.is_empty() && spec.groups.is_empty() {
             found.push(field::invalid(
                 path.child("user"),
@@ -168,7 +269,8 @@ impl CreateOnly for AccessReview {
             groups: spec.groups,
             extra: spec.extra,
         };
-        let resource = spec.resource_attributes.unwrap_or_default();
+        let mut resource = spec.resource_attributes.unwrap_or_default();
+        let selectors = resource.selectors();
         let path = spec.non_resource_attributes;
         let attributes = Attributes {
             user: if self.scope == Scope::Oneself {
@@ -178,13 +280,18 @@ impl CreateOnly for AccessReview {
             },
             verb: path.as_ref().map_or(&resource.verb, |path| &path.verb),
             group: &resource.group,
-            version: &resource.version,
+            // No version stands for all.
+            version: match resource.version.as_str() {
+                "" if path.is_none() => "*",
+                version => version,
+            },
             resource: &resource.resource,
             subresource: &resource.subresource,
             namespace: &resource.namespace,
             name: &resource.name,
             path: path.as_ref().map_or("", |path| &path.path),
             resource_request: path.is_none(),
+            selectors: selectors.as_ref(),
         };
         let decision = self.authorizer.authorize(&attributes).await;
         let mut status = json!({ "allowed": decision.is_allowed() });
@@ -197,6 +304,10 @@ impl CreateOnly for AccessReview {
         };
         if !reason.is_empty() {
             status["reason"] = reason.into();
+        }
+        let faults = selectors.map_or_else(Vec::new, |selectors| selectors.faults());
+        if !faults.is_empty() {
+            status["evaluationError"] = faults.join("; ").into();
         }
         review["status"] = status;
         match self.scope {

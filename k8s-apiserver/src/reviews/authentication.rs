@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use http::{HeaderValue, header};
 use k8s_model::Object;
 use k8s_openapi::{
     api::authentication::v1 as authentication, apimachinery::pkg::apis::meta::v1::Status,
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use super::{CreateOnly, filled, refused};
 use crate::{
     Error,
-    auth::{Identity, ServiceAccountTokens},
+    auth::{Authenticator, Identity, ServiceAccountTokens, VerifiedToken},
 };
 
 fn user_info(identity: &Identity) -> Value {
@@ -28,13 +29,63 @@ fn user_info(identity: &Identity) -> Value {
 
 /// Answers `tokenreviews`: whether a token is good, and whose it is.
 #[derive(Debug)]
-pub struct TokenReview(Arc<ServiceAccountTokens>);
+pub struct TokenReview {
+    tokens: Arc<ServiceAccountTokens>,
+    others: Option<Arc<dyn Authenticator>>,
+}
 
 impl TokenReview {
     /// Reviews the tokens of service accounts.
     pub fn new(tokens: Arc<ServiceAccountTokens>) -> Self {
-        TokenReview(tokens)
+        TokenReview {
+            tokens,
+            others: None,
+        }
     }
+
+    /// Reviews also the tokens that this one takes of requests. They are good for the API server alone.
+    #[must_use]
+    pub fn with_others(mut self, others: Arc<dyn Authenticator>) -> Self {
+        self.others = Some(others);
+        self
+    }
+
+    /// Whose token it is, and for which of the audiences; the text of an error if it is nobody's.
+    async fn review(&self, token: &str, audiences: &[String]) -> Result<VerifiedToken, String> {
+        let own = match self.tokens.verify(token, audiences).await {
+            Ok(verified) => return Ok(verified),
+            Err(error) => error,
+        };
+        let ours = self.tokens.api_audiences().iter();
+        let ours: Vec<String> = ours.filter(|a| audiences.contains(a)).cloned().collect();
+        let mut said = own;
+        if let Some(others) = self.others.as_ref().filter(|_| !ours.is_empty())
+            && let Some(parts) = bearing(token)
+        {
+            match others.authenticate(&parts).await {
+                Ok(Some(identity)) if !identity.is_anonymous() => {
+                    return Ok(VerifiedToken {
+                        identity,
+                        audiences: ours,
+                    });
+                }
+                Ok(_) => {}
+                Err(error) => said = error,
+            }
+        }
+        let text = said.to_string();
+        let bare = text.strip_prefix("invalid credentials: ");
+        Err(bare.unwrap_or(&text).to_owned())
+    }
+}
+
+/// A request whose bearer token that is.
+fn bearing(token: &str) -> Option<http::request::Parts> {
+    let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
+    value.set_sensitive(true);
+    let (mut parts, ()) = http::Request::new(()).into_parts();
+    parts.headers.insert(header::AUTHORIZATION, value);
+    Some(parts)
 }
 
 #[async_trait]
@@ -56,21 +107,17 @@ impl CreateOnly for TokenReview {
         let asked: Vec<String> =
             serde_json::from_value(review["spec"]["audiences"].clone()).unwrap_or_default();
         let audiences = if asked.is_empty() {
-            self.0.api_audiences().to_vec()
+            self.tokens.api_audiences().to_vec()
         } else {
             asked
         };
-        review["status"] = match self.0.verify(token, &audiences).await {
+        review["status"] = match self.review(token, &audiences).await {
             Ok(verified) => json!({
                 "authenticated": true,
                 "user": user_info(&verified.identity),
                 "audiences": verified.audiences,
             }),
-            Err(error) => {
-                let text = error.to_string();
-                let text = text.strip_prefix("invalid credentials: ").unwrap_or(&text);
-                json!({ "error": text, "user": {} })
-            }
+            Err(text) => json!({ "error": text, "user": {} }),
         };
         filled::<authentication::TokenReview>(review)
     }

@@ -20,7 +20,7 @@ pub use self::{
 use crate::{
     Error,
     admission::reader::ObjectReader,
-    auth::{Identity, ServiceAccountTokens},
+    auth::{Authenticator, Identity, ServiceAccountTokens},
     authz::{Authorizer, rbac::Rbac},
 };
 
@@ -52,10 +52,12 @@ pub struct Served {
     pub by: Arc<dyn CreateOnly>,
 }
 
-/// All reviews that upstream's server has, and the tokens of service accounts.
+/// All reviews that upstream's server has, and the tokens of service accounts. The authenticator is that of requests:
+/// whose bearers it knows, of those a review tells.
 pub fn all(
     authorizer: &Arc<dyn Authorizer>,
     rbac: Option<&Arc<Rbac>>,
+    authenticator: &Arc<dyn Authenticator>,
     tokens: &Arc<ServiceAccountTokens>,
     reader: &Arc<dyn ObjectReader>,
 ) -> Vec<Served> {
@@ -91,7 +93,7 @@ pub fn all(
         served(
             WHO,
             "tokenreviews",
-            Arc::new(TokenReview::new(tokens.clone())),
+            Arc::new(TokenReview::new(tokens.clone()).with_others(authenticator.clone())),
         ),
         served(WHO, "selfsubjectreviews", Arc::new(SelfReview)),
         Served {

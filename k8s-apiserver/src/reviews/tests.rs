@@ -3,7 +3,10 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    admission::memory::MemoryReader, auth::DEFAULT_ISSUER, authz::rbac::bootstrap, pki::Pki,
+    admission::memory::MemoryReader,
+    auth::{BootstrapTokens, DEFAULT_ISSUER, Standard},
+    authz::{Attributes, Decision, rbac::bootstrap},
+    pki::Pki,
 };
 
 struct Fixture {
@@ -53,9 +56,12 @@ async fn fixture() -> Fixture {
         ServiceAccountTokens::new(pki.service_account_key(), DEFAULT_ISSUER, reader.clone())
             .unwrap(),
     );
+    let bootstrap = BootstrapTokens::new(reader.clone());
+    let others = Standard::new(Some(tokens.clone())).with(Arc::new(bootstrap));
+    let others: Arc<dyn Authenticator> = Arc::new(others);
     Fixture {
         reader: memory,
-        reviews: all(&authorizer, Some(&rbac), &tokens, &reader),
+        reviews: all(&authorizer, Some(&rbac), &others, &tokens, &reader),
     }
 }
 
@@ -125,6 +131,98 @@ async fn an_access_review_of_nothing_is_invalid() {
     );
 }
 
+/// Allows what is selected to be on node `a`.
+#[derive(Debug)]
+struct OnNode;
+
+#[async_trait]
+impl Authorizer for OnNode {
+    async fn authorize(&self, a: &Attributes<'_>) -> Decision {
+        match a.selectors {
+            Some(s) if s.demand("spec.nodeName", "a") && a.version == "*" => Decision::Allow,
+            _ => Decision::no_opinion(),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_access_review_is_about_a_selection() {
+    let review = AccessReview::of_oneself(Arc::new(OnNode));
+    let ask = async |attributes: Value| {
+        let object: authorization::SelfSubjectAccessReview =
+            serde_json::from_value(json!({ "spec": { "resourceAttributes": attributes } }))
+                .unwrap();
+        let user = Identity::user("vera");
+        let answer = review.create(&user, "", "", Box::new(object)).await;
+        answer.map(|answer| answer.to_value()["status"].clone())
+    };
+    let requirement = json!({ "key": "spec.nodeName", "operator": "In", "values": ["a"] });
+    for (fields, status) in [
+        (
+            json!({ "rawSelector": "spec.nodeName=a" }),
+            json!({ "allowed": true }),
+        ),
+        (
+            json!({ "rawSelector": "spec.nodeName=b" }),
+            json!({ "allowed": false }),
+        ),
+        (
+            json!({ "requirements": [requirement] }),
+            json!({ "allowed": true }),
+        ),
+        (
+            json!({ "requirements": [requirement, { "key": "x", "operator": "Near" }] }),
+            json!({
+                "allowed": true,
+                "evaluationError": "spec.resourceAttributes.fieldSelector partially ignored due to parse error",
+            }),
+        ),
+        (
+            json!({ "rawSelector": "spec.nodeName" }),
+            json!({
+                "allowed": false,
+                "evaluationError": "spec.resourceAttributes.fieldSelector ignored due to parse error",
+            }),
+        ),
+    ] {
+        let attributes = json!({ "verb": "list", "resource": "pods", "fieldSelector": fields });
+        assert_eq!(ask(attributes).await.unwrap(), status, "{fields}");
+    }
+    for (name, selector, said) in [
+        (
+            "fieldSelector",
+            json!({}),
+            "spec.resourceAttributes.fieldSelector.requirements: Required value: when spec.resourceAttributes.fieldSelector is specified, requirements or rawSelector is required",
+        ),
+        (
+            "labelSelector",
+            json!({ "rawSelector": "a", "requirements": [{ "key": "a", "operator": "Exists" }] }),
+            "spec.resourceAttributes.labelSelector.rawSelector: Invalid value: \"a\": may not specified at the same time as requirements",
+        ),
+        (
+            "fieldSelector",
+            json!({ "requirements": [{ "key": "", "operator": "In", "values": ["a"] }] }),
+            "spec.resourceAttributes.fieldSelector.requirements[0].key: Required value: must be specified",
+        ),
+        (
+            "labelSelector",
+            json!({ "requirements": [{ "key": "a", "operator": "NotIn" }] }),
+            "spec.resourceAttributes.labelSelector.requirements[0].values: Required value: must be specified when `operator` is 'In' or 'NotIn'",
+        ),
+        (
+            "labelSelector",
+            json!({ "requirements": [{ "key": "a", "operator": "Exists", "values": ["b"] }] }),
+            "spec.resourceAttributes.labelSelector.requirements[0].values: Forbidden: may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+        ),
+    ] {
+        let attributes = json!({ "verb": "list", "resource": "pods", (name): selector });
+        let status = ask(attributes).await.unwrap_err();
+        assert_eq!(status.code, Some(422));
+        let message = status.message.unwrap();
+        assert!(message.contains(said), "{message}");
+    }
+}
+
 #[tokio::test]
 async fn a_rules_review_lists_what_one_may_do() {
     let fixture = fixture().await;
@@ -186,6 +284,40 @@ async fn a_token_that_was_asked_for_is_found_good() {
         answer["status"]["error"],
         "service account token has been invalidated"
     );
+}
+
+#[tokio::test]
+async fn the_tokens_of_others_are_reviewed_too() {
+    let fixture = fixture().await;
+    fixture.reader.put(
+        "",
+        "secrets",
+        json!({
+            "metadata": { "namespace": "kube-system", "name": "bootstrap-token-abcdef" },
+            "type": "bootstrap.kubernetes.io/token",
+            "data": {
+                "token-id": "YWJjZGVm", "token-secret": "MDEyMzQ1Njc4OWFiY2RlZg==",
+                "usage-bootstrap-authentication": "dHJ1ZQ==",
+            },
+        }),
+    );
+    let review = async |token: &str, audiences: Value| {
+        let review = json!({ "spec": { "token": token, "audiences": audiences } });
+        let answer = fixture
+            .ask::<authentication::TokenReview>("x", "tokenreviews", review)
+            .await;
+        answer.unwrap()["status"].clone()
+    };
+    let good = "abcdef.0123456789abcdef";
+    let status = review(good, json!([])).await;
+    assert_eq!(status["authenticated"], true);
+    assert_eq!(status["user"]["username"], "system:bootstrap:abcdef");
+    assert_eq!(status["audiences"], json!([DEFAULT_ISSUER]));
+    let elsewhere = review(good, json!(["vault"])).await;
+    assert_ne!(elsewhere["authenticated"], true);
+    let wrong = review("abcdef.0123456789abcdee", json!([])).await;
+    assert_ne!(wrong["authenticated"], true);
+    assert_eq!(wrong["error"], "invalid bearer token");
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use super::{CreateOnly, filled, refused};
 use crate::{
     Error,
     admission::reader::{ObjectReader, ReadError},
+    audit,
     auth::{Identity, ObjectClaim, ServiceAccountTokens, TokenSpec},
 };
 
@@ -205,19 +206,22 @@ impl TokenRequest {
         let extended = bindings.pod.is_some()
             && seconds == POD_DEFAULT
             && audiences.iter().all(|audience| api.contains(audience));
-        let token = self
-            .tokens
-            .issue(TokenSpec {
-                namespace: namespace.to_owned(),
-                service_account: claim(&account.metadata),
-                pod: bindings.pod,
-                node: bindings.node,
-                secret: bindings.secret,
-                audiences: audiences.clone(),
-                expires: after(if extended { POD_EXTENDED } else { seconds }),
-                warn_after: extended.then(|| after(seconds)),
-            })
-            .map_err(Error::internal)?;
+        let id = uuid::Uuid::new_v4().to_string();
+        audit::annotate(
+            "authentication.kubernetes.io/issued-credential-id",
+            format!("JTI={id}"),
+        );
+        let spec = TokenSpec {
+            namespace: namespace.to_owned(),
+            service_account: claim(&account.metadata),
+            pod: bindings.pod,
+            node: bindings.node,
+            secret: bindings.secret,
+            audiences: audiences.clone(),
+            expires: after(if extended { POD_EXTENDED } else { seconds }),
+            warn_after: extended.then(|| after(seconds)),
+        };
+        let token = self.tokens.issue_as(spec, id).map_err(Error::internal)?;
         let second = |t: jiff::Timestamp| t.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         request["metadata"]["name"] = name.into();
         request["metadata"]["namespace"] = namespace.into();

@@ -23,7 +23,6 @@ pub(crate) enum CallError {
     #[error("{text}")]
     Status {
         /// Its code.
-        #[allow(dead_code, reason = "for those who try again by it")]
         code: StatusCode,
         /// What is said of that.
         text: String,

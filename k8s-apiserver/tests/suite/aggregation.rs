@@ -234,6 +234,34 @@ async fn a_service_that_is_not_there_is_said_to_be_missing() {
         "service/nothing in \"default\" is not present".to_owned(),
     );
     assert_eq!(until(&server, "False").await, wanted);
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "nothing"},
+        "spec": {"ports": [{"port": 443}]}});
+    let (status, body) = call(
+        &server,
+        "POST",
+        "/api/v1/namespaces/default/services",
+        service,
+    )
+    .await;
+    assert_eq!(status, 201, "{body}");
+    let message = loop {
+        let (reason, message) = until(&server, "False").await;
+        if reason == "EndpointsNotFound" {
+            break message;
+        }
+        tokio::task::yield_now().await;
+    };
+    let wanted = "cannot find endpointslices for service/nothing in \"default\"";
+    assert_eq!(message, wanted);
+    let (_, page) = get(&server, "/metrics").await;
+    let page = page.as_str().unwrap();
+    let is = format!("aggregator_unavailable_apiservice{{name=\"{NAME}\"}} 1\n");
+    assert!(page.contains(&is), "{page}");
+    let lost = format!(
+        "aggregator_unavailable_apiservice_total{{name=\"{NAME}\",reason=\"ServiceNotFound\"}} 1\n"
+    );
+    assert!(page.contains(&lost), "{page}");
+    assert!(page.contains("aggregator_unavailable_apiservice{name=\"v1.apps\"} 0\n"));
 }
 
 #[tokio::test]

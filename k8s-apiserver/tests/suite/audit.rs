@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 /// Keeps events, as they would be written.
 #[derive(Clone, Debug, Default)]
-struct Kept(Arc<Mutex<Vec<Value>>>);
+pub(crate) struct Kept(Arc<Mutex<Vec<Value>>>);
 
 impl AuditSink for Kept {
     fn write(&mut self, events: &[Event]) -> io::Result<()> {
@@ -28,7 +28,7 @@ impl AuditSink for Kept {
 
 impl Kept {
     /// The events of that verb.
-    fn of(&self, verb: &str) -> Vec<Value> {
+    pub(crate) fn of(&self, verb: &str) -> Vec<Value> {
         let all = self.0.lock();
         all.iter().filter(|e| e["verb"] == verb).cloned().collect()
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod admission;
+mod admission_metrics;
 mod aggregation;
 mod apply;
 mod audit;

@@ -3,7 +3,7 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::common::hooks::{Answer, Cluster, config_map, rule};
+use crate::common::hooks::{Answer, Cluster, config_map, pod, rule};
 
 const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -381,6 +381,25 @@ async fn a_mutation_that_fails_ends_the_request() {
         answer.message().contains(
             "policy 'fails.example.com' with binding 'fails.example.com' denied request: "
         ),
+        "{}",
+        answer.message()
+    );
+}
+
+#[tokio::test]
+async fn a_configuration_may_not_have_what_is_one_value() {
+    let cluster = Cluster::start().await;
+    let mutations = json!([apply(
+        "Object{spec: Object.spec{nodeSelector: {'disk': 'fast'}}}"
+    )]);
+    let pods = json!({"matchConstraints": {"resourceRules": [rule(&["CREATE"], "", "pods")]}});
+    mutating(&cluster, "atomic.example.com", mutations, pods).await;
+    let pods = "/api/v1/namespaces/default/pods?dryRun=All";
+    let answer = cluster
+        .until("POST", pods, pod("a"), |a| !a.code.is_success())
+        .await;
+    assert!(
+        answer.message().ends_with("denied request: error applying patch: invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: .spec.nodeSelector"),
         "{}",
         answer.message()
     );

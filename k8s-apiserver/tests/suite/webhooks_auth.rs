@@ -20,8 +20,8 @@ use k8s_apiserver::{
     auth::Identity,
     auth::{ReviewVersion, Standard, WebhookTokenOptions, WebhookTokens},
     authz::{
-        Attributes, Authorizer, Decision, FailurePolicy, MatchConditions, WebhookAuthorizer,
-        WebhookAuthorizerOptions,
+        Attributes, Authorizer, Decision, FailurePolicy, MatchConditions, Selectors,
+        WebhookAuthorizer, WebhookAuthorizerOptions,
     },
     http::Body,
     pki::{Pki, ServerNames},
@@ -167,6 +167,7 @@ fn attributes<'a>(user: &'a Identity, verb: &'a str, name: &'a str) -> Attribute
         name,
         path: "/api/v1/namespaces/ns/pods",
         resource_request: true,
+        selectors: None,
     }
 }
 
@@ -204,6 +205,22 @@ async fn permissions_are_asked_for_once_each_and_trouble_is_overcome() {
             "resourceAttributes": {"namespace": "ns", "verb": "get", "version": "v1", "resource": "pods", "name": "x"},
             "user": "alice", "groups": ["dev"],
         })
+    );
+    let selectors = Selectors::parse("spec.nodeName=a", "app");
+    let narrowed = Attributes {
+        selectors: Some(&selectors),
+        ..attributes(&alice, "get", "")
+    };
+    assert_eq!(webhook.authorize(&narrowed).await, Decision::Allow);
+    let asked = hook.asked.lock().pop().unwrap();
+    let asked = &asked["spec"]["resourceAttributes"];
+    assert_eq!(
+        asked["fieldSelector"],
+        json!({"requirements": [{"key": "spec.nodeName", "operator": "In", "values": ["a"]}]})
+    );
+    assert_eq!(
+        asked["labelSelector"],
+        json!({"requirements": [{"key": "app", "operator": "Exists"}]})
     );
     for _ in 0..2 {
         let decision = webhook.authorize(&attributes(&alice, "delete", "x")).await;

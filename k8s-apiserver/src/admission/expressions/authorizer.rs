@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use crate::{
     auth::Identity,
-    authz::{Attributes, Authorizer, Decision},
+    authz::{Attributes, Authorizer, Decision, Selectors},
 };
 
 /// What one question costs; as upstream.
@@ -28,6 +28,9 @@ struct Question {
     name: String,
     path: String,
     resource_request: bool,
+    /// Empty where nothing is selected.
+    field_selector: String,
+    label_selector: String,
 }
 
 /// What the authorizer was asked, and what it has said.
@@ -74,6 +77,7 @@ pub(in crate::admission) async fn settle<T>(
         for question in open {
             let account = question.service_account.as_ref();
             let account = account.map(|(ns, name)| Identity::service_account(ns, name, ""));
+            let selectors = Selectors::parse(&question.field_selector, &question.label_selector);
             let attributes = Attributes {
                 user: account.as_ref().unwrap_or(user),
                 verb: &question.verb,
@@ -85,6 +89,7 @@ pub(in crate::admission) async fn settle<T>(
                 name: &question.name,
                 path: &question.path,
                 resource_request: question.resource_request,
+                selectors: (!selectors.is_empty()).then_some(&selectors),
             };
             let decision = authorizer.authorize(&attributes).await;
             questions.0.lock().known.insert(question, decision);
@@ -208,9 +213,8 @@ impl<'v> Host<'v> for AuthorizerValue<'v> {
                     "subresource" => &mut question.subresource,
                     "namespace" => &mut question.namespace,
                     "name" => &mut question.name,
-                    // Authorizers here are asked about whole resources: nobody may do with a selection what they
-                    // may not do with all.
-                    "fieldSelector" | "labelSelector" => return Ok(self.then(self.state.clone())),
+                    "fieldSelector" => &mut question.field_selector,
+                    "labelSelector" => &mut question.label_selector,
                     _ => return Err(CelError::NoOverload),
                 };
                 *place = (*value).to_owned();

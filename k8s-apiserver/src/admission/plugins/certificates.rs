@@ -36,6 +36,7 @@ async fn may(authorizer: &dyn Authorizer, user: &Identity, verb: &str, signer: &
             name,
             path: "",
             resource_request: true,
+            selectors: None,
         };
         if authorizer.authorize(&attributes).await.is_allowed() {
             return true;

@@ -7,6 +7,7 @@ mod default_class;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
+mod node_tokens;
 mod object_in_use;
 pub mod pod_security;
 mod priority;
@@ -55,7 +56,7 @@ pub fn default_plugins(
         Arc::new(NamespaceLifecycle::new(reader.clone())),
         Arc::new(LimitRanger::new(reader.clone())),
         Arc::new(ServiceAccount::new(reader.clone())),
-        Arc::new(NodeRestriction::new(reader.clone())),
+        Arc::new(NodeRestriction::new(reader.clone()).with_authorizer(authorizer.clone())),
         Arc::new(TaintNodesByCondition),
         Arc::new(PodSecurity::new(reader.clone())),
         Arc::new(Priority::new(reader.clone())),

@@ -6,13 +6,20 @@ use std::{
 };
 
 use async_trait::async_trait;
-use k8s_model::Object;
-use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
+use k8s_model::{Object, certificates::CertificateRequest};
+use k8s_openapi::api::{
+    certificates::v1::CertificateSigningRequest,
+    core::v1::{Node, PersistentVolumeClaim, Pod},
+};
 
-use super::MIRROR_POD;
-use crate::admission::{
-    AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step, reader::ObjectReader,
-    references::References,
+use super::{MIRROR_POD, node_tokens};
+use crate::{
+    admission::{
+        AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step, reader::ObjectReader,
+        references::References,
+    },
+    auth::NODE_PREFIX,
+    authz::Authorizer,
 };
 
 const LEASES: &str = "kube-node-lease";
@@ -21,7 +28,10 @@ const LEASES: &str = "kube-node-lease";
 ///
 /// See <https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#noderestriction>.
 #[derive(Debug)]
-pub struct NodeRestriction(Arc<dyn ObjectReader>);
+pub struct NodeRestriction {
+    reader: Arc<dyn ObjectReader>,
+    authorizer: Option<Arc<dyn Authorizer>>,
+}
 
 type Outcome = Result<(), AdmissionError>;
 
@@ -39,11 +49,22 @@ fn node_of(pod: &Pod) -> &str {
 impl NodeRestriction {
     /// Looks pods and nodes up there.
     pub fn new(reader: Arc<dyn ObjectReader>) -> Self {
-        NodeRestriction(reader)
+        NodeRestriction {
+            reader,
+            authorizer: None,
+        }
+    }
+
+    /// Lets nodes ask also for such tokens of service accounts as the authorizer allows them; see
+    /// [KEP-4412](https://kep.k8s.io/4412). Without, only for those that their pods' volumes have.
+    #[must_use]
+    pub fn with_authorizer(mut self, authorizer: Arc<dyn Authorizer>) -> Self {
+        self.authorizer = Some(authorizer);
+        self
     }
 
     async fn pod(&self, namespace: &str, name: &str) -> Result<Pod, AdmissionError> {
-        self.0
+        self.reader
             .get(namespace, name)
             .await?
             .ok_or_else(|| AdmissionError::NotFound {
@@ -85,6 +106,16 @@ impl NodeRestriction {
                 if labels(&old.metadata.labels) != labels(&new.metadata.labels) {
                     return refuse(format!(
                         "node {node:?} cannot update labels through pod status"
+                    ));
+                }
+                let claims = |pod: &Pod| {
+                    let status = pod.status.as_ref();
+                    let claims = status.and_then(|s| s.resource_claim_statuses.clone());
+                    claims.unwrap_or_default()
+                };
+                if claims(old) != claims(new) {
+                    return refuse(format!(
+                        "node {node:?} cannot update resource claim statues"
                     ));
                 }
                 Ok(())
@@ -158,15 +189,15 @@ impl NodeRestriction {
                 "node {node:?} must not set blockOwnerDeletion on an owner reference"
             ));
         }
-        let stored: Node = self
-            .0
-            .get("", node)
-            .await?
-            .ok_or_else(|| AdmissionError::NotFound {
-                group: String::new(),
-                resource: "nodes".to_owned(),
-                name: node.to_owned(),
-            })?;
+        let stored: Node =
+            self.reader
+                .get("", node)
+                .await?
+                .ok_or_else(|| AdmissionError::NotFound {
+                    group: String::new(),
+                    resource: "nodes".to_owned(),
+                    name: node.to_owned(),
+                })?;
         let uid = stored.metadata.uid.unwrap_or_default();
         if owner.uid != uid {
             return refuse(format!(
@@ -179,6 +210,7 @@ impl NodeRestriction {
             (references.service_account.is_some(), "a service account"),
             (!references.secrets.is_empty(), "secrets"),
             (!references.config_maps.is_empty(), "configmaps"),
+            (trusts_bundles(pod), "clustertrustbundles"),
             (!references.claims.is_empty(), "persistentvolumeclaims"),
             (claims_devices(pod), "resourceclaims"),
         ];
@@ -213,7 +245,11 @@ impl NodeRestriction {
         if node_of(&pod) != node {
             return refuse("node requested token bound to a pod scheduled on a different node");
         }
-        Ok(())
+        let audiences = value["spec"]["audiences"].as_array();
+        let audiences = audiences.into_iter().flatten();
+        let audiences: Vec<&str> = audiences.filter_map(|a| a.as_str()).collect();
+        let authorizer = self.authorizer.as_deref();
+        node_tokens::check_audience(&*self.reader, authorizer, &audiences, &pod, request).await
     }
 }
 
@@ -221,6 +257,41 @@ impl NodeRestriction {
 fn claims_devices(pod: &Pod) -> bool {
     let claims = pod.spec.as_ref().and_then(|s| s.resource_claims.as_ref());
     claims.is_some_and(|claims| !claims.is_empty())
+}
+
+/// Whether a volume of the pod has the contents of trust bundles.
+fn trusts_bundles(pod: &Pod) -> bool {
+    let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+    let projected = volumes.flat_map(|v| &v.projected);
+    let mut sources = projected.flat_map(|p| p.sources.iter().flatten());
+    sources.any(|source| source.cluster_trust_bundle.is_some())
+}
+
+/// A node asks for certificates in its own name.
+fn about_certificate(node: &str, request: &AdmissionRequest<'_>) -> Outcome {
+    const SIGNERS: [&str; 2] = [
+        "kubernetes.io/kubelet-serving",
+        "kubernetes.io/kube-apiserver-client-kubelet",
+    ];
+    if request.operation != Operation::Create || !request.subresource.is_empty() {
+        return Ok(());
+    }
+    let Some(asked) = request.object_as::<CertificateSigningRequest>() else {
+        return refuse("unexpected type");
+    };
+    if !SIGNERS.contains(&asked.spec.signer_name.as_str()) {
+        return Ok(());
+    }
+    let parsed = match CertificateRequest::parse(&asked.spec.request.0) {
+        Ok(parsed) => parsed,
+        Err(error) => return refuse(format!("unable to parse csr: {error}")),
+    };
+    if parsed.common_name == format!("{NODE_PREFIX}{node}") {
+        return Ok(());
+    }
+    refuse(format!(
+        "can only create a node CSR with CN={NODE_PREFIX}{node}"
+    ))
 }
 
 fn labels(labels: &Option<BTreeMap<String, String>>) -> BTreeMap<&str, &str> {
@@ -447,6 +518,9 @@ impl AdmissionPlugin for NodeRestriction {
                 } else {
                     Ok(())
                 }
+            }
+            ("certificates.k8s.io", "certificatesigningrequests") => {
+                about_certificate(node, request)
             }
             ("storage.k8s.io", "csinodes") if named(request) != node => {
                 refuse("can only access CSINode with the same name as the requesting node")

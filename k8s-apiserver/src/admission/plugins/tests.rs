@@ -402,3 +402,166 @@ async fn devices_of_others_are_for_labelled_namespaces() {
     );
     attempt.run(&plugin, &claim(true)).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_node_asks_for_tokens_that_its_pods_volumes_have_or_that_it_may_have() {
+    let (memory, reader) = reader();
+    let volumes = json!([
+        { "name": "t", "projected": { "sources": [
+            { "serviceAccountToken": { "path": "t", "audience": "vault" } },
+        ] } },
+        { "name": "d", "persistentVolumeClaim": { "claimName": "data" } },
+    ]);
+    memory.put(
+        "",
+        "pods",
+        json!({
+            "metadata": { "namespace": "ns", "name": "p", "uid": "1" },
+            "spec": { "nodeName": "a", "serviceAccountName": "x", "containers": [], "volumes": volumes },
+        }),
+    );
+    let claim = json!({ "metadata": { "namespace": "ns", "name": "data" }, "spec": { "volumeName": "pv" } });
+    memory.put("", "persistentvolumeclaims", claim);
+    let volume = json!({ "metadata": { "name": "pv" }, "spec": { "csi": { "driver": "d", "volumeHandle": "h" } } });
+    memory.put("", "persistentvolumes", volume);
+    let driver = json!({ "metadata": { "name": "d" }, "spec": { "tokenRequests": [{ "audience": "cloud" }] } });
+    memory.put("storage.k8s.io", "csidrivers", driver);
+    let group = "rbac.authorization.k8s.io";
+    let role = json!({ "metadata": { "name": "pulls" }, "rules": [{
+        "apiGroups": [""], "resources": ["registry"], "verbs": ["request-serviceaccounts-token-audience"],
+        "resourceNames": ["x"],
+    }] });
+    memory.put(group, "clusterroles", role);
+    let binding = json!({
+        "metadata": { "name": "pulls" },
+        "roleRef": { "kind": "ClusterRole", "name": "pulls" },
+        "subjects": [{ "kind": "Group", "name": NODES }],
+    });
+    memory.put(group, "clusterrolebindings", binding);
+    let rbac = crate::authz::rbac::Rbac::start(&*reader);
+    rbac.synced().await;
+    let plugin = NodeRestriction::new(reader).with_authorizer(Arc::new(rbac));
+    let ask = async |audiences: Value| {
+        let request: k8s_openapi::api::authentication::v1::TokenRequest =
+            serde_json::from_value(json!({ "spec": {
+                "audiences": audiences,
+                "boundObjectRef": { "apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "1" },
+            } }))
+            .unwrap();
+        let attempt = Try {
+            subresource: "token",
+            user: Identity::user("system:node:a").group(NODES),
+            ..Try::create("", "serviceaccounts")
+        };
+        let done = attempt.run(&plugin, &request).await;
+        done.map(|_| ()).map_err(|e| e.to_string())
+    };
+    for audience in ["vault", "cloud", "registry"] {
+        ask(json!([audience])).await.unwrap();
+    }
+    let refused = ask(json!(["other"])).await.unwrap_err();
+    assert_eq!(
+        refused,
+        r#"audience "other" not found in pod spec volume, system:node:a is not authorized to request tokens for this audience"#
+    );
+    assert_eq!(
+        ask(json!(["vault", "cloud"])).await.unwrap_err(),
+        "node may only request 0 or 1 audiences"
+    );
+    assert!(ask(json!([])).await.is_err(), "no volume has such a token");
+}
+
+#[tokio::test]
+async fn a_node_asks_for_its_own_certificates() {
+    let (_, reader) = reader();
+    let plugin = NodeRestriction::new(reader);
+    let user = || Identity::user("system:node:a").group(NODES);
+    for (subject, allowed) in [("system:node:a", true), ("system:node:b", false)] {
+        let mut params = rcgen::CertificateParams::default();
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, subject);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let pem = params.serialize_request(&key).unwrap().pem().unwrap();
+        for (signer, allowed) in [
+            ("kubernetes.io/kubelet-serving", allowed),
+            ("example.com/other", true),
+        ] {
+            let mut asked =
+                k8s_openapi::api::certificates::v1::CertificateSigningRequest::default();
+            asked.spec.signer_name = signer.to_owned();
+            asked.spec.request.0 = pem.clone().into_bytes();
+            let attempt = Try {
+                namespace: "",
+                user: user(),
+                ..Try::create("certificates.k8s.io", "certificatesigningrequests")
+            };
+            let done = attempt.run(&plugin, &asked).await;
+            let refused = done.err().map(|e| e.to_string());
+            let said = "can only create a node CSR with CN=system:node:a".to_owned();
+            assert_eq!(refused, (!allowed).then_some(said), "{subject} {signer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_node_makes_no_pods_with_claims_and_gives_none_to_pods() {
+    let (memory, reader) = reader();
+    memory.put(
+        "",
+        "nodes",
+        json!({ "metadata": { "name": "a", "uid": "n" } }),
+    );
+    let plugin = NodeRestriction::new(reader);
+    let user = || Identity::user("system:node:a").group(NODES);
+    let mirror = |spec: Value| {
+        let mut pod = pod(spec);
+        pod.metadata.annotations = Some([(MIRROR_POD.to_owned(), "x".to_owned())].into());
+        pod.metadata.owner_references = Some(vec![
+            serde_json::from_value(json!({
+                "apiVersion": "v1", "kind": "Node", "name": "a", "uid": "n", "controller": true,
+            }))
+            .unwrap(),
+        ]);
+        pod
+    };
+    let bundle = json!([{ "name": "t", "projected": { "sources": [
+        { "clusterTrustBundle": { "name": "b", "path": "p" } },
+    ] } }]);
+    for (more, refused) in [
+        (json!({}), None),
+        (
+            json!({ "resourceClaims": [{ "name": "r", "resourceClaimName": "c" }] }),
+            Some("resourceclaims"),
+        ),
+        (json!({ "volumes": bundle }), Some("clustertrustbundles")),
+    ] {
+        let mut spec = more;
+        spec["nodeName"] = "a".into();
+        let attempt = Try {
+            user: user(),
+            ..Try::create("", "pods")
+        };
+        let done = attempt.run(&plugin, &mirror(spec)).await;
+        let said = done.err().map(|e| e.to_string());
+        let wanted =
+            refused.map(|what| format!(r#"node "a" can not create pods that reference {what}"#));
+        assert_eq!(said, wanted);
+    }
+    let old = pod(json!({ "nodeName": "a" }));
+    let mut new = old.clone();
+    let status = json!({ "resourceClaimStatuses": [{ "name": "r", "resourceClaimName": "c" }] });
+    new.status = serde_json::from_value(status).unwrap();
+    let attempt = Try {
+        operation: Operation::Update,
+        subresource: "status",
+        old: Some(&old),
+        user: user(),
+        ..Try::create("", "pods")
+    };
+    let error = attempt.run(&plugin, &new).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        r#"node "a" cannot update resource claim statues"#
+    );
+}

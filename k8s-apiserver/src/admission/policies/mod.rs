@@ -8,6 +8,7 @@
 //! that is applied may change atomic lists and maps.
 
 mod binding;
+pub(super) mod metrics;
 mod mutating;
 mod mutation;
 mod params;

@@ -1,12 +1,17 @@
 //! `MutatingAdmissionPolicy`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use async_trait::async_trait;
 use k8s_model::Resource;
 use serde_json::Value;
 
-use super::{Binding, Plugin, Policy, mutation, params, source::Bound};
+use super::{
+    Binding, Plugin, Policy,
+    metrics::{self, Fault},
+    mutation, params,
+    source::Bound,
+};
 use crate::{
     admission::{
         AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step,
@@ -108,7 +113,14 @@ impl MutatingAdmissionPolicy {
             if reinvocation.again && !reinvocation.policies.is_due(&id) {
                 continue;
             }
-            match self.mutate(policy, binding, request, resource).await {
+            let started = Instant::now();
+            let mutated = self.mutate(policy, binding, request, resource).await;
+            let fault = match &mutated {
+                Ok(_) => Fault::None,
+                Err(_) => Fault::Invalid,
+            };
+            metrics::mutated(request, (policy, binding), fault, started.elapsed());
+            match mutated {
                 Ok(true) => {
                     let reinvocation = &mut request.more.reinvocation;
                     reinvocation.policies.changed();

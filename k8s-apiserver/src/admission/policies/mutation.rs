@@ -1,7 +1,7 @@
 //! What a mutating policy makes of an object.
 
 use k8s_model::{
-    apply::{OneVersion, Shape, Tracker},
+    apply::{OneVersion, Shape, Tracker, atomics},
     cel::Val,
     patch,
 };
@@ -121,6 +121,13 @@ impl Change {
                 Ok(object)
             }
             Change::Apply(mut configuration) => {
+                let atomics = atomics(&configuration, shape);
+                if !atomics.is_empty() {
+                    return Err(format!(
+                        "error applying patch: invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {}",
+                        atomics.join(", ")
+                    ));
+                }
                 // What an apply says of itself, and nobody may change so.
                 for name in ["apiVersion", "kind"] {
                     configuration[name] = object[name].clone();

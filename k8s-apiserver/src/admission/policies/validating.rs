@@ -1,12 +1,12 @@
 //! `ValidatingAdmissionPolicy`.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause};
 use serde_json::{Value, json};
 
-use super::{Binding, Plugin, Policy, Scene, params, source::Bound, validation};
+use super::{Binding, Plugin, Policy, Scene, metrics, params, source::Bound, validation};
 use crate::{
     Error,
     admission::{
@@ -193,8 +193,18 @@ fn take(
     request: &AdmissionRequest<'_>,
     judgement: &mut Judgement,
 ) {
+    let who = (policy, binding);
+    for (fault, took) in findings.ignored {
+        metrics::validated(request, who, "allow", fault, took);
+    }
     for objection in findings.objections {
         for action in &binding.actions {
+            let counted = match action.as_str() {
+                "Deny" => "deny",
+                "Warn" => "warn",
+                _ => "audit",
+            };
+            metrics::validated(request, who, counted, objection.fault, objection.took);
             match action.as_str() {
                 "Deny" => {
                     let reason = objection.reason.clone();
@@ -215,7 +225,8 @@ fn take(
             }
         }
     }
-    for failure in findings.failures {
+    for (failure, fault) in findings.failures {
+        metrics::validated(request, who, "deny", fault, Duration::ZERO);
         judgement.refuse(policy, Some(binding), &failure, None);
     }
     for (key, value) in findings.annotations {

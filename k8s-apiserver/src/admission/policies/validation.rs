@@ -1,9 +1,11 @@
 //! What a validating policy says of a request.
 
+use std::time::{Duration, Instant};
+
 use k8s_model::cel::{CelError, Val};
 use serde::Deserialize;
 
-use super::Policy;
+use super::{Policy, metrics::Fault};
 use crate::admission::expressions::{
     COST_LIMIT, Condition, Expression, Inputs, Variables, Verdict,
 };
@@ -76,6 +78,10 @@ pub(super) struct Objection {
     pub(super) message: String,
     /// The reason of the refusal, if it is not the usual one.
     pub(super) reason: Option<String>,
+    /// What was wrong with the expression.
+    pub(super) fault: Fault,
+    /// How long the evaluation took.
+    pub(super) took: Duration,
 }
 
 /// What a policy says of a request.
@@ -85,23 +91,32 @@ pub(super) struct Findings {
     /// Keys and values for the audit log.
     pub(super) annotations: Vec<(String, String)>,
     /// What went wrong with annotations: the request is refused, whatever the binding says.
-    pub(super) failures: Vec<String>,
+    pub(super) failures: Vec<(String, Fault)>,
+    /// What was wrong with expressions, and is no obstacle.
+    pub(super) ignored: Vec<(Fault, Duration)>,
 }
 
 /// Evaluates a policy.
 pub(super) fn evaluate<'v>(policy: &'v Policy, inputs: &Inputs<'v>) -> Findings {
     let mut findings = Findings::default();
-    let failed = |index: usize, message: String| Objection {
+    let failed = |index: usize, message: String, fault: Fault, took: Duration| Objection {
         index,
         message,
         reason: None,
+        fault,
+        took,
     };
+    let started = Instant::now();
     match Condition::judge(&policy.conditions, &inputs.variables()) {
         Verdict::Match => {}
         Verdict::NoMatch => return findings,
-        Verdict::Failed(_) if policy.fails_open => return findings,
+        Verdict::Failed(_) if policy.fails_open => {
+            findings.ignored.push((Fault::Invalid, started.elapsed()));
+            return findings;
+        }
         Verdict::Failed(text) => {
-            findings.objections.push(failed(0, text));
+            let objection = failed(0, text, Fault::Invalid, started.elapsed());
+            findings.objections.push(objection);
             return findings;
         }
     }
@@ -109,12 +124,16 @@ pub(super) fn evaluate<'v>(policy: &'v Policy, inputs: &Inputs<'v>) -> Findings 
     let mut budget = COST_LIMIT;
     for (index, validation) in policy.validations.iter().enumerate() {
         let expression = &validation.expression;
+        let started = Instant::now();
         match expression.evaluate(&variables, &mut budget) {
             Ok(Val::Bool(true)) => {}
             Err(error) => {
-                if !policy.fails_open {
+                let (fault, took) = (Fault::from(&error), started.elapsed());
+                if policy.fails_open {
+                    findings.ignored.push((fault, took));
+                } else {
                     let text = expression.failure(&error);
-                    findings.objections.push(failed(index, text));
+                    findings.objections.push(failed(index, text, fault, took));
                 }
                 if error == CelError::Cost {
                     return findings;
@@ -125,7 +144,9 @@ pub(super) fn evaluate<'v>(policy: &'v Policy, inputs: &Inputs<'v>) -> Findings 
                     Ok(message) => message,
                     Err(_) if policy.fails_open => continue,
                     Err(text) => {
-                        findings.objections.push(failed(index, text));
+                        let took = started.elapsed();
+                        let objection = failed(index, text, Fault::Invalid, took);
+                        findings.objections.push(objection);
                         continue;
                     }
                 };
@@ -133,6 +154,8 @@ pub(super) fn evaluate<'v>(policy: &'v Policy, inputs: &Inputs<'v>) -> Findings 
                     index,
                     message,
                     reason: validation.reason.clone(),
+                    fault: Fault::None,
+                    took: started.elapsed(),
                 });
             }
         }
@@ -181,7 +204,7 @@ fn annotate(
     findings: &mut Findings,
 ) {
     let expression = &annotation.value;
-    let failure = match expression.evaluate(variables, budget) {
+    let (failure, fault) = match expression.evaluate(variables, budget) {
         Ok(Val::Null) => return,
         Ok(Val::String(text)) => {
             let text = text.trim();
@@ -192,13 +215,16 @@ fn annotate(
             }
             return;
         }
-        Ok(_) => format!(
-            "valueExpression '{}' resulted in unsupported return type. Return type must be either string or null.",
-            expression.source
+        Ok(_) => (
+            format!(
+                "valueExpression '{}' resulted in unsupported return type. Return type must be either string or null.",
+                expression.source
+            ),
+            Fault::Invalid,
         ),
-        Err(error) => expression.failure(&error),
+        Err(error) => (expression.failure(&error), Fault::from(&error)),
     };
     if !policy.fails_open {
-        findings.failures.push(failure);
+        findings.failures.push((failure, fault));
     }
 }

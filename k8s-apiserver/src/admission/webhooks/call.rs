@@ -1,6 +1,7 @@
 //! One call of a webhook.
 
 use k8s_model::status;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use uuid::Uuid;
 
 use super::{
@@ -13,6 +14,7 @@ use crate::{
         views::{self, Views},
     },
     audit,
+    webhook::CallError,
 };
 
 /// How long an answer may be, in bytes: a patch may replace a whole object.
@@ -22,17 +24,24 @@ const LIMIT: usize = 16 << 20;
 #[derive(Debug)]
 pub(super) enum Failure {
     /// The webhook was not asked, or has given no answer that makes sense. Its failure policy says what that means.
-    Call(String),
-    /// The request ends.
-    Refused(AdmissionError),
+    Call {
+        text: String,
+        /// The code of its answer, or one that stands for what happened; for metrics.
+        code: u16,
+    },
+    /// The webhook says no.
+    Denied(Box<Status>),
+    /// The request ends for another reason.
+    Internal(AdmissionError),
 }
 
 impl Failure {
     /// The end of the request.
     pub(super) fn into_error(self) -> AdmissionError {
         match self {
-            Failure::Call(text) => internal(&text),
-            Failure::Refused(error) => error,
+            Failure::Call { text, .. } => internal(&text),
+            Failure::Denied(status) => AdmissionError::Status(status),
+            Failure::Internal(error) => error,
         }
     }
 }
@@ -49,28 +58,36 @@ pub(super) async fn ask(
     mutating: bool,
 ) -> Result<Answer, Failure> {
     let hook = &invocation.hook;
-    let failed =
-        |reason: String| Failure::Call(format!("failed calling webhook {:?}: {reason}", hook.name));
+    let failed = |code: u16, reason: String| Failure::Call {
+        text: format!("failed calling webhook {:?}: {reason}", hook.name),
+        code,
+    };
     if request.dry_run && !hook.dry_runs {
         let text = format!("admission webhook {:?} does not support dry run", hook.name);
-        return Err(Failure::Refused(AdmissionError::BadRequest(text)));
+        return Err(Failure::Internal(AdmissionError::BadRequest(text)));
     }
     let version = hook.review.ok_or_else(|| {
-        failed("could not create admission objects: webhook does not accept known AdmissionReview versions (v1, v1beta1)".to_owned())
+        failed(400, "could not create admission objects: webhook does not accept known AdmissionReview versions (v1, v1beta1)".to_owned())
     })?;
     let client = hook
         .client
         .as_ref()
-        .map_err(|e| failed(format!("could not get REST client: {e}")))?;
+        .map_err(|e| failed(400, format!("could not get REST client: {e}")))?;
     let uid = Uuid::new_v4().to_string();
     let described = views::describe(request, invocation.resource);
     let question = review::question(version, &uid, described, views);
     let body = client
         .post(question, hook.timeout, LIMIT)
         .await
-        .map_err(|e| failed(format!("failed to call webhook: {e}")))?;
+        .map_err(|e| {
+            let code = match &e {
+                CallError::Status { code, .. } => code.as_u16(),
+                _ => 400,
+            };
+            failed(code, format!("failed to call webhook: {e}"))
+        })?;
     let answer = review::answer(version, &uid, mutating, &body)
-        .map_err(|e| failed(format!("received invalid webhook response: {e}")))?;
+        .map_err(|e| failed(503, format!("received invalid webhook response: {e}")))?;
     for (key, value) in &answer.annotations {
         audit::annotate(format!("{}/{key}", hook.name), value.as_str());
     }
@@ -81,7 +98,7 @@ pub(super) async fn ask(
         return Ok(answer);
     }
     let status = review::refusal(&hook.name, answer.status);
-    Err(Failure::Refused(AdmissionError::Status(Box::new(status))))
+    Err(Failure::Denied(Box::new(status)))
 }
 
 /// Says in the audit log and to whoever runs the server that a request goes on without a webhook's answer.

@@ -7,6 +7,7 @@
 
 mod call;
 mod hook;
+pub(super) mod metrics;
 mod mutating;
 mod review;
 mod source;

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use k8s_model::patch;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{
     Invocation, Plugin,
     call::{self, Failure, internal},
+    metrics::observe,
 };
 use crate::{
     admission::{
@@ -76,7 +78,9 @@ impl AdmissionPlugin for MutatingAdmissionWebhook {
                 continue;
             }
             let round = usize::from(again);
-            let changed = change(&invocation, request).await;
+            let started = Instant::now();
+            let changed = change(&invocation, request, round, at).await;
+            observe(request, hook, "admit", started.elapsed(), &changed);
             annotate(&invocation, round, at, matches!(changed, Ok(true)));
             let reinvocation = &mut request.more.reinvocation;
             if matches!(changed, Ok(true)) {
@@ -88,7 +92,7 @@ impl AdmissionPlugin for MutatingAdmissionWebhook {
             }
             match changed {
                 Ok(_) => {}
-                Err(Failure::Call(text)) if hook.fails_open => {
+                Err(Failure::Call { text, .. }) if hook.fails_open => {
                     call::fails_open("mutation", hook, round, at, &text);
                 }
                 Err(failure) => return Err(failure.into_error()),
@@ -104,23 +108,26 @@ impl AdmissionPlugin for MutatingAdmissionWebhook {
 async fn change(
     invocation: &Invocation<'_>,
     request: &mut AdmissionRequest<'_>,
+    round: usize,
+    at: usize,
 ) -> Result<bool, Failure> {
     let hook = &invocation.hook;
     let views = Views::of(request, invocation.resource)
         .await
-        .map_err(Failure::Refused)?;
+        .map_err(Failure::Internal)?;
     let before = views.object.clone();
     let answer = call::ask(invocation, request, views, true).await?;
     let Some(patch) = answer.patch else {
         return Ok(false);
     };
-    let refused = |text: &str| Failure::Refused(internal(text));
+    let refused = |text: &str| Failure::Internal(internal(text));
     if answer.patch_type != "JSONPatch" {
         let text = format!("unsupported patch type {:?}", answer.patch_type);
         let name = &hook.name;
-        return Err(Failure::Call(format!(
-            "failed calling webhook {name:?}: {text}"
-        )));
+        return Err(Failure::Call {
+            text: format!("failed calling webhook {name:?}: {text}"),
+            code: 400,
+        });
     }
     let steps: Value = serde_json::from_slice(&patch).map_err(|e| refused(&e.to_string()))?;
     if steps.as_array().is_some_and(Vec::is_empty) {
@@ -137,9 +144,23 @@ async fn change(
         let status = e.to_status();
         refused(status.message.as_deref().unwrap_or_default())
     })?;
-    views::replace(request, invocation.resource, &before, after)
+    let changed = views::replace(request, invocation.resource, &before, after)
         .await
-        .map_err(Failure::Refused)
+        .map_err(Failure::Internal)?;
+    // What the patch says may be as secret as the object: only a log that has objects has it.
+    audit::annotate_requests(
+        format!("patch.webhook.admission.k8s.io/round_{round}_index_{at}"),
+        || {
+            json!({
+                "configuration": hook.configuration,
+                "webhook": hook.name,
+                "patch": steps,
+                "patchType": "JSONPatch",
+            })
+            .to_string()
+        },
+    );
+    Ok(changed)
 }
 
 fn annotate(invocation: &Invocation<'_>, round: usize, at: usize, mutated: bool) {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::future::join_all;
+use tokio::time::Instant;
 
-use super::{Plugin, call};
+use super::{Plugin, call, metrics::observe};
 use crate::{
     admission::{
         AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step,
@@ -52,9 +53,13 @@ impl AdmissionPlugin for ValidatingAdmissionWebhook {
                 let views = Views::of(request, invocation.resource).await?;
                 let at = calls.len();
                 calls.push(async move {
-                    match call::ask(&invocation, request, views, false).await {
+                    let started = Instant::now();
+                    let answer = call::ask(&invocation, request, views, false).await;
+                    let took = started.elapsed();
+                    observe(request, &invocation.hook, "validating", took, &answer);
+                    match answer {
                         Ok(_) => Ok(()),
-                        Err(call::Failure::Call(text)) if invocation.hook.fails_open => {
+                        Err(call::Failure::Call { text, .. }) if invocation.hook.fails_open => {
                             call::fails_open("validating", &invocation.hook, 0, at, &text);
                             Ok(())
                         }

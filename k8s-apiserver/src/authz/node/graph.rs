@@ -19,6 +19,8 @@ pub(super) enum Kind {
     ServiceAccount,
     Attachment,
     DeviceClaim,
+    Pod,
+    ResourceSlice,
 }
 
 /// Namespace (or nothing) and name.
@@ -52,6 +54,8 @@ pub(super) struct Graph {
     secrets: HashMap<Name, HashSet<String>>,
     /// The node that a volume is attached to.
     attachments: HashMap<String, String>,
+    /// The node whose resources a slice tells.
+    slices: HashMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -100,14 +104,15 @@ struct Volume {
 }
 
 #[derive(Deserialize)]
-struct Attachment {
+struct OfNode {
     metadata: Meta,
-    spec: AttachmentSpec,
+    spec: OfNodeSpec,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct AttachmentSpec {
+struct OfNodeSpec {
+    #[serde(default)]
     node_name: String,
 }
 
@@ -115,6 +120,30 @@ fn decode<T: DeserializeOwned>(json: &Bytes, what: &str) -> Option<T> {
     serde_json::from_slice(json)
         .inspect_err(|error| tracing::error!(%error, what, "stored object cannot be decoded"))
         .ok()
+}
+
+/// Takes in an event about objects that name a node in their spec.
+fn follow(nodes: &mut HashMap<String, String>, event: RawEvent, what: &str) {
+    let read = |json: &Bytes| decode::<OfNode>(json, what);
+    match event {
+        RawEvent::Snapshot(all) => {
+            *nodes = all
+                .iter()
+                .filter_map(read)
+                .map(|object| (object.metadata.name, object.spec.node_name))
+                .collect();
+        }
+        RawEvent::Applied(json) => {
+            if let Some(object) = read(&json) {
+                nodes.insert(object.metadata.name, object.spec.node_name);
+            }
+        }
+        RawEvent::Deleted(json) => {
+            if let Some(object) = read(&json) {
+                nodes.remove(&object.metadata.name);
+            }
+        }
+    }
 }
 
 /// What an event says of a pod, read without the lock: most events change nothing here.
@@ -321,26 +350,11 @@ impl Graph {
     }
 
     pub(super) fn apply_attachment(&mut self, event: RawEvent) {
-        let read = |json: &Bytes| decode::<Attachment>(json, "volumeattachment");
-        match event {
-            RawEvent::Snapshot(all) => {
-                self.attachments = all
-                    .iter()
-                    .filter_map(read)
-                    .map(|a| (a.metadata.name, a.spec.node_name))
-                    .collect();
-            }
-            RawEvent::Applied(json) => {
-                if let Some(a) = read(&json) {
-                    self.attachments.insert(a.metadata.name, a.spec.node_name);
-                }
-            }
-            RawEvent::Deleted(json) => {
-                if let Some(a) = read(&json) {
-                    self.attachments.remove(&a.metadata.name);
-                }
-            }
-        }
+        follow(&mut self.attachments, event, "volumeattachment");
+    }
+
+    pub(super) fn apply_slice(&mut self, event: RawEvent) {
+        follow(&mut self.slices, event, "resourceslice");
     }
 
     /// Whether the object is one of the node's.
@@ -357,6 +371,11 @@ impl Graph {
         };
         match kind {
             Kind::Attachment => self.attachments.get(name).is_some_and(|n| n == node),
+            Kind::ResourceSlice => self.slices.get(name).is_some_and(|n| n == node),
+            Kind::Pod => self
+                .pods
+                .get(&(namespace.to_owned(), name.to_owned()))
+                .is_some_and(|pod| pod.node == node),
             Kind::Volume => volume(name),
             Kind::Secret => {
                 direct(kind, namespace, name)

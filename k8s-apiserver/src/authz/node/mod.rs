@@ -1,9 +1,9 @@
 //! The Node authorizer: a kubelet may read what its pods need, and nothing else of the sort.
 //!
 //! See <https://kubernetes.io/docs/reference/access-authn-authz/node/>. It knows users of the group
-//! `system:nodes` whose name is `system:node:NAME`. Secrets, config maps, volumes, volume
-//! attachments, claims to devices, leases and service-account tokens are given out by relation to that node; everything
-//! else is as the role `system:node` has it.
+//! `system:nodes` whose name is `system:node:NAME`. Secrets, config maps, volumes, volume attachments, resource claims
+//! and slices, leases, service-account tokens, pods and nodes are given out by relation to that node, lists and watches
+//! of pods by their field selector (KEP-4601); everything else is as the role `system:node` has it.
 
 mod graph;
 
@@ -53,6 +53,10 @@ impl NodeAuthorizer {
             "volumeattachments",
             move |event| attachments.write().apply_attachment(event),
         );
+        let slices = graph.clone();
+        follower.follow(reader, "resource.k8s.io", "resourceslices", move |event| {
+            slices.write().apply_slice(event);
+        });
         let rules = rbac::bootstrap::policy()
             .cluster_roles
             .iter()
@@ -155,6 +159,66 @@ impl NodeAuthorizer {
         }
         Decision::Allow
     }
+
+    fn slice(&self, node: &str, a: &Attributes<'_>) -> Decision {
+        if !a.subresource.is_empty() {
+            return unsaid("cannot authorize ResourceSlice subresources");
+        }
+        match a.verb {
+            // What is created is not known here; NodeRestriction looks at it.
+            "create" => Decision::Allow,
+            "get" | "update" | "patch" | "delete" => self.related(node, Kind::ResourceSlice, a),
+            "watch" | "list" | "deletecollection" if demands(a, "nodeName", node) => {
+                Decision::Allow
+            }
+            "watch" | "list" | "deletecollection" => unsaid(
+                "can only list/watch/deletecollection resourceslices with nodeName field selector",
+            ),
+            _ => unsaid(
+                "only the following verbs are allowed for a ResourceSlice: get, watch, list, create, update, patch, delete, deletecollection",
+            ),
+        }
+    }
+
+    /// NodeRestriction limits what is written to the node's own object.
+    fn node(node: &str, a: &Attributes<'_>) -> Decision {
+        match (a.subresource, a.verb) {
+            ("", "create" | "update" | "patch") | ("status", "update" | "patch") => Decision::Allow,
+            // By name, and not by what is stored: a kubelet looks for its node before it makes it.
+            ("", "get" | "list" | "watch") => match a.name {
+                name if name == node => Decision::Allow,
+                "" => unsaid(format!(
+                    "node '{node}' cannot read all nodes, only its own Node object"
+                )),
+                name => unsaid(format!(
+                    "node '{node}' cannot read '{name}', only its own Node object"
+                )),
+            },
+            _ => Decision::no_opinion(),
+        }
+    }
+
+    /// NodeRestriction limits what is written to pods of the node.
+    fn pod(&self, node: &str, a: &Attributes<'_>) -> Decision {
+        match (a.subresource, a.verb) {
+            ("", "get") => self.get(node, Kind::Pod, a),
+            ("", "list" | "watch") if demands(a, "spec.nodeName", node) => Decision::Allow,
+            ("", "list" | "watch") if !a.name.is_empty() => self.related(node, Kind::Pod, a),
+            ("", "list" | "watch") => {
+                unsaid("can only list/watch pods with spec.nodeName field selector")
+            }
+            ("", "create" | "delete") | ("status", "update" | "patch") | ("eviction", "create") => {
+                Decision::Allow
+            }
+            _ => Decision::no_opinion(),
+        }
+    }
+}
+
+/// Whether only what has that value in that field is asked for.
+fn demands(a: &Attributes<'_>, field: &str, value: &str) -> bool {
+    a.selectors
+        .is_some_and(|selectors| selectors.demand(field, value))
 }
 
 fn is_single(verb: &str) -> bool {
@@ -182,6 +246,9 @@ impl Authorizer for NodeAuthorizer {
                 ("", "serviceaccounts") => return self.token(node, a),
                 ("coordination.k8s.io", "leases") => return Self::lease(node, a),
                 ("storage.k8s.io", "csinodes") => return Self::csi_node(node, a),
+                ("", "nodes") => return Self::node(node, a),
+                ("", "pods") => return self.pod(node, a),
+                ("resource.k8s.io", "resourceslices") => return self.slice(node, a),
                 _ => {}
             }
         }
@@ -201,6 +268,7 @@ mod tests {
     use crate::{
         admission::memory::MemoryReader,
         auth::{Identity, NODES},
+        authz::Selectors,
     };
 
     fn ask<'a>(
@@ -222,6 +290,7 @@ mod tests {
             name,
             path: "",
             resource_request: true,
+            selectors: None,
         }
     }
 
@@ -309,6 +378,99 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_node_lists_what_is_selected_by_its_name_and_nothing_else() {
+        let reader = MemoryReader::default();
+        let mut pod = pod("a");
+        pod["spec"]["resourceClaims"] =
+            json!([{ "name": "r", "resourceClaimName": "claim" }, { "name": "t" }]);
+        pod["status"] = json!({
+            "resourceClaimStatuses": [{ "name": "t", "resourceClaimName": "made" }],
+        });
+        reader.put("", "pods", pod);
+        for (name, node) in [
+            ("mine", json!("a")),
+            ("theirs", json!("b")),
+            ("nobodys", json!(null)),
+        ] {
+            let mut slice = json!({ "metadata": { "name": name }, "spec": {} });
+            if !node.is_null() {
+                slice["spec"]["nodeName"] = node;
+            }
+            reader.put("resource.k8s.io", "resourceslices", slice);
+        }
+        let authorizer = NodeAuthorizer::start(&reader);
+        authorizer.synced().await;
+        let a = Identity::user("system:node:a").group(NODES);
+        let slices = "resource.k8s.io|resourceslices";
+        let no_selector = "can only list/watch pods with spec.nodeName field selector";
+        let no_slice_selector =
+            "can only list/watch/deletecollection resourceslices with nodeName field selector";
+        let unrelated = "no relationship found between node 'a' and this object";
+        for (verb, resource, name, fields, refused) in [
+            ("list", "pods", "", "spec.nodeName=a", None),
+            (
+                "watch",
+                "pods",
+                "",
+                "spec.nodeName=a,status.phase!=Failed",
+                None,
+            ),
+            ("list", "pods", "", "spec.nodeName=b", Some(no_selector)),
+            ("list", "pods", "", "spec.nodeName!=a", Some(no_selector)),
+            ("watch", "pods", "p", "metadata.name=p", None),
+            ("watch", "pods", "q", "metadata.name=q", Some(unrelated)),
+            ("get", "pods", "p", "", None),
+            ("get", "pods", "q", "", Some(unrelated)),
+            ("get", "nodes", "a", "", None),
+            ("watch", "nodes", "a", "metadata.name=a", None),
+            (
+                "get",
+                "nodes",
+                "b",
+                "",
+                Some("node 'a' cannot read 'b', only its own Node object"),
+            ),
+            (
+                "list",
+                "nodes",
+                "",
+                "",
+                Some("node 'a' cannot read all nodes, only its own Node object"),
+            ),
+            ("get", "resource.k8s.io|resourceclaims", "claim", "", None),
+            ("get", "resource.k8s.io|resourceclaims", "made", "", None),
+            (
+                "get",
+                "resource.k8s.io|resourceclaims",
+                "other",
+                "",
+                Some(unrelated),
+            ),
+            ("create", slices, "", "", None),
+            ("update", slices, "mine", "", None),
+            ("update", slices, "theirs", "", Some(unrelated)),
+            ("get", slices, "nobodys", "", Some(unrelated)),
+            ("deletecollection", slices, "", "nodeName=a", None),
+            (
+                "deletecollection",
+                slices,
+                "",
+                "nodeName=b",
+                Some(no_slice_selector),
+            ),
+        ] {
+            let selectors = Selectors::parse(fields, "");
+            let asked = Attributes {
+                selectors: Some(&selectors),
+                ..ask(&a, verb, resource, name)
+            };
+            let decision = authorizer.authorize(&asked).await;
+            assert_eq!(decision.is_allowed(), refused.is_none(), "{asked:?}");
+            assert_eq!(decision.reason(), refused.unwrap_or_default(), "{asked:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_node_has_its_own_lease_and_the_rules_of_nodes() {
         let reader = MemoryReader::default();
         let authorizer = NodeAuthorizer::start(&reader);
@@ -321,8 +483,10 @@ mod tests {
         let other = Attributes { name: "b", ..lease };
         assert!(!authorizer.authorize(&other).await.is_allowed());
         for (verb, resource, allowed) in [
-            ("list", "pods", true),
+            ("list", "pods", false),
             ("patch", "nodes/status", true),
+            ("create", "pods/eviction", true),
+            ("list", "nodes", false),
             ("list", "services", true),
             ("list", "secrets", false),
             ("delete", "nodes", false),

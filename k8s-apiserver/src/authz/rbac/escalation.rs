@@ -50,6 +50,7 @@ impl EscalationCheck {
             name,
             path: "",
             resource_request: true,
+            selectors: None,
         };
         self.authorizer.authorize(&attributes).await.is_allowed()
     }

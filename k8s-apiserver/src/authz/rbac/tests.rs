@@ -30,6 +30,7 @@ fn ask<'a>(user: &'a Identity, verb: &'a str, resource: &'a str) -> Attributes<'
         name: "",
         path: "",
         resource_request: true,
+        selectors: None,
     }
 }
 

@@ -14,7 +14,7 @@ use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use k8s_apiserver::{
-    ApiServer,
+    ApiServer, ApiServerBuilder,
     http::Body,
     pki::{Credential, Pki, ServerNames},
     proxy::Connecter,
@@ -76,8 +76,12 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) async fn start() -> Self {
+        Self::start_with(ApiServer::builder()).await
+    }
+
+    pub(crate) async fn start_with(builder: ApiServerBuilder) -> Self {
         let pki = Pki::in_memory().unwrap();
-        let server = ApiServer::builder()
+        let server = builder
             .connecter("", "pods", Arc::new(Nowhere))
             .build()
             .await

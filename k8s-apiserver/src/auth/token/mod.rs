@@ -2,9 +2,15 @@
 //!
 //! A token names its service account, and by choice a pod, secret or node with whose life it ends
 //! (KEP-1205, KEP-4193). It is good as long as its time runs, its audience is asked for, and all that
-//! it names is still there with the same UID.
+//! it names is still there with the same UID. Tokens in Secrets are as upstream's have been from the beginning: see
+//! `legacy`.
 
-use std::sync::Arc;
+mod legacy;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -15,8 +21,9 @@ use rustls_pki_types::{SubjectPublicKeyInfoDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use self::legacy::LegacyClaims;
 use super::{AuthenticationError, Authenticator, Identity};
-use crate::{admission::reader::ObjectReader, pki::SigningKey};
+use crate::{admission::reader::ObjectReader, audit, metrics::Writer, pki::SigningKey};
 
 /// The issuer of a cluster whose domain is `cluster.local`.
 pub const DEFAULT_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
@@ -48,6 +55,14 @@ struct Kubernetes {
     serviceaccount: ObjectClaim,
     #[serde(skip_serializing_if = "Option::is_none")]
     warnafter: Option<i64>,
+}
+
+/// What a token of either sort says.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Known {
+    Bound(Box<Claims>),
+    Legacy(LegacyClaims),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -126,8 +141,19 @@ pub struct ServiceAccountTokens {
     validation: Validation,
     reader: Arc<dyn ObjectReader>,
     clock: Clock,
+    uses: Uses,
     /// Signatures that were checked already, by the token's digest.
-    remembered: DashMap<[u8; 32], Arc<Claims>>,
+    remembered: DashMap<[u8; 32], Arc<Known>>,
+}
+
+/// How often good tokens were used.
+#[derive(Default)]
+struct Uses {
+    valid: AtomicU64,
+    /// Past the time after which that is to be frowned upon.
+    stale: AtomicU64,
+    /// Those in Secrets.
+    legacy: AtomicU64,
 }
 
 impl std::fmt::Debug for ServiceAccountTokens {
@@ -141,6 +167,20 @@ impl std::fmt::Debug for ServiceAccountTokens {
 
 fn invalid(reason: impl Into<String>) -> AuthenticationError {
     AuthenticationError::Invalid(reason.into())
+}
+
+/// For which of the audiences that are asked for a token is.
+fn common(of_token: &[String], asked: &[String]) -> Result<Vec<String>, AuthenticationError> {
+    let matching = of_token.iter().filter(|audience| asked.contains(audience));
+    let matching: Vec<String> = matching.cloned().collect();
+    if matching.is_empty() {
+        return Err(invalid(format!(
+            "token audiences {} is invalid for the target audiences {}",
+            crate::authz::rbac::go_quoted(of_token),
+            crate::authz::rbac::go_quoted(asked),
+        )));
+    }
+    Ok(matching)
 }
 
 impl ServiceAccountTokens {
@@ -176,6 +216,7 @@ impl ServiceAccountTokens {
             validation,
             reader,
             clock: Arc::new(Timestamp::now),
+            uses: Uses::default(),
             remembered: DashMap::new(),
         })
     }
@@ -231,13 +272,18 @@ impl ServiceAccountTokens {
     /// # Errors
     /// Only if the system has no randomness.
     pub fn issue(&self, spec: TokenSpec) -> Result<String, TokenKeyError> {
+        self.issue_as(spec, uuid::Uuid::new_v4().to_string())
+    }
+
+    /// A new token with that identifier.
+    pub(crate) fn issue_as(&self, spec: TokenSpec, id: String) -> Result<String, TokenKeyError> {
         let now = self.now().as_second();
         let claims = Claims {
             aud: spec.audiences,
             exp: spec.expires.as_second(),
             iat: now,
             iss: self.issuer.clone(),
-            jti: uuid::Uuid::new_v4().to_string(),
+            jti: id,
             nbf: now,
             sub: format!(
                 "{}{}:{}",
@@ -254,18 +300,22 @@ impl ServiceAccountTokens {
                 warnafter: spec.warn_after.map(|t| t.as_second()),
             },
         };
+        self.sign(&claims)
+    }
+
+    fn sign(&self, claims: &impl Serialize) -> Result<String, TokenKeyError> {
         let mut header = Header::new(Algorithm::ES256);
         header.typ = None;
         header.kid = Some(self.key_id.clone());
-        jsonwebtoken::encode(&header, &claims, &self.encoding).map_err(|_| TokenKeyError)
+        jsonwebtoken::encode(&header, claims, &self.encoding).map_err(|_| TokenKeyError)
     }
 
-    fn claims(&self, token: &str) -> Result<Arc<Claims>, AuthenticationError> {
+    fn claims(&self, token: &str) -> Result<Arc<Known>, AuthenticationError> {
         let digest: [u8; 32] = Sha256::digest(token).into();
         if let Some(claims) = self.remembered.get(&digest) {
             return Ok(claims.clone());
         }
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation)
+        let claims = jsonwebtoken::decode::<Known>(token, &self.decoding, &self.validation)
             .map_err(|_| invalid("invalid bearer token"))?
             .claims;
         let claims = Arc::new(claims);
@@ -286,6 +336,10 @@ impl ServiceAccountTokens {
         audiences: &[String],
     ) -> Result<VerifiedToken, AuthenticationError> {
         let claims = self.claims(token)?;
+        let claims = match &*claims {
+            Known::Bound(claims) => claims,
+            Known::Legacy(claims) => return self.verify_legacy(token, claims, audiences).await,
+        };
         if claims.iss != self.issuer {
             return Err(invalid("invalid bearer token"));
         }
@@ -296,19 +350,7 @@ impl ServiceAccountTokens {
         if claims.nbf - LEEWAY_SECONDS > now {
             return Err(invalid("service account token is not valid yet"));
         }
-        let matching: Vec<String> = claims
-            .aud
-            .iter()
-            .filter(|audience| audiences.contains(audience))
-            .cloned()
-            .collect();
-        if matching.is_empty() {
-            return Err(invalid(format!(
-                "token audiences {} is invalid for the target audiences {}",
-                crate::authz::rbac::go_quoted(&claims.aud),
-                crate::authz::rbac::go_quoted(audiences),
-            )));
-        }
+        let matching = common(&claims.aud, audiences)?;
         let named = &claims.kubernetes;
         let namespace = named.namespace.as_str();
         let account = &named.serviceaccount;
@@ -340,10 +382,49 @@ impl ServiceAccountTokens {
         if !claims.jti.is_empty() {
             extra("credential-id", &format!("JTI={}", claims.jti));
         }
+        match named.warnafter.filter(|after| now > *after) {
+            Some(after) => {
+                // Good only because those who read it once and for all would fail.
+                let text = format!(
+                    "subject: {}, seconds after warning threshold: {}",
+                    claims.sub,
+                    now - after
+                );
+                tracing::warn!(token = text, "stale token");
+                audit::annotate_early("authentication.k8s.io/stale-token", text);
+                self.uses.stale.fetch_add(1, Ordering::Relaxed);
+            }
+            None => {
+                self.uses.valid.fetch_add(1, Ordering::Relaxed);
+            }
+        }
         Ok(VerifiedToken {
             identity,
             audiences: matching,
         })
+    }
+
+    pub(crate) fn write_metrics(&self, out: &mut Writer) {
+        for (name, help, count) in [
+            (
+                "serviceaccount_valid_tokens_total",
+                "[ALPHA] Cumulative valid projected service account tokens used",
+                &self.uses.valid,
+            ),
+            (
+                "serviceaccount_stale_tokens_total",
+                "[ALPHA] Cumulative stale projected service account tokens used",
+                &self.uses.stale,
+            ),
+            (
+                "serviceaccount_legacy_tokens_total",
+                "[ALPHA] Cumulative legacy service account tokens used",
+                &self.uses.legacy,
+            ),
+        ] {
+            out.family(name, "counter", help);
+            out.sample("", "", count.load(Ordering::Relaxed) as f64);
+        }
     }
 
     /// Checks that the object is there, is the same one, and was not deleted a while ago.
@@ -413,170 +494,4 @@ impl Authenticator for ServiceAccountTokens {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::{admission::memory::MemoryReader, pki::Pki};
-
-    fn claim(name: &str, uid: &str) -> ObjectClaim {
-        ObjectClaim {
-            name: name.to_owned(),
-            uid: uid.to_owned(),
-        }
-    }
-
-    fn put(reader: &MemoryReader, resource: &str, name: &str, uid: &str) {
-        reader.put(
-            "",
-            resource,
-            json!({ "metadata": { "namespace": "ns", "name": name, "uid": uid } }),
-        );
-    }
-
-    struct Fixture {
-        reader: MemoryReader,
-        time: Arc<std::sync::atomic::AtomicI64>,
-        tokens: ServiceAccountTokens,
-    }
-
-    fn fixture() -> Fixture {
-        use std::sync::atomic::{AtomicI64, Ordering};
-        let reader = MemoryReader::default();
-        put(&reader, "serviceaccounts", "builder", "sa-uid");
-        put(&reader, "pods", "p", "pod-uid");
-        let pki = Pki::in_memory().unwrap();
-        let time = Arc::new(AtomicI64::new(1_700_000_000));
-        let now = time.clone();
-        let tokens = ServiceAccountTokens::new(
-            pki.service_account_key(),
-            DEFAULT_ISSUER,
-            Arc::new(reader.clone()),
-        )
-        .unwrap()
-        .with_clock(move || Timestamp::from_second(now.load(Ordering::SeqCst)).unwrap());
-        Fixture {
-            reader,
-            time,
-            tokens,
-        }
-    }
-
-    fn spec(fixture: &Fixture) -> TokenSpec {
-        TokenSpec {
-            namespace: "ns".to_owned(),
-            service_account: claim("builder", "sa-uid"),
-            pod: Some(claim("p", "pod-uid")),
-            node: Some(claim("n", "node-uid")),
-            secret: None,
-            audiences: fixture.tokens.api_audiences().to_vec(),
-            expires: fixture.tokens.now() + jiff::SignedDuration::from_secs(600),
-            warn_after: None,
-        }
-    }
-
-    async fn reason(fixture: &Fixture, token: &str) -> String {
-        let audiences = fixture.tokens.api_audiences();
-        match fixture.tokens.verify(token, audiences).await {
-            Ok(_) => "good".to_owned(),
-            Err(error) => error.to_string(),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_good_token_names_the_account_and_what_it_is_bound_to() {
-        let fixture = fixture();
-        let token = fixture.tokens.issue(spec(&fixture)).unwrap();
-        let request = http::Request::get("/")
-            .header("authorization", format!("Bearer {token}"))
-            .body(())
-            .unwrap();
-        let (parts, ()) = request.into_parts();
-        let identity = fixture.tokens.authenticate(&parts).await.unwrap().unwrap();
-        assert_eq!(identity.name, "system:serviceaccount:ns:builder");
-        assert_eq!(identity.uid, "sa-uid");
-        assert_eq!(
-            identity.groups,
-            [
-                "system:serviceaccounts",
-                "system:serviceaccounts:ns",
-                "system:authenticated"
-            ]
-        );
-        assert_eq!(
-            identity.extra["authentication.kubernetes.io/pod-name"],
-            ["p"]
-        );
-        assert_eq!(
-            identity.extra["authentication.kubernetes.io/node-name"],
-            ["n"]
-        );
-    }
-
-    #[tokio::test]
-    async fn a_token_ends_with_its_time() {
-        let fixture = fixture();
-        let token = fixture.tokens.issue(spec(&fixture)).unwrap();
-        assert_eq!(reason(&fixture, &token).await, "good");
-        fixture
-            .time
-            .fetch_add(661, std::sync::atomic::Ordering::SeqCst);
-        assert!(reason(&fixture, &token).await.contains("has expired"));
-    }
-
-    #[tokio::test]
-    async fn a_token_ends_with_its_pod_and_its_account() {
-        let fixture = fixture();
-        let token = fixture.tokens.issue(spec(&fixture)).unwrap();
-        put(&fixture.reader, "pods", "p", "another");
-        assert!(reason(&fixture, &token).await.contains("does not match"));
-        fixture.reader.delete("", "pods", "ns", "p");
-        assert!(
-            reason(&fixture, &token)
-                .await
-                .contains("has been invalidated")
-        );
-        put(&fixture.reader, "pods", "p", "pod-uid");
-        assert_eq!(reason(&fixture, &token).await, "good");
-        fixture
-            .reader
-            .delete("", "serviceaccounts", "ns", "builder");
-        assert!(
-            reason(&fixture, &token)
-                .await
-                .contains("has been invalidated")
-        );
-    }
-
-    #[tokio::test]
-    async fn a_token_for_somebody_else_is_refused() {
-        let fixture = fixture();
-        let mut wanted = spec(&fixture);
-        wanted.audiences = vec!["vault".to_owned()];
-        let token = fixture.tokens.issue(wanted).unwrap();
-        assert!(reason(&fixture, &token).await.contains("audiences"));
-        let good = fixture
-            .tokens
-            .verify(&token, &["vault".to_owned()])
-            .await
-            .unwrap();
-        assert_eq!(good.audiences, ["vault"]);
-    }
-
-    #[tokio::test]
-    async fn a_token_of_another_key_is_refused() {
-        let fixture = fixture();
-        let other = super::tests::fixture();
-        let token = other.tokens.issue(spec(&fixture)).unwrap();
-        assert!(
-            reason(&fixture, &token)
-                .await
-                .contains("invalid bearer token")
-        );
-        assert!(
-            reason(&fixture, "a.b.c")
-                .await
-                .contains("invalid bearer token")
-        );
-    }
-}
+mod tests;

@@ -1,0 +1,138 @@
+//! Tokens of an OpenID Connect provider.
+//!
+//! See <https://kubernetes.io/docs/reference/access-authn-authz/authentication/#openid-connect-tokens>.
+
+pub(super) mod mapping;
+mod options;
+pub(super) mod provider;
+
+use async_trait::async_trait;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, Validation};
+use serde_json::{Map, Value};
+
+pub use self::options::{JwtIssuer, OidcError, OidcOptions, SigningAlgorithm};
+use self::provider::{Provider, location};
+use super::{AuthenticationError, Authenticator, Identity, token::bearer};
+
+/// How far ahead of this machine's the provider's clock may be.
+const NOT_BEFORE_LEEWAY: u64 = 300;
+
+/// Knows the bearers of tokens that an OpenID Connect provider has signed. Its keys are fetched when they are first
+/// needed, and again when a token is signed by another.
+pub struct OidcTokens {
+    issuer: JwtIssuer,
+    provider: Provider,
+}
+
+impl std::fmt::Debug for OidcTokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OidcTokens")
+            .field("issuer", &self.issuer)
+            .finish_non_exhaustive()
+    }
+}
+
+fn invalid(text: impl std::fmt::Display) -> AuthenticationError {
+    AuthenticationError::Invalid(format!("oidc: {text}"))
+}
+
+impl OidcTokens {
+    /// Takes tokens as the options say, or as an issuer of a configuration file. Asks nobody yet.
+    ///
+    /// # Errors
+    /// If the issuer has no `https` URL, or the authority is of no use.
+    pub fn new(issuer: impl Into<JwtIssuer>) -> Result<Self, OidcError> {
+        let issuer = issuer.into();
+        if location(&issuer.url).is_none() {
+            return Err(OidcError::Issuer(issuer.url));
+        }
+        let provider = Provider::new(&issuer.url, &issuer.discovery_url, &issuer.ca)?;
+        Ok(OidcTokens { issuer, provider })
+    }
+
+    /// Fetches the provider's keys now, so that the first token need not wait for them.
+    ///
+    /// # Errors
+    /// If they cannot be fetched.
+    pub async fn fetch_keys(&self) -> Result<(), AuthenticationError> {
+        self.provider.refresh().await
+    }
+
+    /// Who the bearer of the token is; `None` if it is not one of the issuer's.
+    ///
+    /// # Errors
+    /// If it isn't good, and for what reason; or if the keys cannot be fetched.
+    pub async fn verify(&self, token: &str) -> Result<Option<Identity>, AuthenticationError> {
+        let issuer = &self.issuer;
+        if unverified_issuer(token).as_deref() != Some(issuer.url.as_str()) {
+            return Ok(None);
+        }
+        let header = jsonwebtoken::decode_header(token).map_err(invalid)?;
+        let mut allowed = issuer.algorithms.iter().copied().map(Algorithm::from);
+        if !allowed.any(|algorithm| algorithm == header.alg) {
+            return Err(invalid("verify token: unexpected signature algorithm"));
+        }
+        let key = self.provider.key(header.kid.as_deref()).await?;
+        let mut validation = Validation::new(header.alg);
+        validation.leeway = 0;
+        validation.set_issuer(&issuers(&issuer.url));
+        // One of them is enough.
+        validation.set_audience(&issuer.audiences);
+        validation.set_required_spec_claims(&["exp", "iss", "aud"]);
+        let claims = jsonwebtoken::decode::<Map<String, Value>>(token, &key, &validation)
+            .map_err(|e| invalid(format_args!("verify token: {e}")))?
+            .claims;
+        let now = jsonwebtoken::get_current_timestamp();
+        if claims
+            .get("nbf")
+            .and_then(Value::as_u64)
+            .is_some_and(|nbf| nbf > now + NOT_BEFORE_LEEWAY)
+        {
+            return Err(invalid("verify token: the token is not valid yet"));
+        }
+        issuer.mapping.identity(claims).map(Some).map_err(invalid)
+    }
+}
+
+/// What Google's tokens once named their issuer.
+const GOOGLE: &str = "accounts.google.com";
+
+/// How tokens may name an issuer.
+fn issuers(url: &str) -> Vec<&str> {
+    match url.strip_prefix("https://") {
+        Some(GOOGLE) => vec![url, GOOGLE],
+        _ => vec![url],
+    }
+}
+
+/// The issuer that a token names, whether or not that is true.
+fn unverified_issuer(token: &str) -> Option<String> {
+    let mut parts = token.split('.');
+    let payload = parts.nth(1)?;
+    if parts.count() != 1 {
+        return None;
+    }
+    let payload = URL_SAFE_NO_PAD.decode(payload).ok()?;
+    let claims: Map<String, Value> = serde_json::from_slice(&payload).ok()?;
+    match claims.get("iss")?.as_str()? {
+        GOOGLE => Some(format!("https://{GOOGLE}")),
+        other => Some(other.to_owned()),
+    }
+}
+
+#[async_trait]
+impl Authenticator for OidcTokens {
+    async fn authenticate(
+        &self,
+        parts: &http::request::Parts,
+    ) -> Result<Option<Identity>, AuthenticationError> {
+        match bearer(&parts.headers) {
+            Some(token) => self.verify(token).await,
+            None => Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

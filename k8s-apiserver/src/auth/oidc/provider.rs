@@ -1,0 +1,183 @@
+//! [`Provider`]: where the keys of an issuer come from.
+
+use std::{io, sync::Arc, time::Duration};
+
+use http::Request;
+use http_body_util::{BodyExt, Limited};
+use jsonwebtoken::{DecodingKey, jwk::JwkSet};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use serde_json::Value;
+use tokio::{sync::Mutex, time::Instant};
+use tokio_rustls::TlsConnector;
+
+use super::{OidcError, invalid};
+use crate::{
+    auth::AuthenticationError,
+    http::Body,
+    proxy::{Forwarder, tcp},
+    webhook::system_roots,
+};
+
+/// How long the provider may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// How soon keys are fetched again for a token that none of them fits.
+const REFETCH: Duration = Duration::from_secs(10);
+/// How long its documents may be.
+const LIMIT: usize = 1 << 20;
+
+/// Fetches the keys of an issuer when they are first needed, and again when a token is signed by another.
+pub(super) struct Provider {
+    issuer: String,
+    /// Where its description is.
+    discovery: String,
+    tls: Arc<ClientConfig>,
+    keys: Mutex<Keys>,
+    forwarder: Forwarder,
+}
+
+#[derive(Default)]
+struct Keys {
+    set: Option<JwkSet>,
+    fetched: Option<Instant>,
+}
+
+/// Host, port and path of an `https` URL.
+pub(super) fn location(url: &str) -> Option<(String, u16, String)> {
+    let uri: http::Uri = url.parse().ok()?;
+    if uri.scheme_str() != Some("https") {
+        return None;
+    }
+    let host = uri.host()?.trim_matches(['[', ']']).to_owned();
+    let path = uri.path_and_query()?.to_string();
+    Some((host, uri.port_u16().unwrap_or(443), path))
+}
+
+/// Those who may vouch for the provider's server: as PEM has them, or those whom this machine trusts.
+pub(in crate::auth) fn roots(ca: &str) -> Result<Arc<RootCertStore>, OidcError> {
+    if ca.is_empty() {
+        return Ok(system_roots());
+    }
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
+        let certificate = certificate.map_err(|e| OidcError::Authority(e.to_string()))?;
+        roots
+            .add(certificate)
+            .map_err(|e| OidcError::Authority(e.to_string()))?;
+    }
+    if roots.is_empty() {
+        let text = "data does not contain any valid RSA or ECDSA certificates";
+        return Err(OidcError::Authority(text.to_owned()));
+    }
+    Ok(Arc::new(roots))
+}
+
+impl Provider {
+    /// The provider of that issuer, whose description is at `discovery`, or below its URL if that is empty.
+    pub(super) fn new(issuer: &str, discovery: &str, ca: &str) -> Result<Self, OidcError> {
+        let discovery = match discovery {
+            "" => {
+                let base = issuer.trim_end_matches('/');
+                format!("{base}/.well-known/openid-configuration")
+            }
+            other => other.to_owned(),
+        };
+        if location(&discovery).is_none() {
+            return Err(OidcError::Issuer(issuer.to_owned()));
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| OidcError::Authority(e.to_string()))?
+            .with_root_certificates(roots(ca)?)
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Provider {
+            issuer: issuer.to_owned(),
+            discovery,
+            tls: Arc::new(tls),
+            keys: Mutex::default(),
+            forwarder: Forwarder::default(),
+        })
+    }
+
+    /// Fetches the keys now.
+    pub(super) async fn refresh(&self) -> Result<(), AuthenticationError> {
+        self.fetch_into(&mut *self.keys.lock().await).await
+    }
+
+    async fn fetch_into(&self, keys: &mut Keys) -> Result<(), AuthenticationError> {
+        let fetched = tokio::time::timeout(TIMEOUT, self.fetch_keys())
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        keys.fetched = Some(Instant::now());
+        let fetched =
+            fetched.map_err(|e| AuthenticationError::Unavailable(format!("oidc: {e}")))?;
+        keys.set = Some(fetched);
+        Ok(())
+    }
+
+    /// The key that a token names.
+    pub(super) async fn key(&self, id: Option<&str>) -> Result<DecodingKey, AuthenticationError> {
+        // One fetches, the others wait for what it gets.
+        let mut keys = self.keys.lock().await;
+        let find = |set: &Option<JwkSet>| {
+            let keys = &set.as_ref()?.keys;
+            let found = match id {
+                Some(id) => keys.iter().find(|k| k.common.key_id.as_deref() == Some(id)),
+                None => keys.first().filter(|_| keys.len() == 1),
+            };
+            DecodingKey::from_jwk(found?).ok()
+        };
+        if let Some(key) = find(&keys.set) {
+            return Ok(key);
+        }
+        if keys.fetched.is_none_or(|at| at.elapsed() >= REFETCH) {
+            self.fetch_into(&mut keys).await?;
+        }
+        find(&keys.set).ok_or_else(|| invalid("verify token: failed to verify id token signature"))
+    }
+
+    async fn fetch_keys(&self) -> io::Result<JwkSet> {
+        let found: Value = self.fetch(&self.discovery).await?;
+        if found["issuer"] != self.issuer.as_str() {
+            return Err(io::Error::other(format!(
+                "issuer did not match the issuer returned by provider, expected {:?} got {}",
+                self.issuer, found["issuer"]
+            )));
+        }
+        let keys = found["jwks_uri"]
+            .as_str()
+            .ok_or_else(|| io::Error::other("the provider has no jwks_uri"))?;
+        self.fetch(keys).await
+    }
+
+    async fn fetch<T: serde::de::DeserializeOwned>(&self, url: &str) -> io::Result<T> {
+        let (host, port, path) =
+            location(url).ok_or_else(|| io::Error::other(format!("{url:?} is no https URL")))?;
+        let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+        let stream = tcp(&host, port).await?;
+        let stream = TlsConnector::from(self.tls.clone())
+            .connect(name, stream)
+            .await?;
+        let authority = match host.contains(':') {
+            true => format!("[{host}]:{port}"),
+            false => format!("{host}:{port}"),
+        };
+        let request = Request::new(Body::empty());
+        let response = self
+            .forwarder
+            .forward(Box::new(stream), &authority, &path, request)
+            .await
+            .map_err(io::Error::other)?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(io::Error::other(format!("{url}: {status}")));
+        }
+        let body = Limited::new(response.into_body(), LIMIT)
+            .collect()
+            .await
+            .map_err(io::Error::other)?;
+        serde_json::from_slice(&body.to_bytes()).map_err(io::Error::other)
+    }
+}

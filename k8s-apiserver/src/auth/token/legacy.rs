@@ -1,0 +1,134 @@
+//! Tokens in Secrets: without a time or an audience, good as long as the Secret has them.
+
+use std::sync::atomic::Ordering;
+
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use serde::{Deserialize, Serialize};
+
+use super::{ObjectClaim, ServiceAccountTokens, TokenKeyError, VerifiedToken, common, invalid};
+use crate::{
+    audit,
+    auth::{AuthenticationError, Identity, SERVICE_ACCOUNT_PREFIX},
+};
+
+/// The issuer of such tokens, wherever they were made.
+const ISSUER: &str = "kubernetes/serviceaccount";
+/// Where a token is kept in a Secret.
+const KEY: &str = "token";
+/// The label of Secrets whose tokens are good no more, because nobody has used them for long.
+const INVALID_SINCE: &str = "kubernetes.io/legacy-token-invalid-since";
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct LegacyClaims {
+    iss: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/namespace")]
+    namespace: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/secret.name")]
+    secret: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.name")]
+    account: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.uid")]
+    uid: String,
+    sub: String,
+}
+
+impl ServiceAccountTokens {
+    /// A token that lasts as long as it is in that Secret, as `token`: for who fills Secrets of the type
+    /// `kubernetes.io/service-account-token`.
+    ///
+    /// # Errors
+    /// Only if the system has no randomness.
+    pub fn issue_for_secret(
+        &self,
+        namespace: &str,
+        account: ObjectClaim,
+        secret: &str,
+    ) -> Result<String, TokenKeyError> {
+        self.sign(&LegacyClaims {
+            iss: ISSUER.to_owned(),
+            namespace: namespace.to_owned(),
+            secret: secret.to_owned(),
+            sub: format!("{SERVICE_ACCOUNT_PREFIX}{namespace}:{}", account.name),
+            account: account.name,
+            uid: account.uid,
+        })
+    }
+
+    /// Checks a token whose signature is good.
+    pub(super) async fn verify_legacy(
+        &self,
+        token: &str,
+        claims: &LegacyClaims,
+        audiences: &[String],
+    ) -> Result<VerifiedToken, AuthenticationError> {
+        if claims.iss != ISSUER {
+            return Err(invalid("invalid bearer token"));
+        }
+        for (claim, name) in [
+            (&claims.namespace, "namespace"),
+            (&claims.secret, "secretName"),
+            (&claims.account, "serviceAccountName"),
+            (&claims.uid, "serviceAccountUID"),
+        ] {
+            if claim.is_empty() {
+                return Err(invalid(format!("{name} claim is missing")));
+            }
+        }
+        let (namespace, name) = (claims.namespace.as_str(), claims.account.as_str());
+        if claims.sub != format!("{SERVICE_ACCOUNT_PREFIX}{namespace}:{name}") {
+            return Err(invalid("sub claim is invalid"));
+        }
+        // It says for nobody that it is, so it is for the API server.
+        let audiences = common(self.api_audiences(), audiences)?;
+        let unavailable =
+            |e: &dyn std::fmt::Display| AuthenticationError::Unavailable(e.to_string());
+        let secret: Option<Secret> = self
+            .reader
+            .get(namespace, &claims.secret)
+            .await
+            .map_err(|e| unavailable(&e))?;
+        let secret = secret
+            .filter(|secret| secret.metadata.deletion_timestamp.is_none())
+            .ok_or_else(|| invalid("service account token has been invalidated"))?;
+        let kept = secret.data.as_ref().and_then(|data| data.get(KEY));
+        if kept.is_none_or(|kept| kept.0 != token.as_bytes()) {
+            return Err(invalid(
+                "service account token does not match server's copy",
+            ));
+        }
+        let account: Option<ServiceAccount> = self
+            .reader
+            .get(namespace, name)
+            .await
+            .map_err(|e| unavailable(&e))?;
+        let account =
+            account.ok_or_else(|| invalid(format!("serviceaccount {name:?} not found")))?;
+        if account.metadata.deletion_timestamp.is_some() {
+            let text = format!("service account {namespace}/{name} has been deleted");
+            return Err(invalid(text));
+        }
+        let uid = account.metadata.uid.unwrap_or_default();
+        if uid != claims.uid {
+            return Err(invalid(format!(
+                "service account UID ({uid}) does not match claim ({})",
+                claims.uid
+            )));
+        }
+        let labels = secret.metadata.labels.unwrap_or_default();
+        if labels
+            .get(INVALID_SINCE)
+            .is_some_and(|since| !since.is_empty())
+        {
+            return Err(invalid(format!(
+                "the token in secret {namespace}/{secret} for service account {namespace}/{name} has been marked invalid. Use tokens from the TokenRequest API or manually created secret-based tokens, or remove the '{INVALID_SINCE}' label from the secret to temporarily allow use of this token",
+                secret = claims.secret
+            )));
+        }
+        audit::annotate_early("authentication.k8s.io/legacy-token", claims.sub.clone());
+        self.uses.legacy.fetch_add(1, Ordering::Relaxed);
+        Ok(VerifiedToken {
+            identity: Identity::service_account(namespace, name, uid),
+            audiences,
+        })
+    }
+}
