@@ -109,6 +109,7 @@ mod root_ca;
 pub mod runtime;
 mod service_account;
 k8s_openapi::k8s_if_ge_1_34! { mod resource_claim; }
+mod service_account_tokens;
 k8s_openapi::k8s_if_ge_1_37! { mod storage_version_migration; }
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -118,3 +119,4 @@ pub use certificates::CertificateSigner;
 pub use error::Error;
 pub use manager::{ControllerManager, ControllerManagerBuilder, Stopped};
 pub use node_ipam::{Cidr, ClusterCidr, ParseCidrError};
+pub use service_account_tokens::ServiceAccountTokenSigner;

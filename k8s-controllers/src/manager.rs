@@ -20,7 +20,9 @@ use crate::{
         Clock, Controller, EventRecorder, InformerFactory, LeaderElection, LeaderElectionConfig,
         Reconciler,
     },
-    service_account, token_cleaner,
+    service_account,
+    service_account_tokens::{self, ServiceAccountTokenSigner},
+    token_cleaner,
 };
 
 /// Gives a controller the client with its own identity.
@@ -36,6 +38,7 @@ pub struct ControllerManager {
     root_ca: Option<Arc<str>>,
     signer: Option<Arc<dyn CertificateSigner>>,
     signing_duration: Duration,
+    token_signer: Option<Arc<dyn ServiceAccountTokenSigner>>,
     cluster_cidrs: Vec<ClusterCidr>,
     election: Option<LeaderElectionConfig>,
 }
@@ -82,6 +85,7 @@ impl ControllerManager {
             root_ca: None,
             signer: None,
             signing_duration: certificates::sign::LONGEST,
+            token_signer: None,
             cluster_cidrs: Vec::new(),
             election: None,
         })
@@ -160,6 +164,12 @@ impl ControllerManager {
         if let Some(bundle) = self.root_ca.clone() {
             let own = context("root-ca-cert-publisher", "root-ca-cert-publisher");
             running.add(root_ca::controller(&own, bundle));
+        }
+        if let Some(signer) = self.token_signer.clone() {
+            // Upstream's has no identity of its own: it makes those of the others.
+            let own = context(Self::SHARED, "serviceaccount-token-controller");
+            let bundle = self.root_ca.clone();
+            running.add(service_account_tokens::controller(&own, signer, bundle));
         }
         let own = context("generic-garbage-collector", "garbage-collector-controller");
         let (collector, feed) = garbage_collector::driver::controller(&own);
@@ -271,6 +281,14 @@ impl ControllerManagerBuilder {
     #[must_use]
     pub fn signing_duration(mut self, duration: Duration) -> Self {
         self.0.signing_duration = duration;
+        self
+    }
+
+    /// Who signs the tokens in Secrets of the type `kubernetes.io/service-account-token`. Without, such Secrets stay as
+    /// they are.
+    #[must_use]
+    pub fn token_signer(mut self, signer: Arc<dyn ServiceAccountTokenSigner>) -> Self {
+        self.0.token_signer = Some(signer);
         self
     }
 

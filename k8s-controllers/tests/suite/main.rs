@@ -9,4 +9,5 @@ mod nodes;
 mod quotas;
 mod services;
 mod support;
+mod tokens;
 mod workloads;
