@@ -8,8 +8,8 @@ use k8s_apiserver::{
     MaxInFlight,
     admission::reader::ObjectReader,
     auth::{
-        RequestHeaders, ReviewVersion, ServiceAccountTokens, Standard, WebhookTokenOptions,
-        WebhookTokens,
+        ConfiguredTokens, RequestHeaders, ReviewVersion, ServiceAccountTokens, Standard,
+        WebhookTokenOptions, WebhookTokens,
     },
     authz::{
         AlwaysAllow, AuthorizationConfiguration, Authorizer, Chain, ConfiguredAuthorizer,
@@ -23,6 +23,10 @@ use super::oidc::OidcFlags;
 /// Upstream's flags for authentication, authorization and the number of requests served at once.
 #[derive(Args, Clone, Debug)]
 pub struct AccessOptions {
+    /// Whose tokens are taken, and who may come without: a file with an AuthenticationConfiguration
+    /// of apiserver.config.k8s.io, which is followed as it changes
+    #[arg(long, value_name = "FILE", conflicts_with = "oidc_issuer_url")]
+    pub authentication_config: Option<PathBuf>,
     /// Tokens of an OpenID Connect provider.
     #[command(flatten)]
     pub oidc: OidcFlags,
@@ -79,14 +83,36 @@ impl AccessOptions {
         }
     }
 
-    /// The front proxy, certificates, tokens, then the provider and the webhook if there are any.
+    /// The issuers that the configuration names, if there is one.
+    pub(super) fn configured(
+        &self,
+        tokens: &ServiceAccountTokens,
+    ) -> anyhow::Result<Option<Arc<ConfiguredTokens>>> {
+        let made = self.authentication_config.as_ref().map(|path| {
+            let configured = ConfiguredTokens::from_file(path, &[tokens.issuer()]);
+            configured.with_context(|| path.display().to_string())
+        });
+        Ok(made.transpose()?.map(Arc::new))
+    }
+
+    /// The front proxy, certificates, tokens, then the configured issuers, the provider and the webhook if there are
+    /// any. Without credentials one may come to these paths, unless the configuration says otherwise.
     pub(super) fn authenticator(
         &self,
         tokens: &Arc<ServiceAccountTokens>,
+        configured: Option<&Arc<ConfiguredTokens>>,
+        anonymous_paths: &[&str],
         reader: &Arc<dyn ObjectReader>,
     ) -> anyhow::Result<Standard> {
         let mut known = Standard::new(Some(tokens.clone()))
-            .with_first(Arc::new(RequestHeaders::new([FRONT_PROXY_CLIENT])));
+            .with_first(Arc::new(RequestHeaders::new([FRONT_PROXY_CLIENT])))
+            .with_anonymous_paths(anonymous_paths.iter().copied());
+        if let Some(configured) = configured {
+            known = known.with(configured.clone());
+            if let Some(anonymous) = configured.anonymous() {
+                known = known.with_anonymous(anonymous.clone());
+            }
+        }
         if let Some(oidc) = self.oidc.tokens()? {
             known = known.with(Arc::new(oidc));
         }

@@ -10,7 +10,7 @@ use anyhow::Context;
 use k8s_apiserver::{
     Advertised, ApiServer, Cidr,
     admission::plugins::default_plugins,
-    auth::{ANONYMOUS_PATHS, BootstrapTokens, Identity, ServiceAccountTokens},
+    auth::{ANONYMOUS_PATHS, Authenticator, BootstrapTokens, Identity, ServiceAccountTokens},
     authz::{
         node::NodeAuthorizer,
         rbac::{EscalationCheck, Rbac, bootstrap},
@@ -41,7 +41,7 @@ use super::{
     layout::Layout,
     node,
     scheduler::{self, Current, serve_metrics},
-    signer::Signer,
+    signer::{Signer, TokenSigner},
     store::Opened,
 };
 
@@ -130,7 +130,18 @@ impl ControlPlane {
             rbac.clone(),
             authorizer.clone(),
         )));
-        for served in reviews::all(&authorizer, Some(&rbac), &tokens, &reader) {
+        let anonymous = [ANONYMOUS_PATHS, &[joining::INFO_PATH]].concat();
+        let configured = access.configured(&tokens)?;
+        if let Some(configured) = &configured {
+            builder = builder.metrics(configured.metrics());
+        }
+        let authenticator: Arc<dyn Authenticator> = Arc::new(
+            access
+                .authenticator(&tokens, configured.as_ref(), &anonymous, &reader)?
+                .with(Arc::new(BootstrapTokens::new(reader.clone()))),
+        );
+        let reviews = reviews::all(&authorizer, Some(&rbac), &authenticator, &tokens, &reader);
+        for served in reviews {
             builder =
                 builder.create_only(served.group, served.resource, served.subresource, served.by);
         }
@@ -139,16 +150,10 @@ impl ControlPlane {
         for (resource, connecter) in proxy::connecters(&reader, &dialer) {
             builder = builder.connecter("", resource, connecter);
         }
-        let anonymous = [ANONYMOUS_PATHS, &[joining::INFO_PATH]].concat();
         let server = audit(builder, &options.audit)?
             .tokens(tokens.clone())
             .front_proxy(pki.front_proxy())
-            .authenticator(Arc::new(
-                access
-                    .authenticator(&tokens, &reader)?
-                    .with(Arc::new(BootstrapTokens::new(reader.clone())))
-                    .with_anonymous_paths(anonymous.iter().copied()),
-            ))
+            .authenticator(authenticator)
             .max_in_flight(access.max_in_flight())
             .authorizer(authorizer)
             .admission(plugins)
@@ -185,7 +190,7 @@ impl ControlPlane {
             .context("cannot write the administrator's kubeconfig")?;
 
         let stop = CancellationToken::new();
-        let mut tasks = deciders(&server, &pki, options, metrics, &stop)?;
+        let mut tasks = deciders(&server, (&pki, &tokens), options, metrics, &stop)?;
         tasks.extend(encrypted.map(|encrypted| tokio::spawn(reseal(encrypted, stop.clone()))));
         // Where a machine finds the server that is to join.
         let url = if address.ip().is_unspecified() {
@@ -286,7 +291,7 @@ fn shown(address: SocketAddr) -> SocketAddr {
 /// they work only while they hold a lease.
 fn deciders(
     server: &ApiServer,
-    pki: &Pki,
+    (pki, tokens): (&Pki, &Arc<ServiceAccountTokens>),
     options: &ServerOptions,
     metrics: Current,
     stop: &CancellationToken,
@@ -299,6 +304,7 @@ fn deciders(
     let ca = pki.ca_pem().to_owned();
     let signer = Arc::new(Signer(pki.clone()));
     let longest = options.cluster_signing_duration;
+    let token_signer = Arc::new(TokenSigner(tokens.clone()));
     let clients = server.clone();
     let controllers = move |leading: CancellationToken| {
         let clients = clients.clone();
@@ -314,6 +320,7 @@ fn deciders(
             .root_ca(ca.clone())
             .signer(signer.clone())
             .signing_duration(longest)
+            .token_signer(token_signer.clone())
             .cluster_cidr(cidr)
             .build();
         async move {

@@ -278,6 +278,7 @@ fn a_file_that_says_nothing_useful_about_access_is_refused_by_its_name() {
         "--authentication-token-webhook-config-file",
         "--authorization-webhook-config-file",
         "--authorization-config",
+        "--authentication-config",
     ] {
         let arguments = ["--listen", "127.0.0.1:0", "--store", "memory", flag, path];
         let arguments = [SIM, &arguments].concat();
