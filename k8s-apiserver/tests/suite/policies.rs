@@ -1,6 +1,10 @@
 //! ValidatingAdmissionPolicies and MutatingAdmissionPolicies, as clients see them.
 
 use http::StatusCode;
+use k8s_apiserver::{
+    ApiServer,
+    authz::{Attributes, Authorizer, Decision},
+};
 use serde_json::{Value, json};
 
 use crate::common::hooks::{Answer, Cluster, config_map, pod, rule};
@@ -249,6 +253,50 @@ async fn expressions_see_the_request_the_namespace_the_old_object_and_the_author
         .post(MAPS, config_map("by-admin", json!({"a": "1"})))
         .await
         .expect(201);
+}
+
+/// Lets nobody list pods but those of node `a` with the label `app`.
+#[derive(Debug)]
+struct Choosy;
+
+#[async_trait::async_trait]
+impl Authorizer for Choosy {
+    async fn authorize(&self, a: &Attributes<'_>) -> Decision {
+        let narrow = a.selectors.is_some_and(|selectors| {
+            let labels = selectors.labels();
+            selectors.demand("spec.nodeName", "a") && labels.iter().any(|l| l.key() == "app")
+        });
+        match a.verb == "list" && a.resource == "pods" && !narrow {
+            true => Decision::no_opinion(),
+            false => Decision::Allow,
+        }
+    }
+}
+
+#[tokio::test]
+async fn expressions_ask_the_authorizer_about_selections() {
+    let builder = ApiServer::builder().authorizer(std::sync::Arc::new(Choosy));
+    let cluster = Cluster::start_with(builder).await;
+    let ask = |selectors: &str| {
+        format!("authorizer.group('').resource('pods'){selectors}.check('list').allowed()")
+    };
+    let narrow = ask(".fieldSelector('spec.nodeName=a').labelSelector('app')");
+    let expression = format!(
+        "!({narrow} && !{} && !{})",
+        ask(".fieldSelector('spec.nodeName=a')"),
+        ask("")
+    );
+    let spec =
+        json!({"validations": [{"expression": expression, "message": "all as it should be"}]});
+    policy(&cluster, "choosy.example.com", spec, json!({})).await;
+    let answer = refused(&cluster, config_map("a", json!({}))).await;
+    assert!(
+        answer
+            .message()
+            .ends_with("denied request: all as it should be"),
+        "{}",
+        answer.message()
+    );
 }
 
 #[tokio::test]
