@@ -100,6 +100,7 @@ mod openapi;
 pub mod pki;
 pub mod proxy;
 mod registry;
+mod reload;
 pub mod resources;
 pub mod reviews;
 pub mod serve;

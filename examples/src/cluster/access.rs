@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 use k8s_apiserver::{
     MaxInFlight,
@@ -12,8 +12,8 @@ use k8s_apiserver::{
         WebhookTokenOptions, WebhookTokens,
     },
     authz::{
-        AlwaysAllow, AuthorizationConfiguration, Authorizer, Chain, ConfiguredAuthorizer,
-        WebhookAuthorizer, WebhookAuthorizerOptions, node::NodeAuthorizer, rbac::Rbac,
+        Authorizer, Chain, ConfiguredAuthorizers, WebhookAuthorizer, WebhookAuthorizerOptions,
+        node::NodeAuthorizer, rbac::Rbac,
     },
     pki::FRONT_PROXY_CLIENT,
 };
@@ -40,7 +40,7 @@ pub struct AccessOptions {
     #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = duration)]
     pub authentication_token_webhook_cache_ttl: Duration,
     /// Which authorizers are asked, in which order: a file with an AuthorizationConfiguration of
-    /// apiserver.config.k8s.io, in place of Node, RBAC and the webhook below
+    /// apiserver.config.k8s.io, in place of Node, RBAC and the webhook below; followed as it changes
     #[arg(
         long,
         value_name = "FILE",
@@ -67,6 +67,9 @@ pub struct AccessOptions {
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub max_mutating_requests_inflight: usize,
 }
+
+/// Text in Prometheus' format.
+pub(super) type Metrics = Box<dyn Fn() -> String + Send + Sync>;
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     k8s_model::duration::parse(text)
@@ -129,30 +132,18 @@ impl AccessOptions {
         Ok(known)
     }
 
-    /// What the configuration says; without, these two, then the webhook if there is one.
+    /// What the configuration says; without, these two, then the webhook if there is one. And what there is to measure.
     pub(super) fn authorizer(
         &self,
         nodes: Arc<NodeAuthorizer>,
         rbac: Arc<Rbac>,
         reader: &Arc<dyn ObjectReader>,
-    ) -> anyhow::Result<Arc<dyn Authorizer>> {
+    ) -> anyhow::Result<(Arc<dyn Authorizer>, Option<Metrics>)> {
         if let Some(path) = &self.authorization_config {
-            let shown = || path.display().to_string();
-            let text = std::fs::read_to_string(path).with_context(shown)?;
-            let configuration = AuthorizationConfiguration::parse(&text).with_context(shown)?;
-            let made = configuration.authorizers.into_iter();
-            let made = made.map(|configured| -> anyhow::Result<Arc<dyn Authorizer>> {
-                Ok(match configured {
-                    ConfiguredAuthorizer::Node => nodes.clone(),
-                    ConfiguredAuthorizer::Rbac => rbac.clone(),
-                    ConfiguredAuthorizer::AlwaysAllow => Arc::new(AlwaysAllow),
-                    ConfiguredAuthorizer::Webhook { file, options } => Arc::new(
-                        WebhookAuthorizer::from_file(&file, options, reader.clone())?,
-                    ),
-                    other => bail!("{other:?} is not known"),
-                })
-            });
-            return Ok(Arc::new(Chain::new(made.collect::<anyhow::Result<_>>()?)));
+            let made = ConfiguredAuthorizers::from_file(path, nodes, rbac, reader.clone());
+            let made = made.with_context(|| path.display().to_string())?;
+            let metrics: Metrics = Box::new(made.metrics());
+            return Ok((Arc::new(made), Some(metrics)));
         }
         let mut authorizers: Vec<Arc<dyn Authorizer>> = vec![nodes, rbac];
         if let Some(file) = &self.authorization_webhook_config_file {
@@ -166,6 +157,6 @@ impl AccessOptions {
             let webhook = webhook.context("--authorization-webhook-config-file")?;
             authorizers.push(Arc::new(webhook));
         }
-        Ok(Arc::new(Chain::new(authorizers)))
+        Ok((Arc::new(Chain::new(authorizers)), None))
     }
 }

@@ -124,7 +124,10 @@ impl ControlPlane {
         let rbac = Arc::new(Rbac::start(&*reader));
         let nodes = Arc::new(NodeAuthorizer::start(&*reader));
         let access = &options.access;
-        let authorizer = access.authorizer(nodes, rbac.clone(), &reader)?;
+        let (authorizer, reloads) = access.authorizer(nodes, rbac.clone(), &reader)?;
+        if let Some(reloads) = reloads {
+            builder = builder.metrics(reloads);
+        }
         let mut plugins = default_plugins(&reader, &authorizer);
         plugins.push(Arc::new(EscalationCheck::new(
             rbac.clone(),

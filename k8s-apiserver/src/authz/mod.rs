@@ -2,6 +2,7 @@
 
 mod conditions;
 mod configuration;
+mod configured;
 pub mod node;
 pub mod rbac;
 mod selectors;
@@ -17,6 +18,7 @@ pub use self::{
     configuration::{
         AuthorizationConfiguration, AuthorizationConfigurationError, ConfiguredAuthorizer,
     },
+    configured::ConfiguredAuthorizers,
     selectors::Selectors,
     webhook::{FailurePolicy, WebhookAuthorizer, WebhookAuthorizerOptions},
 };

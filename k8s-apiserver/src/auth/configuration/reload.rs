@@ -1,13 +1,6 @@
 //! [`ConfiguredTokens`]: the issuers of a file, which is read again when it changes.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -16,13 +9,13 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{Anonymous, AuthenticationConfiguration, AuthenticationConfigurationError};
 use crate::{
     auth::{AuthenticationError, Authenticator, Identity, OidcTokens, token::bearer},
-    metrics::Writer,
+    reload::{PERIOD, Refusal, Reload, Reloads, follow},
 };
 
-/// How often the file is looked at.
-const PERIOD: Duration = Duration::from_secs(5);
 /// How long the providers of a new configuration may take to give their keys.
 const READY: Duration = Duration::from_secs(60);
+
+type Issuers = Arc<ArcSwap<Vec<OidcTokens>>>;
 
 /// Knows the bearers of tokens of the issuers that a file with an [`AuthenticationConfiguration`] names.
 ///
@@ -31,22 +24,10 @@ const READY: Duration = Duration::from_secs(60);
 /// cannot be changed that way.
 #[derive(Debug)]
 pub struct ConfiguredTokens {
-    current: Arc<Current>,
+    issuers: Issuers,
     anonymous: Option<Anonymous>,
+    reloads: Arc<Reloads>,
     _watching: AbortOnDropHandle<()>,
-}
-
-#[derive(Debug)]
-struct Current {
-    issuers: ArcSwap<Vec<OidcTokens>>,
-    reloads: [Reloads; 2],
-}
-
-#[derive(Debug, Default)]
-struct Reloads {
-    count: AtomicU64,
-    /// Seconds since 1970.
-    last: AtomicU64,
 }
 
 impl ConfiguredTokens {
@@ -69,21 +50,19 @@ impl ConfiguredTokens {
     ) -> Result<Self, AuthenticationConfigurationError> {
         let text = std::fs::read_to_string(path)?;
         let configuration = AuthenticationConfiguration::parse(&text, disallowed_issuers)?;
-        let current = Arc::new(Current {
-            issuers: ArcSwap::from_pointee(authenticators(&configuration)?),
-            reloads: Default::default(),
-        });
-        let follower = Follower {
-            path: path.to_owned(),
+        let issuers: Issuers = Arc::new(ArcSwap::from_pointee(authenticators(&configuration)?));
+        let again = Again {
             disallowed: disallowed_issuers.iter().map(|i| (*i).to_owned()).collect(),
             anonymous: configuration.anonymous.clone(),
-            seen: text,
-            current: current.clone(),
+            issuers: issuers.clone(),
         };
+        let reloads = Reloads::of("authentication");
+        let following = follow(period, path.to_owned(), text, reloads.clone(), again);
         Ok(ConfiguredTokens {
-            current,
+            issuers,
             anonymous: configuration.anonymous,
-            _watching: AbortOnDropHandle::new(tokio::spawn(follower.run(period))),
+            reloads,
+            _watching: AbortOnDropHandle::new(tokio::spawn(following)),
         })
     }
 
@@ -94,34 +73,8 @@ impl ConfiguredTokens {
 
     /// How often the file was read again, under upstream's names in Prometheus' format.
     pub fn metrics(&self) -> impl Fn() -> String + Send + Sync + use<> {
-        let current = self.current.clone();
-        move || {
-            let mut out = Writer::default();
-            let each = || ["success", "failure"].iter().zip(&current.reloads);
-            out.family(
-                "apiserver_authentication_config_controller_automatic_reloads_total",
-                "counter",
-                "[ALPHA] Total number of automatic reloads of authentication configuration split by status and apiserver identity.",
-            );
-            for (status, reloads) in each() {
-                let count = reloads.count.load(Ordering::Relaxed);
-                if count > 0 {
-                    out.sample("", &format!("status=\"{status}\""), count as f64);
-                }
-            }
-            out.family(
-                "apiserver_authentication_config_controller_automatic_reload_last_timestamp_seconds",
-                "gauge",
-                "[ALPHA] Timestamp of the last automatic reload of authentication configuration split by status and apiserver identity.",
-            );
-            for (status, reloads) in each() {
-                let last = reloads.last.load(Ordering::Relaxed);
-                if last > 0 {
-                    out.sample("", &format!("status=\"{status}\""), last as f64);
-                }
-            }
-            out.finish()
-        }
+        let reloads = self.reloads.clone();
+        move || reloads.text()
     }
 }
 
@@ -137,87 +90,31 @@ fn authenticators(
         .collect()
 }
 
-struct Follower {
-    path: PathBuf,
+struct Again {
     disallowed: Vec<String>,
     anonymous: Option<Anonymous>,
-    /// What was there when the file last counted, or was found never to.
-    seen: String,
-    current: Arc<Current>,
+    issuers: Issuers,
 }
 
-impl Follower {
-    async fn run(mut self, period: Duration) {
-        let mut ticks = tokio::time::interval(period);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        ticks.tick().await;
-        loop {
-            ticks.tick().await;
-            let text = match tokio::fs::read_to_string(&self.path).await {
-                Ok(text) if text == self.seen => continue,
-                Ok(text) if text.trim().is_empty() => {
-                    // Half written.
-                    tracing::error!("the authentication configuration is empty");
-                    self.count(1);
-                    continue;
-                }
-                Ok(text) => text,
-                Err(error) => {
-                    tracing::error!(%error, "failed to read authentication config");
-                    self.count(1);
-                    continue;
-                }
-            };
-            self.take(text).await;
-        }
-    }
-
-    async fn take(&mut self, text: String) {
+#[async_trait]
+impl Reload for Again {
+    async fn reload(&mut self, text: &str) -> Result<(), Refusal> {
         let disallowed: Vec<&str> = self.disallowed.iter().map(String::as_str).collect();
-        let issuers = AuthenticationConfiguration::parse(&text, &disallowed).and_then(|read| {
-            if read.anonymous != self.anonymous {
-                let text = "anonymous: Forbidden: changed from initial configuration file";
-                return Err(AuthenticationConfigurationError::Invalid(text.to_owned()));
-            }
-            authenticators(&read)
-        });
-        let issuers = match issuers {
-            Ok(issuers) => issuers,
-            Err(error) => {
-                tracing::error!(%error, "failed to validate authentication config");
-                self.count(1);
-                // It never will be valid.
-                self.seen = text;
-                return;
-            }
-        };
+        let never = |error: AuthenticationConfigurationError| Refusal::Never(error.to_string());
+        let read = AuthenticationConfiguration::parse(text, &disallowed).map_err(never)?;
+        if read.anonymous != self.anonymous {
+            let text = "anonymous: Forbidden: changed from initial configuration file";
+            return Err(Refusal::Never(text.to_owned()));
+        }
+        let issuers = authenticators(&read).map_err(never)?;
         let ready = futures::future::try_join_all(issuers.iter().map(OidcTokens::fetch_keys));
         match tokio::time::timeout(READY, ready).await {
             Ok(Ok(_)) => {}
-            // The next look tries again.
-            Ok(Err(error)) => {
-                tracing::error!(%error, "failed to update authentication config");
-                return self.count(1);
-            }
-            Err(_) => {
-                tracing::error!(
-                    "failed to update authentication config: its issuers take too long"
-                );
-                return self.count(1);
-            }
+            Ok(Err(error)) => return Err(Refusal::NotYet(error.to_string())),
+            Err(_) => return Err(Refusal::NotYet("its issuers take too long".to_owned())),
         }
-        self.current.issuers.store(Arc::new(issuers));
-        self.seen = text;
-        tracing::info!("reloaded authentication config");
-        self.count(0);
-    }
-
-    fn count(&self, at: usize) {
-        let reloads = &self.current.reloads[at];
-        reloads.count.fetch_add(1, Ordering::Relaxed);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.map_or(0, |since| since.as_secs());
-        reloads.last.store(now, Ordering::Relaxed);
+        self.issuers.store(Arc::new(issuers));
+        Ok(())
     }
 }
 
@@ -231,7 +128,7 @@ impl Authenticator for ConfiguredTokens {
             return Ok(None);
         };
         // Each issuer has tokens of its own.
-        for issuer in self.current.issuers.load_full().iter() {
+        for issuer in self.issuers.load_full().iter() {
             if let Some(identity) = issuer.verify(token).await? {
                 return Ok(Some(identity));
             }
