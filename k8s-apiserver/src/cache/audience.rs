@@ -196,9 +196,7 @@ impl Interest {
 
 /// The value of a field; one that is not there is empty.
 fn value_of<'e>(resource: &Resource, name: &str, entry: &'e Entry) -> &'e str {
-    let fields = &entry.index(resource).fields;
-    let field = fields.iter().find(|(found, _)| *found == name);
-    field.map_or("", |(_, value)| value)
+    entry.index(resource).field(name).unwrap_or_default()
 }
 
 /// All audiences of a resource but that of everything, to be found by what changes.

@@ -1,6 +1,7 @@
 //! [`Entry`]: a stored object, and what selectors ask of it. [`Event`]: a change of one.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     sync::{Arc, OnceLock},
 };
@@ -17,14 +18,69 @@ pub(crate) struct Entry {
     pub(crate) key: Bytes,
     pub(crate) revision: u64,
     pub(crate) stored: Stored,
-    index: OnceLock<Index>,
+    index: OnceLock<Box<Index>>,
 }
 
-/// What selectors ask of an object. Read from its bytes when first asked for.
+/// What selectors ask of an object, in as little memory as can be: there may be one for each object. Read from its
+/// bytes when first asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    pub(crate) labels: BTreeMap<String, String>,
-    pub(crate) fields: Vec<(&'static str, String)>,
+    /// Keys and values of its labels, then the values of the fields that can be selected by.
+    text: Box<str>,
+    /// Where each of them ends.
+    ends: Box<[u32]>,
+    labels: usize,
+    /// The names of the fields.
+    names: Cow<'static, [&'static str]>,
+}
+
+impl Index {
+    fn new(
+        labels: Option<&BTreeMap<String, String>>,
+        fields: &[(&'static str, String)],
+        names: &'static [&'static str],
+    ) -> Self {
+        let (mut text, mut ends) = (String::new(), Vec::new());
+        let mut add = |part: &str| {
+            text.push_str(part);
+            ends.push(text.len() as u32);
+        };
+        for (key, value) in labels.into_iter().flatten() {
+            add(key);
+            add(value);
+        }
+        fields.iter().for_each(|(_, value)| add(value));
+        let found = fields.iter().map(|(name, _)| *name);
+        Index {
+            text: text.into(),
+            ends: ends.into(),
+            labels: labels.map_or(0, BTreeMap::len),
+            names: match found.clone().eq(names.iter().copied()) {
+                true => Cow::Borrowed(names),
+                false => Cow::Owned(found.collect()),
+            },
+        }
+    }
+
+    fn part(&self, at: usize) -> Option<&str> {
+        let start = match at.checked_sub(1) {
+            Some(before) => *self.ends.get(before)?,
+            None => 0,
+        };
+        self.text.get(start as usize..*self.ends.get(at)? as usize)
+    }
+
+    /// The value of a label.
+    pub(crate) fn label(&self, key: &str) -> Option<&str> {
+        let found = (0..self.labels).find(|at| self.part(at * 2) == Some(key))?;
+        self.part(found * 2 + 1)
+    }
+
+    /// The value of a field.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        let found = self.names.iter().position(|found| *found == name)?;
+        self.part(self.labels * 2 + found)
+    }
 }
 
 #[derive(Deserialize)]
@@ -61,23 +117,28 @@ impl Entry {
 
     /// What selectors ask of it. `resource` is the row that it is stored under.
     pub(crate) fn index(&self, resource: &Resource) -> &Index {
-        self.index.get_or_init(|| {
-            if resource.strategy.selectable_field_names().is_empty() {
-                let labels = serde_json::from_slice::<OnlyLabels>(self.stored.json()).map(|o| o.metadata.labels);
-                Index { labels: labels.ok().flatten().unwrap_or_default(), fields: Vec::new() }
-            } else {
-                match decode(resource, &self.stored.bare()) {
-                    Ok(object) => Index {
-                        labels: object.metadata().labels.clone().unwrap_or_default(),
-                        fields: resource.strategy.selectable_fields(&*object),
-                    },
-                    Err(error) => {
-                        tracing::error!(key = %self.key.escape_ascii(), %error, "a stored object cannot be decoded");
-                        Index::default()
-                    }
-                }
+        self.index
+            .get_or_init(|| Box::new(self.read_index(resource)))
+    }
+
+    fn read_index(&self, resource: &Resource) -> Index {
+        let names = resource.strategy.selectable_field_names();
+        if names.is_empty() {
+            let only = serde_json::from_slice::<OnlyLabels>(self.stored.json());
+            let labels = only.ok().and_then(|only| only.metadata.labels);
+            return Index::new(labels.as_ref(), &[], names);
+        }
+        match decode(resource, &self.stored.bare()) {
+            Ok(object) => {
+                let fields = resource.strategy.selectable_fields(&*object);
+                Index::new(object.metadata().labels.as_ref(), &fields, names)
             }
-        })
+            Err(error) => {
+                let key = self.key.escape_ascii();
+                tracing::error!(%key, %error, "a stored object cannot be decoded");
+                Index::default()
+            }
+        }
     }
 }
 
@@ -188,4 +249,26 @@ fn event_json(event: EventType, stored: &Stored, revision: u64) -> Bytes {
     stored.write(0, revision, &mut out);
     out.extend_from_slice(b"}\n");
     Bytes::from(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_and_fields_are_found_by_name() {
+        let pair = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+        let labels: BTreeMap<String, String> =
+            [("a", "1"), ("b", ""), ("spec.x", "3")].map(pair).into();
+        let fields = [("spec.x", "five".to_owned()), ("spec.y", String::new())];
+        for names in [&["spec.x", "spec.y"][..], &["spec.y"]] {
+            let index = Index::new(Some(&labels), &fields, names);
+            let found = ["a", "b", "spec.x", "c"].map(|key| index.label(key));
+            assert_eq!(found, [Some("1"), Some(""), Some("3"), None]);
+            let found = ["spec.x", "spec.y", "a"].map(|name| index.field(name));
+            assert_eq!(found, [Some("five"), Some(""), None]);
+        }
+        assert_eq!(Index::default().label("a"), None);
+        assert_eq!(Index::default().field("a"), None);
+    }
 }

@@ -112,15 +112,9 @@ impl Selection {
                 .matches_with(|field| metadata_field(field, namespace, name));
         }
         let index = entry.index(&row.storage);
-        self.labels.matches(&index.labels)
+        self.labels.matches_with(|key| index.label(key))
             && self.fields.matches_with(|field| {
-                metadata_field(field, namespace, name).or_else(|| {
-                    index
-                        .fields
-                        .iter()
-                        .find(|(n, _)| *n == field)
-                        .map(|(_, v)| v.as_str())
-                })
+                metadata_field(field, namespace, name).or_else(|| index.field(field))
             })
     }
 }
