@@ -81,7 +81,7 @@ impl Registry {
 }
 
 fn json(object: &dyn Object) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1024);
+    let mut out = Vec::with_capacity(4096);
     object.write_json(&mut out);
     out
 }

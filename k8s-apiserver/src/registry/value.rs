@@ -57,7 +57,7 @@ fn encode_with(
     meta.resource_version = Some(String::new());
     // An empty list keeps the place.
     meta.managed_fields = (!managed.is_empty()).then(Vec::new);
-    let mut json = Vec::with_capacity(1024);
+    let mut json = Vec::with_capacity(4096);
     object.write_json(&mut json);
     object.metadata_mut().managed_fields = None;
     let places = find_places(&json).ok_or(BadValue("no place for the resource version"))?;
@@ -66,7 +66,12 @@ fn encode_with(
         _ => (0, 0, places.version),
     };
     let to = if rest == 0 { 0 } else { from + managed.len() };
-    let mut out = Vec::with_capacity(MARKED_HEADER + json.len() + managed.len());
+    let header = if mark.is_some() {
+        MARKED_HEADER
+    } else {
+        HEADER
+    };
+    let mut out = Vec::with_capacity(header + json.len() + (to - from) - (rest - from));
     out.extend_from_slice(&[MAGIC, if mark.is_some() { MARKED } else { VERSION }]);
     for offset in [from, to, gap] {
         let offset = u32::try_from(offset).map_err(|_| BadValue("too long"))?;

@@ -14,8 +14,8 @@ const LINEAR: usize = 32;
 /// Pod, and time in proportion to the length for anything.
 pub fn duplicate_fields(json: &[u8]) -> Vec<String> {
     let mut out = Vec::new();
-    let mut keys: Vec<Cow<'_, [u8]>> = Vec::new();
-    let mut open: Vec<Frame<'_>> = Vec::new();
+    let mut keys: Vec<Cow<'_, [u8]>> = Vec::with_capacity(32);
+    let mut open: Vec<Frame<'_>> = Vec::with_capacity(16);
     let mut position = 0;
     while let Some(byte) = json.get(position) {
         position += 1;
@@ -89,7 +89,7 @@ struct Frame<'a> {
     wants_key: bool,
     index: usize,
     first_key: usize,
-    many: HashSet<Cow<'a, [u8]>>,
+    many: Option<HashSet<Cow<'a, [u8]>>>,
 }
 
 impl<'a> Frame<'a> {
@@ -97,10 +97,10 @@ impl<'a> Frame<'a> {
         if keys.len() < LINEAR {
             return keys.iter().any(|known| **known == *key);
         }
-        if self.many.is_empty() {
-            self.many.extend(keys.iter().cloned());
-        }
-        !self.many.insert(Cow::Owned(key.to_vec()))
+        let many = self
+            .many
+            .get_or_insert_with(|| keys.iter().cloned().collect());
+        !many.insert(Cow::Owned(key.to_vec()))
     }
 }
 

@@ -136,13 +136,7 @@ impl Arguments {
                 in_process::idle_watch(&mut ours).await?;
             }
             if self.has(Part::InProcess) {
-                // As a task, which a program's clients are too: this thread is none of the runtime's, and all that
-                // it wakes has to wake a thread.
-                let task = tokio::spawn(async move {
-                    in_process::overhead(&mut ours).await?;
-                    anyhow::Ok(ours)
-                });
-                ours = task.await??;
+                in_process::overhead(&mut ours).await?;
             }
             report.ours.push(ours);
         }
