@@ -148,7 +148,14 @@ impl Actor {
             if !profile.pre_bind.is_empty() {
                 let start = Instant::now();
                 for plugin in &profile.pre_bind {
+                    let begun = Instant::now();
                     let done = plugin.pre_bind(&self.client, state, pod, node).await;
+                    if state.is_sampled {
+                        let outcome = done.as_ref().err().map(|status| status.code);
+                        let time = begun.elapsed();
+                        self.metrics
+                            .plugin(Point::PreBind, plugin.name(), outcome, time);
+                    }
                     if let Err(status) = done {
                         note(Point::PreBind, start, false);
                         return Err(text(status));
@@ -185,12 +192,27 @@ impl Actor {
             return bound.unwrap_or_else(|error| Err(error.to_string()));
         }
         for plugin in &profile.bind {
+            let begun = Instant::now();
             let bound = plugin.bind(&self.client, state, pod, node).await;
+            if state.is_sampled {
+                let outcome = bound.as_ref().err().map(|status| status.code);
+                let time = begun.elapsed();
+                self.metrics
+                    .plugin(Point::Bind, plugin.name(), outcome, time);
+            }
             if bound.map_err(|status| status.reasons.join(", "))? {
                 return Ok(());
             }
         }
-        self.bind_by_api(pod, node).await
+        let begun = Instant::now();
+        let bound = self.bind_by_api(pod, node).await;
+        if state.is_sampled {
+            let outcome = bound.is_err().then_some(Code::Error);
+            let time = begun.elapsed();
+            self.metrics
+                .plugin(Point::Bind, "DefaultBinder", outcome, time);
+        }
+        bound
     }
 
     /// A binding that failed may have taken effect all the same: only its answer was lost. The pod itself

@@ -94,8 +94,16 @@ impl Driver {
         let start = Instant::now();
         let profile = self.profile(&pod);
         for plugin in &profile.reserve {
+            let begun = Instant::now();
             let reserved = guarded(|| plugin.reserve(&mut cycle, &pod, &info));
-            if let Err(status) = reserved.unwrap_or_else(|panic| Err(Status::error(panic))) {
+            let reserved = reserved.unwrap_or_else(|panic| Err(Status::error(panic)));
+            if cycle.is_sampled {
+                let outcome = reserved.as_ref().err().map(|status| status.code);
+                let time = begun.elapsed();
+                self.metrics
+                    .plugin(Point::Reserve, plugin.name(), outcome, time);
+            }
+            if let Err(status) = reserved {
                 self.note(profile, Point::Reserve, Some(status.code), start);
                 self.unreserve(&cycle, &pod, &node);
                 let rejection = Rejection::by(plugin.name(), &status);

@@ -79,7 +79,13 @@ impl Driver {
                 if !profile.post_bind.is_empty() {
                     let start = Instant::now();
                     for plugin in &profile.post_bind {
-                        if let Err(panic) = guarded(|| plugin.post_bind(&pod, &node)) {
+                        let begun = Instant::now();
+                        let told = guarded(|| plugin.post_bind(&pod, &node));
+                        if cycle.is_sampled {
+                            let time = begun.elapsed();
+                            metrics.plugin(Point::PostBind, plugin.name(), None, time);
+                        }
+                        if let Err(panic) = told {
                             let plugin = plugin.name();
                             tracing::error!(panic, plugin, "a PostBind plugin failed");
                         }

@@ -12,6 +12,8 @@ use std::{
 #[derive(Clone, Default)]
 pub struct CycleState {
     values: Vec<(TypeId, Box<dyn Value>)>,
+    /// Whether it is counted how long each plugin takes in this cycle.
+    pub(crate) is_sampled: bool,
 }
 
 trait Value: Send + Sync {

@@ -19,6 +19,7 @@ impl Metrics {
     pub fn render(&self) -> String {
         let mut page = Page::default();
         self.attempts(&mut page);
+        self.plugins(&mut page);
         self.queue(&mut page);
         self.rest(&mut page);
         page.0
@@ -68,6 +69,25 @@ impl Metrics {
                     }
                 }
             }
+        }
+    }
+
+    fn plugins(&self, page: &mut Page) {
+        let name = "scheduler_plugin_execution_duration_seconds";
+        page.head(
+            name,
+            "histogram",
+            "How long a plugin took at an extension point, in one cycle of ten.",
+        );
+        let plugins = self.plugins.lock();
+        let plugins = plugins.unwrap_or_else(PoisonError::into_inner);
+        for ((plugin, point, status), histogram) in &*plugins {
+            let labels = [
+                ("extension_point", Point::ALL[*point].text()),
+                ("plugin", plugin),
+                ("status", STATUSES[*status]),
+            ];
+            page.histogram(name, &labels, histogram);
         }
     }
 

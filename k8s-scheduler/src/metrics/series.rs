@@ -39,17 +39,18 @@ impl Gauge {
     }
 }
 
-/// Bounds that double from one bucket to the next.
+/// Bounds that grow by a factor from one bucket to the next.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Buckets {
     pub(super) first: f64,
+    pub(super) factor: f64,
     pub(super) count: usize,
 }
 
 impl Buckets {
     fn bound(self, n: usize) -> f64 {
-        // Exact: powers of two.
-        self.first * (1u64 << n) as f64
+        // Step by step, as upstream has it: that decides the last digits.
+        (0..n).fold(self.first, |bound, _| bound * self.factor)
     }
 }
 
@@ -76,9 +77,15 @@ impl Histogram {
     }
 
     pub(super) fn observe(&self, value: f64) {
-        let Buckets { count, .. } = self.bounds;
-        if let Some(n) = (0..count.min(MOST)).find(|n| value <= self.bounds.bound(*n)) {
-            self.buckets[n].fetch_add(1, Ordering::Relaxed);
+        let Buckets {
+            first,
+            factor,
+            count,
+        } = self.bounds;
+        let bounds = std::iter::successors(Some(first), |bound| Some(bound * factor));
+        let mut buckets = self.buckets[..count.min(MOST)].iter().zip(bounds);
+        if let Some((bucket, _)) = buckets.find(|(_, bound)| value <= *bound) {
+            bucket.fetch_add(1, Ordering::Relaxed);
         }
         self.count.fetch_add(1, Ordering::Relaxed);
         let millionths = (value.max(0.0) * 1e6) as u64;

@@ -7,6 +7,7 @@ mod extenders;
 mod filters;
 mod fit_error;
 mod plan;
+mod room;
 mod view;
 
 use std::{
@@ -21,10 +22,10 @@ use plan::{Cycle, Plan};
 
 use crate::{
     framework::{
-        ABSENT, Code, CycleState, Extender, FITS, Feasible, MAX_NODE_SCORE, Nominated,
-        Normalization, Status, StatusTable, Verdicts,
+        ABSENT, Code, CycleState, Extender, FITS, Feasible, MAX_NODE_SCORE, Normalization, Status,
+        StatusTable, Verdicts,
     },
-    metrics::{Metrics, Point, ProfileMetrics},
+    metrics::{Metrics, Point, ProfileMetrics, is_sampled},
     profile::Profile,
     snapshot::{PodInfo, Snapshot},
 };
@@ -101,6 +102,24 @@ impl Scheduler {
         }
     }
 
+    /// Runs a plugin. In some cycles it is counted how long that takes.
+    fn timed<T>(
+        &self,
+        is_sampled: bool,
+        point: Point,
+        plugin: &'static str,
+        run: impl FnOnce() -> Result<T, Status>,
+    ) -> Result<T, Status> {
+        let Some((metrics, _)) = self.metrics.as_ref().filter(|_| is_sampled) else {
+            return run();
+        };
+        let start = Instant::now();
+        let result = run();
+        let outcome = result.as_ref().err().map(|status| status.code);
+        metrics.plugin(point, plugin, outcome, start.elapsed());
+        result
+    }
+
     /// Its plugins.
     pub fn profile(&self) -> &Profile {
         &self.profile
@@ -123,6 +142,7 @@ impl Scheduler {
         seed: u64,
     ) -> Result<Placement, FitError> {
         let mut cycle = self.plan.begin();
+        cycle.state.is_sampled = is_sampled(seed);
         let start = Instant::now();
         let allowed = self.pre_filter(&mut cycle, snapshot, pod);
         self.note(Point::PreFilter, allowed.as_ref().err().map(code), start);
@@ -168,59 +188,6 @@ impl Scheduler {
         result
     }
 
-    /// Where room can be made for a pod that [`Scheduler::schedule`] found no node for.
-    ///
-    /// # Errors
-    ///
-    /// The status of the last PostFilter plugin, for the pod's condition; `None` if there is no such plugin.
-    pub fn make_room(
-        &self,
-        snapshot: &Snapshot,
-        pod: &PodInfo,
-        error: &FitError,
-        seed: u64,
-    ) -> Result<Nominated, Option<Status>> {
-        let FitError::Unschedulable { statuses, .. } = error else {
-            return Err(None);
-        };
-        let mut cycle = self.plan.begin();
-        // Where PreFilter turned the pod away, the statuses say so for every node.
-        let _ = self.pre_filter(&mut cycle, snapshot, pod);
-        let filters = Filters {
-            plan: &self.plan,
-            skipped: &cycle.skipped_filters,
-            snapshot,
-            extenders: &self.extenders,
-        };
-        let mut last: Option<Status> = None;
-        let start = Instant::now();
-        for plugin in &self.profile.post_filter {
-            match plugin.post_filter(&cycle.state, pod, snapshot, statuses, &filters, seed) {
-                Ok(mut nominated) => {
-                    self.note(Point::PostFilter, None, start);
-                    // Where nobody makes room, all that was said counts.
-                    if let (None, Some(last), Some(text)) =
-                        (&nominated.node, last, &mut nominated.message)
-                    {
-                        let before = last.reasons.iter().map(|reason| format!("{reason}, "));
-                        text.insert_str(0, &before.collect::<String>());
-                    }
-                    return Ok(nominated);
-                }
-                Err(mut status) => {
-                    if let Some(last) = last {
-                        status.reasons.splice(0..0, last.reasons);
-                    }
-                    last = Some(status.by(plugin.name()));
-                }
-            }
-        }
-        if let Some(status) = &last {
-            self.note(Point::PostFilter, Some(status.code), start);
-        }
-        Err(last)
-    }
-
     fn pre_filter(
         &self,
         cycle: &mut Cycle,
@@ -230,7 +197,11 @@ impl Scheduler {
         let mut allowed: Option<BTreeSet<String>> = None;
         let mut narrowed_by = Vec::new();
         for (i, plugin) in self.plan.pre_filters.iter().enumerate() {
-            match plugin.pre_filter(&mut cycle.state, pod, snapshot) {
+            let is_sampled = cycle.state.is_sampled;
+            let result = self.timed(is_sampled, Point::PreFilter, plugin.name(), || {
+                plugin.pre_filter(&mut cycle.state, pod, snapshot)
+            });
+            match result {
                 Ok(result) => {
                     cycle.skipped_filters[i] = result.skip;
                     if let Some(nodes) = result.nodes {
@@ -316,7 +287,10 @@ impl Scheduler {
                     snapshot,
                     slots: &[],
                 };
-                let scores = plugin.pre_score(&mut cycle.state, pod, &nodes);
+                let is_sampled = cycle.state.is_sampled;
+                let scores = self.timed(is_sampled, Point::PreScore, plugin.name(), || {
+                    plugin.pre_score(&mut cycle.state, pod, &nodes)
+                });
                 let scores = scores.map_err(|s| FitError::plugin(&s.by(plugin.name())))?;
                 cycle.skipped_scores[i] = !scores;
             } else if !plugin.applies(pod, snapshot) {
@@ -407,10 +381,12 @@ impl Scheduler {
                 table: &mut judged.table,
                 error: None,
             };
-            step.plugin.filter_many(&cycle.state, pod, &mut verdicts);
-            if let Some(status) = verdicts.error {
-                return Err(FitError::plugin(&status));
-            }
+            let name = step.plugin.name();
+            let judged = self.timed(cycle.state.is_sampled, Point::Filter, name, || {
+                step.plugin.filter_many(&cycle.state, pod, &mut verdicts);
+                verdicts.error.take().map_or(Ok(()), Err)
+            });
+            judged.map_err(|status| FitError::plugin(&status))?;
         }
         let filters = Filters {
             plan: &self.plan,
@@ -499,9 +475,14 @@ impl Scheduler {
         let steps = self.plan.scores(cycle);
         for step in steps.filter(|s| card.is_none() || !s.is_local) {
             column.clear();
-            step.plugin
-                .score_many(&cycle.state, pod, &nodes, &mut column);
-            normalize(step, &cycle.state, &nodes, &mut column);
+            let name = step.plugin.name();
+            let scored = self.timed(cycle.state.is_sampled, Point::Score, name, || {
+                step.plugin
+                    .score_many(&cycle.state, pod, &nodes, &mut column);
+                normalize(step, &cycle.state, &nodes, &mut column);
+                Ok(())
+            });
+            scored.map_err(|status| FitError::plugin(&status))?;
             for (total, score) in totals.iter_mut().zip(&column) {
                 *total += (*score).clamp(0, MAX_NODE_SCORE) * step.weight;
             }
@@ -518,7 +499,10 @@ impl Scheduler {
     ) -> Result<(), FitError> {
         for (i, plugin) in self.plan.pre_scores.iter().enumerate() {
             if !self.plan.is_local_pre_score(i) && !cycle.skipped_scores[i] {
-                let scores = plugin.pre_score(&mut cycle.state, pod, nodes);
+                let is_sampled = cycle.state.is_sampled;
+                let scores = self.timed(is_sampled, Point::PreScore, plugin.name(), || {
+                    plugin.pre_score(&mut cycle.state, pod, nodes)
+                });
                 let scores = scores.map_err(|s| FitError::plugin(&s.by(plugin.name())))?;
                 cycle.skipped_scores[i] = !scores;
             }
