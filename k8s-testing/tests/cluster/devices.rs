@@ -7,7 +7,7 @@ use k8s_openapi::api::{
 use k8s_testing::TestCluster;
 use kube::{
     Api, Resource,
-    api::{DeleteParams, ListParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     runtime::{conditions, wait::await_condition},
 };
 use serde::de::DeserializeOwned;
@@ -182,6 +182,57 @@ async fn pods_share_a_claim_and_the_last_one_frees_it() {
         })
     });
     in_time(free).await.unwrap();
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_pod_is_bound_when_its_device_is() {
+    let cluster = TestCluster::start().await.unwrap();
+    create(
+        &Api::<DeviceClass>::all(cluster.client()),
+        json!({"metadata": {"name": "gpu"}}),
+    )
+    .await;
+    let device = json!({"name": "slow", "bindingConditions": ["ready"], "bindingFailureConditions": ["broken"]});
+    create(
+        &Api::<ResourceSlice>::all(cluster.client()),
+        json!({"metadata": {"name": "fabric"}, "spec": {
+            "driver": "gpu.example.com", "allNodes": true, "devices": [device],
+            "pool": {"name": "fabric", "generation": 1, "resourceSliceCount": 1},
+        }}),
+    )
+    .await;
+    let pods: Api<Pod> = Api::default_namespaced(cluster.client());
+    let claims: Api<ResourceClaim> = Api::default_namespaced(cluster.client());
+    create(
+        &claims,
+        json!({"metadata": {"name": "c"}, "spec": request()}),
+    )
+    .await;
+    let named = json!({"name": "gpu", "resourceClaimName": "c"});
+    create(&pods, pod("p", named, json!({}))).await;
+    let given = |claim: Option<&ResourceClaim>| {
+        claim.is_some_and(|claim| {
+            let status = claim.status.as_ref();
+            status.is_some_and(|status| status.allocation.is_some())
+        })
+    };
+    in_time(await_condition(claims.clone(), "c", given))
+        .await
+        .unwrap();
+    let waiting = pods.get("p").await.unwrap();
+    assert_eq!(waiting.spec.unwrap().node_name, None);
+    let condition = json!({"type": "ready", "status": "True", "reason": "Attached", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let ready = json!({"status": {"devices": [{"driver": "gpu.example.com", "pool": "fabric",
+        "device": "slow", "conditions": [condition]}]}});
+    claims
+        .patch_status("c", &PatchParams::default(), &Patch::Merge(ready))
+        .await
+        .unwrap();
+    in_time(await_condition(pods, "p", phase("Running")))
+        .await
+        .unwrap();
     cluster.stop().await;
 }
 
