@@ -404,4 +404,30 @@ proptest! {
             prop_assert_eq!(real.seen(), model.clone(), "{:?}", step);
         }
     }
+
+    #[test]
+    fn applying_the_same_again_changes_nothing(
+        first in spec(), other in spec(), second in spec(), empty in prop::collection::btree_set(0..4usize, 0..4),
+    ) {
+        let shape = shape();
+        let mut live = object(&Paths::new());
+        let mut managed = Vec::new();
+        let mut last = object(&second.paths());
+        for (name, nothing) in ["set", "map", "list", "atomic"].into_iter().zip([json!([]), json!({}), json!([]), json!([])]).enumerate()
+            .filter_map(|(at, pair)| empty.contains(&at).then_some(pair))
+        {
+            if last["spec"].get(name).is_none() {
+                last["spec"][name] = nothing;
+            }
+        }
+        for (name, config) in [("a", object(&first.paths())), ("b", object(&other.paths())), ("a", last)] {
+            let tracker = tracker(name, &shape);
+            let applied = tracker.apply(live.clone(), &config, &managed, true).unwrap();
+            live = applied.object.unwrap_or(live);
+            managed = applied.managed;
+            let again = tracker.apply(live.clone(), &config, &managed, false).unwrap();
+            prop_assert_eq!(again.object, None, "{}", config);
+            prop_assert_eq!(&again.managed, &managed, "{}", config);
+        }
+    }
 }

@@ -143,7 +143,7 @@ impl FieldSet {
         }
     }
 
-    /// All paths, sorted.
+    /// All paths: at each level first what is in the set itself, as upstream tells them.
     pub fn paths(&self) -> Vec<Vec<String>> {
         let mut out = Vec::new();
         self.collect_paths(&mut Vec::new(), &mut out);
@@ -151,11 +151,13 @@ impl FieldSet {
     }
 
     fn collect_paths(&self, above: &mut Vec<String>, out: &mut Vec<Vec<String>>) {
+        for (element, _) in self.entries.iter().filter(|(_, entry)| entry.member) {
+            above.push(element.clone());
+            out.push(above.clone());
+            above.pop();
+        }
         for (element, entry) in &self.entries {
             above.push(element.clone());
-            if entry.member {
-                out.push(above.clone());
-            }
             entry.children.collect_paths(above, out);
             above.pop();
         }

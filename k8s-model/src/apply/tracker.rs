@@ -378,7 +378,14 @@ impl<'a> Tracker<'a> {
             .map(|at| managers.0.remove(at));
         let merged = merge::merge(live.clone(), config, self.shape);
         let new = match &last {
-            Some(last) => self.prune(merged, &managers, &owned, last),
+            Some(last) => {
+                let pruned = self.prune(merged, &managers, &owned, last);
+                // What is applied as empty stays, though all that was in it goes.
+                match has_empty(config) {
+                    true => merge::merge(pruned, config, self.shape),
+                    false => pruned,
+                }
+            }
             None => merged,
         };
         // Not before: a name keeps the metadata around it in place.
@@ -415,7 +422,7 @@ impl<'a> Tracker<'a> {
             stays
         });
         if !force && !conflicts.is_empty() {
-            conflicts.sort();
+            conflicts.sort_by(|a, b| a.manager.cmp(&b.manager));
             return Err(ApplyError::Conflicts(conflicts));
         }
         if !owned.is_empty() {
@@ -525,6 +532,15 @@ impl<'a> Tracker<'a> {
         } else {
             self.versions.convert(&object, to)
         }
+    }
+}
+
+/// Whether there is an empty list or map somewhere.
+fn has_empty(value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => fields.is_empty() || fields.values().any(has_empty),
+        Value::Array(items) => items.is_empty() || items.iter().any(has_empty),
+        _ => false,
     }
 }
 
