@@ -1,6 +1,6 @@
 //! JSON patches (RFC 6902).
 
-use json_patch::PatchOperation;
+use json_patch::{AddOperation, PatchOperation, ReplaceOperation, jsonptr::PointerBuf};
 use serde_json::Value;
 
 use super::{MAX_JSON_PATCH_OPERATIONS, PatchError};
@@ -30,12 +30,13 @@ pub fn json(document: &mut Value, patch: &[u8]) -> Result<(), PatchError> {
         .collect::<Result<_, _>>()?;
     let mut patched = document.clone();
     let mut copied = 0;
-    for operation in &operations {
-        if finds_nothing(&patched, operation) {
+    for operation in operations {
+        if finds_nothing(&patched, &operation) {
             continue;
         }
-        bound(&patched, operation, &mut copied).map_err(PatchError::Unprocessable)?;
-        json_patch::patch_unsafe(&mut patched, std::slice::from_ref(operation))
+        let operation = adding(&patched, operation);
+        bound(&patched, &operation, &mut copied).map_err(PatchError::Unprocessable)?;
+        json_patch::patch_unsafe(&mut patched, std::slice::from_ref(&operation))
             .map_err(|error| PatchError::Unprocessable(error.to_string()))?;
     }
     *document = patched;
@@ -48,12 +49,27 @@ fn finds_nothing(document: &Value, operation: &PatchOperation) -> bool {
     let PatchOperation::Test(test) = operation else {
         return false;
     };
-    let Some((parent, _)) = test.path.split_back() else {
-        return false;
-    };
-    test.value.is_null()
-        && test.path.resolve(document).is_err()
-        && parent.resolve(document).is_ok_and(Value::is_object)
+    test.value.is_null() && test.path.resolve(document).is_err() && is_field(document, &test.path)
+}
+
+/// The operation, which adds if it is to replace a field that an object doesn't have: upstream, that is done.
+fn adding(document: &Value, operation: PatchOperation) -> PatchOperation {
+    match operation {
+        PatchOperation::Replace(ReplaceOperation { path, value })
+            if path.resolve(document).is_err() && is_field(document, &path) =>
+        {
+            PatchOperation::Add(AddOperation { path, value })
+        }
+        other => other,
+    }
+}
+
+/// Whether a path leads to a field of an object that is there, though perhaps without the field.
+fn is_field(document: &Value, path: &PointerBuf) -> bool {
+    let parent = path
+        .split_back()
+        .map(|(parent, _)| parent.resolve(document));
+    parent.is_some_and(|parent| parent.is_ok_and(Value::is_object))
 }
 
 /// Refuses what makes a document too large or too deep: a patch of a few copies can double it with each of them.
@@ -175,6 +191,20 @@ mod tests {
         assert_eq!(patched["metadata"]["finalizers"], json!(["a/b"]));
         assert!(patch("/metadata/name").is_err());
         assert!(patch("/spec/finalizers").is_err());
+    }
+
+    #[test]
+    fn replacing_a_field_that_is_not_there_adds_it() {
+        let replace = |path: &str| {
+            let mut document = json!({"metadata": {"annotations": {}}, "list": [1]});
+            let patch = json!([{"op": "replace", "path": path, "value": "v"}]).to_string();
+            super::json(&mut document, patch.as_bytes()).map(|()| document)
+        };
+        let patched = replace("/metadata/annotations/a~1b").unwrap();
+        assert_eq!(patched["metadata"]["annotations"], json!({"a/b": "v"}));
+        for path in ["/nope/a", "/list/1", "/list/x"] {
+            assert!(replace(path).is_err(), "{path}");
+        }
     }
 
     #[test]
