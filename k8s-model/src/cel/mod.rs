@@ -156,7 +156,8 @@ fn told(errors: &cel::ParseErrors) -> String {
         if !out.is_empty() {
             out.push('\n');
         }
-        out.push_str(&error.to_string());
+        // The lines that show the source are set in.
+        out.push_str(&error.to_string().replace("\n| ", "\n | "));
     }
     out
 }

@@ -217,6 +217,9 @@ fn go_type(shape: Shape) -> String {
         Shape::Object | Shape::Any => "map[string]interface {}".to_owned(),
         Shape::IntOrString | Shape::Quantity => "string".to_owned(),
         Shape::List(elements) => format!("[]{}", go_type(elements.shape())),
-        Shape::Map(elements) => format!("map[string]{}", go_type(elements.shape())),
+        Shape::Map(elements) => match go_type(elements.shape()).as_str() {
+            "resource.Quantity" => "v1.ResourceList".to_owned(),
+            element => format!("map[string]{element}"),
+        },
     }
 }

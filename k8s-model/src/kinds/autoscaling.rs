@@ -13,7 +13,7 @@ use k8s_openapi::api::autoscaling::{
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{list, messages, slot, slot_mut, supported},
+        checks::{list, messages, non_negative, slot, slot_mut, supported},
         typed::KindRules,
     },
     names,
@@ -47,6 +47,22 @@ fn bounds((kind, name): (&str, &str), least: Option<i32>, most: i32, path: &Path
         ));
     }
     errors.extend(reference(kind, name, &path.child("scaleTargetRef")));
+    errors
+}
+
+fn scale_to_zero(path: &Path) -> field::Error {
+    field::forbidden(
+        path.child("metrics"),
+        "must specify at least one Object or External metric to support scaling to zero replicas",
+    )
+}
+
+/// What a status counts: how many there are, and how many there should be.
+fn replicas(counts: Option<(i32, i32)>) -> ErrorList {
+    let path = Path::new("status");
+    let (current, desired) = counts.unwrap_or_default();
+    let mut errors = non_negative(current, path.child("currentReplicas"));
+    errors.extend(non_negative(desired, path.child("desiredReplicas")));
     errors
 }
 
@@ -91,12 +107,27 @@ impl KindRules for V1Rules {
         let empty = v1::HorizontalPodAutoscalerSpec::default();
         let spec = spec.unwrap_or(&empty);
         let target = &spec.scale_target_ref;
-        bounds(
+        let path = Path::new("spec");
+        let mut errors = bounds(
             (&target.kind, &target.name),
             spec.min_replicas,
             spec.max_replicas,
-            &Path::new("spec"),
-        )
+            &path,
+        );
+        // Version 1 is short for a metric of version 2.
+        let share = spec.target_cpu_utilization_percentage;
+        if let Some(share) = share.filter(|share| *share < 1) {
+            let resource = path.child("metrics").index(0).child("resource");
+            errors.push(field::invalid(
+                resource.child("target").child("averageUtilization"),
+                share,
+                "must be greater than 0",
+            ));
+        }
+        if spec.min_replicas == Some(0) {
+            errors.push(scale_to_zero(&path));
+        }
+        errors
     }
 
     fn prepare_for_update(&self, new: &mut V1, old: &V1) {
@@ -105,6 +136,11 @@ impl KindRules for V1Rules {
 
     fn prepare_for_status_update(&self, new: &mut V1, old: &V1) {
         new.spec = old.spec.clone();
+    }
+
+    fn validate_status_update(&self, new: &V1, _old: &V1) -> ErrorList {
+        let status: Option<&v1::HorizontalPodAutoscalerStatus> = slot(&new.status);
+        replicas(status.map(|s| (s.current_replicas, s.desired_replicas)))
     }
 }
 
@@ -169,6 +205,10 @@ impl KindRules for V2Rules {
                 &path.child("metrics").index(index),
             ));
         }
+        let outside = |metric: &MetricSpec| matches!(&*metric.type_, "Object" | "External");
+        if spec.min_replicas == Some(0) && !list(&spec.metrics).iter().any(outside) {
+            errors.push(scale_to_zero(&path));
+        }
         if let Some(behavior) = &spec.behavior {
             let path = path.child("behavior");
             for (rules, name) in [
@@ -189,6 +229,12 @@ impl KindRules for V2Rules {
 
     fn prepare_for_status_update(&self, new: &mut V2, old: &V2) {
         new.spec = old.spec.clone();
+    }
+
+    fn validate_status_update(&self, new: &V2, _old: &V2) -> ErrorList {
+        let status: Option<&v2::HorizontalPodAutoscalerStatus> = slot(&new.status);
+        let counts = status.map(|s| (s.current_replicas.unwrap_or_default(), s.desired_replicas));
+        replicas(counts)
     }
 }
 

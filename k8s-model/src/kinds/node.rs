@@ -3,9 +3,9 @@
 use k8s_openapi::api::node::v1::RuntimeClass;
 
 use crate::{
-    field::{ErrorList, Path},
+    field::{self, ErrorList, Path},
     kinds::{
-        checks::{dns_label, immutable, list},
+        checks::{dns_label, immutable, json, list},
         core::pod::{limit_list, tolerations},
         quantities,
         typed::KindRules,
@@ -47,8 +47,16 @@ impl KindRules for RuntimeClassRules {
             }
             errors.extend(tolerations(
                 list(&scheduling.tolerations),
-                &path.child("tolerations"),
+                // Twice, as upstream has it.
+                &path.child("tolerations").child("tolerations"),
             ));
+            let all = list(&scheduling.tolerations);
+            for (at, one) in all.iter().enumerate() {
+                if all[..at].contains(one) {
+                    let path = path.child("tolerations").index(at);
+                    errors.push(field::duplicate(path, json(one)));
+                }
+            }
         }
         errors
     }

@@ -98,6 +98,24 @@ pub(crate) fn is_huge_pages(name: &str) -> bool {
     name.starts_with("hugepages-")
 }
 
+/// Huge pages come whole: an amount of them is a multiple of their size.
+pub(crate) fn whole_pages(name: &str, quantity: &Quantity, path: Path) -> ErrorList {
+    let Some(size) = name.strip_prefix("hugepages-") else {
+        return ErrorList::new();
+    };
+    let size = parse(&Quantity(size.to_owned())).map_or(0, |size| size.value());
+    let amount = parse(quantity).map_or(0, |amount| amount.value());
+    if size > 0 && amount % size == 0 {
+        return ErrorList::new();
+    }
+    let text = quantity.0.as_str();
+    vec![field::invalid(
+        path,
+        text,
+        format!("{text} is not positive integer multiple of {name}"),
+    )]
+}
+
 fn is_native(name: &str) -> bool {
     !name.contains('/') || name.contains("kubernetes.io/")
 }

@@ -106,6 +106,14 @@ fn client_config(config: &WebhookClientConfig, path: &Path) -> ErrorList {
 /// Upstream's `webhook.ValidateWebhookURL`.
 pub(crate) fn webhook_url(url: &str, path: &Path) -> ErrorList {
     let mut out = ErrorList::new();
+    if url.chars().any(|c| c.is_ascii_control()) {
+        let shown: String = url.chars().flat_map(go_escape).collect();
+        let text = format!(
+            "url must be a valid URL: parse \"{shown}\": net/url: invalid control character in URL{FORM}"
+        );
+        out.push(field::required(path.clone(), text));
+        return out;
+    }
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     if scheme != "https" {
         let text = format!("'https' is the only allowed URL scheme{FORM}");
@@ -141,6 +149,19 @@ pub(crate) fn webhook_url(url: &str, path: &Path) -> ErrorList {
         out.push(field::invalid(path.clone(), query, text));
     }
     out
+}
+
+/// A character as Go's `%q` writes it.
+fn go_escape(c: char) -> Vec<char> {
+    match c {
+        '\n' | '\t' | '\r' | '"' | '\\' => c.escape_default().collect(),
+        '\u{7}' => vec!['\\', 'a'],
+        '\u{8}' => vec!['\\', 'b'],
+        '\u{b}' => vec!['\\', 'v'],
+        '\u{c}' => vec!['\\', 'f'],
+        c if c.is_ascii_control() => format!("\\x{:02x}", c as u32).chars().collect(),
+        c => vec![c],
+    }
 }
 
 /// Upstream's `webhook.ValidateWebhookService`.

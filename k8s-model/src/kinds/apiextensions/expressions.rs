@@ -17,12 +17,23 @@ const RULE_LIMIT: u64 = 10_000_000;
 /// What all rules of a schema may cost; upstream's `StaticEstimatedCRDCostLimit`.
 const SCHEMA_LIMIT: u64 = 100_000_000;
 
+/// How many rules are named when all together cost too much.
+const DEAREST: usize = 4;
+
 /// Checks the rules of a schema that is structural.
 pub(super) fn check_all(props: &JSONSchemaProps, path: &Path, out: &mut ErrorList) {
-    let mut check = Check { total: 0, out };
+    let mut check = Check {
+        total: 0,
+        dearest: Vec::new(),
+        out,
+    };
     check.node(props, path, None, 1);
     let total = check.total;
     if total > SCHEMA_LIMIT {
+        for (_, path) in std::mem::take(&mut check.dearest) {
+            let text = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema";
+            out.push(field::forbidden(path, text));
+        }
         let name = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema";
         out.push(field::forbidden(
             path.clone(),
@@ -33,6 +44,8 @@ pub(super) fn check_all(props: &JSONSchemaProps, path: &Path, out: &mut ErrorLis
 
 struct Check<'o> {
     total: u64,
+    /// The rules that cost most, in the order of their cost.
+    dearest: Vec<(u64, Path)>,
     out: &'o mut ErrorList,
 }
 
@@ -101,6 +114,12 @@ impl Check<'_> {
                 }
                 let cost = cost.saturating_mul(times);
                 self.total = self.total.saturating_add(cost);
+                if cost >= SCHEMA_LIMIT / 100 {
+                    self.dearest.push((cost, rule_path.clone()));
+                    self.dearest
+                        .sort_by_key(|(cost, _)| std::cmp::Reverse(*cost));
+                    self.dearest.truncate(DEAREST);
+                }
                 if cost > RULE_LIMIT {
                     let text = too_much("estimated rule cost", cost, RULE_LIMIT);
                     self.out.push(field::forbidden(rule_path.clone(), text));

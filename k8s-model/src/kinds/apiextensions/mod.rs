@@ -161,15 +161,18 @@ fn store_storage_version(definition: &mut CustomResourceDefinition) {
 }
 
 fn status(definition: &CustomResourceDefinition) -> ErrorList {
-    let Some(status) = &definition.status else {
-        return ErrorList::new();
-    };
+    let none = CustomResourceDefinitionStatus::default();
+    let status = definition.status.as_ref().unwrap_or(&none);
     let mut out = accepted_names(status);
     let path = Path::new("status").child("storedVersions");
     let stored = checks::list(&status.stored_versions);
     if stored.is_empty() {
         let text = "must have at least one stored version";
-        out.push(field::invalid(path, checks::json(&stored), text));
+        out.push(field::invalid(
+            path,
+            checks::json(&status.stored_versions),
+            text,
+        ));
         return out;
     }
     let versions = &definition.spec.versions;

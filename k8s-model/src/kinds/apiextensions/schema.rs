@@ -303,7 +303,8 @@ fn set_of(items: &JSONSchemaProps, path: &Path, out: &mut ErrorList) {
         }
         "object" if items.x_kubernetes_map_type.as_deref() != Some("atomic") => {
             let path = path.child("x-kubernetes-map-type");
-            let found = checks::json(&items.x_kubernetes_map_type);
+            // A pointer to nothing is told as a text.
+            let found = items.x_kubernetes_map_type.as_deref().unwrap_or("null");
             out.push(field::invalid(path, found, text));
         }
         _ => {}

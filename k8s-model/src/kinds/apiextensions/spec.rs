@@ -25,7 +25,15 @@ pub(super) fn validate(
             out.push(field::not_supported(path.child("scope"), other, scopes));
         }
     }
-    out.extend(versions(spec, old, &path.child("versions")));
+    let shared = Shared::of(spec);
+    out.extend(versions(spec, old, &shared, &path.child("versions")));
+    if let Some(first) = spec.versions.first() {
+        let texts = rules::dns1035(&first.name, false);
+        if !texts.is_empty() {
+            let name = first.name.as_str();
+            out.push(field::invalid(path.child("version"), name, texts.join(",")));
+        }
+    }
 
     let names_path = path.child("names");
     for (name, value) in [
@@ -39,6 +47,14 @@ pub(super) fn validate(
         }
     }
     out.extend(names(&spec.names, &names_path));
+    if let Some(first) = spec.versions.first() {
+        let has_status = spec.versions.iter().any(has_status);
+        let of_all = Place {
+            path: path.clone(),
+            schema: "validation",
+        };
+        out.extend(parts(first, old, has_status, shared, &of_all));
+    }
     if let Some(found) = &spec.conversion {
         let before = old.and_then(|old| old.conversion.as_ref());
         let path = path.child("conversion");
@@ -79,9 +95,100 @@ fn group(group: &str, path: &Path) -> ErrorList {
     ErrorList::new()
 }
 
+/// What all versions have alike. Upstream has it once then, at the spec itself, and findings name it there.
+#[derive(Clone, Copy, Debug)]
+struct Shared {
+    schema: bool,
+    subresources: bool,
+    columns: bool,
+    selectable: bool,
+}
+
+impl Shared {
+    fn of(spec: &CustomResourceDefinitionSpec) -> Self {
+        let alike = |same: fn(
+            &CustomResourceDefinitionVersion,
+            &CustomResourceDefinitionVersion,
+        ) -> bool| {
+            spec.versions
+                .windows(2)
+                .all(|pair| same(&pair[0], &pair[1]))
+        };
+        Shared {
+            schema: alike(|a, b| a.schema == b.schema),
+            subresources: alike(|a, b| a.subresources == b.subresources),
+            columns: alike(|a, b| a.additional_printer_columns == b.additional_printer_columns),
+            selectable: alike(|a, b| a.selectable_fields == b.selectable_fields),
+        }
+    }
+
+    /// What versions have of their own.
+    fn others(self) -> Self {
+        Shared {
+            schema: !self.schema,
+            subresources: !self.subresources,
+            columns: !self.columns,
+            selectable: !self.selectable,
+        }
+    }
+}
+
+/// Where findings say that the parts of a version are.
+struct Place {
+    path: Path,
+    schema: &'static str,
+}
+
+fn has_status(version: &CustomResourceDefinitionVersion) -> bool {
+    let subresources = version.subresources.as_ref();
+    subresources.is_some_and(|found| found.status.is_some())
+}
+
+/// The chosen parts of a version.
+fn parts(
+    version: &CustomResourceDefinitionVersion,
+    old: Option<&CustomResourceDefinitionSpec>,
+    has_status: bool,
+    chosen: Shared,
+    Place { path, schema }: &Place,
+) -> ErrorList {
+    let mut out = ErrorList::new();
+    if let Some(found) = version.schema.as_ref().filter(|_| chosen.schema) {
+        let before = old
+            .and_then(|old| old.versions.iter().find(|v| v.name == version.name))
+            .and_then(|version| version.schema.as_ref());
+        out.extend(schema::validate(
+            found,
+            before,
+            has_status,
+            &path.child(schema),
+        ));
+    }
+    if let Some(found) = version
+        .subresources
+        .as_ref()
+        .filter(|_| chosen.subresources)
+    {
+        out.extend(subresources::scale(found, &path.child("subresources")));
+    }
+    if chosen.columns {
+        let path = path.child("additionalPrinterColumns");
+        let columns = checks::list(&version.additional_printer_columns).iter();
+        for (at, column) in columns.enumerate() {
+            out.extend(subresources::column(column, &path.index(at)));
+        }
+    }
+    if chosen.selectable {
+        let path = path.child("selectableFields");
+        out.extend(subresources::selectable(version, &path));
+    }
+    out
+}
+
 fn versions(
     spec: &CustomResourceDefinitionSpec,
     old: Option<&CustomResourceDefinitionSpec>,
+    shared: &Shared,
     path: &Path,
 ) -> ErrorList {
     let mut out = ErrorList::new();
@@ -104,35 +211,12 @@ fn versions(
             out.push(field::invalid(path.child("name"), name, texts.join(",")));
         }
         out.extend(deprecation(version, &path.child("deprecationWarning")));
-        if let Some(found) = &version.schema {
-            let before = old
-                .and_then(|old| old.versions.iter().find(|v| v.name == version.name))
-                .and_then(|version| version.schema.as_ref());
-            let has_status = version
-                .subresources
-                .as_ref()
-                .is_some_and(|s| s.status.is_some());
-            out.extend(schema::validate(
-                found,
-                before,
-                has_status,
-                &path.child("schema"),
-            ));
-        }
-        if let Some(found) = &version.subresources {
-            out.extend(subresources::scale(found, &path.child("subresources")));
-        }
-        let columns = path.child("additionalPrinterColumns");
-        for (at, column) in checks::list(&version.additional_printer_columns)
-            .iter()
-            .enumerate()
-        {
-            out.extend(subresources::column(column, &columns.index(at)));
-        }
-        out.extend(subresources::selectable(
-            version,
-            &path.child("selectableFields"),
-        ));
+        let place = Place {
+            path,
+            schema: "schema",
+        };
+        let own = shared.others();
+        out.extend(parts(version, old, has_status(version), own, &place));
     }
     let mut seen: Vec<&str> = spec
         .versions

@@ -60,7 +60,7 @@ fn invariants(schema: &JSONSchemaProps, level: Level, path: &Path, out: &mut Err
     let embedded = schema.x_kubernetes_embedded_resource == Some(true);
     let int_or_string = schema.x_kubernetes_int_or_string == Some(true);
     let preserve = schema.x_kubernetes_preserve_unknown_fields == Some(true);
-    if kind == "array" && items(schema).is_none() {
+    if kind == "array" && schema.items.is_none() {
         out.push(field::required(path.child("items"), "must be specified"));
     }
     if let Some(items) = items(schema) {
@@ -95,10 +95,6 @@ fn invariants(schema: &JSONSchemaProps, level: Level, path: &Path, out: &mut Err
             if set {
                 out.push(field::invalid(path.child(name), true, text));
             }
-        }
-        if !kind.is_empty() {
-            let text = "must be empty if x-kubernetes-int-or-string is true";
-            out.push(field::invalid(path.child("type"), kind, text));
         }
     }
     values(schema, path, out);

@@ -12,7 +12,7 @@ use crate::{
 };
 
 const TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
-const FORMATS: [&str; 9] = [
+const FORMATS: [&str; 8] = [
     "byte",
     "date",
     "date-time",
@@ -21,7 +21,6 @@ const FORMATS: [&str; 9] = [
     "int32",
     "int64",
     "password",
-    "binary",
 ];
 /// Upstream's `MaxSelectableFields`.
 const MAX_SELECTABLE: usize = 8;

@@ -30,7 +30,7 @@ fn findings(definition: &CustomResourceDefinition) -> Vec<String> {
 }
 
 fn of_schema(schema: Value) -> Vec<String> {
-    let prefix = "spec.versions[0].schema.openAPIV3Schema";
+    let prefix = "spec.validation.openAPIV3Schema";
     findings(&definition(schema))
         .into_iter()
         .map(|text| text.replace(prefix, "S"))
@@ -173,9 +173,9 @@ fn columns_scale_and_webhooks_are_checked() {
     assert_eq!(
         findings(&wrong),
         [
-            "spec.versions[0].subresources.scale.specReplicasPath: Invalid value: \".status.replicas\": should be a json path under .spec",
-            "spec.versions[0].additionalPrinterColumns[0].type: Invalid value: \"text\": must be one of boolean,date,integer,number,string",
-            "spec.versions[0].additionalPrinterColumns[0].JSONPath: Invalid value: \"spec.a\": must be a simple json path starting with .",
+            "spec.subresources.scale.specReplicasPath: Invalid value: \".status.replicas\": should be a json path under .spec",
+            "spec.additionalPrinterColumns[0].type: Invalid value: \"text\": must be one of boolean,date,integer,number,string",
+            "spec.additionalPrinterColumns[0].JSONPath: Invalid value: \"spec.a\": must be a simple json path starting with .",
             "spec.conversion.webhookClientConfig.url: Invalid value: \"http\": 'https' is the only allowed URL scheme; desired format: https://host[/path]",
             "spec.conversion.conversionReviewVersions: Invalid value: [\"v3\"]: must include at least one of v1, v1beta1",
         ]
@@ -236,14 +236,14 @@ fn rules_must_compile_be_affordable_and_compare_what_can_be_compared() {
         (
             json!({"type": "object", "properties": {"a": {"type": "array", "maxItems": 3,
                 "items": {"type": "string", "maxLength": 9, "x-kubernetes-validations": rule("self == oldSelf")}}}}),
-            "oldSelf cannot be used on the uncorrelatable portion of the schema within spec.versions[0].schema.openAPIV3Schema.properties[a]",
+            "oldSelf cannot be used on the uncorrelatable portion of the schema within spec.validation.openAPIV3Schema.properties[a]",
         ),
     ] {
         let found = findings(&definition(schema.clone())).join("\n");
         assert!(
             found.contains(text)
                 || found
-                    .replace("spec.versions[0].schema.openAPIV3Schema", "S")
+                    .replace("spec.validation.openAPIV3Schema", "S")
                     .contains(text),
             "{schema}: {found}"
         );

@@ -29,9 +29,7 @@ impl KindRules for ReplicaSetRules {
             return;
         };
         spec.replicas.get_or_insert(1);
-        if let Some(template) = &mut spec.template {
-            default_template(template);
-        }
+        default_template(spec.template.get_or_insert_default());
     }
 
     fn spec_changed(&self, new: &ReplicaSet, old: &ReplicaSet) -> bool {

@@ -28,8 +28,8 @@ pub(crate) fn selector_and_template(
     let malformed = label_selector(selector, &at);
     let sound = malformed.is_empty();
     let mut errors = malformed;
-    // The type cannot tell an empty selector from none at all.
-    if selects_all(selector) {
+    // The type cannot tell an empty selector from none at all; of none, upstream says nothing for a DaemonSet.
+    if selects_all(selector) && kind != "DaemonSet" {
         errors.push(field::required(at.clone(), ""));
     }
     if !sound {
@@ -56,6 +56,12 @@ pub(crate) fn replica_counts(
     counts: &[(&str, Option<i32>)],
     path: &Path,
 ) -> ErrorList {
+    // StatefulSets tell the whole path.
+    let of_ready = if counts.iter().any(|(name, _)| *name == "currentReplicas") {
+        "cannot be greater than status.readyReplicas"
+    } else {
+        "cannot be greater than readyReplicas"
+    };
     let mut errors = non_negative(replicas, path.child("replicas"));
     for (name, count) in counts {
         errors.extend(non_negative(count.unwrap_or_default(), path.child(name)));
@@ -78,7 +84,7 @@ pub(crate) fn replica_counts(
         errors.push(field::invalid(
             path.child("availableReplicas"),
             count("availableReplicas"),
-            "cannot be greater than readyReplicas",
+            of_ready,
         ));
     }
     errors

@@ -9,7 +9,7 @@ use super::reference;
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{dns_label, label_selector, messages, supported},
+        checks::{dns_label, messages, supported},
         quantities,
     },
     names,
@@ -164,18 +164,14 @@ fn no_resource_name(path: &Path) -> field::Error {
 
 fn identifier(metric: &MetricIdentifier, path: &Path) -> ErrorList {
     let name = metric.name.as_str();
-    let mut errors = if name.is_empty() {
+    if name.is_empty() {
         vec![field::required(
             path.child("name"),
             "must specify a metric name",
         )]
     } else {
         messages(&path.child("name"), name, names::path_segment(name, false))
-    };
-    if let Some(selector) = &metric.selector {
-        errors.extend(label_selector(selector, &path.child("selector")));
     }
-    errors
 }
 
 fn target(target: &MetricTarget, path: &Path) -> ErrorList {

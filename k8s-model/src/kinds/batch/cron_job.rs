@@ -32,9 +32,7 @@ impl KindRules for CronJobRules {
         spec.suspend.get_or_insert(false);
         spec.successful_jobs_history_limit.get_or_insert(3);
         spec.failed_jobs_history_limit.get_or_insert(1);
-        if let Some(job) = &mut spec.job_template.spec {
-            default_template(&mut job.template);
-        }
+        default_template(&mut spec.job_template.spec.get_or_insert_default().template);
     }
 
     fn spec_changed(&self, new: &CronJob, old: &CronJob) -> bool {
@@ -86,6 +84,12 @@ impl KindRules for CronJobRules {
     }
 }
 
+/// Whether there is such a time zone. A machine that knows none can't say.
+fn is_known(zone: &str) -> bool {
+    let zones = jiff::tz::db();
+    zones.get(zone).is_ok() || zones.is_definitively_empty()
+}
+
 fn validate_spec(cron_job: &CronJob, schedule_is_new: bool) -> ErrorList {
     let path = Path::new("spec");
     let spec: Option<&CronJobSpec> = slot(&cron_job.spec);
@@ -126,6 +130,9 @@ fn validate_spec(cron_job: &CronJob, schedule_is_new: bool) -> ErrorList {
                 zone.as_str(),
                 "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
             ));
+        } else if !is_known(zone) {
+            let text = format!("unknown time zone {zone}");
+            errors.push(field::invalid(at, zone.as_str(), text));
         }
     }
     errors.extend(one_of(

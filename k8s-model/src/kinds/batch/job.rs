@@ -14,8 +14,8 @@ use crate::{
     kinds::{
         apps::workload::default_template,
         checks::{
-            blank, fill, immutable, json, label_selector, non_negative, same, selector_matches,
-            supported, text,
+            blank, fill, immutable, json, label_selector, list, non_negative, same,
+            selector_matches, supported, text,
         },
         core::pod::{template, template_warnings},
         typed::KindRules,
@@ -64,7 +64,7 @@ impl KindRules for JobRules {
     const SELECTABLE: &'static [&'static str] = &["status.successful"];
 
     fn default(&self, job: &mut Job) {
-        let Some(spec) = &mut job.spec else { return };
+        let spec = job.spec.get_or_insert_default();
         default_spec(spec);
         default_template(&mut spec.template);
         let labels = spec
@@ -93,7 +93,18 @@ impl KindRules for JobRules {
         if let Some(spec) = &mut job.spec
             && spec.manual_selector != Some(true)
         {
+            let labels = |spec: &JobSpec| {
+                let meta = spec.template.metadata.as_ref();
+                meta.and_then(|meta| meta.labels.clone())
+                    .unwrap_or_default()
+            };
+            // A job without labels of its own has its template's, those too that are made now.
+            let own = job.metadata.labels.as_ref();
+            let shared = own.is_none_or(|own| own.is_empty() || *own == labels(spec));
             generate_selector(spec, uid, name);
+            if shared {
+                job.metadata.labels = Some(labels(spec));
+            }
         }
     }
 
@@ -104,18 +115,16 @@ impl KindRules for JobRules {
         let mut errors = generated_selector(job, spec, &path);
         errors.extend(validate_spec(spec, &path));
         match &spec.selector {
-            None => errors.push(field::required(path.child("selector"), "")),
+            None => {
+                errors.push(field::required(path.child("selector"), ""));
+                errors.push(mismatch(&spec.template, &path));
+            }
             Some(selector) => {
                 let wrong = label_selector(selector, &path.child("selector"));
                 let matches = !wrong.is_empty() || matches(selector, &spec.template);
                 errors.extend(wrong);
                 if !matches {
-                    let meta = spec.template.metadata.clone().unwrap_or_default();
-                    errors.push(field::invalid(
-                        path.child("template").child("metadata").child("labels"),
-                        json(&meta.labels),
-                        "`selector` does not match template `labels`",
-                    ));
+                    errors.push(mismatch(&spec.template, &path));
                 }
             }
         }
@@ -222,6 +231,22 @@ impl KindRules for JobRules {
         ] {
             errors.extend(non_negative(count.unwrap_or_default(), path.child(name)));
         }
+        let path = path.child("uncountedTerminatedPods");
+        let uncounted = status.uncounted_terminated_pods.unwrap_or_default();
+        let mut seen = std::collections::BTreeSet::new();
+        for (uids, name) in [
+            (&uncounted.succeeded, "succeeded"),
+            (&uncounted.failed, "failed"),
+        ] {
+            for (at, uid) in list(uids).iter().enumerate() {
+                let path = path.child(name).index(at);
+                if uid.is_empty() {
+                    errors.push(field::invalid(path, uid.as_str(), "must not be empty"));
+                } else if !seen.insert(uid) {
+                    errors.push(field::duplicate(path, uid.as_str()));
+                }
+            }
+        }
         errors
     }
 
@@ -244,6 +269,16 @@ fn matches(selector: &LabelSelector, template: &PodTemplateSpec) -> bool {
         .as_ref()
         .and_then(|meta| meta.labels.clone());
     selector_matches(selector, &labels.unwrap_or_default())
+}
+
+/// What is said of a template that the selector doesn't select.
+fn mismatch(template: &PodTemplateSpec, path: &Path) -> field::Error {
+    let labels = template.metadata.as_ref().map(|meta| json(&meta.labels));
+    field::invalid(
+        path.child("template").child("metadata").child("labels"),
+        labels.unwrap_or_default(),
+        "`selector` does not match template `labels`",
+    )
 }
 
 /// A job selects its pods by its own uid.

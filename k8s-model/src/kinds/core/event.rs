@@ -87,6 +87,12 @@ impl Common<'_> {
             ));
         }
         if self.timed {
+            // An empty name is told twice: it is required, and it is no name.
+            let at = Path::new(controller_field);
+            if self.controller.is_empty() {
+                errors.push(field::required(at.clone(), ""));
+            }
+            errors.extend(qualified_name(self.controller, at));
             let mut bounded = |name: &str, value: &str| {
                 if value.is_empty() {
                     errors.push(field::required(Path::new(name), ""));
@@ -98,13 +104,9 @@ impl Common<'_> {
                     ));
                 }
             };
-            bounded(controller_field, self.controller);
             bounded("reportingInstance", self.instance);
             bounded("action", self.action);
             bounded("reason", self.reason);
-            if !self.controller.is_empty() {
-                errors.extend(qualified_name(self.controller, Path::new(controller_field)));
-            }
             if self.message.len() > 1024 {
                 errors.push(field::invalid(
                     Path::new("message"),

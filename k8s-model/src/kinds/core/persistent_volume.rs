@@ -108,16 +108,13 @@ fn validate_spec(spec: &PersistentVolumeSpec, path: &Path) -> ErrorList {
         &path.child("accessModes"),
     ));
     let capacity = path.child("capacity");
+    let given = json(&spec.capacity);
     let sizes = spec.capacity.clone().unwrap_or_default();
     if sizes.is_empty() {
         errors.push(field::required(capacity.clone(), ""));
     }
     if !sizes.contains_key("storage") || sizes.len() > 1 {
-        errors.push(field::not_supported(
-            capacity.clone(),
-            json(&sizes),
-            &["storage"],
-        ));
+        errors.push(field::not_supported(capacity.clone(), given, &["storage"]));
     }
     for (name, quantity) in &sizes {
         errors.extend(quantities::positive(quantity, capacity.key(name)));
@@ -155,6 +152,7 @@ fn validate_spec(spec: &PersistentVolumeSpec, path: &Path) -> ErrorList {
     if let Some(nfs) = &spec.nfs {
         errors.extend(pod::nfs(&nfs.server, &nfs.path, &path.child("nfs")));
     }
+    errors.extend(in_tree(spec, path));
     if let Some(source) = &spec.csi {
         errors.extend(csi(source, &path.child("csi")));
     }
@@ -191,6 +189,110 @@ fn validate_spec(spec: &PersistentVolumeSpec, path: &Path) -> ErrorList {
             mode,
             &["Block", "Filesystem"],
             path.child("volumeMode"),
+        ));
+    }
+    errors
+}
+
+/// Sources whose drivers upstream once had in itself.
+fn in_tree(spec: &PersistentVolumeSpec, path: &Path) -> ErrorList {
+    use pod::in_tree as rules;
+    let mut errors = ErrorList::new();
+    if let Some(source) = &spec.gce_persistent_disk {
+        errors.extend(rules::gce_disk(source, &path.child("persistentDisk")));
+    }
+    if let Some(source) = &spec.aws_elastic_block_store {
+        let path = path.child("awsElasticBlockStore");
+        errors.extend(rules::aws_disk(source, &path));
+    }
+    if let Some(source) = &spec.azure_disk {
+        errors.extend(rules::azure_disk(source, &path.child("azureDisk")));
+    }
+    if let Some(source) = &spec.azure_file {
+        let mut fields = vec![
+            ("secretName", &*source.secret_name),
+            ("shareName", &source.share_name),
+        ];
+        fields.extend(
+            source
+                .secret_namespace
+                .as_deref()
+                .map(|n| ("secretNamespace", n)),
+        );
+        errors.extend(rules::all_required(&fields, &path.child("azureFile")));
+    }
+    if let Some(source) = &spec.glusterfs {
+        let fields = [("endpoints", &*source.endpoints), ("path", &source.path)];
+        errors.extend(rules::all_required(&fields, &path.child("glusterfs")));
+    }
+    if let Some(source) = &spec.flocker {
+        errors.extend(rules::flocker(source, &path.child("flocker")));
+    }
+    if let Some(source) = &spec.rbd {
+        let image = [("image", &*source.image)];
+        errors.extend(rules::monitored(
+            &source.monitors,
+            &image,
+            &path.child("rbd"),
+        ));
+    }
+    if let Some(source) = &spec.quobyte {
+        errors.extend(rules::quobyte(source, &path.child("quobyte")));
+    }
+    if let Some(source) = &spec.cephfs {
+        errors.extend(rules::monitored(
+            &source.monitors,
+            &[],
+            &path.child("cephfs"),
+        ));
+    }
+    if let Some(source) = &spec.flex_volume {
+        let path = path.child("flexVolume");
+        errors.extend(rules::flex(&source.driver, &source.options, &path));
+    }
+    if let Some(source) = &spec.cinder {
+        let path = path.child("cinder");
+        errors.extend(rules::all_required(
+            &[("volumeID", &source.volume_id)],
+            &path,
+        ));
+        if let Some(secret) = &source.secret_ref {
+            let parts = [
+                ("name", text(&secret.name)),
+                ("namespace", text(&secret.namespace)),
+            ];
+            errors.extend(rules::secret(&parts, &path));
+        }
+    }
+    if let Some(source) = &spec.vsphere_volume {
+        let fields = [("volumePath", &*source.volume_path)];
+        errors.extend(rules::all_required(&fields, &path.child("vsphereVolume")));
+    }
+    if let Some(source) = &spec.photon_persistent_disk {
+        let path = path.child("photonPersistentDisk");
+        errors.extend(rules::all_required(&[("pdID", &source.pd_id)], &path));
+    }
+    if let Some(source) = &spec.portworx_volume {
+        let path = path.child("portworxVolume");
+        errors.extend(rules::all_required(
+            &[("volumeID", &source.volume_id)],
+            &path,
+        ));
+    }
+    if let Some(source) = &spec.scale_io {
+        let fields = [
+            ("gateway", &*source.gateway),
+            ("system", &source.system),
+            ("volumeName", text(&source.volume_name)),
+        ];
+        errors.extend(rules::all_required(&fields, &path.child("scaleIO")));
+    }
+    if let Some(source) = &spec.storageos {
+        let path = path.child("storageos");
+        errors.extend(rules::storage_os(
+            &source.volume_name,
+            &source.volume_namespace,
+            &path,
         ));
     }
     errors

@@ -21,9 +21,7 @@ impl KindRules for PodTemplateRules {
     const GENERATION: bool = true;
 
     fn default(&self, object: &mut PodTemplate) {
-        if let Some(template) = &mut object.template {
-            default_template(template);
-        }
+        default_template(object.template.get_or_insert_default());
     }
 
     fn spec_changed(&self, new: &PodTemplate, old: &PodTemplate) -> bool {

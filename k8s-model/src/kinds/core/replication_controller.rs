@@ -12,7 +12,6 @@ use crate::{
         core::pod::{long_running_template, template_warnings},
         typed::KindRules,
     },
-    metadata,
 };
 
 /// The rules of ReplicationControllers.
@@ -74,10 +73,6 @@ impl KindRules for ReplicationControllerRules {
         if selector.is_empty() {
             errors.push(field::required(path.child("selector"), ""));
         }
-        errors.extend(metadata::validate_labels(
-            &selector,
-            &path.child("selector"),
-        ));
         errors.extend(non_negative(
             spec.replicas.unwrap_or_default(),
             path.child("replicas"),

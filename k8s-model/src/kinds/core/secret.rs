@@ -147,7 +147,7 @@ fn json_object(data: &BTreeMap<String, ByteString>, key: &str, path: &Path) -> E
         Err(error) => vec![field::invalid(
             path.key(key),
             "<secret contents redacted>",
-            error.to_string(),
+            crate::decode::syntax_error(&value.0).unwrap_or_else(|| error.to_string()),
         )],
     }
 }

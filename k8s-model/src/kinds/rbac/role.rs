@@ -99,11 +99,7 @@ impl KindRules for ClusterRoleRules {
                 let wrong = label_selector(selector, &path);
                 if !wrong.is_empty() {
                     errors.extend(wrong);
-                    errors.push(field::invalid(
-                        path,
-                        serde_json::Value::Null,
-                        "invalid label selector.",
-                    ));
+                    errors.push(field::invalid(path, "null", "invalid label selector."));
                 }
             }
         }

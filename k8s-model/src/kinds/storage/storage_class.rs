@@ -12,6 +12,11 @@ use crate::{
     },
 };
 
+/// How many parameters there may be.
+const MOST_PARAMETERS: usize = 512;
+/// How large all of them may be.
+const LARGEST_PARAMETERS: usize = 256 * 1024;
+
 /// The rules of StorageClasses.
 pub(crate) struct StorageClassRules;
 
@@ -43,6 +48,19 @@ impl KindRules for StorageClassRules {
                     "field must not be empty.",
                 ));
             }
+        }
+        let parameters = class.parameters.iter().flatten();
+        let size: usize = parameters.map(|(key, value)| key.len() + value.len()).sum();
+        if class
+            .parameters
+            .as_ref()
+            .is_some_and(|p| p.len() > MOST_PARAMETERS)
+        {
+            let path = Path::new("parameters");
+            errors.push(field::too_long(path, MOST_PARAMETERS));
+        } else if size > LARGEST_PARAMETERS {
+            let path = Path::new("parameters");
+            errors.push(field::too_long(path, LARGEST_PARAMETERS));
         }
         errors.extend(supported(
             text(&class.reclaim_policy),

@@ -77,11 +77,13 @@ impl KindRules for VolumeAttachmentRules {
         ) {
             (None, None) => errors.push(field::required(source, ONE)),
             (Some(_), Some(_)) => errors.push(field::forbidden(source, ONE)),
-            (None, Some(name)) if name.is_empty() => errors.push(field::required(
-                source.child("persistentVolumeName"),
-                "must specify non empty persistentVolumeName",
-            )),
             (None, Some(name)) => {
+                if name.is_empty() {
+                    errors.push(field::required(
+                        source.child("persistentVolumeName"),
+                        "must specify non empty persistentVolumeName",
+                    ));
+                }
                 errors.extend(dns_subdomain(name, source.child("persistentVolumeName")));
             }
             (Some(_), None) => {}

@@ -22,7 +22,7 @@ const DEFAULT_MODE: i32 = 0o644;
 
 /// Defaults a pod: those of its spec, and those that templates do not get.
 pub(crate) fn pod(pod: &mut Pod) {
-    let Some(spec) = &mut pod.spec else { return };
+    let spec = pod.spec.get_or_insert_default();
     let containers = spec.containers.iter_mut();
     for container in containers.chain(spec.init_containers.iter_mut().flatten()) {
         if let Some(resources) = &mut container.resources {

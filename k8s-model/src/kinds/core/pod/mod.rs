@@ -13,8 +13,9 @@ mod security;
 mod strategy;
 mod update;
 mod validation;
-mod volumes;
+pub(crate) mod volumes;
 mod warnings;
+mod windows;
 
 use k8s_openapi::api::core::v1::Container;
 
@@ -28,7 +29,7 @@ pub(crate) use self::{
     scheduling::{effect, node_selector, tolerations},
     strategy::PodRules,
     validation::{long_running_template, template},
-    volumes::{host_path, nfs},
+    volumes::{host_path, in_tree, nfs},
     warnings::template_warnings,
 };
 

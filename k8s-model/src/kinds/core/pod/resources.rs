@@ -93,7 +93,8 @@ pub(crate) fn limit_list(limits: &ResourceList, path: &Path) -> ErrorList {
 fn one(name: &str, quantity: &Quantity, path: &Path) -> ErrorList {
     let path = path.key(name);
     let mut errors = quantities::container_resource_name(name, &path);
-    errors.extend(quantities::resource_value(name, quantity, path));
+    errors.extend(quantities::resource_value(name, quantity, path.clone()));
+    errors.extend(quantities::whole_pages(name, quantity, path));
     errors
 }
 

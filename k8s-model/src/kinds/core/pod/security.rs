@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
     PodSecurityContext, PodSpec, SeccompProfile, SecurityContext, Sysctl,
 };
 
-use super::{containers, volumes};
+use super::{containers, volumes, windows};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::checks::{json, list, messages, supported},
@@ -51,6 +51,9 @@ pub(super) fn container(context: &SecurityContext, path: &Path) -> ErrorList {
             ));
         }
     }
+    if let Some(options) = &context.windows_options {
+        errors.extend(windows::options(options, &path.child("windowsOptions")));
+    }
     errors
 }
 
@@ -65,7 +68,9 @@ pub(super) fn pod(spec: &PodSpec, spec_path: &Path) -> ErrorList {
     }
     if spec.share_process_namespace == Some(true) && spec.host_pid == Some(true) {
         errors.push(field::invalid(
-            spec_path.child("shareProcessNamespace"),
+            spec_path
+                .child("securityContext")
+                .child("shareProcessNamespace"),
             true,
             "ShareProcessNamespace and HostPID cannot both be enabled",
         ));
@@ -94,6 +99,9 @@ fn context_fields(context: &PodSecurityContext, path: &Path) -> ErrorList {
             &["Always", "OnRootMismatch"],
             path.child("fsGroupChangePolicy"),
         ));
+    }
+    if let Some(options) = &context.windows_options {
+        errors.extend(windows::options(options, &path.child("windowsOptions")));
     }
     if let Some(policy) = &context.supplemental_groups_policy {
         errors.extend(supported(

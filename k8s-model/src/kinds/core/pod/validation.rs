@@ -7,7 +7,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::{containers, resources, scheduling, security, volumes};
+use super::{containers, resources, scheduling, security, volumes, windows};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::checks::{
@@ -188,6 +188,7 @@ pub(super) fn pod_spec(spec: &PodSpec, pod_name: Option<&str>, path: &Path) -> E
         list(&spec.topology_spread_constraints),
         &path.child("topologySpreadConstraints"),
     ));
+    errors.extend(windows::host_processes(spec, path));
     errors.extend(host_users(spec, path));
     for (name, value) in [
         ("serviceAccountName", &spec.service_account_name),
@@ -237,12 +238,13 @@ pub(super) fn pod_spec(spec: &PodSpec, pod_name: Option<&str>, path: &Path) -> E
         &path.child("resources"),
     ));
     if let Some(os) = &spec.os {
-        let path = path.child("os");
+        let (spec_path, path) = (path, path.child("os"));
         if os.name.is_empty() {
             errors.push(field::required(path.child("name"), "cannot be empty"));
         } else {
             errors.extend(supported(&os.name, &["linux", "windows"], path));
         }
+        errors.extend(windows::foreign_fields(spec, &os.name, spec_path));
     }
     errors
 }

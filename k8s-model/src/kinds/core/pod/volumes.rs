@@ -1,12 +1,16 @@
 //! Validation of volumes.
 
+pub(crate) mod in_tree;
 mod network;
 
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{
-    ConfigMapVolumeSource, DownwardAPIVolumeFile, HostPathVolumeSource, KeyToPath,
-    ProjectedVolumeSource, SecretVolumeSource, Volume,
+    AzureFileVolumeSource, CephFSVolumeSource, CinderVolumeSource, ConfigMapVolumeSource,
+    DownwardAPIVolumeFile, FlexVolumeSource, GCEPersistentDiskVolumeSource, GlusterfsVolumeSource,
+    HostPathVolumeSource, KeyToPath, PhotonPersistentDiskVolumeSource, PortworxVolumeSource,
+    ProjectedVolumeSource, RBDVolumeSource, ScaleIOVolumeSource, SecretVolumeSource,
+    StorageOSVolumeSource, Volume, VsphereVirtualDiskVolumeSource,
 };
 
 use super::{
@@ -139,9 +143,21 @@ fn source(volume: &Volume, path: &Path) -> ErrorList {
         }
     );
     check!(host_path, "hostPath", host_path);
-    check!(git_repo, "gitRepo");
-    check!(gce_persistent_disk, "gcePersistentDisk");
-    check!(aws_elastic_block_store, "awsElasticBlockStore");
+    check!(git_repo, "gitRepo", in_tree::git_repo);
+    // Findings call it otherwise than the object does.
+    let disk_path = path.child("persistentDisk");
+    check!(
+        gce_persistent_disk,
+        "gcePersistentDisk",
+        |source: &GCEPersistentDiskVolumeSource, _: &Path| {
+            in_tree::gce_disk(source, &disk_path)
+        }
+    );
+    check!(
+        aws_elastic_block_store,
+        "awsElasticBlockStore",
+        in_tree::aws_disk
+    );
     check!(secret, "secret", secret);
     check!(
         nfs,
@@ -151,8 +167,15 @@ fn source(volume: &Volume, path: &Path) -> ErrorList {
         }
     );
     check!(iscsi, "iscsi", network::iscsi);
-    check!(glusterfs, "glusterfs");
-    check!(flocker, "flocker");
+    check!(
+        glusterfs,
+        "glusterfs",
+        |source: &GlusterfsVolumeSource, path: &Path| {
+            let fields = [("endpoints", &*source.endpoints), ("path", &source.path)];
+            in_tree::all_required(&fields, path)
+        }
+    );
+    check!(flocker, "flocker", in_tree::flocker);
     check!(
         persistent_volume_claim,
         "persistentVolumeClaim",
@@ -160,10 +183,28 @@ fn source(volume: &Volume, path: &Path) -> ErrorList {
             required(&source.claim_name, path.child("claimName"))
         }
     );
-    check!(rbd, "rbd");
-    check!(cinder, "cinder");
-    check!(cephfs, "cephfs");
-    check!(quobyte, "quobyte");
+    check!(rbd, "rbd", |source: &RBDVolumeSource, path: &Path| {
+        in_tree::monitored(&source.monitors, &[("image", &source.image)], path)
+    });
+    check!(
+        cinder,
+        "cinder",
+        |source: &CinderVolumeSource, path: &Path| {
+            let mut errors = required(&source.volume_id, path.child("volumeID"));
+            if let Some(secret) = &source.secret_ref {
+                errors.extend(in_tree::secret(&[("name", &secret.name)], path));
+            }
+            errors
+        }
+    );
+    check!(
+        cephfs,
+        "cephfs",
+        |source: &CephFSVolumeSource, path: &Path| {
+            in_tree::monitored(&source.monitors, &[], path)
+        }
+    );
+    check!(quobyte, "quobyte", in_tree::quobyte);
     check!(
         downward_api,
         "downwardAPI",
@@ -176,16 +217,72 @@ fn source(volume: &Volume, path: &Path) -> ErrorList {
         }
     );
     check!(fc, "fc", network::fibre_channel);
-    check!(flex_volume, "flexVolume");
+    check!(
+        flex_volume,
+        "flexVolume",
+        |source: &FlexVolumeSource, path: &Path| {
+            in_tree::flex(&source.driver, &source.options, path)
+        }
+    );
     check!(config_map, "configMap", config_map);
-    check!(azure_file, "azureFile");
-    check!(vsphere_volume, "vsphereVolume");
-    check!(photon_persistent_disk, "photonPersistentDisk");
-    check!(portworx_volume, "portworxVolume");
-    check!(azure_disk, "azureDisk");
-    check!(storageos, "storageos");
+    check!(
+        azure_file,
+        "azureFile",
+        |source: &AzureFileVolumeSource, path: &Path| {
+            let fields = [
+                ("secretName", &*source.secret_name),
+                ("shareName", &source.share_name),
+            ];
+            in_tree::all_required(&fields, path)
+        }
+    );
+    check!(
+        vsphere_volume,
+        "vsphereVolume",
+        |source: &VsphereVirtualDiskVolumeSource, path: &Path| {
+            required(&source.volume_path, path.child("volumePath"))
+        }
+    );
+    check!(
+        photon_persistent_disk,
+        "photonPersistentDisk",
+        |source: &PhotonPersistentDiskVolumeSource, path: &Path| {
+            required(&source.pd_id, path.child("pdID"))
+        }
+    );
+    check!(
+        portworx_volume,
+        "portworxVolume",
+        |source: &PortworxVolumeSource, path: &Path| {
+            required(&source.volume_id, path.child("volumeID"))
+        }
+    );
+    check!(azure_disk, "azureDisk", in_tree::azure_disk);
+    check!(
+        storageos,
+        "storageos",
+        |source: &StorageOSVolumeSource, path: &Path| {
+            let mut errors =
+                in_tree::storage_os(&source.volume_name, &source.volume_namespace, path);
+            if let Some(secret) = &source.secret_ref {
+                errors.extend(in_tree::secret(&[("name", &secret.name)], path));
+            }
+            errors
+        }
+    );
     check!(projected, "projected", projected);
-    check!(scale_io, "scaleIO");
+    check!(
+        scale_io,
+        "scaleIO",
+        |source: &ScaleIOVolumeSource, path: &Path| {
+            let fields = [
+                ("gateway", &*source.gateway),
+                ("system", &source.system),
+                ("volumeName", text(&source.volume_name)),
+            ];
+            in_tree::all_required(&fields, path)
+        }
+    );
     check!(csi, "csi", network::csi);
     check!(
         ephemeral,

@@ -59,6 +59,7 @@ pub(super) fn service(service: &Service) -> ErrorList {
     errors.extend(one_of(kind(spec), TYPES, path.child("type")));
     errors.extend(port_conflicts(spec, &path.child("ports")));
     errors.extend(load_balancer_fields(spec, &path));
+    errors.extend(annotated_ranges(service));
     errors.extend(traffic_policies(spec, &path));
     errors
 }
@@ -341,6 +342,37 @@ fn load_balancer_fields(spec: &ServiceSpec, path: &Path) -> ErrorList {
         } else {
             errors.push(field::forbidden(path, ONLY));
         }
+    }
+    errors
+}
+
+/// The annotation that said what may reach a load balancer before there was a field for it.
+fn annotated_ranges(service: &Service) -> ErrorList {
+    const ANNOTATION: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+    let spec = service.spec.as_ref();
+    let has_field = spec.is_some_and(|spec| !list(&spec.load_balancer_source_ranges).is_empty());
+    let annotations = service.metadata.annotations.as_ref();
+    let Some(value) = annotations.and_then(|all| all.get(ANNOTATION)) else {
+        return ErrorList::new();
+    };
+    if has_field {
+        return ErrorList::new();
+    }
+    let path = Path::new("metadata").child("annotations").key(ANNOTATION);
+    let mut errors = ErrorList::new();
+    if spec.is_some_and(|spec| kind(spec) != "LoadBalancer") {
+        errors.push(field::forbidden(
+            path.clone(),
+            "may only be used when `type` is 'LoadBalancer'",
+        ));
+    }
+    let value = value.trim();
+    if !value.is_empty() && !value.split(',').all(|range| is_cidr(range.trim())) {
+        errors.push(field::invalid(
+            path,
+            value,
+            "must be a list of IP ranges. For example, 10.240.0.0/24,10.250.0.0/24 ",
+        ));
     }
     errors
 }
