@@ -74,5 +74,12 @@ mod tests {
         archives_of_images_are_read_or_refused: "image",
         scheduler_configurations_are_read_or_refused: "scheduler-config",
         frames_of_spdy_are_read_or_refused: "spdy",
+        messages_of_websockets_are_read_or_refused: "websocket",
+        audit_policies_are_read_or_refused: "audit-policy",
+        encryption_configurations_are_read_or_refused: "encryption-config",
+        authorization_configurations_are_read_or_refused: "authorization-config",
+        kubeconfigs_are_read_or_refused: "kubeconfig",
+        answers_of_admission_webhooks_are_read_or_refused: "admission-review",
+        answers_of_conversion_webhooks_are_read_or_refused: "conversion-review",
     }
 }

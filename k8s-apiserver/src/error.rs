@@ -144,7 +144,8 @@ impl Error {
     }
 
     pub(crate) fn invalid(resource: &Resource, name: &str, findings: &field::ErrorList) -> Self {
-        Error::invalid_kind(resource.group, resource.kind, name, findings)
+        // Findings name the kind as it is stored.
+        Error::invalid_kind(resource.storage_group, resource.kind, name, findings)
     }
 
     pub(crate) fn invalid_kind(

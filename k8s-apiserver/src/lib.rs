@@ -70,6 +70,10 @@
 //! It mirrors kube-apiserver of the Kubernetes version that `k8s_openapi` is built for, 1.37 at
 //! most: paths, verbs, status codes, reasons and texts.
 //!
+//! Left out: CBOR (KEP-4222), which upstream serves behind the feature gate `CBORServingAndStorage` alone. Who wants it is
+//! answered 406, and who sends it 415, as with the gate off; client-go goes on in JSON then. `componentstatuses`,
+//! deprecated since 1.19, are an empty list. A binding without a node is refused with 422, where upstream says 500.
+//!
 //! # Features
 //!
 //! | feature | adds | default |
@@ -93,6 +97,9 @@ pub mod encryption;
 mod endpoints;
 mod error;
 mod flow;
+#[cfg(feature = "__fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 mod health;
 pub mod http;
 mod metrics;

@@ -23,8 +23,8 @@ mod volume;
 pub use builder::{KubeletBuilder, TlsOptions};
 pub use error::Error;
 pub use kubelet::Kubelet;
+pub use server::{Body, KubeletService};
 #[cfg(feature = "__fuzz")]
 #[doc(hidden)]
-pub use server::fuzz_spdy;
-pub use server::{Body, KubeletService};
+pub use server::{fuzz_spdy, fuzz_websocket};
 pub use volume::{MountedVolume, VolumeContext, VolumeError, VolumePlugin};

@@ -268,3 +268,54 @@ pub(super) fn spdy_seeds() -> Vec<Vec<u8>> {
 pub(super) fn spdy(input: &[u8]) {
     k8s_kubelet::fuzz_spdy(input);
 }
+
+/// Frames as clients mask them.
+pub(super) fn websocket_seeds() -> Vec<Vec<u8>> {
+    let frame = |first: u8, payload: &[u8]| {
+        let mask = [1, 2, 3, 4];
+        let mut out = vec![first];
+        match payload.len() {
+            short @ ..126 => out.push(0x80 | short as u8),
+            long => {
+                out.push(0x80 | 126);
+                out.extend((long as u16).to_be_bytes());
+            }
+        }
+        out.extend(mask);
+        out.extend(
+            payload
+                .iter()
+                .zip(mask.iter().cycle())
+                .map(|(byte, mask)| byte ^ mask),
+        );
+        out
+    };
+    vec![
+        // Bytes for a stream, its size, and that it ends.
+        [
+            frame(0x82, b"\0ls\n"),
+            frame(0x82, b"\x04{\"Width\":80,\"Height\":24}"),
+            frame(0x82, b"\xff\0"),
+            frame(0x88, b"\x03\xe8"),
+        ]
+        .concat(),
+        [
+            frame(0x81, b"0bHM="),
+            frame(0x89, b"ping"),
+            frame(0x81, b"4e30="),
+        ]
+        .concat(),
+        // One message in three frames, with a ping between.
+        [
+            frame(0x02, b"\0a"),
+            frame(0x89, b""),
+            frame(0x00, &[b'x'; 300]),
+            frame(0x80, b"z"),
+        ]
+        .concat(),
+    ]
+}
+
+pub(super) fn websocket(input: &[u8]) {
+    block_on(k8s_kubelet::fuzz_websocket(input));
+}

@@ -1,5 +1,6 @@
 //! The table of targets.
 
+mod configs;
 mod files;
 mod objects;
 mod patches;
@@ -174,4 +175,61 @@ pub const TARGETS: &[Target] = &[
         1,
     ),
     new("spdy", files::spdy, files::spdy_seeds, &["\u{80}\u{3}"], 1),
+    new(
+        "websocket",
+        files::websocket,
+        files::websocket_seeds,
+        &["\u{81}\u{82}", "\u{88}\u{80}", "\u{89}\u{80}"],
+        2,
+    ),
+    new(
+        "audit-policy",
+        configs::audit,
+        configs::audit_seeds,
+        &["level: ", "resources", "RequestReceived", "*"],
+        1,
+    ),
+    new(
+        "encryption-config",
+        configs::encryption,
+        configs::encryption_seeds,
+        &[
+            "providers",
+            "aesgcm",
+            "aescbc",
+            "secretbox",
+            "kms",
+            "identity",
+            "*.",
+        ],
+        1,
+    ),
+    new(
+        "authorization-config",
+        configs::authorization,
+        configs::authorization_seeds,
+        &["type: ", "Webhook", "expression", "request."],
+        1,
+    ),
+    new(
+        "kubeconfig",
+        configs::kubeconfig,
+        configs::kubeconfig_seeds,
+        &["name: ", "cluster", "exec: {command: x}", "auth-provider"],
+        1,
+    ),
+    new(
+        "admission-review",
+        k8s_apiserver::fuzz::admission_answer,
+        configs::admission_seeds,
+        &["uid", "allowed", "patch", "patchType"],
+        1,
+    ),
+    new(
+        "conversion-review",
+        k8s_apiserver::fuzz::conversion_answer,
+        configs::conversion_seeds,
+        &["convertedObjects", "metadata", "labels", "ownerReferences"],
+        1,
+    ),
 ];

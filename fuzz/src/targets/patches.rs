@@ -1,7 +1,7 @@
 //! Patches of every kind, and apply.
 
 use k8s_model::{
-    apply::{FieldSet, OneVersion, Shape, Tracker},
+    apply::{FieldSet, OneVersion, Shape, Tracker, differ_only_in_time},
     patch,
     schema::Type,
 };
@@ -227,7 +227,18 @@ pub(super) fn apply(input: &[u8]) {
                 live = applied.object.unwrap_or(live);
                 managed = applied.managed;
                 let again = tracker.apply(live.clone(), &object, &managed, false);
-                again.expect("nobody is in the way of who applies the same again");
+                let again = again.expect("nobody is in the way of who applies the same again");
+                // Neither the object nor who owns what is another then.
+                assert!(
+                    again.object.is_none_or(|object| object == live),
+                    "the object has changed"
+                );
+                assert!(
+                    differ_only_in_time(&again.managed, &managed),
+                    "from {} to {}",
+                    String::from_utf8_lossy(&managed),
+                    String::from_utf8_lossy(&again.managed)
+                );
             }
         }
         if !managed.is_empty() {

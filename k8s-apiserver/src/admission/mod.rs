@@ -17,6 +17,9 @@ mod views;
 mod warnings;
 pub mod webhooks;
 
+#[cfg(feature = "__fuzz")]
+pub(crate) use self::webhooks::fuzz_answer;
+
 use std::fmt::Debug;
 
 use async_trait::async_trait;

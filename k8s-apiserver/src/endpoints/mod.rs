@@ -9,6 +9,7 @@ mod paths;
 mod render;
 mod subresources;
 mod table;
+mod websocket;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
@@ -54,8 +55,13 @@ pub(crate) struct Call {
 
 /// Answers a request.
 pub(crate) async fn serve(server: Arc<Inner>, request: Request<Body>) -> Response<Body> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let info = RequestInfo::new(&parts.method, &parts.uri);
+    websocket::take_token(&mut parts.headers);
+    let socket = match websocket::Asked::take(&mut parts, &info) {
+        Ok(socket) => socket,
+        Err(error) => return response::error(&error, &Wanted::default()),
+    };
     let row = server
         .registry
         .row(&info.group, &info.version, &info.resource);
@@ -100,6 +106,9 @@ pub(crate) async fn serve(server: Arc<Inner>, request: Request<Body>) -> Respons
     if long && response.status().as_u16() < 400 {
         let watching = watched.map(|row| row.watching());
         response = response.map(|body| body.keeping((series.run(), watching)));
+    }
+    if let Some(socket) = socket {
+        response = socket.serve(&server, response);
     }
     series.count(response.status(), started.elapsed());
     span.record("code", response.status().as_u16());
@@ -404,6 +413,10 @@ async fn resource(
     if !exists(row, info) {
         return Err(Error::no_such_path());
     }
+    // Proxies alone pass it on.
+    if call.parts.method == http::Method::HEAD && info.subresource != "proxy" {
+        return Err(Error::method_not_allowed());
+    }
     if !info.subresource.is_empty() {
         return Box::pin(subresources::serve(call, row, body, refused)).await;
     }
@@ -411,7 +424,8 @@ async fn resource(
     // A watch of one object in the old spelling is one of the collection.
     let named = !info.name.is_empty();
     let fits = match verb {
-        "create" => !named,
+        // All namespaces can be read at once, but not written.
+        "create" => !named && (!row.is_namespaced() || !info.namespace.is_empty()),
         "get" | "update" | "patch" | "delete" => named,
         _ => true,
     };
@@ -443,11 +457,7 @@ fn exists(row: &Row, info: &RequestInfo) -> bool {
     if !row.is_namespaced() && !info.namespace.is_empty() && info.is_in_namespace() {
         return false;
     }
-    if row.is_namespaced()
-        && info.namespace.is_empty()
-        && (in_url || info.verb == "create")
-        && info.verb != "watch"
-    {
+    if row.is_namespaced() && info.namespace.is_empty() && in_url && info.verb != "watch" {
         return false;
     }
     if info.parts.len() > 3 && info.subresource != "proxy" && info.verb != "watch" {

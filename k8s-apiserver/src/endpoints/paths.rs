@@ -24,14 +24,19 @@ pub(crate) async fn serve(call: Call, refused: Option<Error>) -> Result<Response
         Err(call) => call,
     };
     let path = call.info.path.as_str();
-    if !matches!(call.parts.method, Method::GET | Method::HEAD) {
-        return if path.starts_with("/api") {
-            Err(Error::method_not_allowed())
-        } else {
-            Ok(response::page_not_found())
-        };
-    }
     let trimmed = path.trim_end_matches('/');
+    // These don't look at the method.
+    if let Some(answer) = health(&call, trimmed).await {
+        return Ok(answer);
+    }
+    let described =
+        path.starts_with("/api") || matches!(trimmed, "/version" | OPENID_CONFIGURATION | JWKS);
+    match call.parts.method {
+        Method::GET => {}
+        Method::HEAD if !described => {}
+        _ if described => return Err(Error::method_not_allowed()),
+        _ => return Ok(response::page_not_found()),
+    }
     match trimmed {
         "" => return index(&call),
         "/version" => {
@@ -70,18 +75,6 @@ pub(crate) async fn serve(call: Call, refused: Option<Error>) -> Result<Response
         }
         _ => {}
     }
-    if let Some(health) = HEALTH.into_iter().find(|h| {
-        trimmed
-            .strip_prefix(h)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    }) {
-        return Ok(crate::health::serve(
-            &call,
-            health,
-            trimmed[health.len()..].trim_start_matches('/'),
-        )
-        .await);
-    }
     if trimmed.starts_with("/openapi/") {
         return crate::openapi::serve(&call, trimmed).await;
     }
@@ -98,7 +91,28 @@ pub(crate) async fn serve(call: Call, refused: Option<Error>) -> Result<Response
         }
         return response::json(StatusCode::OK, &call.wanted, Body::from(document));
     }
+    // A version that a group doesn't have.
+    let group = trimmed
+        .strip_prefix("/apis/")
+        .and_then(|rest| rest.split_once('/'));
+    if trimmed.starts_with("/api/") || group.is_some_and(|(group, _)| super::is_builtin(group)) {
+        return Err(Error::no_such_path());
+    }
     Ok(response::page_not_found())
+}
+
+/// What a health check says, if one is meant.
+async fn health(call: &Call, path: &str) -> Option<Response<Body>> {
+    for kind in HEALTH {
+        match path.strip_prefix(kind) {
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => {
+                let one = rest.trim_start_matches('/');
+                return Some(crate::health::serve(call, kind, one).await);
+            }
+            _ => {}
+        }
+    }
+    None
 }
 
 fn aggregated(call: &Call, path: &str, form: Form) -> Response<Body> {

@@ -331,6 +331,8 @@ pub(crate) struct DeleteOptions {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct WireDeleteOptions {
+    kind: String,
+    api_version: String,
     grace_period_seconds: Option<i64>,
     preconditions: Option<Preconditions>,
     orphan_dependents: Option<bool>,
@@ -363,6 +365,13 @@ impl DeleteOptions {
                 wire
             }
         };
+        // Another kind of object says nothing of what is to be deleted, and how.
+        if !matches!(&*wire.kind, "" | "DeleteOptions") {
+            return Err(Error::bad_request(format!(
+                "no kind {:?} is registered for version {:?} in scheme \"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27\"",
+                wire.kind, wire.api_version
+            )));
+        }
         let mut options = DeleteOptions {
             grace_period_seconds: wire.grace_period_seconds,
             preconditions: wire.preconditions.unwrap_or_default(),

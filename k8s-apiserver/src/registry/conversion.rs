@@ -133,33 +133,37 @@ impl Converter {
             .post_plain(Bytes::from(review.to_string()), TIMEOUT, LIMIT)
             .await
             .map_err(|e| e.to_string())?;
-        let review: Review = serde_json::from_slice(&answer)
-            .map_err(|e| format!("couldn't get version/kind; json parse error: {e}"))?;
-        let (api_version, kind) = (&review.api_version, &review.kind);
-        if version == "v1"
-            && (api_version.as_str(), kind.as_str())
-                != ("apiextensions.k8s.io/v1", "ConversionReview")
-        {
-            return Err(format!(
-                "expected webhook response of apiextensions.k8s.io/v1, Kind=ConversionReview, got {api_version}, Kind={kind}"
-            ));
-        }
-        let response = review.response.ok_or("no response provided")?;
-        if version == "v1" && response.uid != uid {
-            return Err(format!(
-                "expected response.uid={uid:?}, got {:?}",
-                response.uid
-            ));
-        }
-        let Outcome { status, message } = response.result;
-        if status != "Success" {
-            return Err(match message.is_empty() {
-                false => message,
-                true => format!("response.result.status was '{status}', not 'Success'"),
-            });
-        }
-        Ok(response.converted_objects.unwrap_or_default())
+        answered(version, &uid, &answer)
     }
+}
+
+/// The objects in a webhook's answer to the review with that UID.
+fn answered(version: &str, uid: &str, answer: &[u8]) -> Result<Vec<Value>, String> {
+    let review: Review = serde_json::from_slice(answer)
+        .map_err(|e| format!("couldn't get version/kind; json parse error: {e}"))?;
+    let (api_version, kind) = (&review.api_version, &review.kind);
+    if version == "v1"
+        && (api_version.as_str(), kind.as_str()) != ("apiextensions.k8s.io/v1", "ConversionReview")
+    {
+        return Err(format!(
+            "expected webhook response of apiextensions.k8s.io/v1, Kind=ConversionReview, got {api_version}, Kind={kind}"
+        ));
+    }
+    let response = review.response.ok_or("no response provided")?;
+    if version == "v1" && response.uid != uid {
+        return Err(format!(
+            "expected response.uid={uid:?}, got {:?}",
+            response.uid
+        ));
+    }
+    let Outcome { status, message } = response.result;
+    if status != "Success" {
+        return Err(match message.is_empty() {
+            false => message,
+            true => format!("response.result.status was '{status}', not 'Success'"),
+        });
+    }
+    Ok(response.converted_objects.unwrap_or_default())
 }
 
 fn text<'v>(object: &'v Value, pointer: &str) -> &'v str {
@@ -173,6 +177,21 @@ fn gvk(object: &Value) -> String {
         text(object, "/apiVersion"),
         text(object, "/kind")
     )
+}
+
+/// Reads any bytes as an answer about an object.
+#[cfg(feature = "__fuzz")]
+pub(crate) fn fuzz(answer: &[u8]) {
+    let original = json!({"apiVersion": "a.b/v1", "kind": "A", "metadata": {"name": "x", "uid": "u",
+        "labels": {"a": "b"}, "annotations": {"c": "d"}}});
+    for version in ["v1", "v1beta1"] {
+        for converted in answered(version, "u", answer).unwrap_or_default() {
+            if let Ok(accepted) = accept(&original, converted, "a.b/v2", 0) {
+                assert_eq!(accepted["metadata"]["uid"], "u");
+                assert_eq!(accepted["apiVersion"], "a.b/v2");
+            }
+        }
+    }
 }
 
 /// What a webhook has made of an object, if that is still the same object: its metadata is the original's but for

@@ -192,19 +192,17 @@ impl Registry {
         Err(Error::internal("no address or port could be allocated"))
     }
 
-    /// The kind's own rules, then those of all metadata, as upstream orders them.
+    /// The rules of all metadata, then the kind's own.
     fn check_new(&self, target: &Target<'_>, object: &dyn Object) -> Result<()> {
         let resource = &target.row.resource;
         let name = object.metadata().name.as_deref().unwrap_or_default();
-        let mut findings = resource.strategy.validate(object);
-        if findings.is_empty() {
-            findings = metadata::validate(
-                object.metadata(),
-                target.row.is_namespaced(),
-                &|name, prefix| resource.strategy.validate_name(name, prefix),
-                &Path::new("metadata"),
-            );
-        }
+        let mut findings = metadata::validate(
+            object.metadata(),
+            target.row.is_namespaced(),
+            &|name, prefix| resource.strategy.validate_name(name, prefix),
+            &Path::new("metadata"),
+        );
+        findings.extend(resource.strategy.validate(object));
         if findings.is_empty() {
             Ok(())
         } else {

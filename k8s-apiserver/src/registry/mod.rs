@@ -18,6 +18,9 @@ pub(crate) mod update;
 pub(crate) mod value;
 pub(crate) mod watch;
 
+#[cfg(feature = "__fuzz")]
+pub(crate) use self::conversion::fuzz as fuzz_conversion;
+
 use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 use arc_swap::ArcSwap;

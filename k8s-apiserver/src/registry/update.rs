@@ -279,7 +279,8 @@ impl Registry {
                 resource,
                 target.name,
                 &format!(
-                    "Precondition failed: UID in precondition: {uid}, UID in object meta: {old_uid}"
+                    "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {old_uid}",
+                    String::from_utf8_lossy(&self.key(target))
                 ),
             ));
         }

@@ -190,16 +190,9 @@ impl AccessReview {
         }
     }
 
-    fn kind(&self) -> &'static str {
-        match self.scope {
-            Scope::Anybody => "SubjectAccessReview",
-            Scope::Namespace => "LocalSubjectAccessReview",
-            Scope::Oneself => "SelfSubjectAccessReview",
-        }
-    }
-
-    fn check(&self, spec: &Spec, raw: &Value, namespace: &str) -> field::ErrorList {
+    fn check(&self, spec: &Spec, review: &Value, namespace: &str) -> field::ErrorList {
         let mut found = field::ErrorList::new();
+        let raw = &review["spec"];
         let path = field::Path::new("spec");
         let one = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
         let both = "cannot be specified in combination with resourceAttributes";
@@ -211,7 +204,7 @@ impl AccessReview {
             )),
             (None, None) => found.push(field::invalid(
                 path.child("resourceAttributes"),
-                Value::Null,
+                "null",
                 one,
             )),
             _ => {}
@@ -244,6 +237,20 @@ impl AccessReview {
                 ));
             }
         }
+        // A review is not kept: it has no name.
+        let given = review["metadata"].as_object();
+        let kept = |name: &str| match self.scope {
+            Scope::Namespace => matches!(name, "managedFields" | "namespace"),
+            _ => name == "managedFields",
+        };
+        if given.is_some_and(|given| given.keys().any(|name| !kept(name))) {
+            let text = match self.scope {
+                Scope::Namespace => "must be empty except for namespace",
+                _ => "must be empty",
+            };
+            let metadata = review["metadata"].clone();
+            found.push(field::invalid(field::Path::new("metadata"), metadata, text));
+        }
         found
     }
 }
@@ -259,9 +266,10 @@ impl CreateOnly for AccessReview {
     ) -> Result<Box<dyn Object>, Box<Status>> {
         let mut review = object.to_value();
         let spec: Spec = decode(review["spec"].clone())?;
-        let found = self.check(&spec, &review["spec"], namespace);
+        let found = self.check(&spec, &review, namespace);
         if !found.is_empty() {
-            return refused(Error::invalid_kind(GROUP, self.kind(), "", &found));
+            // Upstream does not say which kind of review.
+            return refused(Error::invalid_kind(GROUP, "", "", &found));
         }
         let other = Identity {
             name: spec.user,

@@ -122,6 +122,12 @@ impl Services {
         if !has_cluster_ip(spec) {
             return Ok(());
         }
+        let given = spec.cluster_ips.as_deref().unwrap_or_default();
+        let first = given.first().map(String::as_str);
+        if given.len() > 1 || first.is_some_and(|first| Some(first) != spec.cluster_ip.as_deref()) {
+            // What does not agree, or is too much for one family, is for validation to say.
+            return Ok(());
+        }
         self.families(spec, name)?;
         let wanted = spec.cluster_ip.clone().filter(|ip| !ip.is_empty());
         let path = Path::new("spec").child("clusterIPs").index(0);
@@ -181,6 +187,15 @@ impl Services {
     fn families(&self, spec: &mut ServiceSpec, name: &str) -> Result<()> {
         let headless = spec.cluster_ip.as_deref() == Some("None");
         let selectorless = spec.selector.as_ref().is_none_or(|s| s.is_empty());
+        if let Some(families) = &spec.ip_families
+            && families.len() > 1
+            && spec.ip_family_policy.as_deref() == Some("SingleStack")
+        {
+            let path = Path::new("spec").child("ipFamilyPolicy");
+            let text = "must be 'RequireDualStack' or 'PreferDualStack' when multiple IP families are specified";
+            let finding = field::invalid(path, "SingleStack", text);
+            return Err(Error::invalid_kind("", "Service", name, &vec![finding]));
+        }
         if let Some(families) = &spec.ip_families
             && families.iter().any(|f| f == "IPv6")
             && !(headless && selectorless)

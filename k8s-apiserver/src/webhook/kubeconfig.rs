@@ -96,7 +96,33 @@ pub(crate) fn client(
 
 fn read(path: &Path) -> Result<(String, Trust), String> {
     let text = fs::read_to_string(path).map_err(|e| e.to_string())?;
-    let file: File = serde_saphyr::from_str(&text).map_err(|e| e.to_string())?;
+    let (cluster, user) = chosen(&text)?;
+    // Paths are relative to the file.
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let trust = trust(folder, &cluster, &user)?;
+    Ok((cluster.server, trust))
+}
+
+/// Reads any text as such a file, but none of the files that it names.
+#[cfg(feature = "__fuzz")]
+pub(crate) fn fuzz(text: &str) {
+    let Ok((cluster, user)) = chosen(text) else {
+        return;
+    };
+    let files = [
+        &cluster.certificate_authority,
+        &user.client_certificate,
+        &user.client_key,
+        &user.token_file,
+    ];
+    if files.iter().all(|file| file.is_none()) {
+        let _ = trust(Path::new("."), &cluster, &user);
+    }
+}
+
+/// What the current context names.
+fn chosen(text: &str) -> Result<(Cluster, User), String> {
+    let file: File = serde_saphyr::from_str(text).map_err(|e| e.to_string())?;
     let named = |all: Vec<Named>, name: &str| all.into_iter().find(|one| one.name == name);
     let context = named(file.contexts, &file.current_context)
         .ok_or_else(|| format!("there is no current context {:?}", file.current_context))?
@@ -108,10 +134,7 @@ fn read(path: &Path) -> Result<(String, Trust), String> {
     if cluster.server.is_empty() {
         return Err(format!("cluster {:?} has no server", context.cluster));
     }
-    // Paths are relative to the file.
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let trust = trust(folder, &cluster, &user)?;
-    Ok((cluster.server, trust))
+    Ok((cluster, user))
 }
 
 fn trust(folder: &Path, cluster: &Cluster, user: &User) -> Result<Trust, String> {

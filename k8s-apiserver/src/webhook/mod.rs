@@ -11,6 +11,8 @@ mod memory;
 mod review;
 mod trust;
 
+#[cfg(feature = "__fuzz")]
+pub(crate) use self::kubeconfig::fuzz as fuzz_kubeconfig;
 pub(crate) use self::{
     client::{Address, Client, ClientConfig, Clients},
     error::CallError,

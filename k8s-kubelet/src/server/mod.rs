@@ -13,7 +13,7 @@ mod stats;
 pub(crate) mod tls;
 mod websocket;
 
+#[cfg(feature = "__fuzz")]
+pub use self::{spdy::fuzz_spdy, websocket::fuzz_websocket};
 pub(crate) use listen::listen;
 pub use service::{Body, KubeletService};
-#[cfg(feature = "__fuzz")]
-pub use spdy::fuzz_spdy;

@@ -267,3 +267,24 @@ where
         AbortOnDropHandle::new(writer),
     )
 }
+
+/// Reads what a client sends after its handshake, in each of the protocols, until the connection ends.
+#[cfg(feature = "__fuzz")]
+pub async fn fuzz_websocket(bytes: &[u8]) {
+    use tokio::io::AsyncWriteExt;
+    for protocol in REMOTE_COMMAND.into_iter().chain(PORT_FORWARD) {
+        let (mut near, far) = tokio::io::duplex(1 << 17);
+        // What the server answers is read by nobody; it fits.
+        if near.write_all(bytes).await.is_err() || near.shutdown().await.is_err() {
+            return;
+        }
+        let socket = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
+        let (outgoing, mut incoming, _writer) = split(socket, protocol);
+        let mut read = 0;
+        while let Some((_, data)) = incoming.next().await {
+            read += data.len();
+            assert!(read <= bytes.len(), "more is read than was sent");
+        }
+        drop(outgoing);
+    }
+}

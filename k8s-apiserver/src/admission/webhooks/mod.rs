@@ -15,6 +15,8 @@ mod validating;
 
 use std::sync::Arc;
 
+#[cfg(feature = "__fuzz")]
+pub(crate) use self::review::fuzz as fuzz_answer;
 use self::{hook::Hook, source::Source};
 pub use self::{mutating::MutatingAdmissionWebhook, validating::ValidatingAdmissionWebhook};
 use super::{

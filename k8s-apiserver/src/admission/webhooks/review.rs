@@ -122,6 +122,20 @@ pub(super) fn answer(
     })
 }
 
+/// Reads any bytes as an answer.
+#[cfg(feature = "__fuzz")]
+pub(crate) fn fuzz(body: &[u8]) {
+    for version in ["v1", "v1beta1"] {
+        for mutating in [true, false] {
+            if let Ok(answer) = answer(version, "u", mutating, body) {
+                assert!(mutating || answer.patch.is_none());
+                let status = refusal("a.b.c", answer.status);
+                assert!(status.code.is_some_and(|code| code >= 400));
+            }
+        }
+    }
+}
+
 /// The refusal that an answer is.
 pub(super) fn refusal(name: &str, status: Option<Status>) -> Status {
     let mut status = status.unwrap_or_default();

@@ -1,6 +1,7 @@
 //! What the whole-system tests share.
 
 pub(crate) mod hooks;
+pub(crate) mod wire;
 
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;

@@ -161,6 +161,10 @@ fn store_storage_version(definition: &mut CustomResourceDefinition) {
 }
 
 fn status(definition: &CustomResourceDefinition) -> ErrorList {
+    // Without a status it is not prepared yet, or there is no version to store.
+    if definition.status.is_none() && definition.spec.versions.iter().any(|v| v.storage) {
+        return ErrorList::new();
+    }
     let none = CustomResourceDefinitionStatus::default();
     let status = definition.status.as_ref().unwrap_or(&none);
     let mut out = accepted_names(status);
