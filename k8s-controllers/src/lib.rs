@@ -63,8 +63,8 @@
 //!   [`runtime::Expectations`], [`runtime::EventRecorder`] and [`runtime::LeaderElection`] are
 //!   what most controllers need besides.
 //! - [`ControllerManager`]: all built-in controllers as one value. Deployment, ReplicaSet,
-//!   ReplicationController, Endpoints, EndpointSlice and its mirroring, Namespace, ServiceAccount, root CA, garbage
-//!   collector, node lifecycle with taint-based eviction, node address ranges, pod garbage
+//!   ReplicationController, Endpoints, EndpointSlice and its mirroring, Namespace, ServiceAccount and the tokens in
+//!   Secrets, root CA, garbage collector, node lifecycle with taint-based eviction, node address ranges, pod garbage
 //!   collection, aggregation of cluster roles, removal of expired bootstrap tokens, resource quotas,
 //!   certificate signing requests, resource claims, storage version migration. Each has a folder with a pure decision core and a thin driver.
 //!
