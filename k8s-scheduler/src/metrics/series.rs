@@ -101,6 +101,18 @@ impl Histogram {
     }
 }
 
+/// A bound as upstream writes it: small ones as `1e-05`.
+fn text(bound: f64) -> String {
+    if bound >= 1e-4 {
+        return bound.to_string();
+    }
+    let text = format!("{bound:e}");
+    match text.split_once("e-") {
+        Some((digits, exponent)) => format!("{digits}e-{exponent:0>2}"),
+        None => text,
+    }
+}
+
 /// A page of metrics in the text format of Prometheus.
 #[derive(Debug, Default)]
 pub(super) struct Page(pub(super) String);
@@ -126,7 +138,7 @@ impl Page {
         for n in 0..of.bounds.count.min(MOST) {
             sum += of.buckets[n].load(Ordering::Relaxed);
             let _ = write!(self.0, "{name}_bucket");
-            self.labels(labels, Some(&of.bounds.bound(n).to_string()));
+            self.labels(labels, Some(&text(of.bounds.bound(n))));
             let _ = writeln!(self.0, " {sum}");
         }
         let count = of.count.load(Ordering::Relaxed).max(sum);
