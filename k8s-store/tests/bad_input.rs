@@ -143,3 +143,22 @@ async fn the_embedded_store_refuses_what_makes_no_sense_and_goes_on() {
     let page = store.list(List::default()).await.unwrap();
     assert_eq!(page.entries.len(), 3);
 }
+
+#[tokio::test]
+async fn a_path_that_cannot_be_a_store_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a file");
+    std::fs::write(&file, "x").unwrap();
+    let error = EmbeddedStore::open(&file).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Io { path, .. } if path.starts_with(&file)),
+        "{error}"
+    );
+    // A directory of something else is left as it is.
+    let error = EmbeddedStore::open(dir.path()).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Version { found, .. } if found == "none"),
+        "{error}"
+    );
+    assert_eq!(std::fs::read(&file).unwrap(), b"x");
+}
