@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     framework::ClusterEvent,
-    snapshot::{Object, PodInfo, Snapshot},
+    snapshot::{NodeInfo, Object, PodInfo, Snapshot},
 };
 
 impl Driver {
@@ -210,8 +210,8 @@ impl Driver {
 
     fn node(&self, state: &mut State, node: Node) {
         let name = node.metadata.name.clone().unwrap_or_default();
-        let before = state.snapshot.node(&name).and_then(|n| n.node());
-        let before = before.map(essence);
+        let before = state.snapshot.node(&name).and_then(NodeInfo::to_node);
+        let before = before.as_ref().map(essence);
         let after = essence(&node);
         let (is_new, changed) = (before.is_none(), before.as_ref() != Some(&after));
         state.snapshot.set_node(Arc::new(node));

@@ -56,7 +56,10 @@ pub(super) fn arguments(pod: &PodInfo, nodes: &[&NodeInfo], by_name: bool) -> Va
         let names: Vec<&str> = nodes.iter().map(|n| n.name()).collect();
         (Value::Null, json!(names))
     } else {
-        let items: Vec<_> = nodes.iter().filter_map(|n| n.node()).collect();
+        let items = nodes.iter().filter_map(|n| n.packed());
+        let items: Vec<Value> = items
+            .filter_map(|node| serde_json::from_slice(node).ok())
+            .collect();
         (json!({"metadata": {}, "items": items}), Value::Null)
     };
     json!({"Pod": whole(pod), "Nodes": nodes, "NodeNames": names})

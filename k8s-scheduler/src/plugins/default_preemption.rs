@@ -72,7 +72,7 @@ impl PostFilter for DefaultPreemption {
         }
         let mut verdicts = NodeStatuses::none(snapshot);
         let mut potential: Vec<&Arc<NodeInfo>> = Vec::new();
-        for node in snapshot.slots().iter().filter(|n| n.node().is_some()) {
+        for node in snapshot.slots().iter().filter(|n| n.is_known()) {
             match statuses.at(node.slot()).map(|s| s.code) {
                 Some(Code::Unschedulable) => potential.push(node),
                 _ => verdicts.set(node.slot(), Status::unresolvable(NOT_HELPFUL)),

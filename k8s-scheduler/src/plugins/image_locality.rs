@@ -59,7 +59,7 @@ impl Score for ImageLocality {
         };
         let mut sum = 0i64;
         for (image, share) in wanted {
-            let size = node.images().get(image).copied().unwrap_or(0);
+            let size = node.image_size(image).unwrap_or(0);
             sum = sum.saturating_add((size as f64 * share) as i64);
         }
         let count = i64::try_from(pod.node_shape().images.len()).unwrap_or(i64::MAX);

@@ -258,7 +258,7 @@ impl Card {
             }
         }
         self.codes[slot] = ABSENT;
-        if node.node().is_none() {
+        if !node.is_known() {
             return Ok(());
         }
         if let Err(status) = plan.filter_locally(cycle, pod, node) {

@@ -31,7 +31,7 @@ impl NodeStatuses {
     pub(super) fn all(snapshot: &Snapshot, status: Status) -> Self {
         let mut table = StatusTable::default();
         let code = table.code(status);
-        let there = |node: &crate::snapshot::NodeInfo| node.node().is_some();
+        let there = |node: &crate::snapshot::NodeInfo| node.is_known();
         let nodes = snapshot.slots().iter();
         let codes = nodes
             .map(|n| if there(n) { code } else { ABSENT })

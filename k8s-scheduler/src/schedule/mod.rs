@@ -348,7 +348,7 @@ impl Scheduler {
         let slots = allowed.iter().filter_map(|name| snapshot.slot_of(name));
         for slot in slots {
             let node = &snapshot.slots()[slot];
-            if node.node().is_none() {
+            if !node.is_known() {
                 continue;
             }
             judged.evaluated += 1;

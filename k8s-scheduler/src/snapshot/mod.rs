@@ -7,6 +7,7 @@
 
 mod cells;
 pub(crate) mod devices;
+mod facts;
 mod groups;
 mod interned;
 mod log;

@@ -1,11 +1,14 @@
 //! [`NodeInfo`]: a node and what the pods on it take.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use k8s_model::quantity::Amount;
 use k8s_openapi::api::core::v1::{Node, Taint};
 
-use super::{HostPort, PodInfo, Resources};
+use super::{
+    HostPort, PodInfo, Resources,
+    facts::{Facts, Strings, find},
+};
 
 /// A node, parsed once, with the pods that are or will be on it.
 #[derive(Clone, Debug, Default)]
@@ -25,10 +28,8 @@ pub struct NodeInfo {
     ports: Vec<HostPort>,
     name: Arc<str>,
     slot: usize,
-    /// The node; `None` while only pods on it are known.
-    node: Option<Arc<Node>>,
-    /// The images on it, by every name, with their sizes in bytes.
-    images: Arc<BTreeMap<String, i64>>,
+    /// `None` while only pods on it are known.
+    facts: Option<Arc<Facts>>,
 }
 
 impl NodeInfo {
@@ -45,7 +46,7 @@ impl NodeInfo {
         self.slot
     }
 
-    pub(super) fn set_node(&mut self, node: Option<Arc<Node>>) {
+    pub(super) fn set_node(&mut self, node: Option<Arc<Node>>, strings: &mut Strings) {
         let status = node.as_ref().and_then(|n| n.status.as_ref());
         let allocatable = status.and_then(|s| s.allocatable.as_ref());
         self.allocatable = allocatable.map(Resources::from_list).unwrap_or_default();
@@ -54,32 +55,7 @@ impl NodeInfo {
             .and_then(|q| Amount::try_from(q).ok())
             .map(|amount| amount.value())
             .unwrap_or(0);
-        let images: BTreeMap<String, i64> = status
-            .into_iter()
-            .flat_map(|s| s.images.iter().flatten())
-            .flat_map(|i| {
-                i.names
-                    .iter()
-                    .flatten()
-                    .map(|n| (n.clone(), i.size_bytes.unwrap_or(0)))
-            })
-            .collect();
-        if *self.images != images {
-            self.images = Arc::new(images);
-        }
-        // The largest parts of a node, which nothing here asks for again.
-        self.node = node.map(|mut node| {
-            let heavy = node.metadata.managed_fields.is_some()
-                || node.status.as_ref().is_some_and(|s| s.images.is_some());
-            if heavy {
-                let node = Arc::make_mut(&mut node);
-                node.metadata.managed_fields = None;
-                if let Some(status) = &mut node.status {
-                    status.images = None;
-                }
-            }
-            node
-        });
+        self.facts = node.map(|node| Arc::new(Facts::new(node, strings)));
     }
 
     /// Puts a pod on it, for a what-if; [`Snapshot::place`](super::Snapshot::place) does it for good.
@@ -151,9 +127,22 @@ impl NodeInfo {
         }
     }
 
+    /// Whether the node itself is known, and not only pods on it.
+    pub fn is_known(&self) -> bool {
+        self.facts.is_some()
+    }
+
     /// The node itself; `None` while only pods on it are known. Without its images and managed fields.
-    pub fn node(&self) -> Option<&Node> {
-        self.node.as_deref()
+    ///
+    /// It is kept packed, so this takes several microseconds: labels, taints and what pods may take
+    /// are better asked for by themselves.
+    pub fn to_node(&self) -> Option<Node> {
+        self.facts.as_ref()?.unpack()
+    }
+
+    /// The same in JSON.
+    pub(crate) fn packed(&self) -> Option<&[u8]> {
+        Some(self.facts.as_ref()?.packed())
     }
 
     /// Its name.
@@ -171,34 +160,33 @@ impl NodeInfo {
         &self.ports
     }
 
-    /// The images on it, by every name, with their sizes in bytes.
-    pub fn images(&self) -> &BTreeMap<String, i64> {
-        &self.images
+    /// The images on it, by every name, with their sizes in bytes. In the order of the names.
+    pub fn images(&self) -> &[(Arc<str>, i64)] {
+        self.facts.as_ref().map_or(&[], |f| &f.images)
+    }
+
+    /// The size in bytes of an image on it, by one of its names.
+    pub fn image_size(&self, name: &str) -> Option<i64> {
+        find(self.images(), name).copied()
+    }
+
+    /// Its labels, in the order of their keys.
+    pub fn labels(&self) -> &[(Arc<str>, Arc<str>)] {
+        self.facts.as_ref().map_or(&[], |f| &f.labels)
     }
 
     /// A label of the node.
     pub fn label(&self, key: &str) -> Option<&str> {
-        self.node()?
-            .metadata
-            .labels
-            .as_ref()?
-            .get(key)
-            .map(String::as_str)
+        find(self.labels(), key).map(|value| &**value)
     }
 
     /// Its taints.
     pub fn taints(&self) -> &[Taint] {
-        self.node()
-            .and_then(|n| n.spec.as_ref())
-            .and_then(|s| s.taints.as_deref())
-            .unwrap_or_default()
+        self.facts.as_ref().map_or(&[], |f| &f.taints)
     }
 
     /// Whether it is cordoned.
     pub fn is_unschedulable(&self) -> bool {
-        self.node()
-            .and_then(|n| n.spec.as_ref())
-            .and_then(|s| s.unschedulable)
-            .unwrap_or(false)
+        self.facts.as_ref().is_some_and(|f| f.unschedulable)
     }
 }

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Node;
 
 use super::{
     Cells, Change, Interned, NodeInfo, Object, Objects, PodInfo, PodShape, Spread, Tally, TallyKey,
+    facts::Strings,
     groups::Groups,
     log::Log,
     objects::Effect,
@@ -38,7 +39,8 @@ pub struct Snapshot {
     epoch: u64,
     /// Changes with the images on nodes, and with their number.
     images_epoch: u64,
-    images: HashMap<String, usize>,
+    images: HashMap<Arc<str>, usize>,
+    strings: Strings,
     objects: Arc<Objects>,
     /// Changes with the selectors of Services and controllers.
     selectors_epoch: u64,
@@ -96,7 +98,7 @@ impl Snapshot {
         if let Some(slot) = self.index.get(name) {
             return *slot;
         }
-        let name: Arc<str> = name.into();
+        let name = self.strings.get(name);
         let slot = self.free.pop().unwrap_or(self.nodes.len());
         let node = Arc::new(NodeInfo::new(name.clone(), slot));
         let names = Arc::make_mut(&mut self.names);
@@ -118,10 +120,7 @@ impl Snapshot {
 
     fn drop_unused(&mut self, slot: usize) {
         let node = &self.nodes[slot];
-        if node.node().is_none()
-            && node.pods().is_empty()
-            && self.index.remove(node.name()).is_some()
-        {
+        if !node.is_known() && node.pods().is_empty() && self.index.remove(node.name()).is_some() {
             self.nodes[slot] = Arc::new(NodeInfo::new("".into(), slot));
             Arc::make_mut(&mut self.names)[slot] = "".into();
             self.free.push(slot);
@@ -146,20 +145,19 @@ impl Snapshot {
     fn replace_node(&mut self, name: &str, node: Option<Arc<Node>>) {
         let slot = self.slot(name);
         let before = self.nodes[slot].clone();
-        self.node_mut(slot).set_node(node);
+        Arc::make_mut(&mut self.nodes[slot]).set_node(node, &mut self.strings);
         let after = self.nodes[slot].clone();
-        let is_there = usize::from(after.node().is_some());
-        let was_there = usize::from(before.node().is_some());
+        let is_there = usize::from(after.is_known());
+        let was_there = usize::from(before.is_known());
         self.count = self.count + is_there - was_there;
-        let labels = |node: &NodeInfo| node.node().and_then(|n| n.metadata.labels.clone());
         if is_there != was_there
-            || labels(&before) != labels(&after)
+            || before.labels() != after.labels()
             || before.taints() != after.taints()
         {
             self.epoch += 1;
         }
         if is_there != was_there || before.images() != after.images() {
-            for image in before.images().keys() {
+            for (image, _) in before.images() {
                 if let Some(count) = self.images.get_mut(image) {
                     *count -= 1;
                     if *count == 0 {
@@ -167,7 +165,7 @@ impl Snapshot {
                     }
                 }
             }
-            for image in after.images().keys() {
+            for (image, _) in after.images() {
                 *self.images.entry(image.clone()).or_default() += 1;
             }
             self.images_epoch += 1;
@@ -304,15 +302,12 @@ impl Snapshot {
         self.index
             .get(name)
             .map(|slot| self.nodes[*slot].as_ref())
-            .filter(|n| n.node().is_some())
+            .filter(|n| n.is_known())
     }
 
     /// The nodes, in an order that changes only when nodes come and go.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeInfo> {
-        self.nodes
-            .iter()
-            .map(Arc::as_ref)
-            .filter(|n| n.node().is_some())
+        self.nodes.iter().map(Arc::as_ref).filter(|n| n.is_known())
     }
 
     /// How many nodes there are.
@@ -354,7 +349,7 @@ impl Snapshot {
 
     pub(crate) fn shared_node(&self, name: &str) -> Option<Arc<NodeInfo>> {
         let node = &self.nodes[*self.index.get(name)?];
-        node.node().is_some().then(|| node.clone())
+        node.is_known().then(|| node.clone())
     }
 
     pub(crate) fn slots(&self) -> &[Arc<NodeInfo>] {

@@ -342,7 +342,7 @@ impl By {
                     .constraints
                     .iter()
                     .all(|c| node.label(&c.topology_key).is_some());
-            node.node().is_some()
+            node.is_known()
                 && has_keys
                 && (!constraint.honors_affinity || matches_required_affinity(&spread.node, node))
                 && (!constraint.honors_taints || !has_untolerated_taint(&spread.node, node))

@@ -1,6 +1,9 @@
 //! Which volumes a pod's claims can have on a node.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use k8s_model::{labels::Selector, quantity::Amount};
 use k8s_openapi::{
@@ -205,16 +208,14 @@ impl Wanted {
             if !is_allowed(&provision.topologies, node) {
                 return Err(NOT_FOUND);
             }
-            let labels = node
-                .node()
-                .and_then(|n| n.metadata.labels.clone())
-                .unwrap_or_default();
-            if provision
-                .room
-                .as_ref()
-                .is_some_and(|room| !room.iter().any(|s| s.matches(&labels)))
-            {
-                return Err(NO_SPACE);
+            if let Some(room) = &provision.room {
+                let labels = node.labels().iter();
+                let labels: BTreeMap<String, String> = labels
+                    .map(|(key, value)| (key.to_string(), value.to_string()))
+                    .collect();
+                if !room.iter().any(|s| s.matches(&labels)) {
+                    return Err(NO_SPACE);
+                }
             }
             decision.provisions.push(unbound.claim.clone());
         }
