@@ -9,6 +9,8 @@
 //! socket and without TLS, in JSON. `created/s` says how fast the pods were made, which bounds the rest; `cpu us` is the
 //! processor time of the whole process for each pod: of its creation, its scheduling and its two watch events.
 
+mod workloads;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -19,14 +21,14 @@ use clap::Parser;
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_apiserver::{ApiServer, auth::Identity};
 use k8s_openapi::api::{
-    core::v1::{Namespace, Node, Pod, ServiceAccount},
+    core::v1::{Namespace, Node, Pod, Service, ServiceAccount},
     scheduling::v1::PriorityClass,
 };
 use k8s_scheduler::{Driver, DriverConfig, Profile};
 use k8s_store::EmbeddedStore;
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams, PostParams, Request},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Request},
     core::PartialObjectMeta,
     runtime::{WatchStreamExt, watcher},
 };
@@ -34,7 +36,14 @@ use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-const PODS: &str = "/api/v1/namespaces/default/pods";
+use workloads::{Setting, WORKLOADS, Workload, node, pod, taking};
+
+/// Where the pods are that are measured.
+const NAMESPACE: &str = "default";
+
+fn pods_of(namespace: &str) -> String {
+    format!("/api/v1/namespaces/{namespace}/pods")
+}
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -54,97 +63,15 @@ struct Arguments {
     bench: bool,
 }
 
-struct Workload {
-    name: &'static str,
-    spec: fn() -> Value,
-    preempts: bool,
-}
-
-fn affinity(kind: &str, key: &str) -> Value {
-    json!({"affinity": {kind: {"requiredDuringSchedulingIgnoredDuringExecution": [
-        {"labelSelector": {"matchLabels": {"app": "web"}}, "topologyKey": key}]}}})
-}
-
-fn spread(when: &str) -> Value {
-    json!({"topologySpreadConstraints": [{
-        "maxSkew": 5, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": when,
-        "labelSelector": {"matchLabels": {"app": "web"}}}]})
-}
-
-const WORKLOADS: &[Workload] = &[
-    Workload {
-        name: "SchedulingBasic",
-        spec: || json!({}),
-        preempts: false,
-    },
-    Workload {
-        name: "SchedulingPodAffinity",
-        spec: || affinity("podAffinity", "topology.kubernetes.io/zone"),
-        preempts: false,
-    },
-    Workload {
-        name: "SchedulingPodAntiAffinity",
-        spec: || affinity("podAntiAffinity", "kubernetes.io/hostname"),
-        preempts: false,
-    },
-    Workload {
-        name: "TopologySpreading",
-        spec: || spread("DoNotSchedule"),
-        preempts: false,
-    },
-    Workload {
-        name: "PreferredTopologySpreading",
-        spec: || spread("ScheduleAnyway"),
-        preempts: false,
-    },
-    Workload {
-        name: "PreemptionBasic",
-        spec: || {
-            json!({"priorityClassName": "high", "containers": [{"name": "c", "image": "registry.k8s.io/pause:3.10",
-            "resources": {"requests": {"cpu": "3000m", "memory": "500Mi"}}}]})
-        },
-        preempts: true,
-    },
-];
-
-fn node(n: usize) -> Node {
-    serde_json::from_value(json!({
-        "metadata": {"name": format!("node-{n}"), "labels": {
-            "kubernetes.io/hostname": format!("node-{n}"),
-            "topology.kubernetes.io/zone": format!("zone-{}", n % 10)}},
-        "status": {
-            "capacity": {"cpu": "4", "memory": "32Gi", "pods": "110"},
-            "allocatable": {"cpu": "4", "memory": "32Gi", "pods": "110"},
-            "conditions": [{"type": "Ready", "status": "True"}]},
-    }))
-    .expect("a node")
-}
-
-fn pod(name: String, spec: &Value) -> Pod {
-    let mut pod = json!({
-        "metadata": {"name": name, "labels": {"app": "web"}},
-        "spec": {
-            "automountServiceAccountToken": false,
-            "terminationGracePeriodSeconds": 0,
-            "containers": [{"name": "c", "image": "registry.k8s.io/pause:3.10",
-                "resources": {"requests": {"cpu": "100m", "memory": "500Mi"}}}]},
-    });
-    for (key, value) in spec.as_object().into_iter().flatten() {
-        pod["spec"][key] = value.clone();
-    }
-    serde_json::from_value(pod).expect("a pod")
-}
-
-/// Creates objects, given as bodies of requests; what the server answers is not looked at.
+/// Creates objects, given as paths and bodies of requests; what the server answers is not looked at.
 async fn create(
     client: &Client,
-    path: &str,
     writers: usize,
-    bodies: impl Iterator<Item = Vec<u8>>,
+    requests: impl Iterator<Item = (String, Vec<u8>)>,
 ) -> anyhow::Result<()> {
-    stream::iter(bodies)
+    stream::iter(requests)
         .map(Ok)
-        .try_for_each_concurrent(writers, |body| async move {
+        .try_for_each_concurrent(writers, |(path, body)| async move {
             let request = Request::new(path).create(&PostParams::default(), body)?;
             client.request::<IgnoredAny>(request).await?;
             anyhow::Ok(())
@@ -176,30 +103,47 @@ fn cpu() -> Duration {
     Duration::from_millis(10 * ticks.filter_map(|t| t.parse::<u64>().ok()).sum::<u64>())
 }
 
-/// Creates pods and waits until so many with that prefix have their nodes; the time that took.
-async fn place(
-    client: &Client,
-    writers: usize,
-    prefix: &str,
+/// Pods to be placed.
+struct Batch<'a> {
+    prefix: &'a str,
     count: usize,
-    spec: &Value,
-) -> anyhow::Result<Took> {
-    let api = Api::<PartialObjectMeta<Pod>>::default_namespaced(client.clone());
+    /// Taken in turns.
+    specs: &'a [fn() -> Value],
+    /// Taken in turns.
+    namespaces: &'a [String],
+}
+
+impl Batch<'_> {
+    /// The path and the body of each one's creation.
+    fn requests(&self) -> Vec<(String, Vec<u8>)> {
+        let specs: Vec<Value> = self.specs.iter().map(|spec| spec()).collect();
+        let paths: Vec<String> = self.namespaces.iter().map(|n| pods_of(n)).collect();
+        (0..self.count)
+            .map(|n| {
+                let pod = pod(format!("{}-{n}", self.prefix), &specs[n % specs.len()]);
+                (paths[n % paths.len()].clone(), body(&pod))
+            })
+            .collect()
+    }
+}
+
+/// Creates pods and waits until all have their nodes; the time that took.
+async fn place(client: &Client, writers: usize, batch: &Batch<'_>) -> anyhow::Result<Took> {
+    let (prefix, count) = (format!("{}-", batch.prefix), batch.count);
+    let api = Api::<PartialObjectMeta<Pod>>::all(client.clone());
     let config = watcher::Config::default().fields("spec.nodeName!=");
     let mut bound = watcher(api, config).applied_objects().boxed();
-    let bodies: Vec<Vec<u8>> = (0..count)
-        .map(|n| body(&pod(format!("{prefix}-{n}"), spec)))
-        .collect();
+    let requests = batch.requests();
     let (start, cpu_before) = (Instant::now(), cpu());
     let creating = async {
-        create(client, PODS, writers, bodies.into_iter()).await?;
+        create(client, writers, requests.into_iter()).await?;
         anyhow::Ok(start.elapsed())
     };
     let waiting = async {
         let mut seen = std::collections::HashSet::new();
         while seen.len() < count {
             let pod = bound.try_next().await?.context("the watch ended")?;
-            if let Some(name) = pod.metadata.name.filter(|n| n.starts_with(prefix)) {
+            if let Some(name) = pod.metadata.name.filter(|n| n.starts_with(&prefix)) {
                 seen.insert(name);
             }
         }
@@ -215,6 +159,53 @@ async fn place(
     })
 }
 
+async fn make_namespace(client: &Client, name: &str) -> anyhow::Result<()> {
+    let namespace: Namespace =
+        serde_json::from_value(json!({"metadata": {"name": name, "labels": {"team": "devops"}}}))?;
+    let all = Api::<Namespace>::all(client.clone());
+    // There already, where the server makes it.
+    if all
+        .create(&PostParams::default(), &namespace)
+        .await
+        .is_err()
+    {
+        let labels = Patch::Merge(&namespace);
+        all.patch(name, &PatchParams::default(), &labels).await?;
+    }
+    let account: ServiceAccount = serde_json::from_value(json!({"metadata": {"name": "default"}}))?;
+    let accounts = Api::<ServiceAccount>::namespaced(client.clone(), name);
+    accounts.create(&PostParams::default(), &account).await?;
+    Ok(())
+}
+
+/// Makes a node, a pod that fits nowhere and a Service, removes them, and begins anew. Returns when it cannot.
+async fn churn(client: &Client) -> anyhow::Error {
+    let round = async || {
+        let parameters = PostParams::default();
+        let nodes = Api::<Node>::all(client.clone());
+        let pods = Api::<Pod>::namespaced(client.clone(), NAMESPACE);
+        let services = Api::<Service>::namespaced(client.clone(), NAMESPACE);
+        let service = serde_json::from_value(json!({"metadata": {"name": "churn"},
+            "spec": {"selector": {"app": "churn"}, "ports": [{"port": 80}]}}))?;
+        nodes.create(&parameters, &node("churn", 0)).await?;
+        let pod = pod("churn".into(), &taking("100"));
+        pods.create(&parameters, &pod).await?;
+        services.create(&parameters, &service).await?;
+        // Upstream's comes and goes once a second, beside pods that take a hundred times as long.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let parameters = DeleteParams::default().grace_period(0);
+        services.delete("churn", &parameters).await?;
+        pods.delete("churn", &parameters).await?;
+        nodes.delete("churn", &parameters).await?;
+        anyhow::Ok(())
+    };
+    loop {
+        if let Err(error) = round().await {
+            return error.context("cannot churn");
+        }
+    }
+}
+
 async fn run(
     workload: &Workload,
     nodes: usize,
@@ -228,22 +219,25 @@ async fn run(
         .build()
         .await?;
     let client = server.client(Identity::system_masters());
-    let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": "default"}}))?;
-    // There already, where the server makes it.
-    let _ = Api::all(client.clone())
-        .create(&PostParams::default(), &namespace)
-        .await;
-    let account: ServiceAccount = serde_json::from_value(json!({"metadata": {"name": "default"}}))?;
-    let accounts = Api::<ServiceAccount>::default_namespaced(client.clone());
-    accounts.create(&PostParams::default(), &account).await?;
+    let mut others = Vec::new();
+    if workload.setting == Setting::Namespaces {
+        others.extend((0..10).map(|n| format!("team-{n}")));
+    }
+    let here = [NAMESPACE.to_owned()];
+    for name in here.iter().chain(&others) {
+        make_namespace(&client, name).await?;
+    }
     let class: PriorityClass =
         serde_json::from_value(json!({"metadata": {"name": "high"}, "value": 10}))?;
     Api::all(client.clone())
         .create(&PostParams::default(), &class)
         .await?;
     let all = Api::<Node>::all(client.clone());
-    let bodies = (0..nodes).map(|n| body(&node(n)));
-    create(&client, "/api/v1/nodes", writers, bodies).await?;
+    let requests = (0..nodes).map(|n| {
+        let node = node(&format!("node-{n}"), n);
+        ("/api/v1/nodes".to_owned(), body(&node))
+    });
+    create(&client, writers, requests).await?;
     // A new node is tainted as not ready; whoever watches over nodes would take that away.
     let ready = Patch::Merge(json!({"spec": {"taints": null}}));
     stream::iter((0..nodes).map(Ok))
@@ -263,15 +257,36 @@ async fn run(
     let stop = CancellationToken::new();
     let driver = tokio::spawn(driver.run(stop.clone()));
     // Pods that are there before, as in upstream's workloads; placing them warms everything up.
-    let (base, spec) = if workload.preempts {
-        let low = json!({"containers": [{"name": "c", "image": "registry.k8s.io/pause:3.10",
-            "resources": {"requests": {"cpu": "900m", "memory": "500Mi"}}}]});
-        (nodes * 4, low)
-    } else {
-        (nodes / 5, (workload.spec)())
+    let base = Batch {
+        prefix: "base",
+        count: match workload.setting {
+            Setting::Full => nodes * 4,
+            Setting::Stuck => nodes / 25,
+            _ => nodes / 5,
+        },
+        specs: workload.base,
+        namespaces: if others.is_empty() { &here } else { &others },
     };
-    place(&client, writers, "base", base, &spec).await?;
-    let took = place(&client, writers, "measured", pods, &(workload.spec)()).await?;
+    if workload.setting == Setting::Stuck {
+        create(&client, writers, base.requests().into_iter()).await?;
+    } else {
+        place(&client, writers, &base).await?;
+    }
+    let measured = Batch {
+        prefix: "measured",
+        count: pods,
+        specs: &[workload.spec],
+        namespaces: &here,
+    };
+    let placing = place(&client, writers, &measured);
+    let took = if workload.setting == Setting::Churn {
+        tokio::select! {
+            took = placing => took?,
+            failed = churn(&client) => return Err(failed),
+        }
+    } else {
+        placing.await?
+    };
     stop.cancel();
     driver.await?;
     server.shutdown().await;
@@ -284,7 +299,7 @@ async fn run(
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     println!(
-        "{:28} {:>7} {:>7} {:>9} {:>9} {:>10} {:>8}",
+        "{:48} {:>7} {:>7} {:>9} {:>9} {:>10} {:>8}",
         "workload", "nodes", "pods", "seconds", "pods/s", "created/s", "cpu us"
     );
     for workload in WORKLOADS {
@@ -295,7 +310,7 @@ async fn main() -> anyhow::Result<()> {
         {
             continue;
         }
-        let (nodes, pods) = if workload.preempts {
+        let (nodes, pods) = if workload.setting == Setting::Full {
             (arguments.nodes / 10, arguments.nodes / 10)
         } else {
             (arguments.nodes, arguments.pods)
@@ -303,7 +318,7 @@ async fn main() -> anyhow::Result<()> {
         let took = run(workload, nodes, pods, arguments.writers).await?;
         let rate = |time: Duration| pods as f64 / time.as_secs_f64();
         println!(
-            "{:28} {nodes:>7} {pods:>7} {:>9.2} {:>9.0} {:>10.0} {:>8.0}",
+            "{:48} {nodes:>7} {pods:>7} {:>9.2} {:>9.0} {:>10.0} {:>8.0}",
             workload.name,
             took.all.as_secs_f64(),
             rate(took.all),
