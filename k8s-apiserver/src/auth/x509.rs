@@ -182,7 +182,10 @@ mod tests {
         let now = Timestamp::now();
         let good = parts(now + jiff::SignedDuration::from_hours(1));
         let known = ClientCertificates.authenticate(&good).await.unwrap();
-        assert_eq!(known, Some(Identity::user("jane").group("dev")));
+        let known = known.unwrap();
+        assert_eq!(known.groups, ["dev"]);
+        assert_eq!(known.name, "jane");
+        assert!(known.extra[CREDENTIAL_ID][0].starts_with("X509SHA256="));
         let expired = parts(now - jiff::SignedDuration::from_secs(2));
         let refused = ClientCertificates.authenticate(&expired).await;
         let Err(AuthenticationError::Invalid(reason)) = refused else {
