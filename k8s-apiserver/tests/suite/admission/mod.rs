@@ -5,6 +5,7 @@ mod classes;
 mod limit_range;
 mod pod_security;
 mod quotas;
+mod steps;
 
 use crate::common::{call, client, get, send, server, text};
 use http::StatusCode;

@@ -1,0 +1,91 @@
+//! For what plugins are called.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use k8s_apiserver::admission::{
+    AdmissionError, AdmissionPlugin, AdmissionRequest, Companions, Operation, Step,
+};
+use parking_lot::Mutex;
+
+use super::*;
+
+/// Notes what it is called for.
+#[derive(Debug, Default)]
+struct Notes {
+    steps: Option<[Step; 1]>,
+    resource: &'static str,
+    called: Arc<Mutex<Vec<(Step, String)>>>,
+}
+
+impl Notes {
+    fn note(&self, step: Step, request: &AdmissionRequest<'_>) {
+        let resource = request.resource.resource.to_owned();
+        self.called.lock().push((step, resource));
+    }
+}
+
+#[async_trait]
+impl AdmissionPlugin for Notes {
+    fn name(&self) -> &str {
+        "Notes"
+    }
+
+    fn handles(&self, operation: Operation) -> bool {
+        operation == Operation::Create
+    }
+
+    fn steps(&self) -> &[Step] {
+        match &self.steps {
+            Some(steps) => steps,
+            None => &[Step::Admit, Step::Validate, Step::Accompany],
+        }
+    }
+
+    fn concerns(&self, group: &str, resource: &str) -> bool {
+        group.is_empty() && (self.resource.is_empty() || self.resource == resource)
+    }
+
+    async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), AdmissionError> {
+        self.note(Step::Admit, request);
+        Ok(())
+    }
+
+    async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), AdmissionError> {
+        self.note(Step::Validate, request);
+        Ok(())
+    }
+
+    async fn accompany(
+        &self,
+        request: &AdmissionRequest<'_>,
+    ) -> Result<Companions, AdmissionError> {
+        self.note(Step::Accompany, request);
+        Ok(Companions::default())
+    }
+}
+
+#[tokio::test]
+async fn a_plugin_is_called_for_what_it_says_and_nothing_else() {
+    let (all, one) = (Notes::default(), Notes::default());
+    let one = Notes {
+        steps: Some([Step::Validate]),
+        resource: "secrets",
+        ..one
+    };
+    let called = [all.called.clone(), one.called.clone()];
+    let plugins: Vec<Arc<dyn AdmissionPlugin>> = vec![Arc::new(all), Arc::new(one)];
+    let server = ApiServer::builder().admission(plugins).build().await;
+    let server = server.unwrap();
+    called.iter().for_each(|called| called.lock().clear());
+    for resource in ["configmaps", "secrets"] {
+        let uri = format!("/api/v1/namespaces/default/{resource}");
+        make(&server, &uri, json!({"metadata": {"name": "x"}})).await;
+    }
+    let steps = [Step::Admit, Step::Validate, Step::Accompany];
+    let wanted = ["configmaps", "secrets"].map(|r| steps.map(|step| (step, r.to_owned())));
+    assert_eq!(*called[0].lock(), wanted.concat());
+    let wanted = [(Step::Validate, "secrets".to_owned())];
+    assert_eq!(*called[1].lock(), wanted);
+    server.shutdown().await;
+}
