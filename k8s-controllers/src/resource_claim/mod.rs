@@ -57,7 +57,6 @@ impl fmt::Display for Key {
 /// The UID of a pod and the name that it has for a claim.
 type MadeFor = (String, String);
 
-#[derive(Clone)]
 pub(crate) struct Claims {
     client: Client,
     events: EventRecorder,
@@ -65,32 +64,35 @@ pub(crate) struct Claims {
     claims: Informer<ResourceClaim>,
     templates: Informer<ResourceClaimTemplate>,
     /// The names of claims that were made and that the informer does not show yet: none is made twice.
-    made: Arc<Mutex<HashMap<MadeFor, String>>>,
+    made: Mutex<HashMap<MadeFor, String>>,
 }
 
 /// The controller, its handlers in place.
-pub(crate) fn controller(context: &Context) -> Controller<Claims> {
-    let reconciler = Claims {
+pub(crate) fn controller(context: &Context) -> Controller<Arc<Claims>> {
+    let reconciler = Arc::new(Claims {
         client: context.client.clone(),
         events: context.events.clone(),
         pods: context.informers.informer(),
         claims: context.informers.informer(),
         templates: context.informers.informer(),
-        made: Arc::default(),
-    };
+        made: Mutex::default(),
+    });
     reconciler.pods.add_index(INDEX, |pod: &Pod| {
         let namespace = owner::namespace(&pod.metadata);
         let names = decide::claim_names(pod).into_iter();
         names.map(|name| format!("{namespace}/{name}")).collect()
     });
     let queue = WorkQueue::new();
-    let (adds, own) = (queue.clone(), reconciler.clone());
+    // Each of the informers tells the other: neither may keep both alive.
+    let (adds, own) = (queue.clone(), Arc::downgrade(&reconciler));
     reconciler.pods.add_handler(move |change| {
+        let Some(own) = own.upgrade() else { return };
         let is_gone = matches!(change, Change::Deleted(_));
         own.pod_changed(&adds, change.object(), is_gone);
     });
-    let (adds, own) = (queue.clone(), reconciler.clone());
+    let (adds, own) = (queue.clone(), Arc::downgrade(&reconciler));
     reconciler.claims.add_handler(move |change| {
+        let Some(own) = own.upgrade() else { return };
         let meta = &change.object().metadata;
         let key = ObjectKey::of(meta);
         if !matches!(change, Change::Deleted(_)) {
@@ -118,7 +120,7 @@ pub(crate) fn controller(context: &Context) -> Controller<Claims> {
         .wait_for(ready.2)
 }
 
-impl Reconciler for Claims {
+impl Reconciler for Arc<Claims> {
     type Key = Key;
     type Error = Error;
 
