@@ -28,6 +28,8 @@ pub async fn schedule(
     configuration: Option<&Path>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    // More than one TLS provider may be linked in; an earlier choice stands.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let kubeconfig = Kubeconfig::read_from(kubeconfig).context("cannot use the kubeconfig")?;
     let options = KubeConfigOptions::default();
     let config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
