@@ -86,6 +86,31 @@ where
         })
 }
 
+/// An object that the API tells of.
+trait Followed:
+    kube::Resource<DynamicType = ()>
+    + Clone
+    + Debug
+    + Default
+    + Send
+    + Sync
+    + DeserializeOwned
+    + 'static
+{
+}
+
+impl<K> Followed for K where
+    K: kube::Resource<DynamicType = ()>
+        + Clone
+        + Debug
+        + Default
+        + Send
+        + Sync
+        + DeserializeOwned
+        + 'static
+{
+}
+
 /// What is known of one resource, so that a new list shows what is gone.
 #[derive(Default)]
 struct Known {
@@ -94,33 +119,13 @@ struct Known {
     is_synced: bool,
 }
 
-fn objects<K>(client: &Client, wrap: fn(K) -> Object) -> BoxStream<'static, Input>
-where
-    K: kube::Resource<DynamicType = ()>
-        + Clone
-        + Debug
-        + Default
-        + Send
-        + Sync
-        + DeserializeOwned
-        + 'static,
-{
+fn objects<K: Followed>(client: &Client, wrap: fn(K) -> Object) -> BoxStream<'static, Input> {
     let events = follow(Api::<K>::all(client.clone()), watcher::Config::default());
     inputs_of(events.map(Some), wrap)
 }
 
 /// The same of a resource that older servers do not have: where there is none, all of it is known.
-fn newer<K>(client: &Client, wrap: fn(K) -> Object) -> BoxStream<'static, Input>
-where
-    K: kube::Resource<DynamicType = ()>
-        + Clone
-        + Debug
-        + Default
-        + Send
-        + Sync
-        + DeserializeOwned
-        + 'static,
-{
+fn newer<K: Followed>(client: &Client, wrap: fn(K) -> Object) -> BoxStream<'static, Input> {
     let api = Api::<K>::all(client.clone());
     let events = watcher(api, watcher::Config::default()).default_backoff();
     let events = events.filter_map(|event| async {
@@ -149,20 +154,10 @@ fn is_not_there(error: &watcher::Error) -> bool {
 }
 
 /// What events come to; `None` is that there are no such objects.
-fn inputs_of<K>(
+fn inputs_of<K: Followed>(
     events: impl Stream<Item = Option<watcher::Event<K>>> + Send + 'static,
     wrap: fn(K) -> Object,
-) -> BoxStream<'static, Input>
-where
-    K: kube::Resource<DynamicType = ()>
-        + Clone
-        + Debug
-        + Default
-        + Send
-        + Sync
-        + DeserializeOwned
-        + 'static,
-{
+) -> BoxStream<'static, Input> {
     let mut known = Known::default();
     events
         .map(move |event| {
