@@ -92,6 +92,18 @@ fn import(data_dir: &Path, archive: &Path) {
     assert!(output.status.success(), "{text}");
 }
 
+/// Lets the other machine join, as a node with the image.
+fn join(cluster: &Cluster, data_dir: &Path, archive: &Path) -> Cluster {
+    let mut join = cluster.join_arguments();
+    let port = join[1].rsplit(':').next().expect("a port").to_owned();
+    join[1] = format!("https://{SERVER}:{port}");
+    std::fs::create_dir(data_dir).expect("a folder");
+    import(data_dir, archive);
+    let options = ["--name", "worker", "--runtime", "runc"];
+    let arguments: Vec<&str> = join.iter().map(String::as_str).chain(options).collect();
+    Cluster::node_inside(MACHINE, data_dir, &arguments)
+}
+
 #[test]
 #[ignore = "needs root, runc and kubectl"]
 fn pods_on_a_machine_that_joined_are_like_any_others() {
@@ -103,14 +115,7 @@ fn pods_on_a_machine_that_joined_are_like_any_others() {
     let cluster = Cluster::up(&here, &arguments);
     import(&here, &archive);
 
-    let mut join = cluster.join_arguments();
-    let port = join[1].rsplit(':').next().expect("a port").to_owned();
-    join[1] = format!("https://{SERVER}:{port}");
-    std::fs::create_dir(&there).expect("a folder");
-    import(&there, &archive);
-    let options = ["--name", "worker", "--runtime", "runc"];
-    let arguments: Vec<&str> = join.iter().map(String::as_str).chain(options).collect();
-    let node = Cluster::node_inside(MACHINE, &there, &arguments);
+    let node = join(&cluster, &there, &archive);
     let nodes = cluster.kubectl(&["get", "node", "worker", "-o", "wide"]);
     assert!(nodes.contains(WORKER), "{nodes}");
 
@@ -154,14 +159,7 @@ fn pods_find_services_by_name_where_the_control_plane_has_no_node() {
     let archive = busybox_image(folder.path(), IMAGE);
     let arguments = ["--listen", "0.0.0.0:0", "--tls-san", SERVER];
     let cluster = Cluster::server(&here, &arguments);
-    let mut join = cluster.join_arguments();
-    let port = join[1].rsplit(':').next().expect("a port").to_owned();
-    join[1] = format!("https://{SERVER}:{port}");
-    std::fs::create_dir(&there).expect("a folder");
-    import(&there, &archive);
-    let options = ["--name", "worker", "--runtime", "runc"];
-    let arguments: Vec<&str> = join.iter().map(String::as_str).chain(options).collect();
-    let node = Cluster::node_inside(MACHINE, &there, &arguments);
+    let node = join(&cluster, &there, &archive);
 
     cluster.apply(&PODS.replace("NAME", "web").replace("NODE", "worker"));
     cluster.kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]);
