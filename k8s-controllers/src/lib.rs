@@ -107,6 +107,7 @@ mod replicaset;
 mod resource_quota;
 mod root_ca;
 pub mod runtime;
+mod selection;
 mod service_account;
 k8s_openapi::k8s_if_ge_1_34! { mod resource_claim; }
 mod service_account_tokens;
@@ -119,4 +120,5 @@ pub use certificates::CertificateSigner;
 pub use error::Error;
 pub use manager::{ControllerManager, ControllerManagerBuilder, Stopped};
 pub use node_ipam::{Cidr, ClusterCidr, ParseCidrError};
+pub use selection::{Selection, UnknownController};
 pub use service_account_tokens::ServiceAccountTokenSigner;

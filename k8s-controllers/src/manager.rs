@@ -20,6 +20,7 @@ use crate::{
         Clock, Controller, EventRecorder, InformerFactory, LeaderElection, LeaderElectionConfig,
         Reconciler,
     },
+    selection::Selection,
     service_account,
     service_account_tokens::{self, ServiceAccountTokenSigner},
     token_cleaner,
@@ -35,6 +36,7 @@ type Clients = Arc<dyn Fn(&str) -> Client + Send + Sync>;
 pub struct ControllerManager {
     clients: Clients,
     clock: Clock,
+    selection: Selection,
     root_ca: Option<Arc<str>>,
     signer: Option<Arc<dyn CertificateSigner>>,
     signing_duration: Duration,
@@ -46,6 +48,7 @@ pub struct ControllerManager {
 impl fmt::Debug for ControllerManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ControllerManager")
+            .field("selection", &self.selection)
             .field("root_ca", &self.root_ca.is_some())
             .field("cluster_cidrs", &self.cluster_cidrs)
             .field("election", &self.election)
@@ -82,6 +85,7 @@ impl ControllerManager {
         ControllerManagerBuilder(ControllerManager {
             clients: Arc::new(clients),
             clock: Clock::system(),
+            selection: Selection::all(),
             root_ca: None,
             signer: None,
             signing_duration: certificates::sign::LONGEST,
@@ -140,65 +144,109 @@ impl ControllerManager {
             }
         };
 
-        let own = context("deployment-controller", "deployment-controller");
-        running.add(deployment::driver::controller(&own));
-        let own = context("replicaset-controller", "replicaset-controller");
-        running.add(replicaset::driver::controller::<ReplicaSet>(&own));
-        let own = context("replication-controller", "replication-controller");
-        running.add(replicaset::driver::controller::<ReplicationController>(
-            &own,
-        ));
-        let own = context("endpoint-controller", "endpoint-controller");
-        running.add(endpoints::driver::controller(&own));
-        let own = context("endpointslice-controller", "endpoint-slice-controller");
-        running.add(endpointslice::driver::controller(&own));
-        let own = context(
-            "endpointslicemirroring-controller",
-            "endpoint-slice-mirroring-controller",
-        );
-        running.add(endpointslice_mirroring::driver::controller(&own));
-        let own = context("namespace-controller", "namespace-controller");
-        running.add(namespace::driver::controller(&own));
-        let own = context("service-account-controller", "serviceaccount-controller");
-        running.add(service_account::controller(&own));
-        if let Some(bundle) = self.root_ca.clone() {
+        let runs = |name| self.selection.runs(name);
+        if runs("deployment-controller") {
+            let own = context("deployment-controller", "deployment-controller");
+            running.add(deployment::driver::controller(&own));
+        }
+        if runs("replicaset-controller") {
+            let own = context("replicaset-controller", "replicaset-controller");
+            running.add(replicaset::driver::controller::<ReplicaSet>(&own));
+        }
+        if runs("replicationcontroller-controller") {
+            let own = context("replication-controller", "replication-controller");
+            running.add(replicaset::driver::controller::<ReplicationController>(
+                &own,
+            ));
+        }
+        if runs("endpoints-controller") {
+            let own = context("endpoint-controller", "endpoint-controller");
+            running.add(endpoints::driver::controller(&own));
+        }
+        if runs("endpointslice-controller") {
+            let own = context("endpointslice-controller", "endpoint-slice-controller");
+            running.add(endpointslice::driver::controller(&own));
+        }
+        if runs("endpointslice-mirroring-controller") {
+            let own = context(
+                "endpointslicemirroring-controller",
+                "endpoint-slice-mirroring-controller",
+            );
+            running.add(endpointslice_mirroring::driver::controller(&own));
+        }
+        if runs("namespace-controller") {
+            let own = context("namespace-controller", "namespace-controller");
+            running.add(namespace::driver::controller(&own));
+        }
+        if runs("serviceaccount-controller") {
+            let own = context("service-account-controller", "serviceaccount-controller");
+            running.add(service_account::controller(&own));
+        }
+        if let Some(bundle) = self.root_ca.clone()
+            && runs("root-ca-certificate-publisher-controller")
+        {
             let own = context("root-ca-cert-publisher", "root-ca-cert-publisher");
             running.add(root_ca::controller(&own, bundle));
         }
-        if let Some(signer) = self.token_signer.clone() {
+        if let Some(signer) = self.token_signer.clone()
+            && runs("serviceaccount-token-controller")
+        {
             // Upstream's has no identity of its own: it makes those of the others.
             let own = context(Self::SHARED, "serviceaccount-token-controller");
             let bundle = self.root_ca.clone();
             running.add(service_account_tokens::controller(&own, signer, bundle));
         }
-        let own = context("generic-garbage-collector", "garbage-collector-controller");
-        let (collector, feed) = garbage_collector::driver::controller(&own);
-        running.add(collector);
-        running.add_future(feed);
-        let own = context("node-controller", "node-controller");
-        running.add(node_lifecycle::driver::controller(&own));
-        let own = context("node-controller", "taint-eviction-controller");
-        running.add(node_lifecycle::eviction::controller(&own));
-        if !self.cluster_cidrs.is_empty() {
+        if runs("garbage-collector-controller") {
+            let own = context("generic-garbage-collector", "garbage-collector-controller");
+            let (collector, feed) = garbage_collector::driver::controller(&own);
+            running.add(collector);
+            running.add_future(feed);
+        }
+        if runs("node-lifecycle-controller") {
+            let own = context("node-controller", "node-controller");
+            running.add(node_lifecycle::driver::controller(&own));
+        }
+        if runs("taint-eviction-controller") {
+            let own = context("node-controller", "taint-eviction-controller");
+            running.add(node_lifecycle::eviction::controller(&own));
+        }
+        if !self.cluster_cidrs.is_empty() && runs("node-ipam-controller") {
             let own = context("node-controller", "cidrAllocator");
             running.add(node_ipam::controller(&own, self.cluster_cidrs.clone()));
         }
-        let own = context("pod-garbage-collector", "pod-garbage-collector");
-        running.add(pod_gc::controller(&own));
+        if runs("pod-garbage-collector-controller") {
+            let own = context("pod-garbage-collector", "pod-garbage-collector");
+            running.add(pod_gc::controller(&own));
+        }
         let name = "clusterrole-aggregation-controller";
-        let own = context(name, name);
-        running.add(cluster_role_aggregation::controller(&own));
+        if runs(name) {
+            let own = context(name, name);
+            running.add(cluster_role_aggregation::controller(&own));
+        }
         let name = "validatingadmissionpolicy-status-controller";
-        let own = context(name, name);
-        running.add(policy_status::controller(&own));
-        let own = context("token-cleaner", "token-cleaner");
-        running.add(token_cleaner::controller(&own));
-        let own = context("resourcequota-controller", "resourcequota-controller");
-        running.add(resource_quota::controller(&own));
-        let own = context("certificate-controller", "certificate-controller");
-        running.add(certificates::approve::controller(&own));
-        running.add(certificates::clean::controller(&own));
-        if let Some(signer) = self.signer.clone() {
+        if runs(name) {
+            let own = context(name, name);
+            running.add(policy_status::controller(&own));
+        }
+        if runs("token-cleaner-controller") {
+            let own = context("token-cleaner", "token-cleaner");
+            running.add(token_cleaner::controller(&own));
+        }
+        if runs("resourcequota-controller") {
+            let own = context("resourcequota-controller", "resourcequota-controller");
+            running.add(resource_quota::controller(&own));
+        }
+        let name = "certificate-controller";
+        if runs("certificatesigningrequest-approving-controller") {
+            running.add(certificates::approve::controller(&context(name, name)));
+        }
+        if runs("certificatesigningrequest-cleaner-controller") {
+            running.add(certificates::clean::controller(&context(name, name)));
+        }
+        if let Some(signer) = self.signer.clone()
+            && runs("certificatesigningrequest-signing-controller")
+        {
+            let own = context(name, name);
             running.add(certificates::sign::controller(
                 &own,
                 signer,
@@ -206,18 +254,21 @@ impl ControllerManager {
             ));
         }
         k8s_openapi::k8s_if_ge_1_34! {
-            let own = context(
-                crate::resource_claim::NAME,
-                crate::resource_claim::COMPONENT,
-            );
-            running.add(crate::resource_claim::controller(&own));
+            if runs("resourceclaim-controller") {
+                let own = context(
+                    crate::resource_claim::NAME,
+                    crate::resource_claim::COMPONENT,
+                );
+                running.add(crate::resource_claim::controller(&own));
+            }
         }
         k8s_openapi::k8s_if_ge_1_37! {
             let name = crate::storage_version_migration::NAME;
-            let own = context(name, name);
-            running.add(crate::storage_version_migration::controller(&own));
+            if runs("storage-version-migrator-controller") {
+                let own = context(name, name);
+                running.add(crate::storage_version_migration::controller(&own));
+            }
         }
-        drop(own);
 
         informers.start();
         stop.cancelled().await;
@@ -260,6 +311,14 @@ impl Running {
 }
 
 impl ControllerManagerBuilder {
+    /// Which controllers run; upstream's `--controllers`. All by default. What others run, as upstream's
+    /// kube-controller-manager, is left out here.
+    #[must_use]
+    pub fn controllers(mut self, selection: Selection) -> Self {
+        self.0.selection = selection;
+        self
+    }
+
     /// The PEM bundle by which pods know the API server. Without it no `kube-root-ca.crt` is
     /// published.
     #[must_use]

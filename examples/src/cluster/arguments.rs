@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
+use k8s_controllers::Selection;
 use k8s_openapi::jiff::SignedDuration;
 use k8s_runtime::images::Mirror;
 use k8s_runtime::net::IpCidr;
@@ -109,6 +110,18 @@ pub struct ServerOptions {
     /// How long certificates are good that nodes and others ask for, at most; joined nodes renew theirs in time
     #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = access::duration)]
     pub cluster_signing_duration: Duration,
+    /// Which controllers run here: `*` for all, NAME for one that does, -NAME for one that does not, and - for none; as
+    /// upstream's, for clusters whose controllers run elsewhere
+    #[arg(
+        long,
+        value_name = "LIST",
+        default_value = "*",
+        allow_hyphen_values = true
+    )]
+    pub controllers: Selection,
+    /// Leave out the scheduler, for clusters whose scheduler runs elsewhere
+    #[arg(long, conflicts_with = "scheduler_listen")]
+    pub disable_scheduler: bool,
     /// How long to serve on, not ready, after the signal to stop
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub shutdown_delay: u64,

@@ -22,7 +22,7 @@ use k8s_apiserver::{
     serve::{Limits, Server, ServerTls, bind, serve},
 };
 use k8s_controllers::{
-    ControllerManager,
+    ControllerManager, Selection,
     runtime::{Clock, LeaderElection, LeaderElectionConfig},
 };
 use k8s_scheduler::{Driver, DriverConfig, Profile};
@@ -179,10 +179,13 @@ impl ControlPlane {
             .context("cannot use the server's certificate")?;
         let listener = serve(server.clone(), listeners, tls.clone(), Limits::default())?;
         let metrics = scheduler::Current::default();
-        let scheduler = serve_metrics(options.scheduler_listen, &server, tls, metrics.clone());
-        let scheduler = scheduler
-            .await
-            .context("cannot serve the scheduler's metrics")?;
+        let scheduler = if options.disable_scheduler {
+            None
+        } else {
+            serve_metrics(options.scheduler_listen, &server, tls, metrics.clone())
+                .await
+                .context("cannot serve the scheduler's metrics")?
+        };
         let kubeconfig = pki.kubeconfig(
             &format!("https://{}", shown(address)),
             "admin",
@@ -307,6 +310,8 @@ fn deciders(
     let ca = pki.ca_pem().to_owned();
     let signer = Arc::new(Signer(pki.clone()));
     let longest = options.cluster_signing_duration;
+    let selection = options.controllers.clone();
+    let any = Selection::names().any(|name| selection.runs(name));
     let token_signer = Arc::new(TokenSigner(tokens.clone()));
     let clients = server.clone();
     let controllers = move |leading: CancellationToken| {
@@ -320,6 +325,7 @@ fn deciders(
             })
         });
         let manager = manager
+            .controllers(selection.clone())
             .root_ca(ca.clone())
             .signer(signer.clone())
             .signing_duration(longest)
@@ -339,10 +345,14 @@ fn deciders(
     };
     let stop = stop.clone();
     if !matches!(options.store, StoreChoice::Etcd(_)) {
-        return Ok(vec![
-            tokio::spawn(controllers(stop.clone())),
-            tokio::spawn(scheduler(stop)),
-        ]);
+        let mut tasks = Vec::new();
+        if any {
+            tasks.push(tokio::spawn(controllers(stop.clone())));
+        }
+        if !options.disable_scheduler {
+            tasks.push(tokio::spawn(scheduler(stop)));
+        }
+        return Ok(tasks);
     }
     let identity = format!("{}_{}", node::hostname(), std::process::id());
     let elected = |name: &str| {
@@ -352,11 +362,19 @@ fn deciders(
             identity.clone(),
         )
     };
-    let (client, name, who) = elected(CONTROLLERS);
-    let manager = while_leading(client, name, who, stop.clone(), controllers);
-    let (client, name, who) = elected(SCHEDULER);
-    let scheduler = while_leading(client, name, who, stop, scheduler);
-    Ok(vec![tokio::spawn(manager), tokio::spawn(scheduler)])
+    let mut tasks = Vec::new();
+    // Upstream's manager wants the same lease.
+    if any {
+        let (client, name, who) = elected(CONTROLLERS);
+        let manager = while_leading(client, name, who, stop.clone(), controllers);
+        tasks.push(tokio::spawn(manager));
+    }
+    if !options.disable_scheduler {
+        let (client, name, who) = elected(SCHEDULER);
+        let scheduler = while_leading(client, name, who, stop, scheduler);
+        tasks.push(tokio::spawn(scheduler));
+    }
+    Ok(tasks)
 }
 
 /// Runs the work whenever this process holds the lease of that name, until it is stopped.

@@ -286,3 +286,51 @@ fn a_file_that_says_nothing_useful_about_access_is_refused_by_its_name() {
         assert!(said.contains("some.yaml"), "{flag}: {said}");
     }
 }
+
+#[test]
+fn controllers_and_scheduler_can_be_left_to_others() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = up(
+        &folder.path().join("other"),
+        &[SIM, &["--controllers", "*,-nonesuch"]].concat(),
+    );
+    let said = said(&output);
+    assert!(
+        said.contains("\"nonesuch\" is not in the list of known controllers"),
+        "{said}"
+    );
+
+    let policy = folder.path().join("policy.yaml");
+    std::fs::write(
+        &policy,
+        "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata, omitStages: [RequestReceived]}]\n",
+    )
+    .expect("it can be written");
+    let log = folder.path().join("audit.log");
+    let path = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+    let running = Cluster::server(
+        &folder.path().join("data"),
+        &[
+            "--store",
+            "memory",
+            "--controllers",
+            "-",
+            "--disable-scheduler",
+            "--audit-policy-file",
+            &path(&policy),
+            "--audit-log-path",
+            &path(&log),
+        ],
+    );
+    running.kubectl(&["create", "namespace", "left-alone"]);
+    running.stop();
+    let text = std::fs::read_to_string(&log).expect("it is there");
+    assert!(text.contains("left-alone"), "{text}");
+    for who in [
+        "system:kube-scheduler",
+        "system:kube-controller-manager",
+        "system:serviceaccount:kube-system:",
+    ] {
+        assert!(!text.contains(who), "{who}: {text}");
+    }
+}

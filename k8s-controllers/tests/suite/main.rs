@@ -7,6 +7,7 @@ mod cleanup;
 mod migrations;
 mod nodes;
 mod quotas;
+mod selection;
 mod services;
 mod support;
 mod tokens;
