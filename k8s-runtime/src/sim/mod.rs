@@ -1,7 +1,7 @@
 //! A runtime that runs nothing: sandboxes and containers are records that keep time.
 //!
 //! It needs no privileges, touches no file and no network, and starts no process. A started
-//! container stays running until something ends it: [`SimRuntime::finish`], a stop, or a script.
+//! container stays running until something ends it: [`SimRuntime::finish`], a stop, a script, or its command.
 //! Scripts are annotations, looked up in the container's own, then in its sandbox's (that is, the
 //! pod's), first with the container's name as a suffix and then without:
 //!
@@ -15,6 +15,10 @@
 //! - `sim.k8s-runtime/http` (`sim.k8s-runtime/http.8080`): the pod's ports, or that one, answer HTTP
 //!   requests with this text. Others refuse connections.
 //!
+//! A container whose command is given and known to that shell to the last word, as `sh -c 'echo done; exit 3'` or
+//! `sleep 60`, runs it unless an annotation or [`SimOptions::script`] says how it ends or what it logs: what the command
+//! writes is its log, and the container ends with it. Any other runs on.
+//!
 //! A command that is not scripted is run by a shell of a few words: `echo`, `cat` of standard input,
 //! `env`, `printenv`, `hostname`, `date`, `pwd`, `whoami`, `true`, `false`, `sleep`, `exit`, and `sh -c` with `;`,
 //! `&&`, `||`, quotes, variables and `>&2`. Of any other, exec says that it is not there, but probes and
@@ -26,6 +30,7 @@
 mod images;
 mod log;
 mod options;
+mod program;
 mod runtime;
 mod script;
 mod session;

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::{
-    LOG, SimExit, SimImages, SimOptions, log, script,
+    LOG, SimExit, SimImages, SimOptions, log, program, script,
     session::{self, Plan},
     shell::World,
 };
@@ -116,7 +116,7 @@ impl SimRuntime {
     pub fn log(&self, id: &ContainerId, line: &str) -> Result<(), Error> {
         let state = self.inner.state.lock();
         let c = running(&state, id, "log")?;
-        log::append(&c.log_path, line, self.inner.now())
+        log::append(&c.log_path, "stdout", line, self.inner.now())
     }
 
     /// What a command does in a running container.
@@ -134,16 +134,7 @@ impl SimRuntime {
         if let Some(said) = said {
             return Ok(Plan::Scripted(said));
         }
-        let world = World {
-            hostname: sandbox.config.hostname.clone(),
-            working_dir: c.config.working_dir.clone(),
-            env: c.config.env.iter().cloned().collect(),
-            date: self
-                .inner
-                .now()
-                .strftime("%a %b %e %H:%M:%S UTC %Y")
-                .to_string(),
-        };
+        let world = self.inner.world(&sandbox.config, &c.config);
         Ok(Plan::Shell(Arc::new(world), command.to_vec()))
     }
 }
@@ -171,6 +162,29 @@ impl Inner {
             .epoch
             .checked_add(elapsed)
             .unwrap_or(Timestamp::MAX)
+    }
+
+    /// What the commands of a container see.
+    fn world(&self, sandbox: &SandboxConfig, container: &ContainerConfig) -> World {
+        let now = self.now();
+        World {
+            hostname: sandbox.hostname.clone(),
+            working_dir: container.working_dir.clone(),
+            env: container.env.iter().cloned().collect(),
+            date: now.strftime("%a %b %e %H:%M:%S UTC %Y").to_string(),
+        }
+    }
+
+    /// Writes what a container's own program says to its log, if it is still the start that was meant.
+    fn say(&self, id: &ContainerId, start: Timestamp, stream: &str, line: &str) {
+        let state = self.state.lock();
+        if let Some(c) = state.containers.get(id)
+            && c.state == ContainerState::Running
+            && c.started_at == Some(start)
+            && let Err(error) = log::append(&c.log_path, stream, line, self.now())
+        {
+            tracing::debug!(%error, "a simulated container's log cannot be written");
+        }
     }
 
     /// Ends a container if it runs (and, where given, if this is still the start that was meant).
@@ -398,7 +412,7 @@ impl ContainerRuntime for SimRuntime {
     }
 
     async fn start_container(&self, id: &ContainerId) -> Result<(), Error> {
-        let (plan, started) = {
+        let (plan, program, started) = {
             let mut state = self.inner.state.lock();
             let State {
                 containers,
@@ -434,14 +448,32 @@ impl ContainerRuntime for SimRuntime {
             let now = self.inner.now();
             // Without a script it says nothing, and who reads its log finds just that.
             let says = script::find(LOG, &s.config, &c.config);
-            log::append(&c.log_path, says.map_or("", String::as_str), now)?;
+            log::append(&c.log_path, "stdout", says.map_or("", String::as_str), now)?;
+            let unscripted = plan.is_none() && says.is_none();
+            let program = unscripted.then(|| program::of(&c.config)).flatten();
+            let program = program.map(|words| (self.inner.world(&s.config, &c.config), words));
             c.state = ContainerState::Running;
             c.started_at = Some(now);
             let sandbox = c.sandbox.clone();
             self.inner
                 .announce(&state, &sandbox, Some(id), RuntimeEventKind::Started);
-            (plan, now)
+            (plan, program, now)
         };
+        if let Some((world, words)) = program {
+            let inner: Weak<Inner> = Arc::downgrade(&self.inner);
+            let id = id.clone();
+            tokio::spawn(async move {
+                let log = |stream: &'static str, line: &str| {
+                    if let Some(inner) = inner.upgrade() {
+                        inner.say(&id, started, stream, line);
+                    }
+                };
+                let code = program::run(Arc::new(world), words, log).await;
+                if let Some(inner) = inner.upgrade() {
+                    inner.end(&id, Some(started), code, None);
+                }
+            });
+        }
         if let Some(SimExit { after, code }) = plan {
             let inner: Weak<Inner> = Arc::downgrade(&self.inner);
             let id = id.clone();

@@ -56,6 +56,79 @@ pub(super) async fn run(world: &World, command: &[String], io: &mut Io) -> End {
     End::Code(code.code())
 }
 
+/// Whether all of a command is known here, a script to its last word, and it needs no input: so it can be the whole
+/// program of a container.
+pub(super) fn knows(command: &[String]) -> bool {
+    let Some((program, arguments)) = command.split_first() else {
+        return false;
+    };
+    let program = program.rsplit('/').next().unwrap_or(program);
+    if !matches!(program, "sh" | "bash" | "ash" | "dash") {
+        return program != "exit" && knows_one(program, arguments);
+    }
+    let [flag, script] = arguments else {
+        return false;
+    };
+    if !matches!(flag.as_str(), "-c" | "-ec" | "-ce") || !is_plain(script) {
+        return false;
+    }
+    let world = World::default();
+    let commands = split(script);
+    let mut all = commands.iter().map(|(command, _)| words(&world, command));
+    all.all(|mut words| {
+        redirected(&mut words);
+        match words.split_first() {
+            None => true,
+            Some((program, _)) if program.contains(['=', '>']) => false,
+            Some((program, arguments)) => {
+                let program = program.rsplit('/').next().unwrap_or(program);
+                !arguments.iter().any(|word| word.contains('>')) && knows_one(program, arguments)
+            }
+        }
+    })
+}
+
+fn knows_one(program: &str, arguments: &[String]) -> bool {
+    match program {
+        "true" | ":" | "false" | "echo" | "printenv" => true,
+        "hostname" | "whoami" | "date" | "pwd" | "env" => arguments.is_empty(),
+        "sleep" => pause(arguments).is_some(),
+        "exit" => match arguments {
+            [] => true,
+            [code] => code.parse::<u8>().is_ok(),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// Whether a script has nothing but commands, quotes, and variables by their names. What is in doubt is not plain.
+fn is_plain(script: &str) -> bool {
+    let mut chars = script.chars().peekable();
+    let mut last = ' ';
+    while let Some(c) = chars.next() {
+        match c {
+            '`' | '<' | '(' | ')' | '*' | '?' | '[' | '~' | '#' | '{' | '}' => return false,
+            '|' if chars.next_if_eq(&'|').is_none() => return false,
+            '&' if last != '>' && chars.next_if_eq(&'&').is_none() => return false,
+            '$' => {
+                let braces = chars.next_if_eq(&'{').is_some();
+                let mut name = String::new();
+                while let Some(c) = chars.next_if(|c| c.is_ascii_alphanumeric() || *c == '_') {
+                    name.push(c);
+                }
+                let named = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+                if !named || name == "RANDOM" || (braces && chars.next_if_eq(&'}').is_none()) {
+                    return false;
+                }
+            }
+            _ => {}
+        }
+        last = c;
+    }
+    true
+}
+
 /// Whether the shell goes on.
 #[derive(Clone, Copy, Debug)]
 enum Flow {
@@ -159,23 +232,7 @@ enum Target {
 
 async fn simple(world: &World, command: &str, io: &mut Io) -> Flow {
     let mut words = words(world, command);
-    let mut target = Target::Out;
-    words.retain(|word| {
-        match word.as_str() {
-            ">&2" | "1>&2" => target = Target::Err,
-            ">/dev/null" | "1>/dev/null" => target = Target::Nowhere,
-            "2>&1" | "2>/dev/null" => {}
-            _ => return true,
-        }
-        false
-    });
-    // As one word or as two.
-    if let Some(at) = words.iter().position(|word| word == ">")
-        && words.get(at + 1).is_some_and(|file| file == "/dev/null")
-    {
-        words.drain(at..at + 2);
-        target = Target::Nowhere;
-    }
+    let target = redirected(&mut words);
     let Some((program, arguments)) = words.split_first() else {
         return Flow::On(0);
     };
@@ -194,6 +251,51 @@ async fn simple(world: &World, command: &str, io: &mut Io) -> Flow {
             Flow::On(NOT_FOUND)
         }
     }
+}
+
+/// Takes the redirections that are known out of a command's words: where its output goes.
+fn redirected(words: &mut Vec<String>) -> Target {
+    let mut target = Target::Out;
+    words.retain(|word| {
+        match word.as_str() {
+            ">&2" | "1>&2" => target = Target::Err,
+            ">/dev/null" | "1>/dev/null" => target = Target::Nowhere,
+            "2>&1" | "2>/dev/null" => {}
+            _ => return true,
+        }
+        false
+    });
+    // As one word or as two.
+    if let Some(at) = words.iter().position(|word| word == ">")
+        && words.get(at + 1).is_some_and(|file| file == "/dev/null")
+    {
+        words.drain(at..at + 2);
+        target = Target::Nowhere;
+    }
+    target
+}
+
+/// How long `sleep` sleeps: the sum of its arguments, if they are times. Without end is a very long time.
+fn pause(arguments: &[String]) -> Option<Duration> {
+    if arguments.is_empty() {
+        return None;
+    }
+    arguments.iter().try_fold(Duration::ZERO, |sum, text| {
+        if matches!(text.as_str(), "infinity" | "inf") {
+            return Some(Duration::MAX);
+        }
+        let number = text.trim_end_matches(['s', 'm', 'h', 'd']);
+        let unit = match &text[number.len()..] {
+            "" | "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            "d" => 86400.0,
+            _ => return None,
+        };
+        let seconds: f64 = number.parse().ok()?;
+        let time = Duration::try_from_secs_f64(seconds * unit).ok()?;
+        Some(sum.saturating_add(time))
+    })
 }
 
 /// The words of a command, without quotes, with the values of variables.
@@ -276,9 +378,12 @@ async fn one(
             }
         }
         "sleep" => {
-            let seconds: Option<f64> = arguments.first().and_then(|text| text.parse().ok());
-            let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-            tokio::time::sleep(time.unwrap_or_default()).await;
+            let Some(time) = pause(arguments) else {
+                let text = format!("sleep: invalid time interval '{}'\n", arguments.join(" "));
+                let _ = io.stderr.write_all(text.as_bytes()).await;
+                return End::Code(1);
+            };
+            tokio::time::sleep(time).await;
             return End::Code(0);
         }
         "cat" if arguments.iter().all(|name| name == "-") => return copy(io, target).await,
