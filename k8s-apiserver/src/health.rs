@@ -9,20 +9,38 @@ use crate::{
     http::{Body, response, uri},
 };
 
-/// The checks, by upstream's names. The store's is called `etcd` there. What a server does before it serves has
-/// succeeded once it does.
-const CHECKS: [&str; 11] = [
+/// The checks, by upstream's names and in its order. The store's is called `etcd` there. What a server does before it
+/// serves has succeeded once it does; names that upstream has dropped since stay for those who ask for them.
+const CHECKS: &[&str] = &[
     "ping",
     "log",
     "etcd",
-    "poststarthook/start-system-namespaces-controller",
-    "poststarthook/crd-informer-synced",
+    "poststarthook/start-apiserver-admission-initializer",
+    // Before 1.29.
+    "poststarthook/start-kube-apiserver-admission-initializer",
+    "poststarthook/generic-apiserver-start-informers",
     "poststarthook/priority-and-fairness-config-consumer",
-    "poststarthook/priority-and-fairness-config-producer",
     "poststarthook/priority-and-fairness-filter",
+    "poststarthook/start-apiextensions-informers",
+    "poststarthook/start-apiextensions-controllers",
+    "poststarthook/crd-informer-synced",
+    "poststarthook/bootstrap-controller",
+    "poststarthook/start-system-namespaces-controller",
+    "poststarthook/start-cluster-authentication-info-controller",
     "poststarthook/rbac/bootstrap-roles",
     "poststarthook/scheduling/bootstrap-system-priority-classes",
+    "poststarthook/priority-and-fairness-config-producer",
+    "poststarthook/start-kube-aggregator-informers",
+    "poststarthook/apiservice-status-local-available-controller",
+    "poststarthook/apiservice-status-remote-available-controller",
+    // Before 1.31, for both.
     "poststarthook/apiservice-status-available-controller",
+    "poststarthook/apiservice-registration-controller",
+    "poststarthook/apiservice-discovery-controller",
+    "poststarthook/kube-apiserver-autoregistration",
+    "autoregister-completion",
+    "poststarthook/apiservice-openapi-controller",
+    "poststarthook/apiservice-openapiv3-controller",
 ];
 /// What readiness asks besides.
 const READY: [&str; 3] = ["etcd-readiness", "informer-sync", SHUTDOWN];

@@ -96,7 +96,15 @@ async fn health_is_told_check_by_check() {
     assert_eq!(ask("/livez").await, (StatusCode::OK, "ok".into()));
     assert_eq!(ask("/readyz/etcd").await, (StatusCode::OK, "ok".into()));
     let (_, all) = ask("/readyz?verbose").await;
-    for line in ["[+]ping ok\n", "[+]informer-sync ok\n", "[+]shutdown ok\n"] {
+    for line in [
+        "[+]ping ok\n",
+        "[+]informer-sync ok\n",
+        // Which upstream's own tests ask for.
+        "[+]poststarthook/bootstrap-controller ok\n",
+        "[+]poststarthook/start-kube-aggregator-informers ok\n",
+        "[+]autoregister-completion ok\n",
+        "[+]shutdown ok\n",
+    ] {
         assert!(all.contains(line), "{all}");
     }
     let (_, live) = ask("/livez?verbose").await;
