@@ -23,6 +23,9 @@ pub enum PkiError {
         /// What is wrong.
         reason: String,
     },
+    /// No certificate is made for that request, or not any more.
+    #[error("{0}")]
+    Request(String),
     /// The cryptographic library refused.
     #[error("certificate cannot be made: {0}")]
     Certificate(#[from] rcgen::Error),

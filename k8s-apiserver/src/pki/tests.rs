@@ -150,7 +150,7 @@ fn a_request_is_answered_with_a_certificate_for_what_it_asks() {
         .unwrap();
     assert_eq!(
         parsed.subject().to_string(),
-        "CN=system:node:a, O=system:nodes"
+        "O=system:nodes, CN=system:node:a"
     );
     assert_eq!(parsed.public_key().raw, key.subject_public_key_info());
     assert!(!parsed.is_ca());
@@ -162,7 +162,18 @@ fn a_request_is_answered_with_a_certificate_for_what_it_asks() {
     assert_eq!(names.general_names.len(), 1);
     let validity = parsed.validity();
     let good = validity.not_after.timestamp() - validity.not_before.timestamp();
-    assert_eq!(good, 3600);
+    // Clocks may be five minutes off; what is good for long does not get them as well.
+    assert_eq!(good, 3600 + 300);
+    let day = SignedDuration::from_hours(24);
+    let long = pki.sign_request(&asked, &usages, day).unwrap();
+    let long = Credential {
+        certificate: long,
+        key: String::new(),
+    };
+    let long = long.certificate_der().unwrap();
+    let (_, long) = x509_parser::parse_x509_certificate(&long).unwrap();
+    let good = long.validity().not_after.timestamp() - long.validity().not_before.timestamp();
+    assert_eq!(good, 24 * 3600);
     // No longer than the authority itself.
     let ages = SignedDuration::from_hours(24 * 365 * 50);
     let pem = pki.sign_request(&asked, &usages, ages).unwrap();
@@ -176,4 +187,45 @@ fn a_request_is_answered_with_a_certificate_for_what_it_asks() {
         parsed.validity().not_after.timestamp(),
         authority.validity().not_after.timestamp()
     );
+}
+
+#[test]
+fn a_certificate_says_nothing_of_its_bearer_but_what_was_looked_at() {
+    use rcgen::DnType;
+
+    let pki = Pki::in_memory().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    let names = &mut params.distinguished_name;
+    names.push(DnType::CommonName, "jane");
+    names.push(DnType::OrganizationName, "dev");
+    names.push(
+        DnType::CustomDnType(vec![1, 3, 6, 1, 4, 1, 57683, 2]),
+        "somebody's UID",
+    );
+    params.subject_alt_names = vec![
+        rcgen::SanType::URI("spiffe://a".try_into().unwrap()),
+        rcgen::SanType::OtherName((vec![1, 2, 3], "other".into())),
+        rcgen::SanType::DnsName("a.example.com".try_into().unwrap()),
+    ];
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::Any];
+    let key = KeyPair::generate().unwrap();
+    let asked = params.serialize_request(&key).unwrap().pem().unwrap();
+    let asked = CertificateRequest::parse(asked.as_bytes()).unwrap();
+    let usages = ["s/mime", "client auth", "email protection"].map(str::to_owned);
+    let hour = SignedDuration::from_hours(1);
+    let pem = pki.sign_request(&asked, &usages, hour).unwrap();
+    let signed = Credential {
+        certificate: pem,
+        key: String::new(),
+    };
+    let der = signed.certificate_der().unwrap();
+    let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
+    assert_eq!(parsed.subject().to_string(), "O=dev, CN=jane");
+    let names = &parsed.subject_alternative_name().unwrap().unwrap().value;
+    let names: Vec<String> = names.general_names.iter().map(|n| n.to_string()).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert!(names[0].contains("a.example.com"), "{names:?}");
+    let extended = parsed.extended_key_usage().unwrap().unwrap().value;
+    assert!(extended.client_auth && extended.email_protection && !extended.any);
+    assert!(extended.other.is_empty());
 }

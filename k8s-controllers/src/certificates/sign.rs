@@ -57,6 +57,8 @@ pub(crate) fn controller(
 pub(super) enum Verdict {
     /// Nothing: it is not approved, done with, or another signer's.
     Ignore,
+    /// Nobody can read it; this is why.
+    Unreadable(String),
     /// It can't be granted; this is why.
     Fail(String),
     /// It is granted, for so long.
@@ -84,7 +86,7 @@ pub(super) fn judge(request: &CertificateSigningRequest, longest: Duration) -> V
     }
     let asked = match CertificateRequest::parse(&request.spec.request.0) {
         Ok(asked) => asked,
-        Err(error) => return Verdict::Fail(error.to_string()),
+        Err(error) => return Verdict::Unreadable(error.to_string()),
     };
     let usages = usages(request);
     let checked = match name {
@@ -137,6 +139,10 @@ impl Reconciler for Signing {
         let status = new.status.get_or_insert_default();
         match judge(&request, self.longest) {
             Verdict::Ignore => return Ok(Requeue::OnChange),
+            Verdict::Unreadable(why) => {
+                let text = format!("unable to parse csr {:?}: {why}", key.name());
+                return Err(Error::NotYet(text));
+            }
             Verdict::Fail(why) => {
                 status.conditions.get_or_insert_default().push(
                     CertificateSigningRequestCondition {

@@ -76,6 +76,9 @@ fn validate_conditions(new: &Request, old: &Request) -> ErrorList {
     let both = |request| {
         !of_type(request, "Approved").is_empty() && !of_type(request, "Denied").is_empty()
     };
+    let repeated = self::conditions(old)
+        .iter()
+        .any(|condition| of_type(old, &condition.type_).len() > 1);
     for (index, condition) in conditions.iter().enumerate() {
         let at = path.index(index);
         let sort = condition.type_.as_str();
@@ -105,7 +108,7 @@ fn validate_conditions(new: &Request, old: &Request) -> ErrorList {
                 "Approved and Denied conditions are mutually exclusive",
             ));
         }
-        if before.iter().any(|other| other.type_ == sort) && of_type(old, sort).len() < 2 {
+        if !repeated && before.iter().any(|other| other.type_ == sort) {
             errors.push(field::duplicate(at.child("type"), sort));
         }
     }
@@ -116,6 +119,16 @@ fn validate_conditions(new: &Request, old: &Request) -> ErrorList {
 fn validate_change(new: &Request, old: &Request, approves: bool, issues: bool) -> ErrorList {
     let path = Path::new("status").child("conditions");
     let mut errors = validate_conditions(new, old);
+    let issued = Path::new("status").child("certificate");
+    let (after, before) = (certificate(new), certificate(old));
+    if after != before
+        && !after.is_empty()
+        && (before.is_empty() || check_certificates(before).is_ok())
+    {
+        if let Err(text) = check_certificates(after) {
+            errors.push(field::invalid(issued.clone(), "<certificate data>", text));
+        }
+    }
     for sort in ["Approved", "Denied", "Failed"] {
         if of_type(new, sort).len() < of_type(old, sort).len() {
             errors.push(field::forbidden(
@@ -138,16 +151,13 @@ fn validate_change(new: &Request, old: &Request, approves: bool, issues: bool) -
             format!("updates may not {what} a condition of type {sort:?}"),
         ));
     }
-    let path = Path::new("status").child("certificate");
-    if certificate(new) != certificate(old) {
+    if after != before {
         if !issues {
             let text = "updates may not set certificate content";
-            errors.push(field::forbidden(path, text));
-        } else if !certificate(old).is_empty() {
+            errors.push(field::forbidden(issued, text));
+        } else if !before.is_empty() {
             let text = "updates may not modify existing certificate content";
-            errors.push(field::forbidden(path, text));
-        } else if let Err(text) = check_certificates(certificate(new)) {
-            errors.push(field::invalid(path, "<certificate data>", text));
+            errors.push(field::forbidden(issued, text));
         }
     }
     errors
@@ -385,7 +395,10 @@ mod tests {
         let issued = request(json!({}), json!({"certificate": "AAAA"}));
         assert_eq!(
             approve(&issued, &plain),
-            ["status.certificate: Forbidden: updates may not set certificate content"]
+            [
+                r#"status.certificate: Invalid value: "<certificate data>": must contain at least one CERTIFICATE PEM block"#,
+                "status.certificate: Forbidden: updates may not set certificate content"
+            ]
         );
         assert_eq!(
             texts(rules.validate_subresource_update("status", &issued, &plain)),
@@ -397,6 +410,26 @@ mod tests {
             texts(rules.validate_subresource_update("status", &plain, &issued)),
             ["status.certificate: Forbidden: updates may not modify existing certificate content"]
         );
+    }
+
+    #[test]
+    fn conditions_of_one_type_are_told_unless_there_were_such_before() {
+        let of = |conditions: Value| request(json!({}), json!({"conditions": conditions}));
+        let twice = of(json!([condition("a", "x"), condition("a", "y")]));
+        let more = of(json!([
+            condition("a", "x"),
+            condition("a", "y"),
+            condition("b", "x"),
+            condition("b", "y")
+        ]));
+        let judge = |new, old| {
+            texts(CertificateSigningRequestRules.validate_subresource_update("approval", new, old))
+        };
+        assert_eq!(
+            judge(&twice, &of(json!([]))),
+            [r#"status.conditions[1].type: Duplicate value: "a""#]
+        );
+        assert!(judge(&more, &twice).is_empty());
     }
 
     #[test]

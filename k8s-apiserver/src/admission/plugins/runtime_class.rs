@@ -70,7 +70,7 @@ fn set_overhead(spec: &mut PodSpec, class: &node::RuntimeClass) -> Result<(), Ad
     if spec.overhead.as_ref().is_some_and(|o| !same(o, &overhead)) {
         return Err(mismatch());
     }
-    spec.overhead = Some(overhead);
+    spec.overhead = Some(overhead).filter(|overhead| !overhead.is_empty());
     Ok(())
 }
 
@@ -87,21 +87,24 @@ fn set_scheduling(spec: &mut PodSpec, class: &node::RuntimeClass) -> Result<(), 
         }
         selector.insert(key.clone(), wanted.clone());
     }
-    if let Some(more) = &scheduling.tolerations {
-        let given = spec.tolerations.take().unwrap_or_default();
-        spec.tolerations = Some(merged(given, more));
-    }
+    let given = spec.tolerations.take().unwrap_or_default();
+    let more = scheduling.tolerations.as_deref().unwrap_or_default();
+    spec.tolerations = Some(merged(given, more)).filter(|all| !all.is_empty());
     Ok(())
 }
 
-/// Whether all that the other tolerates is tolerated.
+/// Whether all that the other tolerates is tolerated, as upstream judges it: an operator that is left out counts as
+/// `Equal` in the one and as nothing in the other.
 fn covers(one: &Toleration, other: &Toleration) -> bool {
     fn text(field: &Option<String>) -> &str {
         field.as_deref().unwrap_or_default()
     }
-    let (key, effect) = (text(&one.key), text(&one.effect));
-    if !key.is_empty() && key != text(&other.key)
-        || !effect.is_empty() && effect != text(&other.effect)
+    if one == other {
+        return true;
+    }
+    let (key, effect, operator) = (text(&one.key), text(&one.effect), text(&one.operator));
+    let everything = key.is_empty() && operator == "Exists";
+    if key != text(&other.key) && !everything || !effect.is_empty() && effect != text(&other.effect)
     {
         return false;
     }
@@ -114,11 +117,9 @@ fn covers(one: &Toleration, other: &Toleration) -> bool {
     if effect == "NoExecute" && !lasts {
         return false;
     }
-    match text(&one.operator) {
+    match operator {
         "Exists" => true,
-        "" | "Equal" => {
-            matches!(text(&other.operator), "" | "Equal") && text(&one.value) == text(&other.value)
-        }
+        "" | "Equal" => text(&other.operator) == "Equal" && text(&one.value) == text(&other.value),
         _ => false,
     }
 }
@@ -126,16 +127,16 @@ fn covers(one: &Toleration, other: &Toleration) -> bool {
 /// All of both, without those that others cover.
 fn merged(given: Vec<Toleration>, more: &[Toleration]) -> Vec<Toleration> {
     let all: Vec<Toleration> = given.into_iter().chain(more.iter().cloned()).collect();
-    let kept = |index: usize, one: &Toleration| {
-        !all.iter().enumerate().any(|(at, other)| {
-            at != index && covers(other, one) && (!covers(one, other) || at < index)
-        })
-    };
-    all.iter()
-        .enumerate()
-        .filter(|(index, one)| kept(*index, one))
-        .map(|(_, one)| one.clone())
-        .collect()
+    let mut kept: Vec<Toleration> = Vec::new();
+    for (index, one) in all.iter().enumerate() {
+        let later = &all[index + 1..];
+        let covered = kept.iter().any(|other| covers(other, one))
+            || later.iter().any(|other| other != one && covers(other, one));
+        if !covered {
+            kept.push(one.clone());
+        }
+    }
+    kept
 }
 
 #[async_trait]
@@ -180,9 +181,10 @@ impl AdmissionPlugin for RuntimeClass {
             return Ok(());
         };
         let class = self.class(spec).await?;
+        let none = Quantities::new();
         match (overhead(class.as_ref()), &spec.overhead) {
             (None, None) => Ok(()),
-            (Some(wanted), Some(found)) if same(&wanted, found) => Ok(()),
+            (Some(wanted), found) if same(&wanted, found.as_ref().unwrap_or(&none)) => Ok(()),
             (Some(_), _) => Err(mismatch()),
             (None, Some(_)) => Err(AdmissionError::forbidden(
                 "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead",
@@ -208,12 +210,21 @@ mod tests {
             {"key": "a", "value": "x", "effect": "NoExecute"},
             {"key": "b", "operator": "Exists", "effect": "NoSchedule"},
             {"key": "a", "operator": "Exists"},
+            // Neither covers the other: one says no operator, one no key.
+            {"key": "c", "value": "1"},
+            {"key": "c", "value": "1", "effect": "NoSchedule"},
+            {"value": "1", "operator": "Equal"},
+            {"key": "d", "value": "1", "operator": "Equal"},
         ]));
         assert_eq!(
             merged(given, &more),
             list(json!([
                 {"key": "a", "operator": "Exists"},
                 {"key": "b", "operator": "Exists", "effect": "NoSchedule"},
+                {"key": "c", "value": "1"},
+                {"key": "c", "value": "1", "effect": "NoSchedule"},
+                {"value": "1", "operator": "Equal"},
+                {"key": "d", "value": "1", "operator": "Equal"},
             ]))
         );
     }

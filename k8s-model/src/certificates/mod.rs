@@ -3,9 +3,10 @@
 //!
 //! See <https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/>.
 
+mod pem;
+
 use std::net::IpAddr;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use k8s_openapi::jiff::Timestamp;
 use x509_parser::{
     certification_request::X509CertificationRequest,
@@ -23,9 +24,9 @@ pub enum CertificateRequestError {
     /// What the block holds is no such request.
     #[error("the certificate request is malformed")]
     Malformed,
-    /// It was not signed with the key that it is for.
-    #[error("the certificate request's signature is not valid")]
-    Signature,
+    /// It was not signed with the key that it is for; in the words that upstream has for that sort of key.
+    #[error("{0}")]
+    Signature(&'static str),
 }
 
 /// What a request for a certificate asks for.
@@ -49,23 +50,12 @@ pub struct CertificateRequest {
     pub public_key: Vec<u8>,
     /// The value of the extension with the alternative names, DER; empty if there is none.
     pub alternative_names: Vec<u8>,
-    /// Whether it was signed with the key that it is for.
-    signed: bool,
+    /// What is wrong with the signature.
+    unsigned: Option<&'static str>,
 }
 
 /// The object identifier of the alternative names.
 const ALTERNATIVE_NAMES: &str = "2.5.29.17";
-
-/// The contents of the first PEM block, and its label.
-fn first_block(pem: &[u8]) -> Option<(&str, Vec<u8>, &[u8])> {
-    let text = std::str::from_utf8(pem).ok()?;
-    let (_, rest) = text.split_once("-----BEGIN ")?;
-    let (label, rest) = rest.split_once("-----")?;
-    let (body, rest) = rest.split_once("-----END ")?;
-    let rest = rest.strip_prefix(label)?.strip_prefix("-----")?;
-    let body: String = body.split_ascii_whitespace().collect();
-    Some((label, STANDARD.decode(body).ok()?, rest.as_bytes()))
-}
 
 impl CertificateRequest {
     /// Reads a PEM block `CERTIFICATE REQUEST`.
@@ -73,10 +63,11 @@ impl CertificateRequest {
     /// # Errors
     /// Fails if it is none.
     pub fn parse(pem: &[u8]) -> Result<Self, CertificateRequestError> {
-        let (label, der, _) = first_block(pem).ok_or(CertificateRequestError::Pem)?;
-        if label != "CERTIFICATE REQUEST" {
+        let (block, _) = pem::first(pem).ok_or(CertificateRequestError::Pem)?;
+        if block.label != b"CERTIFICATE REQUEST" {
             return Err(CertificateRequestError::Pem);
         }
+        let der = block.der;
         let malformed = CertificateRequestError::Malformed;
         let Ok(([], request)) = X509CertificationRequest::from_der(&der) else {
             return Err(malformed);
@@ -85,7 +76,12 @@ impl CertificateRequest {
         let mut out = CertificateRequest {
             subject: info.subject.as_raw().to_vec(),
             public_key: info.subject_pki.raw.to_vec(),
-            signed: request.verify_signature().is_ok(),
+            unsigned: match request.verify_signature() {
+                Ok(()) => None,
+                Err(_) => Some(unsigned(
+                    &info.subject_pki.algorithm.algorithm.to_id_string(),
+                )),
+            },
             ..Default::default()
         };
         for name in info.subject.iter_common_name() {
@@ -138,10 +134,9 @@ impl CertificateRequest {
     /// # Errors
     /// Fails if not.
     pub fn check_signature(&self) -> Result<(), CertificateRequestError> {
-        if self.signed {
-            Ok(())
-        } else {
-            Err(CertificateRequestError::Signature)
+        match self.unsigned {
+            None => Ok(()),
+            Some(why) => Err(CertificateRequestError::Signature(why)),
         }
     }
 
@@ -209,6 +204,16 @@ impl CertificateRequest {
     }
 }
 
+/// What is said of a signature that does not fit a key of that sort.
+fn unsigned(algorithm: &str) -> &'static str {
+    match algorithm {
+        "1.2.840.113549.1.1.1" => "crypto/rsa: verification error",
+        "1.2.840.10045.2.1" => "x509: ECDSA verification failure",
+        "1.3.101.112" => "x509: Ed25519 verification failure",
+        _ => "x509: cannot verify signature: algorithm unimplemented",
+    }
+}
+
 /// Whether the usages are these, with or without the one that only RSA keys need.
 fn are(usages: &[String], wanted: &[&str]) -> bool {
     let known = |usage: &String| wanted.contains(&usage.as_str()) || usage == "key encipherment";
@@ -225,16 +230,25 @@ fn are(usages: &[String], wanted: &[&str]) -> bool {
 pub fn check_certificates(pem: &[u8]) -> Result<(), String> {
     let mut rest = pem;
     let mut blocks = 0;
-    while let Some((label, der, tail)) = first_block(rest) {
-        if label != "CERTIFICATE" {
+    while let Some((block, tail)) = pem::first(rest) {
+        if block.label != b"CERTIFICATE" {
             return Err(format!(
-                "only CERTIFICATE PEM blocks are allowed, found {label:?}"
+                "only CERTIFICATE PEM blocks are allowed, found {:?}",
+                String::from_utf8_lossy(block.label)
             ));
         }
-        if !matches!(x509_parser::parse_x509_certificate(&der), Ok(([], _))) {
-            return Err("the certificate is malformed".to_owned());
+        if block.headers {
+            return Err("no PEM block headers are permitted".to_owned());
         }
         blocks += 1;
+        if block.der.is_empty() {
+            return Err("found CERTIFICATE PEM block containing 0 certificates".to_owned());
+        }
+        let mut certificates = block.der.as_slice();
+        while !certificates.is_empty() {
+            (certificates, _) = x509_parser::parse_x509_certificate(certificates)
+                .map_err(|_| "x509: malformed certificate".to_owned())?;
+        }
         rest = tail;
     }
     if blocks == 0 {
@@ -245,8 +259,8 @@ pub fn check_certificates(pem: &[u8]) -> Result<(), String> {
 
 /// Until when the first certificate of a PEM text is good, if it is one.
 pub fn expiry(pem: &[u8]) -> Option<Timestamp> {
-    let (_, der, _) = first_block(pem)?;
-    let (_, certificate) = x509_parser::parse_x509_certificate(&der).ok()?;
+    let (block, _) = pem::first(pem)?;
+    let (_, certificate) = x509_parser::parse_x509_certificate(&block.der).ok()?;
     Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
 }
 
@@ -302,6 +316,50 @@ mod tests {
         ] {
             assert_eq!(CertificateRequest::parse(text.as_bytes()), Err(error));
         }
+    }
+
+    #[test]
+    fn a_signature_that_does_not_fit_is_told_by_the_sort_of_key() {
+        let key = KeyPair::generate().unwrap();
+        let request = CertificateParams::default().serialize_request(&key);
+        let mut der = request.unwrap().der().to_vec();
+        // Within the subject's public key there is nothing to change; what follows it, the attributes, is signed too.
+        let at = der
+            .windows(3)
+            .position(|w| w == [0x06, 0x08, 0x2a])
+            .unwrap()
+            + 12;
+        der[at + 20] ^= 1;
+        let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
+        let pem = format!(
+            "-----BEGIN CERTIFICATE REQUEST-----\n{text}\n-----END CERTIFICATE REQUEST-----\n"
+        );
+        let asked = CertificateRequest::parse(pem.as_bytes()).unwrap();
+        assert_eq!(
+            asked.check_signature().unwrap_err().to_string(),
+            "x509: ECDSA verification failure"
+        );
+    }
+
+    #[test]
+    fn issued_certificates_have_no_headers_and_nothing_but_certificates() {
+        let refused = |text: &str| check_certificates(text.as_bytes()).unwrap_err();
+        assert_eq!(
+            refused("AAAA"),
+            "must contain at least one CERTIFICATE PEM block"
+        );
+        assert_eq!(
+            refused("-----BEGIN X-----\nAAAA\n-----END X-----\n"),
+            r#"only CERTIFICATE PEM blocks are allowed, found "X""#
+        );
+        assert_eq!(
+            refused("-----BEGIN CERTIFICATE-----\na: b\n\nAAAA\n-----END CERTIFICATE-----\n"),
+            "no PEM block headers are permitted"
+        );
+        assert_eq!(
+            refused("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"),
+            "found CERTIFICATE PEM block containing 0 certificates"
+        );
     }
 
     #[test]
