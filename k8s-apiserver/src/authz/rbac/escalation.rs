@@ -86,6 +86,28 @@ impl EscalationCheck {
     }
 }
 
+/// Whether a change is of what the garbage collector changes, and of nothing else.
+fn is_for_collection(new: &Value, old: &Value) -> bool {
+    let without = |object: &Value| {
+        let mut object = object.clone();
+        if let Some(meta) = object["metadata"].as_object_mut() {
+            for field in ["ownerReferences", "finalizers", "managedFields"] {
+                meta.remove(field);
+            }
+            // It says nothing of the object.
+            meta.remove("resourceVersion");
+        }
+        object
+    };
+    without(new) == without(old)
+}
+
+fn aggregates(role: &Value) -> bool {
+    role["aggregationRule"]["clusterRoleSelectors"]
+        .as_array()
+        .is_some_and(|selectors| !selectors.is_empty())
+}
+
 fn rules_in(role: &Value) -> Vec<PolicyRule> {
     serde_json::from_value(role["rules"].clone()).unwrap_or_default()
 }
@@ -120,35 +142,37 @@ impl AdmissionPlugin for EscalationCheck {
         };
         let old = request.old.map(|object| object.to_value());
         let user = request.user;
+        // Everything else counts: a label alone may make a role a part of others.
+        if old.as_ref().is_some_and(|old| is_for_collection(&new, old)) {
+            return Ok(());
+        }
         match request.resource.resource {
             resource @ ("roles" | "clusterroles") => {
-                // Upstream lets through an update that changes neither the rules nor where they come
-                // from.
-                if old.is_some_and(|old| {
-                    old["rules"] == new["rules"] && old["aggregationRule"] == new["aggregationRule"]
-                }) {
-                    return Ok(());
-                }
+                // A new object has no name in its request.
+                let name = match request.operation {
+                    Operation::Create => "",
+                    _ => request.name,
+                };
                 if self
-                    .allowed(user, "escalate", resource, request.namespace, request.name)
+                    .allowed(user, "escalate", resource, request.namespace, name)
                     .await
                 {
                     return Ok(());
                 }
-                let mut wanted = rules_in(&new);
-                if !new["aggregationRule"].is_null() {
-                    // What will be found is not known, so it takes everything.
-                    wanted.extend(super::everything());
+                self.confirm(user, request.namespace, &rules_in(&new))?;
+                // What will be found is not known, so it takes everything.
+                if aggregates(&new) || old.as_ref().is_some_and(aggregates) {
+                    return self
+                        .confirm(user, request.namespace, &super::everything())
+                        .map_err(|_| {
+                            AdmissionError::forbidden(
+                                "must have cluster-admin privileges to use the aggregationRule",
+                            )
+                        });
                 }
-                self.confirm(user, request.namespace, &wanted)
+                Ok(())
             }
             "rolebindings" | "clusterrolebindings" => {
-                let same = |old: &Value| {
-                    old["roleRef"] == new["roleRef"] && old["subjects"] == new["subjects"]
-                };
-                if old.as_ref().is_some_and(same) {
-                    return Ok(());
-                }
                 let kind = new["roleRef"]["kind"].as_str().unwrap_or_default();
                 let name = new["roleRef"]["name"].as_str().unwrap_or_default();
                 let resource = if kind == "Role" {
