@@ -70,6 +70,8 @@ pub(crate) async fn run(registry: &Registry, advertised: Option<&Advertised>) ->
             Box::new(class),
         ));
     }
+    let tracking = crate::legacy_tokens::tracking(registry.now());
+    made.push(ensure(registry, "", "configmaps", Box::new(tracking)));
     let service = async {
         match advertised {
             Some(advertised) => kubernetes_service(registry, advertised).await,
@@ -235,7 +237,7 @@ pub(crate) async fn authentication(registry: &Registry, map: ConfigMap) -> Resul
     replace(registry, "", "configmaps", Box::new(map)).await
 }
 
-async fn ensure(
+pub(crate) async fn ensure(
     registry: &Registry,
     group: &str,
     resource: &str,

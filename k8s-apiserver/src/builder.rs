@@ -26,6 +26,7 @@ use crate::{
     cache::Caches,
     definitions,
     flow::{self, FlowControl, MaxInFlight},
+    legacy_tokens,
     metrics::{Metrics, More},
     pki::{FrontProxy, Pki, PkiError},
     proxy::Connecter,
@@ -437,6 +438,7 @@ impl ApiServerBuilder {
         let flow = Arc::new(FlowControl::new(self.max_in_flight, self.fair));
         let mut flowing = flow::start(&flow, &registry, &*reader, self.bootstrap, &stop, &tasks);
         aggregation.start(&registry, &stop, &tasks, self.bootstrap);
+        legacy_tokens::start(&registry, &tokens, self.bootstrap, &stop, &tasks);
         let mut defined = definitions::start(&registry, &*reader, &stop, &tasks);
         let server = ApiServer::new(Inner {
             registry,

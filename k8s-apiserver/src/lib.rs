@@ -102,6 +102,7 @@ mod flow;
 pub mod fuzz;
 mod health;
 pub mod http;
+mod legacy_tokens;
 mod metrics;
 mod openapi;
 pub mod pki;

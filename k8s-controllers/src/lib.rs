@@ -97,6 +97,7 @@ mod endpointslice;
 mod endpointslice_mirroring;
 mod error;
 mod garbage_collector;
+mod legacy_token_cleaner;
 mod manager;
 mod namespace;
 mod node_ipam;

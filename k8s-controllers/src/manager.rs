@@ -12,8 +12,8 @@ use crate::{
     certificates::{self, CertificateSigner},
     cluster_role_aggregation,
     common::context::Context,
-    deployment, endpoints, endpointslice, endpointslice_mirroring, garbage_collector, namespace,
-    node_ipam,
+    deployment, endpoints, endpointslice, endpointslice_mirroring, garbage_collector,
+    legacy_token_cleaner, namespace, node_ipam,
     node_ipam::ClusterCidr,
     node_lifecycle, pod_gc, policy_status, replicaset, resource_quota, root_ca,
     runtime::{
@@ -41,6 +41,7 @@ pub struct ControllerManager {
     signer: Option<Arc<dyn CertificateSigner>>,
     signing_duration: Duration,
     token_signer: Option<Arc<dyn ServiceAccountTokenSigner>>,
+    legacy_token_period: Duration,
     cluster_cidrs: Vec<ClusterCidr>,
     election: Option<LeaderElectionConfig>,
 }
@@ -76,6 +77,7 @@ impl ControllerManager {
     /// `endpoint-controller`, `endpointslice-controller`, `endpointslicemirroring-controller`, `namespace-controller`,
     /// `service-account-controller`, `root-ca-cert-publisher`, `generic-garbage-collector`,
     /// `node-controller`, `pod-garbage-collector`, `clusterrole-aggregation-controller`, `token-cleaner`,
+    /// `legacy-service-account-token-cleaner`,
     /// `resourcequota-controller`, `certificate-controller`, `storage-version-migrator-controller`,
     /// `resource-claim-controller`,
     /// `validatingadmissionpolicy-status-controller`.
@@ -90,6 +92,7 @@ impl ControllerManager {
             signer: None,
             signing_duration: certificates::sign::LONGEST,
             token_signer: None,
+            legacy_token_period: legacy_token_cleaner::PERIOD,
             cluster_cidrs: Vec::new(),
             election: None,
         })
@@ -232,6 +235,13 @@ impl ControllerManager {
             let own = context("token-cleaner", "token-cleaner");
             running.add(token_cleaner::controller(&own));
         }
+        if runs("legacy-serviceaccount-token-cleaner-controller") {
+            let name = "legacy-service-account-token-cleaner";
+            running.add(legacy_token_cleaner::controller(
+                &context(name, name),
+                self.legacy_token_period,
+            ));
+        }
         if runs("resourcequota-controller") {
             let own = context("resourcequota-controller", "resourcequota-controller");
             running.add(resource_quota::controller(&own));
@@ -348,6 +358,15 @@ impl ControllerManagerBuilder {
     #[must_use]
     pub fn token_signer(mut self, signer: Arc<dyn ServiceAccountTokenSigner>) -> Self {
         self.0.token_signer = Some(signer);
+        self
+    }
+
+    /// For how long nobody may have used a token that was once made for a service account (in a Secret that the account
+    /// names) before it is marked invalid, and then again before it is removed. A year by default; upstream's
+    /// `--legacy-service-account-token-clean-up-period`.
+    #[must_use]
+    pub fn legacy_token_clean_up_period(mut self, period: Duration) -> Self {
+        self.0.legacy_token_period = period;
         self
     }
 

@@ -189,6 +189,11 @@ async fn admitted(
         wanted,
         refused,
     } = way;
+    let warnings = Warnings::default();
+    // There is something to say of some tokens.
+    if parts.headers.contains_key(header::AUTHORIZATION) {
+        parts.extensions.insert(warnings.clone());
+    }
     let user = match authenticate(&server, &mut parts).await {
         Ok(user) => user,
         Err(error) => {
@@ -243,9 +248,8 @@ async fn admitted(
         info,
         user,
         wanted,
-        warnings: Warnings::default(),
+        warnings: warnings.clone(),
     };
-    let warnings = call.warnings.clone();
     let answer = async {
         if call.info.is_resource {
             match row {

@@ -67,6 +67,7 @@ impl TokenReview {
                     return Ok(VerifiedToken {
                         identity,
                         audiences: ours,
+                        warning: None,
                     });
                 }
                 Ok(_) => {}

@@ -99,7 +99,8 @@ async fn requests_are_counted_by_verb_resource_and_code() {
     }
     // What is not served has no label of its own.
     assert!(!page.contains("nothing"));
-    assert!(page.contains("apiserver_storage_objects{resource=\"configmaps\"} 1\n"));
+    // One is the server's own.
+    assert!(page.contains("apiserver_storage_objects{resource=\"configmaps\"} 2\n"));
     assert!(page.contains(
         "apiserver_storage_objects{resource=\"clusterroles.rbac.authorization.k8s.io\"} "
     ));

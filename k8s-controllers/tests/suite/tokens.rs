@@ -3,8 +3,11 @@
 use std::{error::Error, sync::Arc};
 
 use crate::support::{Cluster, client_for, from, until};
-use k8s_controllers::{ControllerManager, ServiceAccountTokenSigner};
-use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_controllers::{ControllerManager, ServiceAccountTokenSigner, runtime::Clock};
+use k8s_openapi::{
+    api::core::v1::{Secret, ServiceAccount},
+    jiff::{SignedDuration, Timestamp},
+};
 use kube::{
     ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
@@ -105,6 +108,66 @@ async fn a_secret_for_a_token_gets_one_and_goes_with_its_account() {
         .await;
     orphan.unwrap();
     until(&secrets, "three", |s| s.is_none()).await;
+    cluster.stop.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_made_for_an_account_and_nobody_uses_is_marked_and_then_removed() {
+    let cluster = Cluster::bare().await;
+    let server = cluster.server.clone();
+    let (secrets, accounts) = (
+        cluster.api::<Secret>("default"),
+        cluster.api::<ServiceAccount>("default"),
+    );
+    let params = PostParams::default();
+    let bot = json!({"metadata": {"name": "bot"}, "secrets": [{"name": "made"}, {"name": "used"}]});
+    accounts.create(&params, &from(bot)).await.unwrap();
+    for name in ["made", "used", "own"] {
+        let made = secrets.create(&params, &from(secret(name, "bot"))).await;
+        made.unwrap();
+    }
+    // Years later one of them was used the other day.
+    let later = Timestamp::now() + SignedDuration::from_hours(24 * 1000);
+    let lately = later - SignedDuration::from_hours(24 * 10);
+    let label = |name: &str, at: Timestamp| {
+        let day = at.strftime("%Y-%m-%d").to_string();
+        Patch::Merge(
+            json!({"metadata": {"labels": {format!("kubernetes.io/legacy-token-{name}"): day}}}),
+        )
+    };
+    secrets
+        .patch("used", &PatchParams::default(), &label("last-used", lately))
+        .await
+        .unwrap();
+    let manager = ControllerManager::builder(move |name| client_for(&server, name))
+        .clock(Clock::starting_at(later))
+        .build();
+    let stop = cluster.stop.clone();
+    let running = tokio::spawn(async move {
+        manager.run(stop).await;
+    });
+    let invalid = "kubernetes.io/legacy-token-invalid-since";
+    let marked = until(&secrets, "made", |secret| {
+        secret.is_some_and(|secret| secret.labels().contains_key(invalid))
+    })
+    .await;
+    let day = later.strftime("%Y-%m-%d").to_string();
+    assert_eq!(marked.unwrap().labels()[invalid], day);
+    let before = later - SignedDuration::from_hours(24 * 400);
+    secrets
+        .patch(
+            "made",
+            &PatchParams::default(),
+            &label("invalid-since", before),
+        )
+        .await
+        .unwrap();
+    until(&secrets, "made", |secret| secret.is_none()).await;
+    for name in ["used", "own"] {
+        let secret = secrets.get(name).await.unwrap();
+        assert!(!secret.labels().contains_key(invalid), "{name}");
+    }
     cluster.stop.cancel();
     running.await.unwrap();
 }

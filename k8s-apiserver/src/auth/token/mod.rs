@@ -20,10 +20,17 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use rustls_pki_types::{SubjectPublicKeyInfoDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
 
 use self::legacy::LegacyClaims;
+pub(crate) use self::legacy::{LAST_USED, UsedSecret, is_written_down};
 use super::{AuthenticationError, Authenticator, Identity};
-use crate::{admission::reader::ObjectReader, audit, metrics::Writer, pki::SigningKey};
+use crate::{
+    admission::{Warnings, reader::ObjectReader},
+    audit,
+    metrics::Writer,
+    pki::SigningKey,
+};
 
 /// The issuer of a cluster whose domain is `cluster.local`.
 pub const DEFAULT_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
@@ -122,6 +129,8 @@ pub struct VerifiedToken {
     pub identity: Identity,
     /// Which of the audiences that were asked for it has.
     pub audiences: Vec<String>,
+    /// What its bearer is to be told, in a `Warning` header.
+    pub warning: Option<&'static str>,
 }
 
 /// Keys that cannot sign tokens.
@@ -142,6 +151,8 @@ pub struct ServiceAccountTokens {
     reader: Arc<dyn ObjectReader>,
     clock: Clock,
     uses: Uses,
+    /// Who writes down the days on which tokens in Secrets are used.
+    diary: parking_lot::RwLock<Option<mpsc::Sender<UsedSecret>>>,
     /// Signatures that were checked already, by the token's digest.
     remembered: DashMap<[u8; 32], Arc<Known>>,
 }
@@ -154,6 +165,12 @@ struct Uses {
     stale: AtomicU64,
     /// Those in Secrets.
     legacy: AtomicU64,
+    /// Of those: in Secrets that were made for their account.
+    automatic: AtomicU64,
+    /// In other Secrets.
+    manual: AtomicU64,
+    /// In Secrets whose tokens are taken no more.
+    invalidated: AtomicU64,
 }
 
 impl std::fmt::Debug for ServiceAccountTokens {
@@ -217,6 +234,7 @@ impl ServiceAccountTokens {
             reader,
             clock: Arc::new(Timestamp::now),
             uses: Uses::default(),
+            diary: parking_lot::RwLock::default(),
             remembered: DashMap::new(),
         })
     }
@@ -401,6 +419,7 @@ impl ServiceAccountTokens {
         Ok(VerifiedToken {
             identity,
             audiences: matching,
+            warning: None,
         })
     }
 
@@ -420,6 +439,21 @@ impl ServiceAccountTokens {
                 "serviceaccount_legacy_tokens_total",
                 "[ALPHA] Cumulative legacy service account tokens used",
                 &self.uses.legacy,
+            ),
+            (
+                "serviceaccount_legacy_auto_token_uses_total",
+                "[ALPHA] Cumulative auto-generated legacy tokens used",
+                &self.uses.automatic,
+            ),
+            (
+                "serviceaccount_legacy_manual_token_uses_total",
+                "[ALPHA] Cumulative manually created legacy tokens used",
+                &self.uses.manual,
+            ),
+            (
+                "serviceaccount_invalid_legacy_auto_token_uses_total",
+                "[ALPHA] Cumulative invalid auto-generated legacy tokens used",
+                &self.uses.invalidated,
             ),
         ] {
             out.family(name, "counter", help);
@@ -485,10 +519,15 @@ impl Authenticator for ServiceAccountTokens {
     ) -> Result<Option<Identity>, AuthenticationError> {
         match bearer(&parts.headers) {
             None => Ok(None),
-            Some(token) => self
-                .verify(token, self.api_audiences())
-                .await
-                .map(|verified| Some(verified.identity)),
+            Some(token) => {
+                let verified = self.verify(token, self.api_audiences()).await?;
+                if let Some(text) = verified.warning
+                    && let Some(warnings) = parts.extensions.get::<Warnings>()
+                {
+                    warnings.add(text);
+                }
+                Ok(Some(verified.identity))
+            }
         }
     }
 }

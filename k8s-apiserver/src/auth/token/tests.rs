@@ -228,6 +228,22 @@ async fn a_token_in_a_secret_is_good_while_the_secret_has_it() {
             .await
             .contains("has been marked invalid")
     );
+    let mut used = fixture.tokens.used_secrets();
+    let today = fixture.tokens.now().strftime("%Y-%m-%d").to_string();
+    for (labels, written) in [
+        (json!({}), true),
+        (json!({ LAST_USED: "2001-01-01" }), true),
+        (json!({ LAST_USED: "long ago" }), true),
+        (json!({ LAST_USED: today }), false),
+    ] {
+        keep(&token, labels.clone());
+        assert_eq!(reason(&fixture, &token).await, "good");
+        let told = used.try_recv().ok();
+        assert_eq!(told.is_some(), written, "{labels}");
+        assert!(told.is_none_or(|used| used.name == "kept" && used.day.to_string() == today));
+    }
+    assert_eq!(fixture.tokens.uses.manual.load(Ordering::Relaxed), 6);
+    assert_eq!(fixture.tokens.uses.invalidated.load(Ordering::Relaxed), 1);
     keep(&issue("another"), json!({}));
     assert!(
         reason(&fixture, &token)
