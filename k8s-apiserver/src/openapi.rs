@@ -13,6 +13,8 @@ use k8s_model::openapi::{
     v2::{self, Form},
 };
 
+use sha2::{Digest, Sha256};
+
 use crate::{
     Error, Result,
     endpoints::{Call, cached},
@@ -67,7 +69,7 @@ pub(crate) async fn serve(call: &Call, path: &str) -> Result<Response<Body>> {
 const V2_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 const V2_ANSWERED: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
-/// All group versions in one document of v2. It is long, rarely asked for and kept by clients, which
+/// All group versions in one document of v2, those of servers behind too. It is long, rarely asked for and kept by clients, which
 /// come back with its tag: so it is written anew, away from what serves requests.
 async fn whole(call: &Call, served: Arc<Served>) -> Result<Response<Body>> {
     let mut accept = call.parts.headers.get_all(header::ACCEPT).iter();
@@ -76,12 +78,17 @@ async fn whole(call: &Call, served: Arc<Served>) -> Result<Response<Body>> {
         true => (Form::Protobuf, V2_ANSWERED, "P"),
         false => (Form::Json, "application/json", "J"),
     };
-    let tag = format!("{mark}{}", v2::hash(&served.table));
+    let (others, tags) = call.server.aggregation.specifications();
+    let mut tag = format!("{mark}{}", v2::hash(&served.table));
+    if !tags.is_empty() {
+        let digest = Sha256::digest(&tags);
+        tag.extend(digest[..8].iter().map(|b| format!("{b:02X}")));
+    }
     let known = cached(call, Bytes::new(), &tag, media_type);
     if known.status() == StatusCode::NOT_MODIFIED {
         return Ok(known);
     }
-    let written = move || v2::document(&served.table, form);
+    let written = move || v2::merged(&served.table, form, others);
     let document = tokio::task::spawn_blocking(written).await;
     let answer = cached(call, document.map_err(Error::internal)?, &tag, media_type);
     Ok(response::compressed(answer, &call.wanted))

@@ -5,15 +5,17 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use http::Response;
+use http::{Response, header};
 use http_body_util::{BodyExt, Limited};
+use k8s_model::openapi::v2::Foreign;
 use k8s_openapi::api::core::v1::Service;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::{
     Aggregation, GROUP, RESOURCE,
-    backend::{Backend, Found},
+    backend::{Backend, Found, Spec},
 };
 use crate::{
     Error, Result,
@@ -32,6 +34,8 @@ const RETRY: Duration = Duration::from_millis(100);
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long discovery may be.
 const LIMIT: usize = 4 << 20;
+/// How long an OpenAPI v2 document may be.
+const SPECIFICATION_LIMIT: usize = 16 << 20;
 
 /// The condition `Available`.
 struct Condition {
@@ -240,17 +244,45 @@ async fn discover(aggregation: &Aggregation, backend: &Backend) -> Result<Found,
         available: true,
         resources: Some(resources),
         openapi,
+        spec: specification(aggregation, backend).await,
     })
+}
+
+/// The OpenAPI v2 document, if it is another than before.
+async fn specification(aggregation: &Aggregation, backend: &Backend) -> Option<Arc<Spec>> {
+    const PATH: &str = "/openapi/v2";
+    let before = backend.found().spec;
+    let known = before.as_ref().map(|spec| spec.tag.as_str());
+    let read = async {
+        let response = aggregation.ask(backend, PATH, known).await.ok()?;
+        if !response.status().is_success() {
+            return None;
+        }
+        let tag = response.headers().get(header::ETAG);
+        let tag = tag.and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+        let body = collect(response, SPECIFICATION_LIMIT).await.ok()?;
+        let tag = tag.unwrap_or_else(|| {
+            let digest = Sha256::digest(&body);
+            digest.iter().map(|b| format!("{b:02X}")).collect()
+        });
+        if known == Some(&tag) {
+            return None;
+        }
+        let document = serde_json::from_slice(&body).ok()?;
+        let document = Foreign::new(document);
+        Some(Arc::new(Spec { tag, document }))
+    };
+    tokio::time::timeout(TIMEOUT, read).await.ok()?
 }
 
 async fn fetch(aggregation: &Aggregation, backend: &Backend, path: &str) -> Result<Value, String> {
     let answer = async {
         let response = aggregation
-            .ask(backend, path)
+            .ask(backend, path, None)
             .await
             .map_err(|e| e.to_string())?;
         let status = response.status();
-        let body = collect(response).await?;
+        let body = collect(response, LIMIT).await?;
         if !status.is_success() {
             let text = String::from_utf8_lossy(&body);
             return Err(match status.as_u16() {
@@ -265,8 +297,8 @@ async fn fetch(aggregation: &Aggregation, backend: &Backend, path: &str) -> Resu
         .unwrap_or_else(|_| Err("context deadline exceeded".to_owned()))
 }
 
-async fn collect(response: Response<Body>) -> Result<Vec<u8>, String> {
-    Limited::new(response.into_body(), LIMIT)
+async fn collect(response: Response<Body>, limit: usize) -> Result<Vec<u8>, String> {
+    Limited::new(response.into_body(), limit)
         .collect()
         .await
         .map(|body| body.to_bytes().to_vec())

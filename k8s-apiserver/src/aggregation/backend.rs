@@ -2,6 +2,7 @@
 
 use std::{cmp::Ordering, io, sync::Arc, time::Duration};
 
+use k8s_model::openapi::v2::Foreign;
 use k8s_openapi::{
     api::core::v1::Service,
     kube_aggregator::pkg::apis::apiregistration::v1::{APIService, APIServiceSpec},
@@ -17,6 +18,7 @@ use crate::{
     admission::reader::ObjectReader,
     pki::FrontProxy,
     proxy::{ByteStream, any_certificate, service_backends, tcp},
+    webhook::system_roots,
 };
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -29,6 +31,16 @@ pub(super) struct Found {
     pub(super) resources: Option<Value>,
     /// Where its OpenAPI v3 document is.
     pub(super) openapi: Option<String>,
+    /// Its OpenAPI v2 document.
+    pub(super) spec: Option<Arc<Spec>>,
+}
+
+/// An OpenAPI v2 document as it was read last.
+#[derive(Debug)]
+pub(super) struct Spec {
+    /// The tag under which the server has it; of its contents, if the server gives none.
+    pub(super) tag: String,
+    pub(super) document: Foreign,
 }
 
 /// An `APIService`.
@@ -106,8 +118,11 @@ impl Backend {
         self.found.read().clone()
     }
 
-    pub(super) fn set(&self, found: Found) {
-        *self.found.write() = found;
+    /// A server that is away for a while keeps its place in OpenAPI v2, as upstream has it.
+    pub(super) fn set(&self, mut found: Found) {
+        let mut before = self.found.write();
+        found.spec = found.spec.or_else(|| before.spec.take());
+        *before = found;
     }
 
     /// The most important group first, and in it the most important version.
@@ -190,16 +205,22 @@ impl Backend {
                 .dangerous()
                 .with_custom_certificate_verifier(any_certificate(provider))
         } else {
-            let mut roots = RootCertStore::empty();
             let bundle = self
                 .spec
                 .ca_bundle
                 .as_ref()
                 .map_or(&[][..], |b| b.0.as_slice());
-            for certificate in CertificateDer::pem_slice_iter(bundle) {
-                let certificate = certificate.map_err(io::Error::other)?;
-                roots.add(certificate).map_err(io::Error::other)?;
-            }
+            // Without one, those whom this machine trusts.
+            let roots = if bundle.is_empty() {
+                system_roots()
+            } else {
+                let mut roots = RootCertStore::empty();
+                for certificate in CertificateDer::pem_slice_iter(bundle) {
+                    let certificate = certificate.map_err(io::Error::other)?;
+                    roots.add(certificate).map_err(io::Error::other)?;
+                }
+                Arc::new(roots)
+            };
             builder.with_root_certificates(roots)
         };
         let mut config = match identity {

@@ -1,13 +1,12 @@
 //! Aggregation: groups that other API servers serve, as if they were this server's own.
 //!
 //! An `APIService` names a group, a version, and the Service of the API server behind it. Requests are authenticated and
-//! authorized here, and passed on over TLS with the user's name and groups in headers; discovery and OpenAPI v3 have
+//! authorized here, and passed on over TLS with the user's name and groups in headers; discovery and OpenAPI have
 //! what is behind, too. See
 //! <https://kubernetes.io/docs/concepts/extend-kubernetes/api-extension/apiserver-aggregation/>.
 //!
 //! What differs: a group and version that the server serves itself stays with it, whatever an APIService says; the
-//! Service's endpoints are reached directly (upstream's `--enable-aggregator-routing`); OpenAPI v2 of what is behind is
-//! not looked at.
+//! Service's endpoints are reached directly (upstream's `--enable-aggregator-routing`).
 
 mod availability;
 mod backend;
@@ -18,6 +17,7 @@ mod table;
 use std::sync::{Arc, OnceLock};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use k8s_model::openapi::v2::Foreign;
 use k8s_openapi::api::core::v1::ConfigMap;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -137,6 +137,21 @@ impl Aggregation {
             .cloned()
     }
 
+    /// The OpenAPI v2 documents of the servers behind, the most important first; and what changes when they do.
+    pub(crate) fn specifications(&self) -> (Vec<Foreign>, String) {
+        let all = self.table.proxied();
+        let found = all.iter().filter_map(|backend| backend.found().spec);
+        let mut tags = String::new();
+        let documents = found
+            .filter(|spec| !spec.document.is_empty())
+            .map(|spec| {
+                tags.push_str(&spec.tag);
+                spec.document.clone()
+            })
+            .collect();
+        (documents, tags)
+    }
+
     /// Passes a request on.
     pub(crate) async fn pass_on(
         &self,
@@ -148,6 +163,8 @@ impl Aggregation {
             return Ok(unavailable("service unavailable"));
         }
         let mut parts = call.parts;
+        // The client says which headers are its connection's alone: what is said of it must not be among them.
+        crate::proxy::drop_connection_headers(&mut parts.headers);
         identify(&mut parts.headers, &call.user);
         self.send(backend, Request::from_parts(parts, body)).await
     }
@@ -174,14 +191,23 @@ impl Aggregation {
         }
     }
 
-    /// Asks the server behind for a path, as the aggregator itself.
-    async fn ask(&self, backend: &Backend, path: &str) -> Result<Response<Body>> {
+    /// Asks the server behind for a path, as the aggregator itself; for what has another tag than what is known, if
+    /// something is.
+    async fn ask(
+        &self,
+        backend: &Backend,
+        path: &str,
+        known: Option<&str>,
+    ) -> Result<Response<Body>> {
         let mut request = Request::new(Body::empty());
         *request.method_mut() = Method::GET;
         *request.uri_mut() = path.parse().map_err(crate::Error::internal)?;
         let headers = request.headers_mut();
         let accept = HeaderValue::from_static("application/json");
         headers.insert(http::header::ACCEPT, accept);
+        if let Some(tag) = known.and_then(|tag| HeaderValue::from_str(tag).ok()) {
+            headers.insert(http::header::IF_NONE_MATCH, tag);
+        }
         identify(
             headers,
             &Identity::user("system:kube-aggregator").group("system:masters"),

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts,
+};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::dial::ByteStream;
-use crate::{Error, http::Body};
+use crate::{Error, http::Body, serve::PeerAddress};
 
 /// Bytes that a tunnel holds in each direction.
 const BUFFER: usize = 32 * 1024;
@@ -80,10 +82,45 @@ fn passed_on(headers: &mut HeaderMap, upgrade: bool) {
     }
 }
 
+/// Says whom the request comes from, after those who said so before.
+fn forwarded_for(parts: &mut Parts) {
+    const NAME: HeaderName = HeaderName::from_static("x-forwarded-for");
+    let Some(PeerAddress(peer)) = parts.extensions.get::<PeerAddress>() else {
+        return;
+    };
+    let before = parts.headers.get_all(NAME).iter();
+    let before = before.filter_map(|value| value.to_str().ok());
+    let all: Vec<&str> = before.collect();
+    let own = peer.ip().to_string();
+    let all = [&all[..], &[own.as_str()]].concat().join(", ");
+    if let Ok(value) = HeaderValue::from_str(&all) {
+        parts.headers.insert(NAME, value);
+    }
+}
+
+/// Drops what a client has sent for its own connection alone, and what it says is such. Whoever adds headers of their own
+/// does this before, or a client could take them away by naming them.
+pub(crate) fn drop_connection_headers(headers: &mut HeaderMap) {
+    let upgrade = is_upgrade(headers);
+    passed_on(headers, upgrade);
+}
+
 impl Forwarder {
     /// Sends the request to whatever is at the other end of the stream, with another path and host. The
     /// user's credentials stay here.
     pub(crate) async fn forward(
+        &self,
+        stream: Box<dyn ByteStream>,
+        host: &str,
+        path_and_query: &str,
+        mut request: Request<Body>,
+    ) -> Result<Response<Body>, Error> {
+        request.headers_mut().remove(header::AUTHORIZATION);
+        self.send(stream, host, path_and_query, request).await
+    }
+
+    /// As [`forward`](Self::forward), with the credentials: those in the request are meant for the other end.
+    pub(crate) async fn send(
         &self,
         stream: Box<dyn ByteStream>,
         host: &str,
@@ -94,7 +131,7 @@ impl Forwarder {
         let upgrade = is_upgrade(&parts.headers);
         let client = parts.extensions.remove::<OnUpgrade>().filter(|_| upgrade);
         passed_on(&mut parts.headers, upgrade);
-        parts.headers.remove(header::AUTHORIZATION);
+        forwarded_for(&mut parts);
         parts.headers.insert(
             header::HOST,
             HeaderValue::from_str(host).map_err(Error::internal)?,
@@ -172,4 +209,43 @@ pub(super) fn refusal(error: &Error) -> Response<Body> {
         HeaderValue::from_static("application/json"),
     );
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_comes_after_those_who_passed_it_on() {
+        let request = Request::get("/")
+            .header("x-forwarded-for", "10.0.0.1, 10.0.0.2")
+            .header("x-forwarded-for", "10.0.0.3")
+            .extension(PeerAddress("192.0.2.7:1".parse().unwrap()));
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
+        forwarded_for(&mut parts);
+        assert_eq!(
+            parts.headers["x-forwarded-for"],
+            "10.0.0.1, 10.0.0.2, 10.0.0.3, 192.0.2.7"
+        );
+    }
+
+    #[test]
+    fn a_client_cannot_take_headers_away_that_come_later() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "x-remote-group, upgrade, keep-alive"),
+            ("upgrade", "websocket"),
+            ("keep-alive", "5"),
+            ("accept", "*/*"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        drop_connection_headers(&mut headers);
+        headers.insert("x-remote-group", HeaderValue::from_static("dev"));
+        drop_connection_headers(&mut headers);
+        assert_eq!(headers["x-remote-group"], "dev");
+        assert_eq!(headers["connection"], "Upgrade");
+        assert_eq!(headers["upgrade"], "websocket");
+        assert!(!headers.contains_key("keep-alive") && headers.contains_key("accept"));
+    }
 }

@@ -22,7 +22,7 @@ use async_trait::async_trait;
 pub(crate) use self::{
     backend::any_certificate,
     dial::tcp,
-    forward::Forwarder,
+    forward::{Forwarder, drop_connection_headers},
     services::{backends as service_backends, has_slices as has_endpoint_slices},
 };
 pub use self::{

@@ -42,6 +42,12 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible
     } else if path == "/openapi/v3" {
         let url = format!("/openapi/v3/apis/{GROUP}/v1alpha1?hash=1");
         json!({"paths": {format!("apis/{GROUP}/v1alpha1"): {"serverRelativeURL": url}}})
+    } else if path == "/openapi/v2" {
+        let list = json!({"schema": {"$ref": "#/definitions/com.example.FlunderList"}});
+        json!({"swagger": "2.0", "paths": {
+            "/healthz/": {"get": {}},
+            format!("/apis/{GROUP}/v1alpha1/flunders"): {"get": {"responses": {"200": list}}},
+        }, "definitions": {"com.example.FlunderList": {"type": "object"}}})
     } else {
         json!({
             "path": parts.uri.to_string(), "method": parts.method.as_str(), "proxy": proxy,
@@ -120,7 +126,12 @@ async fn requests_are_passed_on_with_the_user_and_without_its_credentials() {
     let passed = ("Passed".to_owned(), "all checks passed".to_owned());
     assert_eq!(until(&fixture.server, "True").await, passed);
     let path = format!("/apis/{GROUP}/v1alpha1/namespaces/default/flunders?limit=1");
-    let headers = [("authorization", "Bearer x"), ("x-remote-user", "forged")];
+    let headers = [
+        ("authorization", "Bearer x"),
+        ("x-remote-user", "forged"),
+        // What the client says of its connection takes nothing away from what is said of the client.
+        ("connection", "x-remote-user, x-remote-group"),
+    ];
     let response = crate::common::send(&fixture.server, "POST", &path, &headers, "{\"a\":1}").await;
     let (status, text) = crate::common::text(response).await;
     assert_eq!(status, 200, "{text}");
@@ -186,6 +197,15 @@ async fn discovery_and_openapi_have_what_is_behind() {
     let (_, document) = get(server, url).await;
     assert_eq!(document["path"], url);
     assert!(index["paths"]["api/v1"].is_object());
+    let (_, whole) = get(server, "/openapi/v2").await;
+    let list = &whole["paths"][format!("/apis/{GROUP}/v1alpha1/flunders")];
+    assert_eq!(
+        list["get"]["responses"]["200"]["schema"]["$ref"],
+        "#/definitions/com.example.FlunderList"
+    );
+    assert!(whole["definitions"]["com.example.FlunderList"].is_object());
+    assert!(whole["definitions"]["io.k8s.api.core.v1.Pod"].is_object());
+    assert!(whole["paths"]["/healthz/"].is_null());
 }
 
 #[tokio::test]

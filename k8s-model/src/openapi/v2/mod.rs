@@ -6,6 +6,7 @@
 //! [protobuf form](https://github.com/google/gnostic) that `kubectl` and client-go ask for.
 
 mod convert;
+mod merge;
 mod proto;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use self::convert::{custom_definition, definition, path_item};
+pub use self::merge::Foreign;
 use crate::{ResourceTable, openapi, schema};
 
 /// In which form the document is wanted.
@@ -43,9 +45,18 @@ pub fn hash(table: &ResourceTable) -> String {
 
 /// The document of all group versions. It is some megabytes long, and takes a while to write.
 pub fn document(table: &ResourceTable, form: Form) -> Bytes {
+    merged(table, form, Vec::new())
+}
+
+/// The document of all group versions, and of those that other servers have, the most important first: of paths that two
+/// have the first counts, and definitions of one name that say something else get another, as upstream does it.
+pub fn merged(table: &ResourceTable, form: Form, others: Vec<Foreign>) -> Bytes {
     let mut paths = Section::new(form);
     let mut definitions = Section::new(form);
     let mut seen = BTreeSet::new();
+    let contested: BTreeSet<String> = others.iter().flat_map(Foreign::names).cloned().collect();
+    let mut kept = Map::new();
+    let mut known = BTreeSet::new();
     for group in table.groups() {
         for version in group.versions {
             let Some(v3) = openapi::v3(table, group.name, version) else {
@@ -61,6 +72,9 @@ pub fn document(table: &ResourceTable, form: Form) -> Bytes {
                 .collect();
             for (path, value) in members(v3.get_mut("paths")) {
                 paths.add(&path, &path_item(value), proto::path_item);
+                if !others.is_empty() {
+                    known.insert(path);
+                }
             }
             let components = v3.get_mut("components").and_then(|c| c.get_mut("schemas"));
             for (name, value) in members(components) {
@@ -69,10 +83,22 @@ pub fn document(table: &ResourceTable, form: Form) -> Bytes {
                         true => custom_definition(value),
                         false => definition(value),
                     };
-                    definitions.add(&name, &value, proto::schema);
+                    if contested.contains(&name) {
+                        kept.insert(name, value);
+                    } else {
+                        definitions.add(&name, &value, proto::schema);
+                    }
                 }
             }
         }
+    }
+    for other in others {
+        for (path, value) in other.beside(&mut known, &mut seen, &mut kept) {
+            paths.add(&path, &value, proto::path_item);
+        }
+    }
+    for (name, value) in &kept {
+        definitions.add(name, value, proto::schema);
     }
     let info = json!({"title": "Kubernetes", "version": format!("v1.{}.0", schema::MINOR)});
     Bytes::from(match form {

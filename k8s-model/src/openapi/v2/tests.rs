@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{Form, document};
+use super::{Foreign, Form, document};
 use crate::ResourceTable;
 
 fn references(value: &Value, out: &mut BTreeSet<String>) {
@@ -156,4 +156,123 @@ fn the_protobuf_form_says_what_the_json_says() {
             assert_eq!(field(schema, 4), text.as_bytes());
         }
     }
+}
+
+#[test]
+fn what_others_serve_stands_beside_what_is_served_here() {
+    let meta = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+    let ours = whole();
+    let same = ours["definitions"][meta].clone();
+    let refers = |name: &str| json!({"schema": {"$ref": format!("#/definitions/{name}")}});
+    let document = |same: Value, mine: &str, version: &str| {
+        json!({
+            "paths": {
+                "/apis/example.com/v1/flunders": {
+                    "get": {"responses": {"200": refers("Flunder")}},
+                    "parameters": [{"$ref": "#/parameters/pretty"}],
+                },
+                "/apis/apps/v1/deployments": {"get": {"responses": {"200": refers("Mine")}}},
+                "/healthz": {"get": {"responses": {"200": refers("Health")}}},
+            },
+            "parameters": {"pretty": {"in": "query", "name": "pretty", "type": "string"}},
+            "definitions": {
+                "Flunder": {
+                    "properties": {
+                        "metadata": {"$ref": format!("#/definitions/{meta}"), "default": {}},
+                        "size": {"type": mine, "default": 1},
+                    },
+                    "x-kubernetes-group-version-kind": [
+                        {"group": "example.com", "kind": "Flunder", "version": version},
+                    ],
+                },
+                "Mine": {"type": "object"},
+                "Health": {"type": "object"},
+                "Unused": {"type": "object"},
+                meta: same,
+            },
+        })
+    };
+    let first = Foreign::new(document(same, "integer", "v2"));
+    assert!(!first.is_empty());
+    // A second server: the same path is the first's, but it has one more.
+    let mut second = document(json!({"type": "object"}), "string", "v1");
+    let item = second["paths"]["/apis/example.com/v1/flunders"].clone();
+    second["paths"]["/apis/example.com/v2/flunders"] = item;
+    let mut third = document(json!({"type": "object"}), "integer", "v1");
+    let paths =
+        json!({"/apis/example.com/v3/flunders": third["paths"]["/apis/example.com/v1/flunders"]});
+    third["paths"] = paths;
+    let others = || {
+        vec![
+            first.clone(),
+            Foreign::new(second.clone()),
+            Foreign::new(third.clone()),
+        ]
+    };
+    let table = ResourceTable::builtin();
+    let merged = super::merged(table, Form::Json, others());
+    let merged: Value = serde_json::from_slice(&merged).unwrap();
+    let flunders = &merged["paths"]["/apis/example.com/v1/flunders"];
+    assert_eq!(flunders["parameters"][0]["name"], "pretty");
+    assert_eq!(
+        flunders["get"]["responses"]["200"]["schema"]["$ref"],
+        "#/definitions/Flunder"
+    );
+    let flunder = &merged["definitions"]["Flunder"];
+    assert_eq!(flunder["properties"]["size"], json!({"type": "integer"}));
+    // Other definitions of the same names have other names, once for all who mean the same.
+    let other = &merged["definitions"]["Flunder_v2"];
+    assert_eq!(other["properties"]["size"], json!({"type": "string"}));
+    assert_eq!(
+        other["properties"]["metadata"]["$ref"],
+        format!("#/definitions/{meta}_v2")
+    );
+    let v3 = &merged["paths"]["/apis/example.com/v3/flunders"]["get"]["responses"]["200"];
+    let third = v3["schema"]["$ref"].as_str().unwrap();
+    let third = third.strip_prefix("#/definitions/").unwrap();
+    let metadata = &merged["definitions"][third]["properties"]["metadata"]["$ref"];
+    assert!(
+        merged["definitions"][metadata.as_str().unwrap().rsplit('/').next().unwrap()].is_object()
+    );
+    // What the server serves itself stays as it is.
+    let deployments = "/apis/apps/v1/namespaces/{namespace}/deployments";
+    assert_eq!(merged["paths"][deployments], ours["paths"][deployments]);
+    let list = &merged["paths"]["/apis/apps/v1/deployments"]["get"]["responses"]["200"]["schema"];
+    assert!(list["$ref"].as_str().unwrap().contains("DeploymentList"));
+    for gone in ["Mine", "Health"] {
+        assert!(merged["definitions"][gone].is_null(), "{gone}");
+    }
+    assert!(merged["definitions"]["Unused"].is_object());
+    assert!(merged["paths"]["/healthz"].is_null());
+    let mut all = BTreeSet::new();
+    references(&merged, &mut all);
+    for reference in all {
+        let name = reference.strip_prefix("#/definitions/").unwrap();
+        assert!(merged["definitions"][name].is_object(), "{name}");
+    }
+    assert!(!super::merged(table, Form::Protobuf, others()).is_empty());
+}
+
+#[test]
+fn kinds_of_definitions_that_say_the_same_are_united() {
+    let document = |path: &str, kinds: Value| {
+        Foreign::new(json!({
+            "paths": {path: {"get": {"responses": {"200": {"schema": {"$ref": "#/definitions/Options"}}}}}},
+            "definitions": {"Options": {"type": "object", "x-kubernetes-group-version-kind": kinds}},
+        }))
+    };
+    let kind = |group: &str| json!({"group": group, "kind": "Options", "version": "v1"});
+    let (mut paths, mut names, mut kept) = Default::default();
+    for (path, kinds) in [
+        ("/apis/b/v1", json!([kind("b")])),
+        ("/apis/a/v1", json!([kind("a"), kind("b")])),
+        ("/apis/c/v1", json!([kind("a")])),
+    ] {
+        let more = document(path, kinds).beside(&mut paths, &mut names, &mut kept);
+        assert_eq!(more.len(), 1);
+    }
+    assert_eq!(
+        kept["Options"]["x-kubernetes-group-version-kind"],
+        json!([kind("a"), kind("b")])
+    );
 }
