@@ -6,6 +6,7 @@ mod claim_resize;
 mod default_class;
 mod limit_ranger;
 mod namespace_lifecycle;
+mod node_certificates;
 mod node_restriction;
 mod node_tokens;
 mod object_in_use;

@@ -12,7 +12,7 @@ use k8s_openapi::api::{
     core::v1::{Node, PersistentVolumeClaim, Pod},
 };
 
-use super::{MIRROR_POD, node_tokens};
+use super::{MIRROR_POD, node_certificates, node_tokens};
 use crate::{
     admission::{
         AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step, reader::ObjectReader,
@@ -521,6 +521,9 @@ impl AdmissionPlugin for NodeRestriction {
             }
             ("certificates.k8s.io", "certificatesigningrequests") => {
                 about_certificate(node, request)
+            }
+            ("certificates.k8s.io", "podcertificaterequests") => {
+                node_certificates::check(&*self.reader, node, request).await
             }
             ("storage.k8s.io", "csinodes") if named(request) != node => {
                 refuse("can only access CSINode with the same name as the requesting node")

@@ -565,3 +565,78 @@ async fn a_node_makes_no_pods_with_claims_and_gives_none_to_pods() {
         r#"node "a" cannot update resource claim statues"#
     );
 }
+
+#[tokio::test]
+async fn a_node_asks_for_certificates_of_its_running_pods_alone() {
+    let (memory, reader) = reader();
+    let object =
+        |name: &str, uid: &str| json!({"metadata": {"namespace": "ns", "name": name, "uid": uid}});
+    memory.put(
+        "",
+        "nodes",
+        json!({"metadata": {"name": "a", "uid": "n-1"}}),
+    );
+    memory.put("", "serviceaccounts", object("sa", "sa-1"));
+    for (name, node, mirror) in [("p", "a", false), ("q", "b", false), ("m", "a", true)] {
+        let mut pod = object(name, &format!("{name}-1"));
+        pod["spec"] = json!({"nodeName": node, "serviceAccountName": "sa", "containers": []});
+        if mirror {
+            pod["metadata"]["annotations"] = json!({MIRROR_POD: "x"});
+        }
+        memory.put("", "pods", pod);
+    }
+    let plugin = NodeRestriction::new(reader);
+    for (change, refused) in [
+        (json!({}), None),
+        (
+            json!({"nodeName": "b"}),
+            Some("which is not the requesting node \"a\""),
+        ),
+        (
+            json!({"podName": "none"}),
+            Some("pod \"ns/none\", which does not exist"),
+        ),
+        (
+            json!({"podUID": "p-0"}),
+            Some("contains a pod UID (\"p-0\")"),
+        ),
+        (
+            json!({"podName": "q", "podUID": "q-1"}),
+            Some("is bound to node \"b\""),
+        ),
+        (
+            json!({"podName": "m", "podUID": "m-1"}),
+            Some("is a mirror pod"),
+        ),
+        (
+            json!({"serviceAccountName": "root"}),
+            Some("a service account name (\"root\")"),
+        ),
+        (
+            json!({"serviceAccountUID": "sa-0"}),
+            Some("a service account UID (\"sa-0\")"),
+        ),
+        (json!({"nodeUID": "n-0"}), Some("a node UID (\"n-0\")")),
+    ] {
+        let mut spec = json!({
+            "signerName": "example.com/s", "podName": "p", "podUID": "p-1", "nodeName": "a", "nodeUID": "n-1",
+            "serviceAccountName": "sa", "serviceAccountUID": "sa-1", "stubPKCS10Request": "",
+        });
+        for (key, value) in change.as_object().unwrap() {
+            spec[key] = value.clone();
+        }
+        let asked: k8s_openapi::api::certificates::v1::PodCertificateRequest =
+            serde_json::from_value(json!({"metadata": {"name": "r"}, "spec": spec})).unwrap();
+        let attempt = Try {
+            user: Identity::user("system:node:a").group(NODES),
+            ..Try::create("certificates.k8s.io", "podcertificaterequests")
+        };
+        let done = attempt.run(&plugin, &asked).await;
+        let said = done.err().map(|e| e.to_string());
+        match (said, refused) {
+            (None, None) => {}
+            (Some(said), Some(text)) if said.contains(text) => {}
+            (said, refused) => panic!("{said:?} instead of {refused:?}"),
+        }
+    }
+}

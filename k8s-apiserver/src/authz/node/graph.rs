@@ -21,6 +21,7 @@ pub(super) enum Kind {
     DeviceClaim,
     Pod,
     ResourceSlice,
+    PodCertificateRequest,
 }
 
 /// Namespace (or nothing) and name.
@@ -56,6 +57,8 @@ pub(super) struct Graph {
     attachments: HashMap<String, String>,
     /// The node whose resources a slice tells.
     slices: HashMap<String, String>,
+    /// The node for whose pod a certificate is asked, by `NAMESPACE/NAME`.
+    certificates: HashMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -65,6 +68,16 @@ struct Meta {
     namespace: String,
     #[serde(default)]
     uid: String,
+}
+
+impl Meta {
+    /// The name, after its namespace if it has one.
+    fn key(self) -> String {
+        match self.namespace.as_str() {
+            "" => self.name,
+            namespace => format!("{namespace}/{}", self.name),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -130,17 +143,17 @@ fn follow(nodes: &mut HashMap<String, String>, event: RawEvent, what: &str) {
             *nodes = all
                 .iter()
                 .filter_map(read)
-                .map(|object| (object.metadata.name, object.spec.node_name))
+                .map(|object| (object.metadata.key(), object.spec.node_name))
                 .collect();
         }
         RawEvent::Applied(json) => {
             if let Some(object) = read(&json) {
-                nodes.insert(object.metadata.name, object.spec.node_name);
+                nodes.insert(object.metadata.key(), object.spec.node_name);
             }
         }
         RawEvent::Deleted(json) => {
             if let Some(object) = read(&json) {
-                nodes.remove(&object.metadata.name);
+                nodes.remove(&object.metadata.key());
             }
         }
     }
@@ -357,6 +370,10 @@ impl Graph {
         follow(&mut self.slices, event, "resourceslice");
     }
 
+    pub(super) fn apply_certificate(&mut self, event: RawEvent) {
+        follow(&mut self.certificates, event, "podcertificaterequest");
+    }
+
     /// Whether the object is one of the node's.
     pub(super) fn relates(&self, node: &str, kind: Kind, namespace: &str, name: &str) -> bool {
         let direct = |kind: Kind, namespace: &str, name: &str| {
@@ -372,6 +389,10 @@ impl Graph {
         match kind {
             Kind::Attachment => self.attachments.get(name).is_some_and(|n| n == node),
             Kind::ResourceSlice => self.slices.get(name).is_some_and(|n| n == node),
+            Kind::PodCertificateRequest => self
+                .certificates
+                .get(&format!("{namespace}/{name}"))
+                .is_some_and(|n| n == node),
             Kind::Pod => self
                 .pods
                 .get(&(namespace.to_owned(), name.to_owned()))

@@ -2,7 +2,7 @@
 //!
 //! See <https://kubernetes.io/docs/reference/access-authn-authz/node/>. It knows users of the group
 //! `system:nodes` whose name is `system:node:NAME`. Secrets, config maps, volumes, volume attachments, resource claims
-//! and slices, leases, service-account tokens, pods and nodes are given out by relation to that node, lists and watches
+//! and slices, leases, service-account tokens, requests for certificates of pods, pods and nodes are given out by relation to that node, lists and watches
 //! of pods by their field selector (KEP-4601); everything else is as the role `system:node` has it.
 
 mod graph;
@@ -57,6 +57,13 @@ impl NodeAuthorizer {
         follower.follow(reader, "resource.k8s.io", "resourceslices", move |event| {
             slices.write().apply_slice(event);
         });
+        let certificates = graph.clone();
+        follower.follow(
+            reader,
+            "certificates.k8s.io",
+            "podcertificaterequests",
+            move |event| certificates.write().apply_certificate(event),
+        );
         let rules = rbac::bootstrap::policy()
             .cluster_roles
             .iter()
@@ -180,6 +187,23 @@ impl NodeAuthorizer {
         }
     }
 
+    /// KEP-4317: a kubelet asks for certificates for its pods, and follows what becomes of that.
+    fn pod_certificate(&self, node: &str, a: &Attributes<'_>) -> Decision {
+        if !a.subresource.is_empty() {
+            return unsaid("nodes may not access subresources of PodCertificateRequests");
+        }
+        match a.verb {
+            // What is created is not known here; NodeRestriction looks at it.
+            "create" => Decision::Allow,
+            "get" => self.related(node, Kind::PodCertificateRequest, a),
+            "list" | "watch" if demands(a, "spec.nodeName", node) => Decision::Allow,
+            "list" | "watch" => unsaid(
+                "can only list/watch podcertificaterequests with spec.nodeName field selector",
+            ),
+            _ => unsaid("nodes may only create, get, list and watch PodCertificateRequests"),
+        }
+    }
+
     /// NodeRestriction limits what is written to the node's own object.
     fn node(node: &str, a: &Attributes<'_>) -> Decision {
         match (a.subresource, a.verb) {
@@ -249,6 +273,9 @@ impl Authorizer for NodeAuthorizer {
                 ("", "nodes") => return Self::node(node, a),
                 ("", "pods") => return self.pod(node, a),
                 ("resource.k8s.io", "resourceslices") => return self.slice(node, a),
+                ("certificates.k8s.io", "podcertificaterequests") => {
+                    return self.pod_certificate(node, a);
+                }
                 _ => {}
             }
         }
@@ -375,6 +402,53 @@ mod tests {
         reader.put("", "pods", pod(""));
         reader.put("", "pods", pod("b"));
         becomes(&authorizer, &ask(&b, "get", "secrets", "pull"), true).await;
+    }
+
+    #[tokio::test]
+    async fn a_node_asks_for_certificates_of_pods_and_sees_its_own_requests() {
+        let reader = MemoryReader::default();
+        let asked = |namespace: &str, node: &str| json!({ "metadata": { "namespace": namespace, "name": "r" }, "spec": { "nodeName": node } });
+        let (group, resource) = ("certificates.k8s.io", "podcertificaterequests");
+        reader.put(group, resource, asked("ns", "a"));
+        let authorizer = NodeAuthorizer::start(&reader);
+        authorizer.synced().await;
+        let (a, b) = ["a", "b"]
+            .map(|n| Identity::user(format!("system:node:{n}")).group(NODES))
+            .into();
+        let requests = "certificates.k8s.io|podcertificaterequests";
+        let status = "certificates.k8s.io|podcertificaterequests/status";
+        for (user, verb, resource, name, fields, allowed) in [
+            (&a, "create", requests, "", "", true),
+            (&a, "get", requests, "r", "", true),
+            (&b, "get", requests, "r", "", false),
+            (&a, "list", requests, "", "spec.nodeName=a", true),
+            (&a, "watch", requests, "", "spec.nodeName=b", false),
+            (&a, "list", requests, "", "", false),
+            (&a, "update", requests, "r", "", false),
+            (&a, "delete", requests, "r", "", false),
+            (&a, "update", status, "r", "", false),
+        ] {
+            let selectors = Selectors::parse(fields, "");
+            let attributes = Attributes {
+                selectors: Some(&selectors),
+                ..ask(user, verb, resource, name)
+            };
+            let decision = authorizer.authorize(&attributes).await;
+            assert_eq!(
+                decision.is_allowed(),
+                allowed,
+                "{} {verb} {fields}",
+                user.name
+            );
+        }
+        reader.put(group, resource, asked("other", "b"));
+        let theirs = Attributes {
+            namespace: "other",
+            ..ask(&b, "get", requests, "r")
+        };
+        becomes(&authorizer, &theirs, true).await;
+        let ours = ask(&a, "get", requests, "r");
+        assert!(authorizer.authorize(&ours).await.is_allowed());
     }
 
     #[tokio::test]
