@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
-    AdmissionPlugin, Operation, Step, policies::metrics::PolicyMetrics,
-    webhooks::metrics::WebhookMetrics,
+    AdmissionPlugin, Operation, Step, expressions::ConditionMetrics,
+    policies::metrics::PolicyMetrics, webhooks::metrics::WebhookMetrics,
 };
 use crate::metrics::{Histogram, Writer};
 
@@ -99,6 +99,7 @@ pub(crate) struct AdmissionMetrics {
     all: Times,
     pub(super) webhooks: WebhookMetrics,
     pub(super) policies: PolicyMetrics,
+    pub(super) conditions: ConditionMetrics,
 }
 
 impl AdmissionMetrics {
@@ -111,6 +112,7 @@ impl AdmissionMetrics {
             all: Times::default(),
             webhooks: WebhookMetrics::default(),
             policies: PolicyMetrics::default(),
+            conditions: ConditionMetrics::default(),
         }
     }
 
@@ -144,5 +146,6 @@ impl AdmissionMetrics {
         self.all.write(out, "");
         self.webhooks.write(out);
         self.policies.write(out);
+        self.conditions.write(out);
     }
 }

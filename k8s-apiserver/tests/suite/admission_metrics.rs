@@ -229,3 +229,58 @@ async fn what_policies_lead_to_is_counted() {
     let limit = std::time::Duration::from_secs(20);
     tokio::time::timeout(limit, ignored).await.unwrap();
 }
+
+#[tokio::test]
+async fn match_conditions_are_timed_and_counted() {
+    let hook = Webhook::admission(|_, _| Some(allow())).await;
+    let cluster = Cluster::start_with(ApiServer::builder()).await;
+    let when = |expressions: &[&str]| {
+        let conditions: Vec<Value> = expressions
+            .iter()
+            .enumerate()
+            .map(|(i, e)| json!({"name": format!("c{i}"), "expression": e}))
+            .collect();
+        json!({"rules": [rule(&["CREATE"], "", "configmaps")], "failurePolicy": "Ignore",
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "default"}},
+            "matchConditions": conditions})
+    };
+    let hooks = [
+        hook.hook("/always", when(&["true"])),
+        hook.hook("/never", when(&["object.data.a == '2'"])),
+        hook.hook(
+            "/wrong",
+            when(&["object.data.b == '2'", "object.data.c == '2'"]),
+        ),
+        hook.hook("/plain", when(&[])),
+    ];
+    cluster.install(&hook, VALIDATING, "judging", &hooks).await;
+    let map = config_map("m", json!({"a": "1"}));
+    cluster.post(MAPS, map).await.expect(201);
+    let page = page(&cluster).await;
+    let of = |name: &str, hook: &str| {
+        let name = format!("apiserver_admission_match_condition_{name}");
+        let hook = format!("name=\"{hook}.example.com\"");
+        let labels = [
+            hook.as_str(),
+            "kind=\"webhook\"",
+            "operation=\"CREATE\"",
+            "type=\"validating\"",
+        ];
+        sample(&page, &name, &labels)
+    };
+    for (hook, took, excluded, errors) in [
+        ("always", Some(1.0), None, None),
+        ("never", Some(1.0), Some(1.0), None),
+        ("wrong", Some(1.0), None, Some(2.0)),
+        ("plain", None, None, None),
+    ] {
+        let took = (of("evaluation_seconds_count", hook), took);
+        assert_eq!(took.0.is_some(), took.1.is_some(), "{hook}");
+        assert_eq!(of("exclusions_total", hook).is_some(), excluded.is_some());
+        let found = of("evaluation_errors_total", hook);
+        assert!(
+            found.is_none() == errors.is_none() && found.unwrap_or(2.0) >= 2.0,
+            "{hook}"
+        );
+    }
+}

@@ -5,6 +5,7 @@
 
 mod authorizer;
 mod conditions;
+mod metrics;
 mod variables;
 
 use std::rc::Rc;
@@ -15,7 +16,8 @@ use serde_json::Value;
 use self::authorizer::AuthorizerValue;
 pub(super) use self::{
     authorizer::{Questions, settle},
-    conditions::{Condition, Verdict},
+    conditions::{Condition, Judged, Verdict},
+    metrics::{ConditionMetrics, count},
     variables::Variables,
 };
 

@@ -15,7 +15,10 @@ use super::{
 use crate::{
     admission::{
         AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step,
-        matching::NamespaceLabels, reader::ObjectReader, views,
+        expressions::{self, Verdict},
+        matching::NamespaceLabels,
+        reader::ObjectReader,
+        views,
     },
     authz::Authorizer,
     registry::row::shape,
@@ -162,13 +165,16 @@ impl MutatingAdmissionPolicy {
         };
         for param in &params {
             let param = policy.param_kind.as_ref().map(|_| param);
-            let applies = plugin
+            let judged = plugin
                 .evaluate(&scene, request, param, |inputs| {
                     mutation::applies(policy, inputs)
                 })
-                .await?;
-            if !applies {
-                continue;
+                .await;
+            expressions::count(request, "policy", &policy.name, "validate", &judged);
+            match judged.verdict {
+                Verdict::Match => {}
+                Verdict::NoMatch => continue,
+                Verdict::Failed(text) => return Err(text),
             }
             for mutation in &policy.mutations {
                 let change = plugin

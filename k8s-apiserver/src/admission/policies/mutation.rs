@@ -9,9 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Policy;
-use crate::admission::expressions::{
-    COST_LIMIT, Condition, Expression, Inputs, Variables, Verdict,
-};
+use crate::admission::expressions::{COST_LIMIT, Condition, Expression, Inputs, Judged, Variables};
 
 #[derive(Deserialize)]
 struct Source {
@@ -58,13 +56,9 @@ pub(super) enum Change {
     Patch(Value),
 }
 
-/// Whether a policy's conditions are true; the error is one of theirs.
-pub(super) fn applies(policy: &Policy, inputs: &Inputs<'_>) -> Result<bool, String> {
-    match Condition::judge(&policy.conditions, &inputs.variables()) {
-        Verdict::Match => Ok(true),
-        Verdict::NoMatch => Ok(false),
-        Verdict::Failed(text) => Err(text),
-    }
+/// What a policy's conditions say.
+pub(super) fn applies(policy: &Policy, inputs: &Inputs<'_>) -> Judged {
+    Condition::judge(&policy.conditions, &inputs.variables())
 }
 
 impl Mutation {

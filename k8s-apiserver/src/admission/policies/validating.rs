@@ -10,7 +10,7 @@ use super::{Binding, Plugin, Policy, Scene, metrics, params, source::Bound, vali
 use crate::{
     Error,
     admission::{
-        AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step,
+        AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step, expressions,
         matching::NamespaceLabels, reader::ObjectReader,
     },
     audit,
@@ -194,6 +194,9 @@ fn take(
     judgement: &mut Judgement,
 ) {
     let who = (policy, binding);
+    if let Some(judged) = &findings.judged {
+        expressions::count(request, "policy", &policy.name, "validate", judged);
+    }
     for (fault, took) in findings.ignored {
         metrics::validated(request, who, "allow", fault, took);
     }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{Policy, metrics::Fault};
 use crate::admission::expressions::{
-    COST_LIMIT, Condition, Expression, Inputs, Variables, Verdict,
+    COST_LIMIT, Condition, Expression, Inputs, Judged, Variables, Verdict,
 };
 
 /// How long a message that an expression makes may be, in bytes; as upstream.
@@ -87,6 +87,8 @@ pub(super) struct Objection {
 /// What a policy says of a request.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
+    /// What its match conditions say.
+    pub(super) judged: Option<Judged>,
     pub(super) objections: Vec<Objection>,
     /// Keys and values for the audit log.
     pub(super) annotations: Vec<(String, String)>,
@@ -107,7 +109,10 @@ pub(super) fn evaluate<'v>(policy: &'v Policy, inputs: &Inputs<'v>) -> Findings 
         took,
     };
     let started = Instant::now();
-    match Condition::judge(&policy.conditions, &inputs.variables()) {
+    let judged = Condition::judge(&policy.conditions, &inputs.variables());
+    let verdict = judged.verdict.clone();
+    findings.judged = Some(judged);
+    match verdict {
         Verdict::Match => {}
         Verdict::NoMatch => return findings,
         Verdict::Failed(_) if policy.fails_open => {

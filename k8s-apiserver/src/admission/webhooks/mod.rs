@@ -21,7 +21,7 @@ use self::{hook::Hook, source::Source};
 pub use self::{mutating::MutatingAdmissionWebhook, validating::ValidatingAdmissionWebhook};
 use super::{
     AdmissionError, AdmissionRequest,
-    expressions::{Condition, Inputs, Questions, Verdict, settle},
+    expressions::{self, Condition, Inputs, Questions, Verdict, settle},
     matching::{self, NamespaceLabels},
     reader::ObjectReader,
     views::{self, Views},
@@ -66,12 +66,13 @@ impl Plugin {
         self.source.hooks().await
     }
 
-    /// Whether a webhook is to be asked.
+    /// Whether a webhook is to be asked; `step` is for metrics.
     async fn invocation<'r>(
         &self,
         hook: &Arc<Hook>,
         request: &AdmissionRequest<'r>,
         namespace: &mut NamespaceLabels,
+        step: &str,
     ) -> Result<Option<Invocation<'r>>, AdmissionError> {
         let Some(resource) = matching::find(&hook.rules, hook.equivalent, request) else {
             return Ok(None);
@@ -101,11 +102,12 @@ impl Plugin {
             namespace: None,
             questions: &questions,
         };
-        let verdict = settle(&questions, request.user, &*self.authorizer, || {
+        let judged = settle(&questions, request.user, &*self.authorizer, || {
             Condition::judge(&hook.conditions, &inputs.variables())
         })
         .await;
-        match verdict {
+        expressions::count(request, "webhook", &hook.name, step, &judged);
+        match judged.verdict {
             Verdict::Match => Ok(Some(invocation)),
             Verdict::NoMatch => Ok(None),
             Verdict::Failed(_) if hook.fails_open => Ok(None),

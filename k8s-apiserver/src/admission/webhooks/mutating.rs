@@ -70,7 +70,10 @@ impl AdmissionPlugin for MutatingAdmissionWebhook {
         }
         let mut namespace = NamespaceLabels::default();
         for (at, hook) in hooks.iter().enumerate() {
-            let found = self.0.invocation(hook, request, &mut namespace).await?;
+            let found = self
+                .0
+                .invocation(hook, request, &mut namespace, "admit")
+                .await?;
             let Some(invocation) = found else {
                 continue;
             };

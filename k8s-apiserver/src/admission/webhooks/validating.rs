@@ -48,7 +48,10 @@ impl AdmissionPlugin for ValidatingAdmissionWebhook {
         let mut namespace = NamespaceLabels::default();
         let mut calls = Vec::new();
         for hook in hooks.iter() {
-            let found = self.0.invocation(hook, request, &mut namespace).await?;
+            let found = self
+                .0
+                .invocation(hook, request, &mut namespace, "validating")
+                .await?;
             if let Some(invocation) = found {
                 let views = Views::of(request, invocation.resource).await?;
                 let at = calls.len();
