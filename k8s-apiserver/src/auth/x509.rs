@@ -30,7 +30,8 @@ struct Peer {
 /// What the peer's own certificate says.
 #[derive(Debug)]
 struct Own {
-    identity: Result<Identity, String>,
+    /// `None` without a name.
+    identity: Result<Option<Identity>, String>,
     /// When it runs out.
     until: Timestamp,
 }
@@ -63,7 +64,8 @@ impl PeerCertificates {
 
     /// The common name of the peer's own certificate.
     pub(super) fn common_name(&self) -> Result<&str, AuthenticationError> {
-        self.identity().map(|identity| identity.name.as_str())
+        let identity = self.identity()?;
+        Ok(identity.map_or("", |identity| identity.name.as_str()))
     }
 
     /// The certificates, the peer's own first.
@@ -72,11 +74,13 @@ impl PeerCertificates {
     }
 
     /// Who the peer is: the common name is the user, each organisation a group, the certificate's digest what tells
-    /// the credential. Worked out once per connection.
-    fn identity(&self) -> Result<&Identity, AuthenticationError> {
+    /// the credential. Nobody without a name. Worked out once per connection.
+    fn identity(&self) -> Result<Option<&Identity>, AuthenticationError> {
         self.check()?;
         let identity = self.own().identity.as_ref();
-        identity.map_err(|reason| AuthenticationError::Invalid(reason.clone()))
+        identity
+            .map(Option::as_ref)
+            .map_err(|reason| AuthenticationError::Invalid(reason.clone()))
     }
 
     /// Whether the peer's own certificate is still good: a connection, and a session that is resumed, may
@@ -116,17 +120,33 @@ fn read<'a>(
     Ok((certificate, until))
 }
 
-fn identity_of(certificate: &X509Certificate<'_>, der: &[u8]) -> Result<Identity, String> {
+/// The attribute of a subject that holds a user's UID (KEP-4317 and `AllowParsingUserUIDFromCertAuth`).
+const UID: &str = "1.3.6.1.4.1.57683.2";
+
+fn identity_of(certificate: &X509Certificate<'_>, der: &[u8]) -> Result<Option<Identity>, String> {
     let subject = certificate.subject();
-    let name = subject
-        .iter_common_name()
-        .next()
-        .and_then(|name| name.as_str().ok())
-        .filter(|name| !name.is_empty())
-        .ok_or("the certificate has no common name")?;
+    // Of several names the last counts, as Go reads certificates: whoever judges requests for them judges that one.
+    let names = subject.iter_common_name().filter_map(|n| n.as_str().ok());
+    let Some(name) = names.last().filter(|name| !name.is_empty()) else {
+        return Ok(None);
+    };
     let mut identity = Identity::user(name);
     for group in subject.iter_organization() {
         identity = identity.group(group.as_str().map_err(|e| e.to_string())?);
+    }
+    let uids = subject.iter_attributes();
+    let uids = uids.filter(|attribute| attribute.attr_type().to_id_string() == UID);
+    for (index, uid) in uids.enumerate() {
+        let uid = uid
+            .as_str()
+            .map_err(|_| "unable to parse UID into a string")?;
+        if uid.is_empty() {
+            return Err("UID cannot be an empty string".to_owned());
+        }
+        if index > 0 {
+            return Err("expected 1 UID, but found multiple".to_owned());
+        }
+        identity.uid = uid.to_owned();
     }
     let mut credential = "X509SHA256=".to_owned();
     for byte in Sha256::digest(der) {
@@ -135,7 +155,7 @@ fn identity_of(certificate: &X509Certificate<'_>, der: &[u8]) -> Result<Identity
     identity
         .extra
         .insert(CREDENTIAL_ID.to_owned(), vec![credential]);
-    Ok(identity)
+    Ok(Some(identity))
 }
 
 /// Knows clients by the certificates of their connections.
@@ -151,7 +171,7 @@ impl Authenticator for ClientCertificates {
         match parts.extensions.get::<PeerCertificates>() {
             None => Ok(None),
             Some(peer) if !peer.0.client => Ok(None),
-            Some(peer) => peer.identity().cloned().map(Some),
+            Some(peer) => Ok(peer.identity()?.cloned()),
         }
     }
 }
@@ -195,5 +215,35 @@ mod tests {
             reason.starts_with("x509: certificate has expired"),
             "{reason}"
         );
+    }
+    async fn of_subject(subject: &[(DnType, &str)]) -> Result<Option<Identity>, String> {
+        // `rcgen` keeps one value of each: a second has to be of another spelling.
+        let mut params = CertificateParams::default();
+        for (kind, value) in subject {
+            params.distinguished_name.push(kind.clone(), *value);
+        }
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let peer = PeerCertificates::new([certificate.der().clone()]);
+        let identity = peer.identity().map(Option::<&Identity>::cloned);
+        identity.map_err(|e| e.to_string())
+    }
+
+    #[tokio::test]
+    async fn odd_subjects_are_nobody_or_who_they_say_last() {
+        let uid = || DnType::CustomDnType(vec![1, 3, 6, 1, 4, 1, 57683, 2]);
+        let name = || DnType::CustomDnType(vec![2, 5, 4, 3]);
+        let jane = of_subject(&[(DnType::CommonName, "jane"), (uid(), "u-1")]).await;
+        assert_eq!(jane.unwrap().unwrap().uid, "u-1");
+        let nobody = of_subject(&[(DnType::OrganizationName, "system:masters")]).await;
+        assert_eq!(nobody, Ok(None));
+        let twice = of_subject(&[
+            (DnType::CommonName, "system:node:a"),
+            (DnType::OrganizationName, "system:nodes"),
+            (name(), "system:node:b"),
+        ])
+        .await;
+        assert_eq!(twice.unwrap().unwrap().name, "system:node:b");
+        let empty = of_subject(&[(DnType::CommonName, "jane"), (uid(), "")]).await;
+        assert!(empty.unwrap_err().contains("UID cannot be an empty string"));
     }
 }

@@ -74,8 +74,9 @@ pub(crate) fn is_allowed(certificate: &CertificateDer<'_>) -> bool {
     };
     let subject = certificate.subject();
     let groups = subject.iter_organization().filter_map(|o| o.as_str().ok());
-    let names = subject.iter_common_name().filter_map(|n| n.as_str().ok());
-    groups.into_iter().any(|g| g == MASTERS) || names.into_iter().any(|n| n == API_SERVER)
+    // Of several names the last counts, as everywhere.
+    let mut names = subject.iter_common_name().filter_map(|n| n.as_str().ok());
+    groups.into_iter().any(|g| g == MASTERS) || names.by_ref().last() == Some(API_SERVER)
 }
 
 #[cfg(test)]
