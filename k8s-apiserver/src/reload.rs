@@ -12,7 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use crate::metrics::Writer;
+use crate::metrics::{Writer, server_hash};
 
 /// How often files are looked at.
 pub(crate) const PERIOD: Duration = Duration::from_secs(5);
@@ -82,7 +82,9 @@ impl Reloads {
             for (status, done) in ["success", "failure"].iter().zip(&self.done) {
                 let value = value(done).load(Ordering::Relaxed);
                 if value > 0 {
-                    out.sample("", &format!("status=\"{status}\""), value as f64);
+                    let server = server_hash();
+                    let labels = format!("apiserver_id_hash=\"{server}\",status=\"{status}\"");
+                    out.sample("", &labels, value as f64);
                 }
             }
         };

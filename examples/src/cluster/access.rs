@@ -8,8 +8,8 @@ use k8s_apiserver::{
     MaxInFlight,
     admission::reader::ObjectReader,
     auth::{
-        ConfiguredTokens, RequestHeaders, ReviewVersion, ServiceAccountTokens, Standard,
-        WebhookTokenOptions, WebhookTokens,
+        ConfiguredTokens, OidcTokens, RequestHeaders, ReviewVersion, ServiceAccountTokens,
+        Standard, WebhookTokenOptions, WebhookTokens,
     },
     authz::{
         Authorizer, Chain, ConfiguredAuthorizers, WebhookAuthorizer, WebhookAuthorizerOptions,
@@ -98,12 +98,18 @@ impl AccessOptions {
         Ok(made.transpose()?.map(Arc::new))
     }
 
+    /// The provider of tokens that flags name, if there is one.
+    pub(super) fn oidc(&self) -> anyhow::Result<Option<Arc<OidcTokens>>> {
+        Ok(self.oidc.tokens()?.map(Arc::new))
+    }
+
     /// The front proxy, certificates, tokens, then the configured issuers, the provider and the webhook if there are
     /// any. Without credentials one may come to these paths, unless the configuration says otherwise.
     pub(super) fn authenticator(
         &self,
         tokens: &Arc<ServiceAccountTokens>,
         configured: Option<&Arc<ConfiguredTokens>>,
+        oidc: Option<&Arc<OidcTokens>>,
         anonymous_paths: &[&str],
         reader: &Arc<dyn ObjectReader>,
     ) -> anyhow::Result<Standard> {
@@ -116,8 +122,8 @@ impl AccessOptions {
                 known = known.with_anonymous(anonymous.clone());
             }
         }
-        if let Some(oidc) = self.oidc.tokens()? {
-            known = known.with(Arc::new(oidc));
+        if let Some(oidc) = oidc {
+            known = known.with(oidc.clone());
         }
         if let Some(file) = &self.authentication_token_webhook_config_file {
             let options = WebhookTokenOptions {

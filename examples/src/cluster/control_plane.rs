@@ -138,11 +138,19 @@ impl ControlPlane {
         if let Some(configured) = &configured {
             builder = builder.metrics(configured.metrics());
         }
-        let authenticator: Arc<dyn Authenticator> = Arc::new(
-            access
-                .authenticator(&tokens, configured.as_ref(), &anonymous, &reader)?
-                .with(Arc::new(BootstrapTokens::new(reader.clone()))),
-        );
+        let oidc = access.oidc()?;
+        if let Some(oidc) = &oidc {
+            builder = builder.metrics(oidc.metrics());
+        }
+        let known = access.authenticator(
+            &tokens,
+            configured.as_ref(),
+            oidc.as_ref(),
+            &anonymous,
+            &reader,
+        )?;
+        let known = known.with(Arc::new(BootstrapTokens::new(reader.clone())));
+        let authenticator: Arc<dyn Authenticator> = Arc::new(known);
         let reviews = reviews::all(&authorizer, Some(&rbac), &authenticator, &tokens, &reader);
         for served in reviews {
             builder =

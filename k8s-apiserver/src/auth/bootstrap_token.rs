@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 
-use super::{AuthenticationError, Authenticator, Identity, token::bearer};
+use super::{AuthenticationError, Identity, TokenAuthenticator};
 use crate::admission::reader::ObjectReader;
 
 const NAMESPACE: &str = "kube-system";
@@ -130,15 +130,12 @@ fn identity(
 }
 
 #[async_trait]
-impl Authenticator for BootstrapTokens {
-    async fn authenticate(
+impl TokenAuthenticator for BootstrapTokens {
+    async fn authenticate_token(
         &self,
-        parts: &http::request::Parts,
+        token: &str,
     ) -> Result<Option<Identity>, AuthenticationError> {
-        match bearer(&parts.headers) {
-            Some(token) => self.verify(token).await,
-            None => Ok(None),
-        }
+        self.verify(token).await
     }
 }
 

@@ -12,7 +12,7 @@ use ring::{
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{AuthenticationError, Authenticator, Identity, token::bearer};
+use super::{AuthenticationError, Identity, TokenAuthenticator};
 use crate::{
     admission::reader::ObjectReader,
     webhook::{Client, Memory, ReviewVersion, TIMEOUT, WebhookFileError, ask, kubeconfig},
@@ -138,14 +138,11 @@ impl WebhookTokens {
 }
 
 #[async_trait]
-impl Authenticator for WebhookTokens {
-    async fn authenticate(
+impl TokenAuthenticator for WebhookTokens {
+    async fn authenticate_token(
         &self,
-        parts: &http::request::Parts,
+        token: &str,
     ) -> Result<Option<Identity>, AuthenticationError> {
-        match bearer(&parts.headers) {
-            None => Ok(None),
-            Some(token) => self.review(token).await,
-        }
+        self.review(token).await
     }
 }

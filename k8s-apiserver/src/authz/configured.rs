@@ -208,7 +208,8 @@ authorizers:
         let total = |status: &str| {
             let text = metrics();
             let sample = format!(
-                "apiserver_authorization_config_controller_automatic_reloads_total{{status=\"{status}\"}} "
+                "apiserver_authorization_config_controller_automatic_reloads_total{{apiserver_id_hash=\"{}\",status=\"{status}\"}} ",
+                crate::metrics::server_hash()
             );
             let mut lines = text.lines();
             lines.find_map(|line| line.strip_prefix(&sample)?.parse::<u32>().ok())

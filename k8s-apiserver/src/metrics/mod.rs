@@ -8,6 +8,7 @@ mod histogram;
 mod labelled;
 mod process;
 mod requests;
+mod server;
 mod writer;
 
 use std::{fmt, sync::Arc};
@@ -17,6 +18,7 @@ pub(crate) use self::{
     histogram::Histogram,
     labelled::{Counts, Timings},
     requests::Label,
+    server::{hashed, server_hash},
     writer::{Writer, quoted},
 };
 use self::{process::Process, requests::Requests};

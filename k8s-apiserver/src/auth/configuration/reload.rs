@@ -8,7 +8,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{Anonymous, AuthenticationConfiguration, AuthenticationConfigurationError};
 use crate::{
-    auth::{AuthenticationError, Authenticator, Identity, OidcTokens, token::bearer},
+    auth::{
+        AuthenticationError, Identity, OidcTokens, TokenAuthenticator, oidc::metrics::JwtMetrics,
+    },
     reload::{PERIOD, Refusal, Reload, Reloads, follow},
 };
 
@@ -27,6 +29,7 @@ pub struct ConfiguredTokens {
     issuers: Issuers,
     anonymous: Option<Anonymous>,
     reloads: Arc<Reloads>,
+    metrics: Arc<JwtMetrics>,
     _watching: AbortOnDropHandle<()>,
 }
 
@@ -50,11 +53,14 @@ impl ConfiguredTokens {
     ) -> Result<Self, AuthenticationConfigurationError> {
         let text = std::fs::read_to_string(path)?;
         let configuration = AuthenticationConfiguration::parse(&text, disallowed_issuers)?;
-        let issuers: Issuers = Arc::new(ArcSwap::from_pointee(authenticators(&configuration)?));
+        let metrics: Arc<JwtMetrics> = Arc::default();
+        let issuers = authenticators(&configuration, &metrics)?;
+        let issuers: Issuers = Arc::new(ArcSwap::from_pointee(issuers));
         let again = Again {
             disallowed: disallowed_issuers.iter().map(|i| (*i).to_owned()).collect(),
             anonymous: configuration.anonymous.clone(),
             issuers: issuers.clone(),
+            metrics: metrics.clone(),
         };
         let reloads = Reloads::of("authentication");
         let following = follow(period, path.to_owned(), text, reloads.clone(), again);
@@ -62,6 +68,7 @@ impl ConfiguredTokens {
             issuers,
             anonymous: configuration.anonymous,
             reloads,
+            metrics,
             _watching: AbortOnDropHandle::new(tokio::spawn(following)),
         })
     }
@@ -71,20 +78,22 @@ impl ConfiguredTokens {
         self.anonymous.as_ref()
     }
 
-    /// How often the file was read again, under upstream's names in Prometheus' format.
+    /// How often the file was read again, how long tokens take and when keys were fetched, under upstream's names in
+    /// Prometheus' format.
     pub fn metrics(&self) -> impl Fn() -> String + Send + Sync + use<> {
-        let reloads = self.reloads.clone();
-        move || reloads.text()
+        let (reloads, metrics) = (self.reloads.clone(), self.metrics.clone());
+        move || reloads.text() + &metrics.text()
     }
 }
 
 fn authenticators(
     configuration: &AuthenticationConfiguration,
+    metrics: &Arc<JwtMetrics>,
 ) -> Result<Vec<OidcTokens>, AuthenticationConfigurationError> {
     let issuers = configuration.jwt.iter();
     issuers
         .map(|issuer| {
-            OidcTokens::new(issuer.clone())
+            OidcTokens::measured(issuer.clone(), metrics.clone())
                 .map_err(|e| AuthenticationConfigurationError::Invalid(e.to_string()))
         })
         .collect()
@@ -94,6 +103,7 @@ struct Again {
     disallowed: Vec<String>,
     anonymous: Option<Anonymous>,
     issuers: Issuers,
+    metrics: Arc<JwtMetrics>,
 }
 
 #[async_trait]
@@ -106,7 +116,7 @@ impl Reload for Again {
             let text = "anonymous: Forbidden: changed from initial configuration file";
             return Err(Refusal::Never(text.to_owned()));
         }
-        let issuers = authenticators(&read).map_err(never)?;
+        let issuers = authenticators(&read, &self.metrics).map_err(never)?;
         let ready = futures::future::try_join_all(issuers.iter().map(OidcTokens::fetch_keys));
         match tokio::time::timeout(READY, ready).await {
             Ok(Ok(_)) => {}
@@ -114,19 +124,18 @@ impl Reload for Again {
             Err(_) => return Err(Refusal::NotYet("its issuers take too long".to_owned())),
         }
         self.issuers.store(Arc::new(issuers));
+        let urls: Vec<&str> = read.jwt.iter().map(|issuer| issuer.url()).collect();
+        self.metrics.keep(&urls);
         Ok(())
     }
 }
 
 #[async_trait]
-impl Authenticator for ConfiguredTokens {
-    async fn authenticate(
+impl TokenAuthenticator for ConfiguredTokens {
+    async fn authenticate_token(
         &self,
-        parts: &http::request::Parts,
+        token: &str,
     ) -> Result<Option<Identity>, AuthenticationError> {
-        let Some(token) = bearer(&parts.headers) else {
-            return Ok(None);
-        };
         // Each issuer has tokens of its own.
         for issuer in self.issuers.load_full().iter() {
             if let Some(identity) = issuer.verify(token).await? {

@@ -308,7 +308,8 @@ jwt:
     let metrics = tokens.metrics();
     let total = |status: &str| {
         let sample = format!(
-            "apiserver_authentication_config_controller_automatic_reloads_total{{status=\"{status}\"}} "
+            "apiserver_authentication_config_controller_automatic_reloads_total{{apiserver_id_hash=\"{}\",status=\"{status}\"}} ",
+            crate::metrics::server_hash()
         );
         let text = metrics();
         let mut lines = text.lines();

@@ -2,9 +2,13 @@
 //!
 //! See <https://kubernetes.io/docs/reference/access-authn-authz/authentication/#openid-connect-tokens>.
 
+mod distributed;
 pub(super) mod mapping;
+pub(super) mod metrics;
 mod options;
 pub(super) mod provider;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -12,17 +16,27 @@ use jsonwebtoken::{Algorithm, Validation};
 use serde_json::{Map, Value};
 
 pub use self::options::{JwtIssuer, OidcError, OidcOptions, SigningAlgorithm};
-use self::provider::{Provider, location};
-use super::{AuthenticationError, Authenticator, Identity, token::bearer};
+use self::{
+    distributed::DistributedClaims,
+    mapping::Source,
+    metrics::JwtMetrics,
+    provider::{Provider, location},
+};
+use super::{AuthenticationError, Identity, TokenAuthenticator};
 
 /// How far ahead of this machine's the provider's clock may be.
 const NOT_BEFORE_LEEWAY: u64 = 300;
 
 /// Knows the bearers of tokens that an OpenID Connect provider has signed. Its keys are fetched when they are first
 /// needed, and again when a token is signed by another.
+///
+/// A token whose groups are elsewhere (distributed claims) says where: they are fetched from there, over TLS, and must be
+/// signed as tokens are.
 pub struct OidcTokens {
     issuer: JwtIssuer,
     provider: Provider,
+    distributed: Option<DistributedClaims>,
+    metrics: Arc<JwtMetrics>,
 }
 
 impl std::fmt::Debug for OidcTokens {
@@ -43,12 +57,32 @@ impl OidcTokens {
     /// # Errors
     /// If the issuer has no `https` URL, or the authority is of no use.
     pub fn new(issuer: impl Into<JwtIssuer>) -> Result<Self, OidcError> {
-        let issuer = issuer.into();
+        Self::measured(issuer.into(), Arc::default())
+    }
+
+    /// Measures there.
+    pub(super) fn measured(issuer: JwtIssuer, metrics: Arc<JwtMetrics>) -> Result<Self, OidcError> {
         if location(&issuer.url).is_none() {
             return Err(OidcError::Issuer(issuer.url));
         }
         let provider = Provider::new(&issuer.url, &issuer.discovery_url, &issuer.ca)?;
-        Ok(OidcTokens { issuer, provider })
+        let provider = provider.measured(metrics.clone());
+        let distributed = match &issuer.mapping.groups {
+            Some(Source::Claim { claim, .. }) => Some(DistributedClaims::new(claim)),
+            _ => None,
+        };
+        Ok(OidcTokens {
+            issuer,
+            provider,
+            distributed,
+            metrics,
+        })
+    }
+
+    /// How long tokens take, and when keys were fetched, under upstream's names in Prometheus' format.
+    pub fn metrics(&self) -> impl Fn() -> String + Send + Sync + use<> {
+        let metrics = self.metrics.clone();
+        move || metrics.text()
     }
 
     /// Fetches the provider's keys now, so that the first token need not wait for them.
@@ -64,19 +98,45 @@ impl OidcTokens {
     /// # Errors
     /// If it isn't good, and for what reason; or if the keys cannot be fetched.
     pub async fn verify(&self, token: &str) -> Result<Option<Identity>, AuthenticationError> {
-        let issuer = &self.issuer;
-        if unverified_issuer(token).as_deref() != Some(issuer.url.as_str()) {
+        let url = self.issuer.url.as_str();
+        if unverified_issuer(token).as_deref() != Some(url) {
             return Ok(None);
         }
+        let started = tokio::time::Instant::now();
+        let found = self.identity(token).await;
+        self.metrics.checked(url, found.is_ok(), started.elapsed());
+        found.map(Some)
+    }
+
+    async fn identity(&self, token: &str) -> Result<Identity, AuthenticationError> {
+        let issuer = &self.issuer;
+        let mut claims = self.signed(&self.provider, &issuer.url, token).await?;
+        if let Some(distributed) = &self.distributed {
+            distributed
+                .expand(self, &mut claims)
+                .await
+                .map_err(|e| invalid(format_args!("could not expand distributed claims: {e}")))?;
+        }
+        issuer.mapping.identity(claims).map_err(invalid)
+    }
+
+    /// The claims of a token that the issuer has signed, by keys of that provider, for the same audiences.
+    async fn signed(
+        &self,
+        provider: &Provider,
+        url: &str,
+        token: &str,
+    ) -> Result<Map<String, Value>, AuthenticationError> {
+        let issuer = &self.issuer;
         let header = jsonwebtoken::decode_header(token).map_err(invalid)?;
         let mut allowed = issuer.algorithms.iter().copied().map(Algorithm::from);
         if !allowed.any(|algorithm| algorithm == header.alg) {
             return Err(invalid("verify token: unexpected signature algorithm"));
         }
-        let key = self.provider.key(header.kid.as_deref()).await?;
+        let key = provider.key(header.kid.as_deref()).await?;
         let mut validation = Validation::new(header.alg);
         validation.leeway = 0;
-        validation.set_issuer(&issuers(&issuer.url));
+        validation.set_issuer(&issuers(url));
         // One of them is enough.
         validation.set_audience(&issuer.audiences);
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
@@ -91,7 +151,7 @@ impl OidcTokens {
         {
             return Err(invalid("verify token: the token is not valid yet"));
         }
-        issuer.mapping.identity(claims).map(Some).map_err(invalid)
+        Ok(claims)
     }
 }
 
@@ -122,15 +182,12 @@ fn unverified_issuer(token: &str) -> Option<String> {
 }
 
 #[async_trait]
-impl Authenticator for OidcTokens {
-    async fn authenticate(
+impl TokenAuthenticator for OidcTokens {
+    async fn authenticate_token(
         &self,
-        parts: &http::request::Parts,
+        token: &str,
     ) -> Result<Option<Identity>, AuthenticationError> {
-        match bearer(&parts.headers) {
-            Some(token) => self.verify(token).await,
-            None => Ok(None),
-        }
+        self.verify(token).await
     }
 }
 

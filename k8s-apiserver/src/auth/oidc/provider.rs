@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use http::Request;
+use http::{HeaderValue, Request, header};
 use http_body_util::{BodyExt, Limited};
 use jsonwebtoken::{DecodingKey, jwk::JwkSet};
 use rustls::{ClientConfig, RootCertStore};
@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::{sync::Mutex, time::Instant};
 use tokio_rustls::TlsConnector;
 
-use super::{OidcError, invalid};
+use super::{OidcError, invalid, metrics::JwtMetrics};
 use crate::{
     auth::AuthenticationError,
     http::Body,
@@ -34,6 +34,7 @@ pub(super) struct Provider {
     tls: Arc<ClientConfig>,
     keys: Mutex<Keys>,
     forwarder: Forwarder,
+    metrics: Arc<JwtMetrics>,
 }
 
 #[derive(Default)]
@@ -98,7 +99,14 @@ impl Provider {
             tls: Arc::new(tls),
             keys: Mutex::default(),
             forwarder: Forwarder::default(),
+            metrics: Arc::default(),
         })
+    }
+
+    /// Measures there.
+    pub(super) fn measured(mut self, metrics: Arc<JwtMetrics>) -> Self {
+        self.metrics = metrics;
+        self
     }
 
     /// Fetches the keys now.
@@ -111,7 +119,9 @@ impl Provider {
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         keys.fetched = Some(Instant::now());
-        let fetched =
+        let text = fetched.as_ref().ok().map(|(_, text)| text.as_bytes());
+        self.metrics.fetched(&self.issuer, text);
+        let (fetched, _) =
             fetched.map_err(|e| AuthenticationError::Unavailable(format!("oidc: {e}")))?;
         keys.set = Some(fetched);
         Ok(())
@@ -138,8 +148,10 @@ impl Provider {
         find(&keys.set).ok_or_else(|| invalid("verify token: failed to verify id token signature"))
     }
 
-    async fn fetch_keys(&self) -> io::Result<JwkSet> {
-        let found: Value = self.fetch(&self.discovery).await?;
+    /// The keys, and their text.
+    async fn fetch_keys(&self) -> io::Result<(JwkSet, String)> {
+        let found = self.text(&self.discovery, None).await?;
+        let found: Value = serde_json::from_str(&found).map_err(io::Error::other)?;
         if found["issuer"] != self.issuer.as_str() {
             return Err(io::Error::other(format!(
                 "issuer did not match the issuer returned by provider, expected {:?} got {}",
@@ -149,10 +161,13 @@ impl Provider {
         let keys = found["jwks_uri"]
             .as_str()
             .ok_or_else(|| io::Error::other("the provider has no jwks_uri"))?;
-        self.fetch(keys).await
+        let text = self.text(keys, None).await?;
+        let set = serde_json::from_str(&text).map_err(io::Error::other)?;
+        Ok((set, text))
     }
 
-    async fn fetch<T: serde::de::DeserializeOwned>(&self, url: &str) -> io::Result<T> {
+    /// What is at an `https` URL, which may want to see a token.
+    pub(super) async fn text(&self, url: &str, bearer: Option<&str>) -> io::Result<String> {
         let (host, port, path) =
             location(url).ok_or_else(|| io::Error::other(format!("{url:?} is no https URL")))?;
         let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
@@ -164,10 +179,16 @@ impl Provider {
             true => format!("[{host}]:{port}"),
             false => format!("{host}:{port}"),
         };
-        let request = Request::new(Body::empty());
+        let mut request = Request::new(Body::empty());
+        if let Some(token) = bearer {
+            let mut value = HeaderValue::try_from(format!("Bearer {token}"))
+                .map_err(|_| io::Error::other("the token for it is no token"))?;
+            value.set_sensitive(true);
+            request.headers_mut().insert(header::AUTHORIZATION, value);
+        }
         let response = self
             .forwarder
-            .forward(Box::new(stream), &authority, &path, request)
+            .send(Box::new(stream), &authority, &path, request)
             .await
             .map_err(io::Error::other)?;
         let status = response.status();
@@ -178,6 +199,6 @@ impl Provider {
             .collect()
             .await
             .map_err(io::Error::other)?;
-        serde_json::from_slice(&body.to_bytes()).map_err(io::Error::other)
+        String::from_utf8(body.to_bytes().to_vec()).map_err(io::Error::other)
     }
 }

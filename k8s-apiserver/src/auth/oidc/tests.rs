@@ -31,15 +31,32 @@ pub(in crate::auth) async fn provider() -> Provider {
         socket.local_addr().unwrap().port()
     );
     let base = issuer.clone();
+    let key = pki.service_account_key().private.clone();
     let service = tower::service_fn(move |request: Request<hyper::body::Incoming>| {
-        let value = match request.uri().path() {
+        let text = |value: Value| http::Response::new(Body::from(value.to_string()));
+        let path = request.uri().path();
+        if let Some(what) = path.strip_prefix("/oidc/claims/") {
+            let shown = request.headers().get("authorization");
+            let groups = match shown.map(|value| value.to_str().unwrap()) {
+                Some("Bearer let-me") => json!(["far", "away"]),
+                _ => json!(["nobody"]),
+            };
+            let change = match what {
+                "groups" => json!({"groups": groups}),
+                "nothing" => json!({"groups": null, "other": 1}),
+                _ => json!({"groups": groups, "aud": "somebody"}),
+            };
+            let token = signed(&tokens, &key, &base, change);
+            return std::future::ready(Ok::<_, Infallible>(http::Response::new(Body::from(token))));
+        }
+        let value = match path {
             "/oidc/.well-known/openid-configuration" | "/elsewhere" => {
                 json!({"issuer": base, "jwks_uri": format!("{base}/keys")})
             }
             "/oidc/keys" => tokens.jwks(),
             _ => Value::Null,
         };
-        async move { Ok::<_, Infallible>(http::Response::new(Body::from(value.to_string()))) }
+        std::future::ready(Ok(text(value)))
     });
     let names = ServerNames {
         dns: vec!["localhost".to_owned()],
@@ -65,23 +82,86 @@ impl Provider {
     }
 
     pub(in crate::auth) fn token(&self, change: Value) -> String {
-        let now = jsonwebtoken::get_current_timestamp();
-        let mut claims = json!({
-            "iss": self.issuer, "aud": "kubernetes", "exp": now + 60, "sub": "jane",
-            "email": "jane@example.com", "groups": ["dev", "ops"],
-        });
-        for (key, value) in change.as_object().unwrap() {
-            claims[key] = value.clone();
-        }
-        let key = self.pki.service_account_key().private.clone();
-        let key = EncodingKey::from_ec_pem(key.as_bytes()).unwrap();
+        let key = self.pki.service_account_key();
         let reader = Arc::new(MemoryReader::default());
-        let tokens =
-            ServiceAccountTokens::new(self.pki.service_account_key(), "x", reader).unwrap();
-        let mut header = Header::new(Algorithm::ES256);
-        header.kid = tokens.jwks()["keys"][0]["kid"].as_str().map(str::to_owned);
-        jsonwebtoken::encode(&header, &claims, &key).unwrap()
+        let tokens = ServiceAccountTokens::new(key, "x", reader).unwrap();
+        signed(&tokens, &key.private, &self.issuer, change)
     }
+}
+
+/// A token of jane's; what is null is left out.
+fn signed(tokens: &ServiceAccountTokens, key: &str, issuer: &str, change: Value) -> String {
+    let now = jsonwebtoken::get_current_timestamp();
+    let mut claims = json!({
+        "iss": issuer, "aud": "kubernetes", "exp": now + 60, "sub": "jane",
+        "email": "jane@example.com", "groups": ["dev", "ops"],
+    });
+    for (key, value) in change.as_object().unwrap() {
+        claims[key] = value.clone();
+    }
+    let members = claims.as_object_mut().unwrap();
+    members.retain(|key, value| key != "groups" || !value.is_null());
+    let key = EncodingKey::from_ec_pem(key.as_bytes()).unwrap();
+    let mut header = Header::new(Algorithm::ES256);
+    header.kid = tokens.jwks()["keys"][0]["kid"].as_str().map(str::to_owned);
+    jsonwebtoken::encode(&header, &claims, &key).unwrap()
+}
+
+#[tokio::test]
+async fn groups_that_are_elsewhere_are_fetched_from_there() {
+    let provider = provider().await;
+    let tokens = OidcTokens::new(provider.options()).unwrap();
+    let endpoint = |path: &str| format!("{}/claims/{path}", provider.issuer);
+    let elsewhere = |sources: Value| json!({"groups": null, "_claim_names": {"groups": "src"}, "_claim_sources": sources});
+    let groups = async |change: Value| {
+        let found = tokens.verify(&provider.token(change)).await;
+        found.map(|found| found.unwrap().groups)
+    };
+    let source = json!({"src": {"endpoint": endpoint("groups"), "access_token": "let-me"}});
+    let far = groups(elsewhere(source.clone())).await.unwrap();
+    assert_eq!(far, ["oidc:far", "oidc:away"]);
+    let without = json!({"src": {"endpoint": endpoint("groups")}});
+    assert_eq!(groups(elsewhere(without)).await.unwrap(), ["oidc:nobody"]);
+    // What is in the token itself counts, and what is put into it for others is not read.
+    let mut both = elsewhere(source);
+    both["groups"] = json!(["near"]);
+    assert_eq!(groups(both).await.unwrap(), ["oidc:near"]);
+    let aggregated = elsewhere(json!({"src": {"JWT": "x.y.z"}}));
+    assert!(groups(aggregated).await.unwrap().is_empty());
+    for (sources, text) in [
+        (
+            json!({}),
+            "contained a source src missing in _claims_sources",
+        ),
+        (json!(1), "could not parse claim sources"),
+        (
+            json!({"src": {"endpoint": endpoint("nothing")}}),
+            "did not contain claim: groups",
+        ),
+        (
+            json!({"src": {"endpoint": endpoint("foreign")}}),
+            "verify distributed claim token",
+        ),
+        (
+            json!({"src": {"endpoint": "http://localhost/groups"}}),
+            "is no https URL",
+        ),
+    ] {
+        let error = groups(elsewhere(sources)).await.unwrap_err().to_string();
+        assert!(
+            error.contains("oidc: could not expand distributed claims: ") && error.contains(text),
+            "{error}"
+        );
+    }
+    let page = tokens.metrics()();
+    let issuer = crate::metrics::hashed(provider.issuer.as_bytes());
+    let latency = "apiserver_authentication_jwt_authenticator_latency_seconds_count";
+    for (result, count) in [("success", 4), ("failure", 5)] {
+        let line =
+            format!("{latency}{{jwt_issuer_hash=\"{issuer}\",result=\"{result}\"}} {count}\n");
+        assert!(page.contains(&line), "{line}: {page}");
+    }
+    assert!(page.contains("jwks_fetch_last_key_set_info{apiserver_id_hash="));
 }
 
 #[tokio::test]
