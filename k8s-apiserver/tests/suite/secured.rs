@@ -15,13 +15,13 @@ use k8s_apiserver::{
 use rustls_pki_types::ServerName;
 use serde_json::{Value, json};
 
-struct Cluster {
-    pki: Pki,
+pub(crate) struct Cluster {
+    pub(crate) pki: Pki,
     _server: ApiServer,
     listener: Server,
 }
 
-async fn cluster() -> Cluster {
+pub(crate) async fn cluster() -> Cluster {
     let pki = Pki::in_memory().unwrap();
     let builder = ApiServer::builder();
     let tokens =
@@ -48,14 +48,14 @@ async fn cluster() -> Cluster {
 }
 
 /// How a request says who it is from.
-enum Who<'a> {
+pub(crate) enum Who<'a> {
     Nobody,
     Certificate(&'a Credential),
     Token(&'a str),
 }
 
 impl Cluster {
-    async fn ask(
+    pub(crate) async fn ask(
         &self,
         who: &Who<'_>,
         method: Method,
@@ -102,11 +102,11 @@ impl Cluster {
         (status, value)
     }
 
-    async fn get(&self, who: &Who<'_>, path: &str) -> (StatusCode, Value) {
+    pub(crate) async fn get(&self, who: &Who<'_>, path: &str) -> (StatusCode, Value) {
         self.ask(who, Method::GET, path, &[], None).await
     }
 
-    async fn post(&self, who: &Who<'_>, path: &str, body: Value) -> (StatusCode, Value) {
+    pub(crate) async fn post(&self, who: &Who<'_>, path: &str, body: Value) -> (StatusCode, Value) {
         self.ask(who, Method::POST, path, &[], Some(body)).await
     }
 }
