@@ -28,6 +28,10 @@ const NAMES: &[(&str, Option<&str>)] = &[
         Some("endpointslicemirroring"),
     ),
     ("garbage-collector-controller", Some("garbagecollector")),
+    (
+        "legacy-serviceaccount-token-cleaner-controller",
+        Some("legacy-service-account-token-cleaner"),
+    ),
     ("namespace-controller", Some("namespace")),
     ("node-ipam-controller", Some("nodeipam")),
     ("node-lifecycle-controller", Some("nodelifecycle")),

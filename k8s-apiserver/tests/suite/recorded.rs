@@ -52,7 +52,9 @@ async fn ask(server: &ApiServer, step: &Step) -> (StatusCode, Value) {
         .header("content-type", kind)
         .extension(identity(&step.user));
     let body = step.body.as_ref().map(Value::to_string).unwrap_or_default();
-    let answer = server.handle(request.body(body.into()).unwrap()).await;
+    let answer = server
+        .handle(request.body(k8s_apiserver::http::Body::from(body)).unwrap())
+        .await;
     let (status, text) = text(answer).await;
     (
         status,

@@ -124,10 +124,9 @@ fn validate_change(new: &Request, old: &Request, approves: bool, issues: bool) -
     if after != before
         && !after.is_empty()
         && (before.is_empty() || check_certificates(before).is_ok())
+        && let Err(text) = check_certificates(after)
     {
-        if let Err(text) = check_certificates(after) {
-            errors.push(field::invalid(issued.clone(), "<certificate data>", text));
-        }
+        errors.push(field::invalid(issued.clone(), "<certificate data>", text));
     }
     for sort in ["Approved", "Denied", "Failed"] {
         if of_type(new, sort).len() < of_type(old, sort).len() {
@@ -422,7 +421,7 @@ mod tests {
             condition("b", "x"),
             condition("b", "y")
         ]));
-        let judge = |new, old| {
+        let judge = |new: &Request, old: &Request| {
             texts(CertificateSigningRequestRules.validate_subresource_update("approval", new, old))
         };
         assert_eq!(
