@@ -1,6 +1,6 @@
 //! `compare`: the same requests to this project's API server and to upstream's, in one run.
 //!
-//! `cargo run --release -p benches --bin compare` measures ours alone. With `--peer-apiserver PATH
+//! `cargo run --profile dist -p benches --bin compare` measures ours alone. With `--peer-apiserver PATH
 //! --peer-etcd PATH` it starts upstream's kube-apiserver on its own etcd beside ours, and prints both
 //! and the ratio. Both serve TLS on loopback, write durably to the same disk, and are driven by the same
 //! clients in this process, one server after the other. `--rounds` alternates between them and prints
@@ -38,6 +38,10 @@ use figures::Figures;
 use load::Scale;
 use report::Report;
 use server::Server;
+
+// As the program `cluster` has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
 #[command(about = "Drive API servers with the same requests")]
