@@ -6,22 +6,27 @@
 use std::fmt;
 
 use serde_json::Value;
+use smallvec::SmallVec;
 
 /// Where in an object a field is, as in `spec.containers[0].name`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Path(String);
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Path(Text);
+
+/// The text of a path. Validation makes hundreds of them for a pod, and drops them when nothing is wrong: those of
+/// usual length take no allocation.
+type Text = SmallVec<[u8; 48]>;
 
 impl Path {
     /// The path of a top-level field.
     pub fn new(name: &str) -> Self {
-        Path(name.to_owned())
+        Path(Text::from_slice(name.as_bytes()))
     }
 
     /// A field of the object at this path.
     #[must_use]
     pub fn child(&self, name: &str) -> Self {
         if self.0.is_empty() {
-            Path(name.to_owned())
+            Path::new(name)
         } else {
             self.with([".", name])
         }
@@ -39,20 +44,31 @@ impl Path {
         self.with(["[", key, "]"])
     }
 
-    /// The path with some text after it. Put together by hand: validation makes hundreds of paths for a
-    /// pod, and formatting takes several times as long.
+    /// The path with some text after it. Put together by hand: formatting takes several times as long.
     fn with<const N: usize>(&self, parts: [&str; N]) -> Self {
         let length = self.0.len() + parts.iter().map(|part| part.len()).sum::<usize>();
-        let mut path = String::with_capacity(length);
-        path.push_str(&self.0);
-        parts.iter().for_each(|part| path.push_str(part));
+        let mut path = Text::with_capacity(length);
+        path.extend_from_slice(&self.0);
+        (parts.iter()).for_each(|part| path.extend_from_slice(part.as_bytes()));
         Path(path)
+    }
+
+    fn as_str(&self) -> &str {
+        // Put together from strings alone.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Path").field(&self.as_str()).finish()
     }
 }
 
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_empty() { "<nil>" } else { &self.0 })
+        let text = self.as_str();
+        f.write_str(if text.is_empty() { "<nil>" } else { text })
     }
 }
 
