@@ -7,6 +7,7 @@ use crate::{
     figures::Figures,
     load::{NAMESPACE, Objects, Scale, config_map, prepare},
     server::{Server, cpu},
+    tls::Ended,
 };
 
 const WRITERS: usize = 4;
@@ -41,15 +42,17 @@ pub(crate) async fn run(
         format!("/api/v1/namespaces/{NAMESPACE}/configmaps?watch=true&labelSelector=round%3Dwatch");
     let mut watching = JoinSet::new();
     for _ in 0..watchers {
-        let events = Events::open(server.address, server.tls.clone(), &path).await?;
+        let events = Events::open(server.address, server.tls.clone(), path.clone()).await?;
         watching.spawn(watch(events, i64::try_from(writes)?));
     }
     let (before, client) = (server.cpu()?, cpu(std::process::id())?);
     let started = Instant::now();
     let written = watched.create(server).await?;
-    let mut last = started;
+    let (mut last, mut resumed) = (started, 0);
     while let Some(ended) = watching.join_next().await {
-        last = last.max(ended??);
+        let (ended, times) = ended??;
+        last = last.max(ended);
+        resumed += times;
     }
     let events = (writes * watchers) as f64;
     figures.more(
@@ -72,14 +75,27 @@ pub(crate) async fn run(
         "us",
         (cpu(std::process::id())? - client) / events * 1e6,
     );
+    figures.less(
+        format!("  {watchers} watchers: watches that the server ended"),
+        "",
+        resumed as f64,
+    );
     Ok(())
 }
 
-/// Reads a watch until that many events have come; says when the last did.
-async fn watch(mut watch: Events, events: i64) -> anyhow::Result<Instant> {
-    let mut seen = 0;
+/// Reads a watch until that many events have come; says when the last did, and how often the server had ended the
+/// watch before.
+async fn watch(mut watch: Events, events: i64) -> anyhow::Result<(Instant, usize)> {
+    let (mut seen, mut resumed) = (0, 0);
     while seen < events {
-        seen += watch.next().await?;
+        seen += match watch.next().await {
+            Ok(events) => events,
+            Err(error) if error.is::<Ended>() => {
+                resumed += 1;
+                watch.resume().await?
+            }
+            Err(error) => return Err(error),
+        };
     }
-    Ok(Instant::now())
+    Ok((Instant::now(), resumed))
 }

@@ -58,7 +58,7 @@ fn check(answer: &http::Response<Incoming>) -> anyhow::Result<()> {
 async fn own_connections(server: &Server, count: usize) -> anyhow::Result<Vec<Events>> {
     let mut open = Vec::new();
     for _ in 0..count {
-        open.push(Events::open(server.address, server.tls.clone(), &path()).await?);
+        open.push(Events::open(server.address, server.tls.clone(), path()).await?);
     }
     Ok(open)
 }

@@ -1,7 +1,7 @@
 //! [`Tls`]: a connection that takes as little work as can be. Many of them share the machine with the server that is
 //! measured.
 
-use std::{net::SocketAddr, ops::Range, sync::Arc};
+use std::{io::ErrorKind, net::SocketAddr, ops::Range, sync::Arc};
 
 use anyhow::{bail, ensure};
 use rustls::{
@@ -31,6 +31,11 @@ pub(crate) struct Tls {
     new: Range<usize>,
     outgoing: Vec<u8>,
 }
+
+/// The server ended the connection.
+#[derive(Debug, thiserror::Error)]
+#[error("a connection ended early")]
+pub(crate) struct Ended;
 
 /// What is to be done next.
 enum Next {
@@ -134,7 +139,7 @@ impl Tls {
                 None => Next::Idle,
             },
             ConnectionState::BlockedHandshake => Next::Read,
-            _ => bail!("a connection ended early"),
+            _ => bail!(Ended),
         };
         self.new.start += discard;
         Ok(next)
@@ -148,8 +153,11 @@ impl Tls {
                 self.incoming.copy_within(self.new.clone(), 0);
                 self.new = 0..self.new.len();
                 let space = &mut self.incoming[self.new.end..];
-                let length = self.socket.read(space).await?;
-                ensure!(length > 0, "a connection ended early");
+                let length = match self.socket.read(space).await {
+                    Err(error) if error.kind() == ErrorKind::ConnectionReset => 0,
+                    length => length?,
+                };
+                ensure!(length > 0, Ended);
                 self.new.end += length;
             }
         }
