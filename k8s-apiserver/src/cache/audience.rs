@@ -68,7 +68,7 @@ struct Pace {
 /// send what they were woken for, so that writers get their turn, and many changes go out in one piece. The first
 /// change after a pause is told at once.
 fn pause(watchers: usize) -> Duration {
-    const EACH: Duration = Duration::from_micros(100);
+    const EACH: Duration = Duration::from_micros(200);
     const SEVERAL: usize = 10;
     const MOST: Duration = Duration::from_millis(50);
     if watchers < SEVERAL {
