@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::{Aggregation, backend::Backend};
 use crate::{
     Error, Result,
-    discovery::Form,
+    discovery::{Form, in_order},
     endpoints::{Call, cached},
     http::{Body, response},
 };
@@ -35,13 +35,13 @@ impl Aggregation {
                     return Ok(Err(call));
                 };
                 let merged = groups(&document, &all)?;
-                response::value(StatusCode::OK, &call.wanted, &merged).map(Ok)
+                document_of(&call, &merged).map(Ok)
             }
             ["apis"] => {
                 let Some((document, _)) = local.aggregated(path, form) else {
                     return Ok(Err(call));
                 };
-                let bytes = Bytes::from(merged(&document, &all)?.to_string() + "\n");
+                let bytes = Bytes::from(in_order(&merged(&document, &all)?) + "\n");
                 let hash = Sha256::digest(&bytes);
                 let tag: String = hash.iter().map(|b| format!("{b:02X}")).collect();
                 Ok(Ok(cached(&call, bytes, &tag, form.content_type())))
@@ -56,7 +56,7 @@ impl Aggregation {
                     None => json!({"kind": "APIGroup", "apiVersion": "v1", "name": name}),
                 };
                 let merged = group(before, name, &all);
-                response::value(StatusCode::OK, &call.wanted, &merged).map(Ok)
+                document_of(&call, &merged).map(Ok)
             }
             ["apis", group, version] | ["openapi", "v3", "apis", group, version] => {
                 let is_local = local.legacy(&format!("/apis/{group}/{version}")).is_some();
@@ -86,6 +86,12 @@ fn form(call: &Call) -> Form {
     let accept = call.parts.headers.get(http::header::ACCEPT);
     let accept = accept.and_then(|v| v.to_str().ok());
     Form::from_accept(accept.unwrap_or_default())
+}
+
+/// The answer with a document of discovery.
+fn document_of(call: &Call, document: &Value) -> Result<Response<Body>> {
+    let body = Body::from(in_order(document) + "\n");
+    response::json(StatusCode::OK, &call.wanted, body)
 }
 
 fn parse(document: &Bytes) -> Result<Value> {

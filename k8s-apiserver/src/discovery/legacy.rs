@@ -77,7 +77,13 @@ fn resources(table: &ResourceTable, group: &str, version: &str) -> Value {
             value
         }));
     }
-    json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": all})
+    let mut list =
+        json!({"kind": "APIResourceList", "groupVersion": group_version, "resources": all});
+    // Upstream's list of the core group has none, as since before there were groups.
+    if !group.is_empty() {
+        list["apiVersion"] = "v1".into();
+    }
+    list
 }
 
 fn resource(row: &Resource) -> Value {

@@ -4,12 +4,15 @@
 
 mod aggregated;
 mod legacy;
+mod order;
 
 use std::collections::HashMap;
 
 use bytes::Bytes;
 use k8s_model::ResourceTable;
 use sha2::{Digest, Sha256};
+
+pub(crate) use order::in_order;
 
 /// In which form `/api` and `/apis` are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +107,7 @@ impl Discovery {
 }
 
 fn encode(value: &serde_json::Value) -> Bytes {
-    let mut bytes = value.to_string().into_bytes();
+    let mut bytes = in_order(value).into_bytes();
     bytes.push(b'\n');
     Bytes::from(bytes)
 }

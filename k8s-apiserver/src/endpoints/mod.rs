@@ -417,6 +417,9 @@ async fn resource(
     if !exists(row, info) {
         return Err(Error::no_such_path());
     }
+    if let Some(text) = row.custom().and_then(|version| version.deprecation()) {
+        call.warnings.add(text);
+    }
     // Proxies alone pass it on.
     if call.parts.method == http::Method::HEAD && info.subresource != "proxy" {
         return Err(Error::method_not_allowed());

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::Call;
 use crate::{
     Error, Result,
-    discovery::Form,
+    discovery::{Form, in_order},
     http::{Body, response},
 };
 
@@ -40,11 +40,8 @@ pub(crate) async fn serve(call: Call, refused: Option<Error>) -> Result<Response
     match trimmed {
         "" => return index(&call),
         "/version" => {
-            return response::value(
-                StatusCode::OK,
-                &call.wanted.as_json(),
-                &crate::version::info(),
-            );
+            let info = Body::from(in_order(&crate::version::info()));
+            return response::json(StatusCode::OK, &call.wanted.as_json(), info);
         }
         "/metrics" => return Ok(metrics(&call).await),
         OPENID_CONFIGURATION => {
@@ -166,9 +163,11 @@ fn index(call: &Call) -> Result<Response<Body>> {
     paths.extend(
         [
             OPENID_CONFIGURATION,
+            "/apis/",
             "/metrics",
             "/openapi/v2",
             "/openapi/v3",
+            "/openapi/v3/",
             JWKS,
             "/version",
         ]
@@ -183,7 +182,7 @@ fn index(call: &Call) -> Result<Response<Body>> {
 }
 
 fn openid(document: &serde_json::Value, media_type: &'static str) -> Response<Body> {
-    let mut response = Response::new(Body::from(document.to_string()));
+    let mut response = Response::new(Body::from(in_order(document)));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     let hour = HeaderValue::from_static("public, max-age=3600");

@@ -16,6 +16,7 @@ use crate::{
     admission::more::SentOptions,
     http::{
         Body,
+        negotiate::Shape,
         options::{DeleteOptions, WriteOptions},
         response,
     },
@@ -128,7 +129,16 @@ async fn scale_get(call: &Call, row: &Row) -> Result<Response<Body>> {
     let (stored, revision) = objects::read(call, row).await?;
     let object = row.decode(&stored, revision)?;
     let scale = subresources::scale_of(row, &*object)?;
-    response::value(StatusCode::OK, &call.wanted, &scale)
+    match call.wanted.shape {
+        Shape::Table => super::table::of_scale(call, &scale),
+        Shape::Metadata => {
+            let json = serde_json::to_vec(&scale).map_err(Error::internal)?;
+            let mut out = super::render::partial(&json)?;
+            out.push(b'\n');
+            response::json(StatusCode::OK, &call.wanted, Body::from(out))
+        }
+        Shape::Object => response::value(StatusCode::OK, &call.wanted, &scale),
+    }
 }
 
 async fn scale_write(

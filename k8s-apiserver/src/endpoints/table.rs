@@ -2,7 +2,7 @@
 
 use http::{Response, StatusCode};
 use k8s_model::{Object, printers};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{api::autoscaling::v1::Scale, jiff::Timestamp};
 use serde_json::{Value, json, value::RawValue};
 
 use super::{Call, render};
@@ -75,6 +75,21 @@ pub(crate) fn of_objects(
     response::json(code, &call.wanted, Body::from(out))
 }
 
+/// What an object's `scale` shows, which has columns of its own.
+pub(crate) fn of_scale(call: &Call, scale: &Scale) -> Result<Response<Body>> {
+    let options = Options::new(call.parts.uri.query());
+    let cells = printers::scale_cells(scale, call.server.registry.now());
+    let rows = vec![table_row(scale, cells, options)?];
+    let version = scale.metadata.resource_version.clone();
+    let meta = ListMeta {
+        resource_version: version.unwrap_or_default(),
+        ..ListMeta::default()
+    };
+    let mut out = table(described(printers::scale_columns()), rows, &meta)?;
+    out.push(b'\n');
+    response::json(StatusCode::OK, &call.wanted, Body::from(out))
+}
+
 pub(crate) fn json(
     row: &Row,
     objects: &[Box<dyn Object>],
@@ -90,23 +105,32 @@ pub(crate) fn json(
     };
     let mut rows = Vec::with_capacity(objects.len());
     for object in objects {
-        let mut full = Vec::new();
-        object.write_json(&mut full);
-        let carried = match options.include {
-            Include::None => b"null".to_vec(),
-            Include::Object => full,
-            Include::Metadata => render::partial(&full)?,
+        let cells = match row.custom() {
+            Some(custom) => custom.cells(&**object, now),
+            None => printers::cells(&row.resource, &**object, now),
         };
-        let carried = RawValue::from_string(String::from_utf8(carried).map_err(Error::internal)?)
-            .map_err(Error::internal)?;
-        rows.push(TableRow {
-            cells: match row.custom() {
-                Some(custom) => custom.cells(&**object, now),
-                None => printers::cells(&row.resource, &**object, now),
-            },
-            object: carried,
-        });
+        rows.push(table_row(&**object, cells, options)?);
     }
+    table(columns, rows, meta)
+}
+
+/// An object's row, with as much of the object as is wanted.
+fn table_row(object: &dyn Object, cells: Vec<Value>, options: Options) -> Result<TableRow> {
+    let mut full = Vec::new();
+    object.write_json(&mut full);
+    let carried = match options.include {
+        Include::None => b"null".to_vec(),
+        Include::Object => full,
+        Include::Metadata => render::partial(&full)?,
+    };
+    let carried = String::from_utf8(carried).map_err(Error::internal)?;
+    Ok(TableRow {
+        cells,
+        object: RawValue::from_string(carried).map_err(Error::internal)?,
+    })
+}
+
+fn table(columns: Value, rows: Vec<TableRow>, meta: &ListMeta) -> Result<Vec<u8>> {
     let mut list_meta = serde_json::Map::new();
     list_meta.insert(
         "resourceVersion".into(),
@@ -148,7 +172,10 @@ fn columns(row: &Row) -> Value {
     if let Some(custom) = row.custom() {
         return custom.column_definitions().into();
     }
-    let columns = printers::columns(&row.resource);
+    described(printers::columns(&row.resource))
+}
+
+fn described(columns: &[printers::Column]) -> Value {
     columns
         .iter()
         .map(|c| {

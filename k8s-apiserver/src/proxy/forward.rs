@@ -56,7 +56,7 @@ pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
 }
 
 fn dialing(error: impl std::fmt::Display) -> Error {
-    Error::internal(format_args!("error dialing backend: {error}"))
+    Error::unknown(format!("error dialing backend: {error}"))
 }
 
 /// The headers of a message without those of its connection; with those of an upgrade, if it is one.

@@ -31,11 +31,7 @@ pub(super) async fn endpoint(reader: &dyn ObjectReader, name: &str) -> Result<No
         .iter()
         .find_map(|kind| addresses.iter().find(|a| a.type_ == *kind))
         .map(|address| address.address.clone())
-        .ok_or_else(|| {
-            Error::internal(format_args!(
-                "no preferred addresses found; known addresses: []"
-            ))
-        })?;
+        .ok_or_else(|| Error::unknown("no preferred addresses found; known addresses: []"))?;
     let port = status
         .daemon_endpoints
         .and_then(|d| d.kubelet_endpoint)
@@ -57,7 +53,7 @@ pub(super) async fn dial(
     dialer
         .dial(endpoint)
         .await
-        .map_err(|e| Error::internal(format_args!("error dialing backend: {e}")))
+        .map_err(|e| Error::unknown(format!("error dialing backend: {e}")))
 }
 
 /// Serves `nodes/proxy`: the kubelet's own server, or another port of the node.

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    DecodeError, Engine, alphabet,
+    engine::general_purpose::{GeneralPurpose, NO_PAD, URL_SAFE_NO_PAD},
+};
 use bytes::Bytes;
 use k8s_store::{List, Revision};
 use serde::{Deserialize, Serialize};
@@ -246,15 +249,27 @@ fn encode_token(last: &[u8], prefix: &[u8], revision: i64) -> String {
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default())
 }
 
+/// Reads what Go's decoder reads, which does not look at the bits past the last byte.
+const TOKENS: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    NO_PAD.with_decode_allow_trailing_bits(true),
+);
+
 fn decode_token(token: &str, prefix: &[u8]) -> Result<(Bytes, Option<u64>)> {
     let bad = |why: &str| {
         Error::bad_request(format!(
             "invalid continue token: continue key is not valid{why}"
         ))
     };
-    let bytes = URL_SAFE_NO_PAD
-        .decode(token)
-        .map_err(|e| bad(&format!(": {e}")))?;
+    let bytes = TOKENS.decode(token).map_err(|error| {
+        // Where Go's decoder says that it gave up.
+        let at = match error {
+            DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) => at,
+            DecodeError::InvalidLength(length) => length.saturating_sub(1),
+            DecodeError::InvalidPadding => token.find('=').unwrap_or(token.len()),
+        };
+        bad(&format!(": illegal base64 data at input byte {at}"))
+    })?;
     let token: Token = serde_json::from_slice(&bytes).map_err(|e| {
         let text = k8s_model::decode::syntax_error(&bytes);
         bad(&format!(": {}", text.unwrap_or_else(|| e.to_string())))
@@ -320,6 +335,17 @@ mod tests {
             let token = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap());
             assert!(decode_token(&token, b"/registry/pods/").is_err(), "{start}");
         }
-        assert!(decode_token("!", b"/").is_err());
+        for (token, why) in [
+            ("!", "illegal base64 data at input byte 0"),
+            ("abcde", "illegal base64 data at input byte 4"),
+            ("ab==", "illegal base64 data at input byte 2"),
+            (
+                "zzz",
+                "invalid character 'Ï' looking for beginning of value",
+            ),
+        ] {
+            let error = decode_token(token, b"/").unwrap_err().to_string();
+            assert!(error.ends_with(why), "{token}: {error}");
+        }
     }
 }

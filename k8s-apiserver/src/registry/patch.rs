@@ -4,7 +4,7 @@ use bytes::Bytes;
 use k8s_model::{
     Object,
     apply::{Applied, ApplyError, Tracker},
-    decode::{duplicate_fields, syntax_error},
+    decode::{duplicate_fields, misfit, syntax_error},
     field::{self, Path},
     patch,
     schema::Type,
@@ -172,7 +172,13 @@ impl Patch {
         let mut object = (resource.codec.from_json)(&json, &mut |field| {
             findings.push(format!("unknown field {field:?}"));
         })
-        .map_err(|error| self.invalid(&json, &error.to_string()))?;
+        .map_err(|error| {
+            let told = match self {
+                Patch::Strategic(..) => ty.and_then(|ty| misfit(ty, &value)),
+                _ => None,
+            };
+            self.invalid(&json, &told.unwrap_or_else(|| error.to_string()))
+        })?;
         match validation {
             _ if findings.is_empty() => {}
             FieldValidation::Ignore => {}

@@ -54,7 +54,7 @@ fn custom_scale(paths: &ScalePaths, object: &dyn Object) -> Result<Scale> {
     Ok(Scale {
         metadata: scale_meta(object.metadata()),
         spec: Some(ScaleSpec {
-            replicas: Some(number(replicas)),
+            replicas: Some(number(replicas)).filter(|n| *n != 0),
         }),
         status: Some(ScaleStatus {
             replicas: number(paths.status_replicas(fields)),
@@ -92,7 +92,7 @@ fn built_in_scale(object: &dyn Object) -> Option<Scale> {
     Some(Scale {
         metadata: scale_meta(object.metadata()),
         spec: Some(ScaleSpec {
-            replicas: number("/spec/replicas"),
+            replicas: number("/spec/replicas").filter(|n| *n != 0),
         }),
         status: Some(ScaleStatus {
             replicas: number("/status/replicas").unwrap_or(0),

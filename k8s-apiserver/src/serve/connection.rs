@@ -10,7 +10,10 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt};
@@ -39,6 +42,27 @@ pub(super) struct Connection {
     pub(super) drain: CancellationToken,
 }
 
+/// Whether a client speaks HTTP without TLS, by how the requests begin that Go's server knows by.
+async fn is_plain(stream: &TcpStream) -> std::io::Result<bool> {
+    let mut first = [0; 5];
+    let seen = stream.peek(&mut first).await?;
+    Ok(matches!(
+        &first[..seen],
+        b"GET /" | b"HEAD " | b"POST " | b"PUT /" | b"OPTIO"
+    ))
+}
+
+/// What Go's server answers to it.
+async fn answer_plainly(stream: &mut TcpStream) -> std::io::Result<()> {
+    // What is unread at the end would take the answer with it.
+    let mut request = [0; 4096];
+    let _ = stream.read(&mut request).await?;
+    let answer =
+        "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await
+}
+
 impl Connection {
     // Each stage is in a box of its own: a connection that has come further takes no memory for those
     // before, nor for the other protocol.
@@ -58,7 +82,15 @@ impl Connection {
             .with_time(KEEPALIVE)
             .with_interval(KEEPALIVE);
         let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
-        let accepted = Box::pin(self.tls.acceptor().accept(stream));
+        let acceptor = self.tls.acceptor();
+        let accepted = Box::pin(async move {
+            let mut stream = stream;
+            if is_plain(&stream).await? {
+                answer_plainly(&mut stream).await?;
+                return Err(std::io::Error::other("HTTP without TLS"));
+            }
+            acceptor.accept(stream).await
+        });
         let handshake = tokio::time::timeout(self.limits.handshake, accepted);
         let stream = match self.drain.run_until_cancelled(handshake).await {
             Some(Ok(Ok(stream))) => Box::new(stream),

@@ -101,6 +101,26 @@ async fn a_client_certificate_names_the_user_over_both_protocols() {
 }
 
 #[tokio::test]
+async fn who_speaks_http_without_tls_is_told_so() {
+    let fixture = start(tower::service_fn(who)).await;
+    for request in [
+        "GET /api HTTP/1.1\r\nHost: x\r\n\r\n",
+        "POST /api HTTP/1.0\r\n\r\n",
+    ] {
+        let mut stream = TcpStream::connect(fixture.server.addresses()[0])
+            .await
+            .unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(
+            answer,
+            "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_client_may_come_without_a_certificate() {
     let fixture = start(tower::service_fn(who)).await;
     let stream = fixture.connect(None, b"http/1.1").await.unwrap();

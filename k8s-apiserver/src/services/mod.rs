@@ -130,7 +130,7 @@ impl Services {
         }
         self.families(spec, name)?;
         let wanted = spec.cluster_ip.clone().filter(|ip| !ip.is_empty());
-        let path = Path::new("spec").child("clusterIPs").index(0);
+        let path = Path::new("spec").child("clusterIPs");
         let invalid = |value: &str, text: String| {
             Error::invalid_kind(
                 "",

@@ -16,6 +16,7 @@ mod fairness;
 mod front_proxy;
 mod hostile;
 mod intruders;
+mod kubectl;
 mod legacy_tokens;
 mod metrics;
 mod objects;

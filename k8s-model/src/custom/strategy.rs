@@ -101,10 +101,6 @@ impl Strategy for Version {
         self.check(new, Some(old), false)
     }
 
-    fn warnings(&self, _object: &dyn Object) -> Vec<String> {
-        self.deprecation.clone().into_iter().collect()
-    }
-
     fn allow_unconditional_update(&self) -> bool {
         false
     }

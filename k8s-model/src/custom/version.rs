@@ -92,6 +92,11 @@ impl Version {
         &self.conversion
     }
 
+    /// What whoever asks for it is told, if it is deprecated.
+    pub fn deprecation(&self) -> Option<&str> {
+        self.deprecation.as_deref()
+    }
+
     /// Whether no more objects may be made, since the definition is going.
     pub fn is_terminating(&self) -> bool {
         self.terminating
@@ -255,7 +260,7 @@ pub(super) fn rows_with(
                 columns: Column::all(version.additional_printer_columns.as_deref()),
                 selectable_names: intern_all(own.iter().map(|(name, _)| *name)),
                 all_selectable: all_selectable.clone(),
-                deprecation: deprecation(version, group, kind),
+                deprecation: deprecation(version, &spec.versions, group, kind),
                 conversion: conversion.clone(),
                 terminating,
                 shape: Shape::from_structural(&published),
@@ -333,15 +338,26 @@ fn priority(version: &str) -> (u8, u64, u64, std::cmp::Reverse<&str>) {
 
 fn deprecation(
     version: &CustomResourceDefinitionVersion,
+    all: &[CustomResourceDefinitionVersion],
     group: &str,
     kind: &str,
 ) -> Option<String> {
-    (version.deprecated == Some(true)).then(|| {
-        version
-            .deprecation_warning
-            .clone()
-            .unwrap_or_else(|| format!("{group}/{} {kind} is deprecated", version.name))
-    })
+    if version.deprecated != Some(true) {
+        return None;
+    }
+    if let Some(text) = &version.deprecation_warning {
+        return Some(text.clone());
+    }
+    let better = (all.iter())
+        .filter(|other| other.served && other.deprecated != Some(true))
+        .map(|other| other.name.as_str())
+        .filter(|other| compare_versions(&version.name, other).is_lt())
+        .max_by(|a, b| compare_versions(a, b));
+    let instead = better.map_or_else(String::new, |name| format!("; use {group}/{name} {kind}"));
+    Some(format!(
+        "{group}/{} {kind} is deprecated{instead}",
+        version.name
+    ))
 }
 
 fn selectable(versions: &[CustomResourceDefinitionVersion]) -> Vec<(&'static str, JsonPath)> {

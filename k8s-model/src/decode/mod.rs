@@ -9,12 +9,13 @@ mod explain;
 mod syntax;
 mod time_text;
 mod tracked;
+mod tree;
 
 use k8s_openapi::{Metadata, Resource, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-pub use self::{duplicates::duplicate_fields, syntax::syntax_error};
+pub use self::{duplicates::duplicate_fields, syntax::syntax_error, tree::misfit};
 use crate::{Codec, Object, protobuf::without_unset};
 
 /// Bytes that are not an object of the kind that was expected.

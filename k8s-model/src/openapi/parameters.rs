@@ -20,8 +20,14 @@ impl Operation<'_> {
         let text = |name, description| query(name, "string", description);
         let selectors = || {
             vec![
-                text("labelSelector", "takes objects with these labels only"),
-                text("fieldSelector", "takes objects with these fields only"),
+                text(
+                    "labelSelector",
+                    "restricts the list of returned objects to those with these labels",
+                ),
+                text(
+                    "fieldSelector",
+                    "restricts the list of returned objects to those with these fields",
+                ),
                 query("limit", "integer", "how many objects a page has at most"),
                 text(
                     "continue",
@@ -72,7 +78,11 @@ impl Operation<'_> {
         match self.action {
             "list" => {
                 let mut out = selectors();
-                out.push(query("watch", "boolean", "whether to go on with changes"));
+                out.push(query(
+                    "watch",
+                    "boolean",
+                    "Watch for changes to the described resources, and not list them alone",
+                ));
                 out.push(query(
                     "allowWatchBookmarks",
                     "boolean",

@@ -29,6 +29,7 @@ mod view;
 mod workloads;
 
 use jiff::Timestamp;
+use k8s_openapi::api::autoscaling::v1::Scale;
 use serde_json::Value;
 
 use self::view::View;
@@ -55,6 +56,16 @@ pub fn cells(resource: &Resource, object: &dyn Object, now: Timestamp) -> Vec<Va
         return config::secret(secret, now);
     }
     printer(resource.group, resource.kind).1(&View::new(object, now))
+}
+
+/// The columns of the table of a `Scale`, which is no resource of its own.
+pub fn scale_columns() -> &'static [Column] {
+    workloads::SCALE
+}
+
+/// A scale's cells, one per column. `now` is what its age is counted to.
+pub fn scale_cells(scale: &Scale, now: Timestamp) -> Vec<Value> {
+    workloads::scale(&View::new(scale, now))
 }
 
 fn printer(group: &str, kind: &str) -> Printer {

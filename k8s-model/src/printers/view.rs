@@ -166,7 +166,8 @@ pub(super) fn selector(value: &Value) -> String {
     if parts.is_empty() {
         return "<none>".to_owned();
     }
-    parts.sort();
+    // Of one key, labels come before expressions, as upstream has them.
+    parts.sort_by(|a, b| a.0.cmp(&b.0));
     parts
         .into_iter()
         .map(|(_, part)| part)

@@ -41,6 +41,22 @@ pub(super) fn replication_controller(view: &View) -> Vec<Value> {
     replicas(view, labels(view.get("spec.selector")))
 }
 
+pub(super) const SCALE: &[Column] = &[
+    NAME,
+    number("Desired", "The number of instances that are wanted."),
+    number("Available", "The number of instances that exist."),
+    AGE,
+];
+
+pub(super) fn scale(view: &View) -> Vec<Value> {
+    vec![
+        view.name(),
+        view.int("spec.replicas").into(),
+        view.int("status.replicas").into(),
+        view.age(),
+    ]
+}
+
 pub(super) const DEPLOYMENT: &[Column] = &[
     NAME,
     column("Ready", "Number of the pod with ready state"),

@@ -40,6 +40,11 @@ impl KindRules for CsiDriverRules {
         spec.se_linux_mount.get_or_insert(false);
     }
 
+    /// Changes are counted from nothing, unlike those of other kinds.
+    fn prepare_for_create(&self, driver: &mut CSIDriver) {
+        driver.metadata.generation = None;
+    }
+
     fn spec_changed(&self, new: &CSIDriver, old: &CSIDriver) -> bool {
         !same(&new.spec, &old.spec)
     }
