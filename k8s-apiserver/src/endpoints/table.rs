@@ -111,6 +111,10 @@ pub(crate) fn json(
         };
         rows.push(table_row(&**object, cells, options)?);
     }
+    if row.is("flowcontrol.apiserver.k8s.io", "flowschemas") {
+        // In the order in which requests try them, as upstream shows them.
+        rows.sort_by_key(|row| row.cells.get(2).and_then(Value::as_i64));
+    }
     table(columns, rows, meta)
 }
 

@@ -43,11 +43,18 @@ async fn discovery_is_written_in_upstreams_order() {
 #[tokio::test]
 async fn a_strategic_merge_patch_of_another_type_is_told_as_upstreams_converter_does() {
     let server = server().await;
-    let pods = "/api/v1/namespaces/default/pods";
-    let pod = json!({
-        "metadata": {"name": "a"}, "spec": {"containers": [{"name": "c", "image": "i"}]},
+    let sets = "/apis/apps/v1/namespaces/default/replicasets";
+    let set = json!({
+        "metadata": {"name": "a"},
+        "spec": {
+            "replicas": 0, "selector": {"matchLabels": {"a": "b"}},
+            "template": {
+                "metadata": {"labels": {"a": "b"}},
+                "spec": {"containers": [{"name": "c", "image": "i"}]},
+            },
+        },
     });
-    let (status, _) = call(&server, "POST", pods, pod).await;
+    let (status, _) = call(&server, "POST", sets, set).await;
     assert_eq!(status, StatusCode::CREATED);
     for (patch, told) in [
         (
@@ -55,12 +62,12 @@ async fn a_strategic_merge_patch_of_another_type_is_told_as_upstreams_converter_
             "cannot restore map from string",
         ),
         (
-            json!({"spec": {"hostNetwork": "x"}}),
-            "unrecognized type: bool",
+            json!({"spec": {"replicas": "x"}}),
+            "unrecognized type: int32",
         ),
     ] {
         let strategic = [("content-type", "application/strategic-merge-patch+json")];
-        let uri = format!("{pods}/a");
+        let uri = format!("{sets}/a");
         let response = send(&server, "PATCH", &uri, &strategic, patch.to_string()).await;
         let (status, told_back) = text(response).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
@@ -202,4 +209,33 @@ async fn openapi_tells_what_lists_take_in_words_that_scripts_look_for() {
     ] {
         assert!(document.contains(piece), "{piece}");
     }
+}
+
+#[tokio::test]
+async fn flow_schemas_are_shown_in_the_order_in_which_requests_try_them() {
+    let server = server().await;
+    let path = "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas";
+    for (name, precedence) in [("a", 7000), ("b", 5000), ("c", 6000)] {
+        let flow = json!({
+            "metadata": {"name": name},
+            "spec": {
+                "matchingPrecedence": precedence, "priorityLevelConfiguration": {"name": "exempt"},
+            },
+        });
+        let (status, told) = call(&server, "POST", path, flow).await;
+        assert_eq!(status, StatusCode::CREATED, "{told}");
+    }
+    let accept = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+    let answer = send(&server, "GET", path, &[("accept", accept)], "").await;
+    let table: Value = serde_json::from_str(&text(answer).await.1).unwrap();
+    let rows = table["rows"].as_array().unwrap();
+    let precedences: Vec<i64> = (rows.iter())
+        .map(|row| row["cells"][2].as_i64().unwrap())
+        .collect();
+    assert!(precedences.is_sorted(), "{precedences:?}");
+    let names: Vec<&str> = (rows.iter())
+        .map(|row| row["cells"][0].as_str().unwrap())
+        .filter(|name| name.len() == 1)
+        .collect();
+    assert_eq!(names, ["b", "c", "a"]);
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{META, SCHEMAS, entry, names_of};
+use super::{META, SCHEMAS, entry, names_of, values::values};
 use crate::{
     Resource, ResourceTable,
     schema::{Field, Merge, Shape, Type},
@@ -39,7 +39,7 @@ pub(super) fn component(out: &mut String, ty: Type, table: &ResourceTable) {
             }
             let properties: Map<_, _> = ty
                 .fields()
-                .map(|f| (f.name().to_owned(), Value::Object(property(&f))))
+                .map(|f| (f.name().to_owned(), Value::Object(property(ty, &f))))
                 .collect();
             if !properties.is_empty() {
                 object.insert("properties".into(), properties.into());
@@ -103,10 +103,13 @@ pub(super) fn gvk(group: &str, version: &str, kind: &str) -> Value {
     json!({"group": group, "version": version, "kind": kind})
 }
 
-fn property(field: &Field) -> Map<String, Value> {
+fn property(ty: Type, field: &Field) -> Map<String, Value> {
     let mut out = Map::new();
     out.insert("description".into(), field.description().into());
     fill(&mut out, field.shape());
+    if let Some(values) = values(ty, field) {
+        out.insert("enum".into(), values.into());
+    }
     match (field.merge(), field.shape()) {
         (Merge::Map(keys), _) => {
             out.insert("x-kubernetes-list-type".into(), "map".into());

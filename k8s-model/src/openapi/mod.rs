@@ -14,6 +14,7 @@ mod parameters;
 #[cfg(test)]
 mod tests;
 pub mod v2;
+mod values;
 
 use std::{
     collections::BTreeSet,

@@ -110,3 +110,14 @@ fn the_index_names_every_group_version() {
     );
     assert!(index["paths"]["api/v1"].is_object());
 }
+
+#[test]
+fn fields_with_few_values_have_them_listed() {
+    let document = document("", "v1");
+    let port = &document["components"]["schemas"]["io.k8s.api.core.v1.ContainerPort"];
+    assert_eq!(
+        port["properties"]["protocol"]["enum"],
+        json!(["SCTP", "TCP", "UDP"])
+    );
+    assert_eq!(port["properties"]["name"]["enum"], Value::Null);
+}
