@@ -170,10 +170,10 @@ impl Error {
     }
 
     /// An eviction that a disruption budget does not allow now.
-    pub(crate) fn disruption_budget(cause: &str) -> Self {
+    pub(crate) fn disruption_budget(cause: &str, retry_after_seconds: i32) -> Self {
         Error::from(status::too_many_requests(
             "Cannot evict pod as it would violate the pod's disruption budget.",
-            0,
+            retry_after_seconds,
         ))
         .cause("DisruptionBudget", cause)
     }

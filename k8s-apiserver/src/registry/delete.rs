@@ -346,7 +346,8 @@ fn mark_as_deleting(meta: &mut ObjectMeta, now: Timestamp) {
     meta.deletion_grace_period_seconds = Some(0);
 }
 
-fn check_preconditions(
+/// The object must be the one, and in the state, that the options name.
+pub(super) fn check_preconditions(
     target: &Target<'_>,
     options: &DeleteOptions,
     meta: &ObjectMeta,

@@ -3,6 +3,7 @@
 mod conversion;
 pub(crate) mod create;
 pub(crate) mod delete;
+mod eviction;
 mod internal;
 pub(crate) mod key;
 pub(crate) mod list;

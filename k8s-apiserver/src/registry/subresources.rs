@@ -12,20 +12,15 @@ use k8s_openapi::{
     api::{
         autoscaling::v1::{Scale, ScaleSpec, ScaleStatus},
         core::v1::{Binding, Pod, PodCondition},
-        policy::v1::PodDisruptionBudget,
     },
-    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, Time},
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
     jiff::Timestamp,
 };
 
 use serde_json::{Value, json};
 
-use super::{
-    Managed, Registry, Row, Target, key, not_found,
-    patch::Configuration,
-    update::{Live, Rules},
-};
-use crate::{Error, Result, admission::Operation, compat, http::options::DeleteOptions};
+use super::{Managed, Registry, Row, Target, patch::Configuration, update::Live};
+use crate::{Error, Result, admission::Operation};
 
 /// An object as a `Scale`.
 ///
@@ -400,99 +395,4 @@ impl Registry {
             .await
             .map(drop)
     }
-
-    /// Deletes a pod if its disruption budget allows it, and charges the budget.
-    pub(crate) async fn evict(&self, target: &Target<'_>, options: &DeleteOptions) -> Result<()> {
-        let entry = self.read(target).await?.ok_or_else(|| not_found(target))?;
-        let object = target.row.decode_entry(&entry)?;
-        let pod = object
-            .downcast_ref::<Pod>()
-            .ok_or_else(|| Error::internal("not a Pod"))?;
-        if !can_ignore_budget(pod) {
-            self.charge_budget(target, pod).await?;
-        }
-        self.delete(target, options).await.map(|_| ())
-    }
-
-    async fn charge_budget(&self, target: &Target<'_>, pod: &Pod) -> Result<()> {
-        let Some(row) = self.row("policy", "v1", "poddisruptionbudgets") else {
-            return Ok(());
-        };
-        let labels = pod.metadata.labels.clone().unwrap_or_default();
-        let prefix = key::namespace_prefix(&row.prefix, &row.resource, target.namespace);
-        let page = self
-            .store
-            .list(k8s_store::List {
-                prefix,
-                ..Default::default()
-            })
-            .await?;
-        let mut budgets = Vec::new();
-        for entry in &page.entries {
-            let object = row.decode_entry(entry)?;
-            if let Some(budget) = object.downcast_ref::<PodDisruptionBudget>()
-                && let Some(selector) = budget.spec.as_ref().and_then(|s| s.selector.as_ref())
-                && Selector::try_from(selector).is_ok_and(|s| s.matches(&labels))
-            {
-                budgets.push(budget.metadata.name.clone().unwrap_or_default());
-            }
-        }
-        let name = match budgets.as_slice() {
-            [] => return Ok(()),
-            [name] => name,
-            _ => {
-                return Err(Error::unknown(
-                    "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
-                ));
-            }
-        };
-        let budget = Target {
-            row: &row,
-            name,
-            subresource: "status",
-            manager: Some(super::ownership::SERVER),
-            ..*target
-        };
-        let pod_name = target.name.to_owned();
-        let now = self.now();
-        self.update(&budget, Rules::Status, &mut Vec::new(), |old| {
-            let mut new = old.boxed_clone();
-            let budget = new
-                .downcast_mut::<PodDisruptionBudget>()
-                .ok_or_else(|| Error::internal("not a PodDisruptionBudget"))?;
-            let generation = budget.metadata.generation.unwrap_or(0);
-            let status = budget.status.get_or_insert_default();
-            if status.observed_generation.unwrap_or(0) < generation {
-                return Err(Error::disruption_budget(&format!(
-                    "The disruption budget {name} is still being processed by the server."
-                )));
-            }
-            let allowed: i32 = compat::value(status.disruptions_allowed);
-            if allowed <= 0 {
-                return Err(Error::disruption_budget(&format!(
-                    "The disruption budget {name} needs {} healthy pods and has {} currently",
-                    compat::value::<i32>(status.desired_healthy),
-                    compat::value::<i32>(status.current_healthy),
-                )));
-            }
-            status.disruptions_allowed = compat::field(allowed - 1);
-            status
-                .disrupted_pods
-                .get_or_insert_default()
-                .insert(pod_name.clone(), Time(now));
-            Ok(new)
-        })
-        .await
-        .map(|_| ())
-    }
-}
-
-/// A pod that does not run counts for no budget.
-fn can_ignore_budget(pod: &Pod) -> bool {
-    let phase = pod
-        .status
-        .as_ref()
-        .and_then(|s| s.phase.as_deref())
-        .unwrap_or_default();
-    matches!(phase, "Succeeded" | "Failed" | "Pending") || pod.metadata.deletion_timestamp.is_some()
 }

@@ -164,58 +164,151 @@ async fn a_deployment_is_scaled() {
     );
 }
 
+const BUDGETS: &str = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+
+/// A pod on a node that runs, and is ready or not.
+async fn running(server: &ApiServer, name: &str, ready: &str) {
+    pod(server, name).await;
+    bind(server, name, "n").await;
+    let status =
+        json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}]}});
+    let uri = format!("{PODS}/{name}/status");
+    let (code, changed) = call(server, "PATCH", &uri, status).await;
+    assert_eq!(code, StatusCode::OK, "{changed}");
+}
+
+/// A budget about all those pods, with a status.
+async fn budget(server: &ApiServer, name: &str, status: Value) {
+    let body = json!({
+        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": name},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "x"}}},
+    });
+    let (code, made) = call(server, "POST", BUDGETS, body).await;
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    let status = json!({"status": status});
+    call(server, "PATCH", &format!("{BUDGETS}/{name}/status"), status).await;
+}
+
+async fn evict(server: &ApiServer, name: &str, query: &str, options: Value) -> (StatusCode, Value) {
+    let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction",
+        "metadata": {"name": name}, "deleteOptions": options});
+    let uri = format!("{PODS}/{name}/eviction{query}");
+    call(server, "POST", &uri, eviction).await
+}
+
+fn allowing(disruptions: i32) -> Value {
+    json!({"observedGeneration": 1, "disruptionsAllowed": disruptions,
+        "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1})
+}
+
 #[tokio::test]
 async fn eviction_heeds_the_disruption_budget() {
     let server = server().await;
-    pod(&server, "p").await;
-    bind(&server, "p", "n").await;
-    call(
-        &server,
-        "PATCH",
-        &format!("{PODS}/p/status"),
-        json!({"status": {"phase": "Running"}}),
-    )
-    .await;
-    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
-    let body = json!({
-        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "b"},
-        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "x"}}},
-    });
-    let (status, made) = call(&server, "POST", budgets, body).await;
-    assert_eq!(status, StatusCode::CREATED, "{made}");
-    let status = json!({"status": {
-        "observedGeneration": 1, "disruptionsAllowed": 0, "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1,
-    }});
-    call(&server, "PATCH", &format!("{budgets}/b/status"), status).await;
-    let eviction =
-        json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}});
-    let uri = format!("{PODS}/p/eviction");
-    let (code, error) = call(&server, "POST", &uri, eviction.clone()).await;
+    running(&server, "p", "True").await;
+    budget(&server, "b", allowing(0)).await;
+    let (code, error) = evict(&server, "p", "", json!(null)).await;
     assert_eq!(code, StatusCode::TOO_MANY_REQUESTS, "{error}");
     assert_eq!(
         error["message"],
         "Cannot evict pod as it would violate the pod's disruption budget."
     );
     assert_eq!(
-        error["details"]["causes"][0]["message"],
-        "The disruption budget b needs 1 healthy pods and has 1 currently"
+        error["details"],
+        json!({"causes": [{"reason": "DisruptionBudget",
+            "message": "The disruption budget b needs 1 healthy pods and has 1 currently"}]})
     );
+    let uri = format!("{BUDGETS}/b/status");
     call(
         &server,
         "PATCH",
-        &format!("{budgets}/b/status"),
+        &uri,
         json!({"status": {"disruptionsAllowed": 1}}),
     )
     .await;
-    let (code, done) = call(&server, "POST", &uri, eviction).await;
+    // What is only tried charges nothing, and deletes nothing.
+    for (query, options) in [
+        ("?dryRun=All", json!(null)),
+        ("", json!({"dryRun": ["All"]})),
+    ] {
+        let (code, done) = evict(&server, "p", query, options).await;
+        assert_eq!(code, StatusCode::CREATED, "{done}");
+        let (_, kept) = get(&server, &format!("{PODS}/p")).await;
+        assert!(kept["metadata"].get("deletionTimestamp").is_none());
+        assert!(!kept.to_string().contains("DisruptionTarget"), "{kept}");
+        let (_, kept) = get(&server, &format!("{BUDGETS}/b")).await;
+        assert_eq!(kept["status"]["disruptionsAllowed"], 1);
+    }
+    let (code, done) = evict(&server, "p", "", json!(null)).await;
     assert_eq!(code, StatusCode::CREATED, "{done}");
-    assert!(
-        get(&server, &format!("{PODS}/p")).await.1["metadata"]["deletionTimestamp"].is_string()
-    );
+    let (_, going) = get(&server, &format!("{PODS}/p")).await;
+    assert!(going["metadata"]["deletionTimestamp"].is_string());
+    let conditions = going["status"]["conditions"].as_array().unwrap();
+    let mark = conditions.iter().find(|c| c["type"] == "DisruptionTarget");
+    let mark = mark.unwrap();
     assert_eq!(
-        get(&server, &format!("{budgets}/b")).await.1["status"]["disruptionsAllowed"],
-        0
+        (&mark["status"], &mark["reason"], &mark["message"]),
+        (
+            &json!("True"),
+            &json!("EvictionByEvictionAPI"),
+            &json!("Eviction API: evicting")
+        )
     );
+    let (_, charged) = get(&server, &format!("{BUDGETS}/b")).await;
+    assert_eq!(charged["status"]["disruptionsAllowed"], 0);
+    assert!(charged["status"]["disruptedPods"]["p"].is_string());
+    assert_eq!(
+        charged["status"]["conditions"][0]["reason"],
+        "InsufficientPods"
+    );
+}
+
+#[tokio::test]
+async fn a_pod_that_is_not_ready_goes_if_the_others_are_enough_or_the_budget_lets_it() {
+    let server = server().await;
+    for name in ["a", "b"] {
+        running(&server, name, "False").await;
+    }
+    budget(&server, "b", allowing(0)).await;
+    let (code, done) = evict(&server, "a", "", json!(null)).await;
+    assert_eq!(code, StatusCode::CREATED, "{done}");
+    let few = json!({"status": {"currentHealthy": 0}});
+    call(&server, "PATCH", &format!("{BUDGETS}/b/status"), few).await;
+    let (code, _) = evict(&server, "b", "", json!(null)).await;
+    assert_eq!(code, StatusCode::TOO_MANY_REQUESTS);
+    let always = json!({"spec": {"unhealthyPodEvictionPolicy": "AlwaysAllow"}});
+    call(&server, "PATCH", &format!("{BUDGETS}/b"), always).await;
+    let (code, done) = evict(&server, "b", "", json!(null)).await;
+    assert_eq!(code, StatusCode::CREATED, "{done}");
+}
+
+#[tokio::test]
+async fn an_eviction_is_refused_while_the_budget_is_not_counted() {
+    let server = server().await;
+    running(&server, "p", "True").await;
+    budget(
+        &server,
+        "b",
+        json!({"observedGeneration": 0, "disruptionsAllowed": 5}),
+    )
+    .await;
+    let (code, error) = evict(&server, "p", "", json!(null)).await;
+    assert_eq!(code, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(error["details"]["retryAfterSeconds"], 10);
+    assert_eq!(
+        error["details"]["causes"][0]["message"],
+        "The disruption budget b is still being processed by the server."
+    );
+    // Two budgets are one too many, and preconditions hold.
+    budget(&server, "c", allowing(1)).await;
+    let (code, error) = evict(&server, "p", "", json!(null)).await;
+    assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR, "{error}");
+    call(&server, "DELETE", &format!("{BUDGETS}/b"), Value::Null).await;
+    let other = json!({"preconditions": {"uid": "x"}});
+    let (code, error) = evict(&server, "p", "", other).await;
+    assert_eq!(code, StatusCode::CONFLICT);
+    let text = error["message"].as_str().unwrap();
+    let start = "Operation cannot be fulfilled on Pod \"p\": the UID in the precondition (x) does not match";
+    assert!(text.starts_with(start), "{text}");
 }
 
 fn service(name: &str, spec: Value) -> Value {

@@ -191,6 +191,12 @@ async fn scales_evictions_and_deletions_pass_webhooks_in_their_own_kinds() {
         .post(&format!("{PODS}/a/eviction"), eviction)
         .await
         .expect(201);
+    // What an eviction deletes was asked about as an eviction.
+    cluster.post(PODS, pod("b")).await.expect(201);
+    cluster
+        .ask("DELETE", &format!("{PODS}/b"), Value::Null)
+        .await
+        .expect(200);
     let seen: Vec<Value> = hook
         .asked("/allow")
         .iter()
@@ -205,7 +211,7 @@ async fn scales_evictions_and_deletions_pass_webhooks_in_their_own_kinds() {
     assert_eq!(seen[0]["oldObject"]["spec"]["replicas"], 1);
     assert_eq!(seen[2]["operation"], "DELETE");
     assert_eq!(seen[2]["object"], Value::Null);
-    assert_eq!(seen[2]["oldObject"]["metadata"]["name"], "a");
+    assert_eq!(seen[2]["oldObject"]["metadata"]["name"], "b");
     assert_eq!(seen[2]["options"]["kind"], "DeleteOptions");
 }
 
