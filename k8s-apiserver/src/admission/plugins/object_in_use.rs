@@ -4,7 +4,8 @@ use async_trait::async_trait;
 
 use crate::admission::{AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step};
 
-/// Gives new volumes and claims the finalizer that a controller removes once nobody uses them.
+/// Gives new volumes, claims and classes of volume attributes the finalizer that a controller removes once nobody uses
+/// them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StorageObjectInUseProtection;
 
@@ -23,26 +24,31 @@ impl AdmissionPlugin for StorageObjectInUseProtection {
     }
 
     fn concerns(&self, group: &str, resource: &str) -> bool {
-        matches!(
-            (group, resource),
-            ("", "persistentvolumes" | "persistentvolumeclaims")
-        )
+        finalizer(group, resource).is_some()
     }
 
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), AdmissionError> {
-        let finalizer = if request.is("", "persistentvolumes") {
-            "kubernetes.io/pv-protection"
-        } else if request.is("", "persistentvolumeclaims") {
-            "kubernetes.io/pvc-protection"
-        } else {
+        let Some(finalizer) = finalizer(request.resource.group, request.resource.resource) else {
             return Ok(());
         };
-        if let Some(object) = &mut request.object {
+        if request.subresource.is_empty()
+            && let Some(object) = &mut request.object
+        {
             let finalizers = object.metadata_mut().finalizers.get_or_insert_default();
             if !finalizers.iter().any(|f| f == finalizer) {
                 finalizers.push(finalizer.to_owned());
             }
         }
         Ok(())
+    }
+}
+
+/// The finalizer that new objects of a resource get.
+fn finalizer(group: &str, resource: &str) -> Option<&'static str> {
+    match (group, resource) {
+        ("", "persistentvolumes") => Some("kubernetes.io/pv-protection"),
+        ("", "persistentvolumeclaims") => Some("kubernetes.io/pvc-protection"),
+        ("storage.k8s.io", "volumeattributesclasses") => Some("kubernetes.io/vac-protection"),
+        _ => None,
     }
 }
