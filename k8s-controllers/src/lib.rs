@@ -66,7 +66,8 @@
 //!   ReplicationController, Endpoints, EndpointSlice and its mirroring, Namespace, ServiceAccount and the tokens in
 //!   Secrets, root CA, garbage collector, node lifecycle with taint-based eviction, node address ranges, pod garbage
 //!   collection, aggregation of cluster roles, removal of expired bootstrap tokens, resource quotas,
-//!   certificate signing requests, resource claims, storage version migration. Each has a folder with a pure decision core and a thin driver.
+//!   certificate signing requests, resource claims, storage version migration, disruption budgets, protection of
+//!   storage in use, generic ephemeral volumes, TTL after finished, TTLs of nodes. Each has a folder with a pure decision core and a thin driver.
 //!
 //! # Bring your own
 //! Implement [`runtime::Reconciler`] to run a controller of your own on the same machinery; its
@@ -78,8 +79,8 @@
 //! event correlation and leader election, in behaviour, names and texts. Differences: controllers
 //! that poll upstream (node lifecycle, pod garbage collection, discovery for garbage collection)
 //! react to events and deadlines here; node failures are not told apart by zone; EndpointSlices
-//! get no topology hints. StatefulSet, DaemonSet, Job, CronJob and TTL-after-finished are not here
-//! yet.
+//! get no topology hints. StatefulSet, DaemonSet, Job, CronJob and the binding of volumes to claims are
+//! not here yet.
 //!
 //! # Features
 //! | name | what it adds | default |
@@ -92,9 +93,11 @@ mod certificates;
 mod cluster_role_aggregation;
 mod common;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod endpointslice;
 mod endpointslice_mirroring;
+mod ephemeral_volume;
 mod error;
 mod garbage_collector;
 mod legacy_token_cleaner;
@@ -102,6 +105,7 @@ mod manager;
 mod namespace;
 mod node_ipam;
 mod node_lifecycle;
+mod node_ttl;
 mod pod_gc;
 mod policy_status;
 mod replicaset;
@@ -112,10 +116,12 @@ mod selection;
 mod service_account;
 k8s_openapi::k8s_if_ge_1_34! { mod resource_claim; }
 mod service_account_tokens;
+mod storage_protection;
 k8s_openapi::k8s_if_ge_1_37! { mod storage_version_migration; }
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod token_cleaner;
+mod ttl_after_finished;
 
 pub use certificates::CertificateSigner;
 pub use error::Error;

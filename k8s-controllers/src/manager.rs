@@ -12,10 +12,10 @@ use crate::{
     certificates::{self, CertificateSigner},
     cluster_role_aggregation,
     common::context::Context,
-    deployment, endpoints, endpointslice, endpointslice_mirroring, garbage_collector,
-    legacy_token_cleaner, namespace, node_ipam,
+    deployment, disruption, endpoints, endpointslice, endpointslice_mirroring, ephemeral_volume,
+    garbage_collector, legacy_token_cleaner, namespace, node_ipam,
     node_ipam::ClusterCidr,
-    node_lifecycle, pod_gc, policy_status, replicaset, resource_quota, root_ca,
+    node_lifecycle, node_ttl, pod_gc, policy_status, replicaset, resource_quota, root_ca,
     runtime::{
         Clock, Controller, EventRecorder, InformerFactory, LeaderElection, LeaderElectionConfig,
         Reconciler,
@@ -23,7 +23,7 @@ use crate::{
     selection::Selection,
     service_account,
     service_account_tokens::{self, ServiceAccountTokenSigner},
-    token_cleaner,
+    storage_protection, token_cleaner, ttl_after_finished,
 };
 
 /// Gives a controller the client with its own identity.
@@ -79,7 +79,9 @@ impl ControllerManager {
     /// `node-controller`, `pod-garbage-collector`, `clusterrole-aggregation-controller`, `token-cleaner`,
     /// `legacy-service-account-token-cleaner`,
     /// `resourcequota-controller`, `certificate-controller`, `storage-version-migrator-controller`,
-    /// `resource-claim-controller`,
+    /// `resource-claim-controller`, `disruption-controller`, `ephemeral-volume-controller`,
+    /// `ttl-after-finished-controller`, `ttl-controller`, `pvc-protection-controller`, `pv-protection-controller`,
+    /// `volumeattributesclass-protection-controller`,
     /// `validatingadmissionpolicy-status-controller`.
     pub fn builder(
         clients: impl Fn(&str) -> Client + Send + Sync + 'static,
@@ -245,6 +247,40 @@ impl ControllerManager {
         if runs("resourcequota-controller") {
             let own = context("resourcequota-controller", "resourcequota-controller");
             running.add(resource_quota::controller(&own));
+        }
+        if runs("disruption-controller") {
+            let own = context("disruption-controller", disruption::COMPONENT);
+            running.add(disruption::driver::controller(&own));
+            running.add(disruption::stale::controller(&own));
+        }
+        if runs(ephemeral_volume::NAME) {
+            let own = context(ephemeral_volume::NAME, ephemeral_volume::COMPONENT);
+            running.add(ephemeral_volume::controller(&own));
+        }
+        let name = ttl_after_finished::NAME;
+        if runs(name) {
+            running.add(ttl_after_finished::controller(&context(name, name)));
+        }
+        let name = node_ttl::NAME;
+        if runs(name) {
+            running.add(node_ttl::controller(&context(name, name)));
+        }
+        if runs("persistentvolumeclaim-protection-controller") {
+            let name = "pvc-protection-controller";
+            let own = context(name, name);
+            running.add(storage_protection::claims::controller(&own));
+        }
+        if runs("persistentvolume-protection-controller") {
+            let name = "pv-protection-controller";
+            let own = context(name, name);
+            running.add(storage_protection::volumes::controller(&own));
+        }
+        k8s_openapi::k8s_if_ge_1_34! {
+            let name = storage_protection::classes::NAME;
+            if runs(name) {
+                let own = context(name, name);
+                running.add(storage_protection::classes::controller(&own));
+            }
         }
         let name = "certificate-controller";
         if runs("certificatesigningrequest-approving-controller") {

@@ -21,12 +21,14 @@ const NAMES: &[(&str, Option<&str>)] = &[
         Some("clusterrole-aggregation"),
     ),
     ("deployment-controller", Some("deployment")),
+    ("disruption-controller", Some("disruption")),
     ("endpoints-controller", Some("endpoint")),
     ("endpointslice-controller", Some("endpointslice")),
     (
         "endpointslice-mirroring-controller",
         Some("endpointslicemirroring"),
     ),
+    ("ephemeral-volume-controller", Some("ephemeral-volume")),
     ("garbage-collector-controller", Some("garbagecollector")),
     (
         "legacy-serviceaccount-token-cleaner-controller",
@@ -35,6 +37,14 @@ const NAMES: &[(&str, Option<&str>)] = &[
     ("namespace-controller", Some("namespace")),
     ("node-ipam-controller", Some("nodeipam")),
     ("node-lifecycle-controller", Some("nodelifecycle")),
+    (
+        "persistentvolume-protection-controller",
+        Some("pv-protection"),
+    ),
+    (
+        "persistentvolumeclaim-protection-controller",
+        Some("pvc-protection"),
+    ),
     ("pod-garbage-collector-controller", Some("podgc")),
     ("replicaset-controller", Some("replicaset")),
     (
@@ -58,7 +68,10 @@ const NAMES: &[(&str, Option<&str>)] = &[
     ("storage-version-migrator-controller", None),
     ("taint-eviction-controller", None),
     ("token-cleaner-controller", Some("tokencleaner")),
+    ("ttl-after-finished-controller", Some("ttl-after-finished")),
+    ("ttl-controller", Some("ttl")),
     ("validatingadmissionpolicy-status-controller", None),
+    ("volumeattributesclass-protection-controller", None),
 ];
 
 /// Which of the built-in controllers run, written as upstream's `--controllers`: a list with commas in which `NAME` is

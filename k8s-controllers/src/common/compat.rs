@@ -4,7 +4,9 @@
 //! its `Option`, their conditions' `type` and `status` gained one. These helpers read and write
 //! both forms, so that the crate builds at every level that k8s-openapi supports.
 
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, ReplicaSet, ReplicaSetSpec};
+use k8s_openapi::api::apps::v1::{
+    Deployment, DeploymentSpec, ReplicaSet, ReplicaSetSpec, StatefulSet, StatefulSetSpec,
+};
 
 /// A field as an `Option`, whichever it is.
 pub(crate) fn get<'a, T: 'a>(field: impl Into<Option<&'a T>>) -> Option<&'a T> {
@@ -35,6 +37,11 @@ pub(crate) fn replica_set_spec(set: &ReplicaSet) -> Option<&ReplicaSetSpec> {
 /// What a ReplicaSet asks for, to change.
 pub(crate) fn replica_set_spec_mut(set: &mut ReplicaSet) -> Option<&mut ReplicaSetSpec> {
     (&mut set.spec).into()
+}
+
+/// What a StatefulSet asks for.
+pub(crate) fn stateful_set_spec(set: &StatefulSet) -> Option<&StatefulSetSpec> {
+    get(&set.spec)
 }
 
 /// A value in the form that the field has.

@@ -3,6 +3,7 @@
 use crate::support::{Cluster, deployment, until, until_all};
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
+    batch::v1::Job,
     core::v1::{ConfigMap, Namespace, Pod, ServiceAccount},
 };
 use kube::{
@@ -278,5 +279,29 @@ async fn every_namespace_has_its_account_and_root_certificate() {
         now.is_some_and(|now| now.metadata.uid != before)
     })
     .await;
+    cluster.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_job_that_is_over_goes_after_its_time() {
+    let cluster = Cluster::start().await;
+    let jobs = cluster.api::<Job>("default");
+    for (name, ttl) in [("brief", json!(0)), ("kept", json!(null))] {
+        let template = json!({"spec": {"restartPolicy": "Never",
+            "containers": [{"name": "c", "image": "i"}]}});
+        let job = json!({"metadata": {"name": name},
+            "spec": {"ttlSecondsAfterFinished": ttl, "template": template}});
+        cluster.create::<Job>("default", job).await;
+        let now = "2026-01-01T00:00:00Z";
+        let over = json!({"status": {"startTime": now, "completionTime": now, "succeeded": 1, "conditions": [
+            {"type": "SuccessCriteriaMet", "status": "True", "lastTransitionTime": now},
+            {"type": "Complete", "status": "True", "lastTransitionTime": now},
+        ]}});
+        jobs.patch_status(name, &Default::default(), &kube::api::Patch::Merge(over))
+            .await
+            .unwrap();
+    }
+    until(&jobs, "brief", |job| job.is_none()).await;
+    assert!(jobs.get("kept").await.is_ok());
     cluster.shut_down().await;
 }

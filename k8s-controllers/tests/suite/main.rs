@@ -4,11 +4,13 @@
 
 mod certificates;
 mod cleanup;
+mod disruption;
 mod migrations;
 mod nodes;
 mod quotas;
 mod selection;
 mod services;
+mod storage;
 mod support;
 mod tokens;
 mod workloads;

@@ -18,8 +18,11 @@ async fn nodes_get_distinct_ranges_and_not_ready_ones_are_tainted() {
     let mut ranges = Vec::new();
     for name in ["n1", "n2"] {
         let node = until(&nodes, name, |node| {
-            node.and_then(|node| node.spec.as_ref())
-                .is_some_and(|spec| spec.pod_cidr.is_some())
+            let ttl = "node.alpha.kubernetes.io/ttl";
+            let annotations = node.and_then(|node| node.metadata.annotations.as_ref());
+            let ttl = annotations.and_then(|annotations| annotations.get(ttl));
+            let spec = node.and_then(|node| node.spec.as_ref());
+            spec.is_some_and(|spec| spec.pod_cidr.is_some()) && ttl.is_some_and(|ttl| ttl == "0")
         })
         .await
         .unwrap();
