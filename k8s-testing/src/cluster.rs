@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How long the set-up waits for its parts. A cluster takes a fraction of a second.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A cluster in this process, as long as the value lives.
 ///

@@ -18,7 +18,16 @@ pub enum Error {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A webhook cannot be served.
+    #[error("the webhook cannot be served")]
+    Webhook(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Something was not there in time.
     #[error("waited in vain for {0}")]
     NotReady(String),
+}
+
+impl Error {
+    pub(crate) fn webhook(source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Error::Webhook(source.into())
+    }
 }

@@ -171,7 +171,13 @@
 //! - [`Identity`] is who a client is: a user with groups, a service account, a node.
 //! - [`Faults`] says what goes wrong on a client's way: delayed, dropped and repeated watch events, stale
 //!   reads, conflicts, errors after writes, lost connections. A seed decides, so that a failure replays;
-//!   [`FaultLayer`] puts them before any other service. [`TestCluster::restart`] restarts the server.
+//!   [`FaultLayer`] puts them before any other service. [`Faults::cut`] parts the network until it is healed.
+//!   [`TestCluster::restart`] restarts the server.
+//! - [`eventually`] waits until an object is as it should be; if that does not come about, the error shows how it is.
+//! - [`Webhook`] is one that the server asks: conversions, admission.
+//!
+//! On a paused tokio clock (`#[tokio::test(start_paused = true)]`) leases run out, grace periods end and back-offs
+//! pass as soon as nothing else is left to do.
 //!
 //! # Bring your own
 //!
@@ -192,6 +198,8 @@ pub mod faults;
 mod gate;
 mod kubelets;
 mod node;
+mod wait;
+mod webhook;
 
 pub use builder::TestClusterBuilder;
 pub use cluster::TestCluster;
@@ -199,3 +207,5 @@ pub use error::Error;
 pub use faults::{FaultLayer, Faults};
 pub use k8s_apiserver::auth::Identity;
 pub use k8s_runtime::sim::SimExec;
+pub use wait::eventually;
+pub use webhook::Webhook;

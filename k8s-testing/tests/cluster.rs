@@ -3,6 +3,8 @@
 
 #[path = "cluster/devices.rs"]
 mod devices;
+#[path = "cluster/operators.rs"]
+mod operators;
 
 use std::{
     sync::{

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::Fault;
 
@@ -25,6 +26,8 @@ pub struct Injected {
 pub(super) struct Fates {
     seed: u64,
     state: Mutex<State>,
+    /// Whether nothing gets through, seed or no seed.
+    cut: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -41,6 +44,25 @@ impl Fates {
         Fates {
             seed,
             state: Mutex::default(),
+            cut: watch::Sender::new(false),
+        }
+    }
+
+    pub(super) fn set_cut(&self, cut: bool) {
+        self.cut.send_replace(cut);
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        *self.cut.borrow()
+    }
+
+    /// Waits until nothing gets through. The future does not borrow this.
+    pub(super) fn until_cut(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut cut = self.cut.subscribe();
+        async move {
+            if cut.wait_for(|cut| *cut).await.is_err() {
+                std::future::pending::<()>().await;
+            }
         }
     }
 

@@ -90,6 +90,9 @@ where
             let answer = self.inner.call(Request::from_parts(parts, body));
             return async move { Ok(answer.await.map_err(Into::into)?.map(Body::wrap)) }.boxed();
         }
+        if faults.fates.is_cut() {
+            return async { Err(lost()) }.boxed();
+        }
         let turn = faults.fates.turn(&about.text);
         let hits = |fault, chance| {
             let at_most = faults.at_most;
@@ -113,8 +116,12 @@ where
             return async move { Ok(before) }.boxed();
         }
         let answer = self.inner.call(Request::from_parts(parts, body));
+        let cut = faults.fates.until_cut();
         async move {
-            let answer = answer.await.map_err(Into::into)?.map(Body::wrap);
+            let answer = tokio::select! {
+                answer = answer => answer.map_err(Into::into)?.map(Body::wrap),
+                () = cut => return Err(lost()),
+            };
             let faults = &layer.faults;
             let hits = |fault, chance| {
                 let at_most = faults.at_most;

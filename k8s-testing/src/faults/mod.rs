@@ -165,6 +165,39 @@ impl Faults {
         self
     }
 
+    /// From now on nothing gets through: requests fail, those under way too, and watches end, until
+    /// [`heal`](Self::heal). This is for a network that is parted, for instance to see that a leader that cannot renew
+    /// its Lease stops before another begins. It holds for all clients with these faults or clones of them, is not
+    /// decided by the seed, and not told of by [`injected`](Self::injected).
+    ///
+    /// ```
+    /// use k8s_testing::{Faults, Identity, TestCluster};
+    /// use k8s_openapi::api::core::v1::Namespace;
+    /// use kube::Api;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cluster = TestCluster::builder().start().await?;
+    /// let network = Faults::seeded(1);
+    /// let client = cluster.client_with_faults(Identity::system_masters(), &network);
+    /// let namespaces: Api<Namespace> = Api::all(client);
+    ///
+    /// network.cut();
+    /// assert!(namespaces.get("default").await.is_err());
+    /// network.heal();
+    /// assert!(namespaces.get("default").await.is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn cut(&self) {
+        self.fates.set_cut(true);
+    }
+
+    /// Ends what [`cut`](Self::cut) began.
+    pub fn heal(&self) {
+        self.fates.set_cut(false);
+    }
+
     /// What has been done so far, in the order in which it was done.
     pub fn injected(&self) -> Vec<Injected> {
         self.fates.injected()

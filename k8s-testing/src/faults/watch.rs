@@ -18,6 +18,8 @@ struct Spoiled {
     partial: BytesMut,
     ready: VecDeque<Bytes>,
     faults: Faults,
+    /// Ends when nothing gets through any more.
+    cut: Pin<Box<dyn Future<Output = ()> + Send>>,
     request: String,
     turn: u64,
     /// How many events have come.
@@ -37,6 +39,7 @@ pub(super) fn spoil(body: Body, faults: Faults, request: String, turn: u64) -> B
         pieces: Box::pin(pieces),
         partial: BytesMut::new(),
         ready: VecDeque::new(),
+        cut: Box::pin(faults.fates.until_cut()),
         faults,
         request,
         turn,
@@ -66,7 +69,11 @@ impl Spoiled {
                 }
                 continue;
             }
-            match self.pieces.next().await {
+            let piece = tokio::select! {
+                piece = self.pieces.next() => piece,
+                () = &mut self.cut => Some(Err(lost())),
+            };
+            match piece {
                 Some(Ok(piece)) => self.partial.extend_from_slice(&piece),
                 Some(Err(error)) => {
                     self.over = true;
