@@ -74,15 +74,40 @@ impl TlsDialer {
     }
 }
 
-/// Connects to a host within [`DIAL_TIMEOUT`].
+/// Connects to a host within [`DIAL_TIMEOUT`]. The error is as Go's dialler words it, whom clients know.
 pub(crate) async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     let stream = tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect((host, port)))
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))
         .flatten()
-        .map_err(|e| io::Error::new(e.kind(), format!("dial tcp {host}:{port}: {e}")))?;
+        .map_err(|e| {
+            let text = match e.kind() {
+                io::ErrorKind::TimedOut => "i/o timeout".to_owned(),
+                _ => match said(&e) {
+                    Some(text) => format!("connect: {text}"),
+                    None => e.to_string(),
+                },
+            };
+            let host = match host.contains(':') {
+                true => format!("[{host}]"),
+                false => host.to_owned(),
+            };
+            io::Error::new(e.kind(), format!("dial tcp {host}:{port}: {text}"))
+        })?;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// What Go calls an error of the operating system that connections end with.
+pub(crate) fn said(error: &io::Error) -> Option<&'static str> {
+    Some(match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused",
+        io::ErrorKind::ConnectionReset => "connection reset by peer",
+        io::ErrorKind::BrokenPipe => "broken pipe",
+        io::ErrorKind::HostUnreachable => "no route to host",
+        io::ErrorKind::NetworkUnreachable => "network is unreachable",
+        _ => return None,
+    })
 }
 
 /// The name to be found in a server's certificate.
@@ -104,5 +129,23 @@ impl NodeDialer for TlsDialer {
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         Ok(Box::new(stream))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_where_nobody_listens_is_told_as_go_does() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let refused = tcp("127.0.0.1", port).await.unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            format!("dial tcp 127.0.0.1:{port}: connect: connection refused")
+        );
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     }
 }

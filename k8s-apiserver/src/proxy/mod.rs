@@ -21,7 +21,7 @@ use async_trait::async_trait;
 
 pub(crate) use self::{
     backend::any_certificate,
-    dial::tcp,
+    dial::{said, tcp},
     forward::{Forwarder, drop_connection_headers},
     services::{backends as service_backends, has_slices as has_endpoint_slices},
 };

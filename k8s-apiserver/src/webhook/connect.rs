@@ -69,13 +69,7 @@ impl Inner {
                 (host.to_owned(), uri.port_u16().unwrap_or(port))
             }
         };
-        let stream = tcp(&host, port).await.map_err(|e| match e.kind() {
-            io::ErrorKind::ConnectionRefused => io::Error::new(
-                e.kind(),
-                format!("dial tcp {host}:{port}: connect: connection refused"),
-            ),
-            _ => e,
-        })?;
+        let stream = tcp(&host, port).await?;
         let stream: Box<dyn ByteStream> = match &self.tls {
             Some((name, config)) => {
                 let connector = TlsConnector::from(config.clone());

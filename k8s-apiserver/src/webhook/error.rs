@@ -4,6 +4,8 @@ use std::{error::Error, io};
 
 use http::StatusCode;
 
+use crate::proxy::said;
+
 /// Why a webhook has not answered. The texts are those of upstream's client.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -89,7 +91,7 @@ fn reason(error: &(dyn Error + 'static)) -> String {
                     None => return io.to_string(),
                 },
                 None if io.kind() == io::ErrorKind::UnexpectedEof => return "EOF".to_owned(),
-                None => return io.to_string(),
+                None => return said(io).map_or_else(|| io.to_string(), str::to_owned),
             }
         }
         match inner.source() {
@@ -120,6 +122,13 @@ fn tls_reason(error: &rustls::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cut_connection_is_told_as_go_does() {
+        let cut = io::Error::from_raw_os_error(104);
+        let told = CallError::transport("https://hook/", &cut).to_string();
+        assert_eq!(told, "Post \"https://hook/\": connection reset by peer");
+    }
 
     #[test]
     fn a_refusal_is_told_in_its_own_words_if_it_has_any() {
