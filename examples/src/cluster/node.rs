@@ -1,7 +1,7 @@
 //! A node: runtime, node agent, proxy.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -200,7 +200,7 @@ impl Node {
             .node_ip(ip.into())
             .root_dir(folder.join("kubelet"))
             .cluster_domain(&plan.cluster_domain)
-            .listen(SocketAddr::new(ip.into(), 0))
+            .listen(served_at(ip, parts.is_some()))
             .renewed_tls(plan.tls);
         if parts.is_some() {
             kubelet = kubelet.cluster_dns(plan.dns.into());
@@ -306,6 +306,19 @@ pub(super) fn dns_ip(services: IpCidr) -> anyhow::Result<Ipv4Addr> {
     }
 }
 
+/// Upstream's port of kubelets, which monitoring looks for.
+const KUBELET_PORT: u16 = 10250;
+
+/// Where a node's agent serves: a real node at upstream's port, unless something else has it there.
+fn served_at(ip: Ipv4Addr, real: bool) -> SocketAddr {
+    let usual = SocketAddr::new(ip.into(), KUBELET_PORT);
+    if real && TcpListener::bind(usual).is_ok() {
+        usual
+    } else {
+        SocketAddr::new(ip.into(), 0)
+    }
+}
+
 /// The machine's name.
 pub(super) fn hostname() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -356,4 +369,22 @@ async fn end_containers(runtime: &OciRuntime) -> anyhow::Result<()> {
         end.context("cannot stop a container")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_left_to_its_owner() {
+        let ip = Ipv4Addr::new(127, 93, 7, 1);
+        assert_eq!(
+            served_at(ip, false).port(),
+            0,
+            "simulated nodes share a machine"
+        );
+        assert_eq!(served_at(ip, true).port(), KUBELET_PORT);
+        let _owner = TcpListener::bind((ip, KUBELET_PORT)).expect("it is free");
+        assert_eq!(served_at(ip, true).port(), 0);
+    }
 }
