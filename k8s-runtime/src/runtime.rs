@@ -479,6 +479,10 @@ pub trait ContainerRuntime: fmt::Debug + Send + Sync + 'static {
 
     /// Joins the streams of a running container, from now on. A reader that falls far behind is
     /// disconnected rather than holding the container up.
+    ///
+    /// When the session's input ends, so does the container's where it is to be attached to once
+    /// ([`ContainerConfig::stdin_once`], without a terminal). Otherwise the container's stays open, for others, and
+    /// the session ends with 0.
     async fn attach(&self, id: &ContainerId, streams: Streams) -> Result<ExecSession, Error>;
 
     /// Opens a connection to a TCP port of the loop-back interface inside a sandbox's network.

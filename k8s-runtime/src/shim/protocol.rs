@@ -13,7 +13,7 @@ pub(crate) const STDOUT: u8 = 1;
 pub(crate) const STDERR: u8 = 2;
 /// The terminal's width and height, two bytes each. From the client.
 pub(crate) const RESIZE: u8 = 3;
-/// The exit code, four bytes. From the shim, at the end.
+/// The exit code, four bytes. From the shim, at the end; 0 for a client whose input has ended while the container goes on.
 pub(crate) const EXIT: u8 = 4;
 /// No more standard input will come. From the client.
 pub(crate) const STDIN_END: u8 = 5;

@@ -65,6 +65,21 @@ pub(super) fn main(dir: &Path) -> i32 {
     }
 }
 
+/// How long a signal waits for the container's program.
+const PROGRAM: Duration = Duration::from_secs(1);
+
+/// Waits until the container's program has taken the place of the runtime's. The runtime's, the first process of its
+/// namespace, would end on a signal that stops others, with a code of its own.
+fn await_program(init: Pid) {
+    let name = format!("/proc/{init}/comm");
+    let is_runtime =
+        || fs::read(&name).is_ok_and(|n| n.starts_with(b"runc:[") || n.starts_with(b"youki:["));
+    let end = Instant::now() + PROGRAM;
+    while is_runtime() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// A client of the socket.
 struct Client {
     stream: UnixStream,
@@ -457,6 +472,15 @@ impl Shim {
                 protocol::STDIN_END if self.config.stdin_once && !self.config.tty => {
                     self.stdin_closing = true
                 }
+                // Others may attach later: the container's input stays open, and this client has done what it
+                // came for.
+                protocol::STDIN_END
+                    if matches!(client.kind, Kind::Attached { stdin: true, .. }) =>
+                {
+                    client.output.extend(protocol::head(protocol::EXIT, 4));
+                    client.output.extend(0i32.to_be_bytes());
+                    client.closing = true;
+                }
                 protocol::RESIZE => {
                     if let (true, &[a, b, c, d], Some(terminal)) =
                         (self.config.tty, content, &self.stdin)
@@ -475,11 +499,12 @@ impl Shim {
     fn request(&mut self, client: &mut Client, line: &str) {
         let (verb, argument) = line.split_once(' ').unwrap_or((line, ""));
         let result = match verb {
-            "kill" => match argument
-                .parse::<i32>()
-                .ok()
-                .and_then(|n| sys::signal(self.init.as_raw(), n))
-            {
+            "kill" => match argument.parse::<i32>().ok().and_then(|n| {
+                if n != nix::libc::SIGKILL {
+                    await_program(self.init);
+                }
+                sys::signal(self.init.as_raw(), n)
+            }) {
                 Some(Ok(())) => Ok(()),
                 Some(Err(e)) => Err(e.to_string()),
                 None => Err(format!("bad signal {argument:?}")),

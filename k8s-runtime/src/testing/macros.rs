@@ -56,7 +56,9 @@ macro_rules! process_conformance {
             exec_streams_input_and_output
             exec_with_a_terminal_has_one
             dropping_an_exec_kills_it
+            a_stop_right_after_the_start_is_not_the_end_of_the_runtime
             attach_joins_the_streams
+            an_attached_session_ends_with_its_input_where_others_may_follow
             attach_to_a_terminal_reaches_it
             a_port_of_a_pod_can_be_reached
             stats_show_use

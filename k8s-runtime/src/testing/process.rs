@@ -522,6 +522,19 @@ pub async fn dropping_an_exec_kills_it(f: &Fixture) {
     );
 }
 
+pub async fn a_stop_right_after_the_start_is_not_the_end_of_the_runtime(f: &Fixture) {
+    let sandbox = f.sandbox("a").await;
+    for turn in 0..10 {
+        let mut config = f.container("main", "exec sleep 1000");
+        config.attempt = turn;
+        let id = f.start(&sandbox, config).await;
+        let grace = Duration::from_millis(50);
+        f.runtime.stop_container(&id, grace).await.expect("a stop");
+        let code = f.exited(&id).await.exit_code;
+        assert!(matches!(code, Some(137 | 143)), "{code:?}");
+    }
+}
+
 pub async fn attach_joins_the_streams(f: &Fixture) {
     let sandbox = f.sandbox("a").await;
     let mut config = f.container(
@@ -557,6 +570,36 @@ pub async fn attach_joins_the_streams(f: &Fixture) {
     );
     assert_eq!(session.exit.await.expect("an exit"), 6);
     assert_eq!(f.exited(&id).await.exit_code, Some(6));
+}
+
+pub async fn an_attached_session_ends_with_its_input_where_others_may_follow(f: &Fixture) {
+    let sandbox = f.sandbox("a").await;
+    let mut config = f.container("main", "read a; read b; echo $a and $b; exit 5");
+    config.stdin = true;
+    let id = f.start(&sandbox, config).await;
+    let streams = Streams {
+        stdin: true,
+        stdout: true,
+        stderr: false,
+        tty: false,
+    };
+    let mut first = f.runtime.attach(&id, streams).await.expect("an attach");
+    let mut stdin = first.stdin.take().expect("input");
+    stdin.write_all(b"one\n").await.expect("a write");
+    stdin.shutdown().await.expect("an end");
+    drop(stdin);
+    assert_eq!(first.exit.await.expect("an exit"), 0);
+    let status = f.runtime.container(&id).await.expect("a status");
+    assert_eq!(status.state, ContainerState::Running);
+    let mut second = f.runtime.attach(&id, streams).await.expect("an attach");
+    let mut stdin = second.stdin.take().expect("input");
+    stdin.write_all(b"two\n").await.expect("a write");
+    let mut out = String::new();
+    let mut stdout = second.stdout.take().expect("output");
+    stdout.read_to_string(&mut out).await.expect("a read");
+    assert_eq!(out, "one and two\n");
+    assert_eq!(second.exit.await.expect("an exit"), 5);
+    f.exited(&id).await;
 }
 
 pub async fn attach_to_a_terminal_reaches_it(f: &Fixture) {
