@@ -13,7 +13,7 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::{OFlag, open, openat},
-    sys::stat::{Mode, fstat, mkdirat},
+    sys::stat::{Mode, fchmod, fstat, mkdirat},
 };
 
 use super::mounts;
@@ -93,8 +93,20 @@ fn open_beneath(volume: &Path, sub_path: &str) -> io::Result<OwnedFd> {
         .chain(missing.into_iter().rev().map(|n| (n, true)));
     for (name, make) in names {
         if make {
-            match mkdirat(&fd, name.as_os_str(), Mode::from_bits_truncate(mode)) {
-                Ok(()) | Err(Errno::EEXIST) => {}
+            let mode = Mode::from_bits_truncate(mode);
+            match mkdirat(&fd, name.as_os_str(), mode) {
+                Ok(()) => {
+                    // The mask for new files concerns this process, not the volume.
+                    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+                    let made = openat(
+                        &fd,
+                        name.as_os_str(),
+                        flags | OFlag::O_CLOEXEC,
+                        Mode::empty(),
+                    )?;
+                    fchmod(&made, mode)?;
+                }
+                Err(Errno::EEXIST) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -109,9 +121,22 @@ fn open_beneath(volume: &Path, sub_path: &str) -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
+
+    #[test]
+    fn what_is_made_has_the_mode_of_the_volume() {
+        let dir = tempfile::tempdir().unwrap();
+        let volume = dir.path().join("volume");
+        fs::create_dir(&volume).unwrap();
+        fs::set_permissions(&volume, fs::Permissions::from_mode(0o2777)).unwrap();
+        let made = prepare(&volume, "new/deep", &dir.path().join("target"), false).unwrap();
+        for path in [made.parent().unwrap(), &made] {
+            let mode = fs::metadata(path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o2777, "{path:?}");
+        }
+    }
 
     #[test]
     fn links_out_of_the_volume_are_not_followed() {
