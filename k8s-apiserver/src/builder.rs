@@ -1,6 +1,6 @@
 //! [`ApiServerBuilder`]: what a server is made of.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use k8s_model::{Resource, ResourceTable};
@@ -24,7 +24,7 @@ use crate::{
     },
     bootstrap,
     cache::Caches,
-    definitions,
+    compaction, definitions,
     flow::{self, FlowControl, MaxInFlight},
     legacy_tokens,
     metrics::{Metrics, More},
@@ -87,6 +87,7 @@ pub struct Advertised {
 /// | [`create_only`](Self::create_only) | the reviews and the tokens of service accounts |
 /// | [`audit`](Self::audit) | nothing is recorded |
 /// | [`max_in_flight`](Self::max_in_flight) | 600 seats, shared out by priority and fairness |
+/// | [`compaction_interval`](Self::compaction_interval) | five minutes |
 /// | [`service_cidr`](Self::service_cidr) | `10.96.0.0/16` |
 /// | [`node_port_range`](Self::node_port_range) | 30000-32767 |
 pub struct ApiServerBuilder {
@@ -118,6 +119,7 @@ pub struct ApiServerBuilder {
     bootstrap: bool,
     clock: Clock,
     seed: Option<u64>,
+    compaction: Duration,
 }
 
 impl std::fmt::Debug for ApiServerBuilder {
@@ -153,6 +155,7 @@ impl Default for ApiServerBuilder {
             bootstrap: true,
             clock: Arc::new(k8s_openapi::jiff::Timestamp::now),
             seed: None,
+            compaction: compaction::INTERVAL,
         }
     }
 }
@@ -311,6 +314,14 @@ impl ApiServerBuilder {
         self
     }
 
+    /// How long the store keeps history at least, and less than twice as long: lists can be continued, and watches
+    /// resumed, from revisions of that age. Upstream's `--etcd-compaction-interval`, 0 for never.
+    #[must_use]
+    pub fn compaction_interval(mut self, interval: Duration) -> Self {
+        self.compaction = interval;
+        self
+    }
+
     /// Whether the objects that every cluster has are made: system namespaces, priority
     /// classes, roles. They are by default.
     #[must_use]
@@ -352,6 +363,10 @@ impl ApiServerBuilder {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let caches = Caches::start(store.clone(), stop.clone(), tasks.clone()).await?;
+        if !self.compaction.is_zero() {
+            let (store, stop) = (store.clone(), stop.clone());
+            tasks.spawn(compaction::run(store, self.compaction, stop));
+        }
         let reader: Arc<dyn ObjectReader> = self.reader.clone();
         let tokens = match self.tokens {
             Some(tokens) => tokens,

@@ -90,6 +90,7 @@ pub mod authz;
 mod bootstrap;
 mod builder;
 mod cache;
+mod compaction;
 mod compat;
 mod definitions;
 mod discovery;

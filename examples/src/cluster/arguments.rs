@@ -94,6 +94,9 @@ pub struct ServerOptions {
     /// A file with the line NAME:PASSWORD, if etcd asks for them
     #[arg(long, value_name = "FILE")]
     pub etcd_userfile: Option<PathBuf>,
+    /// How long the store keeps history at least, for lists and watches that go on; 0 for ever
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = access::duration)]
+    pub etcd_compaction_interval: Duration,
     /// The addresses of pods
     #[arg(long, value_name = "CIDR", default_value = "10.244.0.0/16")]
     pub pod_cidr: IpCidr,

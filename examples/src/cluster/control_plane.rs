@@ -112,6 +112,7 @@ impl ControlPlane {
         let mut builder = ApiServer::builder()
             .store(Arc::new(measured.clone().layer(kept)))
             .metrics(move || measured.text())
+            .compaction_interval(options.etcd_compaction_interval)
             .service_cidr(service_cidr)
             .advertise(Advertised {
                 addresses: vec![machine],
