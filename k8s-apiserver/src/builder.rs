@@ -24,7 +24,9 @@ use crate::{
     },
     bootstrap,
     cache::Caches,
-    compaction, definitions,
+    compaction,
+    components::{self, Component, OfStore},
+    definitions,
     flow::{self, FlowControl, MaxInFlight},
     legacy_tokens,
     metrics::{Metrics, More},
@@ -85,6 +87,7 @@ pub struct Advertised {
 /// | [`authorizer`](Self::authorizer) | the node authorizer, then RBAC with upstream's roles |
 /// | [`admission`](Self::admission) | upstream's default plugins |
 /// | [`create_only`](Self::create_only) | the reviews and the tokens of service accounts |
+/// | [`component`](Self::component) | the store alone tells its health |
 /// | [`audit`](Self::audit) | nothing is recorded |
 /// | [`max_in_flight`](Self::max_in_flight) | 600 seats, shared out by priority and fairness |
 /// | [`compaction_interval`](Self::compaction_interval) | five minutes |
@@ -108,6 +111,7 @@ pub struct ApiServerBuilder {
         Arc<dyn CreateOnly>,
     )>,
     connecters: Vec<(&'static str, &'static str, Arc<dyn Connecter>)>,
+    components: Vec<(String, Arc<dyn Component>)>,
     service_cidr: Cidr,
     node_ports: NodePortRange,
     advertised: Option<Advertised>,
@@ -144,6 +148,7 @@ impl Default for ApiServerBuilder {
             admission: None,
             create_only: Vec::new(),
             connecters: Vec::new(),
+            components: Vec::new(),
             service_cidr: Cidr::default(),
             node_ports: NodePortRange::default(),
             advertised: None,
@@ -252,6 +257,14 @@ impl ApiServerBuilder {
         connecter: Arc<dyn Connecter>,
     ) -> Self {
         self.connecters.push((group, resource, connecter));
+        self
+    }
+
+    /// A part of the cluster whose health `componentstatuses` tell, by its name: `scheduler` and
+    /// `controller-manager` are upstream's. The store is told of without that.
+    #[must_use]
+    pub fn component(mut self, name: impl Into<String>, part: Arc<dyn Component>) -> Self {
+        self.components.push((name.into(), part));
         self
     }
 
@@ -455,6 +468,9 @@ impl ApiServerBuilder {
         aggregation.start(&registry, &stop, &tasks, self.bootstrap);
         legacy_tokens::start(&registry, &tokens, self.bootstrap, &stop, &tasks);
         let mut defined = definitions::start(&registry, &*reader, &stop, &tasks);
+        let mut parts = self.components;
+        let kept = Arc::new(OfStore(registry.clone()));
+        parts.push((components::STORE.to_owned(), kept));
         let server = ApiServer::new(Inner {
             registry,
             authenticator,
@@ -474,6 +490,7 @@ impl ApiServerBuilder {
                 .map_err(BuildError::Audit)?,
             create_only,
             connecters: self.connecters,
+            components: parts,
             ending: Ending::default(),
             stop,
             tasks,

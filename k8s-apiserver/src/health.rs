@@ -1,10 +1,9 @@
 //! `/healthz`, `/livez` and `/readyz`.
 
-use std::{error::Error as _, time::Duration};
-
 use http::{Response, StatusCode};
 
 use crate::{
+    components,
     endpoints::Call,
     http::{Body, response, uri},
 };
@@ -44,8 +43,6 @@ const CHECKS: &[&str] = &[
 ];
 /// What readiness asks besides.
 const READY: [&str; 3] = ["etcd-readiness", "informer-sync", SHUTDOWN];
-/// How long the store may take to answer; upstream's `--etcd-healthcheck-timeout`.
-const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 const SHUTDOWN: &str = "shutdown";
 
 /// The names of the checks of `/healthz`, `/livez` or `/readyz`.
@@ -114,18 +111,7 @@ pub(crate) async fn serve(call: &Call, kind: &str, one: &str) -> Response<Body> 
 
 async fn check(call: &Call, name: &str) -> Result<(), String> {
     match name {
-        "etcd" | "etcd-readiness" => {
-            let asked = call.server.registry.store.revision();
-            let cause = match tokio::time::timeout(STORE_TIMEOUT, asked).await {
-                Ok(Ok(_)) => return Ok(()),
-                Ok(Err(error)) => match error.source() {
-                    Some(source) => format!("{error}: {source}"),
-                    None => error.to_string(),
-                },
-                Err(_) => "context deadline exceeded".to_owned(),
-            };
-            Err(format!("error getting data from etcd: {cause}"))
-        }
+        "etcd" | "etcd-readiness" => components::store(&call.server.registry).await,
         SHUTDOWN if call.server.ending.is_announced() => Err("process is shutting down".into()),
         _ => Ok(()),
     }

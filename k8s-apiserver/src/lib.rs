@@ -43,6 +43,7 @@
 //!   ([`ApiServerBuilder::priority_and_fairness`]).
 //! - [`admission`]: the last word on a write. Upstream's default plugins, webhooks and policies among them.
 //! - [`reviews`]: what is asked and never stored: access reviews, token reviews, tokens.
+//! - [`components`]: the health of a cluster's parts, as `kubectl get componentstatuses` tells it.
 //! - [`proxy`]: the way to kubelets: logs, exec, attach, port-forward.
 //! - [`serve`] and [`pki`]: the TLS listener, and the certificates of a cluster of one's own.
 //! - [`encryption`]: Secrets and the like, sealed in the store.
@@ -63,6 +64,7 @@
 //! | permissions | [`authz::Authorizer`] | |
 //! | rules on writes | [`admission::AdmissionPlugin`] | |
 //! | reviews | [`reviews::CreateOnly`] | |
+//! | health of other parts | [`components::Component`] | |
 //! | connections to pods and nodes | [`proxy::Connecter`] | |
 //!
 //! # Relation to upstream
@@ -71,8 +73,7 @@
 //! most: paths, verbs, status codes, reasons and texts.
 //!
 //! Left out: CBOR (KEP-4222), which upstream serves behind the feature gate `CBORServingAndStorage` alone. Who wants it is
-//! answered 406, and who sends it 415, as with the gate off; client-go goes on in JSON then. `componentstatuses`,
-//! deprecated since 1.19, are an empty list. A binding without a node is refused with 422, where upstream says 500.
+//! answered 406, and who sends it 415, as with the gate off; client-go goes on in JSON then. A binding without a node is refused with 422, where upstream says 500.
 //!
 //! # Features
 //!
@@ -92,6 +93,7 @@ mod builder;
 mod cache;
 mod compaction;
 mod compat;
+pub mod components;
 mod definitions;
 mod discovery;
 pub mod encryption;

@@ -22,6 +22,7 @@ use crate::{
     audit::Audit,
     auth::{Authenticator, Identity, ServiceAccountTokens},
     authz::Authorizer,
+    components::Component,
     endpoints,
     flow::FlowControl,
     http::Body,
@@ -64,6 +65,8 @@ pub(crate) struct Inner {
         Arc<dyn CreateOnly>,
     )>,
     pub(crate) connecters: Vec<(&'static str, &'static str, Arc<dyn Connecter>)>,
+    /// The parts of the cluster whose health is told, and their names.
+    pub(crate) components: Vec<(String, Arc<dyn Component>)>,
     /// How far the server is on its way down.
     pub(crate) ending: Ending,
     pub(crate) stop: CancellationToken,

@@ -15,6 +15,7 @@ use k8s_apiserver::{
         node::NodeAuthorizer,
         rbac::{EscalationCheck, Rbac, bootstrap},
     },
+    components,
     encryption::Encrypted,
     pki::{Pki, ServerNames},
     proxy::{self, NodeDialer, TlsDialer},
@@ -109,7 +110,11 @@ impl ControlPlane {
         let measured = MetricsLayer::default();
         let kept = encrypted.as_ref();
         let kept = kept.map_or_else(|| store.store(), Encrypted::store);
+        let parts: [components::Task; 2] = Default::default();
+        let [controllers, scheduler] = parts.clone();
         let mut builder = ApiServer::builder()
+            .component("scheduler", Arc::new(scheduler))
+            .component("controller-manager", Arc::new(controllers))
             .store(Arc::new(measured.clone().layer(kept)))
             .metrics(move || measured.text())
             .compaction_interval(options.etcd_compaction_interval)
@@ -206,6 +211,9 @@ impl ControlPlane {
 
         let stop = CancellationToken::new();
         let mut tasks = deciders(&server, (&pki, &tokens), options, metrics, &stop)?;
+        for (part, task) in parts.iter().zip(&tasks) {
+            part.set(task.abort_handle());
+        }
         tasks.extend(encrypted.map(|encrypted| tokio::spawn(reseal(encrypted, stop.clone()))));
         // Where a machine finds the server that is to join.
         let url = if address.ip().is_unspecified() {

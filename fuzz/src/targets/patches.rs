@@ -216,6 +216,7 @@ pub(super) fn apply(input: &[u8]) {
                 let (old, new) = (live.to_string(), object.to_string());
                 managed = tracker
                     .updated(old.as_bytes(), new.as_bytes(), &managed, None)
+                    .expect("there is but one version")
                     .into_owned();
                 live = object;
             }

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use k8s_model::protobuf::{ENVELOPE_END, MessageType, envelope_start, item_length, item_start};
+use k8s_model::{
+    Object,
+    protobuf::{ENVELOPE_END, MessageType, encode_as, envelope_start, item_length, item_start},
+};
 
 use super::{Call, render, table};
 use crate::{
@@ -82,6 +85,52 @@ pub(crate) async fn list(call: &Call, row: &Arc<Row>, listed: Listed) -> Result<
         }
     };
     response::json(StatusCode::OK, &call.wanted, body)
+}
+
+/// A list of objects that are not stored; so it is of no version.
+pub(crate) fn of_objects(
+    call: &Call,
+    row: &Row,
+    objects: Vec<Box<dyn Object>>,
+) -> Result<Response<Body>> {
+    let (kind, api_version) = match call.wanted.shape {
+        Shape::Table => {
+            let meta = table::ListMeta::default();
+            return table::of_objects(call, row, StatusCode::OK, &objects, &meta);
+        }
+        Shape::Metadata => ("PartialObjectMetadataList", render::META),
+        Shape::Object => (row.resource.list_kind, row.api_version.as_str()),
+    };
+    let mut out = format!(
+        "{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{{}},\"items\":["
+    )
+    .into_bytes();
+    for (at, object) in objects.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        let mut json = Vec::new();
+        object.write_json(&mut json);
+        match call.wanted.shape {
+            Shape::Metadata => out.append(&mut render::partial(&json)?),
+            _ => {
+                out.push(b'{');
+                out.extend_from_slice(&json[row.type_meta..]);
+            }
+        }
+    }
+    out.extend_from_slice(TAIL);
+    if call.wanted.format == Format::Protobuf {
+        let list = MessageType::of_kind(api_version, kind);
+        let list = list.ok_or_else(|| Error::internal("a kind without a list"))?;
+        let body = encode_as(list, api_version, kind, &out).map_err(Error::internal)?;
+        return Ok(response::encoded(
+            StatusCode::OK,
+            &call.wanted,
+            Body::from(body),
+        ));
+    }
+    response::json(StatusCode::OK, &call.wanted, Body::from(out))
 }
 
 /// The items as they are stored, without their type.

@@ -1,6 +1,7 @@
 //! The way of a request: who asks, for what, may they, and which part answers.
 
 mod body;
+mod components;
 mod connect;
 mod events;
 mod lists;
@@ -417,7 +418,8 @@ async fn resource(
     if !exists(row, info) {
         return Err(Error::no_such_path());
     }
-    if let Some(text) = row.custom().and_then(|version| version.deprecation()) {
+    let deprecation = row.deprecation;
+    if let Some(text) = deprecation.or_else(|| row.custom()?.deprecation()) {
         call.warnings.add(text);
     }
     // Proxies alone pass it on.
@@ -441,6 +443,9 @@ async fn resource(
     }
     if let Some(error) = refused {
         return Err(error);
+    }
+    if row.is("", "componentstatuses") {
+        return Box::pin(components::serve(&call, row)).await;
     }
     // Each in a box of its own size: a read is not to take, and have moved around, the memory of a patch.
     match verb {

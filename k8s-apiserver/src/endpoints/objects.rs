@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use http::{HeaderValue, Response, StatusCode, header};
-use k8s_model::{Object, apply::manager_of_user_agent};
+use k8s_model::{
+    Object,
+    apply::{OneVersion, manager_of_user_agent},
+};
 use k8s_store::Revision;
 use parking_lot::Mutex;
 
@@ -278,16 +281,15 @@ pub(crate) async fn patch(call: &Call, row: &Row, body: Body) -> Result<Response
     let manager = manager(call, &options);
     let target = written_by(call, row, &options, &manager);
     let registry = &call.server.registry;
-    let tracker = registry.tracker(&target);
     let unknown = Mutex::new(Vec::new());
     let mut warnings = Vec::new();
     let outcome = loop {
         let changed = registry
             .modify(&target, rules, &mut warnings, |live| {
                 let mut found = Vec::new();
-                let tracker = tracker.as_ref();
-                let change =
-                    patch.change(row, live, tracker, options.field_validation, &mut found)?;
+                let tracker = registry.tracker(&target, live.versions);
+                let (tracker, validation) = (tracker.as_ref(), options.field_validation);
+                let change = patch.change(row, live, tracker, validation, &mut found)?;
                 *unknown.lock() = found;
                 Ok(change)
             })
@@ -304,10 +306,10 @@ pub(crate) async fn patch(call: &Call, row: &Row, body: Body) -> Result<Response
         }
         // What does not exist is created, by those who may.
         super::allow_create(call, &target).await?;
-        let Some(tracker) = &tracker else {
+        let Some(tracker) = registry.tracker(&target, &OneVersion) else {
             break changed?;
         };
-        let (mut object, managed) = configuration.create(row, tracker)?;
+        let (mut object, managed) = configuration.create(row, &tracker)?;
         object.metadata_mut().resource_version = None;
         let mut found = Vec::new();
         configuration.report_duplicates(options.field_validation, &mut found)?;

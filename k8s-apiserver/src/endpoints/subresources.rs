@@ -169,15 +169,15 @@ async fn scale_write(
     let manager = objects::manager(call, &options);
     let target = objects::written_by(call, row, &options, &manager);
     let registry = &call.server.registry;
-    let tracker = registry.tracker(&target);
     let outcome = registry
         .modify(&target, Rules::Object, &mut Vec::new(), |live| {
             let old = subresources::scale_of(row, live.object)?;
             let (scale, managed) = match &change {
                 ScaleChange::Update(scale) => (Scale::clone(scale), None),
                 ScaleChange::Patch(Patch::Apply(configuration)) => {
-                    let tracker = tracker.as_ref().ok_or_else(Error::method_not_allowed)?;
-                    subresources::apply_scale(row, configuration, tracker, live, old)?
+                    let tracker = registry.tracker(&target, live.versions);
+                    let tracker = tracker.ok_or_else(Error::method_not_allowed)?;
+                    subresources::apply_scale(row, configuration, &tracker, live, old)?
                 }
                 ScaleChange::Patch(patch) => {
                     let old = serde_json::to_value(old).map_err(Error::internal)?;
@@ -342,7 +342,6 @@ async fn pod_part(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> 
     let manager = objects::manager(call, &options);
     let target = objects::written_by(call, row, &options, &manager);
     let registry = &call.server.registry;
-    let tracker = registry.tracker(&target);
     let outcome = registry
         .modify(&target, Rules::None, &mut Vec::new(), |live| {
             let Change {
@@ -356,6 +355,7 @@ async fn pod_part(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> 
                     checks_uid: true,
                 },
                 PartChange::Patch(patch) => {
+                    let tracker = registry.tracker(&target, live.versions);
                     let (tracker, validation) = (tracker.as_ref(), options.field_validation);
                     patch.change(row, live, tracker, validation, &mut Vec::new())?
                 }

@@ -136,10 +136,12 @@ fn table_row(object: &dyn Object, cells: Vec<Value>, options: Options) -> Result
 
 fn table(columns: Value, rows: Vec<TableRow>, meta: &ListMeta) -> Result<Vec<u8>> {
     let mut list_meta = serde_json::Map::new();
-    list_meta.insert(
-        "resourceVersion".into(),
-        meta.resource_version.as_str().into(),
-    );
+    if !meta.resource_version.is_empty() {
+        list_meta.insert(
+            "resourceVersion".into(),
+            meta.resource_version.as_str().into(),
+        );
+    }
     if let Some(token) = &meta.continue_token {
         list_meta.insert("continue".into(), token.as_str().into());
     }

@@ -277,6 +277,16 @@ impl Row {
         self.asks_webhook() && !self.is_storage_version()
     }
 
+    /// Value trees in another version, by way of the webhook if there is one.
+    pub(super) async fn convert_values(&self, objects: Vec<Value>, to: &str) -> Result<Vec<Value>> {
+        match &self.converter {
+            Some(converter) => converter.convert(objects, to).await,
+            None => (objects.iter())
+                .map(|object| self.in_version(object, to).map_err(Error::internal))
+                .collect(),
+        }
+    }
+
     /// A value tree of one version of the resource in another.
     pub(crate) async fn convert_value(
         &self,

@@ -1,6 +1,7 @@
 //! The one path of all objects between a decoded request and the store.
 
 mod conversion;
+mod conversions;
 pub(crate) mod create;
 pub(crate) mod delete;
 mod eviction;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use k8s_model::{
     Object,
-    apply::{Tracker, differ_only_in_time, reset_fields},
+    apply::{OneVersion, Tracker, Versions, differ_only_in_time, reset_fields},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 
@@ -28,8 +28,13 @@ pub(crate) fn manager_of_user(user: &str) -> &'static str {
 }
 
 impl Registry {
-    /// The writer that a request is, if what it writes becomes its own.
-    pub(crate) fn tracker<'a>(&self, target: &Target<'a>) -> Option<Tracker<'a>> {
+    /// The writer that a request is, if what it writes becomes its own. What it writes is compared in these
+    /// versions where others own fields in them.
+    pub(crate) fn tracker<'a>(
+        &self,
+        target: &Target<'a>,
+        versions: &'a dyn Versions,
+    ) -> Option<Tracker<'a>> {
         let resource = &target.row.resource;
         Some(Tracker {
             shape: &target.row.shape,
@@ -43,19 +48,19 @@ impl Registry {
                 resource.subresource("status").is_some(),
             ),
             now: self.now(),
-            versions: target.row,
+            versions,
         })
     }
 
     /// The managed fields of an object that a request makes. Takes out those that it was sent with.
     pub(crate) fn own_new(&self, target: &Target<'_>, object: &mut dyn Object) -> Vec<u8> {
         object.metadata_mut().managed_fields = None;
-        self.tracker(target)
+        self.tracker(target, &OneVersion)
             .map_or_else(Vec::new, |tracker| tracker.created(&json(object)))
     }
 
     /// The managed fields of an object that a request changes, `sent` being those that it was sent
-    /// with.
+    /// with. None, as upstream has it, if others own fields in a version that the object cannot be had in.
     pub(super) fn own_changed<'s>(
         &self,
         target: &Target<'_>,
@@ -63,9 +68,10 @@ impl Registry {
         old: &dyn Object,
         new: &dyn Object,
         sent: Option<&[ManagedFieldsEntry]>,
+        versions: &dyn Versions,
     ) -> Cow<'s, [u8]> {
         let managed = stored.managed();
-        let Some(tracker) = self.tracker(target) else {
+        let Some(tracker) = self.tracker(target, versions) else {
             return Cow::Borrowed(managed);
         };
         if managed.is_empty() && sent.is_none() {
@@ -76,7 +82,13 @@ impl Registry {
         } else {
             Cow::Owned(json(old))
         };
-        tracker.updated(&before, &json(new), managed, sent)
+        tracker
+            .updated(&before, &json(new), managed, sent)
+            .unwrap_or_else(|error| {
+                let (namespace, name) = (target.namespace, target.name);
+                tracing::warn!(%error, namespace, name, "nobody owns the fields of an object any more");
+                Cow::Borrowed(&[])
+            })
     }
 }
 

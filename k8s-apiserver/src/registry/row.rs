@@ -8,7 +8,7 @@ use std::sync::{
 use bytes::Bytes;
 use k8s_model::{
     Object, Resource, ResourceTable, Scope,
-    apply::{Shape, Versions},
+    apply::Shape,
     custom::{Conversion, CustomObject, Version},
     protobuf::MessageType,
     schema::Type,
@@ -37,6 +37,8 @@ pub(crate) struct Row {
     pub(crate) type_meta: usize,
     /// The `apiVersion` of its objects.
     pub(crate) api_version: String,
+    /// What whoever asks for it is told, if it is deprecated.
+    pub(crate) deprecation: Option<&'static str>,
     /// What ownership of fields goes by.
     pub(crate) shape: Shape,
     /// The versions in which the same objects are served.
@@ -96,6 +98,7 @@ impl Row {
                 resource.kind
             )
             .len(),
+            deprecation: deprecation(resource),
             shape: shape(resource),
             api_version,
             converter: (resource.strategy.custom())
@@ -221,6 +224,25 @@ impl Row {
         Ok(value)
     }
 
+    /// The value tree of an object of one version in another; for those that no webhook converts.
+    pub(super) fn in_version(&self, object: &Value, api_version: &str) -> Result<Value, String> {
+        let find = |version: &str| {
+            (std::iter::once(&self.resource).chain(&self.versions))
+                .find(|resource| resource.api_version() == version)
+        };
+        let from = object["apiVersion"].as_str().unwrap_or_default();
+        match (find(from), find(api_version)) {
+            (Some(from), Some(to)) => Ok(k8s_model::convert::convert(object.clone(), from, to)),
+            // Versions of a definition that are not served differ in the name alone.
+            _ if self.custom().is_some() => {
+                let mut object = object.clone();
+                object["apiVersion"] = api_version.into();
+                Ok(object)
+            }
+            _ => Err(format!("no conversion from {from} to {api_version}")),
+        }
+    }
+
     /// The JSON of a stored object in the served version.
     pub(crate) fn json(&self, stored: &Stored, revision: u64) -> Result<Bytes> {
         if self.serves_as_stored(stored) {
@@ -232,17 +254,14 @@ impl Row {
     }
 }
 
-impl Versions for Row {
-    fn convert(&self, object: &Value, api_version: &str) -> Option<(Value, Shape)> {
-        let from = object.get("apiVersion")?.as_str()?;
-        let find = |version: &str| {
-            std::iter::once(&self.resource)
-                .chain(&self.versions)
-                .find(|r| r.api_version() == version)
-        };
-        let (from, to) = (find(from)?, find(api_version)?);
-        let object = k8s_model::convert::convert(object.clone(), from, to);
-        Some((object, shape(to)))
+/// What whoever asks for a deprecated kind is told: upstream's `APILifecycleDeprecated`.
+fn deprecation(resource: &Resource) -> Option<&'static str> {
+    match (resource.group, resource.version, resource.resource) {
+        ("", "v1", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+"),
+        ("", "v1", "endpoints") => {
+            Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
+        }
+        _ => None,
     }
 }
 

@@ -182,18 +182,32 @@ pub(crate) fn apply_scale(
         "kind": row.resource.kind,
         "metadata": config.get("metadata").cloned().unwrap_or_default(),
     });
+    let names: Vec<String> = match row.custom().and_then(|custom| custom.scale()) {
+        Some(paths) => paths.spec_names().to_vec(),
+        None => vec!["spec".to_owned(), "replicas".to_owned()],
+    };
     if let Some(replicas) = config.pointer("/spec/replicas") {
-        part["spec"]["replicas"] = replicas.clone();
+        let nested =
+            (names.iter().rev()).fold(replicas.clone(), |value, name| json!({name: value}));
+        if let (Some(part), Value::Object(nested)) = (part.as_object_mut(), nested) {
+            part.extend(nested);
+        }
     }
     let applied = configuration
         .apply_part(tracker, live.object.to_value(), &part, live.managed)
         .map_err(|error| match error {
-            // The owners are told in the version of the scale, as upstream sees them.
+            // The owners are told in the version of the scale, and so is the field, as upstream sees them.
             ApplyError::Conflicts(mut conflicts) => {
-                let using = format!(" using {}", row.api_version);
                 for conflict in &mut conflicts {
-                    if let Some(manager) = conflict.manager.strip_suffix(&using) {
+                    if let Some((manager, _)) = conflict.manager.rsplit_once(" using ") {
                         conflict.manager = format!("{manager} using autoscaling/v1");
+                    }
+                    if conflict
+                        .path
+                        .first()
+                        .is_none_or(|name| name != "f:metadata")
+                    {
+                        conflict.path = ["f:spec", "f:replicas"].map(str::to_owned).to_vec();
                     }
                 }
                 Error::from(ApplyError::Conflicts(conflicts).to_status())
@@ -201,7 +215,8 @@ pub(crate) fn apply_scale(
             other => Error::from(other.to_status()),
         })?;
     if let Some(object) = &applied.object {
-        let replicas = object.pointer("/spec/replicas").and_then(Value::as_i64);
+        let pointer = format!("/{}", names.join("/"));
+        let replicas = object.pointer(&pointer).and_then(Value::as_i64);
         scale.spec.get_or_insert_default().replicas = replicas.and_then(|n| i32::try_from(n).ok());
         let version = object.pointer("/metadata/resourceVersion");
         scale.metadata.resource_version = version.and_then(Value::as_str).map(str::to_owned);

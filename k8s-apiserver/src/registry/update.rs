@@ -6,14 +6,16 @@ use k8s_model::{Object, field, field::Path, metadata, names};
 use k8s_store::{Expect, Op, Write};
 
 use super::{
-    Admitted, Managed, Outcome, Registry, Target, create, not_found, ownership, signing_requests,
-    value::Stored,
+    Admitted, Managed, Outcome, Registry, Target, conversions::Conversions, create, not_found,
+    ownership, signing_requests, value::Stored,
 };
 use crate::{Error, Result, admission::Operation};
 
 /// An object as it is when it is about to change.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Live<'a> {
+    /// Its other versions.
+    pub(crate) versions: &'a Conversions<'a>,
     /// The object, without its managed fields.
     pub(crate) object: &'a dyn Object,
     /// Its managed fields: JSON of a list, or nothing.
@@ -96,22 +98,22 @@ impl Registry {
             let unconverted = Stored::parse(&found.value)?;
             let stored = row.settle(unconverted.clone()).await?;
             let old = row.decode_bare(&stored, found.modified.0)?;
-            let Change {
-                object: mut new,
-                managed,
-                checks_uid,
-            } = change(&Live {
+            let versions = Conversions::new(row);
+            let live = Live {
+                versions: &versions,
                 object: &*old,
                 managed: stored.managed(),
-            })?;
-            create::match_namespace(target, &mut *new)?;
-            create::match_name(target, &mut *new)?;
-            let sent = new.metadata_mut().managed_fields.take();
-            let mut managed = match managed {
-                _ if untracked => Cow::Borrowed(&[][..]),
-                Some(managed) => Cow::Owned(managed),
-                None => self.own_changed(target, &stored, &*old, &*new, sent.as_deref()),
             };
+            let (mut new, mut managed, checks_uid) = loop {
+                let changed = change(&live);
+                let changed = changed.and_then(|change| self.owned(target, &stored, &live, change));
+                if !versions.made().await {
+                    break changed?;
+                }
+            };
+            if untracked {
+                managed = Cow::Borrowed(&[]);
+            }
             let operation = if target.subresource == "binding" || target.subresource == "eviction" {
                 Operation::Create
             } else {
@@ -256,6 +258,30 @@ impl Registry {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// What a change makes of an object: the object, its managed fields, and whether its UID is a precondition.
+    fn owned<'s>(
+        &self,
+        target: &Target<'_>,
+        stored: &'s Stored,
+        live: &Live<'_>,
+        change: Change,
+    ) -> Result<(Box<dyn Object>, Cow<'s, [u8]>, bool)> {
+        let Change {
+            object: mut new,
+            managed,
+            checks_uid,
+        } = change;
+        create::match_namespace(target, &mut *new)?;
+        create::match_name(target, &mut *new)?;
+        let sent = new.metadata_mut().managed_fields.take();
+        let (old, sent) = (live.object, sent.as_deref());
+        let managed = match managed {
+            Some(managed) => Cow::Owned(managed),
+            None => self.own_changed(target, stored, old, &*new, sent, live.versions),
+        };
+        Ok((new, managed, checks_uid))
     }
 
     /// UID and resource version must be those of the object, where they are given.

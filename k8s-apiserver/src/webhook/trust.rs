@@ -46,7 +46,7 @@ impl Trust {
 
     /// The TLS settings. HTTP/1.1 alone: with HTTP/2 all requests would go to the one server behind a
     /// Service that was reached first.
-    pub(super) fn tls(&self) -> Result<ClientConfig, CallError> {
+    pub(crate) fn tls(&self) -> Result<ClientConfig, CallError> {
         let bad = |what: &str, e: &dyn fmt::Display| CallError::Config(format!("{what}: {e}"));
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())

@@ -37,7 +37,7 @@ fn convert(object: &Value, to: &str) -> Value {
     out
 }
 
-async fn webhook() -> Webhook {
+pub(crate) async fn webhook() -> Webhook {
     Webhook::start(|path, review| {
         let request = &review["request"];
         let to = request["desiredAPIVersion"].as_str().unwrap();
@@ -59,7 +59,7 @@ async fn webhook() -> Webhook {
     .await
 }
 
-fn definition(hook: &Webhook, path: &str) -> Value {
+pub(crate) fn definition(hook: &Webhook, path: &str) -> Value {
     let version = |name: &str, storage: bool, fields: &[&str]| {
         let mut properties = json!({});
         for field in fields {

@@ -39,6 +39,9 @@ pub enum ApplyError {
         /// What is wrong with it.
         text: String,
     },
+    /// An object that cannot be had in the version in which somebody owns its fields: upstream answers 500.
+    #[error("{0}")]
+    Conversion(String),
     /// Others own what would change: upstream answers 409.
     #[error("{}", conflict_text(.0))]
     Conflicts(Vec<Conflict>),
@@ -76,7 +79,7 @@ impl ApplyError {
             ApplyError::IncorrectVersion { .. } | ApplyError::ManagedFields => {
                 status::bad_request(text)
             }
-            ApplyError::Typed { .. } => status::failure(500, "", text),
+            ApplyError::Typed { .. } | ApplyError::Conversion(_) => status::failure(500, "", text),
             ApplyError::Conflicts(conflicts) => {
                 let causes = conflicts.iter().map(|conflict| StatusCause {
                     reason: Some("FieldManagerConflict".into()),

@@ -56,6 +56,7 @@ mod set;
 mod tape;
 mod tracker;
 mod validate;
+mod versions;
 mod walk;
 
 pub use self::{
@@ -65,7 +66,8 @@ pub use self::{
     reset::reset_fields,
     schema::{Key, List, Map, MapField, Relation, Shape},
     set::{BadFields, FieldSet},
-    tracker::{Applied, OneVersion, Tracker, Versions, differ_only_in_time},
+    tracker::{Applied, Tracker, differ_only_in_time},
+    versions::{OneVersion, Versions},
 };
 
 /// The manager of what was there before anything was applied or tracked.

@@ -155,6 +155,7 @@ impl Real {
                         &self.managed,
                         None,
                     )
+                    .unwrap()
                     .into_owned();
                 self.object = new;
             }

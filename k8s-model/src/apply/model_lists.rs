@@ -301,7 +301,7 @@ impl Real {
             &self.managed,
             None,
         );
-        self.managed = managed.into_owned();
+        self.managed = managed.unwrap().into_owned();
         self.object = new;
     }
 

@@ -16,6 +16,7 @@ use super::{
     set::FieldSet,
     tape::Tape,
     validate,
+    versions::{OtherVersions, Versions},
     walk::{self, Comparison},
 };
 
@@ -31,22 +32,6 @@ const UNOWNED_METADATA: [&str; 9] = [
     "managedFields",
     "resourceVersion",
 ];
-
-/// Objects in other versions of their kind: managers own fields in the version in which they write.
-pub trait Versions: Sync {
-    /// The object in that version and the version's shape; `None` if it is not served (any more).
-    fn convert(&self, object: &Value, api_version: &str) -> Option<(Value, Shape)>;
-}
-
-/// A kind with one version.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct OneVersion;
-
-impl Versions for OneVersion {
-    fn convert(&self, _object: &Value, _api_version: &str) -> Option<(Value, Shape)> {
-        None
-    }
-}
 
 /// A writer of an object, and what must be known of the object's kind.
 ///
@@ -166,38 +151,42 @@ impl<'a> Tracker<'a> {
     ///
     /// `sent` are the managed fields that the writer's object has, if it has any: a list that is
     /// empty or holds one empty entry ends all tracking.
+    ///
+    /// # Errors
+    ///
+    /// [`ApplyError::Conversion`], if others own fields in a version that the object cannot be had in.
     pub fn updated<'m>(
         &self,
         old: &[u8],
         new: &[u8],
         managed: &'m [u8],
         sent: Option<&[ManagedFieldsEntry]>,
-    ) -> Cow<'m, [u8]> {
+    ) -> Result<Cow<'m, [u8]>, ApplyError> {
         let sent = sent.filter(|_| self.subresource.is_empty());
         let mut managers = None;
         if let Some(sent) = sent {
             if sent.is_empty() || sent == [ManagedFieldsEntry::default()] {
-                return Cow::Borrowed(&[]);
+                return Ok(Cow::Borrowed(&[]));
             }
             managers = Managers::sent(sent).ok();
         }
         let is_sent = managers.is_some();
         if !is_sent && managed.is_empty() {
-            return Cow::Borrowed(managed);
+            return Ok(Cow::Borrowed(managed));
         }
         if old == new && !is_sent {
-            return Cow::Borrowed(managed);
+            return Ok(Cow::Borrowed(managed));
         }
         let (Some(old), Some(new)) = (Tape::new(old), Tape::new(new)) else {
-            return Cow::Borrowed(managed);
+            return Ok(Cow::Borrowed(managed));
         };
         let mut comparison = walk::compare(old.root(), new.root(), self.shape);
         self.exclude(&mut comparison, true);
         if comparison.is_same() {
-            return match managers {
+            return Ok(match managers {
                 Some(sent) => Cow::Owned(sent.write()),
                 None => Cow::Borrowed(managed),
-            };
+            });
         }
         let mut managers = managers.unwrap_or_else(|| Managers::stored(managed));
         let gained = comparison.added.clone().union(comparison.modified.clone());
@@ -208,7 +197,7 @@ impl<'a> Tracker<'a> {
                 (&gained, &comparison.removed)
             } else {
                 match other.comparison(&manager.api_version) {
-                    Some((gained, removed)) => (gained, removed),
+                    Some(sets) => sets,
                     None => return false,
                 }
             };
@@ -222,6 +211,7 @@ impl<'a> Tracker<'a> {
             manager.fields = Fields::Set(set);
             stays
         });
+        other.failure()?;
         if !gained.is_empty() {
             let mut entry = self.entry(Operation::Update, FieldSet::default());
             match managers.0.iter_mut().find(|m| m.is_same(&entry)) {
@@ -236,11 +226,11 @@ impl<'a> Tracker<'a> {
             }
         }
         managers.cap();
-        Cow::Owned(managers.write())
+        Ok(Cow::Owned(managers.write()))
     }
 
     /// Takes out of sets what nobody owns and what the resource resets.
-    fn exclude(&self, comparison: &mut Comparison, unowned: bool) {
+    pub(super) fn exclude(&self, comparison: &mut Comparison, unowned: bool) {
         for set in comparison.sets() {
             if unowned {
                 strip(set);
@@ -363,8 +353,8 @@ impl<'a> Tracker<'a> {
     ) -> Result<Applied, ApplyError> {
         let mut managers = Managers::stored(managed);
         for manager in &mut managers.0 {
-            if manager.api_version == self.api_version {
-                manager.fields = Fields::Set(manager.fields.set().reconciled(self.shape));
+            if let Some(shape) = self.shape_of(&manager.api_version) {
+                manager.fields = Fields::Set(manager.fields.set().reconciled(&shape));
             }
         }
         let mut owned = fields_of(config, self.shape);
@@ -379,7 +369,7 @@ impl<'a> Tracker<'a> {
         let merged = merge::merge(live.clone(), config, self.shape);
         let new = match &last {
             Some(last) => {
-                let pruned = self.prune(merged, &managers, &owned, last);
+                let pruned = self.prune(merged, &managers, &owned, last)?;
                 // What is applied as empty stays, though all that was in it goes.
                 match has_empty(config) {
                     true => merge::merge(pruned, config, self.shape),
@@ -404,7 +394,7 @@ impl<'a> Tracker<'a> {
                 (&gained, &removed)
             } else {
                 match other.comparison(&manager.api_version) {
-                    Some((gained, removed)) => (gained, removed),
+                    Some(sets) => sets,
                     None => return false,
                 }
             };
@@ -421,6 +411,7 @@ impl<'a> Tracker<'a> {
             manager.fields = Fields::Set(set);
             stays
         });
+        other.failure()?;
         if !force && !conflicts.is_empty() {
             conflicts.sort_by(|a, b| a.manager.cmp(&b.manager));
             return Err(ApplyError::Conflicts(conflicts));
@@ -445,30 +436,25 @@ impl<'a> Tracker<'a> {
         managers: &Managers<'_>,
         owned: &FieldSet,
         last: &Manager<'_>,
-    ) -> Value {
+    ) -> Result<Value, ApplyError> {
         let last_set = last.fields.set();
-        if last_set.is_empty() {
-            return merged;
-        }
-        let Some((in_last, shape)) = self.convert(&merged, &last.api_version) else {
-            return merged;
+        let Some(shape) = self.shape_of(&last.api_version) else {
+            return Ok(merged);
         };
+        if last_set.is_empty() {
+            return Ok(merged);
+        }
+        let in_last = self.convert(merged, self.api_version, &last.api_version)?;
         let last_set = last_set.with_named_parents(&shape);
         let pruned = merge::remove(in_last.clone(), &last_set, &shape);
-        let pruned = self.add_back_owned(&in_last, pruned, managers, owned, &last.api_version);
-        let Some((pruned, _)) = pruned
-            .and_then(|(pruned, version)| self.convert_from(pruned, &version, &last.api_version))
-        else {
-            return merged;
-        };
+        let (pruned, version) =
+            self.add_back_owned(&in_last, pruned, managers, owned, &last.api_version)?;
+        let pruned = self.convert(pruned, &version, &last.api_version)?;
         // Nothing but what was applied last goes, not even what is left without a parent.
         let mut dangling = fields_of(&in_last, &shape).with_named_parents(&shape);
         dangling.subtract(&fields_of(&pruned, &shape).with_named_parents(&shape));
         let kept = merge::remove(in_last, &dangling.intersection(&last_set), &shape);
-        match self.convert_from(kept, &last.api_version, self.api_version) {
-            Some((kept, _)) => kept,
-            None => merged,
-        }
+        self.convert(kept, &last.api_version, self.api_version)
     }
 
     /// The pruned object with what anybody owns put back, and in which version it is.
@@ -479,7 +465,9 @@ impl<'a> Tracker<'a> {
         managers: &Managers<'_>,
         owned: &FieldSet,
         version: &str,
-    ) -> Option<(Value, String)> {
+    ) -> Result<(Value, String), ApplyError> {
+        // What is owned in the version of the pruned object first: what goes for a moment may be what a
+        // conversion needs.
         let mut by_version: Vec<(String, FieldSet)> =
             vec![(version.to_owned(), FieldSet::default())];
         let mut add = |version: &str, set: FieldSet| match by_version
@@ -499,39 +487,36 @@ impl<'a> Tracker<'a> {
             if managed.is_empty() {
                 continue;
             }
-            let Some((merged_here, shape)) = self.convert_from(merged.clone(), &current, &version)
-            else {
+            let Some(shape) = self.shape_of(&version) else {
                 continue;
             };
-            let (pruned_here, _) = self.convert_from(pruned.clone(), &current, &version)?;
-            let mut gone = fields_of(&merged_here, &shape).with_named_parents(&shape);
+            // Both before either fails: who asks others for conversions asks for both at once.
+            let merged_here = self.convert(merged.clone(), &current, &version);
+            let pruned_here = self.convert(pruned.clone(), &current, &version)?;
+            merged = merged_here?;
+            let mut gone = fields_of(&merged, &shape).with_named_parents(&shape);
             gone.subtract(&fields_of(&pruned_here, &shape).with_named_parents(&shape));
             gone.subtract(&managed.with_named_parents(&shape));
-            pruned = merge::remove(merged_here.clone(), &gone, &shape);
-            merged = merged_here;
+            pruned = merge::remove(merged.clone(), &gone, &shape);
             current = version;
         }
-        Some((pruned, current))
+        Ok((pruned, current))
     }
 
-    /// An object of this version in another.
-    fn convert(&self, object: &Value, version: &str) -> Option<(Value, Shape)> {
-        if version == self.api_version {
-            Some((object.clone(), self.shape.clone()))
-        } else {
-            self.versions.convert(object, version)
+    /// The shape of a version, if there is that version.
+    fn shape_of(&self, version: &str) -> Option<Cow<'_, Shape>> {
+        match version == self.api_version {
+            true => Some(Cow::Borrowed(self.shape)),
+            false => self.versions.shape(version).map(Cow::Owned),
         }
     }
 
-    fn convert_from(&self, object: Value, from: &str, to: &str) -> Option<(Value, Shape)> {
-        if from == to && to == self.api_version {
-            Some((object, self.shape.clone()))
-        } else if to == self.api_version {
-            let (object, _) = self.versions.convert(&object, to)?;
-            Some((object, self.shape.clone()))
-        } else {
-            self.versions.convert(&object, to)
+    fn convert(&self, object: Value, from: &str, to: &str) -> Result<Value, ApplyError> {
+        if from == to {
+            return Ok(object);
         }
+        let converted = self.versions.convert(&object, to);
+        converted.map_err(ApplyError::Conversion)
     }
 }
 
@@ -560,7 +545,7 @@ fn fields_of(value: &Value, shape: &Shape) -> FieldSet {
     })
 }
 
-fn compare(old: &Value, new: &Value, shape: &Shape) -> Comparison {
+pub(super) fn compare(old: &Value, new: &Value, shape: &Shape) -> Comparison {
     let (old, new) = (old.to_string(), new.to_string());
     match (Tape::new(old.as_bytes()), Tape::new(new.as_bytes())) {
         (Some(old), Some(new)) => walk::compare(old.root(), new.root(), shape),
@@ -580,48 +565,5 @@ fn strip(set: &mut FieldSet) {
         if meta.is_empty() {
             set.entries.remove("f:metadata");
         }
-    }
-}
-
-/// What a change looks like in other versions, computed when someone asks.
-struct OtherVersions<'t, F> {
-    tracker: &'t Tracker<'t>,
-    objects: F,
-    known: Vec<(String, Option<(FieldSet, FieldSet)>)>,
-}
-
-impl<'t, F: Fn() -> Option<(Value, Value)>> OtherVersions<'t, F> {
-    fn new(tracker: &'t Tracker<'t>, objects: F) -> Self {
-        OtherVersions {
-            tracker,
-            objects,
-            known: Vec::new(),
-        }
-    }
-
-    /// What was added or changed, and what was removed; `None` if the version is not served.
-    fn comparison(&mut self, version: &str) -> Option<(&FieldSet, &FieldSet)> {
-        let at = match self.known.iter().position(|(v, _)| v == version) {
-            Some(at) => at,
-            None => {
-                let found = self.compute(version);
-                self.known.push((version.to_owned(), found));
-                self.known.len() - 1
-            }
-        };
-        let (gained, removed) = self.known[at].1.as_ref()?;
-        Some((gained, removed))
-    }
-
-    fn compute(&self, version: &str) -> Option<(FieldSet, FieldSet)> {
-        let (old, new) = (self.objects)()?;
-        let (old, shape) = self.tracker.versions.convert(&old, version)?;
-        let (new, _) = self.tracker.versions.convert(&new, version)?;
-        let mut comparison = compare(&old, &new, &shape);
-        self.tracker.exclude(&mut comparison, true);
-        Some((
-            comparison.added.union(comparison.modified),
-            comparison.removed,
-        ))
     }
 }

@@ -59,6 +59,11 @@ impl ScalePaths {
             .unwrap_or_default()
     }
 
+    /// `spec` and `replicas`, or whatever are the names of the fields on the way to the number that is wanted.
+    pub fn spec_names(&self) -> &[String] {
+        &self.spec_replicas
+    }
+
     /// `.spec.replicas`, or wherever the number is.
     pub fn spec_path(&self) -> String {
         format!(".{}", self.spec_replicas.join("."))

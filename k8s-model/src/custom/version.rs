@@ -40,6 +40,8 @@ pub struct Version {
     pub(super) kind: &'static str,
     /// All versions of the definition, served or not, as `apiVersion`s.
     pub(super) api_versions: Vec<&'static str>,
+    /// Those that are not served, with what apply must know of them.
+    unserved: Arc<[(&'static str, Shape)]>,
     /// The stored version, as an `apiVersion`.
     storage_api_version: &'static str,
     pub(super) schema: Arc<Schema>,
@@ -100,6 +102,12 @@ impl Version {
     /// Whether no more objects may be made, since the definition is going.
     pub fn is_terminating(&self) -> bool {
         self.terminating
+    }
+
+    /// What apply must know of a version of the definition that is not served. Fields are owned in those too.
+    pub fn unserved_shape(&self, api_version: &str) -> Option<&Shape> {
+        let found = self.unserved.iter().find(|(name, _)| *name == api_version);
+        found.map(|(_, shape)| shape)
     }
 
     /// A number that changes when the bytes of a stored object may have to: with the schema.
@@ -205,6 +213,20 @@ pub(super) fn rows_with(
         .iter()
         .map(|version| api_version(&version.name))
         .collect();
+    let preserve_all = spec.preserve_unknown_fields == Some(true);
+    let unserved: Arc<[_]> = (spec.versions.iter())
+        .filter(|version| !version.served)
+        .map(|version| {
+            let schema = version.schema.as_ref();
+            let props = schema.and_then(|s| s.open_api_v3_schema.as_ref());
+            let preserve = preserve_all || props.is_none();
+            let published = publish::schema(props, preserve, (group, &version.name, kind));
+            (
+                api_version(&version.name),
+                Shape::from_structural(&published),
+            )
+        })
+        .collect();
     let all_selectable = selectable(&spec.versions);
     let conversion = match &spec.conversion {
         Some(conversion) if conversion.strategy == "Webhook" => match &conversion.webhook {
@@ -213,7 +235,6 @@ pub(super) fn rows_with(
         },
         _ => Conversion::None,
     };
-    let preserve_all = spec.preserve_unknown_fields == Some(true);
     let terminating = definition.metadata.deletion_timestamp.is_some();
     let uid = definition.metadata.uid.as_deref().unwrap_or_default();
 
@@ -252,6 +273,7 @@ pub(super) fn rows_with(
                 api_version: api_version(&version.name),
                 kind,
                 api_versions: api_versions.clone(),
+                unserved: unserved.clone(),
                 storage_api_version: api_version(storage_version),
                 rules: Rules::new(&schema),
                 schema: Arc::new(schema),
