@@ -143,6 +143,23 @@ impl Error {
         status::unsupported_media_type(accepted).into()
     }
 
+    /// 415 for a patch of a built-in kind: upstream's router says it.
+    pub(crate) fn not_consumed() -> Self {
+        let text = "415: Unsupported Media Type";
+        let mut status = status::failure(415, "UnsupportedMediaType", text);
+        status.details = Some(Default::default());
+        status.into()
+    }
+
+    /// 406 for what has none of the media types that are wanted: upstream's router says it.
+    pub(crate) fn not_produced(available: &[&str]) -> Self {
+        let list = available.join(", ");
+        let text = format!("406: Not Acceptable\n\nAvailable representations: {list}");
+        let mut status = status::failure(406, "NotAcceptable", text);
+        status.details = Some(Default::default());
+        status.into()
+    }
+
     pub(crate) fn invalid(resource: &Resource, name: &str, findings: &field::ErrorList) -> Self {
         // Findings name the kind as it is stored.
         Error::invalid_kind(resource.storage_group, resource.kind, name, findings)

@@ -73,7 +73,15 @@
 //! most: paths, verbs, status codes, reasons and texts.
 //!
 //! Left out: CBOR (KEP-4222), which upstream serves behind the feature gate `CBORServingAndStorage` alone. Who wants it is
-//! answered 406, and who sends it 415, as with the gate off; client-go goes on in JSON then. A binding without a node is refused with 422, where upstream says 500.
+//! answered 406, and who sends it 415, as with the gate off; client-go goes on in JSON then.
+//!
+//! Otherwise than upstream, on purpose:
+//! - What a client got wrong is a 4xx, where upstream says 500: a `resourceVersion` that is no number and `DeleteOptions` that
+//!   cannot be read are 400, a binding without a node 422.
+//! - Who owns fields in a version that a definition no longer has loses those alone. Upstream forgets all owners then, or
+//!   applies nothing any more ([issue 111937](https://github.com/kubernetes/kubernetes/issues/111937)).
+//! - Ranges such as `application/*` are good in `Accept`.
+//! - Whole numbers beyond 2⁵³ that a custom resource has with an exponent keep it.
 //!
 //! # Features
 //!

@@ -71,9 +71,6 @@ pub(crate) fn yaml(bytes: &[u8]) -> Result<Value, String> {
 fn as_json(call: &Call, bytes: Bytes, kind: &str) -> Result<Bytes> {
     let unread = |why: &str| Error::bad_request(decode::unrecognized(kind, why, &bytes));
     match content_type(call) {
-        "" if call.parts.headers.contains_key(header::CONTENT_TYPE) => {
-            Err(Error::unsupported_media_type(&MEDIA_TYPES))
-        }
         "" | "application/json" | "text/json" => Ok(bytes),
         "application/yaml" | "text/yaml" | "application/x-yaml" => {
             let value = yaml(&bytes).map_err(|why| unread(&why))?;

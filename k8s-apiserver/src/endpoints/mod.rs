@@ -30,7 +30,7 @@ use crate::{
     http::{
         Body, RequestInfo,
         deadline::{LONGEST, deadline},
-        negotiate::{Form, Wanted},
+        negotiate::{Form, Wanted, not_produced},
         response, trace,
     },
     metrics::{Label, Outcome},
@@ -137,7 +137,11 @@ async fn answer(
     let wanted = Wanted::new(&parts.headers, parts.uri.query(), has);
     let (wanted, refused) = match wanted {
         Ok(wanted) => (wanted, None),
-        Err(error) => (Wanted::default(), Some(error)),
+        Err(error) => {
+            let routed = routed(&server, row.as_deref(), &info)
+                .then(|| not_produced(&parts.headers, is_listed(&info)));
+            (Wanted::default(), Some(routed.flatten().unwrap_or(error)))
+        }
     };
     if server.is_draining() && info.is_resource {
         return response::error(
@@ -166,6 +170,29 @@ async fn answer(
                 response::error(&k8s_model::status::timeout(text, 0).into(), &wanted)
             }),
     }
+}
+
+/// Whether upstream's router knows the path: then the router refuses media types, in words of its own. Custom resources
+/// and lists of groups are served around it.
+fn routed(server: &Inner, row: Option<&Row>, info: &RequestInfo) -> bool {
+    if info.is_resource {
+        return row.is_some_and(|row| row.custom().is_none());
+    }
+    let parts: Vec<&str> = info
+        .path
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .collect();
+    match parts[..] {
+        ["api"] | ["api", _] => true,
+        ["apis", group, version] => server.registry.fixed.contains(&(group, version)),
+        _ => false,
+    }
+}
+
+/// Whether it is a list, or a watch, which is a list there.
+fn is_listed(info: &RequestInfo) -> bool {
+    info.subresource.is_empty() && matches!(info.verb.as_str(), "list" | "watch")
 }
 
 /// What goes along with a request.

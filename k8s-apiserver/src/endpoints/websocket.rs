@@ -2,7 +2,8 @@
 //!
 //! The answer is made as for everybody; its body then goes out in messages. An event of a watch is one message, text
 //! if it is JSON. A log is bytes, or base64 in text, as `Sec-WebSocket-Protocol` asks: `binary.k8s.io` (the same as
-//! none) or `base64.binary.k8s.io`. What the client sends is not looked at. As upstream's `wsstream` package.
+//! none) or `base64.binary.k8s.io`. What the client sends is not looked at. A
+//! watch without a header `Origin` is refused with 403, as upstream does: browsers send one. As upstream's `wsstream` package.
 
 use std::sync::Arc;
 
@@ -91,6 +92,8 @@ pub(super) struct Asked {
     protocol: Option<HeaderValue>,
     /// How a log is to be written; nothing for a watch.
     log: Option<Form>,
+    /// Whether the client may have what it asks for.
+    allowed: bool,
 }
 
 fn tokens_of<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
@@ -99,6 +102,17 @@ fn tokens_of<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Ite
         .flat_map(|value| value.split(','))
         .map(str::trim)
         .filter(|token| !token.is_empty())
+}
+
+/// Whether upstream's library takes a header `Origin` for one: what begins with a scheme or a slash.
+fn is_origin(text: &str) -> bool {
+    text.starts_with('/')
+        || text.split_once(':').is_some_and(|(scheme, _)| {
+            scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+                && scheme
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+        })
 }
 
 impl Asked {
@@ -118,6 +132,10 @@ impl Asked {
         if !has(header::UPGRADE, "websocket") || !has(header::CONNECTION, "upgrade") {
             return Ok(None);
         }
+        let origin = parts.headers.get(header::ORIGIN);
+        let origin = origin
+            .and_then(|origin| origin.to_str().ok())
+            .is_some_and(is_origin);
         let key = parts.headers.get(header::SEC_WEBSOCKET_KEY);
         let accept = key.map(|key| derive_accept_key(key.as_bytes()));
         let Some(accept) = accept.and_then(|accept| HeaderValue::try_from(accept).ok()) else {
@@ -164,6 +182,7 @@ impl Asked {
             accept,
             protocol,
             log,
+            allowed: is_log || origin,
         }))
     }
 
@@ -171,6 +190,11 @@ impl Asked {
     pub(super) fn serve(self, server: &Arc<Inner>, answer: Response<Body>) -> Response<Body> {
         if answer.status() != StatusCode::OK {
             return answer;
+        }
+        if !self.allowed {
+            let mut refused = Response::new(Body::empty());
+            *refused.status_mut() = StatusCode::FORBIDDEN;
+            return refused;
         }
         let kind = answer.headers().get(header::CONTENT_TYPE);
         let framed = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/vnd."));

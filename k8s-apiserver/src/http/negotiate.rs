@@ -5,7 +5,7 @@ use http::{HeaderMap, header};
 use super::{options::parse_bool, uri};
 use crate::{Error, Result};
 
-/// The media types that are spoken: the last one only where a kind has that form.
+/// The media types that are spoken: the last one only where a kind has that form, though upstream names it for all.
 pub(crate) const MEDIA_TYPES: [&str; 3] = ["application/json", "application/yaml", PROTOBUF];
 /// The same for watches.
 const STREAM_TYPES: [&str; 2] = [
@@ -121,7 +121,7 @@ impl Wanted {
             wanted.shape = shape;
             return Ok(wanted);
         }
-        Err(not_acceptable(has(Form::Protobuf)))
+        Err(not_acceptable())
     }
 
     /// The same in JSON, for what has no other form.
@@ -143,8 +143,25 @@ impl Wanted {
 }
 
 /// 406, with what would have been acceptable.
-pub(crate) fn not_acceptable(has_protobuf: bool) -> Error {
-    Error::not_acceptable(&MEDIA_TYPES[..if has_protobuf { 3 } else { 2 }])
+pub(crate) fn not_acceptable() -> Error {
+    Error::not_acceptable(&MEDIA_TYPES)
+}
+
+/// 406 in the words of upstream's router, which looks at media types without their parameters; nothing if it would let
+/// the request pass. Lists have the types of watches too.
+pub(crate) fn not_produced(headers: &HeaderMap, lists: bool) -> Option<Error> {
+    let produced = |media_type: &str| media_type == "*/*" || MEDIA_TYPES.contains(&media_type);
+    let mut wanted = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|clause| Clause::parse(clause).media_type);
+    if wanted.any(produced) {
+        return None;
+    }
+    let streams = &STREAM_TYPES[..if lists { 2 } else { 0 }];
+    Some(Error::not_produced(&[&MEDIA_TYPES, streams].concat()))
 }
 
 struct Clause<'a> {
@@ -286,7 +303,7 @@ mod tests {
         );
         assert_eq!(
             refused("application/vnd.kubernetes.protobuf", false),
-            "only the following media types are accepted: application/json, application/yaml"
+            "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"
         );
         let mut headers = HeaderMap::new();
         let table = "application/json;as=Table;v=v1;g=meta.k8s.io";

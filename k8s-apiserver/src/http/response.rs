@@ -24,7 +24,7 @@ pub(crate) fn json(code: StatusCode, wanted: &Wanted, body: Body) -> Result<Resp
         Format::Protobuf => {
             let encoded = protobuf::encode(&join(body)?);
             Body::from(encoded.map_err(|error| match error {
-                EncodeError::UnknownKind { .. } => not_acceptable(false),
+                EncodeError::UnknownKind { .. } => not_acceptable(),
                 error => Error::internal(error),
             })?)
         }

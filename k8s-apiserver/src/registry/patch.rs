@@ -4,7 +4,7 @@ use bytes::Bytes;
 use k8s_model::{
     Object,
     apply::{Applied, ApplyError, Tracker},
-    decode::{duplicate_fields, misfit, syntax_error},
+    decode::{duplicate_fields, misfit, syntax_error, whole_numbers},
     field::{self, Path},
     patch,
     schema::Type,
@@ -49,7 +49,7 @@ impl PatchType {
                 Err(Error::unsupported_media_type(&types))
             }
             Some(kind) => Ok(kind),
-            None => Err(Error::unsupported_media_type(&PATCH_TYPES)),
+            None => Err(Error::not_consumed()),
         }
     }
 
@@ -250,6 +250,8 @@ impl Configuration {
                 not_a_map(&value)
             )));
         }
+        let mut value = value;
+        whole_numbers(&mut value);
         Ok(Configuration {
             value,
             force,
@@ -298,7 +300,13 @@ impl Configuration {
     fn decode(&self, row: &Row, value: &Value) -> Result<Box<dyn Object>> {
         let resource = &row.resource;
         let json = serde_json::to_vec(value).map_err(Error::internal)?;
-        let mut object = (resource.codec.from_json)(&json, &mut |_| {}).map_err(|error| {
+        let decoded = match row.custom() {
+            Some(custom) => {
+                (custom.decode_applied(&json)).map(|object| Box::new(object) as Box<dyn Object>)
+            }
+            None => (resource.codec.from_json)(&json, &mut |_| {}),
+        };
+        let mut object = decoded.map_err(|error| {
             let meta = &self.value["metadata"];
             let text = |name: &str| meta[name].as_str().unwrap_or_default();
             let version = if resource.group.is_empty() { "/" } else { "" };

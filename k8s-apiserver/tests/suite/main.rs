@@ -20,6 +20,7 @@ mod intruders;
 mod kubectl;
 mod legacy_tokens;
 mod metrics;
+mod negotiation;
 mod objects;
 mod outage;
 mod policies;

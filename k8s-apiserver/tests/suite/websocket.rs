@@ -27,6 +27,8 @@ async fn connect(
     headers: &[(&str, &str)],
 ) -> Result<(Socket, Response<Option<Vec<u8>>>), Error> {
     let mut request = format!("wss://localhost{path}").into_client_request()?;
+    let origin = http::HeaderValue::from_static("https://localhost");
+    request.headers_mut().insert(header::ORIGIN, origin);
     for (name, value) in headers {
         let name: http::HeaderName = name.parse().unwrap();
         request.headers_mut().insert(name, value.parse().unwrap());
@@ -163,4 +165,18 @@ async fn a_log_comes_as_bytes_or_as_base64_in_text() {
         Err(Error::Http(answer)) => assert_eq!(answer.status(), 403),
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn a_watch_is_for_those_who_say_where_they_come_from() {
+    let cluster = cluster().await;
+    let path = format!("{MAPS}?watch=1");
+    for origin in ["", "null", "x"] {
+        let refused = connect(&cluster, &path, &[("origin", origin)]).await;
+        let Err(Error::Http(answer)) = refused else {
+            panic!("{origin:?} is let in");
+        };
+        assert_eq!(answer.status(), 403);
+    }
+    assert!(connect(&cluster, &path, &[("origin", "/")]).await.is_ok());
 }

@@ -70,9 +70,17 @@ pub(super) fn merge(live: Value, applied: &Value, shape: &Shape) -> Value {
         (Treat::List(list), _, Value::Array(live), Value::Array(applied)) => {
             merge_lists(live, applied, list)
         }
-        // Nothing in place of a map or a list leaves it as it is.
-        (Treat::Map(_) | Treat::List(_), _, live, Value::Null) => live,
+        // Nothing in place of a map or a list leaves it as it is, if anything is in it.
+        (Treat::Map(_) | Treat::List(_), _, live, Value::Null) if !is_empty(&live) => live,
         (.., applied) => applied.clone(),
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => fields.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        other => other.is_null(),
     }
 }
 

@@ -278,18 +278,11 @@ mod tests {
         assert_eq!(refused, ApplyError::Conversion("it cannot be had".into()));
         assert_eq!(refused.to_status().code, Some(500));
         let new = object("a/v1", json!({"both": "l-s"}));
-        let refused = two.updated(
-            live.to_string().as_bytes(),
-            new.to_string().as_bytes(),
-            &entry("a/v3"),
-            None,
-        );
+        let (old, owned) = (live.to_string(), entry("a/v3"));
+        let refused = two.updated(old.as_bytes(), new.to_string().as_bytes(), &owned, None);
         assert!(refused.is_err());
         // Nobody asks for what nobody needs.
-        let same = live.to_string();
-        assert!(
-            two.updated(same.as_bytes(), same.as_bytes(), &entry("a/v3"), None)
-                .is_ok()
-        );
+        let same = two.updated(old.as_bytes(), old.as_bytes(), &owned, None);
+        assert!(same.is_ok());
     }
 }

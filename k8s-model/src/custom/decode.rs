@@ -13,6 +13,8 @@ use crate::{
 enum Accept {
     /// What a client sends: this version, or none named.
     Request,
+    /// What was applied: as a request, and `null` is what it says.
+    Applied,
     /// What is stored: any version of the definition.
     Stored,
 }
@@ -41,6 +43,15 @@ impl Version {
             return Err(not_an_object(&value));
         };
         Ok(Box::new(self.object(fields, Accept::Request, unknown)?))
+    }
+
+    /// Decodes what applying a configuration has made of an object. As upstream, this drops no `null` that the schema does
+    /// not allow: it is for validation to refuse it.
+    ///
+    /// # Errors
+    /// If it is no object of this version.
+    pub fn decode_applied(&self, bytes: &[u8]) -> Result<CustomObject, DecodeError> {
+        self.object(read(bytes)?, Accept::Applied, &mut |_| {})
     }
 
     /// Decodes what was stored, in whichever version of the definition that was. Drops and
@@ -82,8 +93,10 @@ impl Version {
         };
         let (api_version, kind) = (head("apiVersion")?, head("kind")?);
         let known = match accept {
-            Accept::Request if api_version.is_empty() => Some(self.api_version),
-            Accept::Request => Some(self.api_version).filter(|v| *v == api_version),
+            Accept::Request | Accept::Applied if api_version.is_empty() => Some(self.api_version),
+            Accept::Request | Accept::Applied => {
+                Some(self.api_version).filter(|v| *v == api_version)
+            }
             Accept::Stored => self
                 .api_versions
                 .iter()
@@ -111,10 +124,13 @@ impl Version {
             None | Some(Value::Null) => Default::default(),
             Some(metadata) => decode::metadata(&metadata, unknown)?,
         };
-        if accept == Accept::Request {
+        if accept != Accept::Stored {
             let mut value = Value::Object(fields);
             self.schema.prune(&mut value, true, unknown);
-            self.schema.prune_nulls(&mut value);
+            if accept == Accept::Request {
+                self.schema.prune_nulls(&mut value);
+            }
+            decode::whole_numbers(&mut value);
             fields = match value {
                 Value::Object(fields) => fields,
                 _ => Map::new(),

@@ -6,6 +6,7 @@
 
 mod duplicates;
 mod explain;
+mod numbers;
 mod syntax;
 mod time_text;
 mod tracked;
@@ -15,7 +16,10 @@ use k8s_openapi::{Metadata, Resource, apimachinery::pkg::apis::meta::v1::ObjectM
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-pub use self::{duplicates::duplicate_fields, syntax::syntax_error, tree::misfit};
+pub(crate) use self::numbers::MAX_SAFE;
+pub use self::{
+    duplicates::duplicate_fields, numbers::whole_numbers, syntax::syntax_error, tree::misfit,
+};
 use crate::{Codec, Object, protobuf::without_unset};
 
 /// Bytes that are not an object of the kind that was expected.

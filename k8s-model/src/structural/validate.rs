@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use super::{Additional, Kind, ListType, Schema, formats};
-use crate::field::{self, Error, ErrorList, ErrorType, Path};
+use crate::{
+    decode::MAX_SAFE,
+    field::{self, Error, ErrorList, ErrorType, Path},
+};
 
 impl Schema {
     /// What is wrong with a value: types, bounds, formats, required fields. Sets and list maps are
@@ -151,7 +154,7 @@ fn type_of(schema: &Schema, value: &Value, at: &str, out: &mut ErrorList) {
         return;
     }
     let found = kind_of(value);
-    let is_whole = value.as_f64().is_some_and(|n| n.fract() == 0.0);
+    let is_whole = (value.as_f64()).is_some_and(|n| n.fract() == 0.0 && n.abs() <= MAX_SAFE);
     let fits = match schema.kind {
         _ if schema.int_or_string => {
             found == "string" || found == "integer" || (found == "number" && is_whole)

@@ -123,6 +123,25 @@ impl Cluster {
         kind: &str,
         body: Value,
     ) -> Answer {
+        let headers = [("content-type", kind)];
+        self.ask_with(who, method, path, &headers, body).await
+    }
+
+    /// Reads something in a media type.
+    pub(crate) async fn wanting(&self, path: &str, accept: &str) -> Answer {
+        let headers = [("accept", accept)];
+        self.ask_with(&self.admin, "GET", path, &headers, Value::Null)
+            .await
+    }
+
+    async fn ask_with(
+        &self,
+        who: &Credential,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Value,
+    ) -> Answer {
         let config = serve::client_config(self.pki.ca_der(), Some(who), &[b"http/1.1"]).unwrap();
         let stream = tokio::net::TcpStream::connect(self.listener.addresses()[0])
             .await
@@ -139,13 +158,14 @@ impl Cluster {
             Value::Null => Bytes::new(),
             body => Bytes::from(body.to_string()),
         };
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header("host", "localhost")
-            .header("content-type", kind)
-            .body(Full::new(body))
-            .unwrap();
+            .header("host", "localhost");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body)).unwrap();
         let answer = sender.send_request(request).await.unwrap();
         let code = answer.status();
         let warnings = answer.headers().get_all("warning").iter();
