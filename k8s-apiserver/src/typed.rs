@@ -4,8 +4,8 @@ use std::{any::TypeId, fmt, marker::PhantomData, sync::Arc};
 
 use k8s_model::{
     NoRules, Resource, ResourceTable,
-    custom::{KindColumn, KindStrategy, kind_rows},
-    field::ErrorList,
+    custom::{Conversion, Functions, KindColumn, KindStrategy, kind_rows},
+    field::{self, ErrorList, Path},
 };
 use k8s_openapi::{
     ClusterResourceScope,
@@ -119,8 +119,19 @@ pub struct TypedResource<K> {
     definition: Result<CustomResourceDefinition, TypedResourceError>,
     columns: Vec<KindColumn<K>>,
     strategy: Arc<dyn KindStrategy<K>>,
+    others: Vec<Other>,
+    functions: Functions,
     kind: PhantomData<fn() -> K>,
 }
+
+/// Another version of a resource.
+struct Other {
+    definition: Result<CustomResourceDefinition, TypedResourceError>,
+    /// Its rows, and those of the other versions, which do not count.
+    rows: Box<Rows>,
+}
+
+type Rows = dyn FnOnce(&CustomResourceDefinition, &Conversion) -> Vec<Resource> + Send;
 
 impl<K> fmt::Debug for TypedResource<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -164,6 +175,8 @@ where
             definition,
             columns: Vec::new(),
             strategy: Arc::new(NoRules),
+            others: Vec::new(),
+            functions: Functions::new(K::api_version(&())),
             kind: PhantomData,
         }
     }
@@ -271,19 +284,123 @@ where
         })
     }
 
-    /// The row for the table of resources.
+    /// Serves the same objects in another version too, which is a Rust type of its own: with its own schema, rules, columns and
+    /// subresources. Group, kind, plural name and scope must be the same. Objects are stored as `K`; the functions convert
+    /// them when they are read or written as `V`. An object's metadata goes along by itself.
+    ///
+    /// Everything that has to do with versions is as with a definition: discovery, watches of each version, who owns which field
+    /// in which version.
+    ///
+    /// ```
+    /// use k8s_apiserver::{ApiServer, TypedResource, auth::Identity};
+    /// use kube::{Api, api::PostParams};
+    ///
+    /// mod v1 {
+    ///     use kube::CustomResource;
+    ///     use schemars::JsonSchema;
+    ///     use serde::{Deserialize, Serialize};
+    ///
+    ///     #[derive(CustomResource, Clone, Debug, Deserialize, Serialize, JsonSchema)]
+    ///     #[kube(group = "example.com", version = "v1", kind = "Lamp", namespaced)]
+    ///     pub struct LampSpec {
+    ///         pub watts: u32,
+    ///     }
+    /// }
+    /// mod v2 {
+    ///     use kube::CustomResource;
+    ///     use schemars::JsonSchema;
+    ///     use serde::{Deserialize, Serialize};
+    ///
+    ///     #[derive(CustomResource, Clone, Debug, Deserialize, Serialize, JsonSchema)]
+    ///     #[kube(group = "example.com", version = "v2", kind = "Lamp", namespaced)]
+    ///     pub struct LampSpec {
+    ///         pub milliwatts: u32,
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let lamps = TypedResource::<v2::Lamp>::derived().served_as(
+    ///     TypedResource::<v1::Lamp>::derived(),
+    ///     |old| v2::Lamp::new("", v2::LampSpec { milliwatts: old.spec.watts * 1000 }),
+    ///     |new| v1::Lamp::new("", v1::LampSpec { watts: new.spec.milliwatts / 1000 }),
+    /// );
+    /// let server = ApiServer::builder().typed(lamps).build().await?;
+    /// let client = server.client(Identity::system_masters());
+    ///
+    /// let old: Api<v1::Lamp> = Api::default_namespaced(client.clone());
+    /// old.create(&PostParams::default(), &v1::Lamp::new("desk", v1::LampSpec { watts: 7 })).await?;
+    /// let new: Api<v2::Lamp> = Api::default_namespaced(client);
+    /// assert_eq!(new.get("desk").await?.spec.milliwatts, 7000);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn served_as<V>(
+        mut self,
+        other: TypedResource<V>,
+        to_stored: impl Fn(V) -> K + Send + Sync + 'static,
+        from_stored: impl Fn(K) -> V + Send + Sync + 'static,
+    ) -> Self
+    where
+        V: kube::Resource<DynamicType = ()> + Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        let api_version = V::api_version(&());
+        self.functions = self.functions.with(api_version, to_stored, from_stored);
+        let (strategy, columns) = (other.strategy, other.columns);
+        self.others.push(Other {
+            definition: other.definition,
+            rows: Box::new(move |definition, conversion| {
+                kind_rows(definition, strategy, columns, conversion)
+            }),
+        });
+        self
+    }
+
+    /// The rows for the table of resources.
     pub(crate) fn into_rows(self) -> Result<Vec<Arc<Resource>>, TypedResourceError> {
         let mut definition = self.definition?;
+        let (mut others, mut findings) = (Vec::new(), ErrorList::new());
+        for other in self.others {
+            let theirs = other.definition?.spec;
+            let path = Path::new("spec").child("names");
+            let text = "must be the same in all versions";
+            let (ours, names) = (&definition.spec, &theirs.names);
+            if (&ours.group, &ours.scope) != (&theirs.group, &theirs.scope)
+                || (&ours.names.plural, &ours.names.kind) != (&names.plural, &names.kind)
+            {
+                findings.push(field::invalid(path, names.plural.as_str(), text));
+            }
+            let mut served = Vec::new();
+            for mut version in theirs.versions {
+                version.storage = false;
+                served.push(version.name.clone());
+                definition.spec.versions.push(version);
+            }
+            others.push((served, other.rows));
+        }
         let table = ResourceTable::builtin();
         if let Some(row) = table.kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition") {
             row.strategy.default(&mut definition);
-            let findings = row.strategy.validate(&definition);
-            if !findings.is_empty() {
-                let kind = definition.spec.names.kind;
-                return Err(TypedResourceError::Invalid { kind, findings });
+            findings.extend(row.strategy.validate(&definition));
+        }
+        if !findings.is_empty() {
+            let kind = definition.spec.names.kind;
+            return Err(TypedResourceError::Invalid { kind, findings });
+        }
+        let conversion = match others.is_empty() {
+            true => Conversion::None,
+            false => Conversion::Functions(Arc::new(self.functions)),
+        };
+        let mut rows = kind_rows(&definition, self.strategy, self.columns, &conversion);
+        for (served, make) in others {
+            for made in make(&definition, &conversion) {
+                let own = served.iter().any(|version| version == made.version);
+                let row = rows.iter_mut().find(|row| row.version == made.version);
+                if let Some(row) = row.filter(|_| own) {
+                    *row = made;
+                }
             }
         }
-        let rows = kind_rows(&definition, self.strategy, self.columns);
         Ok(rows.into_iter().map(Arc::new).collect())
     }
 }

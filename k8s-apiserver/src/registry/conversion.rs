@@ -300,7 +300,13 @@ impl Row {
                 let converted = Box::pin(converter.convert(vec![value], &to)).await?;
                 Ok(converted.into_iter().next().unwrap_or_default())
             }
-            None => Ok(k8s_model::convert::convert(value, from, to)),
+            None => match self.custom().map(Version::conversion) {
+                Some(Conversion::Functions(functions)) => {
+                    let converted = functions.convert(&value, &to.api_version());
+                    converted.map_err(Error::unknown)
+                }
+                _ => Ok(k8s_model::convert::convert(value, from, to)),
+            },
         }
     }
 

@@ -226,6 +226,9 @@ impl Row {
 
     /// The value tree of an object of one version in another; for those that no webhook converts.
     pub(super) fn in_version(&self, object: &Value, api_version: &str) -> Result<Value, String> {
+        if let Some(Conversion::Functions(functions)) = self.custom().map(Version::conversion) {
+            return functions.convert(object, api_version);
+        }
         let find = |version: &str| {
             (std::iter::once(&self.resource).chain(&self.versions))
                 .find(|resource| resource.api_version() == version)
@@ -281,26 +284,14 @@ fn decode_custom(custom: &Version, json: &[u8], mark: u64) -> Result<CustomObjec
             custom.kind()
         ))
     })?;
-    if object.api_version() != custom.api_version() {
-        only_relabels(custom)?;
+    let is_other = object.api_version() != custom.api_version();
+    if is_other {
+        object = (custom.converted(object, custom.api_version())).map_err(Error::unknown)?;
     }
-    if custom.fingerprint() != mark || object.api_version() != custom.api_version() {
+    if is_other || custom.fingerprint() != mark {
         custom.settle(&mut object);
     }
     Ok(object)
-}
-
-/// That objects become those of another version by the name of it alone. What a webhook must convert is converted
-/// before this.
-fn only_relabels(custom: &Version) -> Result<()> {
-    match custom.conversion() {
-        Conversion::Webhook(_) => Err(Error::internal(format_args!(
-            "conversion webhook for {}, Kind={} failed: it was not asked",
-            custom.api_version(),
-            custom.kind()
-        ))),
-        _ => Ok(()),
-    }
 }
 
 /// The bytes of a custom resource for the store, in the stored version.
@@ -312,13 +303,11 @@ fn encode_custom(custom: &Version, object: &mut Box<dyn Object>, managed: &[u8])
             custom.fingerprint(),
         )?);
     }
-    only_relabels(custom)?;
-    let other = object
-        .downcast_ref::<CustomObject>()
-        .and_then(|object| custom.relabelled(object.clone(), custom.storage_api_version()));
-    let Some(mut other) = other else {
+    let Some(object) = object.downcast_ref::<CustomObject>() else {
         return Err(Error::internal("not a custom resource"));
     };
+    let other = custom.converted(object.clone(), custom.storage_api_version());
+    let mut other = other.map_err(Error::unknown)?;
     Ok(value::encode_marked(&mut other, managed, 0)?)
 }
 

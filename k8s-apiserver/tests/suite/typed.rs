@@ -362,3 +362,105 @@ async fn a_type_whose_schema_is_not_structural_fails_the_build() {
     };
     assert!(error.to_string().contains("openAPIV3Schema"), "{error}");
 }
+
+/// The same fountains, in a version that counts in centimetres.
+mod centimetres {
+    use super::*;
+
+    #[derive(CustomResource, Clone, Debug, Deserialize, Serialize, JsonSchema)]
+    #[kube(group = "example.com", version = "v0", kind = "Fountain", namespaced)]
+    pub(super) struct FountainSpec {
+        pub(super) centimetres: i64,
+        pub(super) note: Option<String>,
+    }
+}
+
+async fn in_two_versions() -> ApiServer {
+    let old = TypedResource::<centimetres::Fountain>::derived().column(
+        "Cm",
+        "integer",
+        ".spec.centimetres",
+    );
+    let fountains = resource().served_as(
+        old,
+        |old| {
+            let spec = json!({"height": old.spec.centimetres / 100, "colour": old.spec.note});
+            Fountain::new("", serde_json::from_value(spec).unwrap())
+        },
+        |new| {
+            let (centimetres, note) = (new.spec.height * 100, new.spec.colour);
+            centimetres::Fountain::new("", centimetres::FountainSpec { centimetres, note })
+        },
+    );
+    let all = ApiServer::builder().resources(resources::for_custom_resources());
+    all.typed(fountains).build().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_typed_resource_is_converted_between_its_versions() {
+    let server = in_two_versions().await;
+    let path = |version: &str| format!("/apis/example.com/{version}/namespaces/default/fountains");
+    let old = json!({"apiVersion": "example.com/v0", "kind": "Fountain",
+        "metadata": {"name": "a", "labels": {"x": "y"}}, "spec": {"centimetres": 250}});
+    let (code, made) = call(&server, "POST", &path("v0"), old).await;
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    // What the stored version has no place for is gone, as it is with a webhook, once it is read again.
+    let new = get(&server, &format!("{}/a", path("v1"))).await.1;
+    assert_eq!(
+        (&new["apiVersion"], &new["spec"]["height"]),
+        (&json!("example.com/v1"), &json!(2))
+    );
+    assert_eq!(new["metadata"]["labels"]["x"], "y");
+    let listed = get(&server, &path("v0")).await.1;
+    assert_eq!(listed["items"][0]["spec"]["centimetres"], 200);
+
+    // Who owns what is told in the owner's version.
+    let config = json!({"apiVersion": "example.com/v1", "kind": "Fountain",
+        "metadata": {"name": "a"}, "spec": {"height": 3}});
+    let uri = format!("{}/a?fieldManager=other", path("v1"));
+    let apply = |uri: String| {
+        let (server, config) = (&server, config.to_string());
+        async move {
+            let headers = [("content-type", "application/apply-patch+yaml")];
+            let (code, body) = text(send(server, "PATCH", &uri, &headers, config).await).await;
+            let body: Value = serde_json::from_str(&body).unwrap();
+            (code, body)
+        }
+    };
+    let (code, refused) = apply(uri.clone()).await;
+    assert_eq!(code, StatusCode::CONFLICT, "{refused}");
+    let message = refused["message"].as_str().unwrap();
+    assert!(
+        message.ends_with("using example.com/v0: .spec.centimetres"),
+        "{message}"
+    );
+    let (code, forced) = apply(format!("{uri}&force=true")).await;
+    assert_eq!(code, StatusCode::OK, "{forced}");
+    let old = get(&server, &format!("{}/a", path("v0"))).await.1;
+    assert_eq!(old["spec"]["centimetres"], 300);
+    let versions = get(&server, "/apis/example.com").await.1["versions"].clone();
+    assert_eq!(versions.as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn versions_of_a_typed_resource_must_have_its_names() {
+    #[derive(CustomResource, Clone, Debug, Deserialize, Serialize, JsonSchema)]
+    #[kube(group = "example.com", version = "v0", kind = "Well", namespaced)]
+    struct WellSpec {
+        height: i64,
+    }
+
+    let other = TypedResource::<Well>::derived();
+    let to_stored =
+        |_: Well| Fountain::new("", serde_json::from_value(json!({"height": 1})).unwrap());
+    let fountains =
+        resource().served_as(other, to_stored, |_| Well::new("", WellSpec { height: 1 }));
+    let built = ApiServer::builder().typed(fountains).build().await;
+    let Err(BuildError::Typed(TypedResourceError::Invalid { findings, .. })) = built else {
+        panic!("{built:?}");
+    };
+    assert_eq!(
+        findings[0].to_string(),
+        "spec.names: Invalid value: \"wells\": must be the same in all versions"
+    );
+}

@@ -10,6 +10,7 @@
 mod columns;
 mod conditions;
 mod decode;
+mod functions;
 mod object;
 mod publish;
 mod scale;
@@ -22,6 +23,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 pub use self::{
     columns::Column,
     conditions::{condition, is_true, set_condition},
+    functions::Functions,
     object::CustomObject,
     scale::ScalePaths,
     typed::{KindColumn, KindStrategy, kind_rows},

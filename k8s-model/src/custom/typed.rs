@@ -7,7 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use super::{Column, CustomObject, Version, version::rows_with};
+use super::{Column, Conversion, CustomObject, Version, version::rows_with};
 use crate::{
     AnyStrategy, Object, Resource, Strategy,
     apply::Shape,
@@ -153,11 +153,12 @@ impl<K> fmt::Debug for KindColumn<K> {
 }
 
 /// The rows of a resource that is defined in a program: as [`rows`](super::rows) of the definition, with rules and
-/// columns in terms of a Rust type. The definition itself is stored nowhere.
+/// columns in terms of a Rust type, and this conversion between its versions. The definition itself is stored nowhere.
 pub fn kind_rows<K>(
     definition: &CustomResourceDefinition,
     rules: Arc<dyn KindStrategy<K>>,
     columns: Vec<KindColumn<K>>,
+    conversion: &Conversion,
 ) -> Vec<Resource>
 where
     K: Serialize + DeserializeOwned + Send + Sync + 'static,
@@ -178,6 +179,7 @@ where
         })
         .collect();
     let make = |mut version: Version| {
+        version.conversion = conversion.clone();
         let last = version.columns.iter().position(|c| c.name == "Age");
         let last = last.unwrap_or(version.columns.len());
         version.columns.splice(last..last, computed.iter().cloned());
@@ -260,7 +262,7 @@ impl<K: Serialize + DeserializeOwned> OfKind<K> {
 }
 
 /// An `Option` that is written as null is one that is not set, unless somebody sent a null.
-fn drop_new_nulls(after: &mut Map<String, Value>, before: Option<&Map<String, Value>>) {
+pub(super) fn drop_new_nulls(after: &mut Map<String, Value>, before: Option<&Map<String, Value>>) {
     after.retain(|name, value| {
         let before = before.and_then(|before| before.get(name));
         match value {

@@ -12,7 +12,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use serde_json::Value;
 use sha2::Digest;
 
-use super::{Column, CustomObject, ScalePaths, publish};
+use super::{Column, CustomObject, Functions, ScalePaths, publish};
 use crate::{
     AnyStrategy, Codec, Object, Resource, Scope, Subresource,
     apply::Shape,
@@ -29,6 +29,8 @@ pub enum Conversion {
     None,
     /// A webhook is asked.
     Webhook(Arc<WebhookConversion>),
+    /// Functions of this program do it.
+    Functions(Arc<Functions>),
 }
 
 /// One version of a custom resource: its schema, and what is said beside it.
@@ -55,7 +57,7 @@ pub struct Version {
     /// The names of those that this version may be selected by.
     pub(super) selectable_names: &'static [&'static str],
     pub(super) deprecation: Option<String>,
-    conversion: Conversion,
+    pub(super) conversion: Conversion,
     terminating: bool,
     published: Value,
     /// What apply must know of it.
@@ -148,11 +150,34 @@ impl Version {
             .collect()
     }
 
-    /// An object with the label of another version of the definition.
-    pub fn relabelled(&self, mut object: CustomObject, api_version: &str) -> Option<CustomObject> {
-        let known = self.api_versions.iter().find(|v| **v == api_version)?;
-        object.relabel(known);
-        Some(object)
+    /// An object in another version of the definition. A webhook is nobody whom this can ask.
+    ///
+    /// # Errors
+    /// Says why it cannot be had in that version.
+    pub fn converted(
+        &self,
+        mut object: CustomObject,
+        api_version: &str,
+    ) -> Result<CustomObject, String> {
+        let known = self.api_versions.iter().find(|v| **v == api_version);
+        let known = known.ok_or_else(|| format!("there is no version {api_version}"))?;
+        match &self.conversion {
+            Conversion::None => {
+                object.relabel(known);
+                Ok(object)
+            }
+            Conversion::Functions(functions) => {
+                let value = functions.convert(&object.to_value(), known)?;
+                let json = value.to_string();
+                self.decode_stored(json.as_bytes())
+                    .map_err(|error| error.to_string())
+            }
+            Conversion::Webhook(_) => Err(format!(
+                "conversion webhook for {}, Kind={} failed: it was not asked",
+                object.api_version(),
+                self.kind
+            )),
+        }
     }
 }
 
