@@ -33,6 +33,13 @@ pub(crate) struct Change {
     pub(crate) checks_uid: bool,
 }
 
+/// What a change makes of an object, once it is clear who owns what of that.
+struct Owned<'s> {
+    object: Box<dyn Object>,
+    managed: Cow<'s, [u8]>,
+    checks_uid: bool,
+}
+
 /// Which of a kind's rules an update goes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rules {
@@ -104,7 +111,11 @@ impl Registry {
                 object: &*old,
                 managed: stored.managed(),
             };
-            let (mut new, mut managed, checks_uid) = loop {
+            let Owned {
+                object: mut new,
+                mut managed,
+                checks_uid,
+            } = loop {
                 let changed = change(&live);
                 let changed = changed.and_then(|change| self.owned(target, &stored, &live, change));
                 if !versions.made().await {
@@ -260,14 +271,14 @@ impl Registry {
         }
     }
 
-    /// What a change makes of an object: the object, its managed fields, and whether its UID is a precondition.
+    /// What a change makes of an object.
     fn owned<'s>(
         &self,
         target: &Target<'_>,
         stored: &'s Stored,
         live: &Live<'_>,
         change: Change,
-    ) -> Result<(Box<dyn Object>, Cow<'s, [u8]>, bool)> {
+    ) -> Result<Owned<'s>> {
         let Change {
             object: mut new,
             managed,
@@ -281,7 +292,11 @@ impl Registry {
             Some(managed) => Cow::Owned(managed),
             None => self.own_changed(target, stored, old, &*new, sent, live.versions),
         };
-        Ok((new, managed, checks_uid))
+        Ok(Owned {
+            object: new,
+            managed,
+            checks_uid,
+        })
     }
 
     /// UID and resource version must be those of the object, where they are given.
