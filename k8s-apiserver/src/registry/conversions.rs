@@ -6,7 +6,7 @@
 
 use k8s_model::apply::{Shape, Versions};
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Row, row::shape};
 
@@ -52,16 +52,38 @@ impl<'r> Conversions<'r> {
             let (now, later): (Vec<_>, Vec<_>) =
                 (wanted.into_iter()).partition(|wanted| wanted.api_version == api_version);
             wanted = later;
-            let objects = now.iter().map(|wanted| wanted.object.clone()).collect();
+            let objects = now.iter().map(|wanted| with_metadata(&wanted.object));
+            let objects = objects.collect();
             let made = Box::pin(self.row.convert_values(objects, &api_version)).await;
             let made: Vec<Result<Value, String>> = match made {
-                Ok(made) => made.into_iter().map(Ok).collect(),
+                Ok(made) => (now.iter().zip(made))
+                    .map(|(wanted, made)| Ok(as_wanted(&wanted.object, made)))
+                    .collect(),
                 Err(error) => vec![Err(error.to_string()); now.len()],
             };
             self.asked.lock().made.extend(now.into_iter().zip(made));
         }
         some
     }
+}
+
+/// What is left of an object while it is worked out what goes may have no metadata, without which none is converted.
+fn with_metadata(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(fields) = object.as_object_mut() {
+        fields.entry("metadata").or_insert_with(|| json!({}));
+    }
+    object
+}
+
+/// The converted object, without metadata if there was none.
+fn as_wanted(object: &Value, mut made: Value) -> Value {
+    if object.get("metadata").is_none()
+        && let Some(fields) = made.as_object_mut()
+    {
+        fields.remove("metadata");
+    }
+    made
 }
 
 impl Versions for Conversions<'_> {

@@ -247,8 +247,10 @@ async fn what_cannot_be_had_is_named() {
     };
     let only = "only the following media types are accepted";
     assert_eq!(
-        ask(MAPS, "text/html").await,
-        format!("{only}: application/json, application/yaml, {PROTOBUF}")
+        ask(&format!("{MAPS}/x"), "text/html").await,
+        format!(
+            "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, {PROTOBUF}"
+        )
     );
     let table = format!("{PROTOBUF};as=Table;g=meta.k8s.io;v=v1");
     assert_eq!(

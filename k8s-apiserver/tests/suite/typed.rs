@@ -384,7 +384,7 @@ async fn in_two_versions() -> ApiServer {
     let fountains = resource().served_as(
         old,
         |old| {
-            let spec = json!({"height": old.spec.centimetres / 100, "colour": old.spec.note});
+            let spec = json!({"height": old.spec.centimetres / 100, "colour": old.spec.note.as_deref().unwrap_or("clear")});
             Fountain::new("", serde_json::from_value(spec).unwrap())
         },
         |new| {

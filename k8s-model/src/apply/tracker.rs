@@ -392,6 +392,9 @@ impl<'a> Tracker<'a> {
         managers.0.retain_mut(|manager| {
             let (gained, removed) = if manager.api_version == self.api_version {
                 (&gained, &removed)
+            } else if gained.is_empty() && removed.is_empty() {
+                // Then nothing changes in any version, and nobody is asked for one.
+                return self.versions.shape(&manager.api_version).is_some();
             } else {
                 match other.comparison(&manager.api_version) {
                     Some(sets) => sets,
