@@ -290,6 +290,7 @@ pub(crate) async fn patch(call: &Call, row: &Row, body: Body) -> Result<Response
                 let tracker = registry.tracker(&target, live.versions);
                 let (tracker, validation) = (tracker.as_ref(), options.field_validation);
                 let change = patch.change(row, live, tracker, validation, &mut found)?;
+                check_name(&target, &*change.object)?;
                 *unknown.lock() = found;
                 Ok(change)
             })

@@ -55,6 +55,16 @@ impl ListMeta {
     }
 }
 
+/// Refuses what nobody knows how to carry along.
+fn check_include(include: Option<&str>) -> Result<()> {
+    match include {
+        None | Some("" | "None" | "Metadata" | "Object") => Ok(()),
+        Some(other) => Err(Error::bad_request(format!(
+            "Unable to convert to Table as requested: includeObject: Invalid value: {other:?}: must be 'Metadata', 'Object', 'None', or empty"
+        ))),
+    }
+}
+
 pub(crate) fn of_objects(
     call: &Call,
     row: &Row,
@@ -62,7 +72,9 @@ pub(crate) fn of_objects(
     objects: &[Box<dyn Object>],
     meta: &ListMeta,
 ) -> Result<Response<Body>> {
-    let options = Options::new(call.parts.uri.query());
+    let query = call.parts.uri.query();
+    check_include(uri::query_value(query, "includeObject").as_deref())?;
+    let options = Options::new(query);
     let mut out = json(
         row,
         objects,

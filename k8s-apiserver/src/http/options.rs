@@ -262,7 +262,6 @@ impl WriteOptions {
         let (mut dry_run, mut validation) = (Vec::new(), Vec::new());
         for (key, value) in uri::query_pairs(query) {
             match (key.as_ref(), value.as_ref()) {
-                ("dryRun", "") => {}
                 ("dryRun", "All") => options.dry_run = true,
                 ("dryRun", other) => dry_run.push(field::not_supported(
                     Path::new("dryRun"),
@@ -293,7 +292,6 @@ impl WriteOptions {
 
 fn dry_run(value: &str, kind: &str) -> Result<bool> {
     match value {
-        "" => Ok(false),
         "All" => Ok(true),
         other => Err(Error::invalid_options(
             kind,
@@ -345,6 +343,12 @@ impl DeleteOptions {
     pub(crate) fn parse(query: Option<&str>, body: Option<serde_json::Value>) -> Result<Self> {
         let wire = match body {
             Some(serde_json::Value::Null) => WireDeleteOptions::default(),
+            // Else a list would do for the fields in their order.
+            Some(body) if !body.is_object() => {
+                return Err(Error::bad_request(
+                    "couldn't get version/kind; json parse error: json: cannot unmarshal into Go value of type DeleteOptions",
+                ));
+            }
             Some(body) => serde_json::from_value::<WireDeleteOptions>(body).map_err(|e| {
                 Error::bad_request(format!("couldn't get version/kind; json parse error: {e}"))
             })?,
@@ -382,7 +386,7 @@ impl DeleteOptions {
             options.dry_run |= dry_run(value, "DeleteOptions")?;
         }
         options.propagation = match wire.propagation_policy.as_deref() {
-            None | Some("") => None,
+            None => None,
             Some("Orphan") => Some(Propagation::Orphan),
             Some("Background") => Some(Propagation::Background),
             Some("Foreground") => Some(Propagation::Foreground),

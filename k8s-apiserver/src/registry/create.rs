@@ -74,7 +74,9 @@ impl Registry {
         }
         meta.resource_version = None;
         meta.managed_fields = None;
-        meta.generation = row.resource.strategy.has_generation().then_some(1);
+        if row.resource.strategy.has_generation() {
+            meta.generation = Some(1);
+        }
         let generated = named.is_empty();
         metadata::prepare_for_create(meta, self.now(), &mut self.fork_random());
 

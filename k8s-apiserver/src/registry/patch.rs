@@ -161,7 +161,12 @@ impl Patch {
             let managed: Value = serde_json::from_slice(live.managed).map_err(Error::internal)?;
             value["metadata"]["managedFields"] = managed;
         }
-        let value = self.apply_to_value(ty, value)?;
+        let mut value = self.apply_to_value(ty, value)?;
+        if let (Patch::Strategic(..), Some(fields)) = (self, value.as_object_mut()) {
+            // Upstream does not look at what such a patch says of these.
+            fields.insert("apiVersion".to_owned(), row.api_version.as_str().into());
+            fields.insert("kind".to_owned(), resource.kind.into());
+        }
         let json = serde_json::to_vec(&value).map_err(Error::internal)?;
         let mut findings = match self {
             Patch::Json(_, seen) | Patch::Merge(_, seen) | Patch::Strategic(_, seen) => {

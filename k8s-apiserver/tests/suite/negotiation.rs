@@ -158,3 +158,38 @@ async fn nothing_is_applied_only_where_it_is_a_value() {
         .expect(200);
     assert_eq!(forced["spec"], json!({"n": 1, "s": null, "o": null}));
 }
+
+#[tokio::test]
+async fn options_that_say_nothing_are_not_taken_for_none() {
+    let cluster = Cluster::start().await;
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "generation": 7}});
+    let refused = cluster.post(&format!("{MAPS}?dryRun="), map.clone()).await;
+    assert_eq!(refused.code, 422, "{refused:?}");
+    let made = cluster.post(MAPS, map).await.expect(201);
+    assert_eq!(made["metadata"]["generation"], 7);
+    let path = format!("{MAPS}/a");
+    for body in [
+        json!([]),
+        json!({"propagationPolicy": ""}),
+        json!({"dryRun": [""]}),
+    ] {
+        let refused = cluster.ask("DELETE", &path, body.clone()).await;
+        assert!(refused.code.is_client_error(), "{body} {refused:?}");
+        cluster.get(&path).await.expect(200);
+    }
+    let refused = cluster.ask("PATCH", &path, json!({"metadata": null})).await;
+    assert_eq!(
+        (refused.code.as_u16(), refused.message()),
+        (
+            400,
+            "the name of the object (a based on URL) was undeterminable: name must be provided"
+        )
+    );
+    let admin = cluster.user("admin", &["system:masters"]);
+    let kind = "application/strategic-merge-patch+json";
+    let other = json!({"kind": "Other", "apiVersion": "x/v1"});
+    cluster
+        .ask_as(&admin, "PATCH", &path, kind, other)
+        .await
+        .expect(200);
+}
