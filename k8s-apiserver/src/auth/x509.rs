@@ -178,7 +178,7 @@ impl Authenticator for ClientCertificates {
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{CertificateParams, DnType, KeyPair};
+    use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 
     use super::*;
 
@@ -219,6 +219,7 @@ mod tests {
     async fn of_subject(subject: &[(DnType, &str)]) -> Result<Option<Identity>, String> {
         // `rcgen` keeps one value of each: a second has to be of another spelling.
         let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
         for (kind, value) in subject {
             params.distinguished_name.push(kind.clone(), *value);
         }

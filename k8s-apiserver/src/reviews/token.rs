@@ -152,23 +152,21 @@ impl TokenRequest {
         let meta = object.metadata();
         let mut found = field::ErrorList::new();
         let metadata = field::Path::new("metadata");
-        for (key, given, wanted, text) in [
-            (
-                "name",
-                &meta.name,
-                name,
+        let differs = |given: &Option<String>, wanted: &str| {
+            let given = given.as_deref().unwrap_or_default();
+            !given.is_empty() && given != wanted
+        };
+        if differs(&meta.namespace, namespace) {
+            return Err(Error::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
+        }
+        if differs(&meta.name, name) {
+            found.push(field::invalid(
+                metadata.child("name"),
+                meta.name.as_deref().unwrap_or_default(),
                 "must match the service account name if specified",
-            ),
-            (
-                "namespace",
-                &meta.namespace,
-                namespace,
-                "must match the service account namespace if specified",
-            ),
-        ] {
-            if let Some(given) = given.as_deref().filter(|g| !g.is_empty() && *g != wanted) {
-                found.push(field::invalid(metadata.child(key), given, text));
-            }
+            ));
         }
         if !found.is_empty() {
             return Err(Error::invalid_kind(GROUP, KIND, name, &found));

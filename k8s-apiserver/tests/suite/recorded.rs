@@ -30,7 +30,7 @@ struct Step {
 
 fn identity(user: &str) -> Identity {
     let (name, group) = match user {
-        "" => ("admin", "system:masters"),
+        "" | "admin" => ("admin", "system:masters"),
         "node" => ("system:node:a", "system:nodes"),
         other => (other, "dev"),
     };
