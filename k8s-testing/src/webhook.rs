@@ -54,7 +54,14 @@ const LARGEST: usize = 8 << 20;
 /// let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client());
 /// let mut map = ConfigMap::default();
 /// map.metadata.name = Some("x".into());
-/// let refused = maps.create(&PostParams::default(), &map).await.unwrap_err();
+/// // The server asks as soon as it has seen the configuration; what is only tried leaves nothing behind.
+/// let dry = PostParams { dry_run: true, ..PostParams::default() };
+/// let refused = loop {
+///     match maps.create(&dry, &map).await {
+///         Ok(_) => tokio::task::yield_now().await,
+///         Err(refused) => break refused,
+///     }
+/// };
 /// assert!(refused.to_string().contains("not today"), "{refused}");
 /// # Ok(())
 /// # }
