@@ -65,7 +65,8 @@
 //! - [`ControllerManager`]: all built-in controllers as one value. Deployment, ReplicaSet,
 //!   ReplicationController, Endpoints, EndpointSlice and its mirroring, Namespace, ServiceAccount and the tokens in
 //!   Secrets, root CA, garbage collector, node lifecycle with taint-based eviction, node address ranges, pod garbage
-//!   collection, aggregation of cluster roles, removal of expired bootstrap tokens, resource quotas,
+//!   collection, aggregation of cluster roles, removal of expired bootstrap tokens and of legacy tokens that
+//!   nobody uses, resource quotas,
 //!   certificate signing requests, resource claims, storage version migration, disruption budgets, protection of
 //!   storage in use, generic ephemeral volumes, TTL after finished, TTLs of nodes. Each has a folder with a pure decision core and a thin driver.
 //!
