@@ -53,6 +53,7 @@
 //! defaulted, admitted and validated, and committed with a guard on the revision that it was based
 //! on; readers get the bytes that were stored, and watchers one encoding per event. What is
 //! special about a kind is its row in [`k8s_model::ResourceTable`] and its [`k8s_model::Strategy`].
+//! `docs/figures.md` says what that costs.
 //!
 //! # Bring your own
 //!
