@@ -76,8 +76,8 @@ pub(crate) async fn run(
         (cpu(std::process::id())? - client) / events * 1e6,
     );
     figures.less(
-        format!("  {watchers} watchers: watches that the server ended"),
-        "",
+        format!("  {watchers} watchers: ended by the server"),
+        "watches",
         resumed as f64,
     );
     Ok(())

@@ -36,10 +36,12 @@ impl Report {
                 });
             let ours = median(ours.clone()).unwrap_or_default();
             match (median(peer.clone()), median(ratios.collect())) {
-                (Some(peer), Some(ratio)) => {
+                (Some(peer), Some(ratio)) if ratio.is_finite() => {
                     println!("{what:50} {ours:12.1} {peer:12.1} {ratio:7.1}x");
                 }
-                _ => println!("{what:50} {ours:12.1}"),
+                // Of nothing there is no ratio.
+                (Some(peer), _) => println!("{what:50} {ours:12.1} {peer:12.1}"),
+                (None, _) => println!("{what:50} {ours:12.1}"),
             }
         }
     }
