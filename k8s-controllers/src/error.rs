@@ -72,6 +72,22 @@ pub(crate) fn is_conflict(error: &kube::Error) -> bool {
     status(error).is_some_and(|s| s.is_conflict())
 }
 
+/// The answer about an object of which nothing is wanted any more once it is gone.
+pub(crate) fn unless_gone<T>(answer: Result<T, kube::Error>) -> Result<(), Error> {
+    match answer {
+        Err(error) if !is_not_found(&error) => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// The same, for what is looked at again where the object has changed: whoever changed it wakes the controller.
+pub(crate) fn unless_outdated<T>(answer: Result<T, kube::Error>) -> Result<(), Error> {
+    match answer {
+        Err(error) if is_conflict(&error) => Ok(()),
+        answer => unless_gone(answer),
+    }
+}
+
 /// Whether the server answered that the name is taken.
 pub(crate) fn is_already_exists(error: &kube::Error) -> bool {
     status(error).is_some_and(|s| s.is_already_exists())

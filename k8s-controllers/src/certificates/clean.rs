@@ -16,7 +16,7 @@ use super::{certificate, conditions, queue_of};
 use crate::{
     Error,
     common::context::Context,
-    error::{is_conflict, is_not_found},
+    error::unless_outdated,
     runtime::{Clock, Controller, Informer, ObjectKey, Reconciler, Requeue},
 };
 
@@ -92,10 +92,8 @@ impl Reconciler for Cleaner {
             uid: request.metadata.uid.clone(),
             resource_version: request.metadata.resource_version.clone(),
         });
-        match api.delete(key.name(), &params).await {
-            Err(error) if !is_not_found(&error) && !is_conflict(&error) => Err(error.into()),
-            _ => Ok(Requeue::OnChange),
-        }
+        unless_outdated(api.delete(key.name(), &params).await)?;
+        Ok(Requeue::OnChange)
     }
 
     fn is_expected(&self, error: &Error) -> bool {

@@ -8,10 +8,7 @@ use kube::{
 use serde_json::json;
 
 use super::owner;
-use crate::{
-    Error,
-    error::{is_conflict, is_not_found},
-};
+use crate::{Error, error::unless_outdated};
 
 /// Says on a pod that it is going because of a disruption, and that it has failed where nobody is
 /// left to say so. A pod that is gone is left alone.
@@ -43,15 +40,12 @@ pub(crate) async fn patch_status(
     status: serde_json::Value,
 ) -> Result<(), Error> {
     let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": status});
-    match api
-        .patch_status(
+    unless_outdated(
+        api.patch_status(
             owner::name(&pod.metadata),
             &PatchParams::default(),
             &Patch::Strategic(patch),
         )
-        .await
-    {
-        Err(error) if !is_not_found(&error) && !is_conflict(&error) => Err(error.into()),
-        _ => Ok(()),
-    }
+        .await,
+    )
 }

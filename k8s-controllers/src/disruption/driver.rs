@@ -16,7 +16,7 @@ use super::{
 use crate::{
     Error,
     common::{context::Context, owner, pod},
-    error::{is_conflict, is_not_found, server_message},
+    error::{is_conflict, server_message, unless_gone},
     runtime::{
         Change, Clock, Controller, EventRecorder, EventType, Informer, ObjectKey, Reconciler,
         Requeue, WorkQueue,
@@ -209,13 +209,10 @@ impl Budgets {
         let namespace = owner::namespace(&budget.metadata);
         let api = Api::<PodDisruptionBudget>::namespaced(self.client.clone(), namespace);
         let name = owner::name(&budget.metadata);
-        match api
-            .replace_status(name, &PostParams::default(), budget)
-            .await
-        {
-            Err(error) if !is_not_found(&error) => Err(error.into()),
-            _ => Ok(()),
-        }
+        unless_gone(
+            api.replace_status(name, &PostParams::default(), budget)
+                .await,
+        )
     }
 }
 

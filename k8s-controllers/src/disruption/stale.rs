@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::{
     Error,
     common::{context::Context, owner, pod},
-    error::is_not_found,
+    error::unless_gone,
     runtime::{
         Change, Clock, Controller, Informer, ObjectKey, Reconciler, Requeue, WorkQueue, since,
     },
@@ -97,10 +97,8 @@ impl Reconciler for StaleMarks {
         });
         let api = Api::<Pod>::namespaced(self.client.clone(), key.namespace());
         let (name, by) = (owner::name(meta), PatchParams::default());
-        match api.patch_status(name, &by, &Patch::Strategic(patch)).await {
-            Err(error) if !is_not_found(&error) => Err(error.into()),
-            _ => Ok(Requeue::OnChange),
-        }
+        unless_gone(api.patch_status(name, &by, &Patch::Strategic(patch)).await)?;
+        Ok(Requeue::OnChange)
     }
 
     fn is_expected(&self, error: &Error) -> bool {

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     Error,
     common::{context::Context, discovery::Served},
-    error::{is_conflict, is_not_found},
+    error::{is_conflict, is_not_found, unless_gone},
     runtime::{Controller, Reconciler, Requeue, WorkQueue},
 };
 
@@ -316,10 +316,7 @@ impl GarbageCollector {
             Api::all_with(self.client.clone(), &served.resource)
         };
         debug!(object.r#ref = %identity, policy = ?params.propagation_policy, "deleting");
-        match api.delete(&identity.name, &params).await {
-            Err(error) if !is_not_found(&error) => Err(error.into()),
-            _ => Ok(()),
-        }
+        unless_gone(api.delete(&identity.name, &params).await)
     }
 
     /// Reads the metadata, lets `change` say what to patch, and patches on condition that nothing

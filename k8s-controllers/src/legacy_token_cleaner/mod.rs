@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::{
     Error,
     common::{context::Context, owner},
-    error::{is_conflict, is_not_found},
+    error::unless_outdated,
     runtime::{Change, Clock, Controller, Informer, ObjectKey, Reconciler, Requeue, WorkQueue},
 };
 
@@ -240,10 +240,8 @@ impl Reconciler for LegacyTokenCleaner {
             let patch = Patch::Merge(labels);
             (api.patch(owner::name(meta), &params, &patch).await).map(drop)
         };
-        match done {
-            Err(error) if !is_not_found(&error) && !is_conflict(&error) => Err(error.into()),
-            _ => Ok(Requeue::After(AGAIN)),
-        }
+        unless_outdated(done)?;
+        Ok(Requeue::After(AGAIN))
     }
 
     fn is_expected(&self, error: &Error) -> bool {

@@ -19,7 +19,7 @@ use crate::{
         owner, pod,
         status::write_status,
     },
-    error::{is_not_found, server_message},
+    error::{is_not_found, server_message, unless_gone},
     runtime::{
         Change, Clock, Controller, Informer, ObjectKey, Reconciler, Requeue, WorkQueue, since,
     },
@@ -143,18 +143,16 @@ impl Reconciler for Namespaces {
                 .get_or_insert_default()
                 .retain(|finalizer| finalizer != FINALIZER);
         }
-        match api
-            .replace_subresource::<Namespace>(
+        unless_gone(
+            api.replace_subresource::<Namespace>(
                 "finalize",
                 key.name(),
                 &PostParams::default(),
                 &namespace,
             )
-            .await
-        {
-            Err(error) if !is_not_found(&error) => Err(error.into()),
-            _ => Ok(Requeue::OnChange),
-        }
+            .await,
+        )?;
+        Ok(Requeue::OnChange)
     }
 
     fn is_expected(&self, error: &Error) -> bool {

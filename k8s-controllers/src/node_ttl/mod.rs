@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::{
     Error,
     common::{context::Context, owner},
-    error::is_not_found,
+    error::unless_gone,
     runtime::{Change, Controller, Informer, ObjectKey, Reconciler, Requeue, WorkQueue},
 };
 
@@ -117,10 +117,8 @@ impl Reconciler for NodeTtls {
         let patch = json!({"metadata": {"annotations": {TTL: wanted.to_string()}}});
         let api = Api::<Node>::all(self.client.clone());
         let (name, by) = (owner::name(&node.metadata), PatchParams::default());
-        match api.patch(name, &by, &Patch::Strategic(patch)).await {
-            Err(error) if !is_not_found(&error) => Err(error.into()),
-            _ => Ok(Requeue::OnChange),
-        }
+        unless_gone(api.patch(name, &by, &Patch::Strategic(patch)).await)?;
+        Ok(Requeue::OnChange)
     }
 
     fn is_expected(&self, error: &Error) -> bool {

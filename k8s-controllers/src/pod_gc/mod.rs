@@ -19,7 +19,7 @@ use crate::{
         context::Context,
         owner, pod,
     },
-    error::{is_conflict, is_not_found},
+    error::unless_outdated,
     runtime::{Change, Clock, Controller, Informer, ObjectKey, Reconciler, Requeue, WorkQueue},
 };
 
@@ -253,10 +253,7 @@ impl PodGc {
         let params = DeleteParams::default()
             .grace_period(0)
             .preconditions(preconditions);
-        match api.delete(owner::name(&pod.metadata), &params).await {
-            Err(error) if !is_not_found(&error) && !is_conflict(&error) => Err(error.into()),
-            _ => Ok(()),
-        }
+        unless_outdated(api.delete(owner::name(&pod.metadata), &params).await)
     }
 }
 

@@ -22,7 +22,7 @@ use self::decide::{FINALIZER, Named};
 use crate::{
     Error,
     common::{context::Context, owner, pod},
-    error::{is_not_found, server_message},
+    error::{unless_gone, server_message},
     runtime::{
         Change, Controller, EventRecorder, EventType, Informer, ObjectKey, Reconciler, Requeue,
         WorkQueue,
@@ -391,10 +391,7 @@ impl Claims {
         let fields = json!({"metadata": {"finalizers": finalizers}});
         let name = owner::name(&claim.metadata);
         let (api, params) = (self.api(claim), PatchParams::default());
-        match api.patch(name, &params, &patch(claim, fields)).await {
-            Err(error) if !is_not_found(&error) => Err(error.into()),
-            _ => Ok(()),
-        }
+        unless_gone(api.patch(name, &params, &patch(claim, fields)).await)
     }
 
     /// Deletes a claim that was made for a pod which is done, but may be there for a while.
@@ -413,9 +410,6 @@ impl Claims {
             resource_version: None,
         });
         let api = self.api(claim);
-        match api.delete(owner::name(&claim.metadata), &params).await {
-            Err(error) if !is_not_found(&error) => Err(error.into()),
-            _ => Ok(()),
-        }
+        unless_gone(api.delete(owner::name(&claim.metadata), &params).await)
     }
 }

@@ -19,7 +19,7 @@ use kube::{
 use crate::{
     Error,
     common::{context::Context, owner},
-    error::{is_conflict, is_not_found},
+    error::{is_not_found, unless_outdated},
     runtime::{Change, Controller, Informer, ObjectKey, Reconciler, Requeue, WorkQueue},
 };
 
@@ -180,10 +180,7 @@ impl Tokens {
         });
         let namespace = owner::namespace(&secret.metadata);
         let api = Api::<Secret>::namespaced(self.client.clone(), namespace);
-        match api.delete(owner::name(&secret.metadata), &params).await {
-            Err(error) if !is_not_found(&error) && !is_conflict(&error) => Err(error.into()),
-            _ => Ok(()),
-        }
+        unless_outdated(api.delete(owner::name(&secret.metadata), &params).await)
     }
 
     async fn fill(&self, secret: &Secret, account: &ServiceAccount) -> Result<(), Error> {
@@ -219,10 +216,7 @@ impl Tokens {
         );
         // The version is that of the copy: whoever has changed it since makes this come again.
         let api = Api::<Secret>::namespaced(self.client.clone(), namespace);
-        match api.replace(name, &PostParams::default(), &filled).await {
-            Err(error) if !is_not_found(&error) && !is_conflict(&error) => Err(error.into()),
-            _ => Ok(()),
-        }
+        unless_outdated(api.replace(name, &PostParams::default(), &filled).await)
     }
 }
 

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Resource, api::PostParams};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Error, common::owner, error::is_not_found};
+use crate::{Error, common::owner, error::unless_gone};
 
 /// What is to be done about an object's finalizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +44,7 @@ where
         Due::RemoveIfUnused => finalizers.retain(|f| f != finalizer),
     }
     let name = owner::name(object.meta());
-    match api.replace(name, &PostParams::default(), &changed).await {
-        Err(error) if !is_not_found(&error) => Err(error.into()),
-        _ => Ok(()),
-    }
+    unless_gone(api.replace(name, &PostParams::default(), &changed).await)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use kube::{
 use crate::{
     Error,
     common::{context::Context, owner},
-    error::{is_conflict, is_not_found},
+    error::unless_outdated,
     runtime::{Change, Clock, Controller, Informer, ObjectKey, Reconciler, Requeue, WorkQueue},
 };
 
@@ -84,10 +84,8 @@ impl Reconciler for TokenCleaner {
             ..Preconditions::default()
         });
         let api = Api::<Secret>::namespaced(self.client.clone(), NAMESPACE);
-        match api.delete(owner::name(&secret.metadata), &params).await {
-            Err(error) if !is_not_found(&error) && !is_conflict(&error) => Err(error.into()),
-            _ => Ok(Requeue::OnChange),
-        }
+        unless_outdated(api.delete(owner::name(&secret.metadata), &params).await)?;
+        Ok(Requeue::OnChange)
     }
 
     fn is_expected(&self, error: &Error) -> bool {

@@ -14,7 +14,7 @@ use kube::{
 use crate::{
     Error,
     common::{compat, context::Context},
-    error::is_not_found,
+    error::unless_gone,
     runtime::{
         Change, Clock, Controller, Informer, ObjectKey, Reconciler, Requeue, WorkQueue, since,
     },
@@ -93,10 +93,8 @@ impl Reconciler for FinishedJobs {
             uid: fresh.metadata.uid,
             resource_version: None,
         });
-        match api.delete(key.name(), &params).await {
-            Err(error) if !is_not_found(&error) => Err(error.into()),
-            _ => Ok(Requeue::OnChange),
-        }
+        unless_gone(api.delete(key.name(), &params).await)?;
+        Ok(Requeue::OnChange)
     }
 
     fn is_expected(&self, error: &Error) -> bool {
