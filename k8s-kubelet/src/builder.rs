@@ -71,6 +71,7 @@ pub struct KubeletBuilder {
     epoch: Option<Timestamp>,
     stop_pods: bool,
     stop_timeout: Duration,
+    storage_check_period: Duration,
 }
 
 impl std::fmt::Debug for KubeletBuilder {
@@ -107,6 +108,7 @@ impl KubeletBuilder {
             epoch: None,
             stop_pods: false,
             stop_timeout: Duration::from_secs(60),
+            storage_check_period: Duration::from_secs(10),
         }
     }
 
@@ -242,6 +244,14 @@ impl KubeletBuilder {
         self
     }
 
+    /// How often pods with limits on local storage are measured, to evict those that are past
+    /// them; every 10 s by default, as upstream. Not zero.
+    #[must_use]
+    pub fn storage_check_period(mut self, period: Duration) -> Self {
+        self.storage_check_period = period;
+        self
+    }
+
     /// Checks the configuration, makes the directories and opens the listener. Nothing is sent
     /// and no task is spawned before [`Kubelet::run`].
     ///
@@ -272,7 +282,10 @@ impl KubeletBuilder {
         if node_ips.is_empty() {
             node_ips.push(machine::address().unwrap_or(IpAddr::from([127, 0, 0, 1])));
         }
-        let (capacity, memory_capacity) = self.full_capacity()?;
+        if self.storage_check_period.is_zero() {
+            return Err(Error::Config("storage_check_period is zero".to_owned()));
+        }
+        let (capacity, memory_capacity) = self.full_capacity(&root_dir)?;
         let (listener, tls) = match (self.listen, &self.tls) {
             (None, _) => (None, None),
             (Some(_), None) => return Err(Error::Config("listen needs tls".to_owned())),
@@ -309,6 +322,7 @@ impl KubeletBuilder {
                 cluster_domain: self.cluster_domain.clone(),
                 node_dns: parse_resolv_conf(&resolv_conf),
                 memory_capacity,
+                storage_check_period: self.storage_check_period,
             },
             client: self.client.clone(),
             runtime: self.runtime.clone(),
@@ -350,7 +364,7 @@ impl KubeletBuilder {
         ))
     }
 
-    fn full_capacity(&self) -> Result<(BTreeMap<String, Quantity>, u64), Error> {
+    fn full_capacity(&self, root_dir: &Path) -> Result<(BTreeMap<String, Quantity>, u64), Error> {
         let machine = machine::Machine::this();
         let mut capacity = BTreeMap::from([
             ("cpu".to_owned(), Quantity(machine.cpus.to_string())),
@@ -360,6 +374,10 @@ impl KubeletBuilder {
             ),
             ("pods".to_owned(), Quantity("110".to_owned())),
         ]);
+        if let Some(bytes) = machine::disk_bytes(root_dir) {
+            let disk = Quantity(format!("{}Ki", bytes / 1024));
+            capacity.insert("ephemeral-storage".to_owned(), disk);
+        }
         capacity.extend(self.capacity.clone());
         for (name, amount) in &capacity {
             if quantity::milli(amount).is_none() {

@@ -1,6 +1,6 @@
 //! What all parts of a kubelet share.
 
-use std::{collections::HashMap, fmt, net::IpAddr, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, fmt, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{Node, PodStatus, Service};
 use k8s_runtime::{ContainerRuntime, DnsConfig, SandboxId};
@@ -26,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) cluster_domain: String,
     pub(crate) node_dns: DnsConfig,
     pub(crate) memory_capacity: u64,
+    /// How often pods' use of local storage is measured.
+    pub(crate) storage_check_period: Duration,
 }
 
 /// What the kubelet's server knows of a pod.
@@ -138,6 +140,12 @@ impl Context {
             .read()
             .get(&(namespace.to_owned(), name.to_owned()))
             .cloned()
+    }
+
+    /// Those known pods that a test lets through.
+    pub(crate) fn known_where(&self, test: impl Fn(&Known) -> bool) -> Vec<Known> {
+        let known = self.known.read();
+        known.values().filter(|k| test(k)).cloned().collect()
     }
 
     pub(crate) fn all_known(&self) -> Vec<Known> {

@@ -20,7 +20,7 @@ use crate::{
     Error, KubeletBuilder, KubeletService,
     context::Context,
     driver::Manager,
-    logs,
+    eviction, logs,
     node::{self, NodeConfig},
     server::{self, tls::ServerTls},
 };
@@ -145,8 +145,13 @@ impl Kubelet {
         tasks.spawn(watch_node(cx.clone()));
         tasks.spawn(logs::rotation::run(cx.clone()));
         let abort = CancellationToken::new();
-        let manager =
-            Manager::new(cx, background.changes).run(stop.clone(), abort.clone(), stop_pods);
+        let (evictions_tx, evictions) = mpsc::channel(16);
+        tasks.spawn(eviction::run(cx.clone(), evictions_tx));
+        let manager = Manager::new(cx, background.changes, evictions).run(
+            stop.clone(),
+            abort.clone(),
+            stop_pods,
+        );
         let mut manager = std::pin::pin!(manager);
         tokio::select! {
             result = &mut manager => return Ok(result?),

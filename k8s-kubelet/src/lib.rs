@@ -7,6 +7,7 @@ mod context;
 mod driver;
 mod error;
 mod events;
+mod eviction;
 mod hooks;
 mod images;
 mod kubelet;

@@ -2,11 +2,14 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use anyhow::Result;
 use common::{World, condition, container, is_ready, phase, waiting_reason};
 use k8s_openapi::api::{
     coordination::v1::Lease,
     core::v1::{ConfigMap, Node},
+    node::v1::RuntimeClass,
 };
 use k8s_runtime::{ContainerRuntime, PullErrorKind};
 use kube::{
@@ -446,19 +449,15 @@ async fn an_image_change_replaces_the_container() -> Result<()> {
         .pods()
         .patch("p", &PatchParams::default(), &Patch::Strategic(patch))
         .await?;
+    let unready = AtomicBool::new(false);
     world
         .until("p", "the new image", |p| {
-            is_ready(p)
-                && p.status
-                    .as_ref()
-                    .unwrap()
-                    .container_statuses
-                    .as_ref()
-                    .unwrap()[0]
-                    .image
-                    .ends_with(":2")
+            let statuses = p.status.as_ref().unwrap().container_statuses.as_ref();
+            unready.fetch_or(!is_ready(p), Ordering::Relaxed);
+            is_ready(p) && statuses.unwrap()[0].image.ends_with(":2")
         })
         .await?;
+    assert!(!unready.into_inner(), "Ready goes on, as upstream shows it");
     world
         .until_event(
             "p",
@@ -466,4 +465,43 @@ async fn an_image_change_replaces_the_container() -> Result<()> {
         )
         .await?;
     Ok(())
+}
+
+#[tokio::test]
+async fn a_pod_whose_runtime_class_names_an_unknown_handler_stays_pending() -> Result<()> {
+    let world = World::new().await?;
+    let classes: Api<RuntimeClass> = Api::all(world.client.clone());
+    for (name, handler) in [("sandboxed", "no-such-handler"), ("plain", "runc")] {
+        let class = json!({"metadata": {"name": name}, "handler": handler});
+        let class = serde_json::from_value(class)?;
+        classes.create(&PostParams::default(), &class).await?;
+    }
+    let spec =
+        |class: &str| json!({"containers": [container("busybox")], "runtimeClassName": class});
+    let refused = world.run("none", spec("absent")).await.unwrap_err();
+    assert!(
+        refused
+            .to_string()
+            .contains("pod rejected: RuntimeClass \"absent\" not found"),
+        "{refused}"
+    );
+    world.run("p", spec("sandboxed")).await?;
+    world
+        .until_event(
+            "p",
+            "FailedCreatePodSandBox: Failed to create pod sandbox: invalid configuration: no runtime for \"no-such-handler\" is configured",
+        )
+        .await?;
+    let pod = world
+        .until("p", "a phase", |p| !phase(p).is_empty())
+        .await?;
+    assert_eq!(
+        (phase(&pod), waiting_reason(&pod)),
+        ("Pending", "ContainerCreating")
+    );
+    world.run("q", spec("plain")).await?;
+    world.until("q", "readiness", is_ready).await?;
+    classes.delete("plain", &DeleteParams::default()).await?;
+    world.pods().delete("p", &DeleteParams::default()).await?;
+    world.until_gone("p").await
 }

@@ -86,6 +86,7 @@
 //! [CRI]: https://kubernetes.io/docs/concepts/architecture/cri/
 //! [CRI's format]: https://github.com/kubernetes/design-proposals-archive/blob/main/node/kubelet-cri-logging.md
 
+mod disk;
 mod error;
 mod events;
 mod image;
@@ -99,6 +100,7 @@ mod sys;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use disk::disk_usage;
 pub use error::{Error, PullErrorKind};
 pub use image::{Image, ImageService, RegistryAuth};
 pub use runtime::{

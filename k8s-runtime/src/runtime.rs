@@ -76,6 +76,22 @@ pub struct SandboxConfig {
     pub sysctls: BTreeMap<String, String>,
     /// Where container logs go: each at `<log_directory>/<log_path>`.
     pub log_directory: PathBuf,
+    /// Which of the runtime's configurations the containers run under, as a `RuntimeClass` names
+    /// it; empty for the default one.
+    pub runtime_handler: String,
+}
+
+impl SandboxConfig {
+    /// Whether the handler is one of these, in containerd's words if not.
+    pub(crate) fn check_handler(&self, known: &[&str]) -> Result<(), Error> {
+        let handler = self.runtime_handler.as_str();
+        if handler.is_empty() || known.contains(&handler) {
+            return Ok(());
+        }
+        Err(Error::InvalidConfig(format!(
+            "no runtime for {handler:?} is configured"
+        )))
+    }
 }
 
 /// A sandbox or container state.
@@ -407,7 +423,9 @@ pub trait ContainerRuntime: fmt::Debug + Send + Sync + 'static {
     /// nothing of it is left.
     ///
     /// # Errors
-    /// [`Error::AlreadyExists`] if this pod has a sandbox of this attempt.
+    /// [`Error::AlreadyExists`] if this pod has a sandbox of this attempt,
+    /// [`Error::InvalidConfig`] if there is no such
+    /// [`runtime_handler`](SandboxConfig::runtime_handler).
     async fn run_sandbox(&self, config: SandboxConfig) -> Result<SandboxId, Error>;
 
     /// Kills everything in a sandbox and gives its network back. Its containers stay listed, as
@@ -490,6 +508,10 @@ pub trait ContainerRuntime: fmt::Debug + Send + Sync + 'static {
 
     /// What a container uses now.
     async fn container_stats(&self, id: &ContainerId) -> Result<ContainerStats, Error>;
+
+    /// The bytes on disk that a container has written outside of its mounts, whether it runs or
+    /// not. May look at each of its files: not to be asked for often.
+    async fn written_bytes(&self, id: &ContainerId) -> Result<u64, Error>;
 
     /// Starts a container's log file anew, after it was moved away for rotation.
     async fn reopen_log(&self, id: &ContainerId) -> Result<(), Error>;

@@ -24,6 +24,7 @@ use tracing::{debug, warn};
 use super::{Message, orphans, worker::Worker};
 use crate::{
     context::Context,
+    eviction::Eviction,
     pod::{PodView, admission, labels},
 };
 
@@ -46,6 +47,7 @@ struct Handle {
 pub(crate) struct Manager {
     cx: Arc<Context>,
     changes: mpsc::UnboundedReceiver<String>,
+    evictions: mpsc::Receiver<Eviction>,
     handles: HashMap<String, Handle>,
     workers: JoinSet<String>,
     /// Deleted by their workers; events about them may still come.
@@ -57,10 +59,15 @@ pub(crate) struct Manager {
 }
 
 impl Manager {
-    pub(crate) fn new(cx: Arc<Context>, changes: mpsc::UnboundedReceiver<String>) -> Self {
+    pub(crate) fn new(
+        cx: Arc<Context>,
+        changes: mpsc::UnboundedReceiver<String>,
+        evictions: mpsc::Receiver<Eviction>,
+    ) -> Self {
         Self {
             cx,
             changes,
+            evictions,
             handles: HashMap::new(),
             workers: JoinSet::new(),
             done: HashSet::new(),
@@ -102,6 +109,7 @@ impl Manager {
                 },
                 event = events.next() => self.runtime_event(event, &mut events).await,
                 Some(uid) = self.changes.recv() => self.tell(&uid, Message::SourceChanged).await,
+                Some(e) = self.evictions.recv() => self.tell(&e.uid, Message::Evict(e.message)).await,
                 Some(ended) = self.workers.join_next(), if !self.workers.is_empty() => self.ended(ended),
                 _ = relist.tick() => self.relist().await,
             }

@@ -46,6 +46,8 @@ pub(crate) enum Message {
         kind: ProbeKind,
         healthy: bool,
     },
+    /// It uses more of the node than it may, as this message says.
+    Evict(String),
     /// Something that a volume shows has changed.
     SourceChanged,
     /// The node stops and takes its pods with it.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_runtime::{ContainerId, ContainerStatus, Error, SandboxId, SandboxStatus};
 use tracing::{debug, warn};
 
-use super::{Message, start::StartError, worker::Worker};
+use super::{Message, sandbox::SandboxError, start::StartError, worker::Worker};
 use crate::{
     events::Kind,
     sync::{PullFailure, Retry, Volumes, Waiting, backoff::Backoff},
@@ -17,7 +17,7 @@ use crate::{
 pub(super) enum Done {
     Volumes(Result<PodVolumes, Vec<String>>),
     Unmounted(Result<(), String>),
-    SandboxMade(Result<SandboxStatus, Error>),
+    SandboxMade(Result<SandboxStatus, SandboxError>),
     SandboxStopped(SandboxId, Result<Option<SandboxStatus>, Error>),
     SandboxRemoved(SandboxId, Result<(), Error>),
     Started(String, Result<ContainerStatus, StartError>),

@@ -1,6 +1,8 @@
 //! Making a pod's sandbox.
 
+use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_runtime::{Error, NamespaceMode, SandboxConfig, SandboxStatus};
+use kube::Api;
 
 use crate::{
     context::Context,
@@ -8,7 +10,12 @@ use crate::{
 };
 
 /// What the sandbox of a pod should be.
-pub(crate) fn config(cx: &Context, pod: &PodView, attempt: u32) -> SandboxConfig {
+pub(crate) fn config(
+    cx: &Context,
+    pod: &PodView,
+    attempt: u32,
+    runtime_handler: String,
+) -> SandboxConfig {
     let spec = pod.spec();
     let mode = |host: Option<bool>, otherwise| {
         if host == Some(true) {
@@ -56,6 +63,39 @@ pub(crate) fn config(cx: &Context, pod: &PodView, attempt: u32) -> SandboxConfig
             .map(|s| (s.name.replace('/', "."), s.value.clone()))
             .collect(),
         log_directory: cx.pod_log_dir(pod),
+        runtime_handler,
+    }
+}
+
+/// The runtime handler that the pod's `RuntimeClass` names; empty without one.
+async fn runtime_handler(cx: &Context, pod: &PodView) -> Result<String, SandboxError> {
+    let class = pod.spec().runtime_class_name.as_deref();
+    let Some(class) = class.filter(|name| !name.is_empty()) else {
+        return Ok(String::new());
+    };
+    let failed = |message: String| {
+        let pod = pod.describe();
+        SandboxError(format!(
+            "failed to create sandbox for pod {pod:?}: {message}"
+        ))
+    };
+    match Api::<RuntimeClass>::all(cx.client.clone()).get(class).await {
+        Ok(class) => Ok(class.handler),
+        Err(kube::Error::Api(status)) => Err(failed(status.message.clone())),
+        Err(error) => Err(failed(format!(
+            "failed to lookup RuntimeClass {class}: {error}"
+        ))),
+    }
+}
+
+/// Why there is no sandbox.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct SandboxError(String);
+
+impl From<Error> for SandboxError {
+    fn from(error: Error) -> Self {
+        Self(error.to_string())
     }
 }
 
@@ -64,10 +104,11 @@ pub(crate) async fn make(
     cx: &Context,
     pod: &PodView,
     attempt: u32,
-) -> Result<SandboxStatus, Error> {
-    let config = config(cx, pod, attempt);
+) -> Result<SandboxStatus, SandboxError> {
+    let handler = runtime_handler(cx, pod).await?;
+    let config = config(cx, pod, attempt, handler);
     std::fs::create_dir_all(&config.log_directory)
         .map_err(|e| Error::io(format!("create {}", config.log_directory.display()), e))?;
     let id = cx.runtime.run_sandbox(config).await?;
-    cx.runtime.sandbox(&id).await
+    Ok(cx.runtime.sandbox(&id).await?)
 }

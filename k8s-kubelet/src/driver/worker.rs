@@ -16,11 +16,14 @@ use super::{Message, outcome::Done, publish::Probes, status_writer::StatusWriter
 use crate::{
     context::Context,
     events::Kind,
-    pod::PodView,
+    pod::{PodView, labels},
     probe::ProbeKind,
     sync::{Action, End, EndKind, PodState, Retry, Volumes, Waiting, decide},
     volume::manager::PodVolumes,
 };
+
+/// What is left to the containers of a pod that uses too much.
+const EVICTION_GRACE_SECONDS: i64 = 1;
 
 /// Carries one pod from its first sight to its end.
 #[derive(Debug)]
@@ -219,6 +222,14 @@ impl Worker {
                     ProbeKind::Readiness => found.readiness = Some(healthy),
                 }
             }
+            Message::Evict(message) => {
+                if self.state.end.is_none() {
+                    self.event(None, Kind::Warning, "Evicted", message.as_str());
+                    let reason = "Evicted".to_owned();
+                    let verdict = Waiting { reason, message };
+                    self.end(EndKind::Failed, EVICTION_GRACE_SECONDS, Some(verdict));
+                }
+            }
             Message::SourceChanged => self.refresh_wanted = true,
             Message::Stop => {
                 if self.state.end.is_none() {
@@ -237,6 +248,12 @@ impl Worker {
         };
         self.refresh_wanted |= meta(&pod) != meta(&self.state.pod);
         self.writer.observe(&pod);
+        for (_, container) in pod.containers() {
+            let before = self.state.pod.find(&container.name);
+            if before.is_some_and(|(_, old)| labels::hash(old) != labels::hash(container)) {
+                self.state.note_mut(&container.name).forget_failures();
+            }
+        }
         self.state.pod = pod;
         if self.state.pod.deletion_timestamp().is_none() {
             return;

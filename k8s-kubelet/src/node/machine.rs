@@ -1,6 +1,6 @@
 //! What the machine says about itself.
 
-use std::{fs, net::IpAddr};
+use std::{fs, net::IpAddr, path::Path};
 
 use k8s_openapi::api::core::v1::NodeSystemInfo;
 
@@ -67,6 +67,12 @@ pub(crate) fn address() -> Option<IpAddr> {
     socket.connect("192.0.2.1:9").ok()?;
     let ip = socket.local_addr().ok()?.ip();
     (!ip.is_unspecified()).then_some(ip)
+}
+
+/// The size of the file system that holds this path, in bytes.
+pub(crate) fn disk_bytes(path: &Path) -> Option<u64> {
+    let fs = nix::sys::statvfs::statvfs(path).ok()?;
+    Some(fs.blocks() * fs.fragment_size())
 }
 
 /// The machine's name.

@@ -60,6 +60,9 @@ fn status(
     let hidden = note.and_then(|n| n.hooked.as_ref());
     let mut known = state.all(name).filter(|c| Some(&c.id) != hidden);
     let (newest, previous) = (known.next(), known.next());
+    if let Some(before) = before.filter(|b| being_replaced(state, name, newest, b)) {
+        return before.clone();
+    }
     let mut out = match newest {
         Some(c) => {
             let mut out = ContainerStatus {
@@ -103,6 +106,21 @@ fn status(
     }
     readiness(state, kind, container, newest, &mut out);
     out
+}
+
+/// Whether what was reported last is being replaced by a container of a new definition. Upstream
+/// ends the old one, pulls the new image and starts the new one in one go, and shows nothing of
+/// what lies between, unless the new one cannot be started.
+fn being_replaced(
+    state: &PodState,
+    name: &str,
+    newest: Option<&runtime::ContainerStatus>,
+    before: &ContainerStatus,
+) -> bool {
+    let ran = before.state.as_ref().is_some_and(|s| s.running.is_some());
+    let runs = newest.is_some_and(is_running);
+    let note = state.note(name);
+    ran && !runs && state.end.is_none() && note.is_some_and(|n| n.replace && n.waiting.is_none())
 }
 
 fn same_container(before: &ContainerStatus, now: &ContainerStatus) -> bool {

@@ -352,7 +352,10 @@ fn start(
             return;
         }
     }
-    let exited = state.all(name).find(|c| c.state == ContainerState::Exited);
+    // Those of a former definition say nothing about how this one will fare.
+    let exited = state
+        .all(name)
+        .find(|c| c.state == ContainerState::Exited && c.config.hash() == labels::hash(container));
     let crash = match exited.and_then(|c| c.finished_at) {
         Some(finished) => {
             if let Some(until) = Backoff::wait_until(note.crash.as_ref(), finished, now) {

@@ -67,6 +67,15 @@ pub(crate) struct Note {
     pub(crate) replace: bool,
 }
 
+impl Note {
+    /// The definition has changed: what failed before need not fail again, nor be waited for.
+    pub(crate) fn forget_failures(&mut self) {
+        self.retry = None;
+        self.crash = None;
+        self.pull = None;
+    }
+}
+
 /// What a container's probes have found. `None`: nothing yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ProbeState {

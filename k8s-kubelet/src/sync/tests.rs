@@ -342,6 +342,52 @@ fn failed_probes_and_new_images_replace_a_container() {
     );
 }
 
+/// The pod with another image.
+fn with_image(mut case: Case, image: &str) -> Case {
+    let mut pod = case.state.pod.to_object();
+    pod.spec.as_mut().unwrap().containers[0].image = Some(image.to_owned());
+    case.state.pod = Arc::new(PodView::new(pod));
+    case
+}
+
+#[test]
+fn a_replacement_shows_nothing_until_it_runs_or_fails() {
+    let mut case = Case::simple().running("c");
+    case.state.reported = case.status();
+    let shown = case.state.reported.container_statuses.clone();
+    let mut case = with_image(case, "j");
+    case.state.note_mut("c").replace = true;
+    let old = case.state.pod.clone();
+    case.state.containers[0].state = ContainerState::Exited;
+    case.state.containers[0].exit_code = Some(137);
+    case.state.containers[0].finished_at = Some(at(5));
+    assert_eq!(case.starts(5), ["c"], "it does not back off");
+    case.state.note_mut("c").starting = true;
+    assert_eq!(case.status().container_statuses, shown);
+    assert_eq!(case.state.pod, old);
+    case.state.note_mut("c").waiting = Some(Waiting {
+        reason: "ErrImagePull".to_owned(),
+        message: "no".to_owned(),
+    });
+    let failed = case.status().container_statuses.unwrap().remove(0);
+    assert!(!failed.ready && failed.state.unwrap().waiting.is_some());
+    case.state.note_mut("c").waiting = None;
+    let case = case.container("c", 1, ContainerState::Running, None);
+    let new = case.status().container_statuses.unwrap().remove(0);
+    assert!(new.ready && new.restart_count == 1);
+    assert_ne!(Some(vec![new]), shown);
+}
+
+#[test]
+fn a_new_image_does_not_wait_out_the_crashes_of_the_old_one() {
+    let mut case = Case::simple().exited("c", 1);
+    case.state.note_mut("c").crash = Some(backoff::Backoff::next(None, at(1), at(1)));
+    assert!(case.starts(2).is_empty());
+    let mut case = with_image(case, "j");
+    case.state.note_mut("c").forget_failures();
+    assert_eq!(case.starts(2), ["c"]);
+}
+
 #[test]
 fn readiness_follows_the_probes() {
     let probe = json!({"exec": {"command": ["true"]}});

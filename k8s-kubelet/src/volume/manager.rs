@@ -60,6 +60,12 @@ impl VolumeManager {
             .find(|p| p.supports(volume))
     }
 
+    /// The directory of one of a pod's volumes.
+    pub(crate) fn directory(&self, pod: &PodView, volume: &Volume) -> Option<PathBuf> {
+        let plugin = self.plugin(volume)?;
+        Some(self.volume_dir(pod.uid(), plugin, &volume.name))
+    }
+
     /// Sets up or refreshes every volume of the pod; all failures are told.
     pub(crate) async fn set_up(
         &self,

@@ -18,6 +18,11 @@ use crate::{Error, error::IoContext};
 /// The kernel takes no more options than this.
 const MAX_OPTIONS: usize = 4095;
 
+/// Where what a container writes into its root file system lies.
+pub(super) fn upper(dir: &Path) -> PathBuf {
+    dir.join("upper")
+}
+
 /// Mounts `dir/rootfs`. To be called on a thread that is thrown away: it changes the working
 /// directory, so that the layers' names can be short.
 pub(super) fn mount_overlay(layers: &Path, lower: &[PathBuf], dir: &Path) -> Result<(), Error> {
@@ -26,7 +31,7 @@ pub(super) fn mount_overlay(layers: &Path, lower: &[PathBuf], dir: &Path) -> Res
         fs::create_dir(&path).context(|| format!("make {path:?}"))?;
     }
     let mode = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(dir.join("upper"), mode).context(|| "set the root's mode".to_owned())?;
+    fs::set_permissions(upper(dir), mode).context(|| "set the root's mode".to_owned())?;
     unshare(CloneFlags::CLONE_FS).context(|| "leave the shared working directory".to_owned())?;
     std::env::set_current_dir(layers).context(|| format!("enter {layers:?}"))?;
 
@@ -41,7 +46,7 @@ pub(super) fn mount_overlay(layers: &Path, lower: &[PathBuf], dir: &Path) -> Res
         options.push(layer);
     }
     options.push(",upperdir=");
-    options.push(escape(&dir.join("upper")));
+    options.push(escape(&upper(dir)));
     options.push(",workdir=");
     options.push(escape(&dir.join("work")));
     // What a container wrote does not outlive a crash of the machine, so nothing has to be synced.

@@ -5,11 +5,11 @@ use std::{net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
-use super::{OciRuntime, blocking, detached, exec, namespaces, shim_client};
+use super::{OciRuntime, blocking, detached, exec, namespaces, rootfs, shim_client};
 use crate::{
     ContainerConfig, ContainerId, ContainerRuntime, ContainerStats, ContainerStatus, Duplex, Error,
     ExecOutput, ExecSession, NamespaceMode, RuntimeEvent, SandboxConfig, SandboxId, SandboxStatus,
-    Streams, error::IoContext, net::netns,
+    Streams, disk_usage, error::IoContext, net::netns,
 };
 
 #[async_trait]
@@ -164,6 +164,12 @@ impl ContainerRuntime for OciRuntime {
         container.need_running("measure it")?;
         let (cgroups, id) = (self.inner.cgroups.clone(), id.clone());
         blocking(move || cgroups.stats(&id, &container.record.cgroup)).await?
+    }
+
+    async fn written_bytes(&self, id: &ContainerId) -> Result<u64, Error> {
+        let container = self.inner.find_container(id)?;
+        let upper = rootfs::upper(&container.dir);
+        blocking(move || disk_usage(&upper).context(|| format!("measure {upper:?}"))).await?
     }
 
     async fn reopen_log(&self, id: &ContainerId) -> Result<(), Error> {

@@ -144,6 +144,7 @@ impl Inner {
             });
         }
         check_cgroup(&config.cgroup_parent)?;
+        config.check_handler(&[&self.name])?;
         self.note_cgroup(&config.cgroup_parent)?;
         let id = new_id();
         let dir = self.sandbox_dir(&id);

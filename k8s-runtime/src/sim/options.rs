@@ -21,6 +21,7 @@ pub struct SimOptions {
     pub pod_cidr: IpCidr,
     /// What the clock shows when the runtime is made. From there it follows [`tokio::time`].
     pub epoch: Timestamp,
+    pub(super) handlers: Vec<String>,
     pub(super) script: Option<Arc<Script>>,
     pub(super) commands: Option<Arc<Commands>>,
 }
@@ -31,6 +32,7 @@ impl SimOptions {
         Self {
             pod_cidr,
             epoch: Timestamp::now(),
+            handlers: Vec::new(),
             script: None,
             commands: None,
         }
@@ -40,6 +42,13 @@ impl SimOptions {
     #[must_use]
     pub fn epoch(mut self, epoch: Timestamp) -> Self {
         self.epoch = epoch;
+        self
+    }
+
+    /// Adds a runtime handler that a `RuntimeClass` may name, beside `sim` and `runc`.
+    #[must_use]
+    pub fn handler(mut self, name: impl Into<String>) -> Self {
+        self.handlers.push(name.into());
         self
     }
 

@@ -47,6 +47,8 @@ struct State {
     sequence: u64,
     sandboxes: BTreeMap<SandboxId, SandboxStatus>,
     containers: BTreeMap<ContainerId, ContainerStatus>,
+    /// What containers are said to have written, in bytes.
+    written: BTreeMap<ContainerId, u64>,
 }
 
 impl SimRuntime {
@@ -65,6 +67,7 @@ impl SimRuntime {
                     sequence: 0,
                     sandboxes: BTreeMap::new(),
                     containers: BTreeMap::new(),
+                    written: BTreeMap::new(),
                 }),
                 options,
             }),
@@ -97,6 +100,16 @@ impl SimRuntime {
             return Err(Error::not_found("sandbox", &id.0));
         }
         self.inner.stop_sandbox(id);
+        Ok(())
+    }
+
+    /// Says how much a container has written into its root file system, in bytes.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn set_written_bytes(&self, id: &ContainerId, bytes: u64) -> Result<(), Error> {
+        self.container_state(id)?;
+        self.inner.state.lock().written.insert(id.clone(), bytes);
         Ok(())
     }
 
@@ -301,6 +314,9 @@ impl ContainerRuntime for SimRuntime {
                 id: s.id.0.clone(),
             });
         }
+        let mut handlers = vec!["sim", "runc"];
+        handlers.extend(self.inner.options.handlers.iter().map(String::as_str));
+        config.check_handler(&handlers)?;
         let id = SandboxId(state.next_id("sandbox"));
         let ips = match config.network {
             NamespaceMode::Node => Vec::new(),
@@ -328,6 +344,12 @@ impl ContainerRuntime for SimRuntime {
         self.inner.stop_sandbox(id);
         let mut state = self.inner.state.lock();
         state.containers.retain(|_, c| c.sandbox != *id);
+        let State {
+            containers,
+            written,
+            ..
+        } = &mut *state;
+        written.retain(|id, _| containers.contains_key(id));
         state.sandboxes.remove(id);
         Ok(())
     }
@@ -495,7 +517,9 @@ impl ContainerRuntime for SimRuntime {
 
     async fn remove_container(&self, id: &ContainerId) -> Result<(), Error> {
         self.inner.end(id, None, 137, Some(9));
-        self.inner.state.lock().containers.remove(id);
+        let mut state = self.inner.state.lock();
+        state.containers.remove(id);
+        state.written.remove(id);
         Ok(())
     }
 
@@ -597,6 +621,12 @@ impl ContainerRuntime for SimRuntime {
             }),
             state => Err(invalid("container", &id.0, state_name(state), "measure it")),
         }
+    }
+
+    async fn written_bytes(&self, id: &ContainerId) -> Result<u64, Error> {
+        self.container_state(id)?;
+        let state = self.inner.state.lock();
+        Ok(state.written.get(id).copied().unwrap_or(0))
     }
 
     async fn reopen_log(&self, id: &ContainerId) -> Result<(), Error> {

@@ -10,6 +10,7 @@ macro_rules! runtime_conformance {
             a_sandbox_on_the_nodes_network_has_no_address
             two_sandboxes_have_different_addresses
             the_same_attempt_of_a_pod_is_refused_a_second_time
+            a_runtime_handler_that_is_not_there_is_refused
             a_configuration_comes_back_unchanged
             what_is_not_there_is_not_found
             stopping_and_removing_are_idempotent
@@ -62,6 +63,7 @@ macro_rules! process_conformance {
             attach_to_a_terminal_reaches_it
             a_port_of_a_pod_can_be_reached
             stats_show_use
+            what_is_written_outside_of_mounts_is_counted
         }
     };
 }

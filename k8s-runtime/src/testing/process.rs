@@ -667,3 +667,15 @@ pub async fn stats_show_use(f: &Fixture) {
     })
     .await;
 }
+
+pub async fn what_is_written_outside_of_mounts_is_counted(f: &Fixture) {
+    let id = f
+        .script("dd if=/dev/zero of=/file bs=1024 count=2048; exec sleep 1000")
+        .await;
+    eventually("two megabytes", async || {
+        let written = f.runtime.written_bytes(&id).await.expect("bytes");
+        assert!(written < 16 << 20, "{written}");
+        (written >= 2 << 20).then_some(())
+    })
+    .await;
+}

@@ -62,6 +62,20 @@ pub async fn the_same_attempt_of_a_pod_is_refused_a_second_time(f: &Fixture) {
         .expect("another attempt");
 }
 
+pub async fn a_runtime_handler_that_is_not_there_is_refused(f: &Fixture) {
+    let config = SandboxConfig {
+        runtime_handler: "nobody-has-this-one".to_owned(),
+        ..f.pod("a")
+    };
+    let refused = f.runtime.run_sandbox(config).await;
+    assert!(
+        matches!(&refused, Err(Error::InvalidConfig(text)) if text.contains("nobody-has-this-one")),
+        "{refused:?}"
+    );
+    assert!(f.runtime.sandboxes().await.expect("a list").is_empty());
+    f.sandbox("a").await;
+}
+
 pub async fn a_configuration_comes_back_unchanged(f: &Fixture) {
     let mut config = f.pod("a");
     config.labels.insert("label".to_owned(), "1".to_owned());
@@ -108,6 +122,7 @@ pub async fn what_is_not_there_is_not_found(f: &Fixture) {
             .await
             .err(),
         f.runtime.container_stats(&container).await.err(),
+        f.runtime.written_bytes(&container).await.err(),
         f.runtime.port_forward(&sandbox, 80).await.err(),
     ];
     for (i, error) in errors.into_iter().enumerate() {
