@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{Node, PodStatus, Service};
 use k8s_runtime::{ContainerRuntime, DnsConfig, SandboxId};
 use kube::{Client, runtime::reflector::Store};
 use parking_lot::RwLock;
+use tokio::sync::Notify;
 
 use crate::{
     clock::Clock,
@@ -50,6 +51,7 @@ pub(crate) struct Context {
     pub(crate) clock: Clock,
     pub(crate) services: Store<Service>,
     node: RwLock<(Arc<Node>, Arc<NodeFacts>)>,
+    node_changed: Notify,
     /// By namespace and name.
     known: RwLock<HashMap<(String, String), Known>>,
 }
@@ -94,6 +96,7 @@ impl Context {
             clock: parts.clock,
             services: parts.services,
             node: RwLock::new((Arc::default(), Arc::new(facts))),
+            node_changed: Notify::new(),
             known: RwLock::default(),
         })
     }
@@ -116,6 +119,12 @@ impl Context {
             .and_then(|s| s.allocatable.clone())
             .unwrap_or_default();
         *current = (Arc::new(node), Arc::new(facts));
+        self.node_changed.notify_one();
+    }
+
+    /// Resolves once the node has changed in the API since this was asked last. For one caller.
+    pub(crate) async fn node_changed(&self) {
+        self.node_changed.notified().await;
     }
 
     pub(crate) fn know(&self, known: Known) {

@@ -19,16 +19,16 @@ async fn until_evicted(world: &World, name: &str, message: &str) -> Result<()> {
     let pod = world
         .until(name, "the eviction", |p| phase(p) == "Failed")
         .await?;
-    let status = pod.status.unwrap();
+    let status = pod.status.unwrap_or_default();
     assert_eq!(status.reason.as_deref(), Some("Evicted"));
     assert_eq!(status.message.as_deref(), Some(message));
     world
         .until_event(name, &format!("Evicted: {message}"))
         .await?;
     let ended = |p: &Pod| {
-        let statuses = p.status.as_ref().unwrap().container_statuses.as_ref();
-        let state = statuses.unwrap()[0].state.as_ref();
-        state.is_some_and(|s| s.terminated.is_some())
+        let statuses = p.status.iter().flat_map(|s| &s.container_statuses);
+        let mut states = statuses.flatten().flat_map(|s| &s.state);
+        states.any(|s| s.terminated.is_some())
     };
     world.until(name, "the end of its container", ended).await?;
     Ok(())

@@ -15,6 +15,7 @@ use k8s_runtime::{ContainerRuntime, PullErrorKind};
 use kube::{
     Api,
     api::{DeleteParams, Patch, PatchParams, PostParams},
+    runtime::wait::await_condition,
 };
 use serde_json::json;
 
@@ -45,6 +46,37 @@ async fn the_node_registers_with_status_and_lease() -> Result<()> {
     let leases: Api<Lease> = Api::namespaced(world.client.clone(), "kube-node-lease");
     let lease = leases.get(common::NODE).await?.spec.unwrap();
     assert_eq!(lease.lease_duration_seconds, Some(40));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_node_that_was_given_up_is_ready_again_as_soon_as_it_hears_of_it() -> Result<()> {
+    let world = World::new().await?;
+    let nodes: Api<Node> = Api::all(world.client.clone());
+    let ready = |status: &'static str| {
+        move |node: Option<&Node>| {
+            let conditions = node
+                .and_then(|n| n.status.as_ref())
+                .and_then(|s| s.conditions.as_ref());
+            conditions.is_some_and(|c| c.iter().any(|c| c.type_ == "Ready" && c.status == status))
+        }
+    };
+    let patience = std::time::Duration::from_secs(60);
+    let wait = await_condition(nodes.clone(), common::NODE, ready("True"));
+    tokio::time::timeout(patience, wait).await??;
+    let unknown = json!({"status": {"conditions": [
+        {"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"},
+    ]}});
+    let given_up = nodes
+        .patch_status(
+            common::NODE,
+            &PatchParams::default(),
+            &Patch::Strategic(unknown),
+        )
+        .await?;
+    assert!(ready("Unknown")(Some(&given_up)));
+    let wait = await_condition(nodes, common::NODE, ready("True"));
+    tokio::time::timeout(patience, wait).await??;
     Ok(())
 }
 

@@ -211,7 +211,9 @@ fn no_pressure_text(type_: &str) -> &'static str {
     }
 }
 
-/// Writes the status whenever it changes, and every five minutes, for as long as it is polled.
+/// Writes the status whenever it changes or somebody else changed its conditions (as the node
+/// lifecycle controller does with those of a node that was not heard of), and every five minutes,
+/// for as long as it is polled.
 pub(crate) async fn keep_status(cx: Arc<Context>, config: NodeConfig) {
     let api: Api<Node> = Api::all(cx.client.clone());
     let name = cx.settings.node_name.clone();
@@ -228,7 +230,9 @@ pub(crate) async fn keep_status(cx: Arc<Context>, config: NodeConfig) {
         let now = cx.clock.now();
         let due = match &written {
             Some((last, at)) => {
-                *last != essence || now.duration_since(*at).as_secs() >= REPORT_SECONDS
+                *last != essence
+                    || !shown(&status, old)
+                    || now.duration_since(*at).as_secs() >= REPORT_SECONDS
             }
             None => true,
         };
@@ -255,8 +259,20 @@ pub(crate) async fn keep_status(cx: Arc<Context>, config: NodeConfig) {
                 Err(error) => debug!(%error, "node status not written"),
             }
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = cx.node_changed() => {}
+        }
     }
+}
+
+/// Whether the API shows the conditions as they are.
+fn shown(status: &NodeStatus, api: Option<&NodeStatus>) -> bool {
+    let there = |own: &NodeCondition| {
+        let mut all = api.iter().flat_map(|s| &s.conditions).flatten();
+        all.any(|c| (&c.type_, &c.status, &c.reason) == (&own.type_, &own.status, &own.reason))
+    };
+    status.conditions.iter().flatten().all(there)
 }
 
 fn is_ready(status: Option<&NodeStatus>) -> Option<bool> {
