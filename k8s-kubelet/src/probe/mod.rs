@@ -1,5 +1,6 @@
 //! Probes: is a container started, alive, ready?
 
+mod grpc;
 pub(crate) mod http;
 mod run;
 

@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::http;
+use super::{grpc, http};
 use crate::{
     context::Context,
     driver::Message,
@@ -244,6 +244,17 @@ impl ProbeTask {
                 Err(_) => {
                     Outcome::Failure(format!("dial tcp {}: i/o timeout", http::join(host, port)))
                 }
+            };
+        }
+        if let Some(action) = &self.probe.grpc {
+            let port = match resolve_port(&IntOrString::Int(action.port), &self.container) {
+                Ok(port) => port,
+                Err(error) => return Outcome::Error(error),
+            };
+            let service = action.service.as_deref().unwrap_or_default();
+            return match grpc::check(&self.ip(), port, service, limit).await {
+                Ok(()) => Outcome::Success,
+                Err(error) => Outcome::Failure(error),
             };
         }
         Outcome::Error(format!(
