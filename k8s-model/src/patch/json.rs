@@ -1,6 +1,8 @@
 //! JSON patches (RFC 6902).
 
-use json_patch::{AddOperation, PatchOperation, ReplaceOperation, jsonptr::PointerBuf};
+use json_patch::{
+    AddOperation, PatchErrorKind, PatchOperation, ReplaceOperation, jsonptr::PointerBuf,
+};
 use serde_json::Value;
 
 use super::{MAX_JSON_PATCH_OPERATIONS, PatchError};
@@ -36,8 +38,12 @@ pub fn json(document: &mut Value, patch: &[u8]) -> Result<(), PatchError> {
         }
         let operation = adding(&patched, operation);
         bound(&patched, &operation, &mut copied).map_err(PatchError::Unprocessable)?;
-        json_patch::patch_unsafe(&mut patched, std::slice::from_ref(&operation))
-            .map_err(|error| PatchError::Unprocessable(error.to_string()))?;
+        json_patch::patch_unsafe(&mut patched, std::slice::from_ref(&operation)).map_err(
+            |error| match error.kind {
+                PatchErrorKind::TestFailed => PatchError::TestFailed(error.to_string()),
+                _ => PatchError::Unprocessable(error.to_string()),
+            },
+        )?;
     }
     *document = patched;
     Ok(())

@@ -20,6 +20,9 @@ pub enum PatchError {
     /// A patch that does not fit the object: upstream answers 422.
     #[error("{0}")]
     Unprocessable(String),
+    /// A JSON patch with a test that does not hold: upstream answers 422.
+    #[error("{0}")]
+    TestFailed(String),
     /// A JSON patch with too many operations: upstream answers 413.
     #[error(
         "The allowed maximum operations in a JSON patch is {MAX_JSON_PATCH_OPERATIONS}, got {0}"
@@ -33,7 +36,9 @@ impl PatchError {
         use crate::status;
         match self {
             PatchError::Malformed(text) => status::bad_request(text),
-            PatchError::Unprocessable(_) => status::unprocessable_patch(),
+            PatchError::Unprocessable(_) | PatchError::TestFailed(_) => {
+                status::unprocessable_patch()
+            }
             PatchError::TooManyOperations(_) => status::too_large(&self.to_string()),
         }
     }

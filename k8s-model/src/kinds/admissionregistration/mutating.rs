@@ -73,12 +73,11 @@ impl KindRules for MutatingAdmissionPolicyBindingRules {
 
     fn validate(&self, binding: &Self::Kind) -> ErrorList {
         let spec = binding.spec.clone().unwrap_or_default();
-        validate_binding(
-            text(&spec.policy_name),
-            spec.param_ref.as_ref(),
-            spec.match_resources.as_ref(),
-            &Path::new("spec"),
-        )
+        let (path, resources) = (Path::new("spec"), spec.match_resources.as_ref());
+        let name = text(&spec.policy_name);
+        let mut out = validate_binding(name, spec.param_ref.as_ref(), resources, &path);
+        out.extend(matching::mutable(resources, &path.child("matchResources")));
+        out
     }
 }
 
@@ -87,7 +86,9 @@ fn validate_spec(spec: &MutatingAdmissionPolicySpec, path: &Path) -> ErrorList {
     if let Some(kind) = &spec.param_kind {
         out.extend(expressions::param_kind(kind, path));
     }
-    out.extend(matching::constraints(spec.match_constraints.as_ref(), path));
+    let constraints = spec.match_constraints.as_ref();
+    out.extend(matching::constraints(constraints, path));
+    out.extend(matching::mutable(constraints, &path.child("matchConstraints")));
     let known = known(spec.param_kind.as_ref());
     out.extend(matching::conditions(list(&spec.match_conditions), &known, path));
     let variables = list(&spec.variables);

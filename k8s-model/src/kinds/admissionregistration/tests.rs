@@ -233,3 +233,39 @@ fn bindings_are_refused_in_upstreams_words() {
         ]
     );
 }
+
+#[test]
+fn what_goes_cannot_be_changed() {
+    let rules = |operations: Value| json!([{"apiGroups": [""], "apiVersions": ["v1"], "operations": operations, "resources": ["pods"]}]);
+    let policy = |operations: Value| {
+        let spec = json!({"reinvocationPolicy": "Never", "matchConstraints": {"resourceRules": rules(operations)},
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": "[JSONPatch{op: 'remove', path: '/x'}]"}}]});
+        let value = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy",
+            "metadata": {"name": "x"}, "spec": spec});
+        findings("MutatingAdmissionPolicy", value)
+    };
+    let binding = |operations: Value| {
+        let spec =
+            json!({"policyName": "p", "matchResources": {"resourceRules": rules(operations)}});
+        let value = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicyBinding",
+            "metadata": {"name": "x"}, "spec": spec});
+        findings("MutatingAdmissionPolicyBinding", value)
+    };
+    for good in [json!(["*"]), json!(["CREATE", "UPDATE", "CONNECT"])] {
+        assert_eq!(policy(good.clone()), Vec::<String>::new());
+        assert_eq!(binding(good), Vec::<String>::new());
+    }
+    let text = "Unsupported value: \"DELETE\": supported values: \"*\", \"CONNECT\", \"CREATE\", \"UPDATE\"";
+    assert_eq!(
+        policy(json!(["CREATE", "DELETE"])),
+        [format!(
+            "spec.matchConstraints.resourceRules.operations: {text}"
+        )]
+    );
+    assert_eq!(
+        binding(json!(["DELETE"])),
+        [format!(
+            "spec.matchResources.resourceRules.operations: {text}"
+        )]
+    );
+}
