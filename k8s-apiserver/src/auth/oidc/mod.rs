@@ -3,6 +3,7 @@
 //! See <https://kubernetes.io/docs/reference/access-authn-authz/authentication/#openid-connect-tokens>.
 
 mod distributed;
+mod key;
 pub(super) mod mapping;
 pub(super) mod metrics;
 mod options;
@@ -12,12 +13,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, Validation};
 use serde_json::{Map, Value};
 
 pub use self::options::{JwtIssuer, OidcError, OidcOptions, SigningAlgorithm};
 use self::{
     distributed::DistributedClaims,
+    key::Header,
     mapping::Source,
     metrics::JwtMetrics,
     provider::{Provider, location},
@@ -128,30 +129,64 @@ impl OidcTokens {
         token: &str,
     ) -> Result<Map<String, Value>, AuthenticationError> {
         let issuer = &self.issuer;
-        let header = jsonwebtoken::decode_header(token).map_err(invalid)?;
-        let mut allowed = issuer.algorithms.iter().copied().map(Algorithm::from);
-        if !allowed.any(|algorithm| algorithm == header.alg) {
-            return Err(invalid("verify token: unexpected signature algorithm"));
-        }
-        let key = provider.key(header.kid.as_deref()).await?;
-        let mut validation = Validation::new(header.alg);
-        validation.leeway = 0;
-        validation.set_issuer(&issuers(url));
-        // One of them is enough.
-        validation.set_audience(&issuer.audiences);
-        validation.set_required_spec_claims(&["exp", "iss", "aud"]);
-        let claims = jsonwebtoken::decode::<Map<String, Value>>(token, &key, &validation)
-            .map_err(|e| invalid(format_args!("verify token: {e}")))?
-            .claims;
+        let verify = |text: String| invalid(format_args!("verify token: {text}"));
+        let header = Header::of(token).ok_or_else(|| verify("malformed jwt".to_owned()))?;
+        let algorithm = header.algorithm(&issuer.algorithms).map_err(verify)?;
+        let claims = provider
+            .with_key(header.kid.as_deref(), |key| key.claims(token, algorithm))
+            .await?;
         let now = jsonwebtoken::get_current_timestamp();
-        if claims
-            .get("nbf")
-            .and_then(Value::as_u64)
-            .is_some_and(|nbf| nbf > now + NOT_BEFORE_LEEWAY)
-        {
-            return Err(invalid("verify token: the token is not valid yet"));
-        }
+        check(&claims, &issuers(url), &issuer.audiences, now).map_err(verify)?;
         Ok(claims)
+    }
+}
+
+/// Whether claims are those of a token of that issuer's, for one of those audiences, at this time; in seconds since 1970.
+fn check(
+    claims: &Map<String, Value>,
+    issuers: &[&str],
+    audiences: &[String],
+    now: u64,
+) -> Result<(), String> {
+    let named = claims
+        .get("iss")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    if !issuers.contains(&named) {
+        return Err(format!(
+            "id token issued by a different provider, expected {:?} got {named:?}",
+            issuers.first().unwrap_or(&"")
+        ));
+    }
+    let meant = match claims.get("aud") {
+        Some(Value::String(one)) => vec![one.as_str()],
+        Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    if !audiences
+        .iter()
+        .any(|wanted| meant.contains(&wanted.as_str()))
+    {
+        return Err(format!("expected audience in {audiences:?} got {meant:?}"));
+    }
+    let time = |name: &str| match claims.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(time) => {
+            let time = time.as_f64().filter(|time| time.is_finite());
+            time.map(Some)
+                .ok_or_else(|| format!("malformed claim {name}"))
+        }
+    };
+    // Whoever does not say when a token ends has one that has ended.
+    let ends = time("exp")?.unwrap_or_default();
+    if ends < now as f64 {
+        return Err(format!("token is expired (Token Expiry: {ends})"));
+    }
+    match time("nbf")? {
+        Some(begins) if begins > (now + NOT_BEFORE_LEEWAY) as f64 => Err(format!(
+            "current time {now} before the nbf (not before) time: {begins}"
+        )),
+        _ => Ok(()),
     }
 }
 

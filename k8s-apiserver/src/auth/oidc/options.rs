@@ -52,6 +52,7 @@ pub enum SigningAlgorithm {
     Rs512,
     Es256,
     Es384,
+    Es512,
     Ps256,
     Ps384,
     Ps512,
@@ -59,12 +60,13 @@ pub enum SigningAlgorithm {
 
 impl SigningAlgorithm {
     /// All of them: what an `AuthenticationConfiguration` takes.
-    pub const ALL: [SigningAlgorithm; 8] = [
+    pub const ALL: [SigningAlgorithm; 9] = [
         SigningAlgorithm::Rs256,
         SigningAlgorithm::Rs384,
         SigningAlgorithm::Rs512,
         SigningAlgorithm::Es256,
         SigningAlgorithm::Es384,
+        SigningAlgorithm::Es512,
         SigningAlgorithm::Ps256,
         SigningAlgorithm::Ps384,
         SigningAlgorithm::Ps512,
@@ -75,32 +77,40 @@ impl FromStr for SigningAlgorithm {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Ok(match text {
-            "RS256" => SigningAlgorithm::Rs256,
-            "RS384" => SigningAlgorithm::Rs384,
-            "RS512" => SigningAlgorithm::Rs512,
-            "ES256" => SigningAlgorithm::Es256,
-            "ES384" => SigningAlgorithm::Es384,
-            "PS256" => SigningAlgorithm::Ps256,
-            "PS384" => SigningAlgorithm::Ps384,
-            "PS512" => SigningAlgorithm::Ps512,
-            other => return Err(format!("unsupported signing algorithm {other:?}")),
-        })
+        let found = Self::ALL.into_iter().find(|known| known.name() == text);
+        found.ok_or_else(|| format!("unsupported signing algorithm {text:?}"))
     }
 }
 
-impl From<SigningAlgorithm> for Algorithm {
-    fn from(algorithm: SigningAlgorithm) -> Self {
-        match algorithm {
+impl SigningAlgorithm {
+    /// As RFC 7518 names it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            SigningAlgorithm::Rs256 => "RS256",
+            SigningAlgorithm::Rs384 => "RS384",
+            SigningAlgorithm::Rs512 => "RS512",
+            SigningAlgorithm::Es256 => "ES256",
+            SigningAlgorithm::Es384 => "ES384",
+            SigningAlgorithm::Es512 => "ES512",
+            SigningAlgorithm::Ps256 => "PS256",
+            SigningAlgorithm::Ps384 => "PS384",
+            SigningAlgorithm::Ps512 => "PS512",
+        }
+    }
+
+    /// What it is to who asks ring, if ring has it.
+    pub(super) fn of_ring(self) -> Option<Algorithm> {
+        Some(match self {
             SigningAlgorithm::Rs256 => Algorithm::RS256,
             SigningAlgorithm::Rs384 => Algorithm::RS384,
             SigningAlgorithm::Rs512 => Algorithm::RS512,
             SigningAlgorithm::Es256 => Algorithm::ES256,
             SigningAlgorithm::Es384 => Algorithm::ES384,
+            SigningAlgorithm::Es512 => return None,
             SigningAlgorithm::Ps256 => Algorithm::PS256,
             SigningAlgorithm::Ps384 => Algorithm::PS384,
             SigningAlgorithm::Ps512 => Algorithm::PS512,
-        }
+        })
     }
 }
 

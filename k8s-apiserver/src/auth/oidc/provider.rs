@@ -4,14 +4,13 @@ use std::{io, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Request, header};
 use http_body_util::{BodyExt, Limited};
-use jsonwebtoken::{DecodingKey, jwk::JwkSet};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use serde_json::Value;
 use tokio::{sync::Mutex, time::Instant};
 use tokio_rustls::TlsConnector;
 
-use super::{OidcError, invalid, metrics::JwtMetrics};
+use super::{OidcError, invalid, key::Key, metrics::JwtMetrics};
 use crate::{
     auth::AuthenticationError,
     http::Body,
@@ -39,7 +38,7 @@ pub(super) struct Provider {
 
 #[derive(Default)]
 struct Keys {
-    set: Option<JwkSet>,
+    set: Option<Arc<Vec<Key>>>,
     fetched: Option<Instant>,
 }
 
@@ -123,33 +122,42 @@ impl Provider {
         self.metrics.fetched(&self.issuer, text);
         let (fetched, _) =
             fetched.map_err(|e| AuthenticationError::Unavailable(format!("oidc: {e}")))?;
-        keys.set = Some(fetched);
+        keys.set = Some(Arc::new(fetched));
         Ok(())
     }
 
-    /// The key that a token names.
-    pub(super) async fn key(&self, id: Option<&str>) -> Result<DecodingKey, AuthenticationError> {
-        // One fetches, the others wait for what it gets.
-        let mut keys = self.keys.lock().await;
-        let find = |set: &Option<JwkSet>| {
-            let keys = &set.as_ref()?.keys;
-            let found = match id {
-                Some(id) => keys.iter().find(|k| k.common.key_id.as_deref() == Some(id)),
-                None => keys.first().filter(|_| keys.len() == 1),
-            };
-            DecodingKey::from_jwk(found?).ok()
+    /// What `verify` finds with one of the keys that a token may be signed with.
+    ///
+    /// # Errors
+    /// If it finds nothing with any of them.
+    pub(super) async fn with_key<T>(
+        &self,
+        id: Option<&str>,
+        verify: impl Fn(&Key) -> Option<T>,
+    ) -> Result<T, AuthenticationError> {
+        let find = |keys: &Option<Arc<Vec<Key>>>| {
+            let mut keys = keys.iter().flat_map(|keys| keys.iter());
+            keys.find_map(|key| key.is(id).then(|| verify(key)).flatten())
         };
-        if let Some(key) = find(&keys.set) {
-            return Ok(key);
+        let known = self.keys.lock().await.set.clone();
+        if let Some(found) = find(&known) {
+            return Ok(found);
         }
-        if keys.fetched.is_none_or(|at| at.elapsed() >= REFETCH) {
-            self.fetch_into(&mut keys).await?;
-        }
-        find(&keys.set).ok_or_else(|| invalid("verify token: failed to verify id token signature"))
+        let known = {
+            // One fetches, the others wait for what it gets.
+            let mut keys = self.keys.lock().await;
+            if keys.fetched.is_none_or(|at| at.elapsed() >= REFETCH) {
+                self.fetch_into(&mut keys).await?;
+            }
+            keys.set.clone()
+        };
+        find(&known).ok_or_else(|| {
+            invalid("verify token: failed to verify signature: failed to verify id token signature")
+        })
     }
 
     /// The keys, and their text.
-    async fn fetch_keys(&self) -> io::Result<(JwkSet, String)> {
+    async fn fetch_keys(&self) -> io::Result<(Vec<Key>, String)> {
         let found = self.text(&self.discovery, None).await?;
         let found: Value = serde_json::from_str(&found).map_err(io::Error::other)?;
         if found["issuer"] != self.issuer.as_str() {
@@ -162,8 +170,9 @@ impl Provider {
             .as_str()
             .ok_or_else(|| io::Error::other("the provider has no jwks_uri"))?;
         let text = self.text(keys, None).await?;
-        let set = serde_json::from_str(&text).map_err(io::Error::other)?;
-        Ok((set, text))
+        let set: Value = serde_json::from_str(&text).map_err(io::Error::other)?;
+        let keys = Key::all(&set).ok_or_else(|| io::Error::other("the provider has no keys"))?;
+        Ok((keys, text))
     }
 
     /// What is at an `https` URL, which may want to see a token.

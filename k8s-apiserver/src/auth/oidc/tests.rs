@@ -1,7 +1,7 @@
 use std::{convert::Infallible, net::Ipv4Addr, sync::Arc};
 
 use http::Request;
-use jsonwebtoken::{EncodingKey, Header};
+use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::json;
 
 use super::*;
@@ -102,7 +102,7 @@ fn signed(tokens: &ServiceAccountTokens, key: &str, issuer: &str, change: Value)
     let members = claims.as_object_mut().unwrap();
     members.retain(|key, value| key != "groups" || !value.is_null());
     let key = EncodingKey::from_ec_pem(key.as_bytes()).unwrap();
-    let mut header = Header::new(Algorithm::ES256);
+    let mut header = jsonwebtoken::Header::new(Algorithm::ES256);
     header.kid = tokens.jwks()["keys"][0]["kid"].as_str().map(str::to_owned);
     jsonwebtoken::encode(&header, &claims, &key).unwrap()
 }
