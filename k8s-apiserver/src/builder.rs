@@ -28,7 +28,7 @@ use crate::{
     components::{self, Component, OfStore},
     definitions,
     flow::{self, FlowControl, MaxInFlight},
-    legacy_tokens,
+    identity_lease, legacy_tokens,
     metrics::{Metrics, More},
     pki::{FrontProxy, Pki, PkiError},
     proxy::Connecter,
@@ -91,6 +91,7 @@ pub struct Advertised {
 /// | [`audit`](Self::audit) | nothing is recorded |
 /// | [`max_in_flight`](Self::max_in_flight) | 600 seats, shared out by priority and fairness |
 /// | [`compaction_interval`](Self::compaction_interval) | five minutes |
+/// | [`identity`](Self::identity) | none: no Lease |
 /// | [`service_cidr`](Self::service_cidr) | `10.96.0.0/16` |
 /// | [`node_port_range`](Self::node_port_range) | 30000-32767 |
 pub struct ApiServerBuilder {
@@ -124,6 +125,7 @@ pub struct ApiServerBuilder {
     clock: Clock,
     seed: Option<u64>,
     compaction: Duration,
+    identity: Option<String>,
 }
 
 impl std::fmt::Debug for ApiServerBuilder {
@@ -161,6 +163,7 @@ impl Default for ApiServerBuilder {
             clock: Arc::new(k8s_openapi::jiff::Timestamp::now),
             seed: None,
             compaction: compaction::INTERVAL,
+            identity: None,
         }
     }
 }
@@ -335,6 +338,14 @@ impl ApiServerBuilder {
         self
     }
 
+    /// The name of the machine that the server runs on: under one that is made of it, the server keeps a Lease in
+    /// `kube-system` by which others know that it is there, as upstream's does. Without a name it keeps none.
+    #[must_use]
+    pub fn identity(mut self, hostname: impl Into<String>) -> Self {
+        self.identity = Some(hostname.into());
+        self
+    }
+
     /// Whether the objects that every cluster has are made: system namespaces, priority
     /// classes, roles. They are by default.
     #[must_use]
@@ -467,6 +478,9 @@ impl ApiServerBuilder {
         let mut flowing = flow::start(&flow, &registry, &*reader, self.bootstrap, &stop, &tasks);
         aggregation.start(&registry, &stop, &tasks, self.bootstrap);
         legacy_tokens::start(&registry, &tokens, self.bootstrap, &stop, &tasks);
+        if let Some(hostname) = self.identity {
+            identity_lease::start(&registry, hostname, &stop, &tasks);
+        }
         let mut defined = definitions::start(&registry, &*reader, &stop, &tasks);
         let mut parts = self.components;
         let kept = Arc::new(OfStore(registry.clone()));

@@ -114,6 +114,7 @@ mod flow;
 pub mod fuzz;
 mod health;
 pub mod http;
+mod identity_lease;
 mod legacy_tokens;
 mod metrics;
 mod openapi;

@@ -118,6 +118,7 @@ impl ControlPlane {
             .store(Arc::new(measured.clone().layer(kept)))
             .metrics(move || measured.text())
             .compaction_interval(options.etcd_compaction_interval)
+            .identity(node::hostname())
             .service_cidr(service_cidr)
             .advertise(Advertised {
                 addresses: vec![machine],
