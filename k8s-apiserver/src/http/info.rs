@@ -1,6 +1,7 @@
 //! [`RequestInfo`]: what a request asks for, read from its method and URL.
 
 use http::Method;
+use k8s_model::fields;
 
 use super::uri;
 
@@ -164,16 +165,17 @@ impl RequestInfo {
 
     /// A list or watch that a field selector narrows to one name is about that name.
     fn name_from_field_selector(&mut self, query: Option<&str>) {
-        if let Some(selector) = uri::query_value(query, "fieldSelector") {
-            for term in selector.split(',') {
-                let value = term
-                    .strip_prefix("metadata.name==")
-                    .or_else(|| term.strip_prefix("metadata.name="))
-                    .filter(|v| !v.is_empty() && !v.contains(['/', '%']));
-                if let Some(value) = value {
-                    self.name = value.to_owned();
-                }
-            }
+        let Some(selector) = uri::query_value(query, "fieldSelector") else {
+            return;
+        };
+        // It has to be the reading of those who select: a comma, too, can be a part of a value.
+        let selector: Result<fields::Selector, _> = selector.parse();
+        let named = selector.as_ref().ok();
+        let name = named.and_then(|selector| selector.required_value("metadata.name"));
+        if let Some(name) = name.filter(|name| {
+            !name.is_empty() && !matches!(*name, "." | "..") && !name.contains(['/', '%'])
+        }) {
+            self.name = name.to_owned();
         }
     }
 }
@@ -186,6 +188,23 @@ fn is_watch(query: Option<&str>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_selection_is_about_a_name_if_it_selects_that_alone() {
+        let name = |query: &str| {
+            let uri = format!("/api/v1/namespaces/ns/secrets?{query}");
+            info(Method::GET, &uri).name
+        };
+        assert_eq!(name("fieldSelector=metadata.name%3Da"), "a");
+        assert_eq!(name("fieldSelector=type%3Db,metadata.name%3D%3Da"), "a");
+        assert_eq!(name("fieldSelector=metadata.name%3Da&fieldSelector="), "a");
+        assert_eq!(name("fieldSelector=&fieldSelector=metadata.name%3Da"), "");
+        // Here the name is a part of a value that no secret has, and all secrets are selected.
+        let hidden = r"type!%3Db%5C,metadata.name%3Da";
+        assert_eq!(name(&format!("fieldSelector={hidden}")), "");
+        assert_eq!(name("fieldSelector=metadata.name!%3Da"), "");
+        assert_eq!(name("fieldSelector=metadata.name%3D.."), "");
+    }
 
     fn info(method: Method, uri: &str) -> RequestInfo {
         RequestInfo::new(&method, &uri.parse().unwrap())

@@ -1,6 +1,9 @@
 //! The options of a request: query parameters, read by upstream's rules.
 
-use std::num::{IntErrorKind, ParseIntError};
+use std::{
+    borrow::Cow,
+    num::{IntErrorKind, ParseIntError},
+};
 
 use serde::Deserialize;
 
@@ -25,6 +28,21 @@ pub(crate) fn parse_bool(text: &str) -> Option<bool> {
 /// an empty value too.
 pub(super) fn flag(text: &str) -> bool {
     !matches!(text.to_ascii_lowercase().as_str(), "false" | "0")
+}
+
+/// Of each of these parameters the first value, as upstream has it. Everybody who reads one has to take the same: what is
+/// authorized is what is done.
+fn first<'q, const N: usize>(
+    query: Option<&'q str>,
+    names: [&str; N],
+) -> [Option<Cow<'q, str>>; N] {
+    let mut out = [const { None }; N];
+    for (name, value) in uri::query_pairs(query) {
+        if let Some(at) = names.iter().position(|known| *known == name) {
+            out[at].get_or_insert(value);
+        }
+    }
+    out
 }
 
 /// What a client says about unknown and duplicate fields.
@@ -61,27 +79,46 @@ pub(crate) struct ListOptions {
 impl ListOptions {
     pub(crate) fn parse(query: Option<&str>, watch: bool) -> Result<Self> {
         let mut options = ListOptions::default();
-        let mut version_match = String::new();
-        for (key, value) in uri::query_pairs(query) {
-            match key.as_ref() {
-                "labelSelector" => options.label_selector = value.into_owned(),
-                "fieldSelector" => options.field_selector = value.into_owned(),
-                "allowWatchBookmarks" => options.bookmarks = flag(&value),
-                "resourceVersion" => options.resource_version = value.into_owned(),
-                "resourceVersionMatch" => version_match = value.into_owned(),
-                "timeoutSeconds" => {
-                    options.timeout_seconds = integer(&value)?.and_then(|n| u64::try_from(n).ok())
-                }
-                "limit" => {
-                    options.limit = integer(&value)?
-                        .and_then(|n| usize::try_from(n).ok())
-                        .unwrap_or(0)
-                }
-                "continue" => options.continue_token = value.into_owned(),
-                "sendInitialEvents" => options.send_initial_events = Some(flag(&value)),
-                _ => {}
-            }
-        }
+        let [
+            labels,
+            fields,
+            bookmarks,
+            version,
+            version_match,
+            timeout,
+            limit,
+            token,
+            initial,
+        ] = first(
+            query,
+            [
+                "labelSelector",
+                "fieldSelector",
+                "allowWatchBookmarks",
+                "resourceVersion",
+                "resourceVersionMatch",
+                "timeoutSeconds",
+                "limit",
+                "continue",
+                "sendInitialEvents",
+            ],
+        );
+        let text = |value: Option<Cow<'_, str>>| value.unwrap_or_default().into_owned();
+        options.label_selector = text(labels);
+        options.field_selector = text(fields);
+        options.bookmarks = bookmarks.is_some_and(|value| flag(&value));
+        options.resource_version = text(version);
+        let version_match = text(version_match);
+        let number = |value: Option<Cow<'_, str>>| {
+            let parsed = value.map(|value| integer(&value)).transpose();
+            parsed.map(Option::flatten)
+        };
+        options.timeout_seconds = number(timeout)?.and_then(|n| u64::try_from(n).ok());
+        options.limit = number(limit)?
+            .and_then(|n| usize::try_from(n).ok())
+            .unwrap_or(0);
+        options.continue_token = text(token);
+        options.send_initial_events = initial.map(|value| flag(&value));
         options.version_match = match version_match.as_str() {
             "NotOlderThan" => Some(VersionMatch::NotOlderThan),
             "Exact" => Some(VersionMatch::Exact),
@@ -259,7 +296,7 @@ impl WriteOptions {
 
     fn read(query: Option<&str>) -> (Self, field::ErrorList) {
         let mut options = WriteOptions::default();
-        let (mut dry_run, mut validation) = (Vec::new(), Vec::new());
+        let mut dry_run = Vec::new();
         for (key, value) in uri::query_pairs(query) {
             match (key.as_ref(), value.as_ref()) {
                 ("dryRun", "All") => options.dry_run = true,
@@ -268,19 +305,24 @@ impl WriteOptions {
                     vec![other],
                     &["All"],
                 )),
-                ("fieldManager", value) => options.field_manager = value.to_owned(),
-                ("force", value) => options.force = Some(flag(value)),
-                ("fieldValidation", "") => {}
-                ("fieldValidation", "Ignore") => options.field_validation = FieldValidation::Ignore,
-                ("fieldValidation", "Warn") => options.field_validation = FieldValidation::Warn,
-                ("fieldValidation", "Strict") => options.field_validation = FieldValidation::Strict,
-                ("fieldValidation", other) => validation.push(field::not_supported(
-                    Path::new("fieldValidation"),
-                    other,
-                    &["", "Ignore", "Strict", "Warn"],
-                )),
                 _ => {}
             }
+        }
+        let names = ["fieldManager", "force", "fieldValidation"];
+        let [manager, force, validated] = first(query, names);
+        options.field_manager = manager.unwrap_or_default().into_owned();
+        options.force = force.map(|value| flag(&value));
+        let mut validation = Vec::new();
+        match validated.as_deref().unwrap_or_default() {
+            "" => {}
+            "Ignore" => options.field_validation = FieldValidation::Ignore,
+            "Warn" => options.field_validation = FieldValidation::Warn,
+            "Strict" => options.field_validation = FieldValidation::Strict,
+            other => validation.push(field::not_supported(
+                Path::new("fieldValidation"),
+                other,
+                &["", "Ignore", "Strict", "Warn"],
+            )),
         }
         let mut findings =
             validate_field_manager(&options.field_manager, &Path::new("fieldManager"));
@@ -354,18 +396,19 @@ impl DeleteOptions {
             })?,
             None => {
                 let mut wire = WireDeleteOptions::default();
-                for (key, value) in uri::query_pairs(query) {
-                    match key.as_ref() {
-                        "gracePeriodSeconds" => wire.grace_period_seconds = integer(&value)?,
-                        "orphanDependents" => wire.orphan_dependents = Some(flag(&value)),
-                        "propagationPolicy" => wire.propagation_policy = Some(value.into_owned()),
-                        "dryRun" => wire
-                            .dry_run
-                            .get_or_insert_default()
-                            .push(value.into_owned()),
-                        _ => {}
-                    }
-                }
+                let names = [
+                    "gracePeriodSeconds",
+                    "orphanDependents",
+                    "propagationPolicy",
+                ];
+                let [grace, orphan, propagation] = first(query, names);
+                let grace = grace.map(|value| integer(&value)).transpose()?;
+                wire.grace_period_seconds = grace.flatten();
+                wire.orphan_dependents = orphan.map(|value| flag(&value));
+                wire.propagation_policy = propagation.map(Cow::into_owned);
+                let dry_runs = uri::query_pairs(query).filter(|(key, _)| key == "dryRun");
+                let dry_runs: Vec<String> = dry_runs.map(|(_, value)| value.into()).collect();
+                wire.dry_run = (!dry_runs.is_empty()).then_some(dry_runs);
                 wire
             }
         };
@@ -441,6 +484,25 @@ mod tests {
             )
             .is_ok()
         );
+    }
+
+    #[test]
+    fn of_what_is_given_twice_the_first_counts() {
+        let query = "fieldSelector=metadata.name%3Da&labelSelector=b&limit=1&fieldSelector=&labelSelector=&limit=x";
+        let list = ListOptions::parse(Some(query), false).unwrap();
+        assert_eq!(list.field_selector, "metadata.name=a");
+        assert_eq!((list.label_selector.as_str(), list.limit), ("b", 1));
+        let query = "fieldManager=a&fieldManager=b&force=1&force=0&fieldValidation=Strict&fieldValidation=Ignore";
+        let write = WriteOptions::parse(Some(query), "PatchOptions").unwrap();
+        assert_eq!(
+            (write.field_manager.as_str(), write.force),
+            ("a", Some(true))
+        );
+        assert_eq!(write.field_validation, FieldValidation::Strict);
+        let query = "gracePeriodSeconds=1&gracePeriodSeconds=9&propagationPolicy=Orphan&propagationPolicy=x";
+        let delete = DeleteOptions::parse(Some(query), None).unwrap();
+        assert_eq!(delete.grace_period_seconds, Some(1));
+        assert_eq!(delete.propagation, Some(Propagation::Orphan));
     }
 
     #[test]

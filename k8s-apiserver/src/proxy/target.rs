@@ -35,16 +35,18 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Refuses addresses that are the server's own and nobody else's.
+/// Refuses addresses that are the server's own, however they are written, and those of more than one machine.
 pub(super) fn proxyable(host: &str) -> Result<(), Error> {
     let ip: IpAddr = host
         .parse()
         .map_err(|_| Error::bad_request("address not allowed"))?;
-    let local = match ip {
-        IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local() || ip.is_multicast(),
+    let refused = match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            ip.is_loopback() || ip.is_link_local() || ip.is_multicast() || ip.is_broadcast()
+        }
         IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local() || ip.is_multicast(),
     };
-    if local || ip.is_unspecified() {
+    if refused || ip.to_canonical().is_unspecified() {
         return Err(Error::bad_request("address not allowed"));
     }
     Ok(())
@@ -122,9 +124,21 @@ mod tests {
 
     #[test]
     fn the_servers_own_addresses_are_not_proxied_to() {
-        for host in ["127.0.0.1", "::1", "169.254.169.254", "0.0.0.0", "nonsense"] {
+        for host in [
+            "127.0.0.1",
+            "::1",
+            "169.254.169.254",
+            "0.0.0.0",
+            "nonsense",
+            "::ffff:127.0.0.1",
+            "::ffff:a9fe:a9fe",
+            "::ffff:0.0.0.0",
+            "255.255.255.255",
+            "ff02::1",
+        ] {
             assert!(proxyable(host).is_err(), "{host}");
         }
         proxyable("10.244.0.5").unwrap();
+        proxyable("fd00::5").unwrap();
     }
 }
