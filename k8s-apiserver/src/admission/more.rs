@@ -6,10 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::Operation;
 use crate::{
-    http::{
-        options::{DeleteOptions, FieldValidation, Propagation, WriteOptions},
-        uri,
-    },
+    http::options::{DeleteOptions, FieldValidation, Propagation, WriteOptions},
     registry::{Registry, Row},
 };
 
@@ -26,8 +23,21 @@ pub(crate) struct More<'a> {
     pub(crate) managed: Cow<'a, [u8]>,
     /// Those of the object as it is.
     pub(crate) old_managed: &'a [u8],
+    /// The options of a connection, if a plugin has changed them.
+    pub(crate) connection: Option<Value>,
     /// What plugins that change the object make others do.
     pub(crate) reinvocation: Reinvocation,
+}
+
+impl More<'_> {
+    /// The options of a connection as they are to be.
+    pub(crate) fn connection(&self) -> Option<&Value> {
+        let sent = match self.options {
+            SentOptions::Connect(sent) => Some(sent),
+            _ => None,
+        };
+        self.connection.as_ref().or(sent)
+    }
 }
 
 /// Plugins that change an object may make those before them look at it once more.
@@ -91,8 +101,8 @@ pub(crate) enum SentOptions<'a> {
     Write(&'a WriteOptions),
     /// Those of a delete.
     Delete(&'a DeleteOptions),
-    /// The query of a connection.
-    Connect(Option<&'a str>),
+    /// Those of a connection: `PodExecOptions` and the like.
+    Connect(&'a Value),
 }
 
 impl SentOptions<'_> {
@@ -157,61 +167,11 @@ impl SentOptions<'_> {
         }
         Value::Object(out)
     }
-
-    /// The object that a connection has in its query: `PodExecOptions` and the like. `rest` is what follows the
-    /// subresource in the path.
-    pub(crate) fn connection(self, kind: &str) -> Option<Value> {
-        let SentOptions::Connect(query) = self else {
-            return None;
-        };
-        let mut out = Map::new();
-        out.insert("kind".to_owned(), kind.into());
-        out.insert("apiVersion".to_owned(), "v1".into());
-        for (key, value) in uri::query_pairs(query) {
-            match key.as_ref() {
-                key @ ("stdin" | "stdout" | "stderr" | "tty")
-                    if !matches!(value.as_ref(), "" | "0" | "false") =>
-                {
-                    out.insert(key.to_owned(), true.into());
-                }
-                key @ ("container" | "path") => {
-                    out.insert(key.to_owned(), value.as_ref().into());
-                }
-                "command" => push(&mut out, "command", value.as_ref().into()),
-                "ports" => {
-                    let ports = value.split(',').filter_map(|p| p.parse::<u16>().ok());
-                    ports.for_each(|port| push(&mut out, "ports", port.into()));
-                }
-                _ => {}
-            }
-        }
-        Some(Value::Object(out))
-    }
-}
-
-fn push(object: &mut Map<String, Value>, name: &str, value: Value) {
-    let list = object.entry(name).or_insert_with(|| json!([]));
-    if let Value::Array(list) = list {
-        list.push(value);
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_query_of_a_connection_is_an_object() {
-        let sent = SentOptions::Connect(Some("stdin=true&command=sh&command=-c&container=c&tty=0"));
-        assert_eq!(
-            sent.connection("PodExecOptions"),
-            Some(
-                json!({"kind": "PodExecOptions", "apiVersion": "v1", "stdin": true,
-                "command": ["sh", "-c"], "container": "c"})
-            )
-        );
-        assert_eq!(SentOptions::None.connection("PodExecOptions"), None);
-    }
 
     #[test]
     fn those_who_were_asked_before_a_change_are_asked_again() {

@@ -4,7 +4,7 @@ use k8s_model::Resource;
 use serde_json::{Value, json};
 
 use super::{AdmissionError, AdmissionRequest, Operation, matching::namespace_of};
-use crate::Error;
+use crate::{Error, http::connection};
 
 /// A request's objects as value trees, with managed fields, in one version.
 #[derive(Clone, Debug)]
@@ -48,10 +48,7 @@ impl Views {
         };
         let object = match &request.object {
             Some(object) => with_managed(&**object, &request.more.managed),
-            None => {
-                let (.., kind) = kind(request, resource);
-                request.more.options.connection(kind).unwrap_or_default()
-            }
+            None => request.more.connection().cloned().unwrap_or_default(),
         };
         let old = request
             .old
@@ -84,6 +81,14 @@ async fn convert(
     }
 }
 
+/// What the request is to make, as far as plugins have to notice that others have changed it.
+pub(super) fn current(request: &AdmissionRequest<'_>) -> Option<Value> {
+    match &request.object {
+        Some(object) => Some(object.to_value()),
+        None => request.more.connection().cloned(),
+    }
+}
+
 /// Makes the object of the request what somebody has made of it in that version: defaults are filled in, what a
 /// schema does not know is dropped. Says whether anything has changed.
 pub(super) async fn replace(
@@ -95,6 +100,13 @@ pub(super) async fn replace(
     let internal = |e: &dyn std::fmt::Display| {
         AdmissionError::Status(Box::new(Error::internal(e).into_status()))
     };
+    if request.operation == Operation::Connect {
+        let (.., kind) = kind(request, resource);
+        let after = connection::checked(kind, after).map_err(|e| internal(&e))?;
+        let changed = request.more.connection() != Some(&after);
+        request.more.connection = Some(after);
+        return Ok(changed);
+    }
     take_managed(request, before, &mut after);
     let after = convert(request, after, resource, request.resource).await?;
     let own = request.resource;

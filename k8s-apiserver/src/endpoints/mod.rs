@@ -394,8 +394,8 @@ async fn authorize(
     }
 }
 
-/// Refuses those who may not create what they apply and does not exist.
-async fn allow_create(call: &Call, target: &crate::registry::Target<'_>) -> Result<()> {
+/// Refuses those who may not create what comes to be by a request that is not called a create.
+async fn allow_create(call: &Call, name: &str) -> Result<()> {
     let info = &call.info;
     let attributes = Attributes {
         user: &call.user,
@@ -405,16 +405,19 @@ async fn allow_create(call: &Call, target: &crate::registry::Target<'_>) -> Resu
         resource: &info.resource,
         subresource: &info.subresource,
         namespace: &info.namespace,
-        name: target.name,
+        name,
         path: &info.path,
         resource_request: true,
         selectors: None,
     };
     let decision = call.server.authorizer.authorize(&attributes).await;
-    if decision.is_allowed() {
-        Ok(())
-    } else {
-        Err(denied(&attributes, decision.reason()))
+    match decision.is_allowed() {
+        true => Ok(()),
+        // Upstream says no more here.
+        false => {
+            let (group, resource) = (&info.group, &info.resource);
+            Err(Error::forbidden(group, resource, name, decision.reason()))
+        }
     }
 }
 

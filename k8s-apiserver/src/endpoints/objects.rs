@@ -159,7 +159,7 @@ pub(crate) async fn create(call: &Call, row: &Row, body: Body) -> Result<Respons
         if row.is_namespaced() {
             crate::registry::create::match_namespace(&target, &mut *object)?;
         }
-        let object = Box::pin(admit(call, &target, object)).await?;
+        let object = Box::pin(admit(call, &target, object, |_| Ok(()))).await?;
         let made = create_only
             .create(&call.user, target.namespace, target.name, object)
             .await?;
@@ -185,6 +185,7 @@ pub(crate) async fn admit(
     call: &Call,
     target: &Target<'_>,
     object: Box<dyn Object>,
+    check: impl FnOnce(&dyn Object) -> Result<()>,
 ) -> Result<Box<dyn Object>> {
     let registry = &call.server.registry;
     let (operation, managed) = (Operation::Create, Managed::default());
@@ -192,6 +193,7 @@ pub(crate) async fn admit(
         .admit(target, operation, Some(object), None, managed)
         .await?
         .object()?;
+    check(&*object)?;
     registry
         .validate(target, operation, Some(object), None, managed)
         .await?
@@ -219,6 +221,7 @@ pub(crate) async fn update(call: &Call, row: &Row, body: Body) -> Result<Respons
     let creates = rules == Rules::Object && row.resource.strategy.allow_create_on_update();
     let outcome = match changed {
         Err(error) if error.code() == 404 && creates => {
+            super::allow_create(call, target.name).await?;
             let mut object = object;
             object.metadata_mut().resource_version = None;
             call.server
@@ -306,7 +309,7 @@ pub(crate) async fn patch(call: &Call, row: &Row, body: Body) -> Result<Response
             break changed?;
         }
         // What does not exist is created, by those who may.
-        super::allow_create(call, &target).await?;
+        super::allow_create(call, target.name).await?;
         let Some(tracker) = registry.tracker(&target, &OneVersion) else {
             break changed?;
         };

@@ -22,6 +22,7 @@ use crate::{
     },
     registry::{
         Row, Target,
+        create::match_namespace,
         patch::Patch,
         subresources,
         update::{Change, Rules},
@@ -47,18 +48,18 @@ pub(crate) async fn serve(
     refused: Option<Error>,
 ) -> Result<Response<Body>> {
     let name = call.info.subresource.clone();
+    let Some(subresource) = row.resource.subresource(&name) else {
+        return Ok(response::page_not_found());
+    };
     if matches!(
         name.as_str(),
         "log" | "exec" | "attach" | "portforward" | "proxy"
     ) {
-        return connect::serve(call, row, body).await;
+        return connect::serve(call, row, subresource, body).await;
     }
     if let Some(error) = refused {
         return Err(error);
     }
-    let Some(subresource) = row.resource.subresource(&name) else {
-        return Ok(response::page_not_found());
-    };
     let verb = call.info.verb.as_str();
     if !subresource.verbs.contains(&verb) {
         return Err(Error::method_not_allowed());
@@ -113,7 +114,7 @@ async fn create_only_subresource(
     .await?;
     let mut target = objects::target(call, row, options.dry_run);
     target.options = SentOptions::Write(&options);
-    let object = objects::admit(call, &target, object).await?;
+    let object = objects::admit(call, &target, object, |_| Ok(())).await?;
     let made = create_only
         .create(&call.user, target.namespace, target.name, object)
         .await?;
@@ -216,15 +217,20 @@ pub(crate) async fn bind(
         .ok_or_else(Error::no_such_path)?;
     let mut target = objects::target(call, &pods, dry_run);
     target.subresource = "binding";
+    let mut binding = binding;
+    match_namespace(&target, &mut *binding)?;
     let name = binding.metadata().name.clone().unwrap_or_default();
     if row.is("", "bindings") {
         target.name = &name;
     }
-    let binding = objects::admit(call, &target, binding).await?;
-    let binding = binding
-        .downcast_ref::<Binding>()
-        .ok_or_else(|| Error::internal("not a Binding"))?;
-    subresources::check_binding(binding, target.name)?;
+    let as_binding = |object: &dyn Object| {
+        let binding = object.downcast_ref::<Binding>().cloned();
+        binding.ok_or_else(|| Error::internal("not a Binding"))
+    };
+    let check =
+        |object: &dyn Object| subresources::check_binding(&as_binding(object)?, target.name);
+    let binding = objects::admit(call, &target, binding, check).await?;
+    let binding = &as_binding(&*binding)?;
     let now = call.server.registry.now();
     call.server
         .registry
@@ -248,7 +254,7 @@ async fn evict(
 ) -> Result<Response<Body>> {
     let options = WriteOptions::parse(call.parts.uri.query(), "CreateOptions")?;
     let mut warnings = Vec::new();
-    let eviction = body::subresource_object(
+    let mut eviction = body::subresource_object(
         call,
         row,
         subresource,
@@ -261,16 +267,17 @@ async fn evict(
         options: SentOptions::Write(&options),
         ..objects::target(call, row, options.dry_run)
     };
-    let eviction = objects::admit(call, &target, eviction).await?;
+    match_namespace(&target, &mut *eviction)?;
+    let check = |object: &dyn Object| match object.metadata().name.as_deref() {
+        Some(name) if name == call.info.name => Ok(()),
+        _ => Err(Error::bad_request(
+            "name in URL does not match name in Eviction object",
+        )),
+    };
+    let eviction = objects::admit(call, &target, eviction, check).await?;
     let eviction = eviction
         .downcast_ref::<Eviction>()
         .ok_or_else(|| Error::internal("not an Eviction"))?;
-    let found = eviction.metadata.name.as_deref().unwrap_or_default();
-    if found != call.info.name {
-        return Err(Error::bad_request(
-            "name in URL does not match name in Eviction object",
-        ));
-    }
     let delete = match &eviction.delete_options {
         Some(delete) => DeleteOptions::parse(
             None,

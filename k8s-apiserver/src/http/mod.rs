@@ -1,6 +1,7 @@
 //! HTTP around the registry: what a request asks for, and how the answer is written.
 
 pub(crate) mod body;
+pub(crate) mod connection;
 pub(crate) mod deadline;
 pub(crate) mod gzip;
 pub(crate) mod info;

@@ -110,6 +110,8 @@ pub(crate) struct Admitted {
     pub(crate) object: Option<Box<dyn Object>>,
     /// Its managed fields, if a plugin has changed them.
     pub(crate) managed: Option<Vec<u8>>,
+    /// The options of a connection, if a plugin has changed them.
+    pub(crate) connection: Option<serde_json::Value>,
 }
 
 impl Admitted {
@@ -210,6 +212,7 @@ impl Registry {
         }
         Ok(Admitted {
             object: request.object,
+            connection: request.more.connection,
             managed: match request.more.managed {
                 Cow::Owned(managed) => Some(managed),
                 Cow::Borrowed(_) => None,

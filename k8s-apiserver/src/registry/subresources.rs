@@ -246,10 +246,14 @@ pub(crate) fn check_binding(binding: &Binding, name: &str) -> Result<()> {
     {
         findings.push(field::required(Path::new("target").child("name"), ""));
     }
-    if findings.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::invalid_kind("", "Binding", name, &findings))
+    // Upstream does not class this.
+    match findings.as_slice() {
+        [] => Ok(()),
+        [one] => Err(Error::unknown(one.to_string())),
+        several => {
+            let texts: Vec<String> = several.iter().map(ToString::to_string).collect();
+            Err(Error::unknown(format!("[{}]", texts.join(", "))))
+        }
     }
 }
 

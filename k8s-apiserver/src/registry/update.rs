@@ -143,6 +143,7 @@ impl Registry {
                 let Admitted {
                     object,
                     managed: changed,
+                    ..
                 } = self
                     .admit(target, operation, Some(new), Some(&*old), before)
                     .await?;

@@ -301,3 +301,130 @@ async fn who_may_do_something_to_objects_may_not_do_it_to_their_parts() {
         assert_eq!(status, StatusCode::FORBIDDEN, "{method} {path}: {answer}");
     }
 }
+
+#[tokio::test]
+async fn who_may_list_one_by_its_name_lists_no_other() {
+    let cluster = cluster().await;
+    let admin = cluster
+        .pki
+        .issue_client("root", &["system:masters"])
+        .unwrap();
+    let admin = Who::Certificate(&admin);
+    let secrets = "/api/v1/namespaces/default/secrets";
+    for name in ["mine", "theirs"] {
+        let secret = json!({"metadata": {"name": name}});
+        made(&cluster, &admin, secrets, secret).await;
+    }
+    let rules = json!([{"verbs": ["list", "watch"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["mine"]}]);
+    grant(&cluster, &admin, "mallory", rules).await;
+    let mallory = cluster.pki.issue_client::<&str>("mallory", &[]).unwrap();
+    let mallory = Who::Certificate(&mallory);
+    let list = async |selection: &str| {
+        let path = format!("{secrets}?{selection}");
+        let (status, list) = cluster.ask(&mallory, Method::GET, &path, &[], None).await;
+        let items = list["items"].as_array().cloned().unwrap_or_default();
+        let names: Vec<String> = items
+            .iter()
+            .map(|item| item["metadata"]["name"].as_str().unwrap().to_owned())
+            .collect();
+        (status, names)
+    };
+    let mine = (StatusCode::OK, vec!["mine".to_owned()]);
+    assert_eq!(list("fieldSelector=metadata.name%3Dmine").await, mine);
+    // What is authorized is what is listed, however often it is said.
+    let twice = "fieldSelector=metadata.name%3Dmine&fieldSelector=";
+    assert_eq!(list(twice).await, mine);
+    for hidden in [
+        "",
+        "fieldSelector=&fieldSelector=metadata.name%3Dmine",
+        r"fieldSelector=type!%3Dx%5C,metadata.name%3Dmine",
+        r"fieldSelector=metadata.name!%3Dx%5C,metadata.name%3Dmine",
+    ] {
+        let (status, names) = list(hidden).await;
+        assert_eq!(
+            (status, names.len()),
+            (StatusCode::FORBIDDEN, 0),
+            "{hidden}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_node_lists_no_other_nodes_pods_however_it_asks() {
+    let cluster = cluster().await;
+    let admin = cluster
+        .pki
+        .issue_client("root", &["system:masters"])
+        .unwrap();
+    let admin = Who::Certificate(&admin);
+    let account = json!({"metadata": {"name": "default"}});
+    made(&cluster, &admin, ACCOUNTS, account).await;
+    let pods = "/api/v1/namespaces/default/pods";
+    for node in ["a", "b"] {
+        let pod = json!({"metadata": {"name": format!("on-{node}")},
+            "spec": {"nodeName": node, "containers": [{"name": "c", "image": "i"}]}});
+        made(&cluster, &admin, pods, pod).await;
+    }
+    let node = cluster
+        .pki
+        .issue_client("system:node:a", &["system:nodes"])
+        .unwrap();
+    let node = Who::Certificate(&node);
+    for query in [
+        "fieldSelector=spec.nodeName%3Da",
+        "fieldSelector=spec.nodeName%3Da&fieldSelector=",
+        "fieldSelector=spec.nodeName%3Da&fieldSelector=spec.nodeName%3Db",
+    ] {
+        let path = format!("/api/v1/pods?{query}");
+        let (status, list) = cluster.ask(&node, Method::GET, &path, &[], None).await;
+        assert_eq!(status, StatusCode::OK, "{list}");
+        let items = list["items"].as_array().unwrap();
+        assert_eq!(items.len(), 1, "{query}");
+        assert_eq!(items[0]["metadata"]["name"], "on-a");
+    }
+    for query in [
+        "",
+        "fieldSelector=&fieldSelector=spec.nodeName%3Da",
+        r"fieldSelector=spec.nodeName!%3Dx%5C,spec.nodeName%3Da",
+    ] {
+        let path = format!("/api/v1/pods?{query}");
+        let (status, _) = cluster.ask(&node, Method::GET, &path, &[], None).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn who_may_change_and_not_create_creates_nothing_by_changing_it() {
+    let cluster = cluster().await;
+    let admin = cluster
+        .pki
+        .issue_client("root", &["system:masters"])
+        .unwrap();
+    let admin = Who::Certificate(&admin);
+    let rules = json!([{"verbs": ["update", "patch"], "apiGroups": ["coordination.k8s.io"], "resources": ["leases"]}]);
+    grant(&cluster, &admin, "mallory", rules).await;
+    let mallory = cluster.pki.issue_client::<&str>("mallory", &[]).unwrap();
+    let mallory = Who::Certificate(&mallory);
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "new"}, "spec": {}});
+    let path = format!("{leases}/new");
+    let put = async |who: &Who<'_>| {
+        let body = Some(lease.clone());
+        cluster.ask(who, Method::PUT, &path, &[], body).await
+    };
+    let (status, refused) = put(&mallory).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{refused}");
+    assert_eq!(
+        refused["message"],
+        "leases.coordination.k8s.io \"new\" is forbidden: "
+    );
+    let (status, _) = cluster.ask(&admin, Method::GET, &path, &[], None).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    let (status, mut made) = put(&admin).await;
+    assert_eq!(status, StatusCode::CREATED);
+    made["spec"]["holderIdentity"] = "mallory".into();
+    let (status, changed) = cluster
+        .ask(&mallory, Method::PUT, &path, &[], Some(made))
+        .await;
+    assert_eq!(status, StatusCode::OK, "{changed}");
+}

@@ -426,12 +426,58 @@ async fn a_mutation_that_fails_ends_the_request() {
     mutating(&cluster, "fails.example.com", mutations, json!({})).await;
     let answer = refused(&cluster, config_map("a", json!({"a": "1"}))).await;
     assert!(
-        answer.message().contains(
-            "policy 'fails.example.com' with binding 'fails.example.com' denied request: "
+        answer.message().starts_with(
+            "policy 'fails.example.com' with binding 'fails.example.com' denied request: JSON Patch: "
         ),
         "{}",
         answer.message()
     );
+    assert_eq!(answer.code, StatusCode::FORBIDDEN);
+    assert_eq!(answer.body["reason"], "Invalid");
+}
+
+#[tokio::test]
+async fn a_mutation_that_may_fail_leaves_the_others_alone() {
+    let cluster = Cluster::start().await;
+    let mutations = json!([
+        json_patch("[JSONPatch{op: 'add', path: '/data/first', value: '1'}]"),
+        json_patch("[JSONPatch{op: 'remove', path: '/data/nothing'}]"),
+        json_patch(
+            "[JSONPatch{op: 'test', path: '/data/a', value: '2'}, JSONPatch{op: 'add', path: '/data/never', value: '1'}]"
+        ),
+        json_patch("[JSONPatch{op: 'add', path: '/data/last', value: '1'}]"),
+    ]);
+    let ignore = json!({"failurePolicy": "Ignore"});
+    mutating(&cluster, "some.example.com", mutations, ignore).await;
+    let made = cluster
+        .until(
+            "POST",
+            &format!("{MAPS}?dryRun=All"),
+            config_map("a", json!({"a": "1"})),
+            |a| !a.body["data"]["first"].is_null(),
+        )
+        .await;
+    assert_eq!(
+        made.body["data"],
+        json!({"a": "1", "first": "1", "last": "1"})
+    );
+}
+
+#[tokio::test]
+async fn what_all_policies_say_of_what_goes_is_nothing_where_they_change_things() {
+    let cluster = Cluster::start().await;
+    let all = json!({"matchConstraints": {"resourceRules": [rule(&["*"], "", "configmaps")]}});
+    let mutations = json!([json_patch(
+        "[JSONPatch{op: 'add', path: '/data/by', value: request.operation}]"
+    )]);
+    mutating(&cluster, "all.example.com", mutations, all).await;
+    let mut made = config_map("a", json!({"a": "1"}));
+    made["metadata"] = json!({"generateName": "a-"});
+    let made = cluster
+        .until("POST", MAPS, made, |a| a.body["data"]["by"] == "CREATE")
+        .await;
+    let name = made.body["metadata"]["name"].as_str().unwrap();
+    cluster.delete(&format!("{MAPS}/{name}")).await.expect(200);
 }
 
 #[tokio::test]

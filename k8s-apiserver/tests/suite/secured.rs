@@ -172,8 +172,21 @@ async fn a_user_may_do_what_a_binding_says_and_no_more() {
     assert_eq!(status, StatusCode::CREATED, "{body}");
     more["metadata"]["name"] = "everything".into();
     more["roleRef"]["name"] = "cluster-admin".into();
-    let (status, body) = cluster.post(&vera, &bindings, more).await;
+    let (status, body) = cluster.post(&vera, &bindings, more.clone()).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
+    // As upstream, whoever may not bind is not told what else is wrong.
+    more["metadata"]["name"] = "with/slash".into();
+    let (status, invalid) = cluster.post(&vera, &bindings, more.clone()).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{invalid}");
+    let (status, invalid) = cluster.post(&admin, &bindings, more.clone()).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{invalid}");
+    more["roleRef"]["kind"] = "Group".into();
+    let (status, unknown) = cluster.post(&vera, &bindings, more).await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(
+        unknown["message"],
+        "unsupported role reference kind: \"Group\""
+    );
     let message = body["message"].as_str().unwrap();
     let wanted = r#"rolebindings.rbac.authorization.k8s.io "everything" is forbidden: user "vera" (groups=["dev" "system:authenticated"]) is attempting to grant RBAC permissions not currently held:"#;
     assert!(message.starts_with(wanted), "{message}");

@@ -66,6 +66,39 @@ async fn a_pod_is_bound_once() {
 }
 
 #[tokio::test]
+async fn a_binding_that_makes_no_sense_binds_nothing() {
+    let server = server().await;
+    pod(&server, "p").await;
+    let cases = [
+        (
+            json!({"metadata": {"name": "q"}, "target": {"kind": "Pod"}}),
+            400,
+            "name in URL does not match name in Binding object",
+        ),
+        (
+            json!({"metadata": {"name": "p"}, "target": {"kind": "Pod"}}),
+            500,
+            "[target.kind: Unsupported value: \"Pod\": supported values: \"Node\", \"<empty>\", target.name: Required value]",
+        ),
+        (
+            json!({"metadata": {"name": "p", "namespace": "other"}, "target": {"kind": "Node", "name": "n"}}),
+            400,
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ),
+    ];
+    for (body, code, message) in cases {
+        let (status, error) = call(&server, "POST", &format!("{PODS}/p/binding"), body).await;
+        assert_eq!(
+            (status.as_u16(), error["message"].as_str()),
+            (code, Some(message))
+        );
+    }
+    let elsewhere = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p", "namespace": "other"}});
+    let (status, error) = call(&server, "POST", &format!("{PODS}/p/eviction"), elsewhere).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{error}");
+}
+
+#[tokio::test]
 async fn a_bound_pod_goes_gracefully_and_an_unbound_one_at_once() {
     let server = server().await;
     pod(&server, "unbound").await;

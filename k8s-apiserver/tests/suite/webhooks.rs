@@ -195,7 +195,7 @@ async fn attaching_to_a_pod_must_be_denied() {
     let other = format!("{PODS}/to-be-attached/attach?container=d");
     assert_eq!(
         cluster.post(&other, Value::Null).await.expect(200),
-        "nowhere"
+        format!("nowhere {other}")
     );
     let asked = hook.asked("/deny-attach");
     let request = &asked.first().expect("the webhook is asked")["request"];

@@ -33,6 +33,17 @@ pub(super) enum Fault {
 }
 
 impl Fault {
+    /// What is wrong, by what is said of it.
+    pub(super) fn of_text(text: &str) -> Self {
+        match text {
+            text if text.starts_with("compilation") => Fault::Compile,
+            text if text.starts_with("validation failed due to running out of cost budget") => {
+                Fault::Budget
+            }
+            _ => Fault::Invalid,
+        }
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             Fault::None => "no_error",

@@ -1,18 +1,21 @@
 //! `MutatingAdmissionPolicy`.
 
-use std::{sync::Arc, time::Instant};
+use std::{fmt::Display, sync::Arc, time::Instant};
 
 use async_trait::async_trait;
 use k8s_model::Resource;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause};
 use serde_json::Value;
 
 use super::{
     Binding, Plugin, Policy,
     metrics::{self, Fault},
-    mutation, params,
+    mutation::{self, Kind},
+    params,
     source::Bound,
 };
 use crate::{
+    Error,
     admission::{
         AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step,
         expressions::{self, Verdict},
@@ -26,7 +29,7 @@ use crate::{
 
 /// Changes objects as bound `MutatingAdmissionPolicy`s say, one after the other: each sees what those before it have
 /// made of the object. One with `reinvocationPolicy: IfNeeded` is evaluated once more if anybody changes the object
-/// after it.
+/// after it. Of a connection the options are the object; what goes is not changed.
 #[derive(Debug)]
 pub struct MutatingAdmissionPolicy(Plugin);
 
@@ -48,7 +51,7 @@ impl AdmissionPlugin for MutatingAdmissionPolicy {
     }
 
     fn handles(&self, operation: Operation) -> bool {
-        matches!(operation, Operation::Create | Operation::Update)
+        operation != Operation::Delete
     }
 
     fn steps(&self) -> &[Step] {
@@ -57,26 +60,87 @@ impl AdmissionPlugin for MutatingAdmissionPolicy {
 
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), AdmissionError> {
         let all = self.0.bound(request).await?;
-        if all.is_empty() || request.object.is_none() {
+        if all.is_empty() {
             return Ok(());
         }
         let reinvocable = all.iter().any(|bound| bound.policy.reinvocable);
-        let object = |request: &AdmissionRequest<'_>| {
-            let object = request.object.as_ref().filter(|_| reinvocable);
-            object.map(|object| object.to_value())
-        };
+        let object =
+            |request: &AdmissionRequest<'_>| reinvocable.then(|| views::current(request)).flatten();
         if request.more.reinvocation.again {
             let object = object(request);
             let invoked = &mut request.more.reinvocation.policies;
             invoked.begin_again(object.as_ref());
         }
         let mut namespace = NamespaceLabels::default();
+        let mut failures = Failures::default();
         for bound in all.iter() {
-            self.change(bound, request, &mut namespace).await?;
+            self.change(bound, request, &mut namespace, &mut failures)
+                .await?;
         }
         let object = object(request);
         request.more.reinvocation.policies.end(object);
-        Ok(())
+        failures.refusal(request).map_or(Ok(()), Err)
+    }
+}
+
+/// What went wrong with policies that must not fail.
+#[derive(Default)]
+struct Failures {
+    texts: Vec<String>,
+    /// The reason of the first, where it has one of its own.
+    reason: Option<&'static str>,
+}
+
+impl Failures {
+    fn add(
+        &mut self,
+        policy: &Policy,
+        binding: Option<&Binding>,
+        reason: Option<&'static str>,
+        text: &dyn Display,
+    ) {
+        if policy.fails_open {
+            return;
+        }
+        if self.texts.is_empty() {
+            self.reason = reason;
+        }
+        let name = &policy.name;
+        self.texts.push(match binding {
+            Some(Binding { name: with, .. }) => {
+                format!("policy '{name}' with binding '{with}' denied request: {text}")
+            }
+            None => format!("policy {name:?} denied request: {text}"),
+        });
+    }
+
+    /// A policy or a binding does not make sense.
+    fn misconfigured(&mut self, policy: &Policy, binding: Option<&Binding>, error: &dyn Display) {
+        let what = match binding {
+            Some(_) => "binding",
+            None => "policy",
+        };
+        let text = format!("failed to configure {what}: {error}");
+        self.add(policy, binding, None, &text);
+    }
+
+    /// The refusal: the first failure's text, and all as its causes.
+    fn refusal(self, request: &AdmissionRequest<'_>) -> Option<AdmissionError> {
+        let first = self.texts.first()?.clone();
+        let resource = request.resource;
+        let error = Error::forbidden(resource.group, resource.resource, request.name, "");
+        let mut status: Status = error.into_status();
+        status.message = Some(first);
+        if let Some(reason) = self.reason {
+            status.reason = Some(reason.to_owned());
+        }
+        let causes = self.texts.into_iter().map(|text| StatusCause {
+            message: Some(text),
+            ..StatusCause::default()
+        });
+        let details = status.details.get_or_insert_default();
+        details.causes.get_or_insert_default().extend(causes);
+        Some(AdmissionError::Status(Box::new(status)))
     }
 }
 
@@ -86,6 +150,7 @@ impl MutatingAdmissionPolicy {
         bound: &Bound,
         request: &mut AdmissionRequest<'_>,
         namespace: &mut NamespaceLabels,
+        failures: &mut Failures,
     ) -> Result<(), AdmissionError> {
         let (plugin, policy): (_, &Policy) = (&self.0, &bound.policy);
         let found = policy
@@ -95,7 +160,10 @@ impl MutatingAdmissionPolicy {
         let resource = match found {
             Ok(Some(resource)) => resource,
             Ok(None) => return Ok(()),
-            Err(error) => return failed(policy, None, &error),
+            Err(error) => {
+                failures.misconfigured(policy, None, &error);
+                return Ok(());
+            }
         };
         for binding in &bound.bindings {
             let binding: &Binding = binding;
@@ -107,106 +175,109 @@ impl MutatingAdmissionPolicy {
                 Ok(Some(_)) => {}
                 Ok(None) => continue,
                 Err(error) => {
-                    failed(policy, Some(binding), &error)?;
+                    failures.misconfigured(policy, Some(binding), &error);
                     continue;
                 }
             }
-            let id = format!("{}/{}", policy.name, binding.name);
-            let reinvocation = &request.more.reinvocation;
-            if reinvocation.again && !reinvocation.policies.is_due(&id) {
-                continue;
-            }
-            let started = Instant::now();
-            let mutated = self.mutate(policy, binding, request, resource).await;
-            let fault = match &mutated {
-                Ok(_) => Fault::None,
-                Err(_) => Fault::Invalid,
+            let params = match (&policy.param_kind, &binding.params) {
+                (Some(kind), Some(params)) => params::find(kind, params, request).await,
+                _ => Ok(vec![Value::Null]),
             };
-            metrics::mutated(request, (policy, binding), fault, started.elapsed());
-            match mutated {
-                Ok(true) => {
-                    let reinvocation = &mut request.more.reinvocation;
-                    reinvocation.policies.changed();
-                    reinvocation.wanted = true;
+            let params = match params {
+                Ok(params) => params,
+                Err(text) => {
+                    failures.misconfigured(policy, Some(binding), &text);
+                    continue;
                 }
-                Ok(false) => {}
-                Err(text) => failed(policy, Some(binding), &text)?,
-            }
-            if policy.reinvocable {
-                request.more.reinvocation.policies.asked(&id);
+            };
+            for param in &params {
+                let param = policy.param_kind.as_ref().map(|_| param);
+                self.invoke((policy, binding), param, request, resource, failures)
+                    .await?;
             }
         }
         Ok(())
     }
 
-    /// Does what a policy says, with each of its parameters. Says whether that has changed the object. If something
-    /// goes wrong the object stays as it was.
-    async fn mutate(
+    /// Does what a policy says, with one of its parameters. What goes wrong with one of its mutations leaves the others
+    /// alone, as upstream has it.
+    async fn invoke(
         &self,
-        policy: &Policy,
-        binding: &Binding,
+        (policy, binding): (&Policy, &Binding),
+        param: Option<&Value>,
         request: &mut AdmissionRequest<'_>,
         resource: &Resource,
-    ) -> Result<bool, String> {
+        failures: &mut Failures,
+    ) -> Result<(), AdmissionError> {
         let plugin = &self.0;
-        let params = match (&policy.param_kind, &binding.params) {
-            (Some(kind), Some(params)) => params::find(kind, params, request).await?,
-            _ => vec![Value::Null],
-        };
-        let mut scene = plugin
-            .scene(request, resource)
-            .await
-            .map_err(|e| e.to_string())?;
+        let mut scene = plugin.scene(request, resource).await?;
+        let judged = plugin
+            .evaluate(&scene, request, param, |inputs| {
+                mutation::applies(policy, inputs)
+            })
+            .await;
+        expressions::count(request, "policy", &policy.name, "validate", &judged);
+        match judged.verdict {
+            Verdict::Match => {}
+            Verdict::NoMatch => return Ok(()),
+            Verdict::Failed(text) => {
+                failures.add(policy, Some(binding), INVALID, &text);
+                return Ok(());
+            }
+        }
+        let id = id(policy, binding, param);
+        let reinvocation = &request.more.reinvocation;
+        if reinvocation.again && !reinvocation.policies.is_due(&id) {
+            return Ok(());
+        }
         let before = scene.views.object.clone();
-        let (shape, api_version) = (shape(resource), resource.api_version());
         let now = match request.more.registry {
             Some(registry) => registry.now(),
             None => jiff::Timestamp::now(),
         };
-        for param in &params {
-            let param = policy.param_kind.as_ref().map(|_| param);
-            let judged = plugin
+        let kind = Kind {
+            shape: (request.operation != Operation::Connect).then(|| shape(resource)),
+            api_version: resource.api_version(),
+            now,
+        };
+        for mutation in &policy.mutations {
+            let started = Instant::now();
+            let change = plugin
                 .evaluate(&scene, request, param, |inputs| {
-                    mutation::applies(policy, inputs)
+                    mutation.evaluate(policy, inputs)
                 })
                 .await;
-            expressions::count(request, "policy", &policy.name, "validate", &judged);
-            match judged.verdict {
-                Verdict::Match => {}
-                Verdict::NoMatch => continue,
-                Verdict::Failed(text) => return Err(text),
-            }
-            for mutation in &policy.mutations {
-                let change = plugin
-                    .evaluate(&scene, request, param, |inputs| {
-                        mutation.evaluate(policy, inputs)
-                    })
-                    .await?;
-                let object = std::mem::take(&mut scene.views.object);
-                scene.views.object = change.apply(object, &shape, &api_version, now)?;
+            let changed = change.and_then(|change| change.apply(&scene.views.object, &kind));
+            let fault = match &changed {
+                Ok(_) => Fault::None,
+                Err(text) => Fault::of_text(text),
+            };
+            metrics::mutated(request, (policy, binding), fault, started.elapsed());
+            match changed {
+                Ok(object) => scene.views.object = object,
+                Err(text) => failures.add(policy, Some(binding), INVALID, &text),
             }
         }
         let after = scene.views.object;
-        if after == before {
-            return Ok(false);
+        if after != before && views::replace(request, resource, &before, after).await? {
+            let reinvocation = &mut request.more.reinvocation;
+            reinvocation.policies.changed();
+            reinvocation.wanted = true;
         }
-        views::replace(request, resource, &before, after)
-            .await
-            .map_err(|e| e.to_string())
+        if policy.reinvocable {
+            request.more.reinvocation.policies.asked(&id);
+        }
+        Ok(())
     }
 }
 
-fn failed(
-    policy: &Policy,
-    binding: Option<&Binding>,
-    error: &dyn std::fmt::Display,
-) -> Result<(), AdmissionError> {
-    if policy.fails_open {
-        return Ok(());
-    }
-    let with = binding.map_or(String::new(), |b| format!(" with binding '{}'", b.name));
-    Err(AdmissionError::forbidden(format!(
-        "policy '{}'{with} denied request: {error}",
-        policy.name
-    )))
+/// The reason of what goes wrong with a policy's expressions.
+const INVALID: Option<&str> = Some("Invalid");
+
+/// What tells an evaluation from others.
+fn id(policy: &Policy, binding: &Binding, param: Option<&Value>) -> String {
+    let meta = param.map_or(&Value::Null, |param| &param["metadata"]);
+    let name = |name: &str| meta[name].as_str().unwrap_or_default();
+    let (namespace, param) = (name("namespace"), name("name"));
+    format!("{}/{}/{namespace}/{param}", policy.name, binding.name)
 }

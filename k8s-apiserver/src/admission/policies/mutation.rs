@@ -3,7 +3,7 @@
 use k8s_model::{
     apply::{OneVersion, Shape, Tracker, atomics},
     cel::Val,
-    patch,
+    patch::{self, PatchError},
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -96,68 +96,81 @@ impl Mutation {
     }
 }
 
+/// The kind of the objects that are changed.
+#[derive(Debug)]
+pub(super) struct Kind {
+    /// What configurations are applied by; options of connections have none.
+    pub(super) shape: Option<Shape>,
+    pub(super) api_version: String,
+    pub(super) now: jiff::Timestamp,
+}
+
 impl Change {
     /// The object after it.
-    pub(super) fn apply(
-        self,
-        mut object: Value,
-        shape: &Shape,
-        api_version: &str,
-        now: jiff::Timestamp,
-    ) -> Result<Value, String> {
-        let text = |status: k8s_openapi::apimachinery::pkg::apis::meta::v1::Status| {
-            status.message.unwrap_or_default()
-        };
+    pub(super) fn apply(self, object: &Value, kind: &Kind) -> Result<Value, String> {
         match self {
             Change::Patch(steps) => {
-                let steps = steps.to_string();
-                patch::json(&mut object, steps.as_bytes()).map_err(|e| text(e.to_status()))?;
-                Ok(object)
+                let (steps, mut object) = (steps.to_string(), object.clone());
+                match patch::json(&mut object, steps.as_bytes()) {
+                    Ok(()) | Err(PatchError::TestFailed(_)) => Ok(object),
+                    Err(error) => Err(format!("JSON Patch: {error}")),
+                }
             }
-            Change::Apply(mut configuration) => {
-                let atomics = atomics(&configuration, shape);
-                if !atomics.is_empty() {
-                    return Err(format!(
-                        "error applying patch: invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {}",
-                        atomics.join(", ")
-                    ));
-                }
-                // What an apply says of itself, and nobody may change so.
-                for name in ["apiVersion", "kind"] {
-                    configuration[name] = object[name].clone();
-                }
-                let meta = &object["metadata"];
-                let mut own = configuration["metadata"].take();
-                if !own.is_object() {
-                    own = Value::Object(Default::default());
-                }
-                for name in ["name", "namespace"] {
-                    if let Some(value) = meta.get(name) {
-                        own[name] = value.clone();
-                    }
-                }
-                configuration["metadata"] = own;
-                let managed = object["metadata"]
-                    .as_object_mut()
-                    .and_then(|meta| meta.remove("managedFields"));
-                let tracker = Tracker {
-                    shape,
-                    api_version,
-                    subresource: "",
-                    manager: "mutating-admission-policy",
-                    reset: &[],
-                    now,
-                    versions: &OneVersion,
-                };
-                let applied = tracker
-                    .apply(object.clone(), &configuration, &[], true)
-                    .map_err(|e| text(e.to_status()))?;
-                let mut object = applied.object.unwrap_or(object);
-                if let Some(managed) = managed {
-                    object["metadata"]["managedFields"] = managed;
-                }
-                Ok(object)
-            }
+            Change::Apply(configuration) => configure(configuration, object, kind)
+                .map_err(|text| format!("error applying patch: {text}")),
         }
     }
+}
+
+/// The object with a configuration applied to it.
+fn configure(mut configuration: Value, object: &Value, kind: &Kind) -> Result<Value, String> {
+    let Some(shape) = &kind.shape else {
+        let name = object["kind"].as_str().unwrap_or_default();
+        return Err(format!(
+            "failed to convert patch object to typed object: no corresponding type for /v1, Kind={name}"
+        ));
+    };
+    let atomics = atomics(&configuration, shape);
+    if !atomics.is_empty() {
+        return Err(format!(
+            "invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {}",
+            atomics.join(", ")
+        ));
+    }
+    // What an apply says of itself, and nobody may change so.
+    for name in ["apiVersion", "kind"] {
+        configuration[name] = object[name].clone();
+    }
+    let meta = &object["metadata"];
+    let mut own = configuration["metadata"].take();
+    if !own.is_object() {
+        own = Value::Object(Default::default());
+    }
+    for name in ["name", "namespace"] {
+        if let Some(value) = meta.get(name) {
+            own[name] = value.clone();
+        }
+    }
+    configuration["metadata"] = own;
+    let mut object = object.clone();
+    let managed = object["metadata"]
+        .as_object_mut()
+        .and_then(|meta| meta.remove("managedFields"));
+    let tracker = Tracker {
+        shape,
+        api_version: &kind.api_version,
+        subresource: "",
+        manager: "mutating-admission-policy",
+        reset: &[],
+        now: kind.now,
+        versions: &OneVersion,
+    };
+    let applied = tracker
+        .apply(object.clone(), &configuration, &[], true)
+        .map_err(|e| e.to_status().message.unwrap_or_default())?;
+    let mut object = applied.object.unwrap_or(object);
+    if let Some(managed) = managed {
+        object["metadata"]["managedFields"] = managed;
+    }
+    Ok(object)
 }

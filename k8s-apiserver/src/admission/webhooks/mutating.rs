@@ -60,8 +60,7 @@ impl AdmissionPlugin for MutatingAdmissionWebhook {
         let again = request.more.reinvocation.again;
         let object = |request: &AdmissionRequest<'_>| {
             let invoked = hooks.iter().any(|hook| hook.reinvocable);
-            let object = request.object.as_ref().filter(|_| invoked);
-            object.map(|object| object.to_value())
+            invoked.then(|| views::current(request)).flatten()
         };
         if again {
             let object = object(request);
@@ -136,7 +135,7 @@ async fn change(
     if steps.as_array().is_some_and(Vec::is_empty) {
         return Ok(false);
     }
-    if request.object.is_none() {
+    if request.object.is_none() && request.more.connection().is_none() {
         return Err(refused(&format!(
             "admission webhook {:?} attempted to modify the object, which is not supported for this operation",
             hook.name

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{GROUP, Rbac, rules};
 use crate::{
+    Error,
     admission::{AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step},
     auth::{Identity, MASTERS},
     authz::{Attributes, Authorizer},
@@ -17,7 +18,8 @@ use crate::{
 ///
 /// The writer of a role must hold all of its rules, or be allowed the verb `escalate` on it; the
 /// writer of a binding must hold all rules of its role, or be allowed the verb `bind` on the role. Upstream
-/// has this in the storage of the four resources. See
+/// has this in the storage of the four resources, before their validation: it belongs behind all plugins that change
+/// objects. What those behind it make of an object is judged once more after all. See
 /// <https://kubernetes.io/docs/reference/access-authn-authz/rbac/#privilege-escalation-prevention-and-bootstrapping>.
 #[derive(Debug)]
 pub struct EscalationCheck {
@@ -123,11 +125,15 @@ impl AdmissionPlugin for EscalationCheck {
     }
 
     fn steps(&self) -> &[Step] {
-        &[Step::Validate]
+        &[Step::Admit, Step::Validate]
     }
 
     fn concerns(&self, group: &str, _resource: &str) -> bool {
         group == GROUP
+    }
+
+    async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), AdmissionError> {
+        self.validate(request).await
     }
 
     async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), AdmissionError> {
@@ -175,10 +181,15 @@ impl AdmissionPlugin for EscalationCheck {
             "rolebindings" | "clusterrolebindings" => {
                 let kind = new["roleRef"]["kind"].as_str().unwrap_or_default();
                 let name = new["roleRef"]["name"].as_str().unwrap_or_default();
-                let resource = if kind == "Role" {
-                    "roles"
-                } else {
-                    "clusterroles"
+                let resource = match kind {
+                    "Role" => "roles",
+                    "ClusterRole" => "clusterroles",
+                    // Upstream does not class this.
+                    other => {
+                        let text = format!("unsupported role reference kind: {other:?}");
+                        let status = Error::unknown(text).into_status();
+                        return Err(AdmissionError::Status(Box::new(status)));
+                    }
                 };
                 if self
                     .allowed(user, "bind", resource, request.namespace, name)

@@ -60,9 +60,10 @@ impl Connecter for Nowhere {
         _name: &str,
         _subresource: &str,
         _rest_path: &str,
-        _request: Request<Body>,
+        request: Request<Body>,
     ) -> http::Response<Body> {
-        http::Response::new(Body::from("nowhere".to_owned()))
+        let asked = request.uri().path_and_query().map(ToString::to_string);
+        http::Response::new(Body::from(format!("nowhere {}", asked.unwrap_or_default())))
     }
 }
 
