@@ -118,6 +118,11 @@ impl NodeRestriction {
                         "node {node:?} cannot update resource claim statues"
                     ));
                 }
+                if extended_claims_differ(old, new) {
+                    return refuse(format!(
+                        "node {node:?} cannot update extended resource claim status"
+                    ));
+                }
                 Ok(())
             }
             ("eviction", Operation::Create) => {
@@ -250,6 +255,23 @@ impl NodeRestriction {
         let audiences: Vec<&str> = audiences.filter_map(|a| a.as_str()).collect();
         let authorizer = self.authorizer.as_deref();
         node_tokens::check_audience(&*self.reader, authorizer, &audiences, &pod, request).await
+    }
+}
+
+k8s_openapi::k8s_if_ge_1_34! {
+    /// Whether a pod has got another claim for its extended resources (KEP-5004).
+    fn extended_claims_differ(old: &Pod, new: &Pod) -> bool {
+        let claim = |pod: &Pod| {
+            let status = pod.status.as_ref();
+            status.and_then(|s| s.extended_resource_claim_status.clone())
+        };
+        claim(old) != claim(new)
+    }
+}
+
+k8s_openapi::k8s_if_le_1_33! {
+    fn extended_claims_differ(_old: &Pod, _new: &Pod) -> bool {
+        false
     }
 }
 
@@ -396,6 +418,13 @@ fn about_node(node: &str, request: &AdmissionRequest<'_>) -> Outcome {
             }
             if taints(new) != taints(old) {
                 return refuse(format!("node {node:?} is not allowed to modify taints"));
+            }
+            // Or it would go with an owner that is not there, and come back with other taints (CVE-2025-5187).
+            let owners = |node: &Node| node.metadata.owner_references.clone().unwrap_or_default();
+            if owners(new) != owners(old) {
+                return refuse(format!(
+                    "node {node:?} is not allowed to modify ownerReferences"
+                ));
             }
             let forbidden = forbidden_labels(new, Some(old));
             if !forbidden.is_empty() {

@@ -309,6 +309,21 @@ async fn a_node_writes_only_about_itself_and_its_pods() {
         json!({ "node-restriction.kubernetes.io/fips": "true" }),
     );
     attempt("a").run(&plugin, &restricted).await.unwrap_err();
+    // A node that the collector takes away could come back as another.
+    let old = node("a", json!({}));
+    let mut owned = old.clone();
+    let owner = json!([{ "apiVersion": "v1", "kind": "Node", "name": "gone", "uid": "1" }]);
+    owned.metadata.owner_references = serde_json::from_value(owner).unwrap();
+    let update = Try {
+        operation: Operation::Update,
+        old: Some(&old),
+        ..attempt("a")
+    };
+    let error = update.run(&plugin, &owned).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        r#"node "a" is not allowed to modify ownerReferences"#
+    );
 
     let attempt = Try {
         user: user.clone(),
@@ -563,6 +578,21 @@ async fn a_node_makes_no_pods_with_claims_and_gives_none_to_pods() {
     assert_eq!(
         error.to_string(),
         r#"node "a" cannot update resource claim statues"#
+    );
+    let mut new = old.clone();
+    let status = json!({ "extendedResourceClaimStatus": { "resourceClaimName": "c", "requestMappings": [] } });
+    new.status = serde_json::from_value(status).unwrap();
+    let attempt = Try {
+        operation: Operation::Update,
+        subresource: "status",
+        old: Some(&old),
+        user: user(),
+        ..Try::create("", "pods")
+    };
+    let error = attempt.run(&plugin, &new).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        r#"node "a" cannot update extended resource claim status"#
     );
 }
 

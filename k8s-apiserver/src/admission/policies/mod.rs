@@ -4,8 +4,7 @@
 //! Policies and bindings are followed in memory. A request that no bound policy covers costs a look at their rules.
 //!
 //! See <https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/> and
-//! <https://kubernetes.io/docs/reference/access-authn-authz/mutating-admission-policy/>. What differs: a configuration
-//! that is applied may change atomic lists and maps.
+//! <https://kubernetes.io/docs/reference/access-authn-authz/mutating-admission-policy/>.
 
 mod binding;
 pub(super) mod metrics;

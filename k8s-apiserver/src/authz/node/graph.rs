@@ -5,7 +5,10 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::RwLock;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 
 use crate::admission::{reader::RawEvent, references::References};
 
@@ -34,6 +37,8 @@ struct PodEntry {
     node: String,
     /// The claims to devices that were made for it.
     made: Vec<MadeClaim>,
+    /// How many ephemeral containers it has.
+    ephemeral: usize,
     objects: Vec<Vertex>,
 }
 
@@ -108,6 +113,9 @@ struct MadeClaim {
 struct PodSpecHead {
     #[serde(default)]
     node_name: String,
+    /// They may come later, and refer to more.
+    #[serde(default)]
+    ephemeral_containers: Vec<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -177,13 +185,18 @@ fn change(graph: &RwLock<Graph>, json: &Bytes) -> Change {
     };
     let name = (head.metadata.namespace, head.metadata.name);
     let node = head.spec.node_name;
+    let ephemeral = head.spec.ephemeral_containers.len();
     let made = head.status.resource_claim_statuses;
     {
         let graph = graph.read();
         match graph.pods.get(&name) {
-            // What a pod refers to cannot be changed once it has a node, but for claims that are made for it.
+            // What a pod refers to cannot be changed once it has a node, but for claims that are made for it and
+            // ephemeral containers.
             Some(known)
-                if known.uid == head.metadata.uid && known.node == node && known.made == made =>
+                if known.uid == head.metadata.uid
+                    && known.node == node
+                    && known.made == made
+                    && known.ephemeral == ephemeral =>
             {
                 return Change::Nothing;
             }
@@ -218,6 +231,7 @@ fn change(graph: &RwLock<Graph>, json: &Bytes) -> Change {
         uid: head.metadata.uid,
         node,
         made,
+        ephemeral,
         objects,
     };
     Change::Put(name, Box::new(entry))

@@ -395,6 +395,12 @@ mod tests {
             other.reason(),
             "no relationship found between node 'a' and this object"
         );
+        // What is added to look into a pod may refer to more.
+        let mut debugged = pod("a");
+        let from = json!([{ "secretRef": { "name": "debug" } }]);
+        debugged["spec"]["ephemeralContainers"] = json!([{ "name": "d", "envFrom": from }]);
+        reader.put("", "pods", debugged);
+        becomes(&authorizer, &ask(&a, "get", "secrets", "debug"), true).await;
         reader.delete("", "pods", "ns", "p");
         for (verb, resource, name) in cases {
             becomes(&authorizer, &ask(&a, verb, resource, name), false).await;
