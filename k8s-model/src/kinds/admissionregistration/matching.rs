@@ -15,8 +15,6 @@ use crate::{
 
 const MATCH_POLICIES: [&str; 2] = ["Equivalent", "Exact"];
 const OPERATIONS: [&str; 5] = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
-/// Without `DELETE`: there is nothing to change about what goes.
-const MUTATING_OPERATIONS: [&str; 4] = ["*", "CONNECT", "CREATE", "UPDATE"];
 const SCOPES: [&str; 3] = ["*", "Cluster", "Namespaced"];
 /// How many conditions there may be at most.
 const MAX_CONDITIONS: usize = 64;
@@ -200,16 +198,6 @@ pub(super) fn constraints(resources: Option<&MatchResources>, path: &Path) -> Er
         out.push(field::required(path.child("resourceRules"), ""));
     }
     out
-}
-
-/// Refuses operations that change nothing, where a policy is to change something. Upstream tells no index.
-pub(super) fn mutable(resources: Option<&MatchResources>, path: &Path) -> ErrorList {
-    let path = path.child("resourceRules").child("operations");
-    let rules = resources.map_or(&[][..], |resources| list(&resources.resource_rules));
-    let operations = rules.iter().flat_map(|rule| list(&rule.operations));
-    operations
-        .flat_map(|operation| one_of(operation, &MUTATING_OPERATIONS, path.clone()))
-        .collect()
 }
 
 /// Conditions, which must be true as well.

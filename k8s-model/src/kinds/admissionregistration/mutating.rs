@@ -1,7 +1,8 @@
 //! MutatingAdmissionPolicies and their bindings.
 
 use k8s_openapi::api::admissionregistration::v1::{
-    MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding, MutatingAdmissionPolicySpec, Mutation,
+    MatchResources, MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding,
+    MutatingAdmissionPolicySpec, Mutation,
 };
 
 use super::{
@@ -18,6 +19,8 @@ use crate::{
     },
 };
 
+/// Without `DELETE`: there is nothing to change about what goes.
+const OPERATIONS: [&str; 4] = ["*", "CONNECT", "CREATE", "UPDATE"];
 const PATCH_TYPES: [&str; 2] = ["ApplyConfiguration", "JSONPatch"];
 
 /// The rules of MutatingAdmissionPolicies.
@@ -76,7 +79,7 @@ impl KindRules for MutatingAdmissionPolicyBindingRules {
         let (path, resources) = (Path::new("spec"), spec.match_resources.as_ref());
         let name = text(&spec.policy_name);
         let mut out = validate_binding(name, spec.param_ref.as_ref(), resources, &path);
-        out.extend(matching::mutable(resources, &path.child("matchResources")));
+        out.extend(mutable(resources, &path.child("matchResources")));
         out
     }
 }
@@ -88,7 +91,7 @@ fn validate_spec(spec: &MutatingAdmissionPolicySpec, path: &Path) -> ErrorList {
     }
     let constraints = spec.match_constraints.as_ref();
     out.extend(matching::constraints(constraints, path));
-    out.extend(matching::mutable(constraints, &path.child("matchConstraints")));
+    out.extend(mutable(constraints, &path.child("matchConstraints")));
     let known = known(spec.param_kind.as_ref());
     out.extend(matching::conditions(list(&spec.match_conditions), &known, path));
     let variables = list(&spec.variables);
@@ -111,6 +114,16 @@ fn validate_spec(spec: &MutatingAdmissionPolicySpec, path: &Path) -> ErrorList {
         Some(policy) => out.extend(one_of(policy, &REINVOCATION_POLICIES, path)),
     }
     out
+}
+
+/// Refuses operations that change nothing, where a policy is to change something. Upstream tells no index.
+fn mutable(resources: Option<&MatchResources>, path: &Path) -> ErrorList {
+    let path = path.child("resourceRules").child("operations");
+    let rules = resources.map_or(&[][..], |resources| list(&resources.resource_rules));
+    let operations = rules.iter().flat_map(|rule| list(&rule.operations));
+    operations
+        .flat_map(|operation| one_of(operation, &OPERATIONS, path.clone()))
+        .collect()
 }
 
 fn validate_mutation(mutation: &Mutation, known: &Variables<'_>, path: &Path) -> ErrorList {
