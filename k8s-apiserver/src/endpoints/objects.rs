@@ -7,6 +7,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use k8s_model::{
     Object,
     apply::{OneVersion, manager_of_user_agent},
+    fields,
 };
 use k8s_store::Revision;
 use parking_lot::Mutex;
@@ -106,20 +107,40 @@ pub(crate) async fn get(call: &Call, row: &Row) -> Result<Response<Body>> {
     render::stored(call, row, StatusCode::OK, &stored, revision)
 }
 
+/// The options of a list or watch. What is authorized for one name selects that name alone: it stands in the selector, or in
+/// the path, where the old spelling of a watch has it.
+fn list_options(call: &Call, watch: bool) -> Result<ListOptions> {
+    let mut options = ListOptions::parse(call.parts.uri.query(), watch)?;
+    let name = call.info.name.as_str();
+    if name.is_empty() {
+        return Ok(options);
+    }
+    if options.field_selector.is_empty() {
+        options.field_selector = fields::Selector::one("metadata.name", name).to_string();
+        return Ok(options);
+    }
+    let selector: Option<fields::Selector> = options.field_selector.parse().ok();
+    match selector
+        .as_ref()
+        .and_then(|s| s.required_value("metadata.name"))
+    {
+        Some(selected) if selected == name => Ok(options),
+        _ => Err(Error::bad_request(
+            "fieldSelector metadata.name doesn't match requested name",
+        )),
+    }
+}
+
 pub(crate) async fn list(call: &Call, row: &Arc<Row>) -> Result<Response<Body>> {
-    let options = ListOptions::parse(call.parts.uri.query(), false)?;
+    let options = list_options(call, false)?;
     let namespace = target(call, row, false).namespace;
     let listed = call.server.registry.list(row, namespace, &options).await?;
     lists::list(call, row, listed).await
 }
 
 pub(crate) async fn watch(call: &Call, row: &Arc<Row>) -> Result<Response<Body>> {
-    let mut options = ListOptions::parse(call.parts.uri.query(), true)?;
+    let options = list_options(call, true)?;
     call.wanted.check_stream(row.protobuf().is_some())?;
-    // The old spelling names the object in the path.
-    if !call.info.name.is_empty() && options.field_selector.is_empty() {
-        options.field_selector = format!("metadata.name={}", call.info.name);
-    }
     let namespace = target(call, row, false).namespace;
     let writer = events::Events::new(call, row);
     let registry = &call.server.registry;
