@@ -10,7 +10,7 @@ use crate::Resource;
 
 type Object = Map<String, Value>;
 
-const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
+pub(crate) const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
 const CURRENT_METRICS: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
 const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";
 const CONDITIONS: &str = "autoscaling.alpha.kubernetes.io/conditions";
@@ -102,13 +102,17 @@ fn take_annotation(object: &mut Object, name: &str) -> Option<Value> {
 }
 
 fn annotate(object: &mut Object, name: &str, value: &Value) {
+    annotate_text(object, name, value.to_string());
+}
+
+fn annotate_text(object: &mut Object, name: &str, text: String) {
     let metadata = object.entry("metadata").or_insert_with(|| json!({}));
     let Some(metadata) = metadata.as_object_mut() else {
         return;
     };
     let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
     if let Some(annotations) = annotations.as_object_mut() {
-        annotations.insert(name.to_owned(), value.to_string().into());
+        annotations.insert(name.to_owned(), text.into());
     }
 }
 
@@ -140,7 +144,7 @@ fn autoscaler_to_v1(object: &mut Object) {
             annotate(object, METRICS, &others.into());
         }
         if let Some(behavior) = behavior {
-            annotate(object, BEHAVIOR, &behavior);
+            annotate_text(object, BEHAVIOR, behavior_to_v1(&behavior));
         }
     }
     if let Some(status) = child(object, "status") {
@@ -179,7 +183,7 @@ fn autoscaler_to_v2(object: &mut Object) {
         }
         spec.insert("metrics".to_owned(), all.into());
         if let Some(behavior) = behavior.filter(Value::is_object) {
-            spec.insert("behavior".to_owned(), behavior);
+            spec.insert("behavior".to_owned(), behavior_to_v2(behavior));
         }
     }
     if let Some(status) = child(object, "status") {
@@ -198,6 +202,70 @@ fn autoscaler_to_v2(object: &mut Object) {
         if !conditions.is_empty() {
             status.insert("conditions".to_owned(), conditions.into());
         }
+    }
+}
+
+/// A behavior as the annotation of `v1` has it: in the fields of a type without names in JSON, in their order.
+fn behavior_to_v1(behavior: &Value) -> String {
+    let fields = |value: &Value, names: &[(&str, &str)]| {
+        let field = |(go, json): &(&str, &str)| format!("{go:?}:{}", value[*json]);
+        format!(
+            "{{{}}}",
+            names.iter().map(field).collect::<Vec<_>>().join(",")
+        )
+    };
+    let policy = |policy: &Value| {
+        let names = [
+            ("Type", "type"),
+            ("Value", "value"),
+            ("PeriodSeconds", "periodSeconds"),
+        ];
+        fields(policy, &names)
+    };
+    let rules = |name: &str| {
+        let rules = &behavior[name];
+        if rules.is_null() {
+            return "null".to_owned();
+        }
+        let policies = rules["policies"].as_array().map_or_else(
+            || "null".to_owned(),
+            |all| format!("[{}]", all.iter().map(policy).collect::<Vec<_>>().join(",")),
+        );
+        let (window, select) = (&rules["stabilizationWindowSeconds"], &rules["selectPolicy"]);
+        let tolerance = &rules["tolerance"];
+        format!(
+            r#"{{"StabilizationWindowSeconds":{window},"SelectPolicy":{select},"Policies":{policies},"Tolerance":{tolerance}}}"#
+        )
+    };
+    let (up, down) = (rules("scaleUp"), rules("scaleDown"));
+    format!(r#"{{"ScaleUp":{up},"ScaleDown":{down}}}"#)
+}
+
+/// The behavior that such an annotation tells; the names may be written in any case.
+fn behavior_to_v2(value: Value) -> Value {
+    const NAMES: [&str; 9] = [
+        "scaleUp",
+        "scaleDown",
+        "stabilizationWindowSeconds",
+        "selectPolicy",
+        "policies",
+        "tolerance",
+        "type",
+        "value",
+        "periodSeconds",
+    ];
+    match value {
+        Value::Object(fields) => {
+            let known = |name: String| {
+                let found = NAMES.iter().find(|known| known.eq_ignore_ascii_case(&name));
+                found.map_or(name, |known| (*known).to_owned())
+            };
+            let kept = fields.into_iter().filter(|(_, value)| !value.is_null());
+            let kept = kept.map(|(name, value)| (known(name), behavior_to_v2(value)));
+            Value::Object(kept.collect())
+        }
+        Value::Array(items) => items.into_iter().map(behavior_to_v2).collect(),
+        other => other,
     }
 }
 
@@ -576,8 +644,31 @@ mod tests {
                 .unwrap()
                 .contains(r#""metricName":"x""#)
         );
+        assert_eq!(
+            annotations[BEHAVIOR],
+            r#"{"ScaleUp":{"StabilizationWindowSeconds":1,"SelectPolicy":null,"Policies":null,"Tolerance":null},"ScaleDown":null}"#
+        );
         (old.codec.from_value)(converted.clone(), &mut |path| panic!("unknown {path}")).unwrap();
         assert_eq!(convert(converted, old, new), scaler);
+    }
+
+    #[test]
+    fn the_behavior_of_an_old_autoscaler_may_have_its_names_in_any_case() {
+        let behavior = json!({
+            "scaleUp": {"stabilizationWindowSeconds": 0, "selectPolicy": "Max", "policies": [
+                {"type": "Pods", "value": 4, "periodSeconds": 15}]},
+            "scaleDown": {"tolerance": "100m"},
+        });
+        let text = behavior_to_v1(&behavior);
+        assert!(
+            text.contains(r#"[{"Type":"Pods","Value":4,"PeriodSeconds":15}]"#),
+            "{text}"
+        );
+        assert_eq!(
+            behavior_to_v2(serde_json::from_str(&text).unwrap()),
+            behavior
+        );
+        assert_eq!(behavior_to_v2(behavior.clone()), behavior);
     }
 
     #[test]

@@ -3,12 +3,13 @@
 use std::{
     any::Any,
     fmt::{self, Debug},
-    io,
 };
 
 use k8s_openapi::{Metadata, Resource, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde::Serialize;
-use serde_json::{Value, ser::Formatter};
+use serde_json::Value;
+
+use crate::protobuf;
 
 /// One API object of any kind.
 ///
@@ -26,7 +27,8 @@ pub trait Object: Any + Send + Sync {
     fn metadata(&self) -> &ObjectMeta;
     /// The object's metadata, to change.
     fn metadata_mut(&mut self) -> &mut ObjectMeta;
-    /// Appends the object's JSON, `apiVersion` and `kind` first.
+    /// Appends the object's JSON, `apiVersion` and `kind` first. That of built-in kinds has the fields that upstream
+    /// writes: `null`, `{}` or zero where they are not set, unless their tags leave them out.
     fn write_json(&self, out: &mut Vec<u8>);
     /// The object as a value tree.
     fn to_value(&self) -> Value;
@@ -36,20 +38,6 @@ pub trait Object: Any + Send + Sync {
     fn as_any(&self) -> &dyn Any;
     /// For downcasting to the concrete type, to change it.
     fn as_any_mut(&mut self) -> &mut dyn Any;
-}
-
-/// Writes whole numbers without a fraction, whatever their type: `1`, not `1.0`, as Go does.
-struct GoNumbers;
-
-impl Formatter for GoNumbers {
-    fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
-        const WHOLE: f64 = 1e21;
-        if value.fract() == 0.0 && value.abs() < WHOLE {
-            write!(writer, "{value}")
-        } else {
-            serde_json::ser::CompactFormatter.write_f64(writer, value)
-        }
-    }
 }
 
 impl<K> Object for K
@@ -73,8 +61,7 @@ where
     }
 
     fn write_json(&self, out: &mut Vec<u8>) {
-        let mut serializer = serde_json::Serializer::with_formatter(out, GoNumbers);
-        self.serialize(&mut serializer)
+        protobuf::write_json(K::API_VERSION, K::KIND, self, out)
             .expect("API types serialise into memory");
     }
 

@@ -9,8 +9,9 @@
 //! - `=shape` in place of fields for a type that is not an object with fields;
 //! - a field is `name:shape`, or `name*:shape` if it is required, and then, each after a `;`:
 //!   `m=key,key` for a list with keys, `s` for a set, `a` for a map that is one value,
-//!   `p=strategy,strategy` and `k=key` for strategic merge patches, `z` for an object that upstream
-//!   writes even where nobody set it, `v=36` for the minor version in which it appeared;
+//!   `g` for an object that is not, though its type is elsewhere,
+//!   `p=strategy,strategy` and `k=key` for strategic merge patches, `v=36` for the minor version in which
+//!   it appeared;
 //! - a shape is `string`, `integer/int32`, …, `object` (any), `any`, `int-or-string`, `quantity`,
 //!   `[shape]` for a list, `{shape}` for a map, `&name` for another type.
 
@@ -306,11 +307,6 @@ impl Field {
         Shape::parse(self.shape)
     }
 
-    /// Whether upstream writes it even where nobody set it: a struct that is no pointer in Go.
-    pub fn is_always_written(&self) -> bool {
-        self.mark("z").is_some()
-    }
-
     /// How apply merges it.
     pub fn merge(&self) -> Merge {
         if let Some(keys) = self.mark("m") {
@@ -322,7 +318,7 @@ impl Field {
         match self.shape() {
             _ if self.mark("a").is_some() => Merge::Atomic,
             Shape::List(_) => Merge::Atomic,
-            Shape::Type(ty) if ty.is_atomic() => Merge::Atomic,
+            Shape::Type(ty) if ty.is_atomic() && self.mark("g").is_none() => Merge::Atomic,
             _ => Merge::Granular,
         }
     }

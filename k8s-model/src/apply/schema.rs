@@ -4,7 +4,10 @@ use std::sync::{Arc, LazyLock, OnceLock};
 
 use serde_json::Value;
 
-use crate::schema::{self, Field, Merge, Type};
+use crate::{
+    protobuf::is_always_written,
+    schema::{self, Field, Merge, Type},
+};
 
 /// What a value is, as far as ownership and merging go.
 ///
@@ -305,6 +308,7 @@ fn compile(ty: Type) -> Shape {
             _ => Shape::Scalar,
         };
     }
+    let name = ty.name();
     let is_kind = ty.field("metadata").is_some();
     let mut fields: Vec<MapField> = ty
         .fields()
@@ -312,7 +316,7 @@ fn compile(ty: Type) -> Shape {
             name: field.name().to_owned(),
             shape: shape_of(&field),
             always: field.is_required()
-                || field.is_always_written()
+                || is_always_written(&name, field.name())
                 || (is_kind && matches!(field.name(), "metadata" | "spec" | "status" | "template")),
         })
         .collect();
@@ -354,10 +358,10 @@ fn shape_of(field: &Field) -> Shape {
             fields: Vec::new(),
             element: Some(plain(elements.shape())),
         })),
-        schema::Shape::Type(ty) if merge == Merge::Atomic && !ty.is_atomic() => {
+        schema::Shape::Type(ty) if (merge == Merge::Atomic) != ty.is_atomic() => {
             match compiled(ty) {
                 Shape::Map(map) => Shape::Map(Arc::new(Map {
-                    atomic: true,
+                    atomic: merge == Merge::Atomic,
                     ..Map::clone(map)
                 })),
                 other => other.clone(),

@@ -203,7 +203,7 @@ impl<'t> Item<'t> {
 
     /// Whether it is what a field of its type is before anyone sets it.
     pub(super) fn is_zero(self) -> bool {
-        self.is_empty() || matches!(self.bytes(), b"\"\"" | b"0" | b"false")
+        self.is_empty() || matches!(self.bytes(), b"\"\"" | b"0" | b"false" | b"null")
     }
 
     /// What is in an object or a list.

@@ -23,20 +23,8 @@ pub(super) fn explain(
     let Ok(document) = serde_json::from_slice::<Value>(bytes) else {
         return DecodeError::Syntax(syntax::syntax_error(bytes).unwrap_or_else(|| plain(error)));
     };
-    if !document.is_object() {
-        return DecodeError::Syntax(format!(
-            "json: cannot unmarshal {} into Go value of type {TYPE_META}",
-            go_kind(&document)
-        ));
-    }
-    for name in ["apiVersion", "kind"] {
-        let value = document.get(name).unwrap_or(&Value::Null);
-        if !value.is_string() && !value.is_null() {
-            return DecodeError::Syntax(format!(
-                "json: cannot unmarshal {} into Go struct field .{name} of type string",
-                go_kind(value)
-            ));
-        }
+    if let Some(text) = type_meta_fault(&document) {
+        return DecodeError::Syntax(text);
     }
     let api_version = if group.is_empty() {
         version.to_owned()
@@ -69,18 +57,39 @@ pub(super) fn explain(
     }
 }
 
+/// What upstream says of a document whose `apiVersion` and `kind` cannot be read; nothing if they can.
+#[must_use]
+pub fn type_meta_fault(document: &Value) -> Option<String> {
+    if !document.is_object() {
+        let kind = go_kind(document);
+        return Some(format!(
+            "json: cannot unmarshal {kind} into Go value of type {TYPE_META}"
+        ));
+    }
+    ["apiVersion", "kind"].into_iter().find_map(|name| {
+        let value = document.get(name)?;
+        (!value.is_string() && !value.is_null()).then(|| {
+            let kind = go_kind(value);
+            format!("json: cannot unmarshal {kind} into Go struct field .{name} of type string")
+        })
+    })
+}
+
 /// The type that upstream reads `apiVersion` and `kind` into before anything else.
 const TYPE_META: &str = r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
 
 /// The text without the line and column, which are of no use in a body that a program wrote.
-fn plain(error: &serde_json::Error) -> String {
+pub(super) fn plain(error: &serde_json::Error) -> String {
     let text = error.to_string();
+    if text.contains("expected JSONSchemaPropsOrBool") {
+        return "boolean or JSON schema expected".to_owned();
+    }
     let end = text.rfind(" at line ").unwrap_or(text.len());
     text[..end].to_owned()
 }
 
 /// What Go says about the value at a path, if it is of another type than the schema's.
-fn mismatch(ty: Type, document: &Value, fault: &[Step]) -> Option<String> {
+pub(super) fn mismatch(ty: Type, document: &Value, fault: &[Step]) -> Option<String> {
     let mut shape = Shape::Type(ty);
     let mut value = document;
     let mut owner = None;
@@ -109,15 +118,14 @@ fn mismatch(ty: Type, document: &Value, fault: &[Step]) -> Option<String> {
         return special(shape, value);
     }
     let found = match value {
-        Value::Number(number) if matches!(shape, Shape::Integer(_)) => format!("number {number}"),
+        Value::Number(number)
+            if matches!(shape.resolved(), Shape::Integer(_) | Shape::IntOrString) =>
+        {
+            format!("number {number}")
+        }
         other => go_kind(other).to_owned(),
     };
-    let simple = matches!(
-        shape.resolved(),
-        Shape::String("date-time") | Shape::IntOrString
-    );
     let into = match owner {
-        Some(_) if simple => "value".to_owned(),
         Some(owner) => format!("struct field {}.{}", owner.base_name(), fields.join(".")),
         None => "value".to_owned(),
     };
@@ -128,7 +136,7 @@ fn mismatch(ty: Type, document: &Value, fault: &[Step]) -> Option<String> {
 }
 
 /// What Go's decoder calls a value.
-fn go_kind(value: &Value) -> &'static str {
+pub(super) fn go_kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",
@@ -149,7 +157,7 @@ fn fits(shape: Shape, value: &Value) -> bool {
         Shape::Boolean => value.is_boolean(),
         Shape::Object | Shape::Map(_) | Shape::Type(_) => value.is_object(),
         Shape::List(_) => value.is_array(),
-        Shape::IntOrString => value.is_string() || value.is_i64(),
+        Shape::IntOrString => value.is_string() || fits(Shape::Integer("int32"), value),
         Shape::Any | Shape::Quantity => true,
     }
 }
@@ -206,7 +214,8 @@ fn base64_fault(text: &[u8]) -> usize {
 fn go_type(shape: Shape) -> String {
     match shape {
         Shape::Type(ty) => match ty.special() {
-            Some(Shape::String(_) | Shape::IntOrString) => "string".to_owned(),
+            Some(Shape::String(_)) => "string".to_owned(),
+            Some(Shape::IntOrString) => "int32".to_owned(),
             _ => format!("{}.{}", ty.package(), ty.base_name()),
         },
         Shape::String("byte") => "[]uint8".to_owned(),
@@ -215,7 +224,8 @@ fn go_type(shape: Shape) -> String {
         Shape::Number => "float64".to_owned(),
         Shape::Boolean => "bool".to_owned(),
         Shape::Object | Shape::Any => "map[string]interface {}".to_owned(),
-        Shape::IntOrString | Shape::Quantity => "string".to_owned(),
+        Shape::IntOrString => "int32".to_owned(),
+        Shape::Quantity => "string".to_owned(),
         Shape::List(elements) => format!("[]{}", go_type(elements.shape())),
         Shape::Map(elements) => match go_type(elements.shape()).as_str() {
             "resource.Quantity" => "v1.ResourceList".to_owned(),

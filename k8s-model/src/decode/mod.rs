@@ -18,7 +18,8 @@ use serde_json::Value;
 
 pub(crate) use self::numbers::MAX_SAFE;
 pub use self::{
-    duplicates::duplicate_fields, numbers::whole_numbers, syntax::syntax_error, tree::misfit,
+    duplicates::duplicate_fields, explain::type_meta_fault, numbers::whole_numbers,
+    syntax::syntax_error, tree::misfit,
 };
 use crate::{Codec, Object, protobuf::without_unset};
 
@@ -73,39 +74,54 @@ impl DecodeError {
                 ..
             } => {
                 let (group, found_version) = found.split_once('/').unwrap_or(("", found));
-                let known = crate::ResourceTable::builtin()
-                    .kind(group, found_version, found_kind)
-                    .is_some();
-                if known && found_kind == kind {
+                if found_kind == kind && is_known(group, found_version, found_kind) {
                     return format!(
                         "the API version in the data ({found}) does not match the expected API version ({api_version})"
                     );
                 }
-                let reason = if known {
-                    let package = if group.is_empty() {
-                        "core"
-                    } else {
-                        group.split('.').next().unwrap_or(group)
-                    };
-                    let expected = if api_version == version {
-                        "core"
-                    } else {
-                        package
-                    };
-                    format!(
-                        "converting ({found_version}.{found_kind}) to ({expected}.{kind}): unknown conversion"
-                    )
-                } else {
-                    format!(
-                        "no kind {found_kind:?} is registered for version {found:?} in scheme {SCHEME:?}"
-                    )
-                };
+                let reason = self.reason();
                 format!(
                     "{found_kind} in version {found_version:?} cannot be handled as a {kind}: {reason}"
                 )
             }
         }
     }
+
+    /// What is wrong, without the object it is about, in upstream's words.
+    pub fn reason(&self) -> String {
+        match self {
+            DecodeError::Syntax(text) => {
+                format!("couldn't get version/kind; json parse error: {text}")
+            }
+            DecodeError::Value { message, .. } => message.clone(),
+            DecodeError::WrongKind {
+                api_version,
+                kind,
+                expected_api_version,
+                expected_kind,
+            } => {
+                let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+                if !is_known(group, version, kind) {
+                    return format!(
+                        "no kind {kind:?} is registered for version {api_version:?} in scheme {SCHEME:?}"
+                    );
+                }
+                let expected = match expected_api_version.split_once('/') {
+                    Some((group, _)) => group.split('.').next().unwrap_or(group),
+                    None => "core",
+                };
+                format!(
+                    "converting ({version}.{kind}) to ({expected}.{expected_kind}): unknown conversion"
+                )
+            }
+        }
+    }
+}
+
+/// Whether a kind is built in.
+fn is_known(group: &str, version: &str, kind: &str) -> bool {
+    let table = crate::ResourceTable::builtin();
+    table.kind(group, version, kind).is_some()
 }
 
 /// Upstream calls the table of all types by the place where it is made.
@@ -185,6 +201,21 @@ pub(crate) fn fault_of<K: DeserializeOwned>(value: &Value) -> String {
         Ok(_) => String::new(),
         Err(_) => tracked::spell(&state.into_fault()),
     }
+}
+
+/// What upstream says of a value that is not of a type's shape, from what the decoder for the type in Rust said.
+/// `name` is the type's in OpenAPI documents.
+pub fn misread<K: DeserializeOwned>(
+    value: &Value,
+    name: &str,
+    error: &serde_json::Error,
+) -> String {
+    let mut ignored = |_| {};
+    let state = tracked::State::new(&mut ignored);
+    let _ = K::deserialize(tracked::Tracked::root(value, &state));
+    let ty = crate::schema::Type::named(name);
+    ty.and_then(|ty| explain::mismatch(ty, value, &state.into_fault()))
+        .unwrap_or_else(|| explain::plain(error))
 }
 
 /// Decodes an object's metadata. Calls `unknown` with the path of each unknown field.
@@ -299,7 +330,7 @@ mod tests {
         assert_eq!(pod["kind"], "Pod");
         assert_eq!(
             pod["spec"],
-            serde_json::json!({"containers": [{"name": ""}], "volumes": [{"name": "a"}, {"name": ""}],
+            serde_json::json!({"containers": [{"name": "", "resources": {}}], "volumes": [{"name": "a"}, {"name": ""}],
                 "securityContext": {"supplementalGroups": [7, 0]}})
         );
     }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::explain;
 use crate::schema::{Shape, Type};
 
 /// What upstream says of the first value in a tree that is of another type than its place in a kind.
@@ -19,7 +20,16 @@ fn unfit(shape: Shape, value: &Value) -> Option<String> {
         return None;
     }
     match (shape.resolved(), value) {
-        (Shape::Any | Shape::Quantity | Shape::IntOrString | Shape::String("date-time"), _) => None,
+        (Shape::Any | Shape::Quantity, _) => None,
+        (Shape::IntOrString | Shape::String("date-time"), Value::String(_)) => None,
+        (Shape::IntOrString, Value::Number(number)) => {
+            let fits = number.as_i64().is_some_and(|n| i32::try_from(n).is_ok());
+            (!fits).then(|| {
+                format!("json: cannot unmarshal number {number} into Go value of type int32")
+            })
+        }
+        (Shape::IntOrString, other) => Some(into_value(other, "int32")),
+        (Shape::String("date-time"), other) => Some(into_value(other, "string")),
         (Shape::String("byte"), Value::String(_)) => None,
         (Shape::String("byte"), other) => {
             Some(format!("cannot restore slice from {}", kind_of(other)))
@@ -55,6 +65,12 @@ fn unfit(shape: Shape, value: &Value) -> Option<String> {
         (Shape::Type(_), other) => Some(format!("cannot restore struct from: {}", kind_of(other))),
         (Shape::List(_), other) => Some(format!("cannot restore slice from {}", kind_of(other))),
     }
+}
+
+/// What Go says of a value of another type than the one its place has, without the place.
+fn into_value(value: &Value, ty: &str) -> String {
+    let kind = explain::go_kind(value);
+    format!("json: cannot unmarshal {kind} into Go value of type {ty}")
 }
 
 /// What Go's reflection calls the type of a value in a tree.
@@ -112,6 +128,18 @@ mod tests {
                 json!({"spec": {"containers": [{"ports": [{"containerPort": 8.5}]}]}}),
                 "cannot convert float64 to int32",
             ),
+            (
+                json!({"spec": {"containers": [{"livenessProbe": {"httpGet": {"port": 1.5}}}]}}),
+                "json: cannot unmarshal number 1.5 into Go value of type int32",
+            ),
+            (
+                json!({"spec": {"containers": [{"livenessProbe": {"httpGet": {"port": []}}}]}}),
+                "json: cannot unmarshal array into Go value of type int32",
+            ),
+            (
+                json!({"metadata": {"creationTimestamp": 5}}),
+                "json: cannot unmarshal number into Go value of type string",
+            ),
         ] {
             assert_eq!(of_a_pod(tree.clone()).as_deref(), Some(text), "{tree}");
         }
@@ -120,7 +148,7 @@ mod tests {
     #[test]
     fn what_fits_and_what_has_a_text_form_of_its_own_is_passed() {
         let tree = json!({
-            "metadata": {"labels": {"a": "b"}, "creationTimestamp": 5, "annotations": null},
+            "metadata": {"labels": {"a": "b"}, "creationTimestamp": "x", "annotations": null},
             "spec": {"containers": [{"resources": {"limits": {"cpu": []}}}], "unknown": 1},
         });
         assert_eq!(of_a_pod(tree), None);

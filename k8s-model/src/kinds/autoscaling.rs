@@ -93,8 +93,13 @@ impl KindRules for V1Rules {
         let spec: Option<&mut v1::HorizontalPodAutoscalerSpec> = slot_mut(&mut object.spec);
         if let Some(spec) = spec {
             spec.min_replicas.get_or_insert(1);
-            spec.target_cpu_utilization_percentage
-                .get_or_insert(DEFAULT_UTILIZATION);
+            // What the annotation tells of is measured, and the processor need not be.
+            let annotations = object.metadata.annotations.as_ref();
+            let metrics = annotations.and_then(|all| all.get(crate::convert::METRICS));
+            if metrics.is_none_or(|metrics| matches!(&**metrics, "" | "[]" | "null")) {
+                spec.target_cpu_utilization_percentage
+                    .get_or_insert(DEFAULT_UTILIZATION);
+            }
         }
     }
 

@@ -108,6 +108,10 @@ fn property(ty: Type, field: &Field) -> Map<String, Value> {
     out.insert("description".into(), field.description().into());
     fill(&mut out, field.shape());
     if let Some(values) = values(ty, field) {
+        let listed = values.iter().map(|value| format!("\n - `{value:?}`"));
+        let listed: String = listed.collect();
+        let description = format!("{}\n\nPossible enum values:{listed}", field.description());
+        out.insert("description".into(), description.into());
         out.insert("enum".into(), values.into());
     }
     match (field.merge(), field.shape()) {

@@ -3,7 +3,7 @@
 use json_patch::{
     AddOperation, PatchErrorKind, PatchOperation, ReplaceOperation, jsonptr::PointerBuf,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{MAX_JSON_PATCH_OPERATIONS, PatchError};
 
@@ -26,13 +26,14 @@ pub fn json(document: &mut Value, patch: &[u8]) -> Result<(), PatchError> {
     if operations.len() > MAX_JSON_PATCH_OPERATIONS {
         return Err(PatchError::TooManyOperations(operations.len()));
     }
-    let operations: Vec<PatchOperation> = operations
-        .into_iter()
-        .map(operation)
-        .collect::<Result<_, _>>()?;
+    operations
+        .iter()
+        .try_for_each(check)
+        .map_err(PatchError::Malformed)?;
     let mut patched = document.clone();
     let mut copied = 0;
     for operation in operations {
+        let operation = parse(operation, &patched)?;
         if finds_nothing(&patched, &operation) {
             continue;
         }
@@ -128,35 +129,112 @@ fn depth(value: &Value) -> usize {
     1 + inside.unwrap_or_default()
 }
 
-fn operation(value: Value) -> Result<PatchOperation, PatchError> {
-    let name = value
-        .get("op")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned();
-    let path = value
-        .get("path")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned();
-    serde_json::from_value(value).map_err(|error| {
-        PatchError::Unprocessable(match name.as_str() {
-            "add" | "remove" | "replace" | "move" | "copy" | "test" => {
-                format!("{name} operation does not apply: doc is missing path: {path:?}: {error}")
-            }
-            other => format!("Unexpected kind: {other}"),
+/// Whether an operation is an object, and its texts are texts; if not, what Go says.
+fn check(operation: &Value) -> Result<(), String> {
+    if operation.is_null() {
+        return Ok(());
+    }
+    let Some(fields) = operation.as_object() else {
+        let found = go_kind(operation);
+        return Err(format!(
+            "error decoding patch: json: cannot unmarshal {found} into Go value of type handlers.jsonPatchOp"
+        ));
+    };
+    let fault = ["op", "path", "from"].into_iter().find_map(|name| {
+        let value = fields.get(name)?;
+        (!value.is_string() && !value.is_null()).then(|| {
+            let found = go_kind(value);
+            format!(
+                "error decoding patch: json: cannot unmarshal {found} into Go struct field jsonPatchOp.{name} of type string"
+            )
         })
+    });
+    fault.map_or(Ok(()), Err)
+}
+
+/// Reads an operation on a document: without a value, that is `null`, and indices may count from the end.
+fn parse(operation: Value, document: &Value) -> Result<PatchOperation, PatchError> {
+    let text = |name: &str| operation.get(name).and_then(Value::as_str);
+    let op = text("op").unwrap_or_default().to_owned();
+    let missing =
+        |name: &str| PatchError::Unprocessable(format!("{op} operation does not apply: no {name}"));
+    let path = text("path").ok_or_else(|| missing("path"))?;
+    let mut out = json!({"op": op, "path": pointer(path, document)});
+    match op.as_str() {
+        "add" | "replace" | "test" => {
+            out["value"] = operation.get("value").cloned().unwrap_or_default();
+        }
+        "move" | "copy" => {
+            let from = text("from").ok_or_else(|| missing("from"))?;
+            if from.is_empty() || path.is_empty() {
+                return Err(PatchError::Unprocessable(format!(
+                    "{op} operation does not apply: no field"
+                )));
+            }
+            out["from"] = pointer(from, document).into();
+        }
+        "remove" => {}
+        other => {
+            return Err(PatchError::Unprocessable(format!(
+                "Unexpected kind: {other}"
+            )));
+        }
+    }
+    if op == "add" && path.is_empty() {
+        return Err(missing("field"));
+    }
+    serde_json::from_value(out).map_err(|error| {
+        PatchError::Unprocessable(format!("{op} operation does not apply: {error}"))
     })
+}
+
+/// A path as the standard has it: a `~` that escapes nothing stands for itself, and an index below zero counts from the
+/// end of its list.
+fn pointer(path: &str, document: &Value) -> String {
+    if !path.contains(['~', '-']) {
+        return path.to_owned();
+    }
+    let mut found = Some(document);
+    let mut out = String::with_capacity(path.len() + 4);
+    for (n, token) in path.split('/').enumerate() {
+        if n == 0 {
+            out.push_str(token);
+            continue;
+        }
+        let name = token.replace("~1", "/").replace("~0", "~");
+        let list = found.and_then(Value::as_array);
+        let back = name.strip_prefix('-').filter(|back| !back.starts_with('0'));
+        let back = back.and_then(|back| back.parse::<usize>().ok());
+        let index = list
+            .zip(back)
+            .and_then(|(list, back)| list.len().checked_sub(back));
+        let name = index.map_or(name, |index| index.to_string());
+        found = match found {
+            Some(Value::Array(items)) => name.parse().ok().and_then(|n: usize| items.get(n)),
+            Some(Value::Object(fields)) => fields.get(&name),
+            _ => None,
+        };
+        out.push('/');
+        out.push_str(&name.replace('~', "~0").replace('/', "~1"));
+    }
+    out
+}
+
+/// What Go's decoder calls a value.
+fn go_kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
 }
 
 fn describe(patch: &[u8], error: &serde_json::Error) -> String {
     let found = match serde_json::from_slice::<Value>(patch) {
-        Ok(Value::Object(_)) => "object",
-        Ok(Value::String(_)) => "string",
-        Ok(Value::Number(_)) => "number",
-        Ok(Value::Bool(_)) => "bool",
-        Ok(Value::Array(_)) => "array",
-        Ok(Value::Null) => "null",
+        Ok(value) => go_kind(&value),
         Err(_) => return crate::decode::syntax_error(patch).unwrap_or_else(|| error.to_string()),
     };
     format!(
@@ -166,8 +244,6 @@ fn describe(patch: &[u8], error: &serde_json::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -210,6 +286,68 @@ mod tests {
         assert_eq!(patched["metadata"]["annotations"], json!({"a/b": "v"}));
         for path in ["/nope/a", "/list/1", "/list/x"] {
             assert!(replace(path).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn operations_are_read_as_upstream_reads_them() {
+        let patched = |operations: Value| {
+            let mut document = json!({"list": [1, 2, 3], "a": {"b": 1}});
+            super::json(&mut document, operations.to_string().as_bytes()).map(|()| document)
+        };
+        // What has no value sets null.
+        for op in ["add", "replace"] {
+            let document = patched(json!([{"op": op, "path": "/a/b"}])).unwrap();
+            assert_eq!(document["a"], json!({"b": null}), "{op}");
+        }
+        assert!(patched(json!([{"op": "test", "path": "/a/c"}])).is_ok());
+        assert!(patched(json!([{"op": "test", "path": "/a/b"}])).is_err());
+        // Indices count from the end.
+        let document = patched(json!([{"op": "remove", "path": "/list/-1"}])).unwrap();
+        assert_eq!(document["list"], json!([1, 2]));
+        let document = patched(json!([{"op": "replace", "path": "/list/-3", "value": 0}])).unwrap();
+        assert_eq!(document["list"], json!([0, 2, 3]));
+        assert!(patched(json!([{"op": "remove", "path": "/list/-4"}])).is_err());
+        // A tilde that escapes nothing is one.
+        let odd = json!([{"op": "add", "path": "/a/~2-", "value": 1}, {"op": "add", "path": "/a/~", "value": 2}]);
+        assert_eq!(
+            patched(odd).unwrap()["a"],
+            json!({"b": 1, "~2-": 1, "~": 2})
+        );
+        // The whole document is no field.
+        for operation in [
+            json!({"op": "copy", "from": "", "path": "/a/c"}),
+            json!({"op": "move", "from": "/a", "path": ""}),
+            json!({"op": "add", "path": "", "value": {}}),
+        ] {
+            let told = patched(json!([operation]));
+            assert!(
+                matches!(told, Err(PatchError::Unprocessable(_))),
+                "{told:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn operations_of_other_types_are_told_as_go_does() {
+        for (operation, text) in [
+            (
+                json!(5),
+                "number into Go value of type handlers.jsonPatchOp",
+            ),
+            (
+                json!({"op": "add", "path": []}),
+                "array into Go struct field jsonPatchOp.path of type string",
+            ),
+            (
+                json!({"op": "move", "path": "/a", "from": true}),
+                "bool into Go struct field jsonPatchOp.from of type string",
+            ),
+        ] {
+            let patch = json!([operation]).to_string();
+            let told = super::json(&mut json!({}), patch.as_bytes());
+            let text = format!("error decoding patch: json: cannot unmarshal {text}");
+            assert_eq!(told, Err(PatchError::Malformed(text)));
         }
     }
 

@@ -23,6 +23,10 @@ pub enum PatchError {
     /// A JSON patch with a test that does not hold: upstream answers 422.
     #[error("{0}")]
     TestFailed(String),
+    /// A patch that does not fit the object, which the client is told why. Upstream calls that an internal error, in
+    /// the same words: here it is 422.
+    #[error("{0}")]
+    Refused(String),
     /// A JSON patch with too many operations: upstream answers 413.
     #[error(
         "The allowed maximum operations in a JSON patch is {MAX_JSON_PATCH_OPERATIONS}, got {0}"
@@ -39,6 +43,7 @@ impl PatchError {
             PatchError::Unprocessable(_) | PatchError::TestFailed(_) => {
                 status::unprocessable_patch()
             }
+            PatchError::Refused(text) => status::failure(422, "Invalid", text),
             PatchError::TooManyOperations(_) => status::too_large(&self.to_string()),
         }
     }

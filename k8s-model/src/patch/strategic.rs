@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use super::PatchError;
+use super::{PatchError, spell_go};
 use crate::schema::{Field, Shape, Type};
 
 const DIRECTIVE: &str = "$patch";
@@ -70,6 +70,25 @@ impl Scope {
         }
     }
 
+    /// How a field merges that must be there.
+    fn list_rule(self, name: &str) -> Result<Rule, PatchError> {
+        match self.0 {
+            Some(Shape::Type(ty)) if ty.field(name).is_none() => Err(refused(format!(
+                "unable to find api field in struct {} for the json field {name:?}",
+                ty.base_name()
+            ))),
+            _ => Ok(self.rule(name)),
+        }
+    }
+
+    /// What Go calls the type of the elements of the list at hand.
+    fn element_name(self) -> &'static str {
+        match self.elements().0 {
+            Some(Shape::Type(ty)) => ty.base_name(),
+            _ => "",
+        }
+    }
+
     /// What is known of the elements of the list at hand.
     fn elements(self) -> Scope {
         match self.0 {
@@ -108,37 +127,87 @@ fn malformed(text: &str) -> PatchError {
     PatchError::Malformed(text.to_owned())
 }
 
-fn unprocessable(text: impl Into<String>) -> PatchError {
-    PatchError::Unprocessable(text.into())
+fn refused(text: impl Into<String>) -> PatchError {
+    PatchError::Refused(text.into())
+}
+
+/// A value that is no list where one must be, in the words of Go.
+fn no_list(value: &Value) -> PatchError {
+    let kind = match value {
+        Value::Null => "%!s(<nil>)",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    };
+    refused(format!(
+        "expected a []interface {{}}, but received a {kind}"
+    ))
+}
+
+/// A `$patch` that is none of those there are.
+fn unknown_directive(patch: &Object) -> PatchError {
+    let directive = match patch.get(DIRECTIVE).unwrap_or(&Value::Null) {
+        Value::Null => "%!s(<nil>)".to_owned(),
+        Value::Bool(value) => format!("%!s(bool={value})"),
+        Value::Number(number) if number.is_f64() => format!("%!s(float64={number})"),
+        Value::Number(number) => format!("%!s(int64={number})"),
+        other => spell_go(other),
+    };
+    let map = spell_go(&Value::Object(patch.clone()));
+    refused(format!("unknown patch type: {directive} in map: {map}"))
+}
+
+/// Two lists whose elements are not all of one type.
+fn mixed(old: Vec<Value>, new: Vec<Value>) -> PatchError {
+    let lists = spell_go(&Value::Array(vec![Value::Array(old), Value::Array(new)]));
+    refused(format!("list element types are not identical: {lists}"))
+}
+
+/// Whether all of them are objects, or all are lists, or all texts and so on.
+fn are_alike<'a>(mut items: impl Iterator<Item = &'a Value>) -> bool {
+    let kind = |value: &Value| match value {
+        Value::Null => 0,
+        Value::Bool(_) => 1,
+        Value::Number(number) if number.is_f64() => 2,
+        Value::Number(_) => 3,
+        Value::String(_) => 4,
+        Value::Array(_) => 5,
+        Value::Object(_) => 6,
+    };
+    let first = items.next().map(kind);
+    first != Some(0) && items.all(|item| Some(kind(item)) == first)
 }
 
 fn merge_map(mut document: Object, mut patch: Object, scope: Scope) -> Result<Object, PatchError> {
-    if let Some(directive) = patch.remove(DIRECTIVE) {
+    if let Some(directive) = patch.get(DIRECTIVE) {
         return match directive.as_str() {
-            Some("replace") => Ok(patch),
+            Some("replace") => {
+                patch.remove(DIRECTIVE);
+                Ok(patch)
+            }
             Some("delete") => Ok(Object::new()),
-            _ => Err(unprocessable(format!(
-                "unknown patch type: {directive} in map"
-            ))),
+            _ => Err(unknown_directive(&patch)),
         };
     }
     retain_keys(&mut document, &mut patch)?;
     set_orders(&mut document, &mut patch, scope)?;
     for (key, change) in patch {
         let (key, deletes) = match key.strip_prefix(DELETE_FROM) {
-            Some(list) if !change.is_array() => {
-                let _ = list;
-                return Err(malformed("invalid patch format of primitive list"));
-            }
             Some(list) => (list.to_owned(), true),
             None => (key, false),
         };
-        if change.is_null() {
+        if change.is_null() && !deletes {
             document.remove(&key);
             continue;
         }
         let merged = match (document.get_mut(&key).map(Value::take), change) {
             (None | Some(Value::Null), _) if deletes => continue,
+            (_, change) if deletes && !change.is_array() => {
+                return Err(malformed("invalid patch format of primitive list"));
+            }
             (Some(Value::Object(old)), Value::Object(new)) => {
                 let rule = scope.rule(&key);
                 if rule.replace {
@@ -146,6 +215,11 @@ fn merge_map(mut document: Object, mut patch: Object, scope: Scope) -> Result<Ob
                 } else {
                     merge_map(old, new, rule.scope).map(Value::Object)?
                 }
+            }
+            (Some(Value::Array(old)), Value::Array(new))
+                if deletes && !are_alike(old.iter().chain(&new)) =>
+            {
+                return Err(mixed(old, new));
             }
             (Some(Value::Array(old)), Value::Array(new)) if deletes => {
                 Value::Array(old.into_iter().filter(|item| !new.contains(item)).collect())
@@ -224,21 +298,20 @@ fn set_orders(document: &mut Object, patch: &mut Object, scope: Scope) -> Result
         .cloned()
         .collect();
     for directive in directives {
-        let Some(Value::Array(order)) = patch.remove(&directive) else {
-            return Err(malformed("invalid patch format of setElementOrder list"));
+        let order = match patch.remove(&directive) {
+            Some(Value::Array(order)) => order,
+            other => return Err(no_list(&other.unwrap_or_default())),
         };
         let key = directive[SET_ORDER.len()..].to_owned();
-        let rule = scope.rule(&key);
         let list = |value: Option<&Value>| match value {
-            None | Some(Value::Null) => Ok(None),
+            None => Ok(None),
             Some(Value::Array(items)) => Ok(Some(items.clone())),
-            Some(_) => Err(malformed("invalid patch format of setElementOrder list")),
+            Some(other) => Err(no_list(other)),
         };
-        let old = list(document.get(&key))?;
+        // Nothing that is written as null is a list without elements.
+        let old = list(document.get(&key).filter(|old| !old.is_null()))?;
         let new = list(patch.get(&key))?;
-        if patch.get(&key).is_some_and(Value::is_null) {
-            continue;
-        }
+        let rule = scope.list_rule(&key)?;
         check_order(new.as_deref().unwrap_or_default(), &order, rule.key)?;
         let merged = match (&old, new) {
             (None, None) => continue,
@@ -258,11 +331,16 @@ fn set_orders(document: &mut Object, patch: &mut Object, scope: Scope) -> Result
 
 /// The elements of a patch must be in its order directive, in that order.
 fn check_order(patch: &[Value], order: &[Value], key: &str) -> Result<(), PatchError> {
-    let mut order = order.iter();
+    let mut left = order.iter();
     for item in patch.iter().filter(|item| item.get(DIRECTIVE).is_none()) {
         let value = identity(item, key);
-        if !order.any(|other| identity(other, key) == value) {
-            return Err(malformed("invalid patch format of setElementOrder list"));
+        if !left.any(|other| identity(other, key) == value) {
+            let told = |list: &[Value]| spell_go(&Value::Array(list.to_vec()));
+            let (patch, order) = (told(patch), told(order));
+            let directive = SET_ORDER.trim_end_matches('/');
+            return Err(refused(format!(
+                "The order in patch list:\n{patch}\n doesn't match {directive} list:\n{order}\n"
+            )));
         }
     }
     Ok(())
@@ -283,12 +361,14 @@ fn merge_list(
         return Ok(old);
     }
     let are_objects = old.iter().chain(&patch).all(Value::is_object);
-    if old.iter().chain(&patch).any(Value::is_array) {
-        return Err(unprocessable("lists of lists are not supported"));
-    }
     if !are_objects {
-        if old.iter().chain(&patch).any(Value::is_object) {
-            return Err(unprocessable("list element types are not identical"));
+        if !are_alike(old.iter().chain(&patch)) {
+            return Err(mixed(old, patch));
+        }
+        if old.iter().chain(&patch).any(Value::is_array) {
+            return Err(PatchError::Unprocessable(
+                "lists of lists are not supported".to_owned(),
+            ));
         }
         let order = patch.clone();
         let mut merged = old.clone();
@@ -298,14 +378,17 @@ fn merge_list(
         return arrange(merged, &order, &old, "");
     }
     if rule.key.is_empty() {
-        return Err(unprocessable("cannot merge lists without merge key"));
+        return Err(refused(format!(
+            "cannot merge lists without merge key for {}",
+            rule.scope.element_name()
+        )));
     }
 
     let mut replace = false;
     let mut deleted = HashSet::new();
     let mut changes = Vec::with_capacity(patch.len());
     for item in patch {
-        match item.get(DIRECTIVE) {
+        match item.as_object().and_then(|item| item.get(DIRECTIVE)) {
             None => changes.push(item),
             Some(directive) => match directive.as_str() {
                 Some("delete") => {
@@ -313,14 +396,14 @@ fn merge_list(
                 }
                 Some("replace") => replace = true,
                 Some("merge") => {
-                    return Err(unprocessable(
+                    return Err(refused(
                         "merging lists cannot yet be specified in the patch",
                     ));
                 }
                 _ => {
-                    return Err(unprocessable(format!(
-                        "unknown patch type: {directive} in map"
-                    )));
+                    return Err(unknown_directive(
+                        item.as_object().unwrap_or(&Object::new()),
+                    ));
                 }
             },
         }
@@ -365,8 +448,9 @@ fn merge_list(
 
 fn merge_key<'a>(item: &'a Value, key: &str) -> Result<&'a Value, PatchError> {
     item.get(key).ok_or_else(|| {
-        unprocessable(format!(
-            "map: {item} does not contain declared merge key: {key}"
+        refused(format!(
+            "map: {} does not contain declared merge key: {key}",
+            spell_go(item)
         ))
     })
 }
@@ -400,6 +484,9 @@ fn arrange(
     key: &str,
 ) -> Result<Vec<Value>, PatchError> {
     if !key.is_empty() {
+        if let Some(place) = patch_order.iter().position(|item| !item.is_object()) {
+            return Err(refused(format!("value for key {place} is not a map")));
+        }
         for item in merged.iter().chain(patch_order) {
             merge_key(item, key)?;
         }
@@ -528,10 +615,65 @@ mod tests {
             "$setElementOrder/containers": [{"name": "a"}],
             "containers": [{"name": "c"}],
         }});
-        assert_eq!(
-            strategic(document, patch, Type::of_kind("", "v1", "Pod")),
-            Err(malformed("invalid patch format of setElementOrder list"))
-        );
+        let told = strategic(document, patch, Type::of_kind("", "v1", "Pod"));
+        let text = "The order in patch list:\n[map[name:c]]\n doesn't match $setElementOrder list:\n[map[name:a]]\n";
+        assert_eq!(told, Err(refused(text)));
+    }
+
+    #[test]
+    fn what_cannot_be_merged_is_told_in_upstream_s_words() {
+        let old = "[map[name:a]]";
+        for (spec, text) in [
+            (
+                json!({"containers": [5]}),
+                format!("list element types are not identical: [{old} [5]]"),
+            ),
+            (
+                json!({"containers": [null]}),
+                format!("list element types are not identical: [{old} [<nil>]]"),
+            ),
+            (
+                json!({"$deleteFromPrimitiveList/containers": ["a"]}),
+                format!("list element types are not identical: [{old} [a]]"),
+            ),
+            (
+                json!({"containers": [{"$patch": "delete"}]}),
+                "map: map[$patch:delete] does not contain declared merge key: name".to_owned(),
+            ),
+            (
+                json!({"containers": [{"name": "a", "$patch": 5}]}),
+                "unknown patch type: %!s(int64=5) in map: map[$patch:5 name:a]".to_owned(),
+            ),
+            (
+                json!({"$patch": null}),
+                "unknown patch type: %!s(<nil>) in map: map[$patch:<nil>]".to_owned(),
+            ),
+            (
+                json!({"$setElementOrder/containers": {}}),
+                "expected a []interface {}, but received a map[string]interface {}".to_owned(),
+            ),
+            (
+                json!({"$setElementOrder/containers": [], "containers": null}),
+                "expected a []interface {}, but received a %!s(<nil>)".to_owned(),
+            ),
+            (
+                json!({"$setElementOrder/containers": ["a"]}),
+                "value for key 0 is not a map".to_owned(),
+            ),
+            (
+                json!({"$setElementOrder/nope": []}),
+                r#"unable to find api field in struct PodSpec for the json field "nope""#
+                    .to_owned(),
+            ),
+        ] {
+            let patch = json!({"spec": spec});
+            let document = containers(json!([{"name": "a"}]));
+            let told = strategic(document, patch.clone(), Type::of_kind("", "v1", "Pod"));
+            assert_eq!(told, Err(PatchError::Refused(text)), "{patch}");
+        }
+        // Nothing is to be deleted from a list that is not there.
+        let patch = json!({"spec": {"$deleteFromPrimitiveList/nope": 5}});
+        assert_eq!(apply(json!({"spec": {}}), patch), json!({"spec": {}}));
     }
 
     #[test]
@@ -600,7 +742,7 @@ mod tests {
             Type::of_kind("", "v1", "Pod"),
         );
         assert!(
-            matches!(result, Err(PatchError::Unprocessable(text)) if text.contains("declared merge key: name"))
+            matches!(result, Err(PatchError::Refused(text)) if text.contains("declared merge key: name"))
         );
     }
 

@@ -1,6 +1,9 @@
 //! The generated table of messages.
 
-use std::sync::LazyLock;
+use std::{
+    cmp::Ordering,
+    sync::{LazyLock, OnceLock},
+};
 
 /// What a field holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +44,26 @@ impl Field {
     pub(super) fn is_inlined(&self) -> bool {
         self.name == "+"
     }
+
+    /// Whether JSON has it where it was not set.
+    pub(super) fn is_always_written(&self) -> bool {
+        match self.kind {
+            _ if self.always => true,
+            Kind::Message(message) => {
+                let is_value = !self.pointer && !self.repeated && !self.omit_zero;
+                is_value && message.get().special != Special::Items
+            }
+            _ => false,
+        }
+    }
+
+    /// The message that its value is, or the values of its list or map are.
+    pub(super) fn message(&self) -> Option<&'static Message> {
+        match self.kind {
+            Kind::Message(message) | Kind::MessageMap(message) => Some(message.get()),
+            _ => None,
+        }
+    }
 }
 
 /// A message whose JSON is not an object with its fields.
@@ -69,6 +92,8 @@ pub(super) struct Message {
     pub(super) fields: Box<[Field]>,
     /// Positions of the fields, in the order of their names.
     by_name: Box<[u16]>,
+    /// If there are inlined ones, the fields and theirs, in the order of their names.
+    flat: Option<OnceLock<Box<[Field]>>>,
 }
 
 impl Message {
@@ -78,6 +103,55 @@ impl Message {
             .by_name
             .binary_search_by(|at| self.fields[usize::from(*at)].name.cmp(name));
         found.ok().map(|at| self.by_name[at])
+    }
+
+    /// The message whose fields an object of this one's JSON has; nothing if it has a form of its own.
+    pub(super) fn as_object(&'static self) -> Option<&'static Message> {
+        match self.special {
+            Special::No => Some(self),
+            Special::SchemaOr => self.fields.iter().find_map(Field::message),
+            _ => None,
+        }
+    }
+
+    /// The fields of its JSON, if some of them are inlined.
+    fn flat(&'static self) -> Option<&'static [Field]> {
+        let flat = self.flat.as_ref()?.get_or_init(|| {
+            let mut fields = Vec::new();
+            self.collect(&mut fields);
+            fields.sort_by_key(|field| field.name);
+            fields.into()
+        });
+        Some(flat)
+    }
+
+    fn collect(&'static self, out: &mut Vec<Field>) {
+        out.extend(self.fields.iter().filter(|field| !field.is_inlined()));
+        self.inlined().for_each(|(_, inner)| inner.collect(out));
+    }
+
+    /// How many fields its JSON has.
+    pub(super) fn len(&'static self) -> usize {
+        self.flat().map_or(self.by_name.len(), <[Field]>::len)
+    }
+
+    /// A field of its JSON, in the order of the names.
+    pub(super) fn in_order(&'static self, at: usize) -> Option<&'static Field> {
+        match self.flat() {
+            Some(flat) => flat.get(at),
+            None => Some(&self.fields[usize::from(*self.by_name.get(at)?)]),
+        }
+    }
+
+    /// Where a field is in that order.
+    pub(super) fn position(&'static self, name: &str) -> Option<usize> {
+        let found = match self.flat() {
+            Some(flat) => flat.binary_search_by(|field| field.name.cmp(name)),
+            None => self
+                .by_name
+                .binary_search_by(|at| self.fields[usize::from(*at)].name.cmp(name)),
+        };
+        found.ok()
     }
 
     pub(super) fn numbered(&self, number: u32) -> Option<&Field> {
@@ -123,36 +197,51 @@ impl Ref {
         &TABLE[usize::from(self.0)]
     }
 
-    /// The message of that name, which is in lower case.
-    pub(super) fn named(name: &str) -> Option<Ref> {
-        let found = TABLE.binary_search_by(|message| message.name.cmp(name));
+    /// The message whose name these make, whatever their case.
+    fn named(parts: &[&str]) -> Option<Ref> {
+        let wanted = || parts.iter().flat_map(|part| part.bytes());
+        let found = TABLE.binary_search_by(|message| {
+            let mut wanted = wanted().map(|byte| byte.to_ascii_lowercase());
+            for byte in message.name.bytes() {
+                match wanted.next().map_or(Ordering::Greater, |w| byte.cmp(&w)) {
+                    Ordering::Equal => {}
+                    unequal => return unequal,
+                }
+            }
+            wanted.next().map_or(Ordering::Equal, |_| Ordering::Less)
+        });
         found.ok().and_then(|at| u16::try_from(at).ok()).map(Ref)
+    }
+
+    /// The message of a type, by its name in OpenAPI documents, with or without `io.k8s.` in front.
+    pub(super) fn of_type(name: &str) -> Option<Ref> {
+        let name = name.strip_prefix("io.k8s.").unwrap_or(name);
+        let (module, rest) = name.split_once('.')?;
+        match module {
+            "apiextensions-apiserver" => Ref::named(&["apiextensions_apiserver.", rest]),
+            "kube-aggregator" => Ref::named(&["kube_aggregator.", rest]),
+            _ => Ref::named(&[name]),
+        }
     }
 
     /// The message of a kind: in the package of its group and version, or else one of those that
     /// all versions have.
     pub(super) fn of_kind(api_version: &str, kind: &str) -> Option<Ref> {
         let (group, version) = api_version.split_once('/').unwrap_or(("core", api_version));
-        let package = match group {
-            "apiextensions.k8s.io" => "apiextensions_apiserver.pkg.apis.apiextensions",
-            "apiregistration.k8s.io" => "kube_aggregator.pkg.apis.apiregistration",
-            "internal.apiserver.k8s.io" => "api.apiserverinternal",
+        let (package, name) = match group {
+            "apiextensions.k8s.io" => ("apiextensions_apiserver.pkg.apis.apiextensions", ""),
+            "apiregistration.k8s.io" => ("kube_aggregator.pkg.apis.apiregistration", ""),
+            "internal.apiserver.k8s.io" => ("api.apiserverinternal", ""),
             _ => {
                 // Groups outside this domain have no messages, whatever they begin with.
                 if group.contains('.') && !group.ends_with(".k8s.io") {
                     return None;
                 }
-                let group = group.split('.').next().unwrap_or(group);
-                let own = format!("api.{group}.{version}.{kind}").to_ascii_lowercase();
-                return Ref::named(&own).or_else(|| Ref::of_meta(kind));
+                ("api.", group.split('.').next().unwrap_or(group))
             }
         };
-        let own = format!("{package}.{version}.{kind}").to_ascii_lowercase();
-        Ref::named(&own).or_else(|| Ref::of_meta(kind))
-    }
-
-    fn of_meta(kind: &str) -> Option<Ref> {
-        Ref::named(&format!("apimachinery.pkg.apis.meta.v1.{kind}").to_ascii_lowercase())
+        Ref::named(&[package, name, ".", version, ".", kind])
+            .or_else(|| Ref::named(&["apimachinery.pkg.apis.meta.v1.", kind]))
     }
 }
 
@@ -168,6 +257,7 @@ fn message(name: &'static str, line: &'static str, names: &[&'static str]) -> Me
         } else {
             special(name)
         },
+        flat: fields.iter().any(Field::is_inlined).then(OnceLock::new),
         fields,
         by_name,
     }
@@ -236,7 +326,7 @@ mod tests {
         for (line, message) in lines.iter().zip(TABLE.iter()) {
             assert_eq!(line.split(' ').count() - 1, message.fields.len(), "{line}");
             assert!(message.fields.is_sorted_by_key(|f| f.number), "{line}");
-            assert!(Ref::named(message.name).is_some());
+            assert!(Ref::named(&[message.name]).is_some());
         }
     }
 
@@ -251,5 +341,19 @@ mod tests {
             }
         }
         assert_eq!(Ref::of_kind("core.example.com/v1", "Pod"), None);
+    }
+
+    #[test]
+    fn messages_are_found_by_their_types() {
+        for name in [
+            "api.core.v1.PodSpec",
+            "io.k8s.kube-aggregator.pkg.apis.apiregistration.v1.APIService",
+            "apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps",
+        ] {
+            assert!(Ref::of_type(name).is_some(), "{name}");
+        }
+        for name in ["api.core.v1.PodSpe", "api.core.v1.PodSpecs", "", "."] {
+            assert_eq!(Ref::of_type(name), None, "{name}");
+        }
     }
 }

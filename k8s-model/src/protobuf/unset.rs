@@ -87,7 +87,7 @@ impl<'j> Walk<'j> {
             let name = self.text()?;
             self.space();
             self.take(b':')?;
-            let field = name.and_then(|name| find(message, name));
+            let field = name.and_then(|name| message.in_order(message.position(name)?));
             let value = self.at;
             match field {
                 Some(field) => self.field(field, depth)?,
@@ -218,16 +218,8 @@ impl<'j> Walk<'j> {
     }
 }
 
-/// The field of that name, of the message or of those that are inlined into it.
-fn find(message: &'static Message, name: &str) -> Option<&'static Field> {
-    if let Some(at) = message.named(name) {
-        return Some(&message.fields[usize::from(at)]);
-    }
-    let mut inlined = message.inlined();
-    inlined.find_map(|(_, inner)| find(inner, name))
-}
-
-fn is_unset(field: &Field, value: &[u8]) -> bool {
+/// Whether a value is one that its field does not show.
+pub(super) fn is_unset(field: &Field, value: &[u8]) -> bool {
     // An empty list of these says that nobody is to own anything.
     if field.always || field.pointer || field.name == "managedFields" {
         return false;
@@ -244,7 +236,10 @@ fn is_unset(field: &Field, value: &[u8]) -> bool {
         Kind::String | Kind::Bytes => value == b"\"\"",
         Kind::Integer | Kind::Double => value == b"0",
         Kind::Bool => value == b"false",
-        Kind::Message(_) => field.omit_zero && is_pair(b'{', b'}'),
+        // What has a text form is an object by mistake, which is for the decoder to say.
+        Kind::Message(message) => {
+            field.omit_zero && message.get().special == Special::No && is_pair(b'{', b'}')
+        }
     }
 }
 
@@ -306,6 +301,12 @@ mod tests {
         }
         let custom = br#"{"spec":{"list":[]}}"#;
         assert_eq!(without_unset("example.com/v1", "Lamp", custom), None);
+    }
+
+    #[test]
+    fn a_time_that_is_an_object_is_left_to_the_decoder() {
+        let text = br#"{"metadata":{"creationTimestamp":{}}}"#;
+        assert_eq!(without_unset("v1", "Pod", text), None);
     }
 
     #[test]

@@ -124,8 +124,8 @@ fn line(
                 out.push_str(&format!(";k={key}"));
             }
         }
-        if facts::VALUES.contains(&(name, field.as_str())) {
-            out.push_str(";z");
+        if facts::GRANULAR.contains(&(name, field.as_str())) {
+            out.push_str(";g");
         }
         let minor = since.get(&format!("{}.{field}", definition.name));
         if let Some(minor) = minor.filter(|minor| since.get(&definition.name) != Some(minor)) {

@@ -53,7 +53,8 @@ impl KindRules for CustomResourceDefinitionRules {
         let spec = &definition.spec;
         let mut out = ErrorList::new();
         let name = definition.metadata.name.as_deref().unwrap_or_default();
-        if name != format!("{}.{}", spec.names.plural, spec.group) {
+        // Without a name, that is what is wrong.
+        if !name.is_empty() && name != format!("{}.{}", spec.names.plural, spec.group) {
             let path = Path::new("metadata").child("name");
             let text = r#"must be spec.names.plural+"."+spec.group"#;
             out.push(field::invalid(path, name, text));

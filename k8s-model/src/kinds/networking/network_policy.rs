@@ -33,7 +33,7 @@ impl KindRules for NetworkPolicyRules {
     const GENERATION: bool = true;
 
     fn default(&self, policy: &mut NetworkPolicy) {
-        let Some(spec) = &mut policy.spec else { return };
+        let spec = policy.spec.get_or_insert_default();
         for rule in spec.ingress.iter_mut().flatten() {
             default_ports(&mut rule.ports);
         }

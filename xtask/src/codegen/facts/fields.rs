@@ -1,4 +1,4 @@
-//! Fields: how patches and apply merge them, which are always written, which have shapes of their own.
+//! Fields: how patches and apply merge them, which have shapes of their own.
 
 /// Fields with a `patchStrategy` or `patchMergeKey` tag in upstream's Go types, which is what a
 /// strategic merge patch goes by: definition (without `io.k8s.`), field, strategies, key.
@@ -350,90 +350,9 @@ pub(in crate::codegen) const ATOMIC: &[&str] = &[
     "apimachinery.pkg.apis.meta.v1.OwnerReference",
 ];
 
-/// Fields that upstream writes even where nobody set them, besides the metadata, spec and status of
-/// kinds: structs that are no pointers, which its OpenAPI documents give the default `{}`.
-pub(in crate::codegen) const VALUES: &[(&str, &str)] = &[
-    (
-        "api.admissionregistration.v1.MutatingWebhook",
-        "clientConfig",
-    ),
-    (
-        "api.admissionregistration.v1.ValidatingWebhook",
-        "clientConfig",
-    ),
-    ("api.apps.v1.DaemonSetSpec", "template"),
-    ("api.apps.v1.DaemonSetSpec", "updateStrategy"),
-    ("api.apps.v1.DeploymentSpec", "strategy"),
-    ("api.apps.v1.DeploymentSpec", "template"),
-    ("api.apps.v1.ReplicaSetSpec", "template"),
-    ("api.apps.v1.StatefulSetSpec", "template"),
-    ("api.apps.v1.StatefulSetSpec", "updateStrategy"),
-    ("api.authentication.v1.TokenReviewStatus", "user"),
-    (
-        "api.autoscaling.v1.HorizontalPodAutoscalerSpec",
-        "scaleTargetRef",
-    ),
-    ("api.autoscaling.v2.ContainerResourceMetricSource", "target"),
-    (
-        "api.autoscaling.v2.ContainerResourceMetricStatus",
-        "current",
-    ),
-    ("api.autoscaling.v2.ExternalMetricSource", "metric"),
-    ("api.autoscaling.v2.ExternalMetricSource", "target"),
-    ("api.autoscaling.v2.ExternalMetricStatus", "current"),
-    ("api.autoscaling.v2.ExternalMetricStatus", "metric"),
-    (
-        "api.autoscaling.v2.HorizontalPodAutoscalerSpec",
-        "scaleTargetRef",
-    ),
-    ("api.autoscaling.v2.ObjectMetricSource", "describedObject"),
-    ("api.autoscaling.v2.ObjectMetricSource", "metric"),
-    ("api.autoscaling.v2.ObjectMetricSource", "target"),
-    ("api.autoscaling.v2.ObjectMetricStatus", "current"),
-    ("api.autoscaling.v2.ObjectMetricStatus", "describedObject"),
-    ("api.autoscaling.v2.ObjectMetricStatus", "metric"),
-    ("api.autoscaling.v2.PodsMetricSource", "metric"),
-    ("api.autoscaling.v2.PodsMetricSource", "target"),
-    ("api.autoscaling.v2.PodsMetricStatus", "current"),
-    ("api.autoscaling.v2.PodsMetricStatus", "metric"),
-    ("api.autoscaling.v2.ResourceMetricSource", "target"),
-    ("api.autoscaling.v2.ResourceMetricStatus", "current"),
-    ("api.batch.v1.CronJobSpec", "jobTemplate"),
-    ("api.batch.v1.JobSpec", "template"),
-    ("api.core.v1.Binding", "target"),
-    ("api.core.v1.Container", "resources"),
-    ("api.core.v1.ContainerStatus", "lastState"),
-    ("api.core.v1.ContainerStatus", "state"),
-    ("api.core.v1.EphemeralContainer", "resources"),
-    ("api.core.v1.Event", "involvedObject"),
-    ("api.core.v1.Event", "source"),
-    ("api.core.v1.NodeDaemonEndpoints", "kubeletEndpoint"),
-    ("api.core.v1.NodeStatus", "daemonEndpoints"),
-    ("api.core.v1.NodeStatus", "nodeInfo"),
-    ("api.core.v1.PersistentVolumeClaimSpec", "resources"),
-    ("api.core.v1.PodResourceClaim", "source"),
-    ("api.core.v1.PreferredSchedulingTerm", "preference"),
-    ("api.core.v1.ServiceStatus", "loadBalancer"),
-    ("api.core.v1.WeightedPodAffinityTerm", "podAffinityTerm"),
-    ("api.discovery.v1.Endpoint", "conditions"),
-    ("api.events.v1.Event", "deprecatedSource"),
-    ("api.events.v1.Event", "regarding"),
-    ("api.networking.v1.HTTPIngressPath", "backend"),
-    ("api.networking.v1.IngressServiceBackend", "port"),
-    ("api.networking.v1.IngressStatus", "loadBalancer"),
-    ("api.networking.v1.NetworkPolicySpec", "podSelector"),
-    ("api.rbac.v1.ClusterRoleBinding", "roleRef"),
-    ("api.rbac.v1.RoleBinding", "roleRef"),
-    ("api.storage.v1.VolumeAttachmentSpec", "source"),
-    (
-        "apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionSpec",
-        "names",
-    ),
-    (
-        "apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionStatus",
-        "acceptedNames",
-    ),
-];
+/// Fields whose parts apply takes one by one, though their type is one value elsewhere (`+structType=granular`).
+pub(in crate::codegen) const GRANULAR: &[(&str, &str)] =
+    &[("api.core.v1.PersistentVolumeSpec", "claimRef")];
 
 /// Types of `k8s-openapi` that are generic or wrap any JSON: they have no table of fields.
 pub(in crate::codegen) const SPECIAL: &[(&str, &str)] = &[
