@@ -106,6 +106,11 @@ impl Error {
         status::not_acceptable(accepted).into()
     }
 
+    /// 406, in other words.
+    pub(crate) fn not_acceptable_as(text: String) -> Self {
+        status::failure(406, "NotAcceptable", text).into()
+    }
+
     pub(crate) fn already_exists(resource: &Resource, name: &str) -> Self {
         status::already_exists(of(resource), name).into()
     }

@@ -136,7 +136,10 @@ async fn answer(
     };
     let wanted = Wanted::new(&parts.headers, parts.uri.query(), has);
     let (wanted, refused) = match wanted {
-        Ok(wanted) => (wanted, None),
+        Ok(wanted) => match check_shape(&wanted, row.as_deref(), &info) {
+            Ok(()) => (wanted, None),
+            Err(error) => (Wanted::default(), Some(error)),
+        },
         Err(error) => {
             let routed = routed(&server, row.as_deref(), &info)
                 .then(|| not_produced(&parts.headers, is_listed(&info)));
@@ -188,6 +191,27 @@ fn routed(server: &Inner, row: Option<&Row>, info: &RequestInfo) -> bool {
         ["apis", group, version] => server.registry.fixed.contains(&(group, version)),
         _ => false,
     }
+}
+
+/// Refuses the metadata of a list where there is an object, and the other way round.
+fn check_shape(wanted: &Wanted, row: Option<&Row>, info: &RequestInfo) -> Result<()> {
+    let Some(row) = row else {
+        return Ok(());
+    };
+    let is_list = match info.verb.as_str() {
+        "list" | "deletecollection" => true,
+        "get" | "create" | "update" | "patch" => false,
+        _ => return Ok(()),
+    };
+    let resource = &row.resource;
+    let own =
+        |sub: &&k8s_model::Subresource| sub.name == info.subresource && !sub.version.is_empty();
+    let kind = match resource.subresources.iter().find(own) {
+        Some(sub) => (sub.group, sub.kind),
+        None => (resource.group, resource.kind),
+    };
+    let is_typed = row.custom().is_none() || !info.subresource.is_empty();
+    wanted.check_shape(is_list, is_typed.then_some(kind))
 }
 
 /// Whether it is a list, or a watch, which is a list there.

@@ -24,6 +24,7 @@ use crate::{
     },
     registry::{
         Managed, Row, Target,
+        create::match_namespace,
         delete::{Deleted, returns_object},
         not_found,
         ownership::manager_of_user,
@@ -178,7 +179,7 @@ pub(crate) async fn create(call: &Call, row: &Row, body: Body) -> Result<Respons
     if let Some(create_only) = call.server.create_only(row, "") {
         let mut object = object;
         if row.is_namespaced() {
-            crate::registry::create::match_namespace(&target, &mut *object)?;
+            match_namespace(&target, &mut *object)?;
         }
         let object = Box::pin(admit(call, &target, object, |_| Ok(()))).await?;
         let made = create_only
@@ -224,7 +225,7 @@ pub(crate) async fn admit(
 pub(crate) async fn update(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> {
     let options = WriteOptions::parse(call.parts.uri.query(), "UpdateOptions")?;
     let mut decoded = Vec::new();
-    let object = body::object(call, row, body, options.field_validation, &mut decoded).await?;
+    let mut object = body::object(call, row, body, options.field_validation, &mut decoded).await?;
     let rules = if call.info.subresource.is_empty() {
         Rules::Object
     } else {
@@ -233,6 +234,7 @@ pub(crate) async fn update(call: &Call, row: &Row, body: Body) -> Result<Respons
     let manager = manager(call, &options);
     let target = written_by(call, row, &options, &manager);
     check_name(&target, &*object)?;
+    match_namespace(&target, &mut *object)?;
     let mut warnings = Vec::new();
     let changed = call
         .server
@@ -243,7 +245,6 @@ pub(crate) async fn update(call: &Call, row: &Row, body: Body) -> Result<Respons
     let outcome = match changed {
         Err(error) if error.code() == 404 && creates => {
             super::allow_create(call, target.name).await?;
-            let mut object = object;
             object.metadata_mut().resource_version = None;
             call.server
                 .registry
@@ -264,7 +265,7 @@ pub(crate) async fn update(call: &Call, row: &Row, body: Body) -> Result<Respons
 }
 
 /// An update needs a name in the object too.
-fn check_name(target: &Target<'_>, object: &dyn Object) -> Result<()> {
+pub(crate) fn check_name(target: &Target<'_>, object: &dyn Object) -> Result<()> {
     let found = object.metadata().name.as_deref().unwrap_or_default();
     if found == target.name {
         return Ok(());

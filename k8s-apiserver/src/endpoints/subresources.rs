@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use http::{Response, StatusCode};
-use k8s_model::{Object, schema::Type};
+use k8s_model::Object;
 use k8s_openapi::api::{
     autoscaling::v1::Scale,
     core::v1::{Binding, Namespace, Pod},
     policy::v1::Eviction,
 };
+use parking_lot::Mutex;
 
 use super::{Call, body, connect, objects, render, success, warn};
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
     registry::{
         Row, Target,
         create::match_namespace,
-        patch::Patch,
+        patch::{Patch, PatchedKind},
         subresources,
         update::{Change, Rules},
     },
@@ -49,6 +50,11 @@ pub(crate) async fn serve(
 ) -> Result<Response<Body>> {
     let name = call.info.subresource.clone();
     let Some(subresource) = row.resource.subresource(&name) else {
+        // Custom resources are served around upstream's router.
+        if row.custom().is_some() {
+            let (group, resource) = (row.resource.group, row.resource.resource);
+            return Err(Error::not_found(group, resource, &call.info.name));
+        }
         return Ok(response::page_not_found());
     };
     if matches!(
@@ -170,10 +176,13 @@ async fn scale_write(
     let manager = objects::manager(call, &options);
     let target = objects::written_by(call, row, &options, &manager);
     let registry = &call.server.registry;
+    let scales = k8s_model::subresource_codec("autoscaling", "v1", "Scale")
+        .ok_or_else(Error::method_not_allowed)?;
+    let unknown = Mutex::new(Vec::new());
     let outcome = registry
         .modify(&target, Rules::Object, &mut Vec::new(), |live| {
             let old = subresources::scale_of(row, live.object)?;
-            let (scale, managed) = match &change {
+            let (mut scale, managed) = match &change {
                 ScaleChange::Update(scale) => (Scale::clone(scale), None),
                 ScaleChange::Patch(Patch::Apply(configuration)) => {
                     let tracker = registry.tracker(&target, live.versions);
@@ -181,23 +190,32 @@ async fn scale_write(
                     subresources::apply_scale(row, configuration, &tracker, live, old)?
                 }
                 ScaleChange::Patch(patch) => {
-                    let old = serde_json::to_value(old).map_err(Error::internal)?;
-                    let ty = Type::of_kind("autoscaling", "v1", "Scale");
-                    let new = patch.apply_to_value(ty, old)?;
-                    let scale = serde_json::from_value(new);
-                    (scale.map_err(|e| Error::bad_request(e.to_string()))?, None)
+                    let kind = PatchedKind {
+                        group: "autoscaling",
+                        version: "v1",
+                        kind: "Scale",
+                        codec: &scales,
+                    };
+                    let (mut found, validation) = (Vec::new(), options.field_validation);
+                    let new = patch.patched(&kind, old.to_value(), validation, &mut found)?;
+                    *unknown.lock() = found;
+                    let scale = new.downcast_ref::<Scale>().cloned();
+                    (scale.ok_or_else(|| Error::internal("not a Scale"))?, None)
                 }
             };
+            objects::check_name(&target, &scale)?;
+            match_namespace(&target, &mut scale)?;
             subresources::check_scale(&scale, target.name)?;
             let object = subresources::set_scale(row, live.object, &scale)?;
             Ok(Change {
                 object,
                 managed,
-                checks_uid: matches!(change, ScaleChange::Update(_)),
+                checks_uid: true,
             })
         })
         .await?;
     let scale = subresources::scale_of(row, &*outcome.object)?;
+    warnings.append(&mut unknown.into_inner());
     let mut response = response::value(StatusCode::OK, &call.wanted, &scale)?;
     warn(&mut response, &warnings);
     Ok(response)
@@ -304,6 +322,7 @@ async fn finalize(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> 
     // A namespace has no namespace of its own, whatever the URL says.
     let manager = objects::manager(call, &options);
     let mut target = objects::written_by(call, row, &options, &manager);
+    objects::check_name(&target, wanted)?;
     target.namespace = "";
     let outcome = call
         .server
@@ -348,7 +367,11 @@ async fn pod_part(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> 
     };
     let manager = objects::manager(call, &options);
     let target = objects::written_by(call, row, &options, &manager);
+    if let PartChange::Update(object) = &change {
+        objects::check_name(&target, &**object)?;
+    }
     let registry = &call.server.registry;
+    let unknown = Mutex::new(Vec::new());
     let outcome = registry
         .modify(&target, Rules::None, &mut Vec::new(), |live| {
             let Change {
@@ -364,7 +387,10 @@ async fn pod_part(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> 
                 PartChange::Patch(patch) => {
                     let tracker = registry.tracker(&target, live.versions);
                     let (tracker, validation) = (tracker.as_ref(), options.field_validation);
-                    patch.change(row, live, tracker, validation, &mut Vec::new())?
+                    let mut found = Vec::new();
+                    let change = patch.change(row, live, tracker, validation, &mut found)?;
+                    *unknown.lock() = found;
+                    change
                 }
             };
             let mut object = live.object.boxed_clone();
@@ -381,6 +407,7 @@ async fn pod_part(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> 
             })
         })
         .await?;
+    warnings.append(&mut unknown.into_inner());
     let mut response = render::outcome(call, row, StatusCode::OK, &outcome)?;
     warn(&mut response, &warnings);
     Ok(response)

@@ -59,6 +59,8 @@ pub(crate) struct Wanted {
     pub(crate) shape: Shape,
     pub(crate) pretty: bool,
     pub(crate) gzip: bool,
+    /// Metadata of a list were asked for, not those of an object.
+    pub(crate) of_list: bool,
 }
 
 impl Wanted {
@@ -104,7 +106,7 @@ impl Wanted {
                 continue;
             }
             let shape = match (clause.shape, clause.group, clause.version) {
-                ("", _, _) => Shape::Object,
+                ("", "", "") => Shape::Object,
                 ("Table", "meta.k8s.io", "v1" | "v1beta1")
                     if format != Format::Protobuf && has(Form::Table) =>
                 {
@@ -119,9 +121,38 @@ impl Wanted {
             };
             wanted.format = format;
             wanted.shape = shape;
+            wanted.of_list = clause.shape.ends_with("List");
             return Ok(wanted);
         }
         Err(not_acceptable())
+    }
+
+    /// Refuses the metadata of an object where there is a list, and of a list where there is an object: of kind `kind`
+    /// in `group`, nothing for one that is defined by a custom resource definition.
+    pub(crate) fn check_shape(&self, is_list: bool, kind: Option<(&str, &str)>) -> Result<()> {
+        if self.shape != Shape::Metadata || self.of_list == is_list {
+            return Ok(());
+        }
+        let list = if is_list { "List" } else { "" };
+        let name = match kind {
+            Some((group, kind)) => {
+                let package = match group.split('.').next() {
+                    None | Some("") => "core",
+                    Some(package) => package,
+                };
+                format!("*{package}.{kind}{list}")
+            }
+            None => format!("*unstructured.Unstructured{list}"),
+        };
+        Err(Error::not_acceptable_as(if is_list {
+            format!(
+                "you requested PartialObjectMetadata, but the requested object is a list ({name})"
+            )
+        } else {
+            format!(
+                "you requested PartialObjectMetadataList, but the requested object is not a list ({name})"
+            )
+        }))
     }
 
     /// The same in JSON, for what has no other form.
@@ -292,6 +323,35 @@ mod tests {
             false,
         );
         assert_eq!(custom.unwrap().format, Format::Json);
+    }
+
+    #[test]
+    fn metadata_of_a_list_are_not_those_of_an_object() {
+        let wanted = |shape: &str| {
+            let accept = format!("application/json;as={shape};v=v1;g=meta.k8s.io");
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, accept.parse().unwrap());
+            Wanted::new(&headers, None, |_| true).unwrap()
+        };
+        let (one, list) = (
+            wanted("PartialObjectMetadata"),
+            wanted("PartialObjectMetadataList"),
+        );
+        let role = Some(("rbac.authorization.k8s.io", "Role"));
+        assert!(one.check_shape(false, role).is_ok() && list.check_shape(true, role).is_ok());
+        assert!(wanted("Table").check_shape(true, role).is_ok());
+        let told = |wanted: Wanted, is_list, kind| {
+            wanted.check_shape(is_list, kind).unwrap_err().to_string()
+        };
+        assert_eq!(
+            told(one, true, role),
+            "you requested PartialObjectMetadata, but the requested object is a list (*rbac.RoleList)"
+        );
+        assert_eq!(
+            told(list, false, Some(("", "Pod"))),
+            "you requested PartialObjectMetadataList, but the requested object is not a list (*core.Pod)"
+        );
+        assert!(told(one, true, None).ends_with("(*unstructured.UnstructuredList)"));
     }
 
     #[test]

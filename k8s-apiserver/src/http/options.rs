@@ -8,9 +8,12 @@ use std::{
 use serde::Deserialize;
 
 use k8s_model::{
+    decode::{misread, type_meta_fault},
     field::{self, Path},
     metadata::validate_field_manager,
 };
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 
 use super::uri;
 use crate::{Error, Result};
@@ -350,52 +353,34 @@ pub(crate) enum Propagation {
     Foreground,
 }
 
-/// `Preconditions`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct Preconditions {
-    pub(crate) uid: Option<String>,
-    pub(crate) resource_version: Option<String>,
-}
-
 /// `DeleteOptions`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DeleteOptions {
     pub(crate) grace_period_seconds: Option<i64>,
-    pub(crate) preconditions: Preconditions,
+    pub(crate) preconditions: meta::Preconditions,
     pub(crate) orphan_dependents: Option<bool>,
     pub(crate) propagation: Option<Propagation>,
     pub(crate) dry_run: bool,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct WireDeleteOptions {
-    kind: String,
-    api_version: String,
-    grace_period_seconds: Option<i64>,
-    preconditions: Option<Preconditions>,
-    orphan_dependents: Option<bool>,
-    propagation_policy: Option<String>,
-    dry_run: Option<Vec<String>>,
 }
 
 impl DeleteOptions {
     /// From the body if there is one, else from the query.
     pub(crate) fn parse(query: Option<&str>, body: Option<serde_json::Value>) -> Result<Self> {
         let wire = match body {
-            Some(serde_json::Value::Null) => WireDeleteOptions::default(),
-            // Else a list would do for the fields in their order.
-            Some(body) if !body.is_object() => {
-                return Err(Error::bad_request(
-                    "couldn't get version/kind; json parse error: json: cannot unmarshal into Go value of type DeleteOptions",
-                ));
+            Some(serde_json::Value::Null) => meta::DeleteOptions::default(),
+            Some(body) => {
+                if let Some(text) = type_meta_fault(&body) {
+                    return Err(Error::bad_request(format!(
+                        "couldn't get version/kind; json parse error: {text}"
+                    )));
+                }
+                serde_json::from_value::<meta::DeleteOptions>(body.clone()).map_err(|error| {
+                    let ty = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
+                    Error::bad_request(misread::<meta::DeleteOptions>(&body, ty, &error))
+                })?
             }
-            Some(body) => serde_json::from_value::<WireDeleteOptions>(body).map_err(|e| {
-                Error::bad_request(format!("couldn't get version/kind; json parse error: {e}"))
-            })?,
             None => {
-                let mut wire = WireDeleteOptions::default();
+                let mut wire = meta::DeleteOptions::default();
                 let names = [
                     "gracePeriodSeconds",
                     "orphanDependents",
@@ -412,11 +397,15 @@ impl DeleteOptions {
                 wire
             }
         };
+        let kind = wire.kind.as_deref().unwrap_or_default();
         // Another kind of object says nothing of what is to be deleted, and how.
-        if !matches!(&*wire.kind, "" | "DeleteOptions") {
+        if !matches!(kind, "" | "DeleteOptions") {
             return Err(Error::bad_request(format!(
-                "no kind {:?} is registered for version {:?} in scheme \"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27\"",
-                wire.kind, wire.api_version
+                "no kind {kind:?} is registered for version {:?} in scheme \"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27\"",
+                match wire.api_version.as_deref() {
+                    None | Some("") => "meta.k8s.io/v1",
+                    Some(version) => version,
+                }
             )));
         }
         let mut options = DeleteOptions {

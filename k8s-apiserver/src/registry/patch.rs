@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use k8s_model::{
-    Object,
+    Codec, Object,
     apply::{Applied, ApplyError, Tracker},
     decode::{duplicate_fields, misfit, syntax_error, whole_numbers},
     field::{self, Path},
@@ -82,6 +82,14 @@ pub(crate) struct Seen {
     findings: Vec<String>,
 }
 
+/// The kind of what is patched.
+pub(crate) struct PatchedKind<'a> {
+    pub(crate) group: &'a str,
+    pub(crate) version: &'a str,
+    pub(crate) kind: &'a str,
+    pub(crate) codec: &'a Codec,
+}
+
 /// What server-side apply applies.
 #[derive(Debug)]
 pub(crate) struct Configuration {
@@ -116,9 +124,12 @@ impl Patch {
         };
         let value: Value = serde_json::from_slice(&bytes)
             .map_err(|error| bad(syntax_error(&bytes).unwrap_or_else(|| error.to_string())))?;
-        if !value.is_object() {
-            return Err(bad(not_a_map(&value)));
-        }
+        let value = match (value, kind) {
+            (Value::Null, PatchType::Strategic) => json!({}),
+            (Value::Null, _) => return Err(Error::bad_request("Invalid JSON Patch")),
+            (value, _) if !value.is_object() => return Err(bad(not_a_map(&value))),
+            (value, _) => value,
+        };
         let duplicates = duplicate_fields(&bytes);
         seen.findings = duplicates
             .iter()
@@ -155,17 +166,47 @@ impl Patch {
             });
         }
         let resource = &row.resource;
-        let ty = Type::of_kind(resource.group, resource.version, resource.kind);
         let mut value = live.object.to_value();
         if self.mentions_managed_fields() && !live.managed.is_empty() {
             let managed: Value = serde_json::from_slice(live.managed).map_err(Error::internal)?;
             value["metadata"]["managedFields"] = managed;
         }
+        let kind = PatchedKind {
+            group: resource.group,
+            version: resource.version,
+            kind: resource.kind,
+            codec: &resource.codec,
+        };
+        let mut object = self.patched(&kind, value, validation, warnings)?;
+        resource.strategy.default(&mut *object);
+        Ok(Change {
+            object,
+            managed: None,
+            checks_uid: false,
+        })
+    }
+
+    /// What it makes of the value tree of an object of a kind, without defaults. Not for apply.
+    pub(crate) fn patched(
+        &self,
+        kind: &PatchedKind<'_>,
+        value: Value,
+        validation: FieldValidation,
+        warnings: &mut Vec<String>,
+    ) -> Result<Box<dyn Object>> {
+        let ty = Type::of_kind(kind.group, kind.version, kind.kind);
         let mut value = self.apply_to_value(ty, value)?;
         if let (Patch::Strategic(..), Some(fields)) = (self, value.as_object_mut()) {
-            // Upstream does not look at what such a patch says of these.
-            fields.insert("apiVersion".to_owned(), row.api_version.as_str().into());
-            fields.insert("kind".to_owned(), resource.kind.into());
+            // Upstream does not look at what such a patch says of these, if only they are texts.
+            let api_version = match kind.group {
+                "" => kind.version.to_owned(),
+                group => format!("{group}/{}", kind.version),
+            };
+            for (name, text) in [("apiVersion", &*api_version), ("kind", kind.kind)] {
+                if fields.get(name).is_none_or(Value::is_string) {
+                    fields.insert(name.to_owned(), text.into());
+                }
+            }
         }
         let json = serde_json::to_vec(&value).map_err(Error::internal)?;
         let mut findings = match self {
@@ -174,7 +215,7 @@ impl Patch {
             }
             Patch::Apply(_) => Vec::new(),
         };
-        let mut object = (resource.codec.from_json)(&json, &mut |field| {
+        let object = (kind.codec.from_json)(&json, &mut |field| {
             findings.push(format!("unknown field {field:?}"));
         })
         .map_err(|error| {
@@ -182,7 +223,7 @@ impl Patch {
                 Patch::Strategic(..) => ty.and_then(|ty| misfit(ty, &value)),
                 _ => None,
             };
-            self.invalid(&json, &told.unwrap_or_else(|| error.to_string()))
+            self.invalid(&json, &told.unwrap_or_else(|| error.reason()))
         })?;
         match validation {
             _ if findings.is_empty() => {}
@@ -193,12 +234,7 @@ impl Patch {
                 return Err(self.invalid(&json, &text));
             }
         }
-        resource.strategy.default(&mut *object);
-        Ok(Change {
-            object,
-            managed: None,
-            checks_uid: false,
-        })
+        Ok(object)
     }
 
     /// The answer to a patch whose result is no object of its kind, which upstream quotes.
@@ -221,7 +257,7 @@ impl Patch {
     }
 
     /// Applies it to a value tree of a type.
-    pub(crate) fn apply_to_value(&self, ty: Option<Type>, mut value: Value) -> Result<Value> {
+    fn apply_to_value(&self, ty: Option<Type>, mut value: Value) -> Result<Value> {
         match self {
             Patch::Json(bytes, _) => {
                 patch::json(&mut value, bytes).map_err(|e| Error::from(e.to_status()))?;
@@ -384,4 +420,23 @@ fn json_patch_findings(bytes: &[u8]) -> Vec<String> {
             .map(|field| format!("json patch duplicate field {field:?}")),
     );
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_a_strategic_patch_and_no_merge_patch() {
+        let patch = |kind| Patch::new(kind, Bytes::from_static(b"null"), false);
+        let Ok(Patch::Strategic(change, _)) = patch(PatchType::Strategic) else {
+            panic!("a strategic patch");
+        };
+        assert_eq!(change, json!({}));
+        let refused = patch(PatchType::Merge).unwrap_err();
+        assert_eq!(
+            (refused.code(), &*refused.to_string()),
+            (400, "Invalid JSON Patch")
+        );
+    }
 }

@@ -33,7 +33,7 @@ impl Selection {
             .map_err(|e| Error::bad_request(format!("{e}")))?;
         let fields = stored_fields(row, fields)?;
         let namespace = match fields.required_value("metadata.namespace") {
-            Some(selected) if namespace.is_empty() => selected,
+            Some(selected) if namespace.is_empty() && row.is_namespaced() => selected,
             _ => namespace,
         };
         let name = fields
@@ -128,9 +128,11 @@ fn stored_fields(row: &Row, fields: fields::Selector) -> Result<fields::Selector
         Some(_) => row.resource.strategy.selectable_field_names(),
         None => row.storage.strategy.selectable_field_names(),
     };
+    // Those that can be selected by nothing else have a namespace, though it may be none.
+    let has_namespace = row.is_namespaced() || (row.custom().is_none() && known.is_empty());
     let is_known = |field: &str| {
         field == "metadata.name"
-            || (field == "metadata.namespace" && row.is_namespaced())
+            || (field == "metadata.namespace" && has_namespace)
             || known.contains(&field)
     };
     let mut requirements = fields.requirements().to_vec();

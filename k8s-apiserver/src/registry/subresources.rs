@@ -82,7 +82,8 @@ fn built_in_scale(object: &dyn Object) -> Option<Scale> {
     let selector = if object.api_version() == "v1" {
         Selector::from_labels(&serde_json::from_value(selector).unwrap_or_default())
     } else {
-        Selector::try_from(&serde_json::from_value::<LabelSelector>(selector).ok()?).ok()?
+        let selector: Option<LabelSelector> = serde_json::from_value(selector).ok()?;
+        Selector::try_from(&selector.unwrap_or_default()).ok()?
     };
     Some(Scale {
         metadata: scale_meta(object.metadata()),
@@ -176,6 +177,9 @@ pub(crate) fn apply_scale(
         return Err(Error::bad_request(format!(
             "Incorrect version specified in apply patch. Specified patch version: {version}, expected: autoscaling/v1"
         )));
+    }
+    if let Some(name) = config.pointer("/metadata/name").and_then(Value::as_str) {
+        scale.metadata.name = Some(name.to_owned());
     }
     let mut part = json!({
         "apiVersion": row.api_version,

@@ -32,7 +32,7 @@ const POD_EXTENDED: i64 = 365 * 24 * 3600;
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct Spec {
-    audiences: Vec<String>,
+    audiences: Option<Vec<String>>,
     expiration_seconds: Option<i64>,
     bound_object_ref: Option<Bound>,
 }
@@ -71,8 +71,17 @@ impl TokenRequest {
         let missing = |resource: &str| Error::not_found("", resource, &bound.name);
         let mut bindings = Bindings::default();
         let uid;
-        match (bound.api_version.as_str(), bound.kind.as_str()) {
-            ("v1", "Pod") => {
+        // The version is not looked at, only the group.
+        let group = bound
+            .api_version
+            .split_once('/')
+            .map_or("", |(group, _)| group);
+        let is_known = group.is_empty() && matches!(&*bound.kind, "Pod" | "Secret" | "Node");
+        if is_known && bound.name.is_empty() {
+            return Err(Error::bad_request("Name parameter required."));
+        }
+        match (group, bound.kind.as_str()) {
+            ("", "Pod") => {
                 let pod: core::Pod = self
                     .reader
                     .get(namespace, &bound.name)
@@ -95,7 +104,7 @@ impl TokenRequest {
                     bindings.node = Some(ObjectClaim { name, uid });
                 }
             }
-            ("v1", "Secret") => {
+            ("", "Secret") => {
                 let secret: core::Secret = self
                     .reader
                     .get(namespace, &bound.name)
@@ -106,7 +115,7 @@ impl TokenRequest {
                 uid = claim.uid.clone();
                 bindings.secret = Some(claim);
             }
-            ("v1", "Node") => {
+            ("", "Node") => {
                 let node: core::Node = self
                     .reader
                     .get("", &bound.name)
@@ -117,7 +126,8 @@ impl TokenRequest {
                 uid = claim.uid.clone();
                 bindings.node = Some(claim);
             }
-            (version, kind) => {
+            (_, kind) => {
+                let version = &bound.api_version;
                 let kind = match version.split_once('/') {
                     Some((group, version)) => format!("{group}/{version}, Kind={kind}"),
                     None => format!("/{version}, Kind={kind}"),
@@ -194,10 +204,11 @@ impl TokenRequest {
             None => Bindings::default(),
         };
         let api = self.tokens.api_audiences();
-        let audiences = if spec.audiences.is_empty() {
+        let asked = spec.audiences.unwrap_or_default();
+        let audiences = if asked.is_empty() {
             api.to_vec()
         } else {
-            spec.audiences
+            asked
         };
         let now = self.tokens.now();
         let after = |seconds| now + SignedDuration::from_secs(seconds);

@@ -25,6 +25,7 @@ mod metrics;
 mod negotiation;
 mod objects;
 mod outage;
+mod patches;
 mod policies;
 mod protobuf;
 mod published;
