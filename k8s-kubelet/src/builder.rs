@@ -26,7 +26,7 @@ use crate::{
     images::ImageManager,
     kubelet::Background,
     node::{NodeConfig, machine},
-    pod::{dns::parse_resolv_conf, quantity},
+    pod::{dns::parse_resolv_conf, quantity, sysctl},
     server::tls::ServerTls,
     sources::Sources,
     volume::{self, manager::VolumeManager},
@@ -72,6 +72,7 @@ pub struct KubeletBuilder {
     stop_pods: bool,
     stop_timeout: Duration,
     storage_check_period: Duration,
+    unsafe_sysctls: Vec<String>,
 }
 
 impl std::fmt::Debug for KubeletBuilder {
@@ -109,6 +110,7 @@ impl KubeletBuilder {
             stop_pods: false,
             stop_timeout: Duration::from_secs(60),
             storage_check_period: Duration::from_secs(10),
+            unsafe_sysctls: Vec::new(),
         }
     }
 
@@ -194,6 +196,10 @@ impl KubeletBuilder {
 
     /// Where the server listens; port 0 takes any. Needs [`tls`](Self::tls). Without an address
     /// there is no listener, and only [`Kubelet::service`] reaches the server.
+    ///
+    /// Served are API servers and administrators by their certificates, and who shows a bearer
+    /// token as far as the API's authorizer lets its owner use the node's subresources (`metrics`,
+    /// `stats`, `log`, `proxy`…).
     #[must_use]
     pub fn listen(mut self, addr: SocketAddr) -> Self {
         self.listen = Some(addr);
@@ -244,6 +250,15 @@ impl KubeletBuilder {
         self
     }
 
+    /// Lets pods set a kernel parameter beside the safe ones, or with a `*` at the end all that begin
+    /// so. Only those that are namespaced can be: of `kernel.sem`, `kernel.shm`, `kernel.msg`,
+    /// `fs.mqueue.` and `net.`.
+    #[must_use]
+    pub fn allow_unsafe_sysctl(mut self, pattern: impl Into<String>) -> Self {
+        self.unsafe_sysctls.push(pattern.into());
+        self
+    }
+
     /// How often pods with limits on local storage are measured, to evict those that are past
     /// them; every 10 s by default, as upstream. Not zero.
     #[must_use]
@@ -285,6 +300,13 @@ impl KubeletBuilder {
         if self.storage_check_period.is_zero() {
             return Err(Error::Config("storage_check_period is zero".to_owned()));
         }
+        let mut unsafe_sysctls = Vec::new();
+        for text in &self.unsafe_sysctls {
+            let pattern = sysctl::pattern(text);
+            unsafe_sysctls.push(pattern.ok_or_else(|| {
+                Error::Config(format!("the sysctl {text:?} is not known to be namespaced"))
+            })?);
+        }
         let (capacity, memory_capacity) = self.full_capacity(&root_dir)?;
         let (listener, tls) = match (self.listen, &self.tls) {
             (None, _) => (None, None),
@@ -322,6 +344,7 @@ impl KubeletBuilder {
                 cluster_domain: self.cluster_domain.clone(),
                 node_dns: parse_resolv_conf(&resolv_conf),
                 memory_capacity,
+                unsafe_sysctls,
                 storage_check_period: self.storage_check_period,
             },
             client: self.client.clone(),

@@ -27,6 +27,8 @@ pub(crate) struct Settings {
     pub(crate) cluster_domain: String,
     pub(crate) node_dns: DnsConfig,
     pub(crate) memory_capacity: u64,
+    /// Kernel parameters that pods may set beside the safe ones.
+    pub(crate) unsafe_sysctls: Vec<String>,
     /// How often pods' use of local storage is measured.
     pub(crate) storage_check_period: Duration,
 }

@@ -537,3 +537,24 @@ async fn a_pod_whose_runtime_class_names_an_unknown_handler_stays_pending() -> R
     world.pods().delete("p", &DeleteParams::default()).await?;
     world.until_gone("p").await
 }
+
+#[tokio::test]
+async fn a_pod_with_an_unsafe_kernel_parameter_fails_unless_the_node_allows_it() -> Result<()> {
+    let world = World::with(|b| b.allow_unsafe_sysctl("kernel.sem")).await?;
+    for (name, sysctl) in [("p", "kernel.msgmax"), ("q", "kernel.sem")] {
+        let security = json!({"sysctls": [{"name": sysctl, "value": "1"}]});
+        let spec = json!({"containers": [container("busybox")], "securityContext": security});
+        world.run(name, spec).await?;
+    }
+    world.until("q", "readiness", is_ready).await?;
+    let pod = world
+        .until("p", "a refusal", |p| phase(p) == "Failed")
+        .await?;
+    let status = pod.status.unwrap();
+    assert_eq!(status.reason.as_deref(), Some("SysctlForbidden"));
+    assert_eq!(
+        status.message.as_deref(),
+        Some("Pod was rejected: forbidden sysctl: \"kernel.msgmax\" not allowlisted")
+    );
+    Ok(())
+}

@@ -25,7 +25,7 @@ use super::{Message, orphans, worker::Worker};
 use crate::{
     context::Context,
     eviction::Eviction,
-    pod::{PodView, admission, labels},
+    pod::{PodView, admission, labels, sysctl},
 };
 
 /// Messages that may wait for one worker. It takes them in without waiting for anything slow.
@@ -276,6 +276,7 @@ impl Manager {
             .filter(|h| !h.refused && !h.view.is_terminal())
             .map(|h| h.view.as_ref())
             .collect();
+        sysctl::admit(view, &self.cx.settings.unsafe_sysctls)?;
         admission::admit(view, active.iter().copied(), &self.cx.node())
     }
 

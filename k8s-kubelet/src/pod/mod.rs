@@ -11,6 +11,7 @@ pub(crate) mod qos;
 pub(crate) mod quantity;
 pub(crate) mod resources;
 pub(crate) mod security;
+pub(crate) mod sysctl;
 pub(crate) mod view;
 
 pub(crate) use qos::Qos;
