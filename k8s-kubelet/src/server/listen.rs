@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use http::{Request, StatusCode};
+use http::Request;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
-    KubeletService, answer,
+    KubeletService,
+    delegated::Delegate,
     tls::{ServerTls, is_allowed},
 };
 use crate::context::Context;
@@ -32,14 +33,17 @@ pub(crate) async fn listen(
         Ok(listener) => listener,
         Err(error) => return warn!(%error, "not listening"),
     };
-    let service = KubeletService::new(cx);
+    let service = KubeletService::new(cx.clone());
+    let delegate = Arc::new(Delegate::default());
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(serve(service.clone(), stream, tls.acceptor().clone()));
+                    let (cx, delegate) = (cx.clone(), delegate.clone());
+                    let tls = tls.acceptor().clone();
+                    connections.spawn(serve(cx, service.clone(), delegate, stream, tls));
                 }
                 Err(error) => {
                     // Out of file descriptors, for example: give others time to close some.
@@ -53,7 +57,13 @@ pub(crate) async fn listen(
     while connections.join_next().await.is_some() {}
 }
 
-async fn serve(service: KubeletService, stream: TcpStream, tls: TlsAcceptor) {
+async fn serve(
+    cx: Arc<Context>,
+    service: KubeletService,
+    delegate: Arc<Delegate>,
+    stream: TcpStream,
+    tls: TlsAcceptor,
+) {
     let _ = stream.set_nodelay(true);
     let stream = match tokio::time::timeout(HANDSHAKE_LIMIT, tls.accept(stream)).await {
         Ok(Ok(stream)) => stream,
@@ -67,14 +77,16 @@ async fn serve(service: KubeletService, stream: TcpStream, tls: TlsAcceptor) {
         .and_then(|c| c.first())
         .is_some_and(is_allowed);
     let handle = service_fn(move |request: Request<Incoming>| {
-        let service = service.clone();
+        let (cx, service, delegate) = (cx.clone(), service.clone(), delegate.clone());
         async move {
-            let response = if allowed {
-                service.answer(request).await
-            } else {
-                answer::text(StatusCode::FORBIDDEN, "Forbidden")
+            let admitted = match allowed {
+                true => Ok(()),
+                false => delegate.admit(&cx, &request).await,
             };
-            Ok::<_, Infallible>(response)
+            Ok::<_, Infallible>(match admitted {
+                Ok(()) => service.answer(request).await,
+                Err(refusal) => refusal.into(),
+            })
         }
     });
     let connection = hyper::server::conn::http1::Builder::new()

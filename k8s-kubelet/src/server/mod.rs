@@ -1,12 +1,14 @@
 //! The kubelet's HTTP server: logs, exec, attach, port-forward, and what it knows of its pods.
 
 pub(crate) mod answer;
+mod delegated;
 mod exec;
 mod listen;
 mod logs;
 mod pods;
 mod port_forward;
 mod query;
+mod resource_metrics;
 mod service;
 mod spdy;
 mod stats;

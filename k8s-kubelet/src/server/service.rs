@@ -18,7 +18,7 @@ use super::{
     exec::{self, Wanted},
     logs, pods, port_forward,
     query::Query,
-    stats,
+    resource_metrics, stats,
 };
 use crate::context::Context;
 
@@ -90,6 +90,10 @@ impl KubeletService {
                 port_forward::answer(&self.cx, namespace, pod, request)
             }
             ["stats", "summary"] => Ok(answer::json(&stats::summary(&self.cx).await?)),
+            ["metrics", "resource"] => Ok(answer::text(
+                StatusCode::OK,
+                resource_metrics::metrics(&self.cx).await,
+            )),
             ["metrics"] => Ok(answer::text(
                 StatusCode::OK,
                 stats::metrics(&self.cx).await?,

@@ -7,14 +7,17 @@ use serde_json::{Value, json};
 
 use crate::{context::Context, node::machine, pod::labels};
 
-struct Used {
-    pod: (String, String, String),
-    container: String,
-    started: Option<jiff::Timestamp>,
-    stats: ContainerStats,
+/// What a running container uses.
+#[derive(Debug)]
+pub(super) struct Used {
+    /// Namespace, name and UID.
+    pub(super) pod: (String, String, String),
+    pub(super) container: String,
+    pub(super) started: Option<jiff::Timestamp>,
+    pub(super) stats: ContainerStats,
 }
 
-async fn used(cx: &Context) -> Result<Vec<Used>, k8s_runtime::Error> {
+pub(super) async fn used(cx: &Context) -> Result<Vec<Used>, k8s_runtime::Error> {
     let mut out = Vec::new();
     for container in cx.runtime.containers().await? {
         if container.state != ContainerState::Running {
@@ -86,14 +89,44 @@ pub(crate) async fn summary(cx: &Context) -> Result<Value, k8s_runtime::Error> {
             "process_stats": {"process_count": pids},
         }));
     }
-    let (cpu, mut memory) = amounts(node_cpu, node_memory, now);
+    Ok(json!({"node": node(cx, (node_cpu, node_memory), now), "pods": list}))
+}
+
+/// The node as a whole: its machine, or where nothing runs on that, the sum of its pods.
+fn node(cx: &Context, pods: (u64, u64), now: jiff::Timestamp) -> Value {
+    let real = cx.runtime.name() != "sim";
+    let whole = machine::cpu_nanos().zip(machine::working_set());
+    let (nanos, bytes) = whole.filter(|_| real).unwrap_or(pods);
+    let (cpu, mut memory) = amounts(nanos, bytes, now);
     if let Some(free) = machine::meminfo("MemAvailable") {
         memory["availableBytes"] = json!(free);
     }
-    Ok(json!({
-        "node": {"nodeName": cx.settings.node_name, "cpu": cpu, "memory": memory},
-        "pods": list,
-    }))
+    let used = machine::meminfo("MemTotal").zip(machine::meminfo("MemFree"));
+    if let Some((total, free)) = used.filter(|_| real) {
+        memory["usageBytes"] = json!(total.saturating_sub(free));
+    }
+    let rss = machine::meminfo("AnonPages").filter(|_| real).unwrap_or(0);
+    memory["rssBytes"] = json!(rss);
+    let mut node = json!({"nodeName": cx.settings.node_name, "cpu": cpu, "memory": memory});
+    if let Ok(fs) = nix::sys::statvfs::statvfs(&cx.volumes.pods_dir) {
+        let unit = fs.fragment_size();
+        node["fs"] = json!({
+            "time": crate::time::whole_second(now).to_string(),
+            "availableBytes": fs.blocks_available() * unit,
+            "capacityBytes": fs.blocks() * unit,
+            "usedBytes": fs.blocks().saturating_sub(fs.blocks_free()) * unit,
+            "inodesFree": fs.files_free(),
+            "inodes": fs.files(),
+            "inodesUsed": fs.files().saturating_sub(fs.files_free()),
+        });
+    }
+    if let Some((running, max)) = machine::pids().filter(|_| real) {
+        node["rlimit"] = json!({
+            "time": crate::time::whole_second(now).to_string(),
+            "maxpid": max, "curproc": running,
+        });
+    }
+    node
 }
 
 /// A few metrics under upstream's names.
