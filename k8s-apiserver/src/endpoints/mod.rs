@@ -470,6 +470,11 @@ async fn resource(
 ) -> Result<Response<Body>> {
     let info = &call.info;
     if !exists(row, info) {
+        let sub = &info.subresource;
+        // Custom resources are served around upstream's router.
+        if row.custom().is_some() && !sub.is_empty() && row.resource.subresource(sub).is_none() {
+            return Err(Error::not_found(&info.group, &info.resource, &info.name));
+        }
         return Err(Error::no_such_path());
     }
     let deprecation = row.deprecation;

@@ -50,11 +50,6 @@ pub(crate) async fn serve(
 ) -> Result<Response<Body>> {
     let name = call.info.subresource.clone();
     let Some(subresource) = row.resource.subresource(&name) else {
-        // Custom resources are served around upstream's router.
-        if row.custom().is_some() {
-            let (group, resource) = (row.resource.group, row.resource.resource);
-            return Err(Error::not_found(group, resource, &call.info.name));
-        }
         return Ok(response::page_not_found());
     };
     if matches!(

@@ -140,7 +140,7 @@ fn stored_fields(row: &Row, fields: fields::Selector) -> Result<fields::Selector
         let field = requirement.field.clone();
         match k8s_model::convert::field_label(&field, &row.resource) {
             Some(stored) if is_known(&stored) => requirement.field = stored.into_owned(),
-            _ if known.is_empty() => {
+            _ if known.is_empty() && row.custom().is_none() => {
                 return Err(Error::bad_request(format!(
                     "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
                 )));

@@ -307,4 +307,31 @@ async fn a_custom_resource_has_only_the_subresources_of_its_definition() {
         (told.code.as_u16(), told.message()),
         (404, "lamps.example.com \"a\" not found")
     );
+    let list = "/apis/example.com/v1/namespaces/default/lamps?fieldSelector=spec.x%3Dy";
+    let told = cluster.get(list).await;
+    let text = "field label not supported: spec.x";
+    assert_eq!((told.code.as_u16(), told.message()), (400, text));
+}
+
+#[tokio::test]
+async fn rules_that_were_not_asked_are_told_of_as_upstream_does() {
+    let cluster = Cluster::start().await;
+    let spec = json!({"type": "object", "properties": {"n": {"type": "integer"}},
+        "x-kubernetes-validations": [{"rule": "!has(self.n) || self.n < 5"}]});
+    let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}});
+    let version = json!({"name": "v1", "served": true, "storage": true, "schema": schema});
+    cluster
+        .define(
+            json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": "lamps.example.com"},
+            "spec": {"group": "example.com", "scope": "Namespaced",
+                "names": {"plural": "lamps", "kind": "Lamp"}, "versions": [version]}}),
+        )
+        .await;
+    let lamp = json!({"apiVersion": "example.com/v1", "kind": "Lamp", "metadata": {"name": "a"}, "spec": {"n": "x"}});
+    let told = cluster
+        .post("/apis/example.com/v1/namespaces/default/lamps", lamp)
+        .await;
+    let text = "<nil>: Invalid value: \"null\": some validation rules were not checked";
+    assert!(told.message().contains(text), "{}", told.message());
 }

@@ -3,7 +3,10 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceSubresourceScale;
 use serde_json::{Map, Value};
 
-use crate::field::{self, ErrorList, Path};
+use crate::{
+    field::{self, ErrorList, Path},
+    patch::spell_go,
+};
 
 /// Where the `scale` subresource finds its numbers: the names of fields on the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,8 +109,9 @@ impl ScalePaths {
                 }
                 Some(other) => {
                     let text = format!(
-                        ".{} accessor error: {other} is of the type {}, expected int64",
+                        ".{} accessor error: {} is of the type {}, expected int64",
                         path.join("."),
+                        spell_go(other),
                         go_type(other)
                     );
                     out.push(field::invalid(spelled, 0, text));
@@ -123,7 +127,8 @@ impl ScalePaths {
         {
             let spelled = format!(".{}", path.join("."));
             let text = format!(
-                "{spelled} accessor error: {other} is of the type {}, expected string",
+                "{spelled} accessor error: {} is of the type {}, expected string",
+                spell_go(other),
                 go_type(other)
             );
             out.push(field::invalid(Path::new(&spelled), "", text));

@@ -6,7 +6,7 @@ use super::{CustomObject, Version};
 use crate::{
     Object, Strategy,
     apply::Shape,
-    field::{self, Error, ErrorList, ErrorType},
+    field::{self, ErrorList, ErrorType},
 };
 
 impl Strategy for Version {
@@ -164,10 +164,8 @@ impl Version {
             )
         });
         if blocked {
-            out.push(Error {
-                value: Some(Value::Null),
-                ..field::invalid(field::Path::default(), Value::Null, "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation")
-            });
+            let text = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+            out.push(field::invalid(field::Path::default(), "null", text));
         } else {
             out.extend(self.rules.check(&self.schema, &value, before.as_ref()));
         }
