@@ -6,26 +6,32 @@
 use std::fmt;
 
 use serde_json::Value;
-use smallvec::SmallVec;
 
 /// Where in an object a field is, as in `spec.containers[0].name`.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Path(Text);
 
 /// The text of a path. Validation makes hundreds of them for a pod, and drops them when nothing is wrong: those of
-/// usual length take no allocation.
-type Text = SmallVec<[u8; 48]>;
+/// usual length take no allocation, and are copied as a whole.
+#[derive(Clone, PartialEq, Eq)]
+enum Text {
+    /// So many of the bytes; the others are zero.
+    Short(u8, [u8; SHORT]),
+    Long(String),
+}
+
+const SHORT: usize = 54;
 
 impl Path {
     /// The path of a top-level field.
     pub fn new(name: &str) -> Self {
-        Path(Text::from_slice(name.as_bytes()))
+        Path::default().with([name])
     }
 
     /// A field of the object at this path.
     #[must_use]
     pub fn child(&self, name: &str) -> Self {
-        if self.0.is_empty() {
+        if self.as_bytes().is_empty() {
             Path::new(name)
         } else {
             self.with([".", name])
@@ -35,7 +41,7 @@ impl Path {
     /// An element of the list at this path.
     #[must_use]
     pub fn index(&self, index: usize) -> Self {
-        self.with(["[", &index.to_string(), "]"])
+        self.with(["[", itoa::Buffer::new().format(index), "]"])
     }
 
     /// An entry of the map at this path.
@@ -46,16 +52,45 @@ impl Path {
 
     /// The path with some text after it. Put together by hand: formatting takes several times as long.
     fn with<const N: usize>(&self, parts: [&str; N]) -> Self {
-        let length = self.0.len() + parts.iter().map(|part| part.len()).sum::<usize>();
-        let mut path = Text::with_capacity(length);
-        path.extend_from_slice(&self.0);
-        (parts.iter()).for_each(|part| path.extend_from_slice(part.as_bytes()));
-        Path(path)
+        let mut path = self.clone();
+        for part in parts {
+            path.push(part);
+        }
+        path
+    }
+
+    fn push(&mut self, part: &str) {
+        match &mut self.0 {
+            Text::Short(length, bytes) => {
+                let (from, to) = (*length, usize::from(*length) + part.len());
+                match bytes.get_mut(usize::from(from)..to) {
+                    Some(rest) => {
+                        rest.copy_from_slice(part.as_bytes());
+                        *length = to as u8;
+                    }
+                    None => self.0 = Text::Long([self.as_str(), part].concat()),
+                }
+            }
+            Text::Long(text) => text.push_str(part),
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Text::Short(length, bytes) => &bytes[..usize::from(*length)],
+            Text::Long(text) => text.as_bytes(),
+        }
     }
 
     fn as_str(&self) -> &str {
         // Put together from strings alone.
-        std::str::from_utf8(&self.0).unwrap_or_default()
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+}
+
+impl Default for Path {
+    fn default() -> Self {
+        Path(Text::Short(0, [0; SHORT]))
     }
 }
 
@@ -264,5 +299,23 @@ pub fn aggregate(errors: &[Error]) -> String {
     match texts.as_slice() {
         [one] => one.clone(),
         _ => format!("[{}]", texts.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_says_where_however_long_it_is() {
+        let (mut path, mut text) = (Path::default(), String::new());
+        assert_eq!(path.to_string(), "<nil>");
+        for index in 0..20 {
+            path = path.child("spec").index(index).key("ä");
+            let dot = if index == 0 { "" } else { "." };
+            text = format!("{text}{dot}spec[{index}][ä]");
+            assert_eq!(path.to_string(), text);
+            assert_eq!(path, Path::new(&text));
+        }
     }
 }

@@ -82,6 +82,7 @@ pub mod field;
 pub mod fields;
 mod generated;
 mod intern;
+mod json;
 pub mod json_path;
 mod kinds;
 pub mod labels;

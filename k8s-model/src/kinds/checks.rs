@@ -43,6 +43,9 @@ pub(crate) fn json(value: &impl Serialize) -> Value {
 
 /// One finding per message.
 pub(crate) fn messages(path: &Path, value: impl Into<Value>, texts: Vec<String>) -> ErrorList {
+    if texts.is_empty() {
+        return ErrorList::new();
+    }
     let value = value.into();
     texts
         .into_iter()

@@ -19,6 +19,7 @@ use super::{
     table::{Field, Kind, Message, Ref, Special},
     unset::is_unset,
 };
+use crate::json::write_text;
 
 /// Appends the JSON of an object of that kind. A kind without a message is written as its type has it.
 pub(crate) fn write_json<T: Serialize>(
@@ -225,8 +226,12 @@ impl<'o> Serializer for Writer<'o> {
         serialize_u128: u128,
         serialize_f32: f32,
         serialize_char: char,
-        serialize_str: &str,
         serialize_bytes: &[u8],
+    }
+
+    fn serialize_str(self, value: &str) -> Result<(), Error> {
+        write_text(value, self.out);
+        Ok(())
     }
 
     /// Whole numbers have no fraction, whatever their type: `1`, not `1.0`.
