@@ -241,7 +241,7 @@ pub(super) fn unescape(raw: &[u8]) -> Cow<'_, str> {
 
 /// Appends a string of JSON, with its quotes.
 pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, text).expect("strings serialise into memory");
+    crate::json::write_text(text, out);
 }
 
 #[cfg(test)]

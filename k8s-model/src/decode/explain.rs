@@ -75,6 +75,12 @@ pub fn type_meta_fault(document: &Value) -> Option<String> {
     })
 }
 
+/// The error for a client whose bytes are not UTF-8.
+pub(super) fn no_text(bytes: &[u8]) -> DecodeError {
+    let other = || "invalid unicode code point".to_owned();
+    DecodeError::Syntax(syntax::syntax_error(bytes).unwrap_or_else(other))
+}
+
 /// The type that upstream reads `apiVersion` and `kind` into before anything else.
 const TYPE_META: &str = r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
 

@@ -12,6 +12,8 @@ mod time_text;
 mod tracked;
 mod tree;
 
+use std::sync::{Arc, LazyLock};
+
 use k8s_openapi::{Metadata, Resource, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -21,7 +23,10 @@ pub use self::{
     duplicates::duplicate_fields, explain::type_meta_fault, numbers::whole_numbers,
     syntax::syntax_error, tree::misfit,
 };
-use crate::{Codec, Object, protobuf::without_unset};
+use crate::{
+    Codec, Object,
+    protobuf::{MessageType, without_unset},
+};
 
 /// Bytes that are not an object of the kind that was expected.
 ///
@@ -161,23 +166,39 @@ where
     K: Resource + Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned + Clone,
     K: std::fmt::Debug + Send + Sync + 'static,
 {
+    // Looked for when it is first needed: most kinds are never sent.
+    let message = Arc::new(LazyLock::new(|| {
+        MessageType::of_kind(K::API_VERSION, K::KIND)
+    }));
+    let of_value = message.clone();
     Codec {
-        from_json: std::sync::Arc::new(from_json::<K>),
-        from_value: std::sync::Arc::new(from_value::<K>),
+        from_json: Arc::new(move |bytes, unknown| from_json::<K>(bytes, **message, unknown)),
+        from_value: Arc::new(move |value, unknown| {
+            // By way of bytes, so that each type is decoded by one instance of its code: two would double
+            // what the compiler has to do and what the program weighs.
+            let bytes = serde_json::to_vec(&value).expect("values serialise into memory");
+            from_json::<K>(&bytes, **of_value, unknown)
+        }),
     }
 }
 
+/// Decodes an object, whose form in protobuf is that message if it has one.
 fn from_json<K>(
     bytes: &[u8],
+    message: Option<MessageType>,
     unknown: &mut dyn FnMut(String),
 ) -> Result<Box<dyn Object>, DecodeError>
 where
     K: Object + Resource + DeserializeOwned,
 {
-    let without = without_unset(K::API_VERSION, K::KIND, bytes);
+    let without = message.and_then(|message| without_unset(message, bytes));
     let bytes = without.as_deref().unwrap_or(bytes);
+    // All at once: text by text takes several times as long.
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return Err(explain::no_text(bytes));
+    };
     let state = tracked::State::new(unknown).expecting(K::API_VERSION, K::KIND);
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let mut deserializer = serde_json::Deserializer::from_str(text);
     let decoded = K::deserialize(tracked::Tracked::root(&mut deserializer, &state));
     match decoded.and_then(|object| deserializer.end().map(|()| object)) {
         Ok(object) => Ok(Box::new(object)),
@@ -240,19 +261,6 @@ pub(crate) fn metadata(
             message: error.to_string(),
         })
     })
-}
-
-fn from_value<K>(
-    value: Value,
-    unknown: &mut dyn FnMut(String),
-) -> Result<Box<dyn Object>, DecodeError>
-where
-    K: Object + Resource + DeserializeOwned,
-{
-    // By way of bytes, so that each type is decoded by one instance of its code: two would double
-    // what the compiler has to do and what the program weighs.
-    let bytes = serde_json::to_vec(&value).expect("values serialise into memory");
-    from_json::<K>(&bytes, unknown)
 }
 
 #[cfg(test)]
@@ -401,6 +409,18 @@ mod tests {
             ("{} x", "invalid character 'x' after top-level value"),
         ] {
             assert_eq!(refusal(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_is_refused() {
+        for body in [
+            &b"{\"metadata\": {\"name\": \"\xff\"}}"[..],
+            b"\xff{}",
+            b"{\"a\": [\xff]}",
+        ] {
+            let error = (codec::<Pod>().from_json)(body, &mut |_| {}).unwrap_err();
+            assert!(matches!(error, DecodeError::Syntax(_)), "{error:?}");
         }
     }
 

@@ -51,6 +51,10 @@ impl MessageType {
         Ref::of_kind(api_version, kind).map(MessageType)
     }
 
+    pub(super) fn table(self) -> &'static Message {
+        self.0.get()
+    }
+
     /// Appends an object without an envelope, as it lies in a list. Its `apiVersion` and `kind` are
     /// not in it. Members that the kind does not have are passed over.
     ///

@@ -98,10 +98,10 @@ pub(super) struct Message {
 
 impl Message {
     /// The position of the field of that name in JSON.
-    pub(super) fn named(&self, name: &str) -> Option<u16> {
+    pub(super) fn named(&self, name: &[u8]) -> Option<u16> {
         let found = self
             .by_name
-            .binary_search_by(|at| self.fields[usize::from(*at)].name.cmp(name));
+            .binary_search_by(|at| self.fields[usize::from(*at)].name.as_bytes().cmp(name));
         found.ok().map(|at| self.by_name[at])
     }
 

@@ -185,7 +185,7 @@ impl<'j> Visitor<'j> for Expected {
 
 /// A schema where something simpler could be: anything goes that it lets through.
 fn schema<'j, A: MapAccess<'j>>(message: &Message, members: A) -> Result<Node<'j>, A::Error> {
-    let at = message.named("schema").unwrap_or(0);
+    let at = message.named(b"schema").unwrap_or(0);
     let field = &message.fields[usize::from(at)];
     let schema = Expected::one(field.kind).visit_map(members)?;
     let mut values = vec![(at, schema)];
@@ -205,7 +205,7 @@ fn member<'j, A: MapAccess<'j>>(
     values: &mut Vec<(u16, Node<'j>)>,
     members: &mut A,
 ) -> Result<(), A::Error> {
-    if let Some(at) = message.named(name) {
+    if let Some(at) = message.named(name.as_bytes()) {
         let field = &message.fields[usize::from(at)];
         let value = members.next_value_seed(Expected {
             kind: field.kind,
@@ -238,7 +238,8 @@ fn member<'j, A: MapAccess<'j>>(
 }
 
 fn knows(message: &'static Message, name: &str) -> bool {
-    message.named(name).is_some() || message.inlined().any(|(_, inner)| knows(inner, name))
+    message.named(name.as_bytes()).is_some()
+        || message.inlined().any(|(_, inner)| knows(inner, name))
 }
 
 /// A name, borrowed if there is no escape in it.

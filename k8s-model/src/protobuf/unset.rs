@@ -6,22 +6,24 @@
 
 use memchr::memchr2;
 
-use super::table::{Field, Kind, Message, Ref, Special};
+use super::{
+    MessageType,
+    table::{Field, Kind, Message, Special},
+};
 
 /// How deep messages may lie in each other; what is deeper is left as it is.
 const DEPTH: u8 = 100;
 
-/// The JSON of an object without the fields that hold nothing; nothing if there are none, if the
-/// kind is no built-in one, or if the text is no JSON, which is for the decoder to say.
-pub(crate) fn without_unset(api_version: &str, kind: &str, json: &[u8]) -> Option<Vec<u8>> {
-    let message = Ref::of_kind(api_version, kind)?;
+/// The JSON of an object without the fields that hold nothing; nothing if there are none, or if the text is no JSON,
+/// which is for the decoder to say.
+pub(crate) fn without_unset(message: MessageType, json: &[u8]) -> Option<Vec<u8>> {
     let mut walk = Walk {
         json,
         at: 0,
         cuts: Vec::new(),
     };
     walk.space();
-    walk.message(message.get(), DEPTH)?;
+    walk.message(message.table(), DEPTH)?;
     if walk.cuts.is_empty() {
         return None;
     }
@@ -87,8 +89,12 @@ impl<'j> Walk<'j> {
             let name = self.text()?;
             self.space();
             self.take(b':')?;
-            let field = name.and_then(|name| message.in_order(message.position(name)?));
             let value = self.at;
+            let field = name.filter(|_| self.may_be_unset());
+            let field = field.and_then(|name| {
+                let name = std::str::from_utf8(name).ok()?;
+                message.in_order(message.position(name)?)
+            });
             match field {
                 Some(field) => self.field(field, depth)?,
                 None => self.skip()?,
@@ -120,6 +126,15 @@ impl<'j> Walk<'j> {
             }
         }
         self.close(b'}')
+    }
+
+    /// Whether the value here, or something in it, may hold nothing: most names need not be looked up.
+    fn may_be_unset(&self) -> bool {
+        match self.peek() {
+            Some(b'{' | b'[' | b'0' | b'f') => true,
+            Some(b'"') => self.json.get(self.at + 1) == Some(&b'"'),
+            _ => false,
+        }
     }
 
     fn field(&mut self, field: &Field, depth: u8) -> Option<()> {
@@ -166,7 +181,7 @@ impl<'j> Walk<'j> {
     }
 
     /// A text; nothing within if it has escapes, which no field's name has.
-    fn text(&mut self) -> Option<Option<&'j str>> {
+    fn text(&mut self) -> Option<Option<&'j [u8]>> {
         if self.peek()? != b'"' {
             return None;
         }
@@ -182,8 +197,7 @@ impl<'j> Walk<'j> {
             end += 2;
         }
         self.at = end + 1;
-        let text = std::str::from_utf8(&self.json[start..end]).ok();
-        Some(text.filter(|_| plain))
+        Some(plain.then_some(&self.json[start..end]))
     }
 
     /// Any value.
@@ -249,8 +263,16 @@ mod tests {
 
     use super::*;
 
+    fn without(kind: &str, text: &str) -> Option<Vec<u8>> {
+        let (api_version, kind) = kind.rsplit_once(' ').unwrap();
+        without_unset(
+            MessageType::of_kind(api_version, kind).unwrap(),
+            text.as_bytes(),
+        )
+    }
+
     fn pod(text: &str) -> Value {
-        let without = without_unset("v1", "Pod", text.as_bytes());
+        let without = without("v1 Pod", text);
         let bytes = without.unwrap_or_else(|| text.as_bytes().to_vec());
         serde_json::from_slice(&bytes).unwrap_or_else(|e| panic!("{e}: {text}"))
     }
@@ -297,16 +319,14 @@ mod tests {
             r#"{"spec": {"containers": {}, "nodeSelector": [], "hostname": 0}, "unknown": {"a": []}}"#,
             "{}",
         ] {
-            assert_eq!(without_unset("v1", "Pod", text.as_bytes()), None, "{text}");
+            assert_eq!(without("v1 Pod", text), None, "{text}");
         }
-        let custom = br#"{"spec":{"list":[]}}"#;
-        assert_eq!(without_unset("example.com/v1", "Lamp", custom), None);
     }
 
     #[test]
     fn a_time_that_is_an_object_is_left_to_the_decoder() {
-        let text = br#"{"metadata":{"creationTimestamp":{}}}"#;
-        assert_eq!(without_unset("v1", "Pod", text), None);
+        let text = r#"{"metadata":{"creationTimestamp":{}}}"#;
+        assert_eq!(without("v1 Pod", text), None);
     }
 
     #[test]
@@ -340,8 +360,7 @@ mod tests {
     fn what_is_no_json_is_left_to_the_decoder() {
         let text = r#"{"metadata": {"labels": {}, "name": "a\"b"}, "spec": {"containers": [{"args": []}]}}"#;
         for end in 0..text.len() {
-            let part = &text.as_bytes()[..end];
-            assert_eq!(without_unset("v1", "Pod", part), None, "{end}");
+            assert_eq!(without("v1 Pod", &text[..end]), None, "{end}");
         }
         for text in [
             r#"{"metadata": {"labels": {},}}"#,
@@ -349,20 +368,19 @@ mod tests {
             "]",
             "{]",
         ] {
-            assert_eq!(without_unset("v1", "Pod", text.as_bytes()), None, "{text}");
+            assert_eq!(without("v1 Pod", text), None, "{text}");
         }
         let deep = r#"{"spec":"#.repeat(100_000);
-        assert_eq!(without_unset("v1", "Pod", deep.as_bytes()), None);
+        assert_eq!(without("v1 Pod", &deep), None);
     }
 
     #[test]
     fn schemas_lose_what_holds_nothing_too() {
-        let text = br#"{"spec": {"versions": [{"schema": {"openAPIV3Schema": {
+        let text = r#"{"spec": {"versions": [{"schema": {"openAPIV3Schema": {
             "type": "object", "required": [], "default": [], "properties": {
                 "a": {"type": "array", "format": "", "items": {"type": "string", "pattern": ""}}
             }}}}]}}"#;
-        let kind = "CustomResourceDefinition";
-        let without = without_unset("apiextensions.k8s.io/v1", kind, text).unwrap();
+        let without = without("apiextensions.k8s.io/v1 CustomResourceDefinition", text).unwrap();
         let found: Value = serde_json::from_slice(&without).unwrap();
         let schema = &found["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
         let wanted = json!({"type": "object", "default": [], "properties": {
