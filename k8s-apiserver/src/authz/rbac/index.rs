@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use bytes::Bytes;
@@ -70,8 +70,8 @@ struct ClusterRole {
     labels: BTreeMap<String, String>,
     selectors: Option<Vec<LabelSelector>>,
     own: Arc<[PolicyRule]>,
-    /// `own`, or what the selectors find.
-    rules: Arc<[PolicyRule]>,
+    /// What the selectors find, once somebody has asked since a role changed.
+    found: OnceLock<Arc<[PolicyRule]>>,
 }
 
 /// The bindings of one namespace (or of the cluster) by subject.
@@ -204,12 +204,13 @@ impl Index {
                 }
             }
         }
-        self.aggregate();
+        for role in self.cluster_roles.values_mut() {
+            role.found.take();
+        }
     }
 
     fn put_cluster_role(&mut self, json: &Bytes) {
         if let Some(role) = decode::<StoredRole>(json, "clusterrole") {
-            let own: Arc<[PolicyRule]> = role.rules.unwrap_or_default().into();
             self.cluster_roles.insert(
                 role.metadata.name,
                 ClusterRole {
@@ -217,31 +218,28 @@ impl Index {
                     selectors: role
                         .aggregation_rule
                         .map(|rule| rule.cluster_role_selectors.unwrap_or_default()),
-                    rules: own.clone(),
-                    own,
+                    own: role.rules.unwrap_or_default().into(),
+                    found: OnceLock::new(),
                 },
             );
         }
     }
 
-    /// Works out the rules of the roles that are made of other roles.
+    /// The rules of a role: its own, or those of the roles that it is made of.
     ///
-    /// Upstream a controller writes them into the role; here they hold at once, whether or not such
-    /// a controller runs.
-    fn aggregate(&mut self) {
-        let names: Vec<String> = self
-            .cluster_roles
-            .iter()
-            .filter(|(_, role)| role.selectors.is_some())
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in names {
-            let mut rules = Vec::new();
-            self.collect(&name, &mut BTreeSet::new(), &mut rules);
-            if let Some(role) = self.cluster_roles.get_mut(&name) {
-                role.rules = rules.into();
-            }
+    /// Upstream a controller writes the latter into the role; here they hold at once, whether or not such
+    /// a controller runs. They are worked out when they are asked for: many roles come at once, and few are made of
+    /// others.
+    fn cluster_role_rules(&self, name: &str) -> Option<&Arc<[PolicyRule]>> {
+        let role = self.cluster_roles.get(name)?;
+        if role.selectors.is_none() {
+            return Some(&role.own);
         }
+        Some(role.found.get_or_init(|| {
+            let mut rules = Vec::new();
+            self.collect(name, &mut BTreeSet::new(), &mut rules);
+            rules.into()
+        }))
     }
 
     fn collect<'a>(
@@ -352,16 +350,12 @@ impl Index {
         namespace: &str,
     ) -> Result<&Arc<[PolicyRule]>, String> {
         match role.kind.as_str() {
-            "ClusterRole" => self
-                .cluster_roles
-                .get(&role.name)
-                .map(|role| &role.rules)
-                .ok_or_else(|| {
-                    format!(
-                        "clusterrole.rbac.authorization.k8s.io {:?} not found",
-                        role.name
-                    )
-                }),
+            "ClusterRole" => self.cluster_role_rules(&role.name).ok_or_else(|| {
+                format!(
+                    "clusterrole.rbac.authorization.k8s.io {:?} not found",
+                    role.name
+                )
+            }),
             "Role" => self
                 .roles
                 .get(&(namespace.to_owned(), role.name.clone()))

@@ -242,6 +242,36 @@ async fn bindings_hold_as_long_as_they_are_there() {
         .unwrap();
 }
 
+#[tokio::test]
+async fn a_role_made_of_others_has_what_they_have_now() {
+    let reader = MemoryReader::default();
+    load(&reader);
+    let views = json!([{ "kind": "User", "name": "vera" }]);
+    reader.put(
+        GROUP,
+        "clusterrolebindings",
+        binding("views", "", "view", views),
+    );
+    let rbac = Rbac::start(&reader);
+    rbac.synced().await;
+    let vera = Identity::user("vera");
+    let request = ask(&vera, "list", "example.com|lamps");
+    becomes(&rbac, &request, false).await;
+    let role = |verb: &str| {
+        let label = "rbac.authorization.k8s.io/aggregate-to-view";
+        json!({
+            "metadata": { "name": "lamps", "labels": { label: "true" } },
+            "rules": [{ "apiGroups": ["example.com"], "resources": ["lamps"], "verbs": [verb] }],
+        })
+    };
+    for (verb, allowed) in [("list", true), ("get", false), ("list", true)] {
+        reader.put(GROUP, "clusterroles", role(verb));
+        becomes(&rbac, &request, allowed).await;
+    }
+    reader.delete(GROUP, "clusterroles", "", "lamps");
+    becomes(&rbac, &request, false).await;
+}
+
 #[test]
 fn rules_cover_their_parts_and_nothing_else() {
     let rule = |value: Value| -> PolicyRule { serde_json::from_value(value).unwrap() };
