@@ -163,7 +163,8 @@ async fn answer(
         wanted,
         refused,
     };
-    let answer = admitted(server, parts, body, info, row, way);
+    // In a box: what waits for it would else be copied with all that it has.
+    let answer = Box::pin(admitted(server, parts, body, info, row, way));
     match deadline {
         None => answer.await,
         Some(deadline) => tokio::time::timeout(deadline, answer)
@@ -305,7 +306,7 @@ async fn admitted(
     let answer = async {
         if call.info.is_resource {
             match row {
-                Some(row) => resource(call, &row, body, refused).await,
+                Some(row) => Box::pin(resource(call, &row, body, refused)).await,
                 None => Box::pin(elsewhere(call, body)).await,
             }
         } else {

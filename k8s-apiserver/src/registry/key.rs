@@ -36,7 +36,7 @@ pub(crate) fn namespace_prefix(prefix: &str, resource: &Resource, namespace: &st
     if resource.scope == Scope::Cluster || namespace.is_empty() {
         Bytes::copy_from_slice(prefix.as_bytes())
     } else {
-        Bytes::from(format!("{prefix}{namespace}/"))
+        Bytes::from([prefix, namespace, "/"].concat())
     }
 }
 

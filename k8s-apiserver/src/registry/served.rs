@@ -18,8 +18,6 @@ pub(crate) struct Served {
     pub(crate) table: ResourceTable,
     /// By plural name: few names are in more than one group or version.
     by_name: HashMap<&'static str, Vec<Arc<Row>>>,
-    /// The rows in whose version resources are stored, or any rows of them, by plural name and group, sorted.
-    stored: Vec<(&'static str, &'static str, Arc<Row>)>,
     /// Where the server says that it is.
     address: String,
     clients: Arc<Clients>,
@@ -58,11 +56,9 @@ impl Served {
                 .unwrap_or_else(|| Arc::new(Row::new(resource, &table, &clients)));
             by_name.entry(resource.resource).or_default().push(row);
         }
-        let stored = stored(&by_name);
         Served {
             table,
             by_name,
-            stored,
             address,
             clients,
             discovery: OnceLock::new(),
@@ -82,10 +78,12 @@ impl Served {
 
     /// The row in whose version a resource is stored, or any row of it.
     pub(crate) fn stored(&self, group: &str, resource: &str) -> Option<&Arc<Row>> {
-        let key = (resource, group);
-        let found =
-            (self.stored).binary_search_by(|(resource, group, _)| (*resource, *group).cmp(&key));
-        found.ok().map(|at| &self.stored[at].2)
+        let rows = self.by_name.get(resource)?;
+        let any = rows.iter().find(|row| row.resource.group == group)?;
+        let storage = (any.storage.group, any.storage.version);
+        let mut rows = rows.iter();
+        let exact = rows.find(|row| (row.resource.group, row.resource.version) == storage);
+        exact.or(Some(any))
     }
 
     /// The documents of discovery, written when they are first asked for.
@@ -93,23 +91,4 @@ impl Served {
         self.discovery
             .get_or_init(|| Discovery::new(&self.table, &self.address))
     }
-}
-
-fn stored(
-    by_name: &HashMap<&'static str, Vec<Arc<Row>>>,
-) -> Vec<(&'static str, &'static str, Arc<Row>)> {
-    let mut out: Vec<(&'static str, &'static str, Arc<Row>)> = Vec::new();
-    for any in by_name.values().flatten() {
-        let (resource, group) = (any.resource.resource, any.resource.group);
-        if out.iter().any(|(r, g, _)| (*r, *g) == (resource, group)) {
-            continue;
-        }
-        let storage = &any.storage;
-        let exact = by_name[resource].iter().find(|row| {
-            row.resource.group == storage.group && row.resource.version == storage.version
-        });
-        out.push((resource, group, exact.unwrap_or(any).clone()));
-    }
-    out.sort_by_key(|(resource, group, _)| (*resource, *group));
-    out
 }

@@ -157,17 +157,23 @@ fn page(tree: &Tree, before: &[Before<'_>], revision: Revision, list: &List) -> 
         _ => prefix.to_vec(),
     };
     let before = &before[before.partition_point(|before| **before.key < *from)..];
-    let now = tree.rank_of_end(prefix).saturating_sub(tree.rank(&from));
+    let mut records = tree
+        .range_from(&from)
+        .map(|record| &record.entry)
+        .peekable();
+    // Often there is nothing, which needs no counting.
+    let now = match records.peek() {
+        Some(record) if record.key.starts_with(prefix) => {
+            tree.rank_of_end(prefix).saturating_sub(tree.rank(&from))
+        }
+        _ => 0,
+    };
     let gone = before.iter().filter(|before| before.exists).count();
     let back = before.iter().filter(|b| b.entry.is_some()).count();
     let all = (now + back).saturating_sub(gone);
     let count = list.limit.map_or(all, |limit| limit.min(all));
 
     let mut entries = Vec::with_capacity(count);
-    let mut records = tree
-        .range_from(&from)
-        .map(|record| &record.entry)
-        .peekable();
     let mut before = before.iter().peekable();
     while entries.len() < count {
         // Whichever comes first; where both have the key, what was before.

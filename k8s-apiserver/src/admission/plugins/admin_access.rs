@@ -10,7 +10,7 @@ use k8s_model::{
 use k8s_openapi::api::core::v1::Namespace;
 
 use crate::admission::{
-    AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, reader::ObjectReader,
+    AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step, reader::ObjectReader,
 };
 
 /// The label of namespaces whose claims may ask for such access.
@@ -37,6 +37,14 @@ impl AdmissionPlugin for DeviceAdminAccess {
     fn handles(&self, operation: Operation) -> bool {
         // What a claim asks for never changes.
         operation == Operation::Create
+    }
+
+    fn steps(&self) -> &[Step] {
+        &[Step::Validate]
+    }
+
+    fn concerns(&self, group: &str, _resource: &str) -> bool {
+        group == "resource.k8s.io"
     }
 
     async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), AdmissionError> {

@@ -63,6 +63,17 @@ impl AdmissionPlugin for MutatingAdmissionPolicy {
         if all.is_empty() {
             return Ok(());
         }
+        // In a box: few servers have such policies.
+        Box::pin(self.change_by(&all, request)).await
+    }
+}
+
+impl MutatingAdmissionPolicy {
+    async fn change_by(
+        &self,
+        all: &[Bound],
+        request: &mut AdmissionRequest<'_>,
+    ) -> Result<(), AdmissionError> {
         let reinvocable = all.iter().any(|bound| bound.policy.reinvocable);
         let object =
             |request: &AdmissionRequest<'_>| reinvocable.then(|| views::current(request)).flatten();

@@ -99,6 +99,17 @@ impl AdmissionPlugin for ValidatingAdmissionPolicy {
         if all.is_empty() {
             return Ok(());
         }
+        // In a box: few servers have such policies.
+        Box::pin(self.judge_by(&all, request)).await
+    }
+}
+
+impl ValidatingAdmissionPolicy {
+    async fn judge_by(
+        &self,
+        all: &[Bound],
+        request: &AdmissionRequest<'_>,
+    ) -> Result<(), AdmissionError> {
         let mut namespace = NamespaceLabels::default();
         let mut judgement = Judgement::default();
         for bound in all.iter() {
@@ -116,9 +127,7 @@ impl AdmissionPlugin for ValidatingAdmissionPolicy {
             None => Ok(()),
         }
     }
-}
 
-impl ValidatingAdmissionPolicy {
     async fn judge(
         &self,
         bound: &Bound,

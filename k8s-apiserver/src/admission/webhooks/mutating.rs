@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
-    Invocation, Plugin,
+    Hook, Invocation, Plugin,
     call::{self, Failure, internal},
     metrics::observe,
 };
@@ -57,6 +57,17 @@ impl AdmissionPlugin for MutatingAdmissionWebhook {
         if hooks.is_empty() {
             return Ok(());
         }
+        // In a box: few servers have webhooks.
+        Box::pin(self.ask(&hooks, request)).await
+    }
+}
+
+impl MutatingAdmissionWebhook {
+    async fn ask(
+        &self,
+        hooks: &[Arc<Hook>],
+        request: &mut AdmissionRequest<'_>,
+    ) -> Result<(), AdmissionError> {
         let again = request.more.reinvocation.again;
         let object = |request: &AdmissionRequest<'_>| {
             let invoked = hooks.iter().any(|hook| hook.reinvocable);
