@@ -10,7 +10,8 @@ use super::Writer;
 pub(crate) struct Histogram<const N: usize> {
     /// How many were at most as much as the bound, and more than the one before.
     buckets: [AtomicU64; N],
-    count: AtomicU64,
+    /// How many were more than the last bound.
+    beyond: AtomicU64,
     millionths: AtomicU64,
 }
 
@@ -18,7 +19,7 @@ impl<const N: usize> Default for Histogram<N> {
     fn default() -> Self {
         Histogram {
             buckets: [const { AtomicU64::new(0) }; N],
-            count: AtomicU64::new(0),
+            beyond: AtomicU64::new(0),
             millionths: AtomicU64::new(0),
         }
     }
@@ -26,10 +27,9 @@ impl<const N: usize> Default for Histogram<N> {
 
 impl<const N: usize> Histogram<N> {
     pub(crate) fn observe(&self, value: f64, bounds: &[f64; N]) {
-        if let Some(at) = bounds.iter().position(|bound| value <= *bound) {
-            self.buckets[at].fetch_add(1, Ordering::Relaxed);
-        }
-        self.count.fetch_add(1, Ordering::Relaxed);
+        let at = bounds.iter().position(|bound| value <= *bound);
+        let counter = at.map_or(&self.beyond, |at| &self.buckets[at]);
+        counter.fetch_add(1, Ordering::Relaxed);
         // Saturates where it does not fit.
         let millionths = (value * 1e6) as u64;
         if millionths > 0 {
@@ -39,22 +39,22 @@ impl<const N: usize> Histogram<N> {
 
     /// Writes the samples of one set of labels; nothing if nothing was observed.
     pub(crate) fn write(&self, out: &mut Writer, bounds: &[f64; N], labels: &str) {
-        let count = self.count.load(Ordering::Relaxed);
+        let counted = self.buckets.each_ref().map(|n| n.load(Ordering::Relaxed));
+        let count = counted.iter().sum::<u64>() + self.beyond.load(Ordering::Relaxed);
         if count == 0 {
             return;
         }
         let comma = if labels.is_empty() { "" } else { "," };
         let mut so_far = 0;
-        for (bucket, bound) in self.buckets.iter().zip(bounds) {
-            so_far += bucket.load(Ordering::Relaxed);
+        for (bucket, bound) in counted.iter().zip(bounds) {
+            so_far += bucket;
             out.sample(
                 "_bucket",
                 &format!("{labels}{comma}le=\"{bound}\""),
                 so_far as f64,
             );
         }
-        // What was counted meanwhile must not make a bucket larger than all of them.
-        let count = count.max(so_far) as f64;
+        let count = count as f64;
         out.sample("_bucket", &format!("{labels}{comma}le=\"+Inf\""), count);
         let sum = self.millionths.load(Ordering::Relaxed) as f64 / 1e6;
         out.sample("_sum", labels, sum);

@@ -1,9 +1,13 @@
 //! Which node has to do with which objects.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::LazyLock,
+};
 
 use bytes::Bytes;
 use k8s_openapi::api::core::v1::Pod;
+use memchr::memmem::Finder;
 use parking_lot::RwLock;
 use serde::{
     Deserialize,
@@ -174,10 +178,13 @@ enum Change {
     Remove(Name),
 }
 
+/// What is to be found in pods that have a node. Made once: to make it takes longer than to look.
+static NODE_NAME: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"nodeName\":"));
+
 fn change(graph: &RwLock<Graph>, json: &Bytes) -> Change {
     // A pod without a node is none of the graph's business, and a pod that has one keeps it: most pods
     // are seen first without, and need not be decoded for that.
-    if memchr::memmem::find(json, b"\"nodeName\":").is_none() {
+    if NODE_NAME.find(json).is_none() {
         return Change::Nothing;
     }
     let Some(head) = decode::<PodHead>(json, "pod") else {

@@ -7,11 +7,12 @@ mod namespace;
 mod policy;
 mod template;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 use k8s_model::status::{self, GroupResource};
 use k8s_openapi::api::core::v1::{Namespace, Pod, PodSpec};
+use memchr::memmem::Finder;
 
 use self::checks::Subject;
 pub use self::policy::{Level, LevelVersion, Policy};
@@ -22,6 +23,10 @@ use crate::{
     },
     audit,
 };
+
+/// What is to be found in namespaces with labels for this. Made once: to make it takes longer than to look.
+static LABELS: LazyLock<Finder<'static>> =
+    LazyLock::new(|| Finder::new("\"pod-security.kubernetes.io/"));
 
 /// Whose pods are not looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -155,7 +160,7 @@ impl PodSecurity {
             return Ok(None);
         };
         // Most namespaces ask for nothing, and saying so needs no parsing.
-        if memchr::memmem::find(&json, b"\"pod-security.kubernetes.io/").is_none() {
+        if LABELS.find(&json).is_none() {
             return Ok(Some(self.defaults));
         }
         let found: Namespace =
