@@ -1,9 +1,13 @@
 //! Commits on their way to the disk.
 
-use std::{mem, sync::Arc};
+use std::{
+    mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use tokio::sync::{oneshot, watch};
 
 use super::{crash_point, log::Failure, record};
@@ -11,6 +15,13 @@ use crate::{
     Committed, Error, Limits, Op, Revision, WatchBatch, Write,
     state::{Edit, Expire, Head, Timer, View, expires},
 };
+
+/// From how many commits in a group on the next is gathered.
+const SEVERAL: usize = 8;
+/// With so many, a sync costs each of them little.
+const ENOUGH: usize = 16;
+/// How long they are waited for.
+const PATIENCE: Duration = Duration::from_micros(600);
 
 /// What the handles, the writer's thread and the expiry task have in common.
 #[derive(Debug)]
@@ -39,8 +50,8 @@ struct Pending {
     base: u64,
     /// The writer has a group in hand.
     busy: bool,
-    /// The writer waits for work.
-    asleep: bool,
+    /// The writer waits until the group has so many commits.
+    wanted: Option<usize>,
     closing: bool,
     failed: Option<Failure>,
 }
@@ -60,6 +71,13 @@ pub(crate) struct Group {
 struct Waiting {
     outcome: Result<Committed, Error>,
     reply: oneshot::Sender<Result<Committed, Error>>,
+}
+
+impl Group {
+    /// How many commits wait for it.
+    pub(crate) fn size(&self) -> usize {
+        self.waiting.len()
+    }
 }
 
 /// What the writer does next.
@@ -84,7 +102,7 @@ impl Shared {
                 group: Group::default(),
                 base,
                 busy: false,
-                asleep: false,
+                wanted: None,
                 closing: false,
                 failed: None,
             }),
@@ -126,17 +144,23 @@ impl Shared {
 
     /// Waits for work. `plan` is told the length of the group that comes
     /// and the revision it leads to, and answers where the group after it begins. `spare` is an empty buffer for
-    /// that one.
-    pub(crate) fn next(&self, spare: Vec<u8>, plan: impl FnOnce(u64, Revision) -> u64) -> Work {
+    /// that one, and `last` the number of commits in the group before.
+    pub(crate) fn next(
+        &self,
+        spare: Vec<u8>,
+        last: usize,
+        plan: impl FnOnce(u64, Revision) -> u64,
+    ) -> Work {
         let mut pending = self.pending.lock();
         pending.busy = false;
+        self.gather(&mut pending, last);
         while pending.group.waiting.is_empty() {
             if pending.closing {
                 return Work::Close;
             }
-            pending.asleep = true;
+            pending.wanted = Some(1);
             self.work.wait(&mut pending);
-            pending.asleep = false;
+            pending.wanted = None;
         }
         pending.busy = true;
         let group = mem::take(&mut pending.group);
@@ -145,21 +169,41 @@ impl Shared {
         Work::Group(group)
     }
 
+    /// After a group of several commits, waits until there are several again. When the processors are busy, they
+    /// come so slowly that each would have a sync nearly to itself, which costs as much as the commit.
+    fn gather(&self, pending: &mut MutexGuard<'_, Pending>, last: usize) {
+        if last < SEVERAL {
+            return;
+        }
+        // Those who were just answered, and those who wait, are likely to be all that there are.
+        let wanted = ENOUGH.min((last + pending.group.waiting.len()) * 4 / 5);
+        let until = Instant::now() + PATIENCE;
+        while pending.group.waiting.len() < wanted && !pending.closing {
+            pending.wanted = Some(wanted);
+            if self.work.wait_until(pending, until).timed_out() {
+                break;
+            }
+        }
+        pending.wanted = None;
+    }
+
     /// Makes a group visible that is on disk now, and answers its commits.
     pub(crate) fn publish(&self, group: Group) {
         let mut view = self.view.write();
         if let Some(last) = group.batches.last() {
             view.head.redo(group.edits, last.revision);
-            view.publish(&group.batches);
         }
-        if let Some(revision) = group.compact {
-            view.compact(revision);
-        }
-        drop(view);
+        // Before the watchers: they are many, and the callers wait already. Who reads now waits for the lock.
         crash_point!(Published);
         for waiting in group.waiting {
             // A caller that no longer waits does not want to know.
             let _ = waiting.reply.send(waiting.outcome);
+        }
+        if !group.batches.is_empty() {
+            view.publish(&group.batches);
+        }
+        if let Some(revision) = group.compact {
+            view.compact(revision);
         }
     }
 
@@ -245,8 +289,8 @@ impl Pending {
     ) -> oneshot::Receiver<Result<Committed, Error>> {
         let (reply, answer) = oneshot::channel();
         self.group.waiting.push(Waiting { outcome, reply });
-        if self.asleep {
-            self.asleep = false;
+        let waiting = self.group.waiting.len();
+        if self.wanted.take_if(|wanted| *wanted <= waiting).is_some() {
             work.notify_one();
         }
         answer

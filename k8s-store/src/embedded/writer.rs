@@ -95,15 +95,17 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         let mut end = End(&shared, None);
         let mut spare = Vec::new();
+        let mut last = 0;
         loop {
             let mut plan = Plan::default();
-            let work = shared.next(mem::take(&mut spare), |length, revision| {
+            let work = shared.next(mem::take(&mut spare), last, |length, revision| {
                 plan = self.plan(length, revision);
                 plan.base
             });
             let Work::Group(mut group) = work else {
                 break;
             };
+            last = group.size();
             match self.append(&group.records) {
                 Ok(()) => {
                     self.refusing = false;
