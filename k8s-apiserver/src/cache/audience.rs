@@ -52,6 +52,10 @@ struct State {
     known_from: u64,
     /// The last one that has left the ring.
     lost: Option<u64>,
+    /// The number after the latest change that concerns it.
+    end: u64,
+    /// How far it was told to read when it was woken last.
+    told: u64,
     pace: Pace,
 }
 
@@ -87,6 +91,8 @@ impl Audience {
                 numbers: VecDeque::new(),
                 known_from: end,
                 lost: None,
+                end,
+                told: end,
                 pace: Pace {
                     not_before: Instant::now(),
                     due: false,
@@ -113,6 +119,7 @@ impl Audience {
             state.forget_before(first);
             state.numbers.push_back(number);
         }
+        state.end = number + 1;
         !std::mem::replace(&mut state.pace.due, true)
     }
 
@@ -149,7 +156,8 @@ impl Audience {
             return None;
         }
         let start = state.numbers.partition_point(|n| *n < from);
-        out.extend(state.numbers.range(start..).take(limit));
+        let numbers = state.numbers.range(start..).take_while(|n| **n < end);
+        out.extend(numbers.take(limit));
         Some(())
     }
 
@@ -161,13 +169,24 @@ impl Audience {
         }
         state.pace.due = false;
         state.pace.not_before = now + pause(self.size());
+        state.told = state.end;
         drop(state);
-        self.wake();
+        self.wake.send_modify(|()| {});
         None
     }
 
+    /// Wakes all, whether it is time to or not.
     pub(super) fn wake(&self) {
+        let mut state = self.state.lock();
+        state.told = state.end;
+        drop(state);
         self.wake.send_modify(|()| {});
+    }
+
+    /// Up to which number its members are to read: they all stop at the same change, so that what the first of them
+    /// writes serves all, and nobody chases after what the others are not told yet.
+    pub(super) fn told(&self) -> u64 {
+        self.state.lock().told
     }
 }
 

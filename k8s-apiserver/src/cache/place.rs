@@ -21,6 +21,8 @@ pub(crate) struct Place {
     wake: watch::Receiver<()>,
     /// The number of the change that is read next.
     next: u64,
+    /// It was in the ring when the place was taken: what comes before is read without being told to.
+    until: u64,
 }
 
 /// The reader has fallen out of the ring.
@@ -41,21 +43,28 @@ pub(super) struct Written {
 }
 
 impl Place {
-    pub(super) fn new(cache: Arc<Cache>, audience: Arc<Audience>, next: u64) -> Self {
+    pub(super) fn new(cache: Arc<Cache>, audience: Arc<Audience>, next: u64, until: u64) -> Self {
         let wake = audience.subscribe();
         Place {
             cache,
             audience,
             wake,
             next,
+            until,
         }
     }
 
-    /// Reads on, at most `limit` changes.
+    /// Has the next reads go on to the newest change, as if the reader had been told of it.
+    pub(crate) fn catch_up(&mut self) {
+        self.until = self.cache.state.read().end();
+    }
+
+    /// Reads on, at most `limit` changes, as far as the reader was told to.
     pub(crate) fn read(&mut self, limit: usize, out: &mut Vec<Arc<Event>>) -> Result<(), Lagged> {
         self.wake.mark_unchanged();
+        let told = self.audience.told().max(self.until);
         let state = self.cache.state.read();
-        let (first, end) = (state.first, state.end());
+        let (first, end) = (state.first, state.end().min(told));
         let mut numbers = Vec::new();
         self.audience
             .numbers(self.next, first, end, limit, &mut numbers)

@@ -230,7 +230,7 @@ impl Cache {
         let joined = state.audiences.join(interest, end);
         let audience = joined.unwrap_or_else(|| self.all.clone());
         audience.look_back(next, &state.ring, state.first);
-        Place::new(self.clone(), audience, next)
+        Place::new(self.clone(), audience, next, end)
     }
 
     /// How many audiences there are besides that of everything.

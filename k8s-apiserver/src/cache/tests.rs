@@ -90,6 +90,7 @@ async fn a_field_concerns_those_who_select_by_its_value_now_or_before() {
         let spec = pod.spec.get_or_insert_default();
         spec.node_name = Some(node.to_owned()).filter(|n| !n.is_empty());
         cache.apply(revision, &[change("/r/a/x", revision, &mut pod)]);
+        cache.wake_if_due(Instant::now());
     }
     assert_eq!(read(&mut nowhere), Ok(vec![1, 2]));
     assert_eq!(read(&mut first), Ok(vec![2, 3]));
@@ -149,6 +150,45 @@ async fn what_one_wrote_serves_others_at_the_same_place_in_the_same_manner() {
     assert_eq!(second.written(&json, 1), None);
     assert_eq!(second.written(&json, 0), Some(bytes));
     assert_eq!(read(second), Ok(vec![]));
+}
+
+#[tokio::test]
+async fn many_read_up_to_the_change_that_they_were_told_of_together() {
+    let cache = loaded();
+    let mut places: Vec<Place> = (0..10)
+        .map(|_| cache.follow(&Bytes::new(), &Interest::All).1)
+        .collect();
+    let now = Instant::now();
+    let apply = |revision| {
+        cache.apply(
+            revision,
+            &[change("/r/a/x", revision, &mut ConfigMap::default())],
+        )
+    };
+    apply(1);
+    assert_eq!(cache.wake_if_due(now), None);
+    // They are left alone for a while, some of them before they have read.
+    assert_eq!(read(&mut places[0]), Ok(vec![1]));
+    apply(2);
+    apply(3);
+    let later = cache.wake_if_due(now).unwrap();
+    assert_eq!(read(&mut places[0]), Ok(vec![]));
+    assert_eq!(read(&mut places[1]), Ok(vec![1]));
+    let mut late = cache.follow_after(1, &Interest::All).unwrap();
+    assert_eq!(read(&mut late), Ok(vec![2, 3]));
+
+    assert_eq!(cache.wake_if_due(later), None);
+    assert_eq!(read(&mut places[0]), Ok(vec![2, 3]));
+    assert_eq!(read(&mut places[2]), Ok(vec![1, 2, 3]));
+    apply(4);
+    assert!(cache.wake_if_due(later).is_some());
+    assert_eq!(read(&mut late), Ok(vec![]));
+    // As before a bookmark, which tells that they have seen everything.
+    late.catch_up();
+    assert_eq!(read(&mut late), Ok(vec![4]));
+    apply(5);
+    cache.close();
+    assert_eq!(read(&mut places[1]), Ok(vec![2, 3, 4, 5]));
 }
 
 #[tokio::test]

@@ -210,21 +210,20 @@ impl<W: Writer> Watcher<W> {
             if self.done {
                 return None;
             }
+            let now = Instant::now();
             let progress = self.registry.caches.applied();
+            let bookmark = self.bookmarks && now >= self.bookmark_due();
+            let bookmark = bookmark && self.catch_up();
             match self.read_on() {
                 Some(bytes) if bytes.is_empty() => continue,
                 Some(bytes) => return Some(bytes),
                 None if self.done => return None,
                 None => {}
             }
-            let now = Instant::now();
             if now >= self.end {
                 return None;
             }
-            if self.bookmarks
-                && matches!(self.source, Source::Ring(_))
-                && now >= self.bookmark_due()
-            {
+            if bookmark {
                 self.last_bookmark = now;
                 let bookmark = Told::Bookmark {
                     revision: progress.max(self.seen),
@@ -261,6 +260,18 @@ impl<W: Writer> Watcher<W> {
             next.min(last)
         } else {
             next
+        }
+    }
+
+    /// Has what comes next be everything in the ring, as a bookmark must come after it. False if another source is
+    /// read still.
+    fn catch_up(&mut self) -> bool {
+        match &mut self.source {
+            Source::Ring(place) => {
+                place.catch_up();
+                true
+            }
+            Source::History(..) => false,
         }
     }
 
