@@ -21,6 +21,9 @@ use super::{
 };
 use crate::json::write_text;
 
+/// What `serde_json` calls a piece of JSON that is kept as it came, `RawValue`, and the one field of it.
+const RAW: &str = "$serde_json::private::RawValue";
+
 /// Appends the JSON of an object of that kind. A kind without a message is written as its type has it.
 pub(crate) fn write_json<T: Serialize>(
     api_version: &str,
@@ -157,11 +160,8 @@ impl Inner<'_> {
     /// Appends a field's name, and those before it that are not set. The field, if it is in the table.
     fn begin_field(&mut self, key: &'static str) -> Result<(Option<&'static Field>, usize), Error> {
         let found = self.message.and_then(|message| {
-            let next = message.in_order(self.next);
-            let at = match next {
-                Some(field) if field.name == key => Some(self.next),
-                _ => message.position(key),
-            }?;
+            let after = message.position_from(self.next, key);
+            let at = after.or_else(|| message.position(key))?;
             if at >= self.next {
                 missing(message, self.next, at, self.out);
                 self.next = at + 1;
@@ -180,6 +180,12 @@ impl Inner<'_> {
     }
 
     fn field<T: ?Sized + Serialize>(&mut self, key: &'static str, value: &T) -> Result<(), Error> {
+        if key == RAW {
+            let text = serde_json::to_value(value)?;
+            let text = text.as_str().unwrap_or("null");
+            self.out.extend_from_slice(text.as_bytes());
+            return Ok(());
+        }
         let (field, start) = self.begin_field(key)?;
         let at = self.out.len();
         value.serialize(Writer {
@@ -324,7 +330,11 @@ impl<'o> Serializer for Writer<'o> {
         Ok(self.begin("{", "}"))
     }
 
-    fn serialize_struct(self, _name: &'static str, _length: usize) -> Result<Inner<'o>, Error> {
+    fn serialize_struct(self, name: &'static str, _length: usize) -> Result<Inner<'o>, Error> {
+        if name == RAW {
+            let message = None;
+            return Ok(Writer { message, ..self }.begin("", ""));
+        }
         let message = self.message.and_then(Message::as_object);
         Ok(Writer { message, ..self }.begin("{", "}"))
     }
@@ -570,5 +580,18 @@ mod tests {
         assert_eq!(serde_json::from_slice::<Value>(&out).unwrap(), wanted);
         let unnamed = BTreeMap::from([((), 1)]);
         assert!(write_json("example.com/v1", "Any", &unnamed, &mut out).is_err());
+    }
+
+    #[test]
+    fn json_that_was_kept_as_it_came_is_written_so() {
+        #[derive(Serialize)]
+        struct Kept {
+            any: Box<serde_json::value::RawValue>,
+            after: u8,
+        }
+        let any = serde_json::value::to_raw_value(&json!({"b": [1.5, null]})).unwrap();
+        let mut out = Vec::new();
+        write_json("example.com/v1", "Kept", &Kept { any, after: 1 }, &mut out).unwrap();
+        assert_eq!(out, br#"{"any":{"b":[1.5,null]},"after":1}"#);
     }
 }

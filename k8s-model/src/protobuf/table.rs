@@ -1,9 +1,6 @@
 //! The generated table of messages.
 
-use std::{
-    cmp::Ordering,
-    sync::{LazyLock, OnceLock},
-};
+use std::sync::{LazyLock, OnceLock};
 
 /// What a field holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,6 +151,16 @@ impl Message {
         found.ok()
     }
 
+    /// The same, of a field that comes soon after `from`.
+    pub(super) fn position_from(&'static self, from: usize, name: &str) -> Option<usize> {
+        match self.flat() {
+            Some(flat) => flat.iter().skip(from).position(|field| field.name == name),
+            None => (self.by_name.iter().skip(from))
+                .position(|at| self.fields[usize::from(*at)].name == name),
+        }
+        .map(|gap| from + gap)
+    }
+
     pub(super) fn numbered(&self, number: u32) -> Option<&Field> {
         // Most messages number their fields from one, without gaps.
         let guess = self.fields.get((number as usize).wrapping_sub(1));
@@ -199,17 +206,9 @@ impl Ref {
 
     /// The message whose name these make, whatever their case.
     fn named(parts: &[&str]) -> Option<Ref> {
-        let wanted = || parts.iter().flat_map(|part| part.bytes());
-        let found = TABLE.binary_search_by(|message| {
-            let mut wanted = wanted().map(|byte| byte.to_ascii_lowercase());
-            for byte in message.name.bytes() {
-                match wanted.next().map_or(Ordering::Greater, |w| byte.cmp(&w)) {
-                    Ordering::Equal => {}
-                    unequal => return unequal,
-                }
-            }
-            wanted.next().map_or(Ordering::Equal, |_| Ordering::Less)
-        });
+        let mut wanted = parts.concat();
+        wanted.make_ascii_lowercase();
+        let found = TABLE.binary_search_by(|message| message.name.cmp(&wanted));
         found.ok().and_then(|at| u16::try_from(at).ok()).map(Ref)
     }
 
