@@ -288,19 +288,20 @@ async fn objects_are_looked_at_before_they_are_looked_for() {
     );
 }
 
+async fn define_lamps(cluster: &Cluster, schema: &Value) {
+    let version = json!({"name": "v1", "served": true, "storage": true, "schema": schema});
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "lamps.example.com"},
+        "spec": {"group": "example.com", "scope": "Namespaced",
+            "names": {"plural": "lamps", "kind": "Lamp"}, "versions": [version]}});
+    cluster.define(definition).await;
+}
+
 #[tokio::test]
 async fn a_custom_resource_has_only_the_subresources_of_its_definition() {
     let cluster = Cluster::start().await;
     let schema = json!({"openAPIV3Schema": {"type": "object"}});
-    let version = json!({"name": "v1", "served": true, "storage": true, "schema": schema});
-    cluster
-        .define(
-            json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-            "metadata": {"name": "lamps.example.com"},
-            "spec": {"group": "example.com", "scope": "Namespaced",
-                "names": {"plural": "lamps", "kind": "Lamp"}, "versions": [version]}}),
-        )
-        .await;
+    define_lamps(&cluster, &schema).await;
     let path = "/apis/example.com/v1/namespaces/default/lamps/a/scale";
     let told = cluster.get(path).await;
     assert_eq!(
@@ -319,15 +320,7 @@ async fn rules_that_were_not_asked_are_told_of_as_upstream_does() {
     let spec = json!({"type": "object", "properties": {"n": {"type": "integer"}},
         "x-kubernetes-validations": [{"rule": "!has(self.n) || self.n < 5"}]});
     let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}});
-    let version = json!({"name": "v1", "served": true, "storage": true, "schema": schema});
-    cluster
-        .define(
-            json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-            "metadata": {"name": "lamps.example.com"},
-            "spec": {"group": "example.com", "scope": "Namespaced",
-                "names": {"plural": "lamps", "kind": "Lamp"}, "versions": [version]}}),
-        )
-        .await;
+    define_lamps(&cluster, &schema).await;
     let lamp = json!({"apiVersion": "example.com/v1", "kind": "Lamp", "metadata": {"name": "a"}, "spec": {"n": "x"}});
     let told = cluster
         .post("/apis/example.com/v1/namespaces/default/lamps", lamp)

@@ -142,7 +142,7 @@ pub(super) fn mismatch(ty: Type, document: &Value, fault: &[Step]) -> Option<Str
 }
 
 /// What Go's decoder calls a value.
-pub(super) fn go_kind(value: &Value) -> &'static str {
+pub(crate) fn go_kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",

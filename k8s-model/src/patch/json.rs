@@ -6,6 +6,7 @@ use json_patch::{
 use serde_json::{Value, json};
 
 use super::{MAX_JSON_PATCH_OPERATIONS, PatchError};
+use crate::decode::go_kind;
 
 /// How many bytes the copies of one patch may add, as upstream has it.
 const MAX_COPIED: usize = 3 << 20;
@@ -218,18 +219,6 @@ fn pointer(path: &str, document: &Value) -> String {
         out.push_str(&name.replace('~', "~0").replace('/', "~1"));
     }
     out
-}
-
-/// What Go's decoder calls a value.
-fn go_kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
 }
 
 fn describe(patch: &[u8], error: &serde_json::Error) -> String {

@@ -178,24 +178,10 @@ impl MutatingAdmissionPolicy {
         };
         for binding in &bound.bindings {
             let binding: &Binding = binding;
-            let covered = match &binding.matcher {
-                Some(matcher) => matcher.find(request, namespace, &*plugin.reader).await,
-                None => Ok(Some(resource)),
-            };
-            match covered {
-                Ok(Some(_)) => {}
+            let params = params::bound(policy, binding, request, namespace, &*plugin.reader);
+            let params = match params.await {
+                Ok(Some(params)) => params,
                 Ok(None) => continue,
-                Err(error) => {
-                    failures.misconfigured(policy, Some(binding), &error);
-                    continue;
-                }
-            }
-            let params = match (&policy.param_kind, &binding.params) {
-                (Some(kind), Some(params)) => params::find(kind, params, request).await,
-                _ => Ok(vec![Value::Null]),
-            };
-            let params = match params {
-                Ok(params) => params,
                 Err(text) => {
                     failures.misconfigured(policy, Some(binding), &text);
                     continue;

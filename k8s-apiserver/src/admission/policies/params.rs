@@ -4,15 +4,40 @@ use k8s_model::{Object, Scope};
 use k8s_store::List;
 use serde_json::Value;
 
-use super::{binding::ParamRef, policy::ParamKind};
+use super::{Binding, Policy, binding::ParamRef, policy::ParamKind};
 use crate::{
     Error,
-    admission::{AdmissionRequest, matching::namespace_of},
+    admission::{
+        AdmissionRequest,
+        matching::{NamespaceLabels, namespace_of},
+        reader::ObjectReader,
+    },
     registry::{Registry, Row, key, value::Stored},
 };
 
+/// With which parameters a binding has a policy judge a request: `null` if it names none. Nothing if the binding does not
+/// cover the request; the error is upstream's text.
+pub(super) async fn bound(
+    policy: &Policy,
+    binding: &Binding,
+    request: &AdmissionRequest<'_>,
+    namespace: &mut NamespaceLabels,
+    reader: &dyn ObjectReader,
+) -> Result<Option<Vec<Value>>, String> {
+    if let Some(matcher) = &binding.matcher {
+        let covered = matcher.find(request, namespace, reader).await;
+        if covered.map_err(|error| error.to_string())?.is_none() {
+            return Ok(None);
+        }
+    }
+    match (&policy.param_kind, &binding.params) {
+        (Some(kind), Some(params)) => find(kind, params, request).await.map(Some),
+        _ => Ok(Some(vec![Value::Null])),
+    }
+}
+
 /// The parameters for a request; the error is upstream's text.
-pub(super) async fn find(
+async fn find(
     kind: &ParamKind,
     params: &ParamRef,
     request: &AdmissionRequest<'_>,
