@@ -12,18 +12,32 @@ pub(crate) fn write_text(text: &str, out: &mut Vec<u8>) {
 }
 
 fn write_escaped(text: &str, out: &mut Vec<u8>) {
-    match is_plain(text.as_bytes()) {
-        true => out.extend_from_slice(text.as_bytes()),
-        false => text.bytes().for_each(|byte| write_byte(byte, out)),
+    let text = text.as_bytes();
+    if is_plain(text) {
+        return out.extend_from_slice(text);
     }
+    let mut written = 0;
+    for (at, byte) in text
+        .iter()
+        .enumerate()
+        .filter(|(_, byte)| is_special(**byte))
+    {
+        out.extend_from_slice(&text[written..at]);
+        write_escape(*byte, out);
+        written = at + 1;
+    }
+    out.extend_from_slice(&text[written..]);
 }
 
-/// Appends a byte of a text, escaped where it must be.
-#[cold]
-fn write_byte(byte: u8, out: &mut Vec<u8>) {
+/// Whether a byte is escaped in JSON.
+fn is_special(byte: u8) -> bool {
+    byte < b' ' || byte == b'"' || byte == b'\\'
+}
+
+/// Appends what stands for such a byte.
+fn write_escape(byte: u8, out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let short = match byte {
-        b'"' | b'\\' => byte,
         0x08 => b'b',
         b'\t' => b't',
         b'\n' => b'n',
@@ -33,7 +47,7 @@ fn write_byte(byte: u8, out: &mut Vec<u8>) {
             let (high, low) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);
             return out.extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
         }
-        _ => return out.push(byte),
+        itself => itself,
     };
     out.extend_from_slice(&[b'\\', short]);
 }
@@ -44,9 +58,7 @@ fn is_plain(text: &[u8]) -> bool {
     words
         .iter()
         .all(|word| !has_special(u64::from_le_bytes(*word)))
-        && rest
-            .iter()
-            .all(|byte| *byte >= b' ' && *byte != b'"' && *byte != b'\\')
+        && !rest.iter().any(|byte| is_special(*byte))
 }
 
 /// Whether one of eight bytes is a control character, a quote or a backslash. See "Determine if a word has a zero byte"
@@ -77,7 +89,7 @@ mod tests {
 
         #[test]
         fn a_word_is_special_if_a_byte_of_it_is(bytes: [u8; 8]) {
-            let special = bytes.iter().any(|byte| *byte < b' ' || matches!(byte, b'"' | b'\\'));
+            let special = bytes.iter().any(|byte| is_special(*byte));
             prop_assert_eq!(has_special(u64::from_le_bytes(bytes)), special);
         }
     }
