@@ -5,6 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use data_encoding::BASE32_NOPAD;
 use k8s_model::{Object, labels::Selector};
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -43,25 +44,8 @@ fn id(hostname: &str) -> String {
         hash.update(u16::try_from(part.len()).unwrap_or(u16::MAX).to_be_bytes());
         hash.update(part);
     }
-    format!("apiserver-{}", base32(&hash.finalize()[..16]))
-}
-
-/// RFC 4648, in small letters and without padding.
-fn base32(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-    let (mut out, mut bits, mut held) = (String::new(), 0_u32, 0_u32);
-    for byte in bytes {
-        bits = bits << 8 | u32::from(*byte);
-        held += 8;
-        while held >= 5 {
-            held -= 5;
-            out.push(LETTERS[(bits >> held & 31) as usize].into());
-        }
-    }
-    if held > 0 {
-        out.push(LETTERS[(bits << (5 - held) & 31) as usize].into());
-    }
-    out
+    let encoded = BASE32_NOPAD.encode(&hash.finalize()[..16]);
+    format!("apiserver-{}", encoded.to_ascii_lowercase())
 }
 
 /// Keeps the lease of the server of that machine, and deletes those that have run out, until the server stops.
@@ -205,11 +189,8 @@ mod tests {
 
     #[test]
     fn a_server_is_named_after_its_machine_as_upstreams_is() {
-        assert_eq!(base32(b"foobar"), "mzxw6ytboi");
-        assert_eq!(base32(b""), "");
-        let id = id("node-1");
-        assert_eq!(id.len(), "apiserver-".len() + 26);
-        assert_ne!(id, super::id("node-2"));
+        assert_eq!(id("node-1"), "apiserver-lgabes5ywnaqeagh5dny4zlzs4");
+        assert_ne!(id("node-1"), id("node-2"));
     }
 
     fn at(seconds: i64) -> Timestamp {

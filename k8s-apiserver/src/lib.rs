@@ -78,7 +78,7 @@
 //!
 //! Otherwise than upstream, on purpose:
 //! - What a client got wrong is a 4xx, where upstream says 500: a `resourceVersion` that is no number and `DeleteOptions` that
-//!   cannot be read are 400, a binding without a node 422.
+//!   cannot be read are 400, a strategic merge patch that does not fit its object is 422.
 //! - Who owns fields in a version that a definition no longer has loses those alone. Upstream forgets all owners then, or
 //!   applies nothing any more ([issue 111937](https://github.com/kubernetes/kubernetes/issues/111937)).
 //! - Ranges such as `application/*` are good in `Accept`.
