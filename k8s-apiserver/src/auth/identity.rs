@@ -16,8 +16,6 @@ pub const SERVICE_ACCOUNT_PREFIX: &str = "system:serviceaccount:";
 pub const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
 /// The group of all nodes.
 pub const NODES: &str = "system:nodes";
-/// Where [`Identity::extra`] has which credential the user showed.
-pub const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 /// What the user name of every node begins with.
 pub const NODE_PREFIX: &str = "system:node:";
 

@@ -20,8 +20,8 @@ pub use self::configuration::{
     Anonymous, AuthenticationConfiguration, AuthenticationConfigurationError, ConfiguredTokens,
 };
 pub use self::identity::{
-    ANONYMOUS, AUTHENTICATED, CREDENTIAL_ID, Identity, MASTERS, NODE_PREFIX, NODES,
-    SERVICE_ACCOUNT_PREFIX, SERVICE_ACCOUNTS, UNAUTHENTICATED,
+    ANONYMOUS, AUTHENTICATED, Identity, MASTERS, NODE_PREFIX, NODES, SERVICE_ACCOUNT_PREFIX,
+    SERVICE_ACCOUNTS, UNAUTHENTICATED,
 };
 pub use self::impersonation::impersonate;
 pub use self::oidc::{JwtIssuer, OidcError, OidcOptions, OidcTokens, SigningAlgorithm};
@@ -33,6 +33,8 @@ pub use self::token::{
 pub use self::webhook::{WebhookTokenOptions, WebhookTokens};
 pub use self::x509::{ClientCertificates, PeerCertificates};
 pub use crate::webhook::{ReviewVersion, WebhookFileError};
+/// Where [`Identity::extra`] has which credential the user showed.
+pub use k8s_model::certificates::CREDENTIAL_ID;
 
 /// Credentials were there, and they are not good. The client sees `401 Unauthorized` without
 /// this text, which is for the log.

@@ -1,17 +1,13 @@
 //! Client certificates.
 
-use std::{
-    fmt::Write,
-    sync::{Arc, OnceLock},
-};
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use k8s_model::certificates::{CREDENTIAL_ID, ClientCertificate};
 use rustls_pki_types::CertificateDer;
-use sha2::{Digest, Sha256};
-use x509_parser::certificate::X509Certificate;
 
-use super::{AuthenticationError, Authenticator, CREDENTIAL_ID, Identity};
+use super::{AuthenticationError, Authenticator, Identity};
 
 /// The certificates that the peer of a TLS connection showed, its own first; they were verified
 /// against the listener's authorities. The listener puts this into the request's extensions.
@@ -97,65 +93,30 @@ impl PeerCertificates {
     }
 
     fn own(&self) -> &Own {
-        self.0.own.get_or_init(|| match read(self.chain()) {
-            Ok((certificate, until)) => Own {
-                identity: identity_of(&certificate, &self.chain()[0]),
-                until,
-            },
-            Err(reason) => Own {
-                identity: Err(reason),
-                until: Timestamp::MAX,
-            },
+        self.0.own.get_or_init(|| {
+            let own = self.chain().first().map(AsRef::as_ref).unwrap_or_default();
+            match ClientCertificate::read(own) {
+                Ok(certificate) => Own {
+                    until: certificate.not_after,
+                    identity: Ok(identity_of(certificate)),
+                },
+                Err(error) => Own {
+                    until: Timestamp::MAX,
+                    identity: Err(error.to_string()),
+                },
+            }
         })
     }
 }
 
-fn read<'a>(
-    chain: &'a [CertificateDer<'static>],
-) -> Result<(X509Certificate<'a>, Timestamp), String> {
-    let leaf = chain.first().ok_or("no certificate")?;
-    let (_, certificate) = x509_parser::parse_x509_certificate(leaf).map_err(|e| e.to_string())?;
-    let until = certificate.validity().not_after.timestamp();
-    let until = Timestamp::from_second(until).map_err(|e| e.to_string())?;
-    Ok((certificate, until))
-}
-
-/// The attribute of a subject that holds a user's UID (KEP-4317 and `AllowParsingUserUIDFromCertAuth`).
-const UID: &str = "1.3.6.1.4.1.57683.2";
-
-fn identity_of(certificate: &X509Certificate<'_>, der: &[u8]) -> Result<Option<Identity>, String> {
-    let subject = certificate.subject();
-    // Of several names the last counts, as Go reads certificates: whoever judges requests for them judges that one.
-    let names = subject.iter_common_name().filter_map(|n| n.as_str().ok());
-    let Some(name) = names.last().filter(|name| !name.is_empty()) else {
-        return Ok(None);
-    };
-    let mut identity = Identity::user(name);
-    for group in subject.iter_organization() {
-        identity = identity.group(group.as_str().map_err(|e| e.to_string())?);
-    }
-    let uids = subject.iter_attributes();
-    let uids = uids.filter(|attribute| attribute.attr_type().to_id_string() == UID);
-    for (index, uid) in uids.enumerate() {
-        let uid = uid
-            .as_str()
-            .map_err(|_| "unable to parse UID into a string")?;
-        if uid.is_empty() {
-            return Err("UID cannot be an empty string".to_owned());
-        }
-        if index > 0 {
-            return Err("expected 1 UID, but found multiple".to_owned());
-        }
-        identity.uid = uid.to_owned();
-    }
-    let mut credential = "X509SHA256=".to_owned();
-    for byte in Sha256::digest(der) {
-        let _ = write!(credential, "{byte:02x}");
-    }
-    identity
-        .extra
-        .insert(CREDENTIAL_ID.to_owned(), vec![credential]);
-    Ok(Some(identity))
+fn identity_of(certificate: ClientCertificate) -> Option<Identity> {
+    let extra = (CREDENTIAL_ID.to_owned(), vec![certificate.credential_id]);
+    (!certificate.name.is_empty()).then(|| Identity {
+        name: certificate.name,
+        uid: certificate.uid,
+        groups: certificate.groups,
+        extra: [extra].into(),
+    })
 }
 
 /// Knows clients by the certificates of their connections.

@@ -1,8 +1,9 @@
 //! [`CertificateRequest`]: what a request for a certificate (PKCS #10) asks for, and which requests of
-//! nodes are as they should be.
+//! nodes are as they should be. [`ClientCertificate`]: whom a certificate makes of its owner.
 //!
 //! See <https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/>.
 
+mod client;
 mod pem;
 
 use std::net::IpAddr;
@@ -13,6 +14,8 @@ use x509_parser::{
     extensions::{GeneralName, ParsedExtension},
     prelude::FromDer,
 };
+
+pub use self::client::{CREDENTIAL_ID, ClientCertificate, ClientCertificateError};
 
 /// A request for a certificate cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
