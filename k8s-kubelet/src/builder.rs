@@ -197,9 +197,9 @@ impl KubeletBuilder {
     /// Where the server listens; port 0 takes any. Needs [`tls`](Self::tls). Without an address
     /// there is no listener, and only [`Kubelet::service`] reaches the server.
     ///
-    /// Served are API servers and administrators by their certificates, and who shows a bearer
-    /// token as far as the API's authorizer lets its owner use the node's subresources (`metrics`,
-    /// `stats`, `log`, `proxy`…).
+    /// Who shows a certificate of the [client CA](TlsOptions::client_ca) or a bearer token that the
+    /// API knows is served as far as the API's authorizer lets them use the node's subresources
+    /// (`metrics`, `stats`, `pods`, `proxy`…); the kubelet's own user must be allowed to ask that.
     #[must_use]
     pub fn listen(mut self, addr: SocketAddr) -> Self {
         self.listen = Some(addr);

@@ -9,14 +9,13 @@ use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
     KubeletService,
-    delegated::Delegate,
-    tls::{ServerTls, is_allowed},
+    access::Delegate,
+    tls::{Acceptor, ServerTls},
 };
 use crate::context::Context;
 
@@ -62,28 +61,20 @@ async fn serve(
     service: KubeletService,
     delegate: Arc<Delegate>,
     stream: TcpStream,
-    tls: TlsAcceptor,
+    tls: Acceptor,
 ) {
     let _ = stream.set_nodelay(true);
-    let stream = match tokio::time::timeout(HANDSHAKE_LIMIT, tls.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
+    let (stream, peer) = match tokio::time::timeout(HANDSHAKE_LIMIT, tls.accept(stream)).await {
+        Ok(Ok(accepted)) => accepted,
         Ok(Err(error)) => return debug!(%error, "TLS handshake failed"),
         Err(_) => return,
     };
-    let allowed = stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(|c| c.first())
-        .is_some_and(is_allowed);
+    let peer = Arc::new(peer);
     let handle = service_fn(move |request: Request<Incoming>| {
-        let (cx, service, delegate) = (cx.clone(), service.clone(), delegate.clone());
+        let (cx, service) = (cx.clone(), service.clone());
+        let (delegate, peer) = (delegate.clone(), peer.clone());
         async move {
-            let admitted = match allowed {
-                true => Ok(()),
-                false => delegate.admit(&cx, &request).await,
-            };
-            Ok::<_, Infallible>(match admitted {
+            Ok::<_, Infallible>(match delegate.admit(&cx, &peer, &request).await {
                 Ok(()) => service.answer(request).await,
                 Err(refusal) => refusal.into(),
             })

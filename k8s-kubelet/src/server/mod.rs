@@ -1,7 +1,7 @@
 //! The kubelet's HTTP server: logs, exec, attach, port-forward, and what it knows of its pods.
 
+mod access;
 pub(crate) mod answer;
-mod delegated;
 mod exec;
 mod listen;
 mod logs;
