@@ -2,7 +2,10 @@
 
 mod common;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use anyhow::Result;
 use common::{World, condition, container, is_ready, phase, waiting_reason};
@@ -540,13 +543,24 @@ async fn a_pod_whose_runtime_class_names_an_unknown_handler_stays_pending() -> R
 
 #[tokio::test]
 async fn a_pod_with_an_unsafe_kernel_parameter_fails_unless_the_node_allows_it() -> Result<()> {
-    let world = World::with(|b| b.allow_unsafe_sysctl("kernel.sem")).await?;
-    for (name, sysctl) in [("p", "kernel.msgmax"), ("q", "kernel.sem")] {
+    let world = World::with(|b| {
+        b.allow_unsafe_sysctl("kernel.sem")
+            .allow_unsafe_sysctl("net.*")
+    })
+    .await?;
+    let vlan = "net/ipv4/conf/eth0.1/forwarding";
+    for (name, sysctl) in [("p", "kernel.msgmax"), ("q", "kernel.sem"), ("r", vlan)] {
         let security = json!({"sysctls": [{"name": sysctl, "value": "1"}]});
         let spec = json!({"containers": [container("busybox")], "securityContext": security});
         world.run(name, spec).await?;
     }
     world.until("q", "readiness", is_ready).await?;
+    world.until("r", "readiness", is_ready).await?;
+    let sandboxes = world.runtime.sandboxes().await?;
+    let set = sandboxes.iter().flat_map(|s| s.config.sysctls.keys());
+    let set: BTreeSet<&str> = set.map(String::as_str).collect();
+    let allowed = ["kernel.sem", "net.ipv4.conf.eth0/1.forwarding"];
+    assert_eq!(set, BTreeSet::from(allowed));
     let pod = world
         .until("p", "a refusal", |p| phase(p) == "Failed")
         .await?;

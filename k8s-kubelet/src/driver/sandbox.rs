@@ -6,7 +6,7 @@ use kube::Api;
 
 use crate::{
     context::Context,
-    pod::{PodView, dns::dns_config, hosts::hostname, labels::sandbox_labels},
+    pod::{PodView, dns::dns_config, hosts::hostname, labels::sandbox_labels, sysctl},
 };
 
 /// What the sandbox of a pod should be.
@@ -60,7 +60,7 @@ pub(crate) fn config(
         sysctls: sysctls
             .into_iter()
             .flatten()
-            .map(|s| (s.name.replace('/', "."), s.value.clone()))
+            .map(|s| (sysctl::dotted(&s.name), s.value.clone()))
             .collect(),
         log_directory: cx.pod_log_dir(pod),
         runtime_handler,

@@ -39,7 +39,7 @@ fn namespace(name: &str) -> Option<Namespace> {
 
 /// The name with dots between its parts, where slashes separate them. A name's first separator
 /// is what separates.
-fn dotted(name: &str) -> String {
+pub(crate) fn dotted(name: &str) -> String {
     if name
         .find(['.', '/'])
         .is_none_or(|i| name[i..].starts_with('.'))

@@ -59,6 +59,12 @@ enum Outcome {
     Error(String),
 }
 
+impl From<Result<(), String>> for Outcome {
+    fn from(result: Result<(), String>) -> Self {
+        result.map_or_else(Outcome::Failure, |()| Outcome::Success)
+    }
+}
+
 fn seconds(value: Option<i32>, default: u64) -> Duration {
     Duration::from_secs(
         value
@@ -203,19 +209,21 @@ impl ProbeTask {
     }
 
     async fn attempt(&self) -> Outcome {
+        self.ask().await.unwrap_or_else(Outcome::Error)
+    }
+
+    /// Does what the probe says. The error is why that is not possible.
+    async fn ask(&self) -> Result<Outcome, String> {
         let limit = seconds(self.probe.timeout_seconds, 1);
         if let Some(action) = &self.probe.exec {
-            return self
-                .exec(action.command.as_deref().unwrap_or_default(), limit)
-                .await;
+            let command = action.command.as_deref().unwrap_or_default();
+            return Ok(self.exec(command, limit).await);
         }
+        let ip = self.ip();
         if let Some(action) = &self.probe.http_get {
-            let port = match resolve_port(&action.port, &self.container) {
-                Ok(port) => port,
-                Err(error) => return Outcome::Error(error),
-            };
-            let target = http::Target::new(action, &self.ip(), port, "probe");
-            return match http::get(&target, limit).await {
+            let port = resolve_port(&action.port, &self.container)?;
+            let target = http::Target::new(action, &ip, port, "probe");
+            return Ok(match http::get(&target, limit).await {
                 Ok(a) if (200..300).contains(&a.status) => Outcome::Success,
                 Ok(a) if (300..400).contains(&a.status) => Outcome::Warning(format!(
                     "Probe terminated redirects, Response body: {}",
@@ -225,39 +233,23 @@ impl ProbeTask {
                     Outcome::Failure(format!("HTTP probe failed with statuscode: {}", a.status))
                 }
                 Err(error) => Outcome::Failure(error),
-            };
+            });
         }
         if let Some(action) = &self.probe.tcp_socket {
-            let port = match resolve_port(&action.port, &self.container) {
-                Ok(port) => port,
-                Err(error) => return Outcome::Error(error),
-            };
-            let ip = self.ip();
-            let host = action
-                .host
-                .as_deref()
-                .filter(|h| !h.is_empty())
-                .unwrap_or(&ip);
-            return match timeout(limit, http::connect(host, port)).await {
-                Ok(Ok(_)) => Outcome::Success,
-                Ok(Err(error)) => Outcome::Failure(error),
-                Err(_) => {
-                    Outcome::Failure(format!("dial tcp {}: i/o timeout", http::join(host, port)))
-                }
-            };
+            let port = resolve_port(&action.port, &self.container)?;
+            let host = action.host.as_deref().filter(|h| !h.is_empty());
+            let host = host.unwrap_or(&ip);
+            let late = |_| Err(format!("dial tcp {}: i/o timeout", http::join(host, port)));
+            let connected = timeout(limit, http::connect(host, port)).await;
+            let connected = connected.unwrap_or_else(late).map(drop);
+            return Ok(connected.into());
         }
         if let Some(action) = &self.probe.grpc {
-            let port = match resolve_port(&IntOrString::Int(action.port), &self.container) {
-                Ok(port) => port,
-                Err(error) => return Outcome::Error(error),
-            };
+            let port = resolve_port(&IntOrString::Int(action.port), &self.container)?;
             let service = action.service.as_deref().unwrap_or_default();
-            return match grpc::check(&self.ip(), port, service, limit).await {
-                Ok(()) => Outcome::Success,
-                Err(error) => Outcome::Failure(error),
-            };
+            return Ok(grpc::check(&ip, port, service, limit).await.into());
         }
-        Outcome::Error(format!(
+        Err(format!(
             "missing probe handler for {}:{}",
             self.pod.describe(),
             self.container.name

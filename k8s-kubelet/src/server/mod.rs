@@ -5,6 +5,7 @@ pub(crate) mod answer;
 mod exec;
 mod listen;
 mod logs;
+mod metrics;
 mod pods;
 mod port_forward;
 mod query;

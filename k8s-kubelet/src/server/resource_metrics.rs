@@ -1,49 +1,15 @@
 //! `/metrics/resource`: CPU time and memory of node, pods and containers, as the metrics server
 //! reads them (KEP-727).
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::stats::{self, Used};
-use crate::{context::Context, node::machine};
-
-/// One metric with its samples: labels, value, and the time of the measurement.
-struct Metric {
-    name: &'static str,
-    kind: &'static str,
-    help: &'static str,
-    samples: Vec<(String, f64, Option<Timestamp>)>,
-}
-
-impl Metric {
-    fn new(name: &'static str, kind: &'static str, help: &'static str) -> Self {
-        let samples = Vec::new();
-        Self {
-            name,
-            kind,
-            help,
-            samples,
-        }
-    }
-
-    fn write(&self, out: &mut String) {
-        if self.samples.is_empty() {
-            return;
-        }
-        let Self {
-            name, kind, help, ..
-        } = self;
-        let _ = writeln!(out, "# HELP {name} [STABLE] {help}\n# TYPE {name} {kind}");
-        for (labels, value, at) in &self.samples {
-            let _ = write!(out, "{name}{labels} {value}");
-            if let Some(at) = at {
-                let _ = write!(out, " {}", at.as_millisecond());
-            }
-            out.push('\n');
-        }
-    }
-}
+use super::{
+    metrics::{Metric, Stability::Stable},
+    stats::{self, Used},
+};
+use crate::context::Context;
 
 #[expect(clippy::cast_precision_loss, reason = "metrics are floating-point")]
 fn seconds(nanos: u64) -> f64 {
@@ -64,25 +30,30 @@ pub(crate) async fn metrics(cx: &Context) -> String {
             (Vec::new(), 1.0)
         }
     };
-    // The simulated runtime uses nothing of the machine.
-    let machine = (cx.runtime.name() != "sim")
-        .then(|| machine::cpu_nanos().zip(machine::working_set()))
-        .flatten();
-    text(&used, machine, cx.clock.now(), error)
+    text(&used, |pods| stats::whole(cx, pods), cx.clock.now(), error)
 }
 
-fn text(used: &[Used], machine: Option<(u64, u64)>, now: Timestamp, error: f64) -> String {
+/// `node` makes of the sums over the pods what the node uses.
+fn text(
+    used: &[Used],
+    node: impl FnOnce((u64, u64)) -> (u64, u64),
+    now: Timestamp,
+    error: f64,
+) -> String {
     let mut start = Metric::new(
+        Stable,
         "container_start_time_seconds",
         "gauge",
         "Start time of the container since unix epoch in seconds",
     );
     let mut cpu = Metric::new(
+        Stable,
         "container_cpu_usage_seconds_total",
         "counter",
         "Cumulative cpu time consumed by the container in core-seconds",
     );
     let mut memory = Metric::new(
+        Stable,
         "container_memory_working_set_bytes",
         "gauge",
         "Current working set of the container in bytes",
@@ -96,25 +67,22 @@ fn text(used: &[Used], machine: Option<(u64, u64)>, now: Timestamp, error: f64) 
         );
         let at = Some(c.stats.at);
         if let Some(started) = c.started {
-            start
-                .samples
-                .push((labels.clone(), started.as_duration().as_secs_f64(), None));
+            start.add(labels.clone(), started.as_duration().as_secs_f64(), None);
         }
-        cpu.samples
-            .push((labels.clone(), seconds(c.stats.cpu_usage_nanos), at));
-        memory
-            .samples
-            .push((labels, float(c.stats.memory_working_set_bytes), at));
+        cpu.add(labels.clone(), seconds(c.stats.cpu_usage_nanos), at);
+        memory.add(labels, float(c.stats.memory_working_set_bytes), at);
         let sum = pods.entry((namespace, pod)).or_insert((0, 0, c.stats.at));
         sum.0 += c.stats.cpu_usage_nanos;
         sum.1 += c.stats.memory_working_set_bytes;
     }
     let mut pod_cpu = Metric::new(
+        Stable,
         "pod_cpu_usage_seconds_total",
         "counter",
         "Cumulative cpu time consumed by the pod in core-seconds",
     );
     let mut pod_memory = Metric::new(
+        Stable,
         "pod_memory_working_set_bytes",
         "gauge",
         "Current working set of the pod in bytes",
@@ -122,37 +90,33 @@ fn text(used: &[Used], machine: Option<(u64, u64)>, now: Timestamp, error: f64) 
     let mut total = (0, 0);
     for ((namespace, pod), (nanos, bytes, at)) in pods {
         let labels = format!("{{namespace={namespace:?},pod={pod:?}}}");
-        pod_cpu
-            .samples
-            .push((labels.clone(), seconds(nanos), Some(at)));
-        pod_memory.samples.push((labels, float(bytes), Some(at)));
+        pod_cpu.add(labels.clone(), seconds(nanos), Some(at));
+        pod_memory.add(labels, float(bytes), Some(at));
         total = (total.0 + nanos, total.1 + bytes);
     }
-    let (nanos, bytes) = machine.unwrap_or(total);
+    let (nanos, bytes) = node(total);
     let mut node_cpu = Metric::new(
+        Stable,
         "node_cpu_usage_seconds_total",
         "counter",
         "Cumulative cpu time consumed by the node in core-seconds",
     );
-    node_cpu
-        .samples
-        .push((String::new(), seconds(nanos), Some(now)));
+    node_cpu.add(String::new(), seconds(nanos), Some(now));
     let mut node_memory = Metric::new(
+        Stable,
         "node_memory_working_set_bytes",
         "gauge",
         "Current working set of the node in bytes",
     );
-    node_memory
-        .samples
-        .push((String::new(), float(bytes), Some(now)));
+    node_memory.add(String::new(), float(bytes), Some(now));
     let mut scrape = Metric::new(
+        Stable,
         "resource_scrape_error",
         "gauge",
         "1 if there was an error while getting container metrics, 0 otherwise",
     );
-    scrape.samples.push((String::new(), error, None));
-    let mut out = String::new();
-    for metric in [
+    scrape.add(String::new(), error, None);
+    let all = [
         cpu,
         memory,
         start,
@@ -161,10 +125,8 @@ fn text(used: &[Used], machine: Option<(u64, u64)>, now: Timestamp, error: f64) 
         pod_cpu,
         pod_memory,
         scrape,
-    ] {
-        metric.write(&mut out);
-    }
-    out
+    ];
+    all.iter().map(Metric::to_string).collect()
 }
 
 #[cfg(test)]
@@ -189,7 +151,7 @@ mod tests {
             },
         };
         let used = [used("a", 1_500_000_000), used("b", 500_000_000)];
-        let out = text(&used, None, at, 0.0);
+        let out = text(&used, |pods| pods, at, 0.0);
         for line in [
             "# HELP container_cpu_usage_seconds_total [STABLE] Cumulative cpu time consumed by the container in core-seconds",
             "# TYPE container_cpu_usage_seconds_total counter",
@@ -202,7 +164,7 @@ mod tests {
         ] {
             assert!(out.lines().any(|l| l == line), "{line}\n{out}");
         }
-        let out = text(&[], Some((7_000_000_000, 1 << 20)), at, 1.0);
+        let out = text(&[], |_| (7_000_000_000, 1 << 20), at, 1.0);
         assert!(out.contains("node_cpu_usage_seconds_total 7 1000000\n"));
         assert!(out.contains("node_memory_working_set_bytes 1048576 1000000\n"));
         assert!(out.contains("resource_scrape_error 1\n") && !out.contains("pod_"));

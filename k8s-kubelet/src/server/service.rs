@@ -16,7 +16,7 @@ use tower::Service;
 use super::{
     answer::{self, Refusal},
     exec::{self, Wanted},
-    logs, pods, port_forward,
+    logs, metrics, pods, port_forward,
     query::Query,
     resource_metrics, stats,
 };
@@ -96,7 +96,7 @@ impl KubeletService {
             )),
             ["metrics"] => Ok(answer::text(
                 StatusCode::OK,
-                stats::metrics(&self.cx).await?,
+                metrics::metrics(&self.cx).await?,
             )),
             _ => Err(Refusal::not_found("404 page not found")),
         }

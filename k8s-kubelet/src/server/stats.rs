@@ -1,6 +1,6 @@
-//! `/stats/summary` and `/metrics`: what node and pods use.
+//! `/stats/summary`: what node and pods use.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::collections::BTreeMap;
 
 use k8s_runtime::{ContainerState, ContainerStats};
 use serde_json::{Value, json};
@@ -92,11 +92,21 @@ pub(crate) async fn summary(cx: &Context) -> Result<Value, k8s_runtime::Error> {
     Ok(json!({"node": node(cx, (node_cpu, node_memory), now), "pods": list}))
 }
 
-/// The node as a whole: its machine, or where nothing runs on that, the sum of its pods.
+/// Whether containers run on this machine: simulated ones use nothing of it.
+fn is_real(cx: &Context) -> bool {
+    cx.runtime.name() != "sim"
+}
+
+/// The CPU time in nanoseconds and the memory in bytes that the node uses as a whole: its machine,
+/// or where nothing runs on that, the sum of its pods.
+pub(super) fn whole(cx: &Context, pods: (u64, u64)) -> (u64, u64) {
+    let machine = machine::cpu_nanos().zip(machine::working_set());
+    machine.filter(|_| is_real(cx)).unwrap_or(pods)
+}
+
 fn node(cx: &Context, pods: (u64, u64), now: jiff::Timestamp) -> Value {
-    let real = cx.runtime.name() != "sim";
-    let whole = machine::cpu_nanos().zip(machine::working_set());
-    let (nanos, bytes) = whole.filter(|_| real).unwrap_or(pods);
+    let real = is_real(cx);
+    let (nanos, bytes) = whole(cx, pods);
     let (cpu, mut memory) = amounts(nanos, bytes, now);
     if let Some(free) = machine::meminfo("MemAvailable") {
         memory["availableBytes"] = json!(free);
@@ -127,37 +137,4 @@ fn node(cx: &Context, pods: (u64, u64), now: jiff::Timestamp) -> Value {
         });
     }
     node
-}
-
-/// A few metrics under upstream's names.
-pub(crate) async fn metrics(cx: &Context) -> Result<String, k8s_runtime::Error> {
-    let known = cx.all_known();
-    let containers = cx.runtime.containers().await?;
-    let mut out = String::new();
-    let count = |state: ContainerState| containers.iter().filter(|c| c.state == state).count();
-    let running_pods = known.iter().filter(|k| k.sandbox.is_some()).count();
-    out.push_str("# HELP kubelet_running_pods Number of pods that have a running pod sandbox\n");
-    out.push_str("# TYPE kubelet_running_pods gauge\n");
-    let _ = writeln!(out, "kubelet_running_pods {running_pods}");
-    out.push_str("# HELP kubelet_running_containers Number of containers currently running\n");
-    out.push_str("# TYPE kubelet_running_containers gauge\n");
-    for (name, state) in [
-        ("created", ContainerState::Created),
-        ("exited", ContainerState::Exited),
-        ("running", ContainerState::Running),
-    ] {
-        let _ = writeln!(
-            out,
-            "kubelet_running_containers{{container_state=\"{name}\"}} {}",
-            count(state)
-        );
-    }
-    out.push_str("# HELP kubelet_node_name The node's name. The count is always 1.\n");
-    out.push_str("# TYPE kubelet_node_name gauge\n");
-    let _ = writeln!(
-        out,
-        "kubelet_node_name{{node=\"{}\"}} 1",
-        cx.settings.node_name
-    );
-    Ok(out)
 }
