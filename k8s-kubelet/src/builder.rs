@@ -59,6 +59,7 @@ pub struct KubeletBuilder {
     node_ips: Vec<IpAddr>,
     root_dir: Option<PathBuf>,
     log_dir: Option<PathBuf>,
+    system_logs: Option<PathBuf>,
     cluster_dns: Vec<IpAddr>,
     cluster_domain: String,
     capacity: BTreeMap<String, Quantity>,
@@ -97,6 +98,7 @@ impl KubeletBuilder {
             node_ips: Vec::new(),
             root_dir: None,
             log_dir: None,
+            system_logs: None,
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".to_owned(),
             capacity: BTreeMap::new(),
@@ -139,6 +141,14 @@ impl KubeletBuilder {
     #[must_use]
     pub fn log_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.log_dir = Some(dir.into());
+        self
+    }
+
+    /// The directory of the node's own logs, usually `/var/log`: the server shows what is in it, to
+    /// those who may use `nodes/log` and `nodes/proxy`, at `/logs/`. Not set, it shows nothing.
+    #[must_use]
+    pub fn system_logs(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.system_logs = Some(dir.into());
         self
     }
 
@@ -339,6 +349,7 @@ impl KubeletBuilder {
             settings: Settings {
                 node_name,
                 log_dir,
+                system_logs: self.system_logs.clone(),
                 seccomp_dir: root_dir.join("seccomp"),
                 cluster_dns: self.cluster_dns.clone(),
                 cluster_domain: self.cluster_domain.clone(),

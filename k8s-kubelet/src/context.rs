@@ -22,6 +22,8 @@ use crate::{
 pub(crate) struct Settings {
     pub(crate) node_name: String,
     pub(crate) log_dir: PathBuf,
+    /// The node's own logs.
+    pub(crate) system_logs: Option<PathBuf>,
     pub(crate) seccomp_dir: PathBuf,
     pub(crate) cluster_dns: Vec<IpAddr>,
     pub(crate) cluster_domain: String,

@@ -13,6 +13,7 @@ mod resource_metrics;
 mod service;
 mod spdy;
 mod stats;
+mod system_logs;
 pub(crate) mod tls;
 mod websocket;
 

@@ -18,7 +18,7 @@ use super::{
     exec::{self, Wanted},
     logs, metrics, pods, port_forward,
     query::Query,
-    resource_metrics, stats,
+    resource_metrics, stats, system_logs,
 };
 use crate::context::Context;
 
@@ -53,6 +53,11 @@ impl KubeletService {
                 StatusCode::METHOD_NOT_ALLOWED,
                 "405: Method Not Allowed",
             ));
+        }
+        if let (Some(dir), Some(name)) =
+            (&self.cx.settings.system_logs, path.strip_prefix("/logs/"))
+        {
+            return system_logs::answer(dir, name).await;
         }
         match parts.as_slice() {
             ["healthz", ..] => Ok(answer::text(StatusCode::OK, "ok")),
