@@ -141,10 +141,19 @@ async fn an_event_lives() {
     updated["series"]["count"] = 101.into();
     api.replace(&path, &updated).await;
     assert_eq!(found(api, &path).await, bare(updated));
-    // It is the same object in the core group.
-    let core = api.get(&format!("{CORE}/it")).await;
-    assert_eq!(core["message"], "This is a test event");
+
+    // It is the same object in the core group, which alone lets its note be changed.
+    let note = "This is a test event - patched";
+    let kept = json!({"metadata": {"name": "it"}, "note": note});
+    let headers = [("content-type", STRATEGIC)];
+    let refused = api.send("PATCH", &path, &headers, &kept).await;
+    assert_eq!(refused.status, 422, "{}", refused.text);
+    let core = api
+        .patch(&format!("{CORE}/it"), STRATEGIC, json!({"message": note}))
+        .await;
     assert_eq!(core["involvedObject"], json!({"namespace": "default"}));
+    assert_eq!(core["message"], note);
+    assert_eq!(api.get(&path).await["note"], note);
 
     api.delete(&path).await;
     assert_eq!(count().await, 0);

@@ -121,6 +121,8 @@ async fn the_status_is_changed_by_itself() {
     let patched = api.merge(&status, patch).await;
     assert_eq!(patched["metadata"]["annotations"]["patched"], "true");
     assert_eq!(patched["status"]["conditions"][0]["type"], "StatusPatch");
+    let found = api.get(SHOP).await;
+    assert_eq!(found["status"], patched["status"]);
     let updated = api
         .change(&status, |namespace| {
             let conditions = namespace["status"]["conditions"].as_array_mut();

@@ -6,6 +6,7 @@ use crate::{
     Entry,
     fixture::Fixture,
     rest::{JSON_PATCH, Rest},
+    support::part,
 };
 
 pub(crate) const ENTRIES: &[Entry] = &[
@@ -177,22 +178,32 @@ fn object(kind: &str, rest: &str) -> String {
     )
 }
 
-/// Creates an object, and applies it.
+/// Creates an object, and applies it, and a change to it; all its fields are kept.
 fn is_let_in(cluster: &Fixture, resource: &str, object: &str) {
-    for verb in ["create", "apply"] {
-        let output = cluster.try_kubectl(&[verb, "-f", "-"], object);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{verb}: {said}");
-        cluster.kubectl(&["delete", resource, "it"]);
+    let stored = |wanted: &Value| {
+        let said = cluster.kubectl(&["get", resource, "it", "-o", "json"]);
+        let found: Value = serde_json::from_str(&said).expect("JSON");
+        assert!(part(wanted, &found), "{wanted} became {found}");
+    };
+    let wanted: Value = serde_json::from_str(object).expect("JSON");
+    let mut changed = wanted.clone();
+    changed["metadata"]["labels"] = json!({"changed": "yes"});
+    cluster.kubectl_with(&["create", "-f", "-"], object);
+    stored(&wanted);
+    cluster.kubectl(&["delete", resource, "it"]);
+    for wanted in [wanted, changed] {
+        cluster.apply(&wanted.to_string());
+        stored(&wanted);
     }
+    cluster.kubectl(&["delete", resource, "it"]);
 }
 
-fn is_kept_out(cluster: &Fixture, object: &str, reasons: &[&str]) {
+fn is_kept_out(cluster: &Fixture, resource: &str, object: &str, reason: &str) {
     for verb in ["create", "apply"] {
         let said = cluster.kubectl_fails(&[verb, "-f", "-"], object);
-        let named = reasons.iter().any(|reason| said.contains(reason));
-        assert!(named, "{verb} {object}: {said}");
+        assert!(said.contains(reason), "{verb} {object}: {said}");
     }
+    assert_eq!(cluster.kubectl(&["get", resource, "-o", "name"]), "");
 }
 
 /// Explains a path; the answer has these texts in this order.
@@ -212,13 +223,24 @@ async fn kubectl_validates_and_explains_a_schema() {
     let cluster = Fixture::server().await;
     define(&cluster.api, "example.com", "Lamp", &["v1"], &lamp()).await;
     let lamp = |spec: &str| object("Lamp", &format!(r#""spec": {spec}"#));
-    is_let_in(&cluster, "lamps", &lamp(r#"{"bulbs": [{"name": "a"}]}"#));
+    let whole = r#"{"bulbs": [{"name": "a", "watts": "10", "colour": "Red", "tags": ["x"]}]}"#;
+    is_let_in(&cluster, "lamps", &lamp(whole));
     let unsupported = lamp(r#"{"bulbs": [{"name": "a", "colour": "Loud"}]}"#);
-    is_kept_out(&cluster, &unsupported, &[r#"Unsupported value: "Loud""#]);
+    is_kept_out(
+        &cluster,
+        "lamps",
+        &unsupported,
+        r#"Unsupported value: "Loud""#,
+    );
     let unknown = lamp(r#"{"foo": true}"#);
-    is_kept_out(&cluster, &unknown, &[r#"unknown field "spec.foo""#]);
+    is_kept_out(&cluster, "lamps", &unknown, r#"unknown field "spec.foo""#);
     let missing = lamp(r#"{"bulbs": [{"watts": "10"}]}"#);
-    is_kept_out(&cluster, &missing, &["spec.bulbs[0].name: Required value"]);
+    is_kept_out(
+        &cluster,
+        "lamps",
+        &missing,
+        "spec.bulbs[0].name: Required value",
+    );
 
     let apart = [
         "DESCRIPTION:",
@@ -304,7 +326,7 @@ async fn kubectl_lets_unknown_fields_in_where_they_are_preserved() {
     let mut schema = fan();
     schema["description"] = "Fan with a free part.".into();
     schema["properties"]["spec"] = json!({
-        "type": "object", "description": "Anything goes.", "x-kubernetes-preserve-unknown-fields": true,
+        "type": "object", "description": "x-kubernetes-preserve-unknown-fields in a nested field.", "x-kubernetes-preserve-unknown-fields": true,
     });
     define(&cluster.api, "example.com", "Fan", &["v1"], &schema).await;
     is_let_in(
@@ -314,11 +336,19 @@ async fn kubectl_lets_unknown_fields_in_where_they_are_preserved() {
     );
     is_kept_out(
         &cluster,
+        "fans",
         &object("Fan", r#""other": 1"#),
-        &[r#"unknown field "other""#],
+        r#"unknown field "other""#,
     );
     explains(&cluster, "fans", &["DESCRIPTION:", "Fan with a free part."]);
-    explains(&cluster, "fans.spec", &["DESCRIPTION:", "Anything goes."]);
+    explains(
+        &cluster,
+        "fans.spec",
+        &[
+            "DESCRIPTION:",
+            "x-kubernetes-preserve-unknown-fields in a nested field.",
+        ],
+    );
 }
 
 #[tokio::test]

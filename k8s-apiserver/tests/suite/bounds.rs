@@ -1,6 +1,6 @@
 //! The bounds of a request: time, size, headers, streams; and how a server goes down.
 
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -12,7 +12,7 @@ use k8s_apiserver::{
     ApiServer,
     auth::Identity,
     http::Body,
-    pki::{Credential, Pki, ServerNames},
+    pki::{Credential, Pki},
     serve::{self, Limits, Server},
 };
 use rustls_pki_types::ServerName;
@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-use crate::common::{MAPS, client, config_map, get, send, server, text};
+use crate::common::{MAPS, client, config_map, get, listen, send, server, text};
 
 fn never() -> Body {
     Body::from_stream(futures::stream::pending())
@@ -197,10 +197,7 @@ struct Listening {
 async fn listening(limits: Limits) -> Listening {
     let pki = Pki::in_memory().unwrap();
     let server = ApiServer::builder().build().await.unwrap();
-    let names = ServerNames::for_apiserver("cluster.local", None);
-    let tls = serve::server_config(&pki.apiserver(&names).unwrap(), pki.ca_der()).unwrap();
-    let socket = serve::bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
-    let listener = serve::serve(server, vec![socket], tls, limits).unwrap();
+    let listener = listen(&server, &pki, limits).await;
     let admin = pki.issue_client("root", &["system:masters"]).unwrap();
     Listening {
         pki,

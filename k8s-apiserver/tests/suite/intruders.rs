@@ -75,11 +75,7 @@ async fn grant(cluster: &Cluster, admin: &Who<'_>, user: &str, rules: Value) {
 #[tokio::test]
 async fn a_token_ends_with_what_it_is_bound_to_and_is_for_nobody_else() {
     let cluster = cluster().await;
-    let root = cluster
-        .pki
-        .issue_client("root", &["system:masters"])
-        .unwrap();
-    let admin = Who::Certificate(&root);
+    let admin = cluster.admin();
     let account = |name: &str| json!({"metadata": {"name": name}});
     made(&cluster, &admin, ACCOUNTS, account("bot")).await;
     let pod = json!({"metadata": {"name": "p"}, "spec": {
@@ -148,11 +144,7 @@ async fn a_token_ends_with_what_it_is_bound_to_and_is_for_nobody_else() {
 #[tokio::test]
 async fn who_may_be_somebody_else_may_be_no_more_than_that() {
     let cluster = cluster().await;
-    let root = cluster
-        .pki
-        .issue_client("root", &["system:masters"])
-        .unwrap();
-    let admin = Who::Certificate(&root);
+    let admin = cluster.admin();
     let vera = cluster.pki.issue_client("vera", &["dev"]).unwrap();
     let vera = Who::Certificate(&vera);
     let rules = json!([
@@ -242,11 +234,7 @@ async fn who_may_be_somebody_else_may_be_no_more_than_that() {
 #[tokio::test]
 async fn who_may_do_something_to_objects_may_not_do_it_to_their_parts() {
     let cluster = cluster().await;
-    let root = cluster
-        .pki
-        .issue_client("root", &["system:masters"])
-        .unwrap();
-    let admin = Who::Certificate(&root);
+    let admin = cluster.admin();
     let vera = cluster.pki.issue_client("vera", &["dev"]).unwrap();
     let vera = Who::Certificate(&vera);
     let all = json!(["get", "list", "create", "update", "patch", "delete"]);
@@ -305,11 +293,7 @@ async fn who_may_do_something_to_objects_may_not_do_it_to_their_parts() {
 #[tokio::test]
 async fn who_may_list_one_by_its_name_lists_no_other() {
     let cluster = cluster().await;
-    let admin = cluster
-        .pki
-        .issue_client("root", &["system:masters"])
-        .unwrap();
-    let admin = Who::Certificate(&admin);
+    let admin = cluster.admin();
     let secrets = "/api/v1/namespaces/default/secrets";
     for name in ["mine", "theirs"] {
         let secret = json!({"metadata": {"name": name}});
@@ -352,11 +336,7 @@ async fn who_may_list_one_by_its_name_lists_no_other() {
 #[tokio::test]
 async fn a_node_lists_no_other_nodes_pods_however_it_asks() {
     let cluster = cluster().await;
-    let admin = cluster
-        .pki
-        .issue_client("root", &["system:masters"])
-        .unwrap();
-    let admin = Who::Certificate(&admin);
+    let admin = cluster.admin();
     let account = json!({"metadata": {"name": "default"}});
     made(&cluster, &admin, ACCOUNTS, account).await;
     let pods = "/api/v1/namespaces/default/pods";
@@ -396,11 +376,7 @@ async fn a_node_lists_no_other_nodes_pods_however_it_asks() {
 #[tokio::test]
 async fn who_may_change_and_not_create_creates_nothing_by_changing_it() {
     let cluster = cluster().await;
-    let admin = cluster
-        .pki
-        .issue_client("root", &["system:masters"])
-        .unwrap();
-    let admin = Who::Certificate(&admin);
+    let admin = cluster.admin();
     let rules = json!([{"verbs": ["update", "patch"], "apiGroups": ["coordination.k8s.io"], "resources": ["leases"]}]);
     grant(&cluster, &admin, "mallory", rules).await;
     let mallory = cluster.pki.issue_client::<&str>("mallory", &[]).unwrap();

@@ -1,6 +1,6 @@
 //! The server as a cluster has it: over TLS, with certificates, tokens, roles and admission.
 
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
@@ -9,14 +9,17 @@ use hyper_util::rt::TokioIo;
 use k8s_apiserver::{
     ApiServer,
     auth::{BootstrapTokens, DEFAULT_ISSUER, ServiceAccountTokens, Standard},
-    pki::{Credential, Pki, ServerNames},
+    pki::{Credential, Pki},
     serve::{self, Limits, Server},
 };
 use rustls_pki_types::ServerName;
 use serde_json::{Value, json};
 
+use crate::common::listen;
+
 pub(crate) struct Cluster {
     pub(crate) pki: Pki,
+    admin: Credential,
     _server: ApiServer,
     listener: Server,
 }
@@ -36,11 +39,9 @@ pub(crate) async fn cluster() -> Cluster {
         .build()
         .await
         .unwrap();
-    let names = ServerNames::for_apiserver("cluster.local", None);
-    let tls = serve::server_config(&pki.apiserver(&names).unwrap(), pki.ca_der()).unwrap();
-    let socket = serve::bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
-    let listener = serve::serve(server.clone(), vec![socket], tls, Limits::default()).unwrap();
+    let listener = listen(&server, &pki, Limits::default()).await;
     Cluster {
+        admin: pki.issue_client("root", &["system:masters"]).unwrap(),
         pki,
         _server: server,
         listener,
@@ -55,6 +56,10 @@ pub(crate) enum Who<'a> {
 }
 
 impl Cluster {
+    pub(crate) fn admin(&self) -> Who<'_> {
+        Who::Certificate(&self.admin)
+    }
+
     pub(crate) async fn ask(
         &self,
         who: &Who<'_>,
@@ -130,11 +135,7 @@ async fn who_shows_nothing_sees_only_health_and_version() {
 #[tokio::test]
 async fn a_user_may_do_what_a_binding_says_and_no_more() {
     let cluster = cluster().await;
-    let admin = cluster
-        .pki
-        .issue_client("root", &["system:masters"])
-        .unwrap();
-    let admin = Who::Certificate(&admin);
+    let admin = cluster.admin();
     let vera = cluster.pki.issue_client("vera", &["dev"]).unwrap();
     let vera = Who::Certificate(&vera);
     let pods = "/api/v1/namespaces/default/pods";
@@ -201,11 +202,7 @@ async fn a_user_may_do_what_a_binding_says_and_no_more() {
 #[tokio::test]
 async fn a_service_accounts_token_is_its_identity_while_it_lives() {
     let cluster = cluster().await;
-    let admin = cluster
-        .pki
-        .issue_client("root", &["system:masters"])
-        .unwrap();
-    let admin = Who::Certificate(&admin);
+    let admin = cluster.admin();
     let accounts = "/api/v1/namespaces/default/serviceaccounts";
     let account =
         json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "bot" } });
@@ -251,11 +248,7 @@ async fn a_service_accounts_token_is_its_identity_while_it_lives() {
 #[tokio::test]
 async fn writes_pass_admission() {
     let cluster = cluster().await;
-    let admin = cluster
-        .pki
-        .issue_client("root", &["system:masters"])
-        .unwrap();
-    let admin = Who::Certificate(&admin);
+    let admin = cluster.admin();
     let map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "m" } });
     let (status, body) = cluster
         .post(&admin, "/api/v1/namespaces/none/configmaps", map)
@@ -302,11 +295,7 @@ async fn writes_pass_admission() {
 #[tokio::test]
 async fn tokens_can_be_checked_by_whoever_reads_the_keys() {
     let cluster = cluster().await;
-    let admin = cluster
-        .pki
-        .issue_client("root", &["system:masters"])
-        .unwrap();
-    let admin = Who::Certificate(&admin);
+    let admin = cluster.admin();
     let accounts = "/api/v1/namespaces/default/serviceaccounts";
     let account =
         json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "bot" } });
@@ -349,11 +338,7 @@ async fn tokens_can_be_checked_by_whoever_reads_the_keys() {
 #[tokio::test]
 async fn a_bootstrap_token_is_good_as_long_as_its_secret() {
     let cluster = cluster().await;
-    let admin = cluster
-        .pki
-        .issue_client("root", &["system:masters"])
-        .unwrap();
-    let admin = Who::Certificate(&admin);
+    let admin = cluster.admin();
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "bootstrap-token-abcdef" },
         "type": "bootstrap.kubernetes.io/token",

@@ -1,10 +1,12 @@
 //! What upstream's conformance suite says of admission webhooks (`AdmissionWebhook`), entry by entry.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::common::hooks::{
-    Cluster, MUTATING, VALIDATING, Webhook, allow, config_map, deny, patch, pod, rule,
+    Cluster, LATE, MUTATING, VALIDATING, Webhook, allow, config_map, deny, patch, pod, rule,
 };
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -23,6 +25,9 @@ pub(crate) async fn webhook() -> Webhook {
             }
             "/deny-bad" if request["object"]["spec"]["containers"][0]["name"] == "webhook-disallow" => {
                 deny("the pod contains unwanted container name")
+            }
+            "/deny-bad" if request["object"]["metadata"]["annotations"]["webhook-e2e-test"] == "webhook-disallow" => {
+                deny("the pod contains unwanted annotation")
             }
             "/deny-bad" if request["object"]["metadata"]["name"] == "to-hang" => return None,
             "/hang" => return None,
@@ -275,7 +280,7 @@ async fn bad_pods_and_config_maps_must_be_denied_and_a_hanging_webhook_must_time
     let (cluster, hook) = (Cluster::start().await, webhook().await);
     let not_exempt = json!({"matchExpressions": [{"key": "exempt", "operator": "DoesNotExist"}]});
     let all = json!({
-        "rules": [rule(&["CREATE", "UPDATE"], "", "configmaps"), rule(&["CREATE"], "", "pods")],
+        "rules": [rule(&["CREATE", "UPDATE"], "", "configmaps"), rule(&["CREATE", "UPDATE"], "", "pods")],
         "namespaceSelector": not_exempt, "timeoutSeconds": 1,
     });
     let hooks = [hook.hook("/deny-bad", all)];
@@ -297,6 +302,19 @@ async fn bad_pods_and_config_maps_must_be_denied_and_a_hanging_webhook_must_time
         "{}", refused.message()
     );
     let bad = json!({"webhook-e2e-test": "webhook-disallow"});
+    let mut good = cluster.post(PODS, pod("good")).await.expect(201);
+    let path = format!("{PODS}/good");
+    let change = json!({"metadata": {"annotations": bad}});
+    good["metadata"]["annotations"] = bad.clone();
+    for refused in [
+        cluster.ask("PATCH", &path, change).await,
+        cluster.ask("PUT", &path, good).await,
+    ] {
+        assert_eq!(
+            refused.message(),
+            "admission webhook \"deny-bad.example.com\" denied the request: the pod contains unwanted annotation"
+        );
+    }
     let refused = cluster.post(MAPS, config_map("bad", bad.clone())).await;
     assert_eq!(refused.code, StatusCode::BAD_REQUEST);
     cluster
@@ -349,34 +367,48 @@ async fn creation_of_definitions_must_be_denied() {
 #[tokio::test]
 async fn time_outs_must_be_honoured_as_the_failure_policy_says() {
     let (cluster, hook) = (Cluster::start().await, webhook().await);
-    let with = |seconds: u32, policy: &str| {
-        let all = json!({"rules": [rule(&["CREATE"], "", "configmaps")], "timeoutSeconds": seconds,
-            "failurePolicy": policy, "objectSelector": {"matchLabels": {"slow": policy}}});
-        hook.hook("/hang", all)
+    // The webhook takes longer than the second that some have, and less than the ten that others have.
+    assert!(LATE > Duration::from_secs(1) && LATE < Duration::from_secs(10));
+    let with = |case: &str, seconds: Option<u32>, policy: &str| {
+        let mut all = json!({"rules": [rule(&["CREATE"], "", "configmaps")],
+            "failurePolicy": policy, "objectSelector": {"matchLabels": {"slow": case}}});
+        if let Some(seconds) = seconds {
+            all["timeoutSeconds"] = seconds.into();
+        }
+        hook.hook("/allow-late", all)
     };
-    cluster
-        .install(&hook, VALIDATING, "fails", &[with(1, "Fail")])
-        .await;
-    cluster
-        .install(&hook, MUTATING, "ignores", &[with(1, "Ignore")])
-        .await;
-    let slow = |policy: &str| {
-        let mut map = config_map(&policy.to_lowercase(), json!({}));
-        map["metadata"]["labels"] = json!({"slow": policy});
+    let slow = |case: &str| {
+        let mut map = config_map(case, json!({}));
+        map["metadata"]["labels"] = json!({"slow": case});
         map
     };
-    let refused = cluster.post(MAPS, slow("Fail")).await;
-    assert!(
-        refused.message().ends_with("context deadline exceeded"),
-        "{refused:?}"
-    );
-    cluster.post(MAPS, slow("Ignore")).await.expect(201);
+    for (path, case, seconds, policy, passes) in [
+        (VALIDATING, "fails", Some(1), "Fail", false),
+        (MUTATING, "fails-to-mutate", Some(1), "Fail", false),
+        (VALIDATING, "is-ignored", Some(1), "Ignore", true),
+        (MUTATING, "is-ignored-to-mutate", Some(1), "Ignore", true),
+        (VALIDATING, "has-time", Some(10), "Fail", true),
+        (VALIDATING, "has-time-by-default", None, "Fail", true),
+    ] {
+        let hooks = [with(case, seconds, policy)];
+        cluster.install(&hook, path, case, &hooks).await;
+        let answer = cluster.post(MAPS, slow(case)).await;
+        if passes {
+            answer.expect(201);
+            continue;
+        }
+        let message = answer.message();
+        assert!(
+            message.ends_with("/allow-late?timeout=1s\": context deadline exceeded"),
+            "{message}"
+        );
+    }
     // Ten seconds where nothing is said.
     let hooks = cluster
-        .get(&format!("{VALIDATING}/fails"))
+        .get(&format!("{VALIDATING}/has-time-by-default"))
         .await
         .expect(200);
-    assert_eq!(hooks["webhooks"][1]["timeoutSeconds"], 10);
+    assert_eq!(hooks["webhooks"][0]["timeoutSeconds"], 10);
 }
 
 #[tokio::test]
@@ -546,11 +578,14 @@ async fn webhook_configurations_must_not_be_mutated_nor_kept_from_deletion() {
     let mutates = [hook.hook("/mutate-configuration", all)];
     cluster.install(&hook, VALIDATING, "denies", &denies).await;
     cluster.install(&hook, MUTATING, "mutates", &mutates).await;
-    let dummy = cluster.configuration(&hook, MUTATING, "dummy", &[]);
-    let made = cluster.post(MUTATING, dummy).await.expect(201);
-    assert_eq!(made["metadata"]["labels"], json!({"of": "test"}));
+    for path in [MUTATING, VALIDATING] {
+        let dummy = cluster.configuration(&hook, path, "dummy", &[]);
+        let made = cluster.post(path, dummy).await.expect(201);
+        assert_eq!(made["metadata"]["labels"], json!({"of": "test"}));
+    }
     for path in [
         format!("{MUTATING}/dummy"),
+        format!("{VALIDATING}/dummy"),
         format!("{MUTATING}/mutates"),
         format!("{VALIDATING}/denies"),
     ] {
@@ -562,20 +597,35 @@ async fn webhook_configurations_must_not_be_mutated_nor_kept_from_deletion() {
 #[tokio::test]
 async fn a_webhook_that_fails_closed_must_reject_everything() {
     let (cluster, hook) = (Cluster::start().await, webhook().await);
-    let mut closed = hook.hook("/allow", maps(&["CREATE"]));
+    let stored = config_map("stored", json!({}));
+    let mut stored = cluster.post(MAPS, stored).await.expect(201);
+    let mut closed = hook.hook("/allow", maps(&["*"]));
     // Without its authority nobody believes it.
     closed["clientConfig"]["caBundle"] = Value::Null;
     cluster
         .install(&hook, VALIDATING, "closed", &[closed])
         .await;
-    let refused = cluster.post(MAPS, config_map("a", json!({}))).await;
-    assert_eq!(refused.code, StatusCode::INTERNAL_SERVER_ERROR);
-    assert!(
-        refused.message().contains(
-            "tls: failed to verify certificate: x509: certificate signed by unknown authority"
-        ),
-        "{}",
-        refused.message()
-    );
+    let path = format!("{MAPS}/stored");
+    let change = json!({"data": {"a": "b"}});
+    stored["data"] = change["data"].clone();
+    for (method, path, body) in [
+        ("POST", MAPS, config_map("a", json!({}))),
+        ("PUT", &path, stored),
+        ("PATCH", &path, change),
+        ("DELETE", &path, Value::Null),
+        ("DELETE", MAPS, Value::Null),
+    ] {
+        let refused = cluster.ask(method, path, body).await;
+        assert_eq!(refused.code, StatusCode::INTERNAL_SERVER_ERROR, "{method}");
+        assert!(
+            refused.message().contains(
+                "tls: failed to verify certificate: x509: certificate signed by unknown authority"
+            ),
+            "{method}: {}",
+            refused.message()
+        );
+    }
+    let kept = cluster.get(&path).await.expect(200);
+    assert_eq!(kept["data"], Value::Null);
     assert!(hook.asked("/allow").is_empty());
 }

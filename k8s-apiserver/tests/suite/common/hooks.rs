@@ -23,6 +23,8 @@ use k8s_apiserver::{
 use rustls_pki_types::ServerName;
 use serde_json::{Value, json};
 
+use super::{listen, wire::Wire};
+
 pub(crate) const VALIDATING: &str =
     "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
 pub(crate) const MUTATING: &str =
@@ -87,10 +89,7 @@ impl Cluster {
             .build()
             .await
             .unwrap();
-        let names = ServerNames::for_apiserver("cluster.local", None);
-        let tls = serve::server_config(&pki.apiserver(&names).unwrap(), pki.ca_der()).unwrap();
-        let socket = serve::bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
-        let listener = serve::serve(server.clone(), vec![socket], tls, Limits::default()).unwrap();
+        let listener = listen(&server, &pki, Limits::default()).await;
         let admin = pki.issue_client("admin", &["system:masters"]).unwrap();
         let cluster = Cluster {
             server,
@@ -178,6 +177,23 @@ impl Cluster {
             code,
             body,
             warnings,
+        }
+    }
+
+    /// A connection of the administrator's, to be written to byte by byte.
+    pub(crate) async fn wire(&self) -> Wire {
+        let config = serve::client_config(self.pki.ca_der(), Some(&self.admin), &[b"http/1.1"]);
+        let stream = tokio::net::TcpStream::connect(self.listener.addresses()[0]);
+        let stream = tokio_rustls::TlsConnector::from(config.unwrap())
+            .connect(
+                ServerName::try_from("localhost").unwrap(),
+                stream.await.unwrap(),
+            )
+            .await
+            .unwrap();
+        Wire {
+            stream,
+            read: Vec::new(),
         }
     }
 
@@ -308,6 +324,9 @@ pub(crate) fn rule(operations: &[&str], group: &str, resource: &str) -> Value {
 
 type Handler = dyn Fn(&str, &Value) -> Option<Value> + Send + Sync;
 
+/// How long a webhook takes at paths that end in `-late`.
+pub(crate) const LATE: Duration = Duration::from_millis(1500);
+
 /// A webhook at `https://localhost`, which remembers what it was asked.
 pub(crate) struct Webhook {
     pki: Pki,
@@ -338,6 +357,9 @@ impl Webhook {
                 let path = request.uri().path().to_owned();
                 let body = request.into_body().collect().await.unwrap().to_bytes();
                 let review: Value = serde_json::from_slice(&body).unwrap();
+                if path.ends_with("-late") {
+                    tokio::time::sleep(LATE).await;
+                }
                 let given = answer(&path, &review);
                 all.lock().unwrap().entry(path).or_default().push(review);
                 let body = match given {

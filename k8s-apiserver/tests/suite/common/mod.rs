@@ -3,9 +3,17 @@
 pub(crate) mod hooks;
 pub(crate) mod wire;
 
+use std::net::Ipv4Addr;
+
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use k8s_apiserver::{ApiServer, auth::Identity, http::Body};
+use k8s_apiserver::{
+    ApiServer,
+    auth::Identity,
+    http::Body,
+    pki::{Pki, ServerNames},
+    serve::{self, Limits, Server},
+};
 use serde_json::{Value, json};
 
 pub(crate) async fn server() -> ApiServer {
@@ -14,6 +22,14 @@ pub(crate) async fn server() -> ApiServer {
 
 pub(crate) fn client(server: &ApiServer) -> kube::Client {
     server.client(Identity::system_masters())
+}
+
+/// Serves over TLS, as it is done in a cluster, at a port of its own.
+pub(crate) async fn listen(server: &ApiServer, pki: &Pki, limits: Limits) -> Server {
+    let names = ServerNames::for_apiserver("cluster.local", None);
+    let tls = serve::server_config(&pki.apiserver(&names).unwrap(), pki.ca_der()).unwrap();
+    let socket = serve::bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+    serve::serve(server.clone(), vec![socket], tls, limits).unwrap()
 }
 
 /// A request as the administrator, and its answer.

@@ -1,10 +1,10 @@
 //! A server over TLS, and connections to it that are written to byte by byte.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::time::Duration;
 
 use k8s_apiserver::{
     ApiServer, ApiServerBuilder,
-    pki::{Credential, Pki, ServerNames},
+    pki::{Credential, Pki},
     serve::{self, Limits, Server},
 };
 use rustls_pki_types::ServerName;
@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::MAPS;
+use super::{MAPS, listen};
 
 /// Far more than any of these answers needs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -34,10 +34,7 @@ pub(crate) async fn cluster() -> Cluster {
 pub(crate) async fn cluster_of(builder: ApiServerBuilder) -> Cluster {
     let pki = Pki::in_memory().unwrap();
     let server = builder.build().await.unwrap();
-    let names = ServerNames::for_apiserver("cluster.local", None);
-    let tls = serve::server_config(&pki.apiserver(&names).unwrap(), pki.ca_der()).unwrap();
-    let socket = serve::bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
-    let listener = serve::serve(server.clone(), vec![socket], tls, Limits::default()).unwrap();
+    let listener = listen(&server, &pki, Limits::default()).await;
     Cluster {
         admin: pki.issue_client("root", &["system:masters"]).unwrap(),
         pki,
