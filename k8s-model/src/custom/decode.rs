@@ -26,11 +26,24 @@ impl Version {
         bytes: &[u8],
         unknown: &mut dyn FnMut(String),
     ) -> Result<Box<dyn Object>, DecodeError> {
-        Ok(Box::new(self.object(
-            read(bytes)?,
-            Accept::Request,
-            unknown,
-        )?))
+        let fields = read(bytes)?;
+        self.check_head(&fields)?;
+        Ok(Box::new(self.object(fields, Accept::Request, unknown)?))
+    }
+
+    /// Refuses what is of no kind, or of another than this.
+    fn check_head(&self, fields: &Map<String, Value>) -> Result<(), DecodeError> {
+        let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default();
+        match (text("apiVersion"), text("kind")) {
+            (_, "") => Err(DecodeError::NoKind),
+            (api_version, kind) if api_version == self.api_version && kind == self.kind => Ok(()),
+            (api_version, kind) => Err(DecodeError::Undefined {
+                api_version: api_version.to_owned(),
+                kind: kind.to_owned(),
+                expected_api_version: self.api_version.to_owned(),
+                expected_kind: self.kind.to_owned(),
+            }),
+        }
     }
 
     /// The same, of a value tree.
@@ -40,7 +53,8 @@ impl Version {
         unknown: &mut dyn FnMut(String),
     ) -> Result<Box<dyn Object>, DecodeError> {
         let Value::Object(fields) = value else {
-            return Err(not_an_object(&value));
+            let fault = decode::type_meta_fault(&value);
+            return Err(DecodeError::Syntax(fault.unwrap_or_default()));
         };
         Ok(Box::new(self.object(fields, Accept::Request, unknown)?))
     }
@@ -151,23 +165,13 @@ fn is_head(name: &str) -> bool {
 
 fn read(bytes: &[u8]) -> Result<Map<String, Value>, DecodeError> {
     match serde_json::from_slice(bytes) {
-        Ok(Value::Object(fields)) => Ok(fields),
-        Ok(other) => Err(not_an_object(&other)),
+        Ok(Value::Null) => Ok(Map::new()),
+        Ok(document) => match (decode::type_meta_fault(&document), document) {
+            (None, Value::Object(fields)) => Ok(fields),
+            (fault, _) => Err(DecodeError::Syntax(fault.unwrap_or_default())),
+        },
         Err(error) => Err(DecodeError::Syntax(
             decode::syntax_error(bytes).unwrap_or_else(|| error.to_string()),
         )),
     }
-}
-
-fn not_an_object(value: &Value) -> DecodeError {
-    let found = match value {
-        Value::Array(_) => "array",
-        Value::String(_) => "string",
-        Value::Number(_) => "number",
-        Value::Bool(_) => "bool",
-        _ => "null",
-    };
-    DecodeError::Syntax(format!(
-        "json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"
-    ))
 }

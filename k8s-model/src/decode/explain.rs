@@ -1,9 +1,11 @@
 //! Why bytes were refused, in the words of upstream's decoder.
 
-use serde_json::Value;
+use std::collections::HashMap;
+
+use serde_json::{Value, value::RawValue};
 
 use super::{
-    DecodeError, syntax, time_text,
+    DecodeError, go_names, syntax, time_text,
     tracked::{Step, spell},
 };
 use crate::schema::{Shape, Type};
@@ -49,7 +51,7 @@ pub(super) fn explain(
         };
     }
     let message = Type::of_kind(group, version, kind)
-        .and_then(|ty| mismatch(ty, &document, fault))
+        .and_then(|ty| mismatch(ty, &document, fault, Some(bytes)))
         .unwrap_or_else(|| plain(error));
     DecodeError::Value {
         path: spell(fault),
@@ -94,26 +96,36 @@ pub(super) fn plain(error: &serde_json::Error) -> String {
     text[..end].to_owned()
 }
 
-/// What Go says about the value at a path, if it is of another type than the schema's.
-pub(super) fn mismatch(ty: Type, document: &Value, fault: &[Step]) -> Option<String> {
+/// What Go says about the value at a path, if it is of another type than the schema's. `source` is
+/// what the document was read from, for numbers as they were written.
+pub(super) fn mismatch(
+    ty: Type,
+    document: &Value,
+    fault: &[Step],
+    source: Option<&[u8]>,
+) -> Option<String> {
     let mut shape = Shape::Type(ty);
     let mut value = document;
     let mut owner = None;
+    let mut name = None;
     let mut fields: Vec<&str> = Vec::new();
     for step in fault {
         match (step, shape) {
             (Step::Key(key), Shape::Type(ty)) => {
                 let field = ty.field(key)?;
                 owner = Some(ty);
+                name = go_names::of_field(ty.short_name(), field.name());
                 fields.push(field.name());
                 shape = field.shape();
                 value = value.get(key)?;
             }
             (Step::Key(key), Shape::Map(elements)) => {
+                name = name.and_then(go_names::element);
                 shape = elements.shape();
                 value = value.get(key)?;
             }
             (Step::Index(index), Shape::List(elements)) => {
+                name = name.and_then(go_names::element);
                 shape = elements.shape();
                 value = value.get(*index)?;
             }
@@ -127,7 +139,8 @@ pub(super) fn mismatch(ty: Type, document: &Value, fault: &[Step]) -> Option<Str
         Value::Number(number)
             if matches!(shape.resolved(), Shape::Integer(_) | Shape::IntOrString) =>
         {
-            format!("number {number}")
+            let written = source.and_then(|source| written(source, fault));
+            format!("number {}", written.unwrap_or(number.to_string()))
         }
         other => go_kind(other).to_owned(),
     };
@@ -137,8 +150,26 @@ pub(super) fn mismatch(ty: Type, document: &Value, fault: &[Step]) -> Option<Str
     };
     Some(format!(
         "json: cannot unmarshal {found} into Go {into} of type {}",
-        go_type(shape)
+        name.map_or_else(|| go_type(shape), str::to_owned)
     ))
+}
+
+/// The text of the value at a path.
+fn written(source: &[u8], path: &[Step]) -> Option<String> {
+    let mut found: &RawValue = serde_json::from_slice(source).ok()?;
+    for step in path {
+        found = match step {
+            Step::Key(key) => {
+                let fields: HashMap<String, &RawValue> = serde_json::from_str(found.get()).ok()?;
+                fields.get(key)?
+            }
+            Step::Index(index) => {
+                let items: Vec<&RawValue> = serde_json::from_str(found.get()).ok()?;
+                items.get(*index)?
+            }
+        };
+    }
+    Some(found.get().to_owned())
 }
 
 /// What Go's decoder calls a value.

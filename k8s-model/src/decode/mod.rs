@@ -6,7 +6,9 @@
 
 mod duplicates;
 mod explain;
+mod go_names;
 mod numbers;
+mod surrogates;
 mod syntax;
 mod time_text;
 mod tracked;
@@ -20,7 +22,7 @@ use serde_json::Value;
 
 pub use self::{
     duplicates::duplicate_fields, explain::type_meta_fault, numbers::whole_numbers,
-    syntax::syntax_error, tree::misfit,
+    surrogates::paired, syntax::syntax_error, tree::misfit,
 };
 pub(crate) use self::{explain::go_kind, numbers::MAX_SAFE};
 use crate::{
@@ -57,6 +59,21 @@ pub enum DecodeError {
         /// The `kind` that was expected.
         expected_kind: String,
     },
+    /// A custom resource without a `kind`.
+    #[error("Object 'Kind' is missing")]
+    NoKind,
+    /// A custom resource of another `apiVersion` or `kind` than the one that is defined.
+    #[error("{api_version}, Kind={kind} is not {expected_api_version}, Kind={expected_kind}")]
+    Undefined {
+        /// The object's `apiVersion`, or nothing.
+        api_version: String,
+        /// The object's `kind`.
+        kind: String,
+        /// The `apiVersion` that was expected.
+        expected_api_version: String,
+        /// The `kind` that was expected.
+        expected_kind: String,
+    },
 }
 
 impl DecodeError {
@@ -73,6 +90,10 @@ impl DecodeError {
             DecodeError::Value { message, .. } => {
                 format!("{kind} in version {version:?} cannot be handled as a {kind}: {message}")
             }
+            DecodeError::NoKind => unrecognized(kind, &missing_kind(body), body),
+            DecodeError::Undefined {
+                api_version: found, ..
+            } => other_version(found, api_version),
             DecodeError::WrongKind {
                 api_version: found,
                 kind: found_kind,
@@ -80,9 +101,7 @@ impl DecodeError {
             } => {
                 let (group, found_version) = found.split_once('/').unwrap_or(("", found));
                 if found_kind == kind && is_known(group, found_version, found_kind) {
-                    return format!(
-                        "the API version in the data ({found}) does not match the expected API version ({api_version})"
-                    );
+                    return other_version(found, api_version);
                 }
                 let reason = self.reason();
                 format!(
@@ -99,6 +118,7 @@ impl DecodeError {
                 format!("couldn't get version/kind; json parse error: {text}")
             }
             DecodeError::Value { message, .. } => message.clone(),
+            DecodeError::NoKind | DecodeError::Undefined { .. } => self.to_string(),
             DecodeError::WrongKind {
                 api_version,
                 kind,
@@ -121,6 +141,19 @@ impl DecodeError {
             }
         }
     }
+}
+
+fn other_version(found: &str, expected: &str) -> String {
+    format!(
+        "the API version in the data ({found}) does not match the expected API version ({expected})"
+    )
+}
+
+/// What upstream says of an object without a kind.
+#[must_use]
+pub fn missing_kind(object: &[u8]) -> String {
+    let object = String::from_utf8_lossy(object);
+    format!("Object 'Kind' is missing in '{object}'")
 }
 
 /// Whether a kind is built in.
@@ -235,7 +268,7 @@ pub fn misread<K: DeserializeOwned>(
     let state = tracked::State::new(&mut ignored);
     let _ = K::deserialize(tracked::Tracked::root(value, &state));
     let ty = crate::schema::Type::named(name);
-    ty.and_then(|ty| explain::mismatch(ty, value, &state.into_fault()))
+    ty.and_then(|ty| explain::mismatch(ty, value, &state.into_fault(), None))
         .unwrap_or_else(|| explain::plain(error))
 }
 
@@ -380,6 +413,26 @@ mod tests {
             (
                 r#"{"spec": {"priority": 1.5}}"#,
                 "json: cannot unmarshal number 1.5 into Go struct field PodSpec.spec.priority of type int32",
+            ),
+            (
+                r#"{"spec": {"priority": 99999999999999999999}}"#,
+                "json: cannot unmarshal number 99999999999999999999 into Go struct field PodSpec.spec.priority of type int32",
+            ),
+            (
+                r#"{"status": {"phase": 1}}"#,
+                "json: cannot unmarshal number into Go struct field PodStatus.status.phase of type v1.PodPhase",
+            ),
+            (
+                r#"{"metadata": {"ownerReferences": [{"uid": {}}]}}"#,
+                "json: cannot unmarshal object into Go struct field OwnerReference.metadata.ownerReferences.uid of type types.UID",
+            ),
+            (
+                r#"{"spec": {"containers": [{"securityContext": {"capabilities": {"add": [1]}}}]}}"#,
+                "json: cannot unmarshal number into Go struct field Capabilities.spec.containers.securityContext.capabilities.add of type v1.Capability",
+            ),
+            (
+                r#"{"spec": {"containers": [{"securityContext": {"capabilities": {"add": "ALL"}}}]}}"#,
+                "json: cannot unmarshal string into Go struct field Capabilities.spec.containers.securityContext.capabilities.add of type []v1.Capability",
             ),
             (
                 r#"{"spec": {"containers": {}}}"#,

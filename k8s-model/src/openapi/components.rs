@@ -1,5 +1,7 @@
 //! The schemas of a document.
 
+use std::fmt::Write;
+
 use serde_json::{Map, Value, json};
 
 use super::{META, SCHEMAS, entry, names_of, values::values};
@@ -108,11 +110,14 @@ fn property(ty: Type, field: &Field) -> Map<String, Value> {
     out.insert("description".into(), field.description().into());
     fill(&mut out, field.shape());
     if let Some(values) = values(ty, field) {
-        let listed = values.iter().map(|value| format!("\n - `{value:?}`"));
-        let listed: String = listed.collect();
-        let description = format!("{}\n\nPossible enum values:{listed}", field.description());
+        let mut description = format!("{}\n\nPossible enum values:", field.description());
+        for (value, meaning) in &values {
+            let space = if meaning.is_empty() { "" } else { " " };
+            let _ = write!(description, "\n - `{value:?}`{space}{meaning}");
+        }
         out.insert("description".into(), description.into());
-        out.insert("enum".into(), values.into());
+        let values = values.into_iter().map(|(value, _)| value);
+        out.insert("enum".into(), values.collect());
     }
     match (field.merge(), field.shape()) {
         (Merge::Map(keys), _) => {

@@ -120,4 +120,23 @@ fn fields_with_few_values_have_them_listed() {
         json!(["SCTP", "TCP", "UDP"])
     );
     assert_eq!(port["properties"]["name"]["enum"], Value::Null);
+    // Those that mean more than they say are explained.
+    let told = |ty: &str, field: &str| {
+        let schema = &document["components"]["schemas"][format!("io.k8s.api.core.v1.{ty}")];
+        let description = schema["properties"][field]["description"].as_str();
+        description
+            .unwrap()
+            .split_once("\n\nPossible enum values:\n")
+            .unwrap()
+            .1
+            .to_owned()
+    };
+    assert_eq!(
+        told("ContainerPort", "protocol"),
+        " - `\"SCTP\"` is the SCTP protocol.\n - `\"TCP\"` is the TCP protocol.\n - `\"UDP\"` is the UDP protocol."
+    );
+    assert_eq!(
+        told("PodSpec", "restartPolicy"),
+        " - `\"Always\"`\n - `\"Never\"`\n - `\"OnFailure\"`"
+    );
 }

@@ -1,297 +1,29 @@
-//! Which texts a field may hold, where those are all there are: upstream's types with `+enum`.
+//! What fields of enumerations may hold.
+//!
+//! `values.txt` has a field a line, sorted: its type and name, then each text and what it means. Types of one name in
+//! several groups have the same.
+
+use std::sync::LazyLock;
 
 use crate::schema::{Field, Type};
 
-/// The texts that a field of a type may hold, sorted; nothing if it may hold others.
-pub(super) fn values(ty: Type, field: &Field) -> Option<&'static [&'static str]> {
-    let (kind, name) = (ty.base_name(), field.name());
-    let at = VALUES.binary_search_by(|row| (row.0, row.1).cmp(&(kind, name)));
-    at.ok().map(|at| VALUES[at].2)
-}
+static LINES: LazyLock<Box<[&str]>> = LazyLock::new(|| {
+    let lines = include_str!("values.txt").lines();
+    lines.filter(|line| !line.starts_with('#')).collect()
+});
 
-/// Type, field and texts, sorted by the first two. Types of one name in several groups have the same.
-const VALUES: &[(&str, &str, &[&str])] = &[
-    (
-        "AppArmorProfile",
-        "type",
-        &["Localhost", "RuntimeDefault", "Unconfined"],
-    ),
-    (
-        "AzureDiskVolumeSource",
-        "cachingMode",
-        &["None", "ReadOnly", "ReadWrite"],
-    ),
-    (
-        "AzureDiskVolumeSource",
-        "kind",
-        &["Dedicated", "Managed", "Shared"],
-    ),
-    (
-        "Container",
-        "imagePullPolicy",
-        &["Always", "IfNotPresent", "Never"],
-    ),
-    (
-        "Container",
-        "terminationMessagePolicy",
-        &["FallbackToLogsOnError", "File"],
-    ),
-    ("ContainerPort", "protocol", &["SCTP", "TCP", "UDP"]),
-    (
-        "CronJobSpec",
-        "concurrencyPolicy",
-        &["Allow", "Forbid", "Replace"],
-    ),
-    (
-        "DaemonSetUpdateStrategy",
-        "type",
-        &["OnDelete", "RollingUpdate"],
-    ),
-    ("DeploymentStrategy", "type", &["Recreate", "RollingUpdate"]),
-    ("EndpointPort", "protocol", &["SCTP", "TCP", "UDP"]),
-    (
-        "EphemeralContainer",
-        "imagePullPolicy",
-        &["Always", "IfNotPresent", "Never"],
-    ),
-    (
-        "EphemeralContainer",
-        "terminationMessagePolicy",
-        &["FallbackToLogsOnError", "File"],
-    ),
-    ("HTTPGetAction", "scheme", &["HTTP", "HTTPS"]),
-    (
-        "HostPathVolumeSource",
-        "type",
-        &[
-            "",
-            "BlockDevice",
-            "CharDevice",
-            "Directory",
-            "DirectoryOrCreate",
-            "File",
-            "FileOrCreate",
-            "Socket",
-        ],
-    ),
-    ("IngressPortStatus", "protocol", &["SCTP", "TCP", "UDP"]),
-    ("JobSpec", "completionMode", &["Indexed", "NonIndexed"]),
-    (
-        "JobSpec",
-        "podReplacementPolicy",
-        &["Failed", "TerminatingOrFailed"],
-    ),
-    ("MutatingWebhook", "failurePolicy", &["Fail", "Ignore"]),
-    ("MutatingWebhook", "matchPolicy", &["Equivalent", "Exact"]),
-    (
-        "MutatingWebhook",
-        "reinvocationPolicy",
-        &["IfNeeded", "Never"],
-    ),
-    (
-        "MutatingWebhook",
-        "sideEffects",
-        &["None", "NoneOnDryRun", "Some", "Unknown"],
-    ),
-    ("NamespaceStatus", "phase", &["Active", "Terminating"]),
-    ("NetworkPolicyPort", "protocol", &["SCTP", "TCP", "UDP"]),
-    (
-        "NodeSelectorRequirement",
-        "operator",
-        &["DoesNotExist", "Exists", "Gt", "In", "Lt", "NotIn"],
-    ),
-    ("NodeStatus", "phase", &["Pending", "Running", "Terminated"]),
-    (
-        "PersistentVolumeClaimSpec",
-        "volumeMode",
-        &["Block", "Filesystem"],
-    ),
-    (
-        "PersistentVolumeClaimStatus",
-        "phase",
-        &["Bound", "Lost", "Pending"],
-    ),
-    (
-        "PersistentVolumeSpec",
-        "persistentVolumeReclaimPolicy",
-        &["Delete", "Recycle", "Retain"],
-    ),
-    (
-        "PersistentVolumeSpec",
-        "volumeMode",
-        &["Block", "Filesystem"],
-    ),
-    (
-        "PersistentVolumeStatus",
-        "phase",
-        &["Available", "Bound", "Failed", "Pending", "Released"],
-    ),
-    (
-        "PodDisruptionBudgetSpec",
-        "unhealthyPodEvictionPolicy",
-        &["AlwaysAllow", "IfHealthyBudget"],
-    ),
-    (
-        "PodFailurePolicyOnExitCodesRequirement",
-        "operator",
-        &["In", "NotIn"],
-    ),
-    (
-        "PodFailurePolicyRule",
-        "action",
-        &["Count", "FailIndex", "FailJob", "Ignore"],
-    ),
-    (
-        "PodSecurityContext",
-        "fsGroupChangePolicy",
-        &["Always", "OnRootMismatch"],
-    ),
-    (
-        "PodSecurityContext",
-        "supplementalGroupsPolicy",
-        &["Merge", "Strict"],
-    ),
-    (
-        "PodSpec",
-        "dnsPolicy",
-        &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"],
-    ),
-    (
-        "PodSpec",
-        "preemptionPolicy",
-        &["Never", "PreemptLowerPriority"],
-    ),
-    (
-        "PodSpec",
-        "restartPolicy",
-        &["Always", "Never", "OnFailure"],
-    ),
-    (
-        "PodStatus",
-        "phase",
-        &["Failed", "Pending", "Running", "Succeeded", "Unknown"],
-    ),
-    (
-        "PodStatus",
-        "qosClass",
-        &["BestEffort", "Burstable", "Guaranteed"],
-    ),
-    ("PortStatus", "protocol", &["SCTP", "TCP", "UDP"]),
-    (
-        "PriorityClass",
-        "preemptionPolicy",
-        &["Never", "PreemptLowerPriority"],
-    ),
-    (
-        "RuleWithOperations",
-        "scope",
-        &["*", "Cluster", "Namespaced"],
-    ),
-    (
-        "ScopedResourceSelectorRequirement",
-        "operator",
-        &["DoesNotExist", "Exists", "In", "NotIn"],
-    ),
-    (
-        "ScopedResourceSelectorRequirement",
-        "scopeName",
-        &[
-            "BestEffort",
-            "CrossNamespacePodAffinity",
-            "NotBestEffort",
-            "NotTerminating",
-            "PriorityClass",
-            "Terminating",
-            "VolumeAttributesClass",
-        ],
-    ),
-    (
-        "SeccompProfile",
-        "type",
-        &["Localhost", "RuntimeDefault", "Unconfined"],
-    ),
-    ("SecurityContext", "procMount", &["Default", "Unmasked"]),
-    ("ServicePort", "protocol", &["SCTP", "TCP", "UDP"]),
-    (
-        "ServiceSpec",
-        "externalTrafficPolicy",
-        &["Cluster", "Local"],
-    ),
-    (
-        "ServiceSpec",
-        "internalTrafficPolicy",
-        &["Cluster", "Local"],
-    ),
-    (
-        "ServiceSpec",
-        "ipFamilyPolicy",
-        &["PreferDualStack", "RequireDualStack", "SingleStack"],
-    ),
-    ("ServiceSpec", "sessionAffinity", &["ClientIP", "None"]),
-    (
-        "ServiceSpec",
-        "type",
-        &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"],
-    ),
-    (
-        "StatefulSetSpec",
-        "podManagementPolicy",
-        &["OrderedReady", "Parallel"],
-    ),
-    (
-        "StatefulSetUpdateStrategy",
-        "type",
-        &["OnDelete", "RollingUpdate"],
-    ),
-    (
-        "StorageClass",
-        "reclaimPolicy",
-        &["Delete", "Recycle", "Retain"],
-    ),
-    (
-        "StorageClass",
-        "volumeBindingMode",
-        &["Immediate", "WaitForFirstConsumer"],
-    ),
-    (
-        "Taint",
-        "effect",
-        &["NoExecute", "NoSchedule", "PreferNoSchedule"],
-    ),
-    (
-        "Toleration",
-        "effect",
-        &["NoExecute", "NoSchedule", "PreferNoSchedule"],
-    ),
-    ("Toleration", "operator", &["Equal", "Exists"]),
-    (
-        "TopologySpreadConstraint",
-        "nodeAffinityPolicy",
-        &["Honor", "Ignore"],
-    ),
-    (
-        "TopologySpreadConstraint",
-        "nodeTaintsPolicy",
-        &["Honor", "Ignore"],
-    ),
-    (
-        "TopologySpreadConstraint",
-        "whenUnsatisfiable",
-        &["DoNotSchedule", "ScheduleAnyway"],
-    ),
-    ("ValidatingWebhook", "failurePolicy", &["Fail", "Ignore"]),
-    ("ValidatingWebhook", "matchPolicy", &["Equivalent", "Exact"]),
-    (
-        "ValidatingWebhook",
-        "sideEffects",
-        &["None", "NoneOnDryRun", "Some", "Unknown"],
-    ),
-    (
-        "VolumeMount",
-        "mountPropagation",
-        &["Bidirectional", "HostToContainer", "None"],
-    ),
-];
+/// A text that a field may hold, and what it means, or nothing.
+pub(super) type Choice = (&'static str, &'static str);
+
+/// The texts that a field of a type may hold, sorted; nothing if it may hold others.
+pub(super) fn values(ty: Type, field: &Field) -> Option<Vec<Choice>> {
+    let name = format!("{}.{}", ty.base_name(), field.name());
+    let key = |line: &'static str| line.split_once('\t').map_or(line, |(key, _)| key);
+    let at = LINES.binary_search_by(|line| key(line).cmp(&name)).ok()?;
+    let mut cells = LINES[at].split('\t').skip(1);
+    let choice = || cells.next().map(|text| (text, cells.next().unwrap_or("")));
+    Some(std::iter::from_fn(choice).collect())
+}
 
 #[cfg(test)]
 mod tests {
@@ -300,8 +32,20 @@ mod tests {
 
     #[test]
     fn the_table_is_sorted() {
-        assert!(VALUES.is_sorted_by(|a, b| (a.0, a.1) < (b.0, b.1)));
-        assert!(VALUES.iter().all(|row| row.2.is_sorted()));
+        let rows = || LINES.iter().map(|line| line.split('\t'));
+        assert!(
+            rows()
+                .map(|mut cells| cells.next())
+                .is_sorted_by(|a, b| a < b)
+        );
+        for cells in rows() {
+            let cells: Vec<&str> = cells.skip(1).collect();
+            assert!(
+                cells.len() >= 4 && cells.len().is_multiple_of(2),
+                "{cells:?}"
+            );
+            assert!(cells.iter().step_by(2).is_sorted());
+        }
     }
 
     #[test]
@@ -325,7 +69,7 @@ mod tests {
                         ty.name(),
                         field.name()
                     );
-                    met.insert((ty.base_name(), field.name()));
+                    met.insert(format!("{}.{}", ty.base_name(), field.name()));
                 }
                 let mut shape = field.shape();
                 while let Shape::List(elements) | Shape::Map(elements) = shape {
@@ -336,7 +80,8 @@ mod tests {
                 }
             }
         }
-        let all = VALUES.iter().map(|row| (row.0, row.1)).collect();
+        let rows = LINES.iter().filter_map(|line| line.split_once('\t'));
+        let all = rows.map(|(name, _)| name.to_owned()).collect();
         assert_eq!(met, all);
     }
 }

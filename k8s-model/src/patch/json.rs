@@ -14,6 +14,55 @@ const MAX_COPIED: usize = 3 << 20;
 /// No document that is deeper can be read again.
 const MAX_DEPTH: usize = 256;
 
+/// What upstream's decoders of JSON patches read into.
+struct Decoder {
+    list: &'static str,
+    operation: &'static str,
+    /// The struct of an operation whose texts must be texts.
+    fields: Option<&'static str>,
+}
+
+/// It looks at the fields of an operation when it carries it out.
+const LENIENT: Decoder = Decoder {
+    list: "jsonpatch.Patch",
+    operation: "jsonpatch.Operation",
+    fields: None,
+};
+
+/// It looks for unknown fields, too.
+const STRICT: Decoder = Decoder {
+    list: "[]handlers.jsonPatchOp",
+    operation: "handlers.jsonPatchOp",
+    fields: Some("jsonPatchOp"),
+};
+
+/// What a strict decoder says of bytes that are not a JSON patch, other than of unknown and
+/// duplicate fields; nothing if they are one.
+#[must_use]
+pub fn json_fault(patch: &[u8]) -> Option<String> {
+    operations(patch, &STRICT).err()
+}
+
+/// Reads the operations of a patch; if they are not, what Go says.
+fn operations(patch: &[u8], decoder: &Decoder) -> Result<Vec<Value>, String> {
+    let operations: Option<Vec<Value>> = serde_json::from_slice(patch).map_err(|error| {
+        match serde_json::from_slice::<Value>(patch) {
+            Ok(value) => misfit(&value, decoder.list),
+            Err(_) => crate::decode::syntax_error(patch).unwrap_or_else(|| error.to_string()),
+        }
+    })?;
+    let operations = operations.unwrap_or_default();
+    operations
+        .iter()
+        .try_for_each(|operation| check(operation, decoder))?;
+    Ok(operations)
+}
+
+fn misfit(value: &Value, ty: &str) -> String {
+    let found = go_kind(value);
+    format!("json: cannot unmarshal {found} into Go value of type {ty}")
+}
+
 /// Carries out a JSON patch: all of its operations or none.
 ///
 /// # Errors
@@ -21,16 +70,10 @@ const MAX_DEPTH: usize = 256;
 /// Fails if the bytes are not a JSON patch, if it has too many operations, or if one of them does
 /// not fit the document; the document is then as it was.
 pub fn json(document: &mut Value, patch: &[u8]) -> Result<(), PatchError> {
-    let operations: Option<Vec<Value>> = serde_json::from_slice(patch)
-        .map_err(|error| PatchError::Malformed(describe(patch, &error)))?;
-    let operations = operations.unwrap_or_default();
+    let operations = operations(patch, &LENIENT).map_err(PatchError::Malformed)?;
     if operations.len() > MAX_JSON_PATCH_OPERATIONS {
         return Err(PatchError::TooManyOperations(operations.len()));
     }
-    operations
-        .iter()
-        .try_for_each(check)
-        .map_err(PatchError::Malformed)?;
     let mut patched = document.clone();
     let mut copied = 0;
     for operation in operations {
@@ -131,23 +174,22 @@ fn depth(value: &Value) -> usize {
 }
 
 /// Whether an operation is an object, and its texts are texts; if not, what Go says.
-fn check(operation: &Value) -> Result<(), String> {
+fn check(operation: &Value, decoder: &Decoder) -> Result<(), String> {
     if operation.is_null() {
         return Ok(());
     }
     let Some(fields) = operation.as_object() else {
-        let found = go_kind(operation);
-        return Err(format!(
-            "error decoding patch: json: cannot unmarshal {found} into Go value of type handlers.jsonPatchOp"
-        ));
+        return Err(misfit(operation, decoder.operation));
     };
-    let fault = ["op", "path", "from"].into_iter().find_map(|name| {
-        let value = fields.get(name)?;
-        (!value.is_string() && !value.is_null()).then(|| {
-            let found = go_kind(value);
-            format!(
-                "error decoding patch: json: cannot unmarshal {found} into Go struct field jsonPatchOp.{name} of type string"
-            )
+    let fault = decoder.fields.and_then(|owner| {
+        ["op", "path", "from"].into_iter().find_map(|name| {
+            let value = fields.get(name)?;
+            (!value.is_string() && !value.is_null()).then(|| {
+                let found = go_kind(value);
+                format!(
+                    "json: cannot unmarshal {found} into Go struct field {owner}.{name} of type string"
+                )
+            })
         })
     });
     fault.map_or(Ok(()), Err)
@@ -219,16 +261,6 @@ fn pointer(path: &str, document: &Value) -> String {
         out.push_str(&name.replace('~', "~0").replace('/', "~1"));
     }
     out
-}
-
-fn describe(patch: &[u8], error: &serde_json::Error) -> String {
-    let found = match serde_json::from_slice::<Value>(patch) {
-        Ok(value) => go_kind(&value),
-        Err(_) => return crate::decode::syntax_error(patch).unwrap_or_else(|| error.to_string()),
-    };
-    format!(
-        "error decoding patch: json: cannot unmarshal {found} into Go value of type []handlers.jsonPatchOp"
-    )
 }
 
 #[cfg(test)]
@@ -319,25 +351,48 @@ mod tests {
 
     #[test]
     fn operations_of_other_types_are_told_as_go_does() {
-        for (operation, text) in [
+        let malformed = |text: &str| {
+            let text = format!("json: cannot unmarshal {text}");
+            Err(PatchError::Malformed(text))
+        };
+        for (patch, strict, lenient) in [
             (
-                json!(5),
+                json!({}),
+                "object into Go value of type []handlers.jsonPatchOp",
+                malformed("object into Go value of type jsonpatch.Patch"),
+            ),
+            (
+                json!([5]),
                 "number into Go value of type handlers.jsonPatchOp",
+                malformed("number into Go value of type jsonpatch.Operation"),
             ),
             (
-                json!({"op": "add", "path": []}),
+                json!([{"op": "add", "path": []}]),
                 "array into Go struct field jsonPatchOp.path of type string",
+                Err(PatchError::Unprocessable(
+                    "add operation does not apply: no path".to_owned(),
+                )),
             ),
             (
-                json!({"op": "move", "path": "/a", "from": true}),
+                json!([{"op": "move", "path": "/a", "from": true}]),
                 "bool into Go struct field jsonPatchOp.from of type string",
+                Err(PatchError::Unprocessable(
+                    "move operation does not apply: no from".to_owned(),
+                )),
             ),
         ] {
-            let patch = json!([operation]).to_string();
+            let patch = patch.to_string();
             let told = super::json(&mut json!({}), patch.as_bytes());
-            let text = format!("error decoding patch: json: cannot unmarshal {text}");
-            assert_eq!(told, Err(PatchError::Malformed(text)));
+            assert_eq!(told, lenient, "{patch}");
+            let told = json_fault(patch.as_bytes());
+            let strict = format!("json: cannot unmarshal {strict}");
+            assert_eq!(told, Some(strict), "{patch}");
         }
+        assert_eq!(json_fault(br#"[{"op": "add", "path": "/a"}, null]"#), None);
+        let text = "unexpected end of JSON input".to_owned();
+        assert_eq!(json_fault(b"[{").as_deref(), Some(&*text));
+        let told = super::json(&mut json!({}), b"[{");
+        assert_eq!(told, Err(PatchError::Malformed(text)));
     }
 
     #[test]
@@ -380,16 +435,6 @@ mod tests {
     #[test]
     fn what_is_no_patch_is_refused() {
         let mut document = json!({});
-        assert_eq!(
-            super::json(&mut document, b"{}"),
-            Err(PatchError::Malformed(
-                "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp".into()
-            ))
-        );
-        assert!(matches!(
-            super::json(&mut document, b"[{"),
-            Err(PatchError::Malformed(_))
-        ));
         assert!(matches!(
             super::json(&mut document, br#"[{"op": "dance", "path": "/a"}]"#),
             Err(PatchError::Unprocessable(_))

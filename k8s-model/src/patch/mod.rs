@@ -5,7 +5,10 @@ mod strategic;
 
 use serde_json::Value;
 
-pub use self::{json::json, strategic::strategic};
+pub use self::{
+    json::{json, json_fault},
+    strategic::strategic,
+};
 
 /// How many operations a JSON patch may have, as upstream has it.
 pub const MAX_JSON_PATCH_OPERATIONS: usize = 10_000;

@@ -44,6 +44,11 @@ pub fn columns(resource: &Resource) -> &'static [Column] {
     printer(resource.group, resource.kind).0
 }
 
+/// Whether the table of a resource has columns that only its kind has, or those that every object has.
+pub fn has_own(resource: &Resource) -> bool {
+    columns(resource) != cluster::OTHER
+}
+
 /// An object's cells, one per column. `now` is what ages are counted to.
 pub fn cells(resource: &Resource, object: &dyn Object, now: Timestamp) -> Vec<Value> {
     if let Some(pod) = object.downcast_ref() {
