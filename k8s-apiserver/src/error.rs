@@ -228,6 +228,35 @@ impl Error {
         }
     }
 
+    /// A custom resource of another kind or version than the one that is defined, in which strategies find that out.
+    pub(crate) fn undefined(error: &DecodeError, object: &[u8]) -> Self {
+        let DecodeError::Undefined {
+            api_version,
+            kind,
+            expected_api_version,
+            expected_kind,
+        } = error
+        else {
+            return Error::bad_request(error.reason());
+        };
+        let mut findings = field::ErrorList::new();
+        for (name, found, expected) in [
+            ("kind", kind, expected_kind),
+            ("apiVersion", api_version, expected_api_version),
+        ] {
+            if found != expected {
+                let text = format!("must be {expected}");
+                findings.push(field::invalid(field::Path::new(name), found.as_str(), text));
+            }
+        }
+        let object: serde_json::Value = serde_json::from_slice(object).unwrap_or_default();
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let group = expected_api_version
+            .split_once('/')
+            .map_or("", |(group, _)| group);
+        Error::invalid_kind(group, kind, name, &findings)
+    }
+
     /// A body that is not the object it should be.
     pub(crate) fn decode(error: &DecodeError, body: &[u8], api_version: &str, kind: &str) -> Self {
         Error::bad_request(error.answer(body, api_version, kind))

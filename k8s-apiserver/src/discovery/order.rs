@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-/// Fields of discovery, of `/version` and of what OpenID Connect asks for, in the order of upstream's types.
-const ORDER: [&str; 41] = [
+/// Fields of discovery and of what OpenID Connect asks for, in the order of upstream's types.
+const ORDER: [&str; 33] = [
     "metadata",
     "name",
     "creationTimestamp",
@@ -32,14 +32,6 @@ const ORDER: [&str; 41] = [
     "resources",
     "items",
     "freshness",
-    "major",
-    "minor",
-    "gitVersion",
-    "gitCommit",
-    "gitTreeState",
-    "buildDate",
-    "goVersion",
-    "compiler",
     "issuer",
     "jwks_uri",
     "response_types_supported",

@@ -1,11 +1,13 @@
 //! Bodies: read up to a limit, from JSON, YAML or protobuf, into objects or value trees.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::header;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use k8s_model::{
     Object,
-    decode::{self, duplicate_fields},
+    decode::{self, DecodeError, duplicate_fields},
 };
 use serde_json::Value;
 
@@ -67,11 +69,19 @@ pub(crate) fn yaml(bytes: &[u8]) -> Result<Value, String> {
     })
 }
 
+/// JSON with whole characters, see [`decode::paired`].
+pub(crate) fn whole(json: Bytes) -> Bytes {
+    match decode::paired(&json) {
+        Cow::Borrowed(_) => json,
+        Cow::Owned(whole) => whole.into(),
+    }
+}
+
 /// The body as JSON, whatever it was sent as.
 fn as_json(call: &Call, bytes: Bytes, kind: &str) -> Result<Bytes> {
     let unread = |why: &str| Error::bad_request(decode::unrecognized(kind, why, &bytes));
     match content_type(call) {
-        "" | "application/json" | "text/json" => Ok(bytes),
+        "" | "application/json" | "text/json" => Ok(whole(bytes)),
         "application/yaml" | "text/yaml" | "application/x-yaml" => {
             let value = yaml(&bytes).map_err(|why| unread(&why))?;
             serde_json::to_vec(&value)
@@ -110,11 +120,17 @@ pub(crate) async fn object(
     warnings: &mut Vec<String>,
 ) -> Result<Box<dyn Object>> {
     let resource = &row.resource;
-    let json = as_json(call, read(call, body).await?, resource.kind)?;
+    let sent = read(call, body).await?;
+    let json = as_json(call, sent.clone(), resource.kind)?;
     let mut unknown = Vec::new();
     let object = (resource.codec.from_json)(&json, &mut |field| unknown.push(field));
-    let mut object =
-        object.map_err(|e| Error::decode(&e, &json, &resource.api_version(), resource.kind))?;
+    let mut object = object.map_err(|error| match &error {
+        DecodeError::Undefined { api_version, .. } if *api_version == row.api_version => {
+            Error::undefined(&error, &json)
+        }
+        // What it quotes is as it was sent.
+        _ => Error::decode(&error, &sent, &row.api_version, resource.kind),
+    })?;
     if validation != FieldValidation::Ignore {
         let mut findings: Vec<String> = unknown
             .iter()

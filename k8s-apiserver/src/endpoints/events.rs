@@ -9,7 +9,7 @@ use super::{Call, render, table};
 use crate::{
     Error, Result,
     cache::EventType,
-    http::negotiate::{Format, Shape},
+    http::negotiate::{Format, MetaVersion, Shape},
     registry::{
         Row,
         watch::{Told, Writer},
@@ -20,6 +20,7 @@ use crate::{
 pub(crate) struct Events {
     row: Arc<Row>,
     shape: Shape,
+    meta: MetaVersion,
     format: Format,
     table: table::Options,
     /// A table's columns are told once.
@@ -40,7 +41,7 @@ impl Writer for Events {
     fn manner(&self) -> Option<String> {
         match self.shape {
             Shape::Table => None,
-            shape => Some(format!("{shape:?} {:?}", self.format)),
+            shape => Some(format!("{shape:?} {:?} {:?}", self.meta, self.format)),
         }
     }
 }
@@ -50,8 +51,9 @@ impl Events {
         Events {
             row: row.clone(),
             shape: call.wanted.shape,
+            meta: call.wanted.meta,
             format: call.wanted.format,
-            table: table::Options::new(call.parts.uri.query()),
+            table: table::Options::new(call),
             columns_told: false,
             now: call.server.registry.clock.clone(),
         }
@@ -127,7 +129,9 @@ impl Events {
         };
         let json = match self.shape {
             Shape::Object => self.row.json(&entry.stored, revision)?.into(),
-            Shape::Metadata => render::partial(&self.row.json(&entry.stored, revision)?)?,
+            Shape::Metadata => {
+                render::partial(&self.row.json(&entry.stored, revision)?, self.meta)?
+            }
             Shape::Table => self.table_of(self.row.decode(&entry.stored, revision)?)?,
         };
         Ok((EventType::as_str(event), json))
@@ -154,10 +158,10 @@ impl Events {
         let own = self.row.resource.api_version();
         let (kind, api_version, close) = match self.shape {
             Shape::Object => (self.row.resource.kind, &*own, ""),
-            Shape::Metadata => (render::PARTIAL, render::META, ""),
+            Shape::Metadata => (render::PARTIAL, self.meta.api_version(), ""),
             Shape::Table => (
                 "Table",
-                render::META,
+                self.meta.api_version(),
                 ",\"columnDefinitions\":null,\"rows\":[]",
             ),
         };

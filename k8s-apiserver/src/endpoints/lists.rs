@@ -15,7 +15,7 @@ use crate::{
     cache::Entry,
     http::{
         Body,
-        negotiate::{Format, Shape},
+        negotiate::{Format, MetaVersion, Shape},
         response,
     },
     registry::{Row, list::Listed},
@@ -41,7 +41,7 @@ pub(crate) async fn list(call: &Call, row: &Arc<Row>, listed: Listed) -> Result<
     }
     let shape = call.wanted.shape;
     if call.wanted.format == Format::Protobuf && shape != Shape::Table {
-        let body = protobuf(row, shape, &meta, listed.entries).await?;
+        let body = protobuf(row, shape, call.wanted.meta, &meta, listed.entries).await?;
         return Ok(response::encoded(StatusCode::OK, &call.wanted, body));
     }
     let body = match shape {
@@ -60,13 +60,15 @@ pub(crate) async fn list(call: &Call, row: &Arc<Row>, listed: Listed) -> Result<
             }
         }
         Shape::Metadata => {
+            let version = call.wanted.meta;
+            let api_version = version.api_version();
             let head = format!(
-                "{{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{{{meta}}},\"items\":["
+                "{{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"{api_version}\",\"metadata\":{{{meta}}},\"items\":["
             );
             let row = row.clone();
             items(head.into_bytes(), listed.entries, move |entry, out| {
                 let json = row.json(&entry.stored, entry.revision)?;
-                out.append(&mut render::partial(&json)?);
+                out.append(&mut render::partial(&json, version)?);
                 Ok(())
             })?
         }
@@ -98,7 +100,7 @@ pub(crate) fn of_objects(
             let meta = table::ListMeta::default();
             return table::of_objects(call, row, StatusCode::OK, &objects, &meta);
         }
-        Shape::Metadata => ("PartialObjectMetadataList", render::META),
+        Shape::Metadata => ("PartialObjectMetadataList", call.wanted.meta.api_version()),
         Shape::Object => (row.resource.list_kind, row.api_version.as_str()),
     };
     let mut out = format!(
@@ -112,7 +114,7 @@ pub(crate) fn of_objects(
         let mut json = Vec::new();
         object.write_json(&mut json);
         match call.wanted.shape {
-            Shape::Metadata => out.append(&mut render::partial(&json)?),
+            Shape::Metadata => out.append(&mut render::partial(&json, call.wanted.meta)?),
             _ => {
                 out.push(b'{');
                 out.extend_from_slice(&json[row.type_meta..]);
@@ -238,6 +240,7 @@ impl Items {
 async fn protobuf(
     row: &Arc<Row>,
     shape: Shape,
+    version: MetaVersion,
     meta: &str,
     entries: Vec<Arc<Entry>>,
 ) -> Result<Body> {
@@ -246,7 +249,8 @@ async fn protobuf(
         Shape::Metadata => {
             let kind = "PartialObjectMetadataList";
             let list = MessageType::of_kind(render::META, kind);
-            (render::META.to_owned(), kind, list, render::partial_type()?)
+            let api_version = version.api_version().to_owned();
+            (api_version, kind, list, render::partial_type()?)
         }
         _ => {
             let api_version = row.resource.api_version();

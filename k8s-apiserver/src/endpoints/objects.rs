@@ -181,6 +181,9 @@ pub(crate) async fn create(call: &Call, row: &Row, body: Body) -> Result<Respons
         if row.is_namespaced() {
             match_namespace(&target, &mut *object)?;
         }
+        create_only.default(&mut *object);
+        let registry = &call.server.registry;
+        registry.own_unstored(&target, None, &mut *object);
         let object = Box::pin(admit(call, &target, object, |_| Ok(()))).await?;
         let made = create_only
             .create(&call.user, target.namespace, target.name, object)
@@ -290,9 +293,13 @@ pub(crate) async fn read_patch(
     body: Body,
 ) -> Result<(Patch, WriteOptions)> {
     let kind = PatchType::of(body::content_type(call), row)?;
-    let bytes = body::read(call, body).await?;
+    let mut bytes = body::read(call, body).await?;
+    if kind != PatchType::Apply {
+        bytes = body::whole(bytes);
+    }
     let options = WriteOptions::parse_patch(call.parts.uri.query(), kind == PatchType::Apply)?;
-    let patch = Patch::new(kind, bytes, options.force.unwrap_or(false))?;
+    let force = options.force.unwrap_or(false);
+    let patch = Patch::new(kind, bytes, force, options.field_validation)?;
     Ok((patch, options))
 }
 

@@ -40,7 +40,9 @@ pub(crate) async fn serve(call: Call, refused: Option<Error>) -> Result<Response
     match trimmed {
         "" => return index(&call),
         "/version" => {
-            let info = Body::from(in_order(&crate::version::info()));
+            // Upstream indents it for everybody.
+            let info = serde_json::to_string_pretty(&crate::version::info());
+            let info = Body::from(info.map_err(Error::internal)?);
             return response::json(StatusCode::OK, &call.wanted.as_json(), info);
         }
         "/metrics" => return Ok(metrics(&call).await),

@@ -14,7 +14,7 @@ use crate::{
     Error, Result,
     http::{
         Body,
-        negotiate::{Format, Shape},
+        negotiate::{Format, MetaVersion, Shape},
         response,
     },
     registry::{Outcome, Row, value::Stored},
@@ -36,7 +36,7 @@ pub(crate) fn stored(
             Body::from_slices([row.json(stored, revision)?, Bytes::from_static(b"\n")])
         }
         Shape::Metadata => {
-            let mut out = partial(&row.json(stored, revision)?)?;
+            let mut out = partial(&row.json(stored, revision)?, call.wanted.meta)?;
             out.push(b'\n');
             Body::from(out)
         }
@@ -88,7 +88,7 @@ pub(crate) fn object(
         Shape::Metadata => {
             let mut json = Vec::new();
             object.write_json(&mut json);
-            out = partial(&json)?;
+            out = partial(&json, call.wanted.meta)?;
         }
         Shape::Table => {
             let meta = super::table::ListMeta::default();
@@ -113,7 +113,12 @@ fn protobuf(
     };
     let json = json()?;
     let encoded = match call.wanted.shape {
-        Shape::Metadata => encode_as(partial_type()?, META, PARTIAL, &json),
+        Shape::Metadata => encode_as(
+            partial_type()?,
+            call.wanted.meta.api_version(),
+            PARTIAL,
+            &json,
+        ),
         _ => {
             let api_version = row.resource.api_version();
             encode_as(form.object, &api_version, row.resource.kind, &json)
@@ -138,10 +143,11 @@ struct OnlyMetadata<'a> {
 }
 
 /// An object's metadata as a `PartialObjectMetadata`.
-pub(crate) fn partial(json: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn partial(json: &[u8], version: MetaVersion) -> Result<Vec<u8>> {
     let only: OnlyMetadata<'_> = serde_json::from_slice(json).map_err(Error::internal)?;
     Ok(format!(
-        "{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{}}}",
+        "{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"{}\",\"metadata\":{}}}",
+        version.api_version(),
         only.metadata.get()
     )
     .into_bytes())

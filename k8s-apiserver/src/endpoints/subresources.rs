@@ -104,7 +104,7 @@ async fn create_only_subresource(
 ) -> Result<Response<Body>> {
     let options = WriteOptions::parse(call.parts.uri.query(), "CreateOptions")?;
     let mut warnings = Vec::new();
-    let object = body::subresource_object(
+    let mut object = body::subresource_object(
         call,
         row,
         subresource,
@@ -113,8 +113,11 @@ async fn create_only_subresource(
         &mut warnings,
     )
     .await?;
-    let mut target = objects::target(call, row, options.dry_run);
-    target.options = SentOptions::Write(&options);
+    let manager = objects::manager(call, &options);
+    let target = objects::written_by(call, row, &options, &manager);
+    create_only.default(&mut *object);
+    let registry = &call.server.registry;
+    registry.own_unstored(&target, Some(subresource), &mut *object);
     let object = objects::admit(call, &target, object, |_| Ok(())).await?;
     let made = create_only
         .create(&call.user, target.namespace, target.name, object)
@@ -135,7 +138,7 @@ async fn scale_get(call: &Call, row: &Row) -> Result<Response<Body>> {
         Shape::Table => super::table::of_scale(call, &scale),
         Shape::Metadata => {
             let json = serde_json::to_vec(&scale).map_err(Error::internal)?;
-            let mut out = super::render::partial(&json)?;
+            let mut out = super::render::partial(&json, call.wanted.meta)?;
             out.push(b'\n');
             response::json(StatusCode::OK, &call.wanted, Body::from(out))
         }

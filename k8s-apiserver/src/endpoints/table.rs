@@ -8,7 +8,7 @@ use serde_json::{Value, json, value::RawValue};
 use super::{Call, render};
 use crate::{
     Error, Result,
-    http::{Body, response, uri},
+    http::{Body, negotiate::MetaVersion, response, uri},
     registry::Row,
 };
 
@@ -25,16 +25,21 @@ pub(crate) enum Include {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Options {
     include: Include,
+    version: MetaVersion,
 }
 
 impl Options {
-    pub(crate) fn new(query: Option<&str>) -> Self {
+    pub(crate) fn new(call: &Call) -> Self {
+        let query = call.parts.uri.query();
         let include = match uri::query_value(query, "includeObject").as_deref() {
             Some("None") => Include::None,
             Some("Object") => Include::Object,
             _ => Include::Metadata,
         };
-        Options { include }
+        Options {
+            include,
+            version: call.wanted.meta,
+        }
     }
 }
 
@@ -74,7 +79,7 @@ pub(crate) fn of_objects(
 ) -> Result<Response<Body>> {
     let query = call.parts.uri.query();
     check_include(uri::query_value(query, "includeObject").as_deref())?;
-    let options = Options::new(query);
+    let options = Options::new(call);
     let mut out = json(
         row,
         objects,
@@ -89,7 +94,7 @@ pub(crate) fn of_objects(
 
 /// What an object's `scale` shows, which has columns of its own.
 pub(crate) fn of_scale(call: &Call, scale: &Scale) -> Result<Response<Body>> {
-    let options = Options::new(call.parts.uri.query());
+    let options = Options::new(call);
     let cells = printers::scale_cells(scale, call.server.registry.now());
     let rows = vec![table_row(scale, cells, options)?];
     let version = scale.metadata.resource_version.clone();
@@ -97,7 +102,12 @@ pub(crate) fn of_scale(call: &Call, scale: &Scale) -> Result<Response<Body>> {
         resource_version: version.unwrap_or_default(),
         ..ListMeta::default()
     };
-    let mut out = table(described(printers::scale_columns()), rows, &meta)?;
+    let mut out = table(
+        described(printers::scale_columns()),
+        Some(rows),
+        &meta,
+        options,
+    )?;
     out.push(b'\n');
     response::json(StatusCode::OK, &call.wanted, Body::from(out))
 }
@@ -127,7 +137,9 @@ pub(crate) fn json(
         // In the order in which requests try them, as upstream shows them.
         rows.sort_by_key(|row| row.cells.get(2).and_then(Value::as_i64));
     }
-    table(columns, rows, meta)
+    // Upstream's converter for what has no columns of its own has no list where there is nothing.
+    let none = rows.is_empty() && row.custom().is_none() && !printers::has_own(&row.resource);
+    table(columns, (!none).then_some(rows), meta, options)
 }
 
 /// An object's row, with as much of the object as is wanted.
@@ -137,7 +149,7 @@ fn table_row(object: &dyn Object, cells: Vec<Value>, options: Options) -> Result
     let carried = match options.include {
         Include::None => b"null".to_vec(),
         Include::Object => full,
-        Include::Metadata => render::partial(&full)?,
+        Include::Metadata => render::partial(&full, options.version)?,
     };
     let carried = String::from_utf8(carried).map_err(Error::internal)?;
     Ok(TableRow {
@@ -146,7 +158,12 @@ fn table_row(object: &dyn Object, cells: Vec<Value>, options: Options) -> Result
     })
 }
 
-fn table(columns: Value, rows: Vec<TableRow>, meta: &ListMeta) -> Result<Vec<u8>> {
+fn table(
+    columns: Value,
+    rows: Option<Vec<TableRow>>,
+    meta: &ListMeta,
+    options: Options,
+) -> Result<Vec<u8>> {
     let mut list_meta = serde_json::Map::new();
     if !meta.resource_version.is_empty() {
         list_meta.insert(
@@ -162,7 +179,7 @@ fn table(columns: Value, rows: Vec<TableRow>, meta: &ListMeta) -> Result<Vec<u8>
     }
     let table = Table {
         kind: "Table",
-        api_version: "meta.k8s.io/v1",
+        api_version: options.version.api_version(),
         metadata: list_meta,
         column_definitions: columns,
         rows,
@@ -177,7 +194,7 @@ struct Table {
     api_version: &'static str,
     metadata: serde_json::Map<String, Value>,
     column_definitions: Value,
-    rows: Vec<TableRow>,
+    rows: Option<Vec<TableRow>>,
 }
 
 #[derive(serde::Serialize)]

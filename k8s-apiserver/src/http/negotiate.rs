@@ -45,6 +45,32 @@ pub(crate) enum Shape {
     Metadata,
 }
 
+/// The version of tables and metadata that is wanted. They are the same in each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum MetaVersion {
+    #[default]
+    V1,
+    V1beta1,
+}
+
+impl MetaVersion {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "v1" => Some(MetaVersion::V1),
+            "v1beta1" => Some(MetaVersion::V1beta1),
+            _ => None,
+        }
+    }
+
+    /// With the group.
+    pub(crate) fn api_version(self) -> &'static str {
+        match self {
+            MetaVersion::V1 => "meta.k8s.io/v1",
+            MetaVersion::V1beta1 => "meta.k8s.io/v1beta1",
+        }
+    }
+}
+
 /// A form that not everything has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -57,6 +83,7 @@ pub(crate) enum Form {
 pub(crate) struct Wanted {
     pub(crate) format: Format,
     pub(crate) shape: Shape,
+    pub(crate) meta: MetaVersion,
     pub(crate) pretty: bool,
     pub(crate) gzip: bool,
     /// Metadata of a list were asked for, not those of an object.
@@ -105,20 +132,20 @@ impl Wanted {
             if !matches!(clause.stream, "" | "watch") {
                 continue;
             }
-            let shape = match (clause.shape, clause.group, clause.version) {
-                ("", "", "") => Shape::Object,
-                ("Table", "meta.k8s.io", "v1" | "v1beta1")
+            let version = MetaVersion::parse(clause.version);
+            let shape = match (clause.shape, clause.group, version) {
+                ("", "", None) if clause.version.is_empty() => Shape::Object,
+                ("Table", "meta.k8s.io", Some(_))
                     if format != Format::Protobuf && has(Form::Table) =>
                 {
                     Shape::Table
                 }
-                (
-                    "PartialObjectMetadata" | "PartialObjectMetadataList",
-                    "meta.k8s.io",
-                    "v1" | "v1beta1",
-                ) => Shape::Metadata,
+                ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", Some(_)) => {
+                    Shape::Metadata
+                }
                 _ => continue,
             };
+            wanted.meta = version.unwrap_or_default();
             wanted.format = format;
             wanted.shape = shape;
             wanted.of_list = clause.shape.ends_with("List");

@@ -89,15 +89,19 @@ pub(crate) async fn page(server: &Inner) -> String {
         "gauge",
         "[ALPHA] A metric with a constant '1' value labeled by major, minor, git version, git commit, git tree state, build date, Go version, and compiler from which Kubernetes was built, and platform on which it is running.",
     );
-    let said = |key: &str| quoted(info[key].as_str().unwrap_or_default());
-    let labels = format!(
-        "git_version=\"{}\",major=\"{}\",minor=\"{}\",platform=\"{}\"",
-        said("gitVersion"),
-        said("major"),
-        said("minor"),
-        said("platform")
-    );
-    out.sample("", &labels, 1.0);
+    let labels = [
+        ("build_date", info.build_date),
+        ("compiler", info.compiler),
+        ("git_commit", info.git_commit),
+        ("git_tree_state", info.git_tree_state),
+        ("git_version", &info.git_version),
+        ("go_version", info.go_version),
+        ("major", info.major),
+        ("minor", &info.minor),
+        ("platform", &info.platform),
+    ];
+    let labels = labels.map(|(name, said)| format!("{name}=\"{}\"", quoted(said)));
+    out.sample("", &labels.join(","), 1.0);
     if let Some(process) = Process::read() {
         process.write(&mut out);
     }

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use k8s_model::{
-    Object,
-    apply::{OneVersion, Tracker, Versions, differ_only_in_time, reset_fields},
+    Object, Subresource,
+    apply::{OneVersion, Shape, Tracker, Versions, differ_only_in_time, reset_fields},
+    schema::Type,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 
@@ -35,10 +36,21 @@ impl Registry {
         target: &Target<'a>,
         versions: &'a dyn Versions,
     ) -> Option<Tracker<'a>> {
+        self.tracker_of(target, &target.row.shape, &target.row.api_version, versions)
+    }
+
+    /// The same, where what is written is of another kind than the resource's.
+    fn tracker_of<'a>(
+        &self,
+        target: &Target<'a>,
+        shape: &'a Shape,
+        api_version: &'a str,
+        versions: &'a dyn Versions,
+    ) -> Option<Tracker<'a>> {
         let resource = &target.row.resource;
         Some(Tracker {
-            shape: &target.row.shape,
-            api_version: &target.row.api_version,
+            shape,
+            api_version,
             subresource: target.subresource,
             manager: target.manager?,
             reset: reset_fields(
@@ -57,6 +69,31 @@ impl Registry {
         object.metadata_mut().managed_fields = None;
         self.tracker(target, &OneVersion)
             .map_or_else(Vec::new, |tracker| tracker.created(&json(object)))
+    }
+
+    /// Puts in who owns the fields of an object that is answered and not stored: whoever sends it. `subresource` has its
+    /// kind, where that is not the resource's.
+    pub(crate) fn own_unstored(
+        &self,
+        target: &Target<'_>,
+        subresource: Option<&Subresource>,
+        object: &mut dyn Object,
+    ) {
+        let managed = match subresource {
+            None => self.own_new(target, object),
+            Some(sub) => {
+                object.metadata_mut().managed_fields = None;
+                let ty = Type::of_kind(sub.group, sub.version, sub.kind);
+                let shape = ty.map_or_else(Shape::unknown_kind, Shape::Type);
+                let api_version = match sub.group {
+                    "" => sub.version.to_owned(),
+                    group => format!("{group}/{}", sub.version),
+                };
+                let tracker = self.tracker_of(target, &shape, &api_version, &OneVersion);
+                tracker.map_or_else(Vec::new, |tracker| tracker.created(&json(object)))
+            }
+        };
+        show(object, &managed);
     }
 
     /// The managed fields of an object that a request changes, `sent` being those that it was sent

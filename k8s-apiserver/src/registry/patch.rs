@@ -4,7 +4,7 @@ use bytes::Bytes;
 use k8s_model::{
     Codec, Object,
     apply::{Applied, ApplyError, Tracker},
-    decode::{duplicate_fields, misfit, syntax_error, whole_numbers},
+    decode::{DecodeError, duplicate_fields, misfit, missing_kind, syntax_error, whole_numbers},
     field::{self, Path},
     patch,
     schema::Type,
@@ -71,7 +71,12 @@ pub(crate) enum Patch {
     Merge(Value, Seen),
     Strategic(Value, Seen),
     Apply(Configuration),
+    /// What is no patch, and what upstream says of it.
+    Faulty(String),
 }
+
+/// What upstream says of what is no merge patch.
+const INVALID: &str = "Invalid JSON Patch";
 
 /// What is seen of a patch before it is carried out.
 #[derive(Debug)]
@@ -100,44 +105,63 @@ pub(crate) struct Configuration {
 }
 
 impl Patch {
-    pub(crate) fn new(kind: PatchType, bytes: Bytes, force: bool) -> Result<Self> {
+    /// What is wrong with it is told only when it is carried out, after all that is wrong with its object: unless it is
+    /// to be applied.
+    pub(crate) fn new(
+        kind: PatchType,
+        bytes: Bytes,
+        force: bool,
+        validation: FieldValidation,
+    ) -> Result<Self> {
+        if kind == PatchType::Apply {
+            return Configuration::parse(&bytes, force).map(Patch::Apply);
+        }
+        let lenient = validation == FieldValidation::Ignore;
+        Ok(Patch::read(kind, bytes, lenient).unwrap_or_else(Patch::Faulty))
+    }
+
+    /// Reads a patch that is not applied; if it is none, what upstream says. Who wants to hear of unknown fields hears
+    /// another decoder.
+    fn read(kind: PatchType, bytes: Bytes, lenient: bool) -> Result<Self, String> {
         let mut seen = Seen {
             managed_fields: memchr::memmem::find(&bytes, b"anagedFields").is_some(),
             findings: Vec::new(),
         };
-        match kind {
-            PatchType::Json => {
-                if let Some(text) = syntax_error(&bytes) {
-                    return Err(Error::bad_request(format!("error decoding patch: {text}")));
+        if kind == PatchType::Json {
+            if !lenient {
+                if let Some(text) = patch::json_fault(&bytes) {
+                    return Err(format!("error decoding patch: {text}"));
                 }
                 seen.findings = json_patch_findings(&bytes);
-                return Ok(Patch::Json(bytes, seen));
             }
-            PatchType::Apply => return Configuration::parse(&bytes, force).map(Patch::Apply),
-            PatchType::Merge | PatchType::Strategic => {}
+            return Ok(Patch::Json(bytes, seen));
         }
-        let bad = |text: String| {
-            Error::bad_request(match kind {
-                PatchType::Merge => format!("error decoding patch: {text}"),
-                _ => text,
-            })
+        let merges = kind == PatchType::Merge;
+        let bad = |text: String| match merges {
+            true if lenient => INVALID.to_owned(),
+            true => format!("error decoding patch: {text}"),
+            false => text,
         };
         let value: Value = serde_json::from_slice(&bytes)
             .map_err(|error| bad(syntax_error(&bytes).unwrap_or_else(|| error.to_string())))?;
-        let value = match (value, kind) {
-            (Value::Null, PatchType::Strategic) => json!({}),
-            (Value::Null, _) => return Err(Error::bad_request("Invalid JSON Patch")),
-            (value, _) if !value.is_object() => return Err(bad(not_a_map(&value))),
-            (value, _) => value,
+        let value = match value {
+            Value::Null if merges => return Err(INVALID.to_owned()),
+            Value::Null => json!({}),
+            // It becomes the object, and is found out as that.
+            Value::Array(items) if merges && lenient => {
+                items.into_iter().filter(|item| !item.is_null()).collect()
+            }
+            value if !value.is_object() => return Err(bad(not_a_map(&value))),
+            value => value,
         };
         let duplicates = duplicate_fields(&bytes);
         seen.findings = duplicates
             .iter()
             .map(|f| format!("duplicate field {f:?}"))
             .collect();
-        Ok(match kind {
-            PatchType::Merge => Patch::Merge(value, seen),
-            _ => Patch::Strategic(value, seen),
+        Ok(match merges {
+            true => Patch::Merge(value, seen),
+            false => Patch::Strategic(value, seen),
         })
     }
 
@@ -213,12 +237,22 @@ impl Patch {
             Patch::Json(_, seen) | Patch::Merge(_, seen) | Patch::Strategic(_, seen) => {
                 seen.findings.clone()
             }
-            Patch::Apply(_) => Vec::new(),
+            Patch::Apply(_) | Patch::Faulty(_) => Vec::new(),
         };
         let object = (kind.codec.from_json)(&json, &mut |field| {
             findings.push(format!("unknown field {field:?}"));
         })
         .map_err(|error| {
+            match &error {
+                DecodeError::NoKind => return self.invalid(&json, &missing_kind(&json)),
+                DecodeError::Undefined { api_version, .. } if api_version.is_empty() => {
+                    return Error::internal(
+                        "Object 'apiVersion' is missing in 'object has no apiVersion field'",
+                    );
+                }
+                DecodeError::Undefined { .. } => return Error::undefined(&error, &json),
+                _ => {}
+            }
             let told = match self {
                 Patch::Strategic(..) => ty.and_then(|ty| misfit(ty, &value)),
                 _ => None,
@@ -252,7 +286,7 @@ impl Patch {
             Patch::Json(_, seen) | Patch::Merge(_, seen) | Patch::Strategic(_, seen) => {
                 seen.managed_fields
             }
-            Patch::Apply(_) => false,
+            Patch::Apply(_) | Patch::Faulty(_) => false,
         }
     }
 
@@ -268,6 +302,7 @@ impl Patch {
                     .map_err(|e| Error::from(e.to_status()))?;
             }
             Patch::Apply(_) => return Err(Error::method_not_allowed()),
+            Patch::Faulty(text) => return Err(Error::bad_request(text)),
         }
         Ok(value)
     }
@@ -428,15 +463,13 @@ mod tests {
 
     #[test]
     fn nothing_is_a_strategic_patch_and_no_merge_patch() {
-        let patch = |kind| Patch::new(kind, Bytes::from_static(b"null"), false);
-        let Ok(Patch::Strategic(change, _)) = patch(PatchType::Strategic) else {
-            panic!("a strategic patch");
-        };
-        assert_eq!(change, json!({}));
-        let refused = patch(PatchType::Merge).unwrap_err();
-        assert_eq!(
-            (refused.code(), &*refused.to_string()),
-            (400, "Invalid JSON Patch")
-        );
+        for lenient in [false, true] {
+            let patch = |kind| Patch::read(kind, Bytes::from_static(b"null"), lenient);
+            let Ok(Patch::Strategic(change, _)) = patch(PatchType::Strategic) else {
+                panic!("a strategic patch");
+            };
+            assert_eq!(change, json!({}));
+            assert_eq!(patch(PatchType::Merge).unwrap_err(), "Invalid JSON Patch");
+        }
     }
 }

@@ -248,7 +248,10 @@ impl AccessReview {
                 Scope::Namespace => "must be empty except for namespace",
                 _ => "must be empty",
             };
-            let metadata = review["metadata"].clone();
+            let mut metadata = review["metadata"].clone();
+            if let Some(fields) = metadata.as_object_mut() {
+                fields.remove("managedFields");
+            }
             found.push(field::invalid(field::Path::new("metadata"), metadata, text));
         }
         found
@@ -349,7 +352,7 @@ impl CreateOnly for RulesReview {
         _name: &str,
         object: Box<dyn Object>,
     ) -> Result<Box<dyn Object>, Box<Status>> {
-        let mut review = object.to_value();
+        let review = object.to_value();
         let namespace = review["spec"]["namespace"].as_str().unwrap_or_default();
         if namespace.is_empty() {
             return refused(Error::bad_request("no namespace on request"));
@@ -389,7 +392,7 @@ impl CreateOnly for RulesReview {
             [one] => status["evaluationError"] = one.as_str().into(),
             several => status["evaluationError"] = format!("[{}]", several.join(", ")).into(),
         }
-        review["status"] = status;
-        filled::<authorization::SelfSubjectRulesReview>(review)
+        // Upstream answers with a new object.
+        filled::<authorization::SelfSubjectRulesReview>(json!({"spec": {}, "status": status}))
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use http::{HeaderValue, header};
+use jiff::Timestamp;
 use k8s_model::Object;
 use k8s_openapi::{
     api::authentication::v1 as authentication, apimachinery::pkg::apis::meta::v1::Status,
@@ -135,10 +136,13 @@ impl CreateOnly for SelfReview {
         user: &Identity,
         _namespace: &str,
         _name: &str,
-        object: Box<dyn Object>,
+        _object: Box<dyn Object>,
     ) -> Result<Box<dyn Object>, Box<Status>> {
-        let mut review = object.to_value();
-        review["status"] = json!({ "userInfo": user_info(user) });
-        filled::<authentication::SelfSubjectReview>(review)
+        // Upstream answers with a new object, which nobody owns fields of.
+        let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        filled::<authentication::SelfSubjectReview>(json!({
+            "metadata": {"creationTimestamp": now},
+            "status": {"userInfo": user_info(user)},
+        }))
     }
 }

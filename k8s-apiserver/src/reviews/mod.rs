@@ -28,7 +28,12 @@ use crate::{
 /// status filled in.
 #[async_trait]
 pub trait CreateOnly: Debug + Send + Sync {
-    /// Answers. `namespace` and `name` are those of the path, or empty: the parent's name for
+    /// Fills in what was not sent, before admission looks at it. Nothing, where this is left out.
+    fn default(&self, object: &mut dyn Object) {
+        let _ = object;
+    }
+
+    /// Answers. The object's managed fields are those of who asks. `namespace` and `name` are those of the path, or empty: the parent's name for
     /// a subresource such as `serviceaccounts/token`.
     async fn create(
         &self,

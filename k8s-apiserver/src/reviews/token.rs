@@ -22,6 +22,7 @@ use crate::{
 
 const GROUP: &str = "authentication.k8s.io";
 const KIND: &str = "TokenRequest";
+const DEFAULT: i64 = 3600;
 const SHORTEST: i64 = 600;
 const LONGEST: i64 = 1 << 32;
 /// What pods ask for by default. Programs that read the token only once would fail after that hour, so
@@ -187,7 +188,7 @@ impl TokenRequest {
             .await
             .map_err(unreadable)?
             .ok_or_else(|| Error::not_found("", "serviceaccounts", name))?;
-        let seconds = spec.expiration_seconds.unwrap_or(3600);
+        let seconds = spec.expiration_seconds.unwrap_or(DEFAULT);
         let path = field::Path::new("spec").child("expirationSeconds");
         if seconds < SHORTEST {
             let text = "may not specify a duration less than 10 minutes";
@@ -258,6 +259,18 @@ fn unreadable(error: ReadError) -> Error {
 
 #[async_trait]
 impl CreateOnly for TokenRequest {
+    fn default(&self, object: &mut dyn Object) {
+        let mut value = object.to_value();
+        let seconds = &mut value["spec"]["expirationSeconds"];
+        if seconds.is_null() {
+            *seconds = DEFAULT.into();
+            let request = object.downcast_mut::<authentication::TokenRequest>();
+            if let (Some(request), Ok(filled)) = (request, serde_json::from_value(value)) {
+                *request = filled;
+            }
+        }
+    }
+
     async fn create(
         &self,
         _user: &Identity,

@@ -31,6 +31,7 @@ mod protobuf;
 mod published;
 mod recorded;
 mod refusals;
+mod reviews;
 mod secured;
 mod shapes;
 mod subresources;

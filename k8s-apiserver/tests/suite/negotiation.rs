@@ -3,9 +3,13 @@
 
 use serde_json::{Value, json};
 
-use crate::common::hooks::{Answer, Cluster};
+use crate::common::{
+    hooks::{Answer, Cluster},
+    wire,
+};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const PODS: &str = "/api/v1/namespaces/default/pods";
 const LAMPS: &str = "/apis/example.com/v1/namespaces/default/lamps";
 const SPOKEN: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
@@ -192,4 +196,173 @@ async fn options_that_say_nothing_are_not_taken_for_none() {
         .ask_as(&admin, "PATCH", &path, kind, other)
         .await
         .expect(200);
+}
+
+#[tokio::test]
+async fn tables_and_metadata_are_of_the_version_that_is_asked_for() {
+    let cluster = Cluster::start().await;
+    cluster
+        .post(MAPS, json!({"metadata": {"name": "a"}}))
+        .await
+        .expect(201);
+    for version in ["v1", "v1beta1"] {
+        let api_version = format!("meta.k8s.io/{version}");
+        let wanted = |shape: &str| format!("application/json;as={shape};v={version};g=meta.k8s.io");
+        for path in [MAPS.to_owned(), format!("{MAPS}/a")] {
+            let table = cluster.wanting(&path, &wanted("Table")).await.expect(200);
+            assert_eq!(table["apiVersion"], api_version);
+            let object = &table["rows"][0]["object"];
+            assert_eq!(object["kind"], "PartialObjectMetadata");
+            assert_eq!(object["apiVersion"], api_version);
+        }
+        let one = wanted("PartialObjectMetadata");
+        let one = cluster
+            .wanting(&format!("{MAPS}/a"), &one)
+            .await
+            .expect(200);
+        assert_eq!(one["apiVersion"], api_version);
+        let all = wanted("PartialObjectMetadataList");
+        let all = cluster.wanting(MAPS, &all).await.expect(200);
+        assert_eq!(all["apiVersion"], api_version);
+        assert_eq!(all["items"][0]["apiVersion"], api_version);
+    }
+    let newer = "application/json;as=Table;v=v2;g=meta.k8s.io";
+    assert_eq!(cluster.wanting(MAPS, newer).await.code.as_u16(), 406);
+}
+
+#[tokio::test]
+async fn a_table_of_nothing_has_rows_where_its_kind_has_columns_of_its_own() {
+    let cluster = Cluster::start().await;
+    lamps(&cluster).await;
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    let roles = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles";
+    for (path, rows) in [(PODS, json!([])), (LAMPS, json!([])), (roles, Value::Null)] {
+        let found = cluster.wanting(path, table).await.expect(200);
+        assert_eq!(found["rows"], rows, "{path}");
+        assert!(found.as_object().unwrap().contains_key("rows"));
+    }
+}
+
+#[tokio::test]
+async fn half_characters_become_the_one_that_stands_for_none() {
+    let cluster = wire::cluster().await;
+    let mut wire = cluster.wire().await;
+    let whole = |answer: wire::Answer| answer.json()["data"]["a"].clone();
+    let map = br#"{"metadata": {"name": "a"}, "data": {"a": "<\ud800>"}}"#;
+    assert_eq!(whole(wire.post(MAPS, map).await), "<\u{fffd}>");
+    let path = format!("{MAPS}/a");
+    for (kind, patch) in [
+        ("merge-patch+json", r#"{"data": {"a": "\udc00m"}}"#),
+        (
+            "strategic-merge-patch+json",
+            r#"{"data": {"a": "\udc00s"}}"#,
+        ),
+        (
+            "json-patch+json",
+            r#"[{"op": "replace", "path": "/data/a", "value": "\udc00j"}]"#,
+        ),
+    ] {
+        let header = format!("content-type: application/{kind}\r\n");
+        let answer = wire.ask("PATCH", &path, &header, patch.as_bytes()).await;
+        let text = whole(answer);
+        let text = text.as_str().unwrap_or_default();
+        assert!(text.starts_with('\u{fffd}') && text.len() == 4, "{text:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_version_is_indented_for_everybody() {
+    let cluster = wire::cluster().await;
+    let answer = cluster.wire().await.get("/version").await;
+    let text = String::from_utf8(answer.body).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let names = lines.iter().filter_map(|line| line.split_once(':'));
+    let names: Vec<&str> = names.map(|(name, _)| name).collect();
+    assert_eq!(
+        names,
+        [
+            r#"  "major""#,
+            r#"  "minor""#,
+            r#"  "gitVersion""#,
+            r#"  "gitCommit""#,
+            r#"  "gitTreeState""#,
+            r#"  "buildDate""#,
+            r#"  "goVersion""#,
+            r#"  "compiler""#,
+            r#"  "platform""#,
+        ]
+    );
+    assert_eq!((lines[0], lines[10]), ("{", "}"));
+}
+
+#[tokio::test]
+async fn a_custom_resource_names_its_kind_in_every_format() {
+    let cluster = Cluster::start().await;
+    lamps(&cluster).await;
+    let json = "application/json";
+    let version =
+        "the API version in the data () does not match the expected API version (example.com/v1)";
+    let other = r#"Lump.example.com "a" is invalid: kind: Invalid value: "Lump": must be Lamp"#;
+    let array = r#"the object provided is unrecognized (must be of type Lamp): couldn't get version/kind; json parse error: json: cannot unmarshal array into Go value of type struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" } (5b315d)"#;
+    let mut wire = cluster.wire().await;
+    for (kind, body, code, text) in [
+        (
+            json,
+            r#"{"metadata":{"name":"a"}}"#,
+            400,
+            r#"the object provided is unrecognized (must be of type Lamp): Object 'Kind' is missing in '{"metadata":{"name":"a"}}' ({"metadata":{"name":"a"}})"#,
+        ),
+        (
+            "application/yaml",
+            "metadata: {name: a}",
+            400,
+            "the object provided is unrecognized (must be of type Lamp): Object 'Kind' is missing in 'metadata: {name: a}' (6d657461646174613a207b6e616d653a20617d)",
+        ),
+        (
+            json,
+            "null",
+            400,
+            "the object provided is unrecognized (must be of type Lamp): Object 'Kind' is missing in 'null' (6e756c6c)",
+        ),
+        (json, r#"{"kind":"Lamp"}"#, 400, version),
+        (json, "[1]", 400, array),
+        (
+            json,
+            r#"{"apiVersion":"example.com/v1","kind":"Lump","metadata":{"name":"a"}}"#,
+            422,
+            other,
+        ),
+    ] {
+        let header = format!("content-type: {kind}\r\n");
+        let answer = wire.ask("POST", LAMPS, &header, body.as_bytes()).await;
+        assert_eq!((answer.status, &*answer.message()), (code, text), "{body}");
+    }
+    cluster.post(LAMPS, lamp("a", json!({}))).await.expect(201);
+    let path = format!("{LAMPS}/a");
+    for (change, code, text) in [
+        (json!({"kind": "Lump"}), 422, other),
+        (
+            json!({"apiVersion": "example.com/v2"}),
+            422,
+            r#"Lamp.example.com "a" is invalid: apiVersion: Invalid value: "example.com/v2": must be example.com/v1"#,
+        ),
+        (
+            json!({"apiVersion": null}),
+            500,
+            "Internal error occurred: Object 'apiVersion' is missing in 'object has no apiVersion field'",
+        ),
+    ] {
+        let answer = cluster.ask("PATCH", &path, change.clone()).await;
+        let told = (answer.code.as_u16(), answer.message());
+        assert_eq!(told, (code, text), "{change}");
+    }
+    let answer = cluster.ask("PATCH", &path, json!({"kind": null})).await;
+    let message = answer.message();
+    assert!(message.contains("Object 'Kind' is missing in"), "{message}");
+    // Who does not say which version it is that is replaced.
+    let answer = cluster.ask("PUT", &path, lamp("a", json!({}))).await;
+    assert_eq!(
+        answer.message(),
+        r#"lamps.example.com "a" is invalid: metadata.resourceVersion: Invalid value: 0x0: must be specified for an update"#
+    );
 }

@@ -112,6 +112,83 @@ async fn json_patches_need_no_value_and_are_read_first() {
 }
 
 #[tokio::test]
+async fn what_is_no_patch_is_told_by_the_decoder_that_reads_it() {
+    const BY_NOBODY: &str = "the server rejected our request due to an error in our request";
+    let cluster = Cluster::start().await;
+    cluster
+        .post(MAPS, config_map("m", json!({"a": "1"})))
+        .await
+        .expect(201);
+    for (kind, change, validation, code, text) in [
+        (
+            "json-patch+json",
+            json!({}),
+            "Strict",
+            400,
+            "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp",
+        ),
+        (
+            "json-patch+json",
+            json!({}),
+            "Ignore",
+            400,
+            "json: cannot unmarshal object into Go value of type jsonpatch.Patch",
+        ),
+        (
+            "json-patch+json",
+            json!([5]),
+            "Ignore",
+            400,
+            "json: cannot unmarshal number into Go value of type jsonpatch.Operation",
+        ),
+        (
+            "json-patch+json",
+            json!([{"op": "add", "path": 5}]),
+            "Ignore",
+            422,
+            BY_NOBODY,
+        ),
+        (
+            "merge-patch+json",
+            json!(5),
+            "Warn",
+            400,
+            "error decoding patch: json: cannot unmarshal number into Go value of type map[string]interface {}",
+        ),
+        (
+            "merge-patch+json",
+            json!(5),
+            "Ignore",
+            400,
+            "Invalid JSON Patch",
+        ),
+        (
+            "merge-patch+json",
+            json!([1, null]),
+            "Ignore",
+            422,
+            r#" "" is invalid: patch: Invalid value: "[1]": couldn't get version/kind; json parse error: json: cannot unmarshal array into Go value of type struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#,
+        ),
+        (
+            "strategic-merge-patch+json",
+            json!(5),
+            "Ignore",
+            400,
+            "json: cannot unmarshal number into Go value of type map[string]interface {}",
+        ),
+    ] {
+        let path = format!("{MAPS}/m?fieldValidation={validation}");
+        let answer = patch(&cluster, &path, kind, change.clone()).await;
+        let told = (answer.code.as_u16(), answer.message());
+        assert_eq!(told, (code, text), "{kind} {change} {validation}");
+        // Whether there is something to patch is looked at first.
+        let path = format!("{MAPS}/none?fieldValidation={validation}");
+        let answer = patch(&cluster, &path, kind, change).await;
+        assert_eq!(answer.message(), r#"configmaps "none" not found"#);
+    }
+}
+
+#[tokio::test]
 async fn scales_are_patched_as_other_objects_are() {
     let cluster = Cluster::start().await;
     deployment(&cluster).await;
