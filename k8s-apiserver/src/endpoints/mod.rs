@@ -14,6 +14,7 @@ mod websocket;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
+use async_trait::async_trait;
 use futures::FutureExt;
 use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use k8s_model::ResourceTable;
@@ -34,7 +35,7 @@ use crate::{
         response, trace,
     },
     metrics::{Label, Outcome},
-    registry::Row,
+    registry::{CreateGate, Row},
     server::Inner,
 };
 
@@ -52,6 +53,14 @@ pub(crate) struct Call {
     pub(crate) wanted: Wanted,
     /// What the client is told besides the answer.
     pub(crate) warnings: Warnings,
+}
+
+impl std::fmt::Debug for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Call")
+            .field("info", &self.info)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Answers a request.
@@ -443,6 +452,13 @@ async fn allow_create(call: &Call, name: &str) -> Result<()> {
             let (group, resource) = (&info.group, &info.resource);
             Err(Error::forbidden(group, resource, name, decision.reason()))
         }
+    }
+}
+
+#[async_trait]
+impl CreateGate for Call {
+    async fn may_create(&self, name: &str) -> Result<()> {
+        allow_create(self, name).await
     }
 }
 

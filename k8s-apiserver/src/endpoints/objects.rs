@@ -52,6 +52,7 @@ pub(crate) fn target<'a>(call: &'a Call, row: &'a Row, dry_run: bool) -> Target<
         internal: false,
         warnings: &call.warnings,
         options: SentOptions::None,
+        gate: None,
     }
 }
 
@@ -247,8 +248,11 @@ pub(crate) async fn update(call: &Call, row: &Row, body: Body) -> Result<Respons
     let creates = rules == Rules::Object && row.resource.strategy.allow_create_on_update();
     let outcome = match changed {
         Err(error) if error.code() == 404 && creates => {
-            super::allow_create(call, target.name).await?;
             object.metadata_mut().resource_version = None;
+            let target = Target {
+                gate: Some(call),
+                ..target
+            };
             call.server
                 .registry
                 .create(&target, object, &mut warnings)
@@ -338,7 +342,10 @@ pub(crate) async fn patch(call: &Call, row: &Row, body: Body) -> Result<Response
             break changed?;
         }
         // What does not exist is created, by those who may.
-        super::allow_create(call, target.name).await?;
+        let target = Target {
+            gate: Some(call),
+            ..target
+        };
         let Some(tracker) = registry.tracker(&target, &OneVersion) else {
             break changed?;
         };

@@ -99,6 +99,9 @@ impl Registry {
                 name: &name,
                 ..*target
             };
+            if let Some(gate) = target.gate {
+                gate.may_create(&name).await?;
+            }
             let with_managed = Managed {
                 new: &managed,
                 old: &[],

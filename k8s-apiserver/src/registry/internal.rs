@@ -39,6 +39,7 @@ impl Internal {
             internal: true,
             warnings: &self.warnings,
             options: SentOptions::None,
+            gate: None,
         }
     }
 

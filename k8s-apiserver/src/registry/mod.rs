@@ -26,6 +26,7 @@ pub(crate) use self::conversion::fuzz as fuzz_conversion;
 use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
 use bytes::Bytes;
 use k8s_model::Object;
 use k8s_openapi::jiff::Timestamp;
@@ -92,6 +93,17 @@ pub(crate) struct Target<'a> {
     pub(crate) warnings: &'a Warnings,
     /// The options that came with the request.
     pub(crate) options: SentOptions<'a>,
+    /// Who says whether the object may come to be, where the request is not called a create.
+    pub(crate) gate: Option<&'a dyn CreateGate>,
+}
+
+/// Says whether an object may come to be by a request that is not called a create. It is asked when the object is known
+/// to be valid, and before anybody else may refuse it: upstream authorizes such a create as the first of validating
+/// admission.
+#[async_trait]
+pub(crate) trait CreateGate: std::fmt::Debug + Send + Sync {
+    /// Refuses the creation of an object of that name, or does not.
+    async fn may_create(&self, name: &str) -> Result<()>;
 }
 
 /// The managed fields of an object on its way through admission: JSON of a list, or nothing.

@@ -396,6 +396,22 @@ async fn who_may_change_and_not_create_creates_nothing_by_changing_it() {
     );
     let (status, _) = cluster.ask(&admin, Method::GET, &path, &[], None).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
+    // What is wrong with an object is told first, as of any create.
+    let apply = [("content-type", "application/apply-patch+yaml")];
+    let applied = format!("{path}?fieldManager=m");
+    for (method, path, headers) in [
+        (Method::PUT, &path, &[][..]),
+        (Method::PATCH, &applied, &apply),
+    ] {
+        let mut invalid = lease.clone();
+        invalid["spec"]["leaseDurationSeconds"] = json!(0);
+        for (body, code) in [(invalid, 422), (lease.clone(), 403)] {
+            let body = Some(body);
+            let (status, answer) =
+                (cluster.ask(&mallory, method.clone(), path, headers, body)).await;
+            assert_eq!(status, code, "{method}: {answer}");
+        }
+    }
     let (status, mut made) = put(&admin).await;
     assert_eq!(status, StatusCode::CREATED);
     made["spec"]["holderIdentity"] = "mallory".into();

@@ -87,8 +87,10 @@ impl Cluster {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header("host", "localhost")
-            .header("content-type", "application/json");
+            .header("host", "localhost");
+        if !headers.iter().any(|(name, _)| *name == "content-type") {
+            request = request.header("content-type", "application/json");
+        }
         if let Who::Token(token) = who {
             request = request.header("authorization", format!("Bearer {token}"));
         }
