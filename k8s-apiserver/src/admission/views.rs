@@ -1,6 +1,6 @@
 //! [`Views`]: a request's objects as value trees, in the versions in which somebody wants to see them.
 
-use k8s_model::Resource;
+use k8s_model::{Object, Resource};
 use serde_json::{Value, json};
 
 use super::{AdmissionError, AdmissionRequest, Operation, matching::namespace_of};
@@ -37,7 +37,7 @@ impl Views {
         request: &AdmissionRequest<'_>,
         resource: &Resource,
     ) -> Result<Self, AdmissionError> {
-        let with_managed = |object: &dyn k8s_model::Object, managed: &[u8]| {
+        let with_managed = |object: &dyn Object, managed: &[u8]| {
             let mut value = object.to_value();
             if !managed.is_empty()
                 && let Ok(managed) = serde_json::from_slice::<Value>(managed)
@@ -89,6 +89,58 @@ pub(super) fn current(request: &AdmissionRequest<'_>) -> Option<Value> {
     }
 }
 
+fn internal(error: &dyn std::fmt::Display) -> AdmissionError {
+    AdmissionError::Status(Box::new(Error::internal(error).into_status()))
+}
+
+/// The options of a connection.
+fn options(
+    request: &AdmissionRequest<'_>,
+    resource: &Resource,
+    value: Value,
+) -> Result<Value, AdmissionError> {
+    let (.., kind) = kind(request, resource);
+    connection::checked(kind, value).map_err(|e| internal(&e))
+}
+
+/// The object of that version, with its defaults.
+fn typed(
+    request: &AdmissionRequest<'_>,
+    resource: &Resource,
+    value: Value,
+) -> Result<Box<dyn Object>, AdmissionError> {
+    let (group, version, kind) = kind(request, resource);
+    let codec = match has_own_kind(request) {
+        true => k8s_model::subresource_codec(group, version, kind),
+        false => Some(resource.codec.clone()),
+    };
+    let codec = codec.ok_or_else(|| internal(&format_args!("{kind} cannot be changed")))?;
+    let mut object = (codec.from_value)(value, &mut |_| {}).map_err(|e| internal(&e))?;
+    if !has_own_kind(request) {
+        resource.strategy.default(&mut *object);
+    }
+    Ok(object)
+}
+
+/// What somebody has made of the object in that version, as the next one is to see it: with defaults, and without what a
+/// schema does not know.
+pub(super) fn settled(
+    request: &AdmissionRequest<'_>,
+    resource: &Resource,
+    mut value: Value,
+) -> Result<Value, AdmissionError> {
+    if request.operation == Operation::Connect {
+        return options(request, resource, value);
+    }
+    let meta = value.get_mut("metadata").and_then(Value::as_object_mut);
+    let managed = meta.and_then(|meta| meta.remove("managedFields"));
+    let mut value = typed(request, resource, value)?.to_value();
+    if let Some(managed) = managed {
+        value["metadata"]["managedFields"] = managed;
+    }
+    Ok(value)
+}
+
 /// Makes the object of the request what somebody has made of it in that version: defaults are filled in, what a
 /// schema does not know is dropped. Says whether anything has changed.
 pub(super) async fn replace(
@@ -97,29 +149,15 @@ pub(super) async fn replace(
     before: &Value,
     mut after: Value,
 ) -> Result<bool, AdmissionError> {
-    let internal = |e: &dyn std::fmt::Display| {
-        AdmissionError::Status(Box::new(Error::internal(e).into_status()))
-    };
     if request.operation == Operation::Connect {
-        let (.., kind) = kind(request, resource);
-        let after = connection::checked(kind, after).map_err(|e| internal(&e))?;
+        let after = options(request, resource, after)?;
         let changed = request.more.connection() != Some(&after);
         request.more.connection = Some(after);
         return Ok(changed);
     }
     take_managed(request, before, &mut after);
     let after = convert(request, after, resource, request.resource).await?;
-    let own = request.resource;
-    let (group, version, kind) = kind(request, own);
-    let codec = match has_own_kind(request) {
-        true => k8s_model::subresource_codec(group, version, kind),
-        false => Some(own.codec.clone()),
-    };
-    let codec = codec.ok_or_else(|| internal(&format_args!("{kind} cannot be changed")))?;
-    let mut object = (codec.from_value)(after, &mut |_| {}).map_err(|e| internal(&e))?;
-    if !has_own_kind(request) {
-        own.strategy.default(&mut *object);
-    }
+    let mut object = typed(request, request.resource, after)?;
     object.metadata_mut().managed_fields = None;
     let changed = request
         .object

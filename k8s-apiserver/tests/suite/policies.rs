@@ -390,6 +390,31 @@ async fn configurations_are_applied_and_patches_carried_out() {
 }
 
 #[tokio::test]
+async fn a_mutation_sees_the_defaults_of_what_the_one_before_it_has_added() {
+    let cluster = Cluster::start().await;
+    let mutations = json!([
+        json_patch(
+            "[JSONPatch{op: 'add', path: '/spec/containers/-', value: Object.spec.containers{name: 'more', image: 'more:1'}}]"
+        ),
+        apply(
+            "Object{metadata: Object.metadata{annotations: {'seen': object.spec.containers[1].terminationMessagePath}}}"
+        ),
+    ]);
+    let pods = json!({"matchConstraints": {"resourceRules": [rule(&["CREATE"], "", "pods")]}});
+    mutating(&cluster, "more.example.com", mutations, pods).await;
+    let path = "/api/v1/namespaces/default/pods?dryRun=All";
+    let made = cluster
+        .until("POST", path, pod("a"), |a| {
+            !a.body["spec"]["containers"][1].is_null()
+        })
+        .await;
+    assert_eq!(
+        made.body["metadata"]["annotations"]["seen"],
+        "/dev/termination-log"
+    );
+}
+
+#[tokio::test]
 async fn policies_see_what_others_have_made_and_are_evaluated_again() {
     let cluster = Cluster::start().await;
     let first = json!([json_patch(

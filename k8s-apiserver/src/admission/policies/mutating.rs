@@ -237,7 +237,7 @@ impl MutatingAdmissionPolicy {
             api_version: resource.api_version(),
             now,
         };
-        for mutation in &policy.mutations {
+        for (at, mutation) in policy.mutations.iter().enumerate() {
             let started = Instant::now();
             let change = plugin
                 .evaluate(&scene, request, param, |inputs| {
@@ -251,6 +251,10 @@ impl MutatingAdmissionPolicy {
             };
             metrics::mutated(request, (policy, binding), fault, started.elapsed());
             match changed {
+                // The next one sees defaults, too; after the last one they are filled in anyway.
+                Ok(object) if at + 1 < policy.mutations.len() => {
+                    scene.views.object = views::settled(request, resource, object)?;
+                }
                 Ok(object) => scene.views.object = object,
                 Err(text) => failures.add(policy, Some(binding), INVALID, &text),
             }
