@@ -25,7 +25,4 @@ pub use builder::{KubeletBuilder, TlsOptions};
 pub use error::Error;
 pub use kubelet::Kubelet;
 pub use server::{Body, KubeletService};
-#[cfg(feature = "__fuzz")]
-#[doc(hidden)]
-pub use server::{fuzz_spdy, fuzz_websocket};
 pub use volume::{MountedVolume, VolumeContext, VolumeError, VolumePlugin};

@@ -12,6 +12,7 @@ use crate::{
 const LIBRARIES: &[&str] = &[
     "k8s-model",
     "k8s-store",
+    "k8s-streaming",
     "k8s-apiserver",
     "k8s-scheduler",
     "k8s-controllers",

@@ -266,7 +266,7 @@ pub(super) fn spdy_seeds() -> Vec<Vec<u8>> {
 }
 
 pub(super) fn spdy(input: &[u8]) {
-    k8s_kubelet::fuzz_spdy(input);
+    k8s_streaming::fuzz_spdy(input);
 }
 
 /// Frames as clients mask them.
@@ -317,5 +317,5 @@ pub(super) fn websocket_seeds() -> Vec<Vec<u8>> {
 }
 
 pub(super) fn websocket(input: &[u8]) {
-    block_on(k8s_kubelet::fuzz_websocket(input));
+    block_on(k8s_streaming::fuzz_websocket(input));
 }

@@ -13,17 +13,15 @@ use base64::{
 };
 use bytes::{Buf, Bytes, BytesMut};
 use futures::{SinkExt, StreamExt};
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, request::Parts,
-};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use http_body_util::BodyExt;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use k8s_streaming::{tokens, websocket};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
         Message,
-        handshake::derive_accept_key,
         protocol::{Role, WebSocketConfig},
     },
 };
@@ -63,14 +61,14 @@ pub(super) fn take_token(headers: &mut HeaderMap) {
     {
         return;
     }
-    let (mut tokens, mut others) = (Vec::new(), Vec::new());
-    for name in tokens_of(headers, &header::SEC_WEBSOCKET_PROTOCOL) {
+    let (mut given, mut others) = (Vec::new(), Vec::new());
+    for name in tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL) {
         match name.strip_prefix(TOKEN) {
-            Some(token) => tokens.push(token),
+            Some(token) => given.push(token),
             None => others.push(name),
         }
     }
-    let ([token], false) = (&tokens[..], others.is_empty()) else {
+    let ([token], false) = (&given[..], others.is_empty()) else {
         return;
     };
     let token = URL_SAFE_NO_PAD.decode(token).ok();
@@ -96,14 +94,6 @@ pub(super) struct Asked {
     allowed: bool,
 }
 
-fn tokens_of<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
-    (headers.get_all(name).iter())
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .filter(|token| !token.is_empty())
-}
-
 /// Whether upstream's library takes a header `Origin` for one: what begins with a scheme or a slash.
 fn is_origin(text: &str) -> bool {
     text.starts_with('/')
@@ -126,22 +116,16 @@ impl Asked {
         if parts.method != Method::GET || !(info.verb == "watch" || is_log) {
             return Ok(None);
         }
-        let has = |name: HeaderName, token: &str| {
-            tokens_of(&parts.headers, &name).any(|found| found.eq_ignore_ascii_case(token))
-        };
-        if !has(header::UPGRADE, "websocket") || !has(header::CONNECTION, "upgrade") {
+        if !websocket::is_asked_for(&parts.headers) {
             return Ok(None);
         }
         let origin = parts.headers.get(header::ORIGIN);
         let origin = origin
             .and_then(|origin| origin.to_str().ok())
             .is_some_and(is_origin);
-        let key = parts.headers.get(header::SEC_WEBSOCKET_KEY);
-        let accept = key.map(|key| derive_accept_key(key.as_bytes()));
-        let Some(accept) = accept.and_then(|accept| HeaderValue::try_from(accept).ok()) else {
-            return Err(Error::bad_request("Sec-WebSocket-Key is missing"));
-        };
-        let asked: Vec<&str> = tokens_of(&parts.headers, &header::SEC_WEBSOCKET_PROTOCOL).collect();
+        let accept = websocket::accept_key(&parts.headers)
+            .map_err(|refused| Error::bad_request(refused.message))?;
+        let asked: Vec<&str> = tokens(&parts.headers, &header::SEC_WEBSOCKET_PROTOCOL).collect();
         let (protocol, log) = if is_log {
             let known = |name: &&str| matches!(*name, BINARY | BASE64);
             match asked.iter().copied().find(known) {
@@ -210,13 +194,7 @@ impl Asked {
         parts.status = StatusCode::SWITCHING_PROTOCOLS;
         parts.extensions.clear();
         parts.headers.remove(header::CONTENT_LENGTH);
-        let headers = &mut parts.headers;
-        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(header::SEC_WEBSOCKET_ACCEPT, self.accept);
-        if let Some(protocol) = self.protocol {
-            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
-        }
+        websocket::switching(&mut parts.headers, self.accept, self.protocol);
         Response::from_parts(parts, Body::empty())
     }
 }

@@ -5,15 +5,20 @@ use std::sync::Arc;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts,
 };
-use hyper::upgrade::OnUpgrade;
+use http_body_util::{BodyExt, Limited};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
+use k8s_streaming::{Refused, is_upgrade, tokens};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::dial::ByteStream;
 use crate::{Error, http::Body, serve::PeerAddress};
 
 /// Bytes that a tunnel holds in each direction.
-const BUFFER: usize = 32 * 1024;
+pub(super) const BUFFER: usize = 32 * 1024;
+
+/// How much of a backend's refusal is read.
+const REFUSAL_BYTES: usize = 1 << 20;
 
 /// Headers that are about one connection alone, not about the request.
 const HOP_BY_HOP: &[&str] = &[
@@ -45,28 +50,14 @@ impl Default for Forwarder {
     }
 }
 
-pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::UPGRADE)
-        && headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
-}
-
-fn dialing(error: impl std::fmt::Display) -> Error {
+pub(super) fn dialing(error: impl std::fmt::Display) -> Error {
     Error::unknown(format!("error dialing backend: {error}"))
 }
 
 /// The headers of a message without those of its connection; with those of an upgrade, if it is one.
-fn passed_on(headers: &mut HeaderMap, upgrade: bool) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|token| token.trim().parse().ok())
+pub(super) fn passed_on(headers: &mut HeaderMap, upgrade: bool) {
+    let named: Vec<HeaderName> = tokens(headers, &header::CONNECTION)
+        .filter_map(|token| token.parse().ok())
         .filter(|name| *name != header::UPGRADE)
         .collect();
     let protocol = headers.get(header::UPGRADE).cloned();
@@ -131,41 +122,11 @@ impl Forwarder {
         let upgrade = is_upgrade(&parts.headers);
         let client = parts.extensions.remove::<OnUpgrade>().filter(|_| upgrade);
         passed_on(&mut parts.headers, upgrade);
-        forwarded_for(&mut parts);
-        parts.headers.insert(
-            header::HOST,
-            HeaderValue::from_str(host).map_err(Error::internal)?,
-        );
-        let mut outgoing = Request::builder()
-            .method(parts.method)
-            .uri(path_and_query)
-            .body(body)
-            .map_err(Error::internal)?;
-        *outgoing.headers_mut() = parts.headers;
-
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(dialing)?;
-        let cut = self.cut.clone().cancelled_owned();
-        let connection = connection.with_upgrades();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = cut => {}
-                outcome = connection => {
-                    if let Err(error) = outcome {
-                        tracing::debug!(%error, "connection to backend failed");
-                    }
-                }
-            }
-        });
-        let mut response = sender.send_request(outgoing).await.map_err(dialing)?;
+        let outgoing = outgoing(parts, host, path_and_query, body)?;
+        let answer = exchange(stream, outgoing, self.cut()).await;
+        let mut response = answer.map_err(dialing)?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            let (mut parts, body) = response.into_parts();
-            passed_on(&mut parts.headers, false);
-            let mut answer = Response::new(Body::wrap(body));
-            *answer.status_mut() = parts.status;
-            *answer.headers_mut() = parts.headers;
-            return Ok(answer);
+            return Ok(answered(response));
         }
         let Some(client) = client else {
             return Err(Error::internal(
@@ -173,9 +134,8 @@ impl Forwarder {
             ));
         };
         let backend = hyper::upgrade::on(&mut response);
-        let cut = self.cut.clone();
-        tokio::spawn(async move {
-            if let Some(Err(error)) = cut.run_until_cancelled_owned(tunnel(client, backend)).await {
+        self.spawn(async move {
+            if let Err(error) = tunnel(client, backend).await {
                 tracing::debug!(%error, "tunnel to backend ended early");
             }
         });
@@ -185,6 +145,86 @@ impl Forwarder {
         *answer.headers_mut() = std::mem::take(response.headers_mut());
         Ok(answer)
     }
+
+    /// What ends connections.
+    pub(super) fn cut(&self) -> CancellationToken {
+        self.cut.clone()
+    }
+
+    /// Runs a task that ends with the last clone, which the task therefore must not be.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(self.cut.clone().run_until_cancelled_owned(task));
+    }
+}
+
+/// The refusal of a handshake.
+pub(super) fn refused(refused: Refused) -> Error {
+    match refused.status {
+        StatusCode::FORBIDDEN => Error::forbidden("", "", "", &refused.message),
+        _ => Error::bad_request(refused.message),
+    }
+}
+
+/// The request as it goes out: whose connection it is for has been seen to.
+pub(super) fn outgoing(
+    mut parts: Parts,
+    host: &str,
+    path_and_query: &str,
+    body: Body,
+) -> Result<Request<Body>, Error> {
+    forwarded_for(&mut parts);
+    let host = HeaderValue::from_str(host).map_err(Error::internal)?;
+    parts.headers.insert(header::HOST, host);
+    let mut outgoing = Request::builder()
+        .method(parts.method)
+        .uri(path_and_query)
+        .body(body)
+        .map_err(Error::internal)?;
+    *outgoing.headers_mut() = parts.headers;
+    Ok(outgoing)
+}
+
+/// Asks whatever is at the other end of the stream. The connection ends when the token is cancelled, or with the
+/// answer.
+pub(super) async fn exchange(
+    stream: Box<dyn ByteStream>,
+    request: Request<Body>,
+    cut: CancellationToken,
+) -> Result<Response<Incoming>, hyper::Error> {
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let connection = connection.with_upgrades();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = cut.cancelled() => {}
+            outcome = connection => {
+                if let Err(error) = outcome {
+                    tracing::debug!(%error, "connection to backend failed");
+                }
+            }
+        }
+    });
+    sender.send_request(request).await
+}
+
+/// An answer that comes back.
+pub(super) fn answered(response: Response<Incoming>) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    passed_on(&mut parts.headers, false);
+    let mut answer = Response::new(Body::wrap(body));
+    *answer.status_mut() = parts.status;
+    *answer.headers_mut() = parts.headers;
+    answer
+}
+
+/// A refusal's text.
+pub(super) async fn text<B: http_body::Body>(body: B) -> String
+where
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let text = Limited::new(body, REFUSAL_BYTES).collect().await;
+    text.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned())
+        .unwrap_or_default()
 }
 
 /// Copies bytes both ways until both sides are done.

@@ -2,7 +2,8 @@
 //! and the HTTP proxies of nodes, pods and services.
 //!
 //! The server finds the node of a pod and sends the request on to its kubelet; from an upgrade on
-//! it copies bytes and understands nothing of them. [`connecters`] has one [`Connecter`] per
+//! it copies bytes and understands nothing of them, but for the newest of WebSocket's protocols, which it makes SPDY
+//! of. [`connecters`] has one [`Connecter`] per
 //! resource. How a kubelet is reached is a [`NodeDialer`]'s business: over TLS, or within the
 //! process.
 
@@ -14,6 +15,8 @@ mod options;
 mod pods;
 mod services;
 mod target;
+mod translate;
+mod tunnel;
 
 use std::{fmt::Debug, sync::Arc};
 

@@ -1,6 +1,7 @@
 //! Options in the queries of pods' streams: read from the client, written for the kubelet.
 
 use k8s_model::field;
+use k8s_streaming::channel::{ERROR, RESIZE, STDERR, STDIN, STDOUT};
 
 use crate::{Error, http::uri};
 
@@ -104,17 +105,53 @@ pub(super) fn log(query: Option<&str>) -> Result<Query, Error> {
     Ok(out)
 }
 
+/// The streams that `exec` and `attach` are asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Streams {
+    pub(super) stdin: bool,
+    pub(super) stdout: bool,
+    pub(super) stderr: bool,
+    pub(super) tty: bool,
+}
+
+impl Streams {
+    pub(super) fn of(query: Option<&str>) -> Self {
+        let flag = |key| flag(query, key);
+        Streams {
+            stdin: flag("stdin"),
+            stdout: flag("stdout"),
+            stderr: flag("stderr"),
+            tty: flag("tty"),
+        }
+    }
+
+    /// The channels that a kubelet expects. A terminal mixes output and errors.
+    pub(super) fn channels(self) -> Vec<u8> {
+        let wanted = [
+            (true, ERROR),
+            (self.stdin, STDIN),
+            (self.stdout, STDOUT),
+            (self.stderr && !self.tty, STDERR),
+            (self.tty, RESIZE),
+        ];
+        (wanted.into_iter())
+            .filter_map(|(wanted, channel)| wanted.then_some(channel))
+            .collect()
+    }
+}
+
 /// The options of `exec` and `attach`, under the names that kubelets have for them.
 pub(super) fn streams(query: Option<&str>) -> Query {
     let mut out = Query::default();
-    for (theirs, ours) in [
-        ("stdin", "input"),
-        ("stdout", "output"),
-        ("stderr", "error"),
-        ("tty", "tty"),
+    let asked = Streams::of(query);
+    for (wanted, name) in [
+        (asked.stdin, "input"),
+        (asked.stdout, "output"),
+        (asked.stderr, "error"),
+        (asked.tty, "tty"),
     ] {
-        if flag(query, theirs) {
-            out.add(ours, "1");
+        if wanted {
+            out.add(name, "1");
         }
     }
     for (key, value) in uri::query_pairs(query) {

@@ -4,22 +4,24 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Limited};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_streaming::{
+    is_upgrade, tokens,
+    websocket::{self, Protocol, TUNNEL, V5},
+};
 
 use super::{
-    Connecter, NodeDialer, backend,
-    forward::{Forwarder, is_upgrade, refusal},
+    ByteStream, Connecter, NodeDialer, backend,
+    forward::{Forwarder, refusal, text},
     nodes, options,
     options::Query,
     target::{Target, authority, path_and_query, proxyable},
+    translate::Backend,
 };
 use crate::{Error, admission::reader::ObjectReader, http::Body};
 
 /// The segments before what is passed on: `/api/v1/namespaces/NAMESPACE/pods/NAME/proxy`.
 const DEPTH: usize = 7;
-/// How much of a kubelet's refusal is read.
-const REFUSAL_BYTES: usize = 1 << 20;
 
 /// Serves the streams of pods: sends them on to the kubelet of the pod's node, and `proxy` to the pod itself.
 #[derive(Debug)]
@@ -104,6 +106,7 @@ impl Pods {
                 options::streams(query),
             )
         };
+        let path_and_query = query.after(path);
         let node = spec
             .node_name
             .filter(|node| !node.is_empty())
@@ -113,7 +116,30 @@ impl Pods {
         if !is_upgrade(request.headers()) {
             return Err(Error::bad_request("Upgrade request required"));
         }
-        self.to_kubelet(&node, query.after(path), request).await
+        if subresource == "portforward" && offers(&request, TUNNEL) {
+            let (stream, host) = self.kubelet(&node).await?;
+            let forwarder = &self.forwarder;
+            return forwarder
+                .tunnel(stream, &host, &path_and_query, request)
+                .await;
+        }
+        if subresource != "portforward" && offers(&request, V5) {
+            let backend = Backend {
+                dialer: self.dialer.clone(),
+                endpoint: nodes::endpoint(&*self.reader, &node).await?,
+                path_and_query,
+                streams: options::Streams::of(request.uri().query()),
+            };
+            return self.forwarder.translate(request, backend);
+        }
+        self.to_kubelet(&node, path_and_query, request).await
+    }
+
+    /// A connection to the kubelet of the node, and the host that it is asked as.
+    async fn kubelet(&self, node: &str) -> Result<(Box<dyn ByteStream>, String), Error> {
+        let endpoint = nodes::endpoint(&*self.reader, node).await?;
+        let stream = nodes::dial(&*self.dialer, &endpoint).await?;
+        Ok((stream, authority(&endpoint.host, endpoint.port)))
     }
 
     async fn to_kubelet(
@@ -122,9 +148,7 @@ impl Pods {
         path_and_query: String,
         request: Request<Body>,
     ) -> Result<Response<Body>, Error> {
-        let endpoint = nodes::endpoint(&*self.reader, node).await?;
-        let stream = nodes::dial(&*self.dialer, &endpoint).await?;
-        let host = authority(&endpoint.host, endpoint.port);
+        let (stream, host) = self.kubelet(node).await?;
         self.forwarder
             .forward(stream, &host, &path_and_query, request)
             .await
@@ -166,6 +190,13 @@ impl Pods {
     }
 }
 
+/// Whether the client wants a WebSocket and offers this protocol, perhaps among others.
+fn offers(request: &Request<Body>, protocol: Protocol) -> bool {
+    let headers = request.headers();
+    websocket::is_asked_for(headers)
+        && tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL).any(|name| name == protocol.name)
+}
+
 /// The container that is meant: the one named, or the only one.
 fn container(pod: &str, spec: &PodSpec, asked: &str) -> Result<String, Error> {
     let init = spec.init_containers.iter().flatten().map(|c| &c.name);
@@ -200,11 +231,7 @@ async fn checked(response: Response<Body>, pod: &str) -> Result<Response<Body>, 
     if status.is_success() {
         return Ok(response);
     }
-    let text = Limited::new(response.into_body(), REFUSAL_BYTES)
-        .collect()
-        .await
-        .map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned())
-        .unwrap_or_default();
+    let text = text(response.into_body()).await;
     Err(match status {
         StatusCode::BAD_REQUEST => Error::bad_request(text),
         StatusCode::NOT_FOUND => k8s_model::status::failure(

@@ -176,14 +176,14 @@ async fn an_upgraded_stream_is_passed_on_both_ways() {
         .header(header::HOST, "localhost")
         .header(header::CONNECTION, "keep-alive, Upgrade")
         .header(header::UPGRADE, "websocket")
-        .header("sec-websocket-protocol", "v5.channel.k8s.io")
+        .header("sec-websocket-protocol", "v4.channel.k8s.io")
         .body(Full::<Bytes>::default())
         .unwrap();
     let mut answer = sender.send_request(request).await.unwrap();
     assert_eq!(answer.status(), StatusCode::SWITCHING_PROTOCOLS);
     assert_eq!(
         answer.headers()["sec-websocket-protocol"],
-        "v5.channel.k8s.io"
+        "v4.channel.k8s.io"
     );
     let mut stream = TokioIo::new(hyper::upgrade::on(&mut answer).await.unwrap());
     let greeting = "/exec/ns/single/only?input=1&output=1&command=cat";

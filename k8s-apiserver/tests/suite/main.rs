@@ -35,6 +35,7 @@ mod reviews;
 mod secured;
 mod shapes;
 mod subresources;
+mod tunnels;
 mod typed;
 mod versions;
 mod watches;

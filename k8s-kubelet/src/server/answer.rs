@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
+use k8s_streaming::{Refused, spdy::upgrade::ACCEPTED};
 
 use super::service::Body;
 
@@ -62,6 +63,21 @@ impl Refusal {
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, message)
     }
+}
+
+/// The refusal of a handshake.
+pub(crate) fn refused(refused: Refused) -> Response<Body> {
+    let mut response = text(refused.status, refused.message);
+    for name in refused.accepted {
+        let name = header::HeaderValue::from_static(name);
+        response.headers_mut().append(ACCEPTED, name);
+    }
+    response
+}
+
+/// An answer that switches protocols.
+pub(crate) fn switching(response: Response<()>) -> Response<Body> {
+    response.map(|()| full(Bytes::new()))
 }
 
 impl From<Refusal> for Response<Body> {

@@ -1,64 +1,30 @@
 //! `/exec` and `/attach`.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use k8s_runtime::{ContainerId, Error, ExecSession, Streams, TerminalSize};
-use serde::Deserialize;
+use k8s_streaming::{
+    channel::{CLOSE, Input, Output, RESIZE, STDERR, STDIN, STDOUT, Size},
+    spdy::{self, Wire},
+    websocket::{self, Incoming, Outgoing, REMOTE_COMMAND, Upgrade, split},
+};
 use serde_json::json;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::mpsc,
 };
-
-use tokio_tungstenite::WebSocketStream;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    answer::Refusal,
+    answer::{self, Refusal},
     pods::container_status,
     query::Query,
     service::Body,
-    spdy::{self, Wire},
-    websocket::{Closed, Incoming, Outgoing, Protocol, REMOTE_COMMAND, Upgrade, split},
+    spdy as over_spdy,
 };
 use crate::context::Context;
-
-pub(super) const STDIN: u8 = 0;
-pub(super) const STDOUT: u8 = 1;
-pub(super) const STDERR: u8 = 2;
-pub(super) const ERROR: u8 = 3;
-pub(super) const RESIZE: u8 = 4;
-pub(super) const CLOSE: u8 = 255;
-
-/// Where a session's output goes, whatever carries it.
-pub(super) trait Output: Sync {
-    /// Sends a chunk of one stream. An error means that the other side is gone.
-    fn send(&self, channel: u8, data: &[u8]) -> impl Future<Output = Result<(), Closed>> + Send;
-
-    /// Says that nothing more will come on the stream, where there is a way to say so.
-    fn finish(&self, channel: u8) -> impl Future<Output = ()> + Send;
-}
-
-/// Where a session's input comes from.
-pub(super) trait Input: Send {
-    /// The next chunk and its stream; `None` when the other side has gone.
-    fn next(&mut self) -> impl Future<Output = Option<(u8, Bytes)>> + Send;
-}
-
-impl Output for Outgoing {
-    async fn send(&self, channel: u8, data: &[u8]) -> Result<(), Closed> {
-        self.send(channel, data).await
-    }
-
-    async fn finish(&self, _channel: u8) {}
-}
-
-impl Input for Incoming {
-    async fn next(&mut self) -> Option<(u8, Bytes)> {
-        self.next().await
-    }
-}
 
 /// What is wanted: a command of its own, or the container's streams.
 #[derive(Clone, Debug)]
@@ -91,7 +57,7 @@ pub(crate) async fn answer<B>(
     cx: &Arc<Context>,
     (namespace, pod, container): (&str, &str, &str),
     wanted: Wanted,
-    request: Request<B>,
+    mut request: Request<B>,
 ) -> Result<Response<Body>, Refusal> {
     let query = Query::of(request.uri());
     let streams = streams(&query)?;
@@ -116,7 +82,7 @@ pub(crate) async fn answer<B>(
         .ok_or_else(|| {
             Refusal::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
-                format!("unable to upgrade connection: container not found ({container:?})"),
+                format!("container not found ({container:?})"),
             )
         })?;
     let cx = cx.clone();
@@ -127,47 +93,41 @@ pub(crate) async fn answer<B>(
         }
     };
     if spdy::upgrade::is_asked_for(request.headers()) {
-        let upgrade = match spdy::upgrade::Upgrade::accept(request, &spdy::upgrade::REMOTE_COMMAND)
-        {
-            Ok(upgrade) => upgrade,
-            Err(refusal) => return Ok(*refusal),
-        };
+        let upgrade =
+            match spdy::upgrade::Upgrade::accept(&mut request, &spdy::upgrade::REMOTE_COMMAND) {
+                Ok(upgrade) => upgrade,
+                Err(refused) => return Ok(answer::refused(refused)),
+            };
         let (response, version, io) = upgrade.into_parts();
         tokio::spawn(async move {
             if let Some(io) = io.await {
-                spdy::remote_command::serve(Wire::raw(io), version, streams, session).await;
+                over_spdy::remote_command::serve(Wire::raw(io), version, streams, session).await;
             }
         });
-        return Ok(response);
+        return Ok(answer::switching(response));
     }
-    let upgrade = Upgrade::accept(request, &REMOTE_COMMAND)?;
+    let upgrade = match Upgrade::accept(&mut request, &REMOTE_COMMAND) {
+        Ok(upgrade) => upgrade,
+        Err(refused) => return Ok(answer::refused(refused)),
+    };
     let (response, protocol, socket) = upgrade.into_parts();
     tokio::spawn(async move {
         if let Some(socket) = socket.await {
-            run(socket, protocol, streams, session.await).await;
+            let socket = split(socket, protocol);
+            run(socket, protocol.version, streams, session.await).await;
         }
     });
-    Ok(response)
+    Ok(answer::switching(response))
 }
 
-async fn run<S>(
-    socket: WebSocketStream<S>,
-    protocol: Protocol,
+async fn run(
+    (out, mut incoming, writer): (Outgoing, Incoming, AbortOnDropHandle<()>),
+    version: u8,
     streams: Streams,
     session: Result<ExecSession, Error>,
-) where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let (out, mut incoming, writer) = split(socket, protocol);
-    // An empty message tells the client that the connection stands.
-    let hello = if streams.stdout {
-        STDOUT
-    } else if streams.stderr {
-        STDERR
-    } else {
-        ERROR
-    };
-    if out.send(hello, &[]).await.is_err() {
+) {
+    let greeting = websocket::process::greet(&out, streams.stdout, streams.stderr);
+    if greeting.await.is_err() {
         return;
     }
     let end = match session {
@@ -175,14 +135,9 @@ async fn run<S>(
         Err(error) => Some(Err(error)),
     };
     if let Some(end) = end {
-        let _ = out
-            .send(ERROR, verdict(&end, protocol.version).as_bytes())
-            .await;
+        let verdict = verdict(&end, version);
+        websocket::process::finish(out, incoming, writer, verdict.as_bytes()).await;
     }
-    out.close().await;
-    drop(out);
-    // What is still queued should arrive; a reader that does not read is not waited for.
-    let _ = tokio::time::timeout(Duration::from_secs(10), writer).await;
 }
 
 /// Moves data until the process ends; `None` if the client went away before.
@@ -247,14 +202,6 @@ pub(super) async fn talk(
     }
 }
 
-#[derive(Deserialize)]
-struct Size {
-    #[serde(rename = "Width")]
-    width: u16,
-    #[serde(rename = "Height")]
-    height: u16,
-}
-
 async fn copy(from: Option<Box<dyn AsyncRead + Send + Unpin>>, out: &impl Output, channel: u8) {
     let Some(mut from) = from else { return };
     let mut buffer = vec![0; 32 << 10];
@@ -314,7 +261,11 @@ pub(super) fn verdict(end: &Result<i32, Error>, version: u8) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use futures::{SinkExt, StreamExt};
-    use tokio_tungstenite::tungstenite::{Message, protocol::Role};
+    use k8s_streaming::{channel::ERROR, websocket::V5};
+    use tokio_tungstenite::{
+        WebSocketStream,
+        tungstenite::{Message, protocol::Role},
+    };
 
     use super::*;
 
@@ -357,7 +308,7 @@ pub(super) mod tests {
             stdout: true,
             ..Streams::default()
         };
-        let serving = tokio::spawn(run(server, REMOTE_COMMAND[0], streams, Ok(session)));
+        let serving = tokio::spawn(run(split(server, V5), 5, streams, Ok(session)));
         let mut send =
             async |data: &[u8]| client.send(Message::binary(data.to_vec())).await.unwrap();
         send(b"\x04{\"Width\":80,\"Height\":24}").await;

@@ -15,9 +15,6 @@ mod spdy;
 mod stats;
 mod system_logs;
 pub(crate) mod tls;
-mod websocket;
 
-#[cfg(feature = "__fuzz")]
-pub use self::{spdy::fuzz_spdy, websocket::fuzz_websocket};
 pub(crate) use listen::listen;
 pub use service::{Body, KubeletService};

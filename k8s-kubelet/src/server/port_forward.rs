@@ -6,17 +6,21 @@ use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream::FuturesUnordered};
 use http::{Request, Response, StatusCode};
 use k8s_runtime::SandboxId;
+use k8s_streaming::{
+    channel::{Input, Output},
+    spdy::{self, Wire},
+    websocket::{Outgoing, PORT_FORWARD, Protocol, Socket, Upgrade, split},
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::mpsc,
 };
 
 use super::{
-    answer::Refusal,
+    answer::{self, Refusal},
     query::Query,
     service::Body,
-    spdy::{self, Wire},
-    websocket::{Outgoing, PORT_FORWARD, Protocol, Socket, Upgrade, split},
+    spdy as over_spdy,
 };
 use crate::context::Context;
 
@@ -43,7 +47,7 @@ pub(crate) fn answer<B>(
     cx: &Arc<Context>,
     namespace: &str,
     pod: &str,
-    request: Request<B>,
+    mut request: Request<B>,
 ) -> Result<Response<Body>, Refusal> {
     let ports = ports(&Query::of(request.uri()))?;
     let known = cx
@@ -54,20 +58,24 @@ pub(crate) fn answer<B>(
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, message)
     })?;
     if spdy::upgrade::is_asked_for(request.headers()) {
-        let upgrade = match spdy::upgrade::Upgrade::accept(request, &spdy::upgrade::PORT_FORWARD) {
-            Ok(upgrade) => upgrade,
-            Err(refusal) => return Ok(*refusal),
-        };
+        let upgrade =
+            match spdy::upgrade::Upgrade::accept(&mut request, &spdy::upgrade::PORT_FORWARD) {
+                Ok(upgrade) => upgrade,
+                Err(refused) => return Ok(answer::refused(refused)),
+            };
         let (response, _, io) = upgrade.into_parts();
         let cx = cx.clone();
         tokio::spawn(async move {
             if let Some(io) = io.await {
-                spdy::port_forward::serve(cx, sandbox, Wire::raw(io)).await;
+                over_spdy::port_forward::serve(cx, sandbox, Wire::raw(io)).await;
             }
         });
-        return Ok(response);
+        return Ok(answer::switching(response));
     }
-    let upgrade = Upgrade::accept(request, &PORT_FORWARD)?;
+    let upgrade = match Upgrade::accept(&mut request, &PORT_FORWARD) {
+        Ok(upgrade) => upgrade,
+        Err(refused) => return Ok(answer::refused(refused)),
+    };
     if upgrade.protocol.version != 0 && ports.is_empty() {
         return Err(Refusal::bad_request("query parameter \"port\" is required"));
     }
@@ -76,12 +84,12 @@ pub(crate) fn answer<B>(
     tokio::spawn(async move {
         let Some(socket) = socket.await else { return };
         if protocol.version == 0 {
-            spdy::port_forward::serve(cx, sandbox, Wire::tunnel(socket, protocol)).await;
+            over_spdy::port_forward::serve(cx, sandbox, Wire::tunnel(socket, protocol)).await;
         } else {
             serve(cx, sandbox, socket, protocol, ports).await;
         }
     });
-    Ok(response)
+    Ok(answer::switching(response))
 }
 
 async fn serve(

@@ -32,7 +32,10 @@ pub(crate) async fn cluster() -> Cluster {
 }
 
 pub(crate) async fn cluster_of(builder: ApiServerBuilder) -> Cluster {
-    let pki = Pki::in_memory().unwrap();
+    cluster_with(Pki::in_memory().unwrap(), builder).await
+}
+
+pub(crate) async fn cluster_with(pki: Pki, builder: ApiServerBuilder) -> Cluster {
     let server = builder.build().await.unwrap();
     let listener = listen(&server, &pki, Limits::default()).await;
     Cluster {

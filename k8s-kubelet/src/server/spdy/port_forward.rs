@@ -5,13 +5,9 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use k8s_runtime::SandboxId;
+use k8s_streaming::spdy::{Connection, Event, Headers, Out, Wire};
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::{
-    connection::{Connection, Event, Headers},
-    frame,
-    wire::{Out, Wire},
-};
 use crate::{context::Context, server::port_forward};
 
 /// Connections of one client at the same time.
@@ -37,17 +33,13 @@ struct Session {
 }
 
 /// Serves a client until it leaves.
-pub(crate) async fn serve(cx: Arc<Context>, sandbox: SandboxId, wire: Wire) {
-    let Wire {
-        out,
-        incoming,
-        writer,
-    } = wire;
+pub(in crate::server) async fn serve(cx: Arc<Context>, sandbox: SandboxId, wire: Wire) {
+    let (connection, out, writer) = wire.into_parts();
     let mut session = Session {
         cx,
         sandbox,
         out: out.clone(),
-        connection: Connection::new(incoming, out.clone()),
+        connection,
         pairs: HashMap::new(),
         uploads: HashMap::new(),
         forwards: JoinSet::new(),
@@ -95,6 +87,8 @@ impl Session {
             Event::Reset { stream } => {
                 self.uploads.remove(&stream);
             }
+            // Nothing is opened from here.
+            Event::Accepted { .. } => {}
         }
         Some(())
     }
@@ -164,13 +158,13 @@ async fn forward(
     let failed = match port_forward::open(cx, sandbox, port).await {
         Ok(pipe) => {
             port_forward::pump(pipe, chunks, |bytes: Bytes| async move {
-                out.send(frame::data(data, &bytes, false)).await.is_ok()
+                out.data(data, &bytes, false).await.is_ok()
             })
             .await;
             String::new()
         }
         Err(message) => message,
     };
-    let _ = out.send(frame::data(error, failed.as_bytes(), true)).await;
-    let _ = out.send(frame::data(data, &[], true)).await;
+    let _ = out.data(error, failed.as_bytes(), true).await;
+    let _ = out.data(data, &[], true).await;
 }

@@ -1,7 +1,9 @@
+use k8s_streaming::channel::{CLOSE, Input, RESIZE, STDIN, STDOUT};
 use serde_json::{Value, json};
+use tokio::io::DuplexStream;
 
 use super::*;
-use crate::server::{exec::tests::echo, spdy::testing::Client};
+use crate::server::exec::tests::echo;
 
 const STREAMS: Streams = Streams {
     stdin: true,
@@ -10,6 +12,30 @@ const STREAMS: Streams = Streams {
     tty: true,
 };
 
+/// A client with these streams.
+async fn client(
+    io: DuplexStream,
+    channels: &[u8],
+) -> (process::Sending, process::Receiving, impl Drop + use<>) {
+    let (connection, out, writer) = Wire::raw(io).into_parts();
+    let (sending, receiving) = process::open(connection, out, channels).await.unwrap();
+    (sending, receiving, writer)
+}
+
+/// What came on standard output and on the error stream, when both have ended.
+async fn read(receiving: &mut process::Receiving) -> (Vec<u8>, Vec<u8>) {
+    let (mut out, mut status, mut ended) = (Vec::new(), Vec::new(), 0);
+    while ended < 2 {
+        match receiving.next().await.unwrap() {
+            (STDOUT, data) => out.extend_from_slice(&data),
+            (ERROR, data) => status.extend_from_slice(&data),
+            (CLOSE, _) => ended += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    (out, status)
+}
+
 /// Speaks with a process that answers in capitals and ends with 3: its output, and what the error stream said.
 async fn speak(version: u8) -> (Vec<u8>, Vec<u8>) {
     let (near, far) = tokio::io::duplex(1 << 16);
@@ -17,22 +43,22 @@ async fn speak(version: u8) -> (Vec<u8>, Vec<u8>) {
     let serving = tokio::spawn(async move {
         serve(Wire::raw(far), version, STREAMS, async { Ok(session) }).await;
     });
-    let mut client = Client::new(near);
-    let error = client.open(&[("streamtype", "error")]).await;
-    let stdin = client.open(&[("streamtype", "stdin")]).await;
-    client.send(stdin, b"hel", false).await;
-    let stdout = client.open(&[("streamtype", "stdout")]).await;
+    let channels = [ERROR, STDIN, STDOUT, RESIZE];
+    // Terminals' sizes have no stream in the first versions.
+    let channels = &channels[..if version >= 3 { 4 } else { 3 }];
+    let (sending, mut receiving, writer) = client(near, channels).await;
+    sending.send(STDIN, b"hel").await.unwrap();
     if version >= 3 {
-        let resize = client.open(&[("streamtype", "resize")]).await;
-        client.send(resize, b"{\"Width\":80,\"Hei", false).await;
-        client.send(resize, b"ght\":24}\n", false).await;
+        let size = b"{\"Width\":80,\"Height\":24}\n";
+        sending.send(RESIZE, size).await.unwrap();
         assert_eq!(sizes.recv().await.unwrap().width, 80);
     }
-    client.send(stdin, b"lo", true).await;
-    let [out, status] = client.read([stdout, error]).await;
-    drop(client);
+    sending.send(STDIN, b"lo").await.unwrap();
+    sending.finish(STDIN).await;
+    let read = read(&mut receiving).await;
+    drop((sending, receiving, writer));
     serving.await.unwrap();
-    (out, status)
+    read
 }
 
 #[tokio::test]
@@ -70,17 +96,15 @@ async fn a_session_that_cannot_begin_is_told_on_the_error_stream() {
         let refused = async { Err(Error::Unsupported("exec".into())) };
         serve(Wire::raw(far), 4, streams, refused).await;
     });
-    let mut client = Client::new(near);
-    let error = client.open(&[("streamType", "error")]).await;
-    let stdout = client.open(&[("streamType", "stdout")]).await;
-    let [out, status] = client.read([stdout, error]).await;
+    let (sending, mut receiving, writer) = client(near, &[ERROR, STDOUT]).await;
+    let (out, status) = read(&mut receiving).await;
     assert!(out.is_empty());
     let status: Value = serde_json::from_slice(&status).unwrap();
     assert_eq!(
         (&status["status"], &status["code"]),
         (&json!("Failure"), &json!(500))
     );
-    drop(client);
+    drop((sending, receiving, writer));
     serving.await.unwrap();
 }
 
@@ -93,10 +117,6 @@ async fn a_client_that_leaves_ends_its_session() {
     let serving = tokio::spawn(async move {
         serve(Wire::raw(far), 4, STREAMS, async { Ok(session) }).await;
     });
-    let mut client = Client::new(near);
-    for kind in ["error", "stdin", "stdout", "resize"] {
-        client.open(&[("streamtype", kind)]).await;
-    }
-    drop(client);
+    drop(client(near, &[ERROR, STDIN, STDOUT, RESIZE]).await);
     serving.await.unwrap();
 }

@@ -21,6 +21,10 @@ pub(super) enum Frame {
         headers: Bytes,
         last: bool,
     },
+    SynReply {
+        stream: u32,
+        headers: Bytes,
+    },
     Data {
         stream: u32,
         data: Bytes,
@@ -101,7 +105,11 @@ impl Parser {
                 id: number(&mut body)?,
             },
             GOAWAY => Frame::GoAway,
-            HEADERS | SYN_REPLY => {
+            SYN_REPLY => Frame::SynReply {
+                stream: number(&mut body)? & 0x7fff_ffff,
+                headers: body,
+            },
+            HEADERS => {
                 number(&mut body)?;
                 Frame::Other {
                     headers: Some(body),
@@ -112,7 +120,7 @@ impl Parser {
     }
 }
 
-pub(super) fn control(kind: u16, flags: u8, parts: &[&[u8]]) -> Bytes {
+fn control(kind: u16, flags: u8, parts: &[&[u8]]) -> Bytes {
     let length: usize = parts.iter().map(|p| p.len()).sum();
     let mut out = BytesMut::with_capacity(8 + length);
     out.put_u16(0x8003);
@@ -123,6 +131,12 @@ pub(super) fn control(kind: u16, flags: u8, parts: &[&[u8]]) -> Bytes {
         out.put_slice(part);
     }
     out.freeze()
+}
+
+/// A stream is wanted.
+pub(super) fn open(stream: u32, headers: &[u8]) -> Bytes {
+    // It belongs to no other, and has no priority.
+    control(SYN_STREAM, 0, &[&stream.to_be_bytes(), &[0; 6], headers])
 }
 
 /// A stream is accepted.

@@ -104,21 +104,29 @@ fn parse(mut text: &[u8]) -> Option<Vec<(String, String)>> {
     Some(out)
 }
 
-/// Writes header blocks. They are all empty, so nothing is compressed.
+/// Writes header blocks. They are short, so nothing is compressed.
 #[derive(Debug, Default)]
 pub(super) struct Deflater {
     begun: bool,
 }
 
 impl Deflater {
-    /// A block without headers.
-    pub(super) fn empty(&mut self) -> Vec<u8> {
+    /// A block of headers, whose names are in lower case.
+    pub(super) fn block(&mut self, headers: &[(&str, &str)]) -> Vec<u8> {
         let mut out = Vec::new();
         if !self.begun {
             out.extend_from_slice(&[0x78, 0x01]);
             self.begun = true;
         }
-        out.extend_from_slice(&stored(&0u32.to_be_bytes()));
+        let number = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
+        let mut text = number(headers.len()).to_vec();
+        for part in headers.iter().flat_map(|(name, value)| [name, value]) {
+            text.extend_from_slice(&number(part.len()));
+            text.extend_from_slice(part.as_bytes());
+        }
+        for part in text.chunks(usize::from(u16::MAX)) {
+            out.extend_from_slice(&stored(part));
+        }
         // Go's inflater hands out what it has only at an empty block: a flush.
         out.extend_from_slice(&stored(&[]));
         out
@@ -138,6 +146,21 @@ mod tests {
             out.extend_from_slice(text.as_bytes());
         }
         out
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let (mut deflater, mut inflater) = (Deflater::default(), Inflater::new());
+        let long = "x".repeat(50 << 10);
+        for headers in [
+            &[("streamtype", "error"), ("long", &long)][..],
+            &[],
+            &[("a", "")],
+        ] {
+            let read = inflater.read(&deflater.block(headers)).unwrap();
+            let read: Vec<_> = read.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+            assert_eq!(read, headers);
+        }
     }
 
     #[test]
