@@ -254,7 +254,7 @@ pub(crate) async fn ensure(
         return Ok(());
     }
     row.resource.strategy.default(&mut *object);
-    match registry.create(&target, object, &mut Vec::new()).await {
+    match registry.create(&target, object).await {
         // Another server on the same store was faster.
         Err(error) if error.code() == 409 => Ok(()),
         other => other.map(drop),
@@ -277,9 +277,7 @@ async fn replace(
     let name = object.metadata().name.clone().unwrap_or_default();
     let target = internal.target(&row, &namespace, &name);
     registry
-        .update(&target, Rules::Object, &mut Vec::new(), |_| {
-            Ok(object.boxed_clone())
-        })
+        .update(&target, Rules::Object, |_| Ok(object.boxed_clone()))
         .await
         .map(drop)
 }

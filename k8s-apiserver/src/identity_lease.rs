@@ -90,8 +90,7 @@ async fn renew(registry: &Registry, name: &str, holder: &str, hostname: &str) ->
     let internal = Internal::new();
     let target = internal.target(&row, NAMESPACE, name);
     let now = registry.now();
-    let mut unread = Vec::new();
-    let done = registry.update(&target, Rules::Object, &mut unread, |live| {
+    let done = registry.update(&target, Rules::Object, |live| {
         let Some(lease) = live.downcast_ref::<Lease>() else {
             return Ok(live.boxed_clone());
         };

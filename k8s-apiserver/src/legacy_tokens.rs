@@ -87,8 +87,7 @@ async fn label(registry: &Registry, used: &UsedSecret) -> Result<()> {
     };
     let internal = Internal::new();
     let target = internal.target(&row, &used.namespace, &used.name);
-    let mut unread = Vec::new();
-    let done = registry.update(&target, Rules::Object, &mut unread, |live| {
+    let done = registry.update(&target, Rules::Object, |live| {
         let Some(secret) = live.downcast_ref::<Secret>() else {
             return Ok(live.boxed_clone());
         };
@@ -114,8 +113,7 @@ async fn keep(registry: &Registry) -> Result<()> {
     };
     let internal = Internal::new();
     let target = internal.target(&row, NAMESPACE, NAME);
-    let mut unread = Vec::new();
-    let done = registry.update(&target, Rules::Object, &mut unread, |live| {
+    let done = registry.update(&target, Rules::Object, |live| {
         let Some(map) = live.downcast_ref::<ConfigMap>() else {
             return Ok(live.boxed_clone());
         };

@@ -445,7 +445,7 @@ pub fn validate_field_manager(manager: &str, path: &Path) -> ErrorList {
     if manager.len() > 128 {
         out.push(field::too_long(path.clone(), 128));
     }
-    for (position, c) in manager.char_indices().filter(|(_, c)| c.is_control()) {
+    for (position, c) in manager.char_indices().filter(|(_, c)| !is_print(*c)) {
         out.push(field::invalid(
             path.clone(),
             manager,
@@ -456,6 +456,17 @@ pub fn validate_field_manager(manager: &str, path: &Path) -> ErrorList {
         ));
     }
     out
+}
+
+/// Go's `unicode.IsPrint`: letters, marks, numbers, punctuation, symbols, and the space of ASCII.
+fn is_print(c: char) -> bool {
+    match c {
+        ' ' => true,
+        '"' | '\'' | '\\' => true,
+        _ if c.is_whitespace() => false,
+        // What must be escaped to be seen; a mark is seen if there is something for it to be on.
+        _ => format!("{:?}", String::from_iter(['a', c])).len() == 3 + c.len_utf8(),
+    }
 }
 
 fn complain(out: &mut ErrorList, path: &Path, value: &str, complaints: Vec<String>) {
@@ -473,6 +484,27 @@ fn value<T: Serialize>(value: &T) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn managers_are_named_in_what_can_be_printed() {
+        let problems = |name| validate_field_manager(name, &Path::new("fieldManager")).len();
+        for name in [
+            "kubectl-client-side-apply",
+            "a b\\\"'",
+            "größe",
+            "e\u{301}",
+            "管理",
+            "✓",
+        ] {
+            assert_eq!(problems(name), 0, "{name}");
+        }
+        for name in [
+            "a\n", "\u{200b}", "a\u{a0}b", "\u{7f}", "\u{2028}", "\u{fffe}",
+        ] {
+            assert_eq!(problems(name), 1, "{name:?}");
+        }
+        assert_eq!(problems(&"m".repeat(129)), 1);
+    }
 
     fn texts(errors: &ErrorList) -> Vec<String> {
         errors.iter().map(ToString::to_string).collect()

@@ -86,6 +86,11 @@ pub trait Strategy: Send + Sync + 'static {
         None
     }
 
+    /// Whether an object can be created without a name, and gets a random one then.
+    fn may_be_unnamed(&self) -> bool {
+        false
+    }
+
     /// Whether an update to a name that does not exist creates it.
     fn allow_create_on_update(&self) -> bool {
         false

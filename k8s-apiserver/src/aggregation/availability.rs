@@ -331,10 +331,7 @@ async fn write(registry: &Registry, backend: &Backend, condition: &Condition) ->
         *conditions = all.into();
         (row.resource.codec.from_value)(value, &mut |_| {}).map_err(Error::internal)
     };
-    match registry
-        .update(&target, Rules::Status, &mut Vec::new(), change)
-        .await
-    {
+    match registry.update(&target, Rules::Status, change).await {
         // It was deleted in the meantime.
         Err(error) if error.code() == 404 => Ok(()),
         other => other.map(drop),

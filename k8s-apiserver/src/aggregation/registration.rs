@@ -242,7 +242,7 @@ async fn update(registry: &Registry, row: &Row, name: &str, service: &APIService
         Ok(new)
     };
     registry
-        .update(&target, Rules::None, &mut Vec::new(), change)
+        .update(&target, Rules::None, change)
         .await
         .map(drop)
 }

@@ -29,6 +29,28 @@ use crate::{
 /// Names a request in the audit log; clients may choose the name.
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 const MAX_ID: usize = 64;
+
+/// The name of a request: the client's, or a random one.
+fn id_of(headers: &HeaderMap) -> String {
+    let asked = headers
+        .get(AUDIT_ID)
+        .and_then(|v| v.to_str().ok())
+        .filter(|id| !id.is_empty());
+    match asked {
+        Some(id) => id.chars().take(MAX_ID).collect(),
+        None => {
+            let random = fastrand::u128(..).to_ne_bytes();
+            let id = uuid::Builder::from_random_bytes(random).into_uuid();
+            id.to_string()
+        }
+    }
+}
+
+/// The header by which an answer names its request, where nothing is recorded of it: logs of others tell of it still.
+pub(crate) fn name(headers: &HeaderMap) -> Option<(HeaderName, HeaderValue)> {
+    Some((AUDIT_ID, HeaderValue::from_str(&id_of(headers)).ok()?))
+}
+
 const MAX_USER_AGENT: usize = 1024;
 
 tokio::task_local! {
@@ -195,20 +217,11 @@ fn without_managed_fields(object: &mut Value) {
 impl Trail {
     /// Begins; nothing is recorded before [`authenticated`](Self::authenticated).
     pub(crate) fn begin(audit: Arc<Audit>, clock: Clock, parts: &Parts) -> Arc<Self> {
-        let asked = parts
-            .headers
-            .get(AUDIT_ID)
-            .and_then(|v| v.to_str().ok())
-            .filter(|id| !id.is_empty());
-        let id = match asked {
-            Some(id) => id.chars().take(MAX_ID).collect(),
-            None => uuid::Uuid::new_v4().to_string(),
-        };
         Arc::new(Trail {
             received: clock(),
             audit,
             clock,
-            id,
+            id: id_of(&parts.headers),
             state: Mutex::default(),
         })
     }

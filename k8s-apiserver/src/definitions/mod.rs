@@ -279,7 +279,7 @@ async fn update(
     let internal = Internal::new();
     let target = internal.status(&row, name);
     let outcome = registry
-        .update(&target, Rules::None, &mut Vec::new(), |old| {
+        .update(&target, Rules::None, |old| {
             let mut new = old.boxed_clone();
             if let Some(definition) = new.downcast_mut::<CustomResourceDefinition>() {
                 change(definition);

@@ -100,7 +100,8 @@ fn resource(row: &Resource) -> Value {
     if !row.categories.is_empty() {
         value["categories"] = row.categories.into();
     }
-    if row.is_stored() {
+    // The health of components can be read, but is not stored.
+    if row.is_stored() && row.verbs.contains(&"create") {
         value["storageVersionHash"] = storage_version_hash(row).into();
     }
     value

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::Call;
 use crate::{
     Error, Result,
+    admission::Warnings,
     http::{Body, negotiate::MEDIA_TYPES, options::FieldValidation},
     registry::Row,
 };
@@ -117,7 +118,6 @@ pub(crate) async fn object(
     row: &Row,
     body: Body,
     validation: FieldValidation,
-    warnings: &mut Vec<String>,
 ) -> Result<Box<dyn Object>> {
     let resource = &row.resource;
     let sent = read(call, body).await?;
@@ -142,11 +142,11 @@ pub(crate) async fn object(
                 .map(|field| format!("duplicate field {field:?}")),
         );
         report(
-            &findings,
+            findings,
             resource.kind,
             resource.version,
             validation,
-            warnings,
+            &call.warnings,
         )?;
     }
     resource.strategy.default(&mut *object);
@@ -160,7 +160,6 @@ pub(crate) async fn subresource_object(
     subresource: &k8s_model::Subresource,
     body: Body,
     validation: FieldValidation,
-    warnings: &mut Vec<String>,
 ) -> Result<Box<dyn Object>> {
     // Where they are not named, they are the parent's.
     let (group, version) = match subresource.version {
@@ -191,18 +190,18 @@ pub(crate) async fn subresource_object(
         .map(|field| format!("unknown field {field:?}"))
         .collect();
     if validation != FieldValidation::Ignore {
-        report(&findings, kind, version, validation, warnings)?;
+        report(findings, kind, version, validation, &call.warnings)?;
     }
     Ok(object)
 }
 
 /// Refuses or warns of what does not belong into an object.
 pub(crate) fn report(
-    findings: &[String],
+    findings: Vec<String>,
     kind: &str,
     version: &str,
     validation: FieldValidation,
-    warnings: &mut Vec<String>,
+    warnings: &Warnings,
 ) -> Result<()> {
     if findings.is_empty() {
         return Ok(());
@@ -210,7 +209,7 @@ pub(crate) fn report(
     match validation {
         FieldValidation::Ignore => Ok(()),
         FieldValidation::Warn => {
-            warnings.extend_from_slice(findings);
+            warnings.extend(findings);
             Ok(())
         }
         FieldValidation::Strict => Err(Error::bad_request(format!(

@@ -40,6 +40,10 @@ pub(crate) async fn list(call: &Call, row: &Arc<Row>, listed: Listed) -> Result<
         meta.push_str(&format!(",\"remainingItemCount\":{remaining}"));
     }
     let shape = call.wanted.shape;
+    // Lists without a type of their own always say where they go on, if only nowhere.
+    if listed.continue_token.is_none() && row.custom().is_some() && shape == Shape::Object {
+        meta.push_str(",\"continue\":\"\"");
+    }
     if call.wanted.format == Format::Protobuf && shape != Shape::Table {
         let body = protobuf(row, shape, call.wanted.meta, &meta, listed.entries).await?;
         return Ok(response::encoded(StatusCode::OK, &call.wanted, body));

@@ -24,7 +24,7 @@ use tracing::Instrument;
 use crate::{
     Error, Result,
     admission::Warnings,
-    audit::Trail,
+    audit::{self, Trail},
     auth::{AUTHENTICATED, Identity, impersonate},
     authz::{Attributes, Decision, Selectors, denied},
     flow::Pass,
@@ -87,6 +87,10 @@ pub(crate) async fn serve(server: Arc<Inner>, request: Request<Body>) -> Respons
         .audit
         .as_ref()
         .map(|audit| Trail::begin(audit.clone(), server.registry.clock.clone(), &parts));
+    let name = match trail {
+        Some(_) => None,
+        None => audit::name(&parts.headers),
+    };
     let watched = row.clone().filter(|_| info.verb == "watch");
     let answer = answer(server.clone(), parts, body, info, row, trail.clone());
     // In a box, so that it is not copied into each of the futures around it.
@@ -126,6 +130,7 @@ pub(crate) async fn serve(server: Arc<Inner>, request: Request<Body>) -> Respons
         .headers_mut()
         .entry(header::CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-cache, private"));
+    response.headers_mut().extend(name);
     response
 }
 
@@ -551,7 +556,12 @@ fn exists(row: &Row, info: &RequestInfo) -> bool {
     if info.parts.len() > 3 && info.subresource != "proxy" && info.verb != "watch" {
         return false;
     }
-    info.subresource.is_empty() || row.resource.subresource(&info.subresource).is_some()
+    if !info.subresource.is_empty() {
+        return row.resource.subresource(&info.subresource).is_some();
+    }
+    // What is only ever created is nowhere to be found: neither by its name, nor in all namespaces.
+    let everywhere = row.is_namespaced() && info.namespace.is_empty();
+    row.resource.is_stored() || (info.name.is_empty() && !everywhere)
 }
 
 /// Puts the warnings into the answer, as RFC 2616 has them.

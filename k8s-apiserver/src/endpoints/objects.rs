@@ -10,9 +10,8 @@ use k8s_model::{
     fields,
 };
 use k8s_store::Revision;
-use parking_lot::Mutex;
 
-use super::{Call, body, events, lists, render, warn};
+use super::{Call, body, events, lists, render};
 use crate::{
     Error, Result,
     admission::{Operation, more::SentOptions},
@@ -25,8 +24,8 @@ use crate::{
     registry::{
         Managed, Row, Target,
         create::match_namespace,
-        delete::{Deleted, returns_object},
-        not_found,
+        delete::{Deleted, advice, returns_object},
+        not_found, owners,
         ownership::manager_of_user,
         patch::{Patch, PatchType},
         update::Rules,
@@ -164,8 +163,7 @@ pub(crate) async fn watch(call: &Call, row: &Arc<Row>) -> Result<Response<Body>>
 
 pub(crate) async fn create(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> {
     let options = WriteOptions::parse(call.parts.uri.query(), "CreateOptions")?;
-    let mut warnings = Vec::new();
-    let object = body::object(call, row, body, options.field_validation, &mut warnings).await?;
+    let object = body::object(call, row, body, options.field_validation).await?;
     let manager = manager(call, &options);
     let target = written_by(call, row, &options, &manager);
     if row.is("", "bindings") {
@@ -189,21 +187,13 @@ pub(crate) async fn create(call: &Call, row: &Row, body: Body) -> Result<Respons
         let made = create_only
             .create(&call.user, target.namespace, target.name, object)
             .await?;
-        let mut response = render::object(call, row, StatusCode::CREATED, &*made)?;
-        warn(&mut response, &warnings);
-        return Ok(response);
+        return render::object(call, row, StatusCode::CREATED, &*made);
     }
     if !row.resource.is_stored() {
         return Err(Error::method_not_allowed());
     }
-    let outcome = call
-        .server
-        .registry
-        .create(&target, object, &mut warnings)
-        .await?;
-    let mut response = render::outcome(call, row, StatusCode::CREATED, &outcome)?;
-    warn(&mut response, &warnings);
-    Ok(response)
+    let outcome = call.server.registry.create(&target, object).await?;
+    render::outcome(call, row, StatusCode::CREATED, &outcome)
 }
 
 /// Admission of what is asked and never stored.
@@ -228,8 +218,7 @@ pub(crate) async fn admit(
 
 pub(crate) async fn update(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> {
     let options = WriteOptions::parse(call.parts.uri.query(), "UpdateOptions")?;
-    let mut decoded = Vec::new();
-    let mut object = body::object(call, row, body, options.field_validation, &mut decoded).await?;
+    let mut object = body::object(call, row, body, options.field_validation).await?;
     let rules = if call.info.subresource.is_empty() {
         Rules::Object
     } else {
@@ -239,11 +228,10 @@ pub(crate) async fn update(call: &Call, row: &Row, body: Body) -> Result<Respons
     let target = written_by(call, row, &options, &manager);
     check_name(&target, &*object)?;
     match_namespace(&target, &mut *object)?;
-    let mut warnings = Vec::new();
-    let changed = call
-        .server
-        .registry
-        .update(&target, rules, &mut warnings, |_| Ok(object.boxed_clone()))
+    owners::dedup(object.metadata_mut(), false, &call.warnings);
+    let registry = &call.server.registry;
+    let changed = registry
+        .update(&target, rules, |_| Ok(object.boxed_clone()))
         .await;
     let creates = rules == Rules::Object && row.resource.strategy.allow_create_on_update();
     let outcome = match changed {
@@ -253,10 +241,7 @@ pub(crate) async fn update(call: &Call, row: &Row, body: Body) -> Result<Respons
                 gate: Some(call),
                 ..target
             };
-            call.server
-                .registry
-                .create(&target, object, &mut warnings)
-                .await?
+            registry.create(&target, object).await?
         }
         other => other?,
     };
@@ -265,10 +250,7 @@ pub(crate) async fn update(call: &Call, row: &Row, body: Body) -> Result<Respons
     } else {
         StatusCode::OK
     };
-    let mut response = render::outcome(call, row, code, &outcome)?;
-    decoded.append(&mut warnings);
-    warn(&mut response, &decoded);
-    Ok(response)
+    render::outcome(call, row, code, &outcome)
 }
 
 /// An update needs a name in the object too.
@@ -317,17 +299,14 @@ pub(crate) async fn patch(call: &Call, row: &Row, body: Body) -> Result<Response
     let manager = manager(call, &options);
     let target = written_by(call, row, &options, &manager);
     let registry = &call.server.registry;
-    let unknown = Mutex::new(Vec::new());
-    let mut warnings = Vec::new();
+    let warnings = &call.warnings;
     let outcome = loop {
         let changed = registry
-            .modify(&target, rules, &mut warnings, |live| {
-                let mut found = Vec::new();
+            .modify(&target, rules, |live| {
                 let tracker = registry.tracker(&target, live.versions);
                 let (tracker, validation) = (tracker.as_ref(), options.field_validation);
-                let change = patch.change(row, live, tracker, validation, &mut found)?;
+                let change = patch.change(row, live, tracker, validation, warnings)?;
                 check_name(&target, &*change.object)?;
-                *unknown.lock() = found;
                 Ok(change)
             })
             .await;
@@ -351,9 +330,7 @@ pub(crate) async fn patch(call: &Call, row: &Row, body: Body) -> Result<Response
         };
         let (mut object, managed) = configuration.create(row, &tracker)?;
         object.metadata_mut().resource_version = None;
-        let mut found = Vec::new();
-        configuration.report_duplicates(options.field_validation, &mut found)?;
-        *unknown.lock() = found;
+        configuration.report_duplicates(options.field_validation, warnings)?;
         if let Some(uid) = object.metadata().uid.as_deref().filter(|u| !u.is_empty()) {
             let text = format!(
                 "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
@@ -361,10 +338,7 @@ pub(crate) async fn patch(call: &Call, row: &Row, body: Body) -> Result<Response
             return Err(Error::conflict(&row.resource, target.name, &text));
         }
         check_name(&target, &*object)?;
-        match registry
-            .create_owned(&target, object, managed, &mut warnings)
-            .await
-        {
+        match registry.create_owned(&target, object, managed).await {
             // Somebody else was faster: it is applied to what they made.
             Err(error) if error.reason() == "AlreadyExists" => {}
             other => break other?,
@@ -375,15 +349,12 @@ pub(crate) async fn patch(call: &Call, row: &Row, body: Body) -> Result<Response
     } else {
         StatusCode::OK
     };
-    let mut response = render::outcome(call, row, code, &outcome)?;
-    let mut all = unknown.into_inner();
-    all.append(&mut warnings);
-    warn(&mut response, &all);
-    Ok(response)
+    render::outcome(call, row, code, &outcome)
 }
 
 pub(crate) async fn delete(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> {
     let options = DeleteOptions::parse(call.parts.uri.query(), body::value(call, body).await?)?;
+    call.warnings.extend(advice(row, &options));
     let target = Target {
         options: SentOptions::Delete(&options),
         ..target(call, row, options.dry_run)
@@ -428,6 +399,7 @@ pub(crate) async fn delete_collection(
     body: Body,
 ) -> Result<Response<Body>> {
     let options = DeleteOptions::parse(call.parts.uri.query(), body::value(call, body).await?)?;
+    call.warnings.extend(advice(row, &options));
     let list = ListOptions::parse(call.parts.uri.query(), false)?;
     let target = Target {
         options: SentOptions::Delete(&options),

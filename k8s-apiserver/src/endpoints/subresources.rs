@@ -9,9 +9,8 @@ use k8s_openapi::api::{
     core::v1::{Binding, Namespace, Pod},
     policy::v1::Eviction,
 };
-use parking_lot::Mutex;
 
-use super::{Call, body, connect, objects, render, success, warn};
+use super::{Call, body, connect, objects, render, success};
 use crate::{
     Error, Result,
     admission::more::SentOptions,
@@ -58,12 +57,12 @@ pub(crate) async fn serve(
     ) {
         return connect::serve(call, row, subresource, body).await;
     }
-    if let Some(error) = refused {
-        return Err(error);
-    }
     let verb = call.info.verb.as_str();
     if !subresource.verbs.contains(&verb) {
         return Err(Error::method_not_allowed());
+    }
+    if let Some(error) = refused {
+        return Err(error);
     }
     if let Some(create_only) = call.server.create_only(row, &name) {
         return create_only_subresource(&call, row, subresource, &*create_only, body).await;
@@ -73,16 +72,9 @@ pub(crate) async fn serve(
         ("scale", "update" | "patch") => scale_write(&call, row, subresource, body).await,
         ("binding", "create") => {
             let options = WriteOptions::parse(call.parts.uri.query(), "CreateOptions")?;
-            let mut warnings = Vec::new();
-            let binding = body::subresource_object(
-                &call,
-                row,
-                subresource,
-                body,
-                options.field_validation,
-                &mut warnings,
-            )
-            .await?;
+            let binding =
+                body::subresource_object(&call, row, subresource, body, options.field_validation)
+                    .await?;
             bind(&call, row, binding, options.dry_run).await
         }
         ("eviction", "create") => evict(&call, row, subresource, body).await,
@@ -103,16 +95,8 @@ async fn create_only_subresource(
     body: Body,
 ) -> Result<Response<Body>> {
     let options = WriteOptions::parse(call.parts.uri.query(), "CreateOptions")?;
-    let mut warnings = Vec::new();
-    let mut object = body::subresource_object(
-        call,
-        row,
-        subresource,
-        body,
-        options.field_validation,
-        &mut warnings,
-    )
-    .await?;
+    let mut object =
+        body::subresource_object(call, row, subresource, body, options.field_validation).await?;
     let manager = objects::manager(call, &options);
     let target = objects::written_by(call, row, &options, &manager);
     create_only.default(&mut *object);
@@ -125,13 +109,13 @@ async fn create_only_subresource(
     let mut out = Vec::new();
     made.write_json(&mut out);
     out.push(b'\n');
-    let mut response = response::json(StatusCode::CREATED, &call.wanted, Body::from(out))?;
-    warn(&mut response, &warnings);
-    Ok(response)
+    response::json(StatusCode::CREATED, &call.wanted, Body::from(out))
 }
 
 async fn scale_get(call: &Call, row: &Row) -> Result<Response<Body>> {
-    let (stored, revision) = objects::read(call, row).await?;
+    let (stored, revision) = objects::read(call, row)
+        .await
+        .map_err(|error| no_scale(call, row, error))?;
     let object = row.decode(&stored, revision)?;
     let scale = subresources::scale_of(row, &*object)?;
     match call.wanted.shape {
@@ -146,29 +130,38 @@ async fn scale_get(call: &Call, row: &Row) -> Result<Response<Body>> {
     }
 }
 
+/// Upstream says of a scale that is read, and of no other, that it is the scale that is not there.
+fn no_scale(call: &Call, row: &Row, error: Error) -> Error {
+    if error.reason() != "NotFound" || row.custom().is_some() {
+        return error;
+    }
+    let group = match row.resource.group {
+        "" => "autoscaling",
+        group => group,
+    };
+    let resource = format!("{}/scale", row.resource.resource);
+    Error::not_found(group, &resource, &call.info.name)
+}
+
 async fn scale_write(
     call: &Call,
     row: &Row,
     subresource: &k8s_model::Subresource,
     body: Body,
 ) -> Result<Response<Body>> {
-    let mut warnings = Vec::new();
     let (change, options): (ScaleChange, WriteOptions) = if call.info.verb == "patch" {
         let (patch, options) = objects::read_patch(call, row, body).await?;
         (ScaleChange::Patch(patch), options)
     } else {
         let options = WriteOptions::parse(call.parts.uri.query(), "UpdateOptions")?;
-        let scale = body::subresource_object(
-            call,
-            row,
-            subresource,
-            body,
-            options.field_validation,
-            &mut warnings,
-        )
-        .await?;
+        let scale =
+            body::subresource_object(call, row, subresource, body, options.field_validation)
+                .await?;
         let scale = scale.downcast_ref::<Scale>().cloned();
-        let scale = scale.ok_or_else(|| Error::internal("not a Scale"))?;
+        let mut scale = scale.ok_or_else(|| Error::internal("not a Scale"))?;
+        let target = objects::target(call, row, options.dry_run);
+        objects::check_name(&target, &scale)?;
+        match_namespace(&target, &mut scale)?;
         (ScaleChange::Update(Box::new(scale)), options)
     };
     let manager = objects::manager(call, &options);
@@ -176,9 +169,9 @@ async fn scale_write(
     let registry = &call.server.registry;
     let scales = k8s_model::subresource_codec("autoscaling", "v1", "Scale")
         .ok_or_else(Error::method_not_allowed)?;
-    let unknown = Mutex::new(Vec::new());
+    let warnings = &call.warnings;
     let outcome = registry
-        .modify(&target, Rules::Object, &mut Vec::new(), |live| {
+        .modify(&target, Rules::Object, |live| {
             let old = subresources::scale_of(row, live.object)?;
             let (mut scale, managed) = match &change {
                 ScaleChange::Update(scale) => (Scale::clone(scale), None),
@@ -194,9 +187,8 @@ async fn scale_write(
                         kind: "Scale",
                         codec: &scales,
                     };
-                    let (mut found, validation) = (Vec::new(), options.field_validation);
-                    let new = patch.patched(&kind, old.to_value(), validation, &mut found)?;
-                    *unknown.lock() = found;
+                    let validation = options.field_validation;
+                    let new = patch.patched(&kind, old.to_value(), validation, warnings)?;
                     let scale = new.downcast_ref::<Scale>().cloned();
                     (scale.ok_or_else(|| Error::internal("not a Scale"))?, None)
                 }
@@ -213,10 +205,7 @@ async fn scale_write(
         })
         .await?;
     let scale = subresources::scale_of(row, &*outcome.object)?;
-    warnings.append(&mut unknown.into_inner());
-    let mut response = response::value(StatusCode::OK, &call.wanted, &scale)?;
-    warn(&mut response, &warnings);
-    Ok(response)
+    response::value(StatusCode::OK, &call.wanted, &scale)
 }
 
 /// `pods/binding` and `bindings`: gives a pod to a node.
@@ -250,7 +239,7 @@ pub(crate) async fn bind(
     let now = call.server.registry.now();
     call.server
         .registry
-        .update(&target, Rules::None, &mut Vec::new(), |old| {
+        .update(&target, Rules::None, |old| {
             let mut new = old.boxed_clone();
             let pod = new
                 .downcast_mut::<Pod>()
@@ -269,16 +258,8 @@ async fn evict(
     body: Body,
 ) -> Result<Response<Body>> {
     let options = WriteOptions::parse(call.parts.uri.query(), "CreateOptions")?;
-    let mut warnings = Vec::new();
-    let mut eviction = body::subresource_object(
-        call,
-        row,
-        subresource,
-        body,
-        options.field_validation,
-        &mut warnings,
-    )
-    .await?;
+    let mut eviction =
+        body::subresource_object(call, row, subresource, body, options.field_validation).await?;
     let target = Target {
         options: SentOptions::Write(&options),
         ..objects::target(call, row, options.dry_run)
@@ -304,16 +285,13 @@ async fn evict(
     let mut target = objects::target(call, row, options.dry_run || delete.dry_run);
     target.subresource = "";
     call.server.registry.evict(&target, &delete).await?;
-    let mut response = success(call, StatusCode::CREATED)?;
-    warn(&mut response, &warnings);
-    Ok(response)
+    success(call, StatusCode::CREATED)
 }
 
 /// `namespaces/finalize`: changes nothing but `spec.finalizers`, and ends the namespace with the last.
 async fn finalize(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> {
     let options = WriteOptions::parse(call.parts.uri.query(), "UpdateOptions")?;
-    let mut warnings = Vec::new();
-    let object = body::object(call, row, body, options.field_validation, &mut warnings).await?;
+    let object = body::object(call, row, body, options.field_validation).await?;
     let wanted = object
         .downcast_ref::<Namespace>()
         .ok_or_else(Error::method_not_allowed)?;
@@ -325,7 +303,7 @@ async fn finalize(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> 
     let outcome = call
         .server
         .registry
-        .update(&target, Rules::None, &mut Vec::new(), |old| {
+        .update(&target, Rules::None, |old| {
             let mut new = old.boxed_clone();
             let namespace = new
                 .downcast_mut::<Namespace>()
@@ -347,20 +325,17 @@ async fn finalize(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> 
             Ok(new)
         })
         .await?;
-    let mut response = render::outcome(call, row, StatusCode::OK, &outcome)?;
-    warn(&mut response, &warnings);
-    Ok(response)
+    render::outcome(call, row, StatusCode::OK, &outcome)
 }
 
 /// `pods/ephemeralcontainers` and `pods/resize`: changes one part of a pod's spec.
 async fn pod_part(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> {
-    let mut warnings = Vec::new();
     let (change, options) = if call.info.verb == "patch" {
         let (patch, options) = objects::read_patch(call, row, body).await?;
         (PartChange::Patch(patch), options)
     } else {
         let options = WriteOptions::parse(call.parts.uri.query(), "UpdateOptions")?;
-        let object = body::object(call, row, body, options.field_validation, &mut warnings).await?;
+        let object = body::object(call, row, body, options.field_validation).await?;
         (PartChange::Update(object), options)
     };
     let manager = objects::manager(call, &options);
@@ -369,9 +344,9 @@ async fn pod_part(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> 
         objects::check_name(&target, &**object)?;
     }
     let registry = &call.server.registry;
-    let unknown = Mutex::new(Vec::new());
+    let warnings = &call.warnings;
     let outcome = registry
-        .modify(&target, Rules::None, &mut Vec::new(), |live| {
+        .modify(&target, Rules::None, |live| {
             let Change {
                 object: wanted,
                 managed,
@@ -385,10 +360,7 @@ async fn pod_part(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> 
                 PartChange::Patch(patch) => {
                     let tracker = registry.tracker(&target, live.versions);
                     let (tracker, validation) = (tracker.as_ref(), options.field_validation);
-                    let mut found = Vec::new();
-                    let change = patch.change(row, live, tracker, validation, &mut found)?;
-                    *unknown.lock() = found;
-                    change
+                    patch.change(row, live, tracker, validation, warnings)?
                 }
             };
             let mut object = live.object.boxed_clone();
@@ -405,8 +377,5 @@ async fn pod_part(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> 
             })
         })
         .await?;
-    warnings.append(&mut unknown.into_inner());
-    let mut response = render::outcome(call, row, StatusCode::OK, &outcome)?;
-    warn(&mut response, &warnings);
-    Ok(response)
+    render::outcome(call, row, StatusCode::OK, &outcome)
 }

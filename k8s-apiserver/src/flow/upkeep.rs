@@ -98,7 +98,7 @@ async fn look_after<K: Object + Clone + 'static>(
     let Some(stored) = registry.read(&target).await? else {
         let mut object = own.boxed_clone();
         row.resource.strategy.default(&mut *object);
-        return match registry.create(&target, object, &mut Vec::new()).await {
+        return match registry.create(&target, object).await {
             // Another server on the same store was faster.
             Err(error) if error.code() == 409 => Ok(()),
             other => other.map(drop),
@@ -121,7 +121,7 @@ async fn look_after<K: Object + Clone + 'static>(
         return Ok(());
     }
     let updated = registry
-        .update(&target, Rules::Object, &mut Vec::new(), |live| {
+        .update(&target, Rules::Object, |live| {
             Ok(wanted(live).map_or_else(|| live.boxed_clone(), |object| object.boxed_clone()))
         })
         .await;
@@ -331,7 +331,7 @@ async fn write_condition(registry: &Registry, name: &str, found: bool) -> Result
     };
     let now = registry.now();
     registry
-        .update(&target, Rules::Status, &mut Vec::new(), |live| {
+        .update(&target, Rules::Status, |live| {
             let schema = live.downcast_ref::<FlowSchema>();
             let mut schema = schema
                 .cloned()

@@ -60,7 +60,22 @@ impl RequestInfo {
     /// Reads what resource the path is about. False if it is none.
     fn read(&mut self, method: &Method, path: &str, query: Option<&str>) -> bool {
         let info = self;
-        let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
+        let mut parts: Vec<&str> = Vec::new();
+        for part in path.split('/') {
+            let namespaces = match parts.first() {
+                Some(&"api") => 3,
+                Some(&"apis") => 4,
+                _ => 0,
+            };
+            // Clients that are told no namespace ask for `/namespaces//pods`, and mean all.
+            let unnamed = parts.len() == namespaces && parts.last() == Some(&"namespaces");
+            if !part.is_empty() || unnamed {
+                parts.push(part);
+            }
+        }
+        if parts.last() == Some(&"") {
+            parts.pop();
+        }
         if parts.len() < 3 {
             return false;
         }
@@ -208,6 +223,26 @@ mod tests {
 
     fn info(method: Method, uri: &str) -> RequestInfo {
         RequestInfo::new(&method, &uri.parse().unwrap())
+    }
+
+    #[test]
+    fn no_namespace_is_all_namespaces() {
+        let told = |path| {
+            let info = info(Method::GET, path);
+            (info.verb, info.namespace, info.resource, info.name)
+        };
+        let pods = told("/api/v1/pods");
+        assert_eq!(told("/api/v1/namespaces//pods"), pods);
+        assert_eq!(told("/api//v1/namespaces//pods/"), pods);
+        let deployments = told("/apis/apps/v1/deployments");
+        assert_eq!(told("/apis/apps/v1/namespaces//deployments"), deployments);
+        for path in ["/api/v1/namespaces/", "/api/v1/namespaces//"] {
+            assert_eq!(told(path), told("/api/v1/namespaces"));
+        }
+        assert_eq!(
+            told("/api/v1/namespaces/a//pods"),
+            told("/api/v1/namespaces/a/pods")
+        );
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub(crate) struct ListOptions {
     /// Empty and `0` are not the same.
     pub(crate) resource_version: String,
     pub(crate) version_match: Option<VersionMatch>,
-    pub(crate) timeout_seconds: Option<u64>,
+    pub(crate) timeout_seconds: Option<i64>,
     pub(crate) limit: usize,
     pub(crate) continue_token: String,
     pub(crate) send_initial_events: Option<bool>,
@@ -116,7 +116,7 @@ impl ListOptions {
             let parsed = value.map(|value| integer(&value)).transpose();
             parsed.map(Option::flatten)
         };
-        options.timeout_seconds = number(timeout)?.and_then(|n| u64::try_from(n).ok());
+        options.timeout_seconds = number(timeout)?;
         options.limit = number(limit)?
             .and_then(|n| usize::try_from(n).ok())
             .unwrap_or(0);

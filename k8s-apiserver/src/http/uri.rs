@@ -28,14 +28,21 @@ pub(crate) fn decode(text: &str, query: bool) -> Cow<'_, str> {
     Cow::Owned(String::from_utf8_lossy(&out).into_owned())
 }
 
-/// The pairs of a query string, in order.
+/// Whether Go makes nothing of a pair of a query: an escape in it is broken, or it has the separator of old.
+fn is_unreadable(pair: &str) -> bool {
+    let mut escapes = pair.split('%').skip(1).map(str::as_bytes);
+    let is_hex = |digit: Option<&u8>| digit.is_some_and(u8::is_ascii_hexdigit);
+    pair.contains(';') || escapes.any(|rest| !is_hex(rest.first()) || !is_hex(rest.get(1)))
+}
+
+/// The pairs of a query string, in order; without those that cannot be read, as upstream.
 pub(crate) fn query_pairs(
     query: Option<&str>,
 ) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     query
         .unwrap_or_default()
         .split('&')
-        .filter(|part| !part.is_empty())
+        .filter(|part| !part.is_empty() && !is_unreadable(part))
         .map(|part| {
             let (key, value) = part.split_once('=').unwrap_or((part, ""));
             (decode(key, true), decode(value, true))
@@ -68,5 +75,14 @@ mod tests {
         assert_eq!(pairs.len(), 3);
         assert_eq!(query_value(Some("a=1&b&a=2"), "a").as_deref(), Some("1"));
         assert_eq!(query_value(Some("a=1&b"), "b").as_deref(), Some(""));
+    }
+
+    #[test]
+    fn pairs_that_cannot_be_read_are_none() {
+        let read = |query| query_value(Some(query), "a").map(|value| value.into_owned());
+        for broken in ["a=%", "a=%1", "a=%zz", "a=b%1x", "a=1;b=2", "%61%=1"] {
+            assert_eq!(read(broken), None, "{broken}");
+        }
+        assert_eq!(read("a=%zz&a=%3B%25").as_deref(), Some(";%"));
     }
 }

@@ -3,7 +3,7 @@
 use k8s_model::{Object, custom::Version, field::Path, metadata};
 use k8s_store::{Expect, Op, Write};
 
-use super::{Managed, Outcome, Registry, Target, key, ownership, signing_requests};
+use super::{Managed, Outcome, Registry, Target, key, owners, ownership, signing_requests};
 use crate::{Error, Result, admission::Operation};
 
 /// How often another name is tried where one is generated; as upstream since 1.30.
@@ -17,12 +17,12 @@ impl Registry {
         &self,
         target: &Target<'_>,
         mut object: Box<dyn Object>,
-        warnings: &mut Vec<String>,
     ) -> Result<Outcome> {
         match_namespace(target, &mut *object)?;
         match_name(target, &mut *object)?;
+        owners::dedup(object.metadata_mut(), false, target.warnings);
         let managed = self.own_new(target, &mut *object);
-        self.create_owned(target, object, managed, warnings).await
+        self.create_owned(target, object, managed).await
     }
 
     /// As [`Registry::create`], with these managed fields.
@@ -31,7 +31,6 @@ impl Registry {
         target: &Target<'_>,
         mut object: Box<dyn Object>,
         mut managed: Vec<u8>,
-        warnings: &mut Vec<String>,
     ) -> Result<Outcome> {
         let row = target.row;
         if row.custom().is_some_and(Version::is_terminating) {
@@ -63,6 +62,7 @@ impl Registry {
         let mut object = admitted.object()?;
 
         let meta = object.metadata_mut();
+        owners::dedup(meta, true, target.warnings);
         if meta
             .resource_version
             .as_deref()
@@ -79,6 +79,10 @@ impl Registry {
         }
         let generated = named.is_empty();
         metadata::prepare_for_create(meta, self.now(), &mut self.fork_random());
+        if meta.name.as_deref().is_none_or(str::is_empty) && row.resource.strategy.may_be_unnamed()
+        {
+            meta.name = Some(metadata::new_uid(&mut self.fork_random()));
+        }
 
         let wanted = self.services.handles(row).then(|| object.boxed_clone());
         let mut names = 1;
@@ -94,6 +98,9 @@ impl Registry {
             row.resource.strategy.prepare_for_create(&mut *object);
             signing_requests::say_who(&mut *object, target.user);
             self.check_new(target, &*object)?;
+            target
+                .warnings
+                .extend(row.resource.strategy.warnings(&*object));
             let name = object.metadata().name.clone().unwrap_or_default();
             let target = Target {
                 name: &name,
@@ -154,7 +161,6 @@ impl Registry {
             };
             match result {
                 Ok(revision) => {
-                    warnings.extend(row.resource.strategy.warnings(&*object));
                     let stored = match revision {
                         Some(revision) => {
                             object.metadata_mut().resource_version = Some(revision.to_string());

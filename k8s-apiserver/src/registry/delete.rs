@@ -426,6 +426,14 @@ fn orphans_by_default(row: &Row) -> bool {
     row.is("batch", "jobs") || row.is("", "replicationcontrollers")
 }
 
+/// What those are told who delete and say nothing of dependents, which stay then.
+pub(crate) fn advice(row: &Row, options: &DeleteOptions) -> Option<String> {
+    let unsaid = options.orphan_dependents.is_none() && options.propagation.is_none();
+    let text = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove \
+                them or set propagationPolicy=Orphan to suppress this warning";
+    (unsaid && row.is("batch", "jobs")).then(|| text.to_owned())
+}
+
 /// Whether something still lives in a namespace, as its `spec.finalizers` say.
 pub(crate) fn namespace_is_busy(namespace: &dyn Object) -> bool {
     namespace

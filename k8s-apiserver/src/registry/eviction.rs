@@ -128,7 +128,7 @@ impl Registry {
             ..*target
         };
         let now = self.now();
-        self.update(&budget, Rules::Status, &mut Vec::new(), |old| {
+        self.update(&budget, Rules::Status, |old| {
             let mut new = old.boxed_clone();
             let budget = new
                 .downcast_mut::<PodDisruptionBudget>()
@@ -150,7 +150,7 @@ impl Registry {
         if !target.dry_run {
             let now = Time(k8s_model::metadata::to_second(self.now()).0);
             let marked = self
-                .update(target, Rules::None, &mut Vec::new(), |old| {
+                .update(target, Rules::None, |old| {
                     check_preconditions(target, &options, old.metadata(), false)?;
                     let mut new = old.boxed_clone();
                     let pod = new

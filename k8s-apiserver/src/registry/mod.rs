@@ -8,6 +8,7 @@ mod eviction;
 mod internal;
 pub(crate) mod key;
 pub(crate) mod list;
+pub(crate) mod owners;
 pub(crate) mod ownership;
 pub(crate) mod patch;
 pub(crate) mod reader;

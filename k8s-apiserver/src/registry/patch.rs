@@ -15,7 +15,7 @@ use super::{
     Row,
     update::{Change, Live},
 };
-use crate::{Error, Result, endpoints::yaml, http::options::FieldValidation};
+use crate::{Error, Result, admission::Warnings, endpoints::yaml, http::options::FieldValidation};
 
 /// How a patch is meant, by its `Content-Type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,7 +173,7 @@ impl Patch {
         live: &Live<'_>,
         tracker: Option<&Tracker<'_>>,
         validation: FieldValidation,
-        warnings: &mut Vec<String>,
+        warnings: &Warnings,
     ) -> Result<Change> {
         if let Patch::Apply(configuration) = self {
             let tracker = tracker.ok_or_else(Error::method_not_allowed)?;
@@ -216,7 +216,7 @@ impl Patch {
         kind: &PatchedKind<'_>,
         value: Value,
         validation: FieldValidation,
-        warnings: &mut Vec<String>,
+        warnings: &Warnings,
     ) -> Result<Box<dyn Object>> {
         let ty = Type::of_kind(kind.group, kind.version, kind.kind);
         let mut value = self.apply_to_value(ty, value)?;
@@ -262,7 +262,7 @@ impl Patch {
         match validation {
             _ if findings.is_empty() => {}
             FieldValidation::Ignore => {}
-            FieldValidation::Warn => warnings.append(&mut findings),
+            FieldValidation::Warn => warnings.extend(findings),
             FieldValidation::Strict => {
                 let text = format!("strict decoding error: {}", findings.join(", "));
                 return Err(self.invalid(&json, &text));
@@ -401,7 +401,7 @@ impl Configuration {
     pub(crate) fn report_duplicates(
         &self,
         validation: FieldValidation,
-        warnings: &mut Vec<String>,
+        warnings: &Warnings,
     ) -> Result<()> {
         if self.duplicates.is_empty() || validation == FieldValidation::Ignore {
             return Ok(());

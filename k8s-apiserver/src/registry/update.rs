@@ -7,7 +7,7 @@ use k8s_store::{Expect, Op, Write};
 
 use super::{
     Admitted, Managed, Outcome, Registry, Target, conversions::Conversions, create, not_found,
-    ownership, signing_requests, value::Stored,
+    owners, ownership, signing_requests, value::Stored,
 };
 use crate::{Error, Result, admission::Operation};
 
@@ -58,13 +58,12 @@ impl Registry {
         &self,
         target: &Target<'_>,
         rules: Rules,
-        warnings: &mut Vec<String>,
         change: F,
     ) -> Result<Outcome>
     where
         F: Fn(&dyn Object) -> Result<Box<dyn Object>> + Sync,
     {
-        self.modify(target, rules, warnings, |live| {
+        self.modify(target, rules, |live| {
             let object = change(live.object)?;
             Ok(Change {
                 object,
@@ -80,10 +79,9 @@ impl Registry {
         &self,
         target: &Target<'_>,
         rules: Rules,
-        warnings: &mut Vec<String>,
         change: impl Fn(&Live<'_>) -> Result<Change> + Sync,
     ) -> Result<Outcome> {
-        self.modify_by(target, rules, warnings, &change).await
+        self.modify_by(target, rules, &change).await
     }
 
     // By reference, so that there is one instance of this code.
@@ -91,7 +89,6 @@ impl Registry {
         &self,
         target: &Target<'_>,
         rules: Rules,
-        warnings: &mut Vec<String>,
         change: &(dyn Fn(&Live<'_>) -> Result<Change> + Sync),
     ) -> Result<Outcome> {
         let mut untracked = false;
@@ -148,6 +145,7 @@ impl Registry {
                     .admit(target, operation, Some(new), Some(&*old), before)
                     .await?;
                 new = dropped(object)?;
+                owners::dedup(new.metadata_mut(), true, target.warnings);
                 if let Some(changed) = changed {
                     managed = Cow::Owned(changed);
                 }
@@ -160,6 +158,11 @@ impl Registry {
             }
             self.prepare_update(rules, target, &mut *new, &*old);
             self.check_update(rules, target, &*new, &*old)?;
+            if rules == Rules::Object {
+                target
+                    .warnings
+                    .extend(row.resource.strategy.warnings(&*new));
+            }
             if !own_kind {
                 let with_managed = Managed {
                     new: &managed,
@@ -180,10 +183,6 @@ impl Registry {
                 new = same;
                 writes.extend(more);
                 _held = companions;
-            }
-            warnings.clear();
-            if rules == Rules::Object {
-                warnings.extend(row.resource.strategy.warnings(&*new));
             }
 
             if self.leaves_now(target, &*new, &*old) {
@@ -449,9 +448,8 @@ const _: fn() = || {
     fn update_is_send<'a>(
         registry: &'a Registry,
         target: &'a Target<'a>,
-        warnings: &'a mut Vec<String>,
     ) -> impl Future<Output = Result<Outcome>> + Send + 'a {
-        registry.update(target, Rules::Object, warnings, |old| Ok(old.boxed_clone()))
+        registry.update(target, Rules::Object, |old| Ok(old.boxed_clone()))
     }
     let _ = is_send::<()>;
     let _ = update_is_send;

@@ -141,13 +141,12 @@ impl Registry {
             }
         };
         let now = Instant::now();
-        let seconds = options
-            .timeout_seconds
-            .filter(|s| *s > 0)
-            .unwrap_or_else(|| {
-                // Upstream's `--min-request-timeout`, up to twice that, so that watches do not all end at once.
-                1800 + self.random.lock().u64(0..1800)
-            });
+        let seconds = match options.timeout_seconds {
+            // Upstream's `--min-request-timeout`, up to twice that, so that watches do not all end at once.
+            None | Some(0) => 1800 + self.random.lock().u64(0..1800),
+            // Less than none is over at once.
+            Some(seconds) => u64::from(u32::try_from(seconds.max(0)).unwrap_or(u32::MAX)),
+        };
         let watcher = Watcher {
             registry: self.clone(),
             row: row.clone(),

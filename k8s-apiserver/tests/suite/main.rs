@@ -5,6 +5,7 @@
 mod admission;
 mod admission_metrics;
 mod aggregation;
+mod answers;
 mod apply;
 mod audit;
 mod bounds;

@@ -15,6 +15,8 @@ pub(crate) trait KindRules: Send + Sync + 'static {
 
     /// Whether `metadata.generation` counts spec changes.
     const GENERATION: bool = false;
+    /// Whether an object without a name gets a random one.
+    const UNNAMED: bool = false;
     /// Whether an update to a name that does not exist creates it.
     const CREATE_ON_UPDATE: bool = false;
     /// Whether an update without a `resourceVersion` is taken as it is.
@@ -195,6 +197,10 @@ impl<R: KindRules> Strategy for Typed<R> {
             .and_then(|object| self.0.grace_period(object, requested))
     }
 
+    fn may_be_unnamed(&self) -> bool {
+        R::UNNAMED
+    }
+
     fn allow_create_on_update(&self) -> bool {
         R::CREATE_ON_UPDATE
     }
@@ -294,6 +300,10 @@ impl<A: KindRules, B: KindRules> Strategy for Either<A, B> {
 
     fn warnings(&self, object: &dyn Object) -> Vec<String> {
         self.of(object).warnings(object)
+    }
+
+    fn may_be_unnamed(&self) -> bool {
+        A::UNNAMED
     }
 
     fn allow_create_on_update(&self) -> bool {

@@ -183,13 +183,8 @@ impl NewEventRules {
 impl KindRules for NewEventRules {
     type Kind = NewEvent;
 
-    const QUALIFIED_FINALIZERS: bool = false;
     const CREATE_ON_UPDATE: bool = true;
     const SELECTABLE: &'static [&'static str] = FIELDS;
-
-    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
-        names::path_segment(name, prefix)
-    }
 
     fn validate(&self, event: &NewEvent) -> ErrorList {
         let mut errors = Self::common(event).validate("reportingController");

@@ -23,6 +23,7 @@ pub(crate) struct LimitRangeRules;
 impl KindRules for LimitRangeRules {
     type Kind = LimitRange;
 
+    const UNNAMED: bool = true;
     const CREATE_ON_UPDATE: bool = true;
 
     fn default(&self, range: &mut LimitRange) {

@@ -1,0 +1,188 @@
+//! What answers say besides their objects: warnings and names of requests, and which path there is.
+
+use http::{Response, header::WARNING};
+use k8s_apiserver::{ApiServer, http::Body};
+use serde_json::{Value, json};
+
+use crate::common::{MAPS, call, get, send, server, text};
+
+async fn ask(server: &ApiServer, method: &str, uri: &str, body: Value) -> Response<Body> {
+    let headers = [("content-type", "application/json")];
+    send(server, method, uri, &headers, body.to_string()).await
+}
+
+fn warnings(answer: &Response<Body>) -> Vec<&str> {
+    let told = answer.headers().get_all(WARNING).iter();
+    told.map(|value| value.to_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn who_is_refused_is_warned_too() {
+    let server = server().await;
+    let body = json!({"metadata": {"name": "x"}, "nope": 1});
+    let answer = ask(&server, "PUT", &format!("{MAPS}/x"), body).await;
+    assert_eq!(answer.status(), 404);
+    assert_eq!(warnings(&answer), [r#"299 - "unknown field \"nope\"""#]);
+    let body = json!({"metadata": {"name": "X"}, "nope": 1});
+    let answer = ask(&server, "POST", MAPS, body).await;
+    assert_eq!(answer.status(), 422);
+    assert_eq!(warnings(&answer), [r#"299 - "unknown field \"nope\"""#]);
+    // What is deprecated is told of before what is read.
+    let endpoints = "/api/v1/namespaces/default/endpoints";
+    let body = json!({"metadata": {"name": "x"}, "nope": 1});
+    let answer = ask(&server, "POST", endpoints, body).await;
+    assert_eq!(answer.status(), 201);
+    let told = warnings(&answer);
+    assert!(told[0].contains("v1 Endpoints is deprecated"), "{told:?}");
+    assert!(told[1].contains("unknown field"), "{told:?}");
+}
+
+#[tokio::test]
+async fn who_deletes_jobs_is_told_that_pods_stay() {
+    let server = server().await;
+    let jobs = "/apis/batch/v1/namespaces/default/jobs";
+    for uri in [format!("{jobs}/x"), jobs.to_owned()] {
+        let answer = ask(&server, "DELETE", &uri, json!({})).await;
+        let told = warnings(&answer);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("child pods are preserved by default"));
+        let chosen = json!({"propagationPolicy": "Orphan"});
+        assert_eq!(
+            warnings(&ask(&server, "DELETE", &uri, chosen).await),
+            [""; 0]
+        );
+    }
+}
+
+#[tokio::test]
+async fn owners_count_once() {
+    let server = server().await;
+    let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": "o", "uid": "u"});
+    let body = json!({"metadata": {"name": "x", "ownerReferences": [owner, owner]}});
+    for (method, uri) in [("POST", MAPS.to_owned()), ("PUT", format!("{MAPS}/x"))] {
+        let answer = ask(&server, method, &uri, body.clone()).await;
+        let told = warnings(&answer);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("ownerReferences contains duplicate entries; "));
+        let (_, made) = text(answer).await;
+        let made: Value = serde_json::from_str(&made).unwrap();
+        assert_eq!(made["metadata"]["ownerReferences"], json!([owner]));
+    }
+    let patch = json!([{"op": "add", "path": "/metadata/ownerReferences/-", "value": owner}]);
+    let kind = [("content-type", "application/json-patch+json")];
+    let uri = format!("{MAPS}/x");
+    let answer = send(&server, "PATCH", &uri, &kind, patch.to_string()).await;
+    let told = warnings(&answer);
+    assert!(
+        told[0].contains("duplicate entries after mutating admission"),
+        "{told:?}"
+    );
+}
+
+#[tokio::test]
+async fn answers_name_their_request() {
+    let server = server().await;
+    let name = |answer: Response<Body>| answer.headers()["audit-id"].to_str().unwrap().to_owned();
+    let one = name(ask(&server, "GET", MAPS, Value::Null).await);
+    let other = name(ask(&server, "GET", "/nowhere", Value::Null).await);
+    assert_eq!((one.len(), other.len()), (36, 36));
+    assert_ne!(one, other);
+    let chosen = send(&server, "GET", MAPS, &[("audit-id", "mine")], "").await;
+    assert_eq!(name(chosen), "mine");
+}
+
+#[tokio::test]
+async fn what_is_only_created_is_found_nowhere() {
+    let server = server().await;
+    let reviews = "/apis/authentication.k8s.io/v1/tokenreviews";
+    let local = "/apis/authorization.k8s.io/v1/localsubjectaccessreviews";
+    for (method, uri, code) in [
+        ("GET", reviews.to_owned(), 405),
+        ("GET", format!("{reviews}/x"), 404),
+        ("PUT", format!("{reviews}/x"), 404),
+        ("POST", format!("{reviews}/x"), 404),
+        (
+            "DELETE",
+            "/api/v1/namespaces/default/bindings/x".to_owned(),
+            404,
+        ),
+        ("GET", "/api/v1/namespaces/default/bindings".to_owned(), 405),
+        ("POST", "/api/v1/bindings".to_owned(), 404),
+        ("POST", local.to_owned(), 404),
+        ("POST", "/api/v1/pods".to_owned(), 405),
+        ("PUT", "/api/v1/componentstatuses/x".to_owned(), 405),
+    ] {
+        let (status, answer) = call(&server, method, &uri, json!({})).await;
+        assert_eq!(status, code, "{method} {uri}: {answer}");
+        assert_eq!(answer["kind"], "Status", "{method} {uri}");
+    }
+    let (_, list) = get(&server, "/api/v1").await;
+    let hashes = list["resources"].as_array().unwrap().iter();
+    let hashed = hashes.filter(|row| row.get("storageVersionHash").is_some());
+    assert!(hashed.clone().count() > 10);
+    assert!(
+        hashed
+            .into_iter()
+            .all(|row| row["name"] != "componentstatuses")
+    );
+}
+
+#[tokio::test]
+async fn a_scale_that_is_not_there_is_told_of_as_a_scale() {
+    let server = server().await;
+    let deployments = "/apis/apps/v1/namespaces/default/deployments/x/scale";
+    let (status, error) = get(&server, deployments).await;
+    assert_eq!(status, 404);
+    assert_eq!(error["message"], r#"deployments/scale.apps "x" not found"#);
+    let controllers = "/api/v1/namespaces/default/replicationcontrollers/x/scale";
+    let (_, error) = get(&server, controllers).await;
+    let told = &error["details"];
+    assert_eq!(told["group"], "autoscaling");
+    assert_eq!(told["kind"], "replicationcontrollers/scale");
+    // A body that does not fit its URL is refused first.
+    let (status, _) = call(&server, "PUT", deployments, json!({})).await;
+    assert_eq!(status, 400);
+}
+
+#[tokio::test]
+async fn limits_need_no_name() {
+    let server = server().await;
+    let ranges = "/api/v1/namespaces/default/limitranges";
+    let (status, made) = call(&server, "POST", ranges, json!({})).await;
+    assert_eq!(status, 201, "{made}");
+    assert_eq!(made["metadata"]["name"].as_str().unwrap().len(), 36);
+    let (_, named) = call(
+        &server,
+        "POST",
+        ranges,
+        json!({"metadata": {"generateName": "a-"}}),
+    )
+    .await;
+    let name = named["metadata"]["name"].as_str().unwrap();
+    assert!(name.starts_with("a-"), "{name}");
+}
+
+#[tokio::test]
+async fn a_watch_that_is_given_less_than_no_time_is_over() {
+    let server = server().await;
+    let uri = format!("{MAPS}?watch=1&resourceVersion=0&timeoutSeconds=-1");
+    let (status, events) = text(send(&server, "GET", &uri, &[], "").await).await;
+    assert_eq!((status.as_u16(), events.as_str()), (200, ""));
+}
+
+#[tokio::test]
+async fn who_names_no_namespace_lists_all() {
+    let server = server().await;
+    call(&server, "POST", MAPS, json!({"metadata": {"name": "x"}})).await;
+    let (status, list) = get(&server, "/api/v1/namespaces//configmaps").await;
+    assert_eq!(status, 200, "{list}");
+    let items = list["items"].as_array().unwrap();
+    assert!(items.iter().any(|item| item["metadata"]["name"] == "x"));
+    for (method, uri) in [
+        ("GET", "/api/v1/namespaces//configmaps/x"),
+        ("DELETE", "/api/v1/namespaces//configmaps/x"),
+    ] {
+        let (status, answer) = call(&server, method, uri, Value::Null).await;
+        assert_eq!(status, 404, "{answer}");
+    }
+}
