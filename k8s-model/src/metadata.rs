@@ -101,6 +101,26 @@ pub fn prepare_for_update(new: &mut ObjectMeta, old: &ObjectMeta) {
     }
 }
 
+/// For a status that may change no metadata: takes all of it from `old`, but the version that the update is based on and who owns
+/// which fields.
+pub(crate) fn keep(new: &mut ObjectMeta, old: &ObjectMeta) {
+    let managed = new.managed_fields.take();
+    let version = new.resource_version.take();
+    new.clone_from(old);
+    new.managed_fields = managed;
+    new.resource_version = version;
+}
+
+/// For a status that may change no labels and the like (upstream's `ResetObjectMetaForStatus`).
+pub(crate) fn reset_for_status(new: &mut ObjectMeta, old: &ObjectMeta) {
+    new.deletion_timestamp.clone_from(&old.deletion_timestamp);
+    new.generation = old.generation;
+    new.labels.clone_from(&old.labels);
+    new.annotations.clone_from(&old.annotations);
+    new.finalizers.clone_from(&old.finalizers);
+    new.owner_references.clone_from(&old.owner_references);
+}
+
 /// Checks the metadata of a new object, after its name was generated (upstream's
 /// `ValidateObjectMeta`).
 ///
@@ -460,13 +480,12 @@ pub fn validate_field_manager(manager: &str, path: &Path) -> ErrorList {
 
 /// Go's `unicode.IsPrint`: letters, marks, numbers, punctuation, symbols, and the space of ASCII.
 fn is_print(c: char) -> bool {
-    match c {
-        ' ' => true,
-        '"' | '\'' | '\\' => true,
-        _ if c.is_whitespace() => false,
-        // What must be escaped to be seen; a mark is seen if there is something for it to be on.
-        _ => format!("{:?}", String::from_iter(['a', c])).len() == 3 + c.len_utf8(),
+    if c.is_ascii() {
+        return c == ' ' || c.is_ascii_graphic();
     }
+    // What must be escaped to be seen; a mark is seen if there is something for it to be on.
+    let seen = String::from_iter(['a', c]);
+    !c.is_whitespace() && seen.escape_debug().eq(seen.chars())
 }
 
 fn complain(out: &mut ErrorList, path: &Path, value: &str, complaints: Vec<String>) {

@@ -186,3 +186,126 @@ async fn who_names_no_namespace_lists_all() {
         assert_eq!(status, 404, "{answer}");
     }
 }
+
+#[tokio::test]
+async fn old_labels_of_nodes_are_warned_of() {
+    let server = server().await;
+    call(
+        &server,
+        "POST",
+        "/api/v1/namespaces/default/serviceaccounts",
+        json!({"metadata": {"name": "default"}}),
+    )
+    .await;
+    let term =
+        json!({"matchExpressions": [{"key": "beta.kubernetes.io/arch", "operator": "Exists"}]});
+    let arch = r#"deprecated since v1.14; use "kubernetes.io/arch" instead"#;
+    let is_arch = format!("beta.kubernetes.io/arch is {arch}");
+    let env = |name: &str, value: &str| json!({"name": name, "value": value});
+    let pod = json!({
+        "nodeSelector": {"beta.kubernetes.io/arch": "x"},
+        "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "preference": term}]}},
+        "containers": [{"name": "c", "image": "i", "env": [env("A", "1"), env("A", "$(A)2"), env("A", "3")]}],
+        "volumes": [{"name": "v", "flocker": {"datasetName": "d"}}],
+    });
+    for (path, object, told) in [
+        (
+            "/api/v1/namespaces/default/pods",
+            json!({"spec": pod}),
+            vec![
+                format!("spec.nodeSelector[beta.kubernetes.io/arch]: {arch}"),
+                format!(
+                    "spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].preference\
+                     .matchExpressions[0].key: {is_arch}"
+                ),
+                "spec.volumes[0].flocker: deprecated in v1.22, non-functional in v1.25+".into(),
+                "spec.containers[0].env[2]: hides previous definition of \"A\", which may be dropped when using apply".into(),
+            ],
+        ),
+        (
+            "/api/v1/persistentvolumes",
+            json!({"spec": {
+                "capacity": {"storage": "1"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/x"},
+                "nodeAffinity": {"required": {"nodeSelectorTerms": [term]}},
+            }}),
+            vec![format!(
+                "spec.nodeAffinity.required.nodeSelectorTerms[0].matchExpressions[0].key: {is_arch}"
+            )],
+        ),
+        (
+            "/api/v1/namespaces/default/persistentvolumeclaims",
+            json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1500m"}}}}),
+            vec![
+                "spec.resources.requests[storage]: fractional byte value \"1500m\" is invalid, must be an integer".into(),
+            ],
+        ),
+        (
+            "/apis/node.k8s.io/v1/runtimeclasses",
+            json!({"handler": "h", "scheduling": {"nodeSelector": {"beta.kubernetes.io/arch": "x"}}}),
+            vec![format!("scheduling.nodeSelector: {arch}")],
+        ),
+        (
+            "/apis/storage.k8s.io/v1/storageclasses",
+            json!({"provisioner": "p", "allowedTopologies": [
+                {"matchLabelExpressions": [{"key": "beta.kubernetes.io/arch", "values": ["x"]}]},
+            ]}),
+            vec![format!("allowedTopologies[0].matchLabelExpressions[0].key: {arch}")],
+        ),
+        (
+            "/apis/storage.k8s.io/v1/namespaces/default/csistoragecapacities",
+            json!({"storageClassName": "s", "nodeTopology": {"matchLabels": {"beta.kubernetes.io/arch": "x"}}}),
+            vec![format!("nodeTopology.matchLabels.beta.kubernetes.io/arch: {arch}")],
+        ),
+    ] {
+        let mut object = object;
+        object["metadata"] = json!({"name": "x"});
+        let answer = ask(&server, "POST", path, object).await;
+        let warned: Vec<String> = warnings(&answer)
+            .iter()
+            .map(|text| text.trim_start_matches("299 - ").trim_matches('"').replace("\\\"", "\""))
+            .collect();
+        let status = answer.status();
+        let (_, body) = text(answer).await;
+        assert_eq!(status, 201, "{path}: {body}");
+        assert_eq!(warned, told, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn labels_are_no_part_of_some_statuses() {
+    let server = server().await;
+    for (path, name, object, changes) in [
+        (
+            "/apis/storage.k8s.io/v1/volumeattachments",
+            "x",
+            json!({"spec": {"attacher": "a", "nodeName": "n", "source": {"persistentVolumeName": "v"}}}),
+            false,
+        ),
+        (
+            "/apis/apiregistration.k8s.io/v1/apiservices",
+            "v1.a.b",
+            json!({"spec": {"group": "a.b", "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1}}),
+            false,
+        ),
+        (
+            "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas",
+            "x",
+            json!({"spec": {"priorityLevelConfiguration": {"name": "exempt"}}}),
+            false,
+        ),
+        ("/api/v1/nodes", "x", json!({}), true),
+    ] {
+        let mut object = object;
+        object["metadata"] = json!({"name": name, "labels": {"a": "1"}, "finalizers": ["x.y/z"]});
+        let (status, made) = call(&server, "POST", path, object).await;
+        assert_eq!(status, 201, "{made}");
+        let patch = json!({"metadata": {"labels": {"a": "2"}, "finalizers": null}});
+        let uri = format!("{path}/{name}/status");
+        let (status, patched) = call(&server, "PATCH", &uri, patch).await;
+        assert_eq!(status, 200, "{patched}");
+        let meta = &patched["metadata"];
+        let wanted = if changes { "2" } else { "1" };
+        assert_eq!(meta["labels"]["a"], wanted, "{path}");
+        assert_eq!(meta.get("finalizers").is_none(), changes, "{path}");
+    }
+}

@@ -8,7 +8,7 @@ use crate::{
         checks::{blank, dns_subdomain, messages, one_of, port_number, text},
         typed::KindRules,
     },
-    names,
+    metadata, names,
 };
 
 /// The rules of APIServices.
@@ -38,7 +38,8 @@ impl KindRules for ApiServiceRules {
         let (group, version) = (text(&spec.group), text(&spec.version));
         let name = text(&service.metadata.name);
         let wanted = format!("{version}.{group}");
-        if name != wanted {
+        // Without a name, that is what is wrong.
+        if !name.is_empty() && name != wanted {
             let problem = format!("must be `spec.version+\".\"+spec.group`: {wanted:?}");
             errors.push(field::invalid(
                 Path::new("metadata").child("name"),
@@ -106,6 +107,7 @@ impl KindRules for ApiServiceRules {
 
     fn prepare_for_status_update(&self, new: &mut APIService, old: &APIService) {
         new.spec.clone_from(&old.spec);
+        metadata::reset_for_status(&mut new.metadata, &old.metadata);
     }
 
     fn validate_status_update(&self, new: &APIService, _old: &APIService) -> ErrorList {

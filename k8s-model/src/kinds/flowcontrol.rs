@@ -12,6 +12,7 @@ use crate::{
         checks::{dns_label, dns_subdomain, list, same, slot, slot_mut, supported},
         typed::KindRules,
     },
+    metadata,
 };
 
 /// The rules of FlowSchemas.
@@ -279,6 +280,7 @@ impl KindRules for FlowSchemaRules {
 
     fn prepare_for_status_update(&self, new: &mut FlowSchema, old: &FlowSchema) {
         new.spec = old.spec.clone();
+        metadata::keep(&mut new.metadata, &old.metadata);
     }
 }
 
@@ -474,6 +476,7 @@ impl KindRules for PriorityLevelConfigurationRules {
         old: &PriorityLevelConfiguration,
     ) {
         new.spec = old.spec.clone();
+        metadata::keep(&mut new.metadata, &old.metadata);
     }
 }
 

@@ -14,6 +14,7 @@ mod discovery;
 mod flowcontrol;
 mod networking;
 mod node;
+mod node_labels;
 mod policy;
 pub(crate) mod quantities;
 mod rbac;

@@ -7,7 +7,7 @@ use crate::{
     kinds::{
         checks::{dns_label, immutable, json, list},
         core::pod::{limit_list, tolerations},
-        quantities,
+        node_labels, quantities,
         typed::KindRules,
     },
     metadata,
@@ -59,6 +59,16 @@ impl KindRules for RuntimeClassRules {
             }
         }
         errors
+    }
+
+    fn warnings(&self, class: &RuntimeClass) -> Vec<String> {
+        let scheduling = class.scheduling.as_ref();
+        let labels = scheduling.and_then(|scheduling| scheduling.node_selector.as_ref());
+        let labels = labels.into_iter().flatten().map(|(label, _)| label);
+        labels
+            .filter_map(|label| node_labels::advice(label))
+            .map(|advice| format!("scheduling.nodeSelector: {advice}"))
+            .collect()
     }
 
     fn validate_update(&self, new: &RuntimeClass, old: &RuntimeClass) -> ErrorList {

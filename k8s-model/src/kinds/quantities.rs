@@ -217,3 +217,24 @@ pub(crate) fn container_resource_name(name: &str, path: &Path) -> ErrorList {
     }
     errors
 }
+
+/// Advice on quantities of bytes that are no whole ones.
+pub(crate) fn fractions(
+    list: Option<&ResourceList>,
+    names: &[&str],
+    path: &Path,
+    out: &mut Vec<String>,
+) {
+    for name in names {
+        let Some(quantity) = list.and_then(|list| list.get(*name)) else {
+            continue;
+        };
+        if parse(quantity).is_some_and(|amount| amount.milli_value() % 1000 != 0) {
+            out.push(format!(
+                "{}: fractional byte value {:?} is invalid, must be an integer",
+                path.key(*name),
+                quantity.0,
+            ));
+        }
+    }
+}

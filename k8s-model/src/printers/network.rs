@@ -306,7 +306,7 @@ pub(super) const API_SERVICE: &[Column] = &[
         "The reference to the service that hosts this API endpoint.",
     ),
     typed("Available", "string", "Whether this service is available."),
-    typed("Age", "date", "The time since the object was created."),
+    AGE,
 ];
 
 pub(super) fn api_service(view: &View) -> Vec<Value> {

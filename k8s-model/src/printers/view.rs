@@ -177,11 +177,12 @@ pub(super) fn selector(value: &Value) -> String {
 
 /// The first few of a list, and how many more there are.
 pub(super) fn first_few(items: &[String], max: usize, separator: &str, empty: &str) -> String {
-    if items.is_empty() {
-        return empty.to_owned();
-    }
     if items.len() <= max {
-        return items.join(separator);
+        let all = items.join(separator);
+        return match all.as_str() {
+            "" => empty.to_owned(),
+            _ => all,
+        };
     }
     format!(
         "{} + {} more...",

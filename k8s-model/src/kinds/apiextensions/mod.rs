@@ -115,12 +115,8 @@ impl KindRules for CustomResourceDefinitionRules {
         new: &mut CustomResourceDefinition,
         old: &CustomResourceDefinition,
     ) {
-        let managed = new.metadata.managed_fields.take();
-        let version = new.metadata.resource_version.take();
         new.spec.clone_from(&old.spec);
-        new.metadata.clone_from(&old.metadata);
-        new.metadata.managed_fields = managed;
-        new.metadata.resource_version = version;
+        metadata::keep(&mut new.metadata, &old.metadata);
     }
 
     fn validate_status_update(

@@ -49,6 +49,9 @@ impl KindRules for NodeRules {
         if let Some(spec) = &mut node.spec {
             spec.config_source = None;
         }
+        if let Some(status) = &mut node.status {
+            status.config = None;
+        }
     }
 
     fn validate(&self, node: &Node) -> ErrorList {
@@ -82,6 +85,20 @@ impl KindRules for NodeRules {
 
     fn prepare_for_status_update(&self, new: &mut Node, old: &Node) {
         new.spec.clone_from(&old.spec);
+        let configured = |node: &Node| node.status.as_ref().is_some_and(|s| s.config.is_some());
+        if !configured(old)
+            && let Some(status) = &mut new.status
+        {
+            status.config = None;
+        }
+    }
+
+    fn warnings(&self, node: &Node) -> Vec<String> {
+        let spec = node.spec.as_ref();
+        let named = spec.and_then(|spec| spec.external_id.as_deref());
+        let text = "spec.externalID: this field is deprecated, and is unused by Kubernetes";
+        let named = named.is_some_and(|id| !id.is_empty());
+        named.then(|| text.to_owned()).into_iter().collect()
     }
 
     fn validate_status_update(&self, new: &Node, old: &Node) -> ErrorList {

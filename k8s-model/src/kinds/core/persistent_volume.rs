@@ -12,7 +12,7 @@ use crate::{
             csi_driver_name, dns_label, dns_subdomain, fill, immutable, json, list, same,
             supported, text,
         },
-        quantities,
+        node_labels, quantities,
         typed::KindRules,
     },
 };
@@ -44,6 +44,19 @@ impl KindRules for PersistentVolumeRules {
     fn validate(&self, volume: &PersistentVolume) -> ErrorList {
         let empty = PersistentVolumeSpec::default();
         validate_spec(volume.spec.as_ref().unwrap_or(&empty), &Path::new("spec"))
+    }
+
+    fn warnings(&self, volume: &PersistentVolume) -> Vec<String> {
+        let spec = volume.spec.as_ref();
+        let required = spec.and_then(|spec| spec.node_affinity.as_ref()?.required.as_ref());
+        let path = Path::new("spec").child("nodeAffinity").child("required");
+        let path = path.child("nodeSelectorTerms");
+        let terms = required.map_or(&[][..], |required| &required.node_selector_terms);
+        let advice = terms
+            .iter()
+            .enumerate()
+            .map(|(at, term)| node_labels::term(term, &path.index(at)));
+        advice.flatten().collect()
     }
 
     fn prepare_for_update(&self, new: &mut PersistentVolume, old: &PersistentVolume) {

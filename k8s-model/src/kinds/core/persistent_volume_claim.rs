@@ -200,6 +200,23 @@ pub(crate) fn access_modes(modes: &[String], path: &Path) -> ErrorList {
     errors
 }
 
+/// Advice on a claim, which cannot ask for a part of a byte.
+pub(crate) fn spec_warnings(spec: &PersistentVolumeClaimSpec, path: &Path) -> Vec<String> {
+    let resources = spec.resources.as_ref();
+    let lists = resources.map(|resources| {
+        [
+            ("requests", resources.requests.as_ref()),
+            ("limits", resources.limits.as_ref()),
+        ]
+    });
+    let mut out = Vec::new();
+    for (name, list) in lists.into_iter().flatten() {
+        let path = path.child("resources").child(name);
+        quantities::fractions(list, &["storage"], &path, &mut out);
+    }
+    out
+}
+
 /// The rules of PersistentVolumeClaims.
 pub(crate) struct PersistentVolumeClaimRules;
 
@@ -226,6 +243,11 @@ impl KindRules for PersistentVolumeClaimRules {
     fn validate(&self, claim: &PersistentVolumeClaim) -> ErrorList {
         let empty = PersistentVolumeClaimSpec::default();
         validate_spec(claim.spec.as_ref().unwrap_or(&empty), &Path::new("spec"))
+    }
+
+    fn warnings(&self, claim: &PersistentVolumeClaim) -> Vec<String> {
+        let spec = claim.spec.as_ref();
+        spec.map_or_else(Vec::new, |spec| spec_warnings(spec, &Path::new("spec")))
     }
 
     fn prepare_for_update(&self, new: &mut PersistentVolumeClaim, old: &PersistentVolumeClaim) {

@@ -9,7 +9,7 @@ use crate::{
             IMMUTABLE, csi_driver_name, dns_subdomain, fill, immutable, json, label_selector, list,
             non_negative, qualified_name, same, supported, text,
         },
-        quantities,
+        node_labels, quantities,
         typed::KindRules,
     },
 };
@@ -189,6 +189,12 @@ impl KindRules for CsiStorageCapacityRules {
     type Kind = CSIStorageCapacity;
 
     const UNCONDITIONAL_UPDATE: bool = false;
+
+    fn warnings(&self, capacity: &CSIStorageCapacity) -> Vec<String> {
+        let topology = capacity.node_topology.as_ref();
+        let path = Path::new("nodeTopology");
+        topology.map_or_else(Vec::new, |topology| node_labels::selector(topology, &path))
+    }
 
     fn default(&self, capacity: &mut CSIStorageCapacity) {
         for quantity in [&mut capacity.capacity, &mut capacity.maximum_volume_size]

@@ -8,6 +8,7 @@ use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{fill, list, qualified_name, same, supported, text},
+        node_labels,
         typed::KindRules,
     },
 };
@@ -26,6 +27,26 @@ impl KindRules for StorageClassRules {
     fn default(&self, class: &mut StorageClass) {
         fill(&mut class.reclaim_policy, "Delete");
         fill(&mut class.volume_binding_mode, "Immediate");
+    }
+
+    fn warnings(&self, class: &StorageClass) -> Vec<String> {
+        let mut out = Vec::new();
+        for (at, topology) in class.allowed_topologies.iter().flatten().enumerate() {
+            let path = Path::new("allowedTopologies").index(at);
+            let path = path.child("matchLabelExpressions");
+            for (at, expression) in topology
+                .match_label_expressions
+                .iter()
+                .flatten()
+                .enumerate()
+            {
+                let path = path.index(at).child("key");
+                out.extend(
+                    node_labels::advice(&expression.key).map(|told| format!("{path}: {told}")),
+                );
+            }
+        }
+        out
     }
 
     fn validate(&self, class: &StorageClass) -> ErrorList {

@@ -8,6 +8,7 @@ use crate::{
         checks::{csi_driver_name, dns_subdomain, immutable, text},
         typed::KindRules,
     },
+    metadata,
 };
 
 /// The rules of VolumeAttachments.
@@ -105,6 +106,7 @@ impl KindRules for VolumeAttachmentRules {
 
     fn prepare_for_status_update(&self, new: &mut VolumeAttachment, old: &VolumeAttachment) {
         new.spec = old.spec.clone();
+        metadata::reset_for_status(&mut new.metadata, &old.metadata);
     }
 
     fn validate_status_update(&self, new: &VolumeAttachment, _old: &VolumeAttachment) -> ErrorList {

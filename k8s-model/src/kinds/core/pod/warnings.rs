@@ -3,17 +3,20 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::{
-    api::core::v1::{Pod, PodSpec, PodTemplateSpec},
+    api::core::v1::{EnvVar, Pod, PodSpec, PodTemplateSpec},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
 use crate::{
     field::Path,
     kinds::{
-        checks::list,
-        quantities::{self, ResourceList},
+        checks::list, core::persistent_volume_claim::spec_warnings, node_labels,
+        quantities::fractions,
     },
 };
+
+/// What is counted in bytes, and only in whole ones.
+const BYTES: [&str; 2] = ["memory", "ephemeral-storage"];
 
 pub(super) fn pod_warnings(pod: &Pod) -> Vec<String> {
     let Some(spec) = &pod.spec else {
@@ -34,6 +37,7 @@ pub(crate) fn template_warnings(template: &PodTemplateSpec, path: &Path) -> Vec<
 fn warnings(spec: &PodSpec, meta: &ObjectMeta, path: &Path) -> Vec<String> {
     let mut out = Vec::new();
     let spec_path = path.child("spec");
+    labels(spec, &spec_path, &mut out);
     for (key, advice) in [
         (
             "scheduler.alpha.kubernetes.io/critical-pod",
@@ -59,11 +63,51 @@ fn warnings(spec: &PodSpec, meta: &ObjectMeta, path: &Path) -> Vec<String> {
     }
     for (index, volume) in list(&spec.volumes).iter().enumerate() {
         let path = spec_path.child("volumes").index(index);
-        if volume.git_repo.is_some() {
-            let path = path.child("gitRepo");
-            out.push(format!(
-                "{path}: deprecated in v1.11, and disabled by default in v1.33+"
-            ));
+        for (there, name, advice) in [
+            (
+                volume.photon_persistent_disk.is_some(),
+                "photonPersistentDisk",
+                "deprecated in v1.11, non-functional in v1.16+",
+            ),
+            (
+                volume.git_repo.is_some(),
+                "gitRepo",
+                "deprecated in v1.11, and disabled by default in v1.33+",
+            ),
+            (
+                volume.scale_io.is_some(),
+                "scaleIO",
+                "deprecated in v1.16, non-functional in v1.22+",
+            ),
+            (
+                volume.flocker.is_some(),
+                "flocker",
+                "deprecated in v1.22, non-functional in v1.25+",
+            ),
+            (
+                volume.storageos.is_some(),
+                "storageOS",
+                "deprecated in v1.22, non-functional in v1.25+",
+            ),
+            (
+                volume.quobyte.is_some(),
+                "quobyte",
+                "deprecated in v1.22, non-functional in v1.25+",
+            ),
+            (
+                volume.glusterfs.is_some(),
+                "glusterfs",
+                "deprecated in v1.25, non-functional in v1.26+",
+            ),
+        ] {
+            if there {
+                out.push(format!("{}: {advice}", path.child(name)));
+            }
+        }
+        let template = volume.ephemeral.as_ref();
+        if let Some(template) = template.and_then(|volume| volume.volume_claim_template.as_ref()) {
+            let path = path.child("ephemeral").child("volumeClaimTemplate");
+            out.extend(spec_warnings(&template.spec, &path.child("spec")));
         }
     }
     duplicates(
@@ -92,6 +136,7 @@ fn warnings(spec: &PodSpec, meta: &ObjectMeta, path: &Path) -> Vec<String> {
     }
     fractions(
         spec.overhead.as_ref(),
+        &BYTES,
         &spec_path.child("overhead"),
         &mut out,
     );
@@ -103,9 +148,15 @@ fn warnings(spec: &PodSpec, meta: &ObjectMeta, path: &Path) -> Vec<String> {
             let path = spec_path.child(name).index(index);
             if let Some(resources) = &container.resources {
                 let path = path.child("resources");
-                fractions(resources.limits.as_ref(), &path.child("limits"), &mut out);
+                fractions(
+                    resources.limits.as_ref(),
+                    &BYTES,
+                    &path.child("limits"),
+                    &mut out,
+                );
                 fractions(
                     resources.requests.as_ref(),
+                    &BYTES,
                     &path.child("requests"),
                     &mut out,
                 );
@@ -116,20 +167,50 @@ fn warnings(spec: &PodSpec, meta: &ObjectMeta, path: &Path) -> Vec<String> {
     out
 }
 
-fn environment(
-    variables: &[k8s_openapi::api::core::v1::EnvVar],
-    path: &Path,
-    out: &mut Vec<String>,
-) {
-    for (index, variable) in variables.iter().enumerate() {
-        let earlier = variables[..index]
+/// Advice on labels of nodes that have newer names.
+fn labels(spec: &PodSpec, path: &Path, out: &mut Vec<String>) {
+    for (label, _) in spec.node_selector.iter().flatten() {
+        let path = path.child("nodeSelector").key(label);
+        out.extend(node_labels::advice(label).map(|advice| format!("{path}: {advice}")));
+    }
+    let affinity = spec.affinity.as_ref();
+    if let Some(affinity) = affinity.and_then(|affinity| affinity.node_affinity.as_ref()) {
+        let path = path.child("affinity").child("nodeAffinity");
+        let required = &affinity.required_during_scheduling_ignored_during_execution;
+        let place = path.child("requiredDuringSchedulingIgnoredDuringExecution");
+        let place = place.child("nodeSelectorTerms");
+        let terms = required
             .iter()
-            .rposition(|v| v.name == variable.name);
-        if let Some(earlier) = earlier {
+            .flat_map(|required| &required.node_selector_terms);
+        for (at, term) in terms.enumerate() {
+            out.extend(node_labels::term(term, &place.index(at)));
+        }
+        let place = path.child("preferredDuringSchedulingIgnoredDuringExecution");
+        let preferred = &affinity.preferred_during_scheduling_ignored_during_execution;
+        for (at, term) in list(preferred).iter().enumerate() {
+            let path = place.index(at).child("preference");
+            out.extend(node_labels::term(&term.preference, &path));
+        }
+    }
+    for (at, spread) in list(&spec.topology_spread_constraints).iter().enumerate() {
+        let path = path.child("topologySpreadConstraints").index(at);
+        out.extend(node_labels::named(
+            &spread.topology_key,
+            &path.child("topologyKey"),
+        ));
+    }
+}
+
+/// A variable may stand again if it is made of what it was before.
+fn environment(variables: &[EnvVar], path: &Path, out: &mut Vec<String>) {
+    let mut seen = BTreeSet::new();
+    for (index, EnvVar { name, value, .. }) in variables.iter().enumerate() {
+        let is_new = seen.insert(name.as_str());
+        let value = value.as_deref().unwrap_or_default();
+        if !is_new && !value.contains(&format!("$({name})")) {
             out.push(format!(
-                "{}: hides previous definition of {:?}, which may be dropped when using apply",
+                "{}: hides previous definition of {name:?}, which may be dropped when using apply",
                 path.index(index),
-                variables[earlier].name,
             ));
         }
     }
@@ -147,21 +228,6 @@ fn duplicates<'a>(
             out.push(format!(
                 "{}: duplicate {name} {value:?}",
                 path.index(index).child(name)
-            ));
-        }
-    }
-}
-
-fn fractions(list: Option<&ResourceList>, path: &Path, out: &mut Vec<String>) {
-    for name in ["memory", "ephemeral-storage"] {
-        let Some(quantity) = list.and_then(|list| list.get(name)) else {
-            continue;
-        };
-        if quantities::parse(quantity).is_some_and(|amount| amount.milli_value() % 1000 != 0) {
-            out.push(format!(
-                "{}: fractional byte value {:?} is invalid, must be an integer",
-                path.key(name),
-                quantity.0,
             ));
         }
     }
