@@ -203,9 +203,7 @@ impl Node {
             .listen(served_at(ip, parts.is_some()))
             .renewed_tls(plan.tls);
         if parts.is_some() {
-            kubelet = kubelet
-                .cluster_dns(plan.dns.into())
-                .system_logs("/var/log");
+            kubelet = kubelet.cluster_dns(plan.dns.into()).system_logs("/var/log");
         }
         let kubelet = kubelet
             .build()
