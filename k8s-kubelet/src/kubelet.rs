@@ -113,6 +113,10 @@ impl Kubelet {
     /// [`Error::Runtime`] if the container runtime does not answer at the start. Whatever fails
     /// later is tried again.
     ///
+    /// # Panics
+    ///
+    /// If a part of it does.
+    ///
     /// # Cancel safety
     ///
     /// Dropping the future is the second stage at once.
@@ -153,9 +157,16 @@ impl Kubelet {
             stop_pods,
         );
         let mut manager = std::pin::pin!(manager);
-        tokio::select! {
-            result = &mut manager => return Ok(result?),
-            () = stop.cancelled() => {}
+        loop {
+            tokio::select! {
+                result = &mut manager => return Ok(result?),
+                () = stop.cancelled() => break,
+                // A node without heartbeat, say, is none: whoever runs it should hear of it.
+                Some(ended) = tasks.join_next() => match ended {
+                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                    _ => {}
+                },
+            }
         }
         match tokio::time::timeout(stop_timeout, &mut manager).await {
             Ok(result) => Ok(result?),
