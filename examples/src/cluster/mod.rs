@@ -52,6 +52,9 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // It would say on the standard error that it cannot write there, and panic if that fails too: the parts of a
+        // cluster whose log is on a full disk would end one by one.
+        .log_internal_errors(false)
         .init();
     // Dependencies bring another one along, and rustls does not choose. It fails if one was chosen before.
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -4,7 +4,13 @@ mod snapshots;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::{net::TcpListener, path::Path, process::Output};
+use std::{
+    fs::OpenOptions,
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    path::Path,
+    process::{Output, Stdio},
+};
 
 use snapshots::snapshot;
 use support::{Cluster, command};
@@ -33,6 +39,29 @@ fn a_port_in_use_is_named() {
     let arguments = [SIM, &["--store", "memory", "--listen", &address]].concat();
     let said = said(&up(&folder.path().join("data"), &arguments));
     assert!(said.contains(&address) && said.contains("in use"), "{said}");
+}
+
+#[test]
+fn a_log_that_cannot_be_written_ends_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // Where each write fails as on a full disk.
+    let full = OpenOptions::new().write(true).open("/dev/full");
+    let mut process = command()
+        .args(["server", "--store", "memory", "--listen", "127.0.0.1:0"])
+        .arg("--data-dir")
+        .arg(folder.path().join("data"))
+        .env("RUST_LOG", "debug")
+        .stdout(Stdio::piped())
+        .stderr(full.expect("a device"))
+        .spawn()
+        .expect("it runs");
+    let mut line = String::new();
+    let output = process.stdout.take().expect("its output");
+    let read = BufReader::new(output).read_line(&mut line);
+    process.kill().expect("it runs still");
+    process.wait().expect("it has ended");
+    read.expect("text");
+    assert!(line.starts_with("ready in "), "{line}");
 }
 
 #[test]
