@@ -24,7 +24,7 @@ use crate::{
     registry::{
         Managed, Row, Target,
         create::match_namespace,
-        delete::{Deleted, advice, returns_object},
+        delete::{Deleted, advice, check_deletable, returns_object},
         not_found, owners,
         ownership::manager_of_user,
         patch::{Patch, PatchType},
@@ -359,6 +359,7 @@ pub(crate) async fn delete(call: &Call, row: &Row, body: Body) -> Result<Respons
         options: SentOptions::Delete(&options),
         ..target(call, row, options.dry_run)
     };
+    check_deletable(row, target.name)?;
     match call.server.registry.delete(&target, &options).await? {
         Deleted::Gone(outcome) if returns_object(row) => {
             render::outcome(call, row, StatusCode::OK, &outcome)

@@ -6,7 +6,7 @@ use http::{Response, StatusCode};
 use k8s_model::Object;
 use k8s_openapi::api::{
     autoscaling::v1::Scale,
-    core::v1::{Binding, Namespace, Pod},
+    core::v1::{Binding, Pod},
     policy::v1::Eviction,
 };
 
@@ -78,7 +78,6 @@ pub(crate) async fn serve(
             bind(&call, row, binding, options.dry_run).await
         }
         ("eviction", "create") => evict(&call, row, subresource, body).await,
-        ("finalize", "update") => finalize(&call, row, body).await,
         ("ephemeralcontainers" | "resize", "update" | "patch") => pod_part(&call, row, body).await,
         (_, "get") => objects::get(&call, row).await,
         (_, "update") => objects::update(&call, row, body).await,
@@ -288,46 +287,6 @@ async fn evict(
     success(call, StatusCode::CREATED)
 }
 
-/// `namespaces/finalize`: changes nothing but `spec.finalizers`, and ends the namespace with the last.
-async fn finalize(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> {
-    let options = WriteOptions::parse(call.parts.uri.query(), "UpdateOptions")?;
-    let object = body::object(call, row, body, options.field_validation).await?;
-    let wanted = object
-        .downcast_ref::<Namespace>()
-        .ok_or_else(Error::method_not_allowed)?;
-    // A namespace has no namespace of its own, whatever the URL says.
-    let manager = objects::manager(call, &options);
-    let mut target = objects::written_by(call, row, &options, &manager);
-    objects::check_name(&target, wanted)?;
-    target.namespace = "";
-    let outcome = call
-        .server
-        .registry
-        .update(&target, Rules::None, |old| {
-            let mut new = old.boxed_clone();
-            let namespace = new
-                .downcast_mut::<Namespace>()
-                .ok_or_else(|| Error::internal("not a Namespace"))?;
-            namespace
-                .metadata
-                .resource_version
-                .clone_from(&wanted.metadata.resource_version);
-            if wanted
-                .metadata
-                .uid
-                .as_deref()
-                .is_some_and(|u| !u.is_empty())
-            {
-                namespace.metadata.uid.clone_from(&wanted.metadata.uid);
-            }
-            let finalizers = wanted.spec.as_ref().and_then(|s| s.finalizers.clone());
-            namespace.spec.get_or_insert_default().finalizers = finalizers;
-            Ok(new)
-        })
-        .await?;
-    render::outcome(call, row, StatusCode::OK, &outcome)
-}
-
 /// `pods/ephemeralcontainers` and `pods/resize`: changes one part of a pod's spec.
 async fn pod_part(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> {
     let (change, options) = if call.info.verb == "patch" {
@@ -369,7 +328,13 @@ async fn pod_part(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> 
             else {
                 return Err(Error::internal("not a Pod"));
             };
-            subresources::take_part(target.subresource, pod, wanted)?;
+            subresources::take_part(target.subresource, pod, wanted);
+            let strategy = &row.resource.strategy;
+            let findings =
+                strategy.validate_subresource_update(target.subresource, &*object, live.object);
+            if !findings.is_empty() {
+                return Err(Error::invalid(&row.resource, target.name, &findings));
+            }
             Ok(Change {
                 object,
                 managed,

@@ -354,8 +354,12 @@ pub(super) fn check_preconditions(
     revision_checked: bool,
 ) -> Result<()> {
     let resource = &target.row.resource;
-    // Upstream names the kind here, where other conflicts name the resource.
+    let is_namespace = target.row.is("", "namespaces");
+    // Upstream names the kind here, where other conflicts name the resource; of namespaces it has words of its own.
     let conflict = |text: String| {
+        if is_namespace {
+            return Err(Error::conflict(resource, target.name, &text));
+        }
         let status = k8s_model::status::conflict(
             k8s_model::status::GroupResource::new(resource.group, resource.kind),
             target.name,
@@ -370,12 +374,22 @@ pub(super) fn check_preconditions(
         .as_deref()
         .filter(|wanted| *wanted != uid)
     {
+        if is_namespace {
+            return conflict(format!(
+                "Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"
+            ));
+        }
         return conflict(format!(
             "the UID in the precondition ({wanted}) does not match the UID in record ({uid}). The object might have been deleted and then recreated"
         ));
     }
     let version = meta.resource_version.as_deref().unwrap_or_default();
     match options.preconditions.resource_version.as_deref() {
+        Some(wanted) if wanted != version && is_namespace && !revision_checked => {
+            conflict(format!(
+                "Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {version}"
+            ))
+        }
         Some(wanted) if wanted != version && !revision_checked => conflict(format!(
             "the ResourceVersion in the precondition ({wanted}) does not match the ResourceVersion in record ({version}). The object might have been modified"
         )),
@@ -432,6 +446,17 @@ pub(crate) fn advice(row: &Row, options: &DeleteOptions) -> Option<String> {
     let text = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove \
                 them or set propagationPolicy=Orphan to suppress this warning";
     (unsaid && row.is("batch", "jobs")).then(|| text.to_owned())
+}
+
+/// Refuses to delete by name what every cluster has.
+pub(crate) fn check_deletable(row: &Row, name: &str) -> Result<()> {
+    let system = matches!(name, "system-cluster-critical" | "system-node-critical");
+    if !system || !row.is("scheduling.k8s.io", "priorityclasses") {
+        return Ok(());
+    }
+    let (group, resource) = (row.resource.group, row.resource.resource);
+    let text = "this is a system priority class and cannot be deleted";
+    Err(Error::forbidden(group, resource, name, text))
 }
 
 /// Whether something still lives in a namespace, as its `spec.finalizers` say.

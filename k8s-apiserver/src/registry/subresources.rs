@@ -6,7 +6,6 @@ use k8s_model::{
     custom::{CustomObject, ScalePaths},
     field::{self, Path},
     labels::Selector,
-    pods::difference,
 };
 use k8s_openapi::{
     api::{
@@ -334,39 +333,14 @@ pub(crate) fn bind(pod: &mut Pod, binding: &Binding, now: Timestamp) -> Result<(
 }
 
 /// Takes over the part of a pod's spec that a subresource is for.
-pub(crate) fn take_part(subresource: &str, pod: &mut Pod, wanted: &Pod) -> Result<()> {
+pub(crate) fn take_part(subresource: &str, pod: &mut Pod, wanted: &Pod) {
     pod.metadata
         .resource_version
         .clone_from(&wanted.metadata.resource_version);
     let (Some(spec), Some(wanted)) = (pod.spec.as_mut(), wanted.spec.as_ref()) else {
-        return Ok(());
+        return;
     };
     if subresource == "ephemeralcontainers" {
-        let old = spec.ephemeral_containers.clone().unwrap_or_default();
-        let new = wanted.ephemeral_containers.clone().unwrap_or_default();
-        let name = pod.metadata.name.as_deref().unwrap_or_default();
-        let path = Path::new("spec").child("ephemeralContainers");
-        let mut findings = Vec::new();
-        for container in &old {
-            let text = match new.iter().find(|other| other.name == container.name) {
-                Some(other) if other == container => continue,
-                Some(other) => {
-                    let changes = difference("core.EphemeralContainer", container, other);
-                    format!(
-                        "existing ephemeral containers {:?} may not be changed\n{changes}",
-                        container.name
-                    )
-                }
-                None => format!(
-                    "existing ephemeral containers {:?} may not be removed\n",
-                    container.name
-                ),
-            };
-            findings.push(field::forbidden(path.clone(), text));
-        }
-        if !findings.is_empty() {
-            return Err(Error::invalid_kind("", "Pod", name, &findings));
-        }
         spec.ephemeral_containers = wanted.ephemeral_containers.clone();
     } else {
         for container in &mut spec.containers {
@@ -377,7 +351,6 @@ pub(crate) fn take_part(subresource: &str, pod: &mut Pod, wanted: &Pod) -> Resul
         }
         pod.metadata.generation = pod.metadata.generation.map(|g| g + 1);
     }
-    Ok(())
 }
 
 impl Registry {

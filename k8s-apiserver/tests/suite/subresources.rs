@@ -481,3 +481,92 @@ async fn services_that_come_at_once_get_different_addresses() {
         .collect();
     assert_eq!((ips.len(), ports.len()), (50, 50));
 }
+
+#[tokio::test]
+async fn ephemeral_containers_and_new_sizes_are_checked() {
+    let server = server().await;
+    pod(&server, "p").await;
+    for (part, spec, text) in [
+        (
+            "ephemeralcontainers",
+            json!({"ephemeralContainers": [{"name": "c", "image": "i"}]}),
+            "spec.ephemeralContainers[0].name: Duplicate value: \"c\"",
+        ),
+        (
+            "ephemeralcontainers",
+            json!({"ephemeralContainers": [{"name": "e", "image": "i", "ports": [{"containerPort": 5}]}]}),
+            "spec.ephemeralContainers[0].ports: Forbidden: cannot be set for an Ephemeral Container",
+        ),
+        (
+            "resize",
+            json!({"containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "1"}}}]}),
+            "Pod QOS Class may not change as a result of resizing",
+        ),
+    ] {
+        let uri = format!("{PODS}/p/{part}");
+        let (status, error) = call(&server, "PATCH", &uri, json!({"spec": spec})).await;
+        assert_eq!(status, 422, "{error}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(text), "{message}");
+    }
+    let uri = format!("{PODS}/p/ephemeralcontainers");
+    let added = json!({"spec": {"ephemeralContainers": [{"name": "e", "image": "i"}]}});
+    let (status, added) = call(&server, "PATCH", &uri, added).await;
+    assert_eq!(status, 200, "{added}");
+    assert_eq!(added["spec"]["ephemeralContainers"][0]["name"], "e");
+}
+
+#[tokio::test]
+async fn a_pod_has_its_first_address_twice() {
+    let server = server().await;
+    pod(&server, "p").await;
+    let uri = format!("{PODS}/p/status");
+    let told = json!({"status": {"podIP": "10.0.0.1"}});
+    let (_, told) = call(&server, "PATCH", &uri, told).await;
+    assert_eq!(told["status"]["podIPs"], json!([{"ip": "10.0.0.1"}]));
+    let wrong = json!({"status": {"podIP": "x"}});
+    let (status, error) = call(&server, "PATCH", &uri, wrong).await;
+    assert_eq!(status, 422);
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("status.podIPs[0]"), "{message}");
+}
+
+#[tokio::test]
+async fn who_finalizes_a_namespace_says_all_of_it_but_its_status() {
+    let server = server().await;
+    let namespaces = "/api/v1/namespaces";
+    let made = json!({"metadata": {"name": "n", "labels": {"a": "b"}, "finalizers": ["x.y/z"]}});
+    call(&server, "POST", namespaces, made).await;
+    let uri = format!("{namespaces}/n");
+    let precise = json!({"preconditions": {"uid": "x"}});
+    let (status, error) = call(&server, "DELETE", &uri, precise).await;
+    assert_eq!(status, 409);
+    let message = error["message"].as_str().unwrap();
+    let start = "Operation cannot be fulfilled on namespaces \"n\": Precondition failed: UID in precondition: x,";
+    assert!(message.starts_with(start), "{message}");
+    call(&server, "DELETE", &uri, Value::Null).await;
+    let finalize = format!("{uri}/finalize");
+    let wrong = json!({"metadata": {"name": "n"}, "spec": {"finalizers": ["a b"]}});
+    let (status, _) = call(&server, "PUT", &finalize, wrong).await;
+    assert_eq!(status, 422);
+    let done = json!({"metadata": {"name": "n"}, "spec": {"finalizers": []}, "status": {"phase": "Active"}});
+    let (status, done) = call(&server, "PUT", &finalize, done).await;
+    assert_eq!(status, 200, "{done}");
+    assert_eq!(done["status"]["phase"], "Terminating");
+    let (status, _) = get(&server, &uri).await;
+    assert_eq!(status, 404);
+}
+
+#[tokio::test]
+async fn priorities_that_every_cluster_has_stay() {
+    let server = server().await;
+    let classes = "/apis/scheduling.k8s.io/v1/priorityclasses";
+    let uri = format!("{classes}/system-node-critical");
+    let (status, error) = call(&server, "DELETE", &uri, Value::Null).await;
+    assert_eq!(status, 403, "{error}");
+    assert_eq!(
+        error["message"],
+        "priorityclasses.scheduling.k8s.io \"system-node-critical\" is forbidden: this is a system priority class and cannot be \
+         deleted"
+    );
+}

@@ -232,7 +232,7 @@ pub(crate) fn fractions(
         if parse(quantity).is_some_and(|amount| amount.milli_value() % 1000 != 0) {
             out.push(format!(
                 "{}: fractional byte value {:?} is invalid, must be an integer",
-                path.key(*name),
+                path.key(name),
                 quantity.0,
             ));
         }

@@ -115,6 +115,30 @@ impl KindRules for NamespaceRules {
         )]
     }
 
+    fn prepare_for_subresource_update(
+        &self,
+        subresource: &str,
+        new: &mut Namespace,
+        old: &Namespace,
+    ) {
+        match subresource {
+            "finalize" => new.status.clone_from(&old.status),
+            _ => self.prepare_for_status_update(new, old),
+        }
+    }
+
+    fn validate_subresource_update(
+        &self,
+        subresource: &str,
+        new: &Namespace,
+        old: &Namespace,
+    ) -> ErrorList {
+        match subresource {
+            "finalize" => self.validate(new),
+            _ => self.validate_status_update(new, old),
+        }
+    }
+
     fn selectable(&self, namespace: &Namespace) -> Vec<String> {
         let phase = namespace
             .status

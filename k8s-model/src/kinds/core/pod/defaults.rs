@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::{
     api::core::v1::{
         Container, ContainerPort, EnvVar, EphemeralContainer, HTTPGetAction, ObjectFieldSelector,
-        Pod, PodSecurityContext, PodSpec, Probe, ResourceRequirements,
+        Pod, PodIP, PodSecurityContext, PodSpec, PodStatus, Probe, ResourceRequirements,
         ServiceAccountTokenProjection, Volume,
     },
     apimachinery::pkg::api::resource::Quantity,
@@ -42,6 +42,22 @@ pub(crate) fn pod(pod: &mut Pod) {
         }
     }
     pod_spec(spec);
+    if let Some(status) = &mut pod.status {
+        addresses(status);
+    }
+}
+
+/// The first of a pod's addresses stands in two fields, of which the older one counts.
+fn addresses(status: &mut PodStatus) {
+    let (first, all) = (&mut status.pod_ip, &mut status.pod_ips);
+    let known = all.as_ref().and_then(|all| all.first());
+    match (first.as_deref().filter(|ip| !ip.is_empty()), known) {
+        (None, Some(known)) => *first = Some(known.ip.clone()),
+        (Some(ip), known) if known.is_none_or(|known| known.ip != ip) => {
+            *all = Some(vec![PodIP { ip: ip.to_owned() }]);
+        }
+        _ => {}
+    }
 }
 
 /// Defaults a pod's spec, or that of a template.

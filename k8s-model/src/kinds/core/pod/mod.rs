@@ -6,6 +6,7 @@ pub(crate) mod defaults;
 mod difference;
 mod environment;
 mod mounts;
+mod parts;
 mod probes;
 mod resources;
 mod scheduling;

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 
-use super::{conditions, defaults, resources, update, validation, warnings};
+use super::{conditions, defaults, parts, resources, update, validation, warnings};
 use crate::{
     field::ErrorList,
     kinds::{
@@ -98,6 +98,21 @@ impl KindRules for PodRules {
 
     fn validate_status_update(&self, new: &Pod, old: &Pod) -> ErrorList {
         update::status_update(new, old)
+    }
+
+    fn prepare_for_subresource_update(&self, subresource: &str, new: &mut Pod, old: &Pod) {
+        // The part has been taken over, and nothing else.
+        if !matches!(subresource, "ephemeralcontainers" | "resize") {
+            self.prepare_for_status_update(new, old);
+        }
+    }
+
+    fn validate_subresource_update(&self, subresource: &str, new: &Pod, old: &Pod) -> ErrorList {
+        match subresource {
+            "ephemeralcontainers" => parts::ephemeral_containers(new, old),
+            "resize" => parts::resize(new, old),
+            _ => self.validate_status_update(new, old),
+        }
     }
 
     fn warnings(&self, pod: &Pod) -> Vec<String> {

@@ -77,6 +77,12 @@ pub(super) fn metadata_and_spec(pod: &Pod) -> ErrorList {
     errors
 }
 
+/// Whether it stands for a pod that a node agent made of a file of its own.
+pub(super) fn is_mirror(pod: &Pod) -> bool {
+    let annotations = pod.metadata.annotations.as_ref();
+    annotations.is_some_and(|annotations| annotations.contains_key(MIRROR))
+}
+
 /// The annotations that mean something for pods.
 pub(super) fn annotations(meta: &ObjectMeta, spec: &PodSpec, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();

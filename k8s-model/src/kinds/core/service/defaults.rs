@@ -54,6 +54,15 @@ pub(super) fn spec(spec: &mut ServiceSpec) {
     {
         spec.internal_traffic_policy = Some("Cluster".to_owned());
     }
+    // It says nothing of a service that is elsewhere.
+    if kind(spec) == "ExternalName"
+        && matches!(
+            spec.internal_traffic_policy.as_deref(),
+            Some("Cluster" | "Local")
+        )
+    {
+        spec.internal_traffic_policy = None;
+    }
     if kind(spec) == "LoadBalancer" {
         spec.allocate_load_balancer_node_ports.get_or_insert(true);
     }
