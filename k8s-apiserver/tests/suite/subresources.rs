@@ -529,6 +529,12 @@ async fn a_pod_has_its_first_address_twice() {
     assert_eq!(status, 422);
     let message = error["message"].as_str().unwrap();
     assert!(message.contains("status.podIPs[0]"), "{message}");
+    // As the range of a node's pods does.
+    let node = json!({"metadata": {"name": "n"}, "spec": {"podCIDR": "10.0.0.0/24"}});
+    call(&server, "POST", "/api/v1/nodes", node).await;
+    let without = json!({"spec": {"podCIDR": null}});
+    let (_, node) = call(&server, "PATCH", "/api/v1/nodes/n", without).await;
+    assert_eq!(node["spec"]["podCIDR"], "10.0.0.0/24", "{node}");
 }
 
 #[tokio::test]

@@ -5,9 +5,13 @@ use serde_json::{Map, Value};
 
 use super::Schema;
 use crate::{
+    decode,
     field::{self, ErrorList, Path},
     metadata, names,
 };
+
+/// The name of metadata in OpenAPI documents.
+const META: &str = "apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 impl Schema {
     /// What is wrong with the types and metadata of the resources within a value.
@@ -75,7 +79,10 @@ fn resource(fields: &Map<String, Value>, path: &Path, out: &mut ErrorList) {
     };
     let path = path.child("metadata");
     match serde_json::from_value::<ObjectMeta>(found.clone()) {
-        Err(error) => out.push(field::invalid(path, found.clone(), error.to_string())),
+        Err(error) => {
+            let told = decode::misread::<ObjectMeta>(found, META, &error);
+            out.push(field::invalid(path, found.clone(), told));
+        }
         Ok(mut meta) => {
             // A resource within another need not have a name.
             meta.name.get_or_insert_with(|| "fakename".to_owned());
@@ -87,5 +94,29 @@ fn resource(fields: &Map<String, Value>, path: &Path, out: &mut ErrorList) {
                 &path,
             ));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{from_value, json};
+
+    use super::*;
+
+    #[test]
+    fn metadata_that_is_none_is_told_of_in_the_words_of_built_in_kinds() {
+        let inner = json!({"type": "object", "x-kubernetes-embedded-resource": true});
+        let schema = json!({"type": "object", "properties": {"inner": inner}});
+        let schema = Schema::new(&from_value(schema).unwrap());
+        let told = |meta| {
+            let inner = json!({"apiVersion": "v1", "kind": "A", "metadata": meta});
+            let errors = schema.validate_embedded(&json!({"inner": inner}));
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(told(json!({"labels": {"a": "b"}})), [""; 0]);
+        let errors = told(json!({"labels": 5}));
+        assert!(errors[0].starts_with("inner.metadata: "), "{errors:?}");
+        let text = "json: cannot unmarshal number into Go struct field ObjectMeta.labels of type map[string]string";
+        assert!(errors[0].ends_with(text), "{errors:?}");
     }
 }

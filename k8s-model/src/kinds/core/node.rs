@@ -24,16 +24,8 @@ impl KindRules for NodeRules {
     const SELECTABLE: &'static [&'static str] = &["spec.unschedulable"];
 
     fn default(&self, node: &mut Node) {
-        // The older of the two fields wins where they differ.
-        if let Some(NodeSpec {
-            pod_cidr: Some(first),
-            pod_cidrs,
-            ..
-        }) = &mut node.spec
-            && !first.is_empty()
-            && pod_cidrs.as_ref().and_then(|cidrs| cidrs.first()) != Some(first)
-        {
-            *pod_cidrs = Some(vec![first.clone()]);
+        if let Some(spec) = &mut node.spec {
+            ranges(spec);
         }
         let Some(status) = &mut node.status else {
             return;
@@ -110,6 +102,19 @@ impl KindRules for NodeRules {
     fn selectable(&self, node: &Node) -> Vec<String> {
         let unschedulable = node.spec.as_ref().and_then(|spec| spec.unschedulable);
         vec![unschedulable.unwrap_or_default().to_string()]
+    }
+}
+
+/// The first range of a node stands in two fields, of which the older one counts.
+fn ranges(spec: &mut NodeSpec) {
+    let (first, all) = (&mut spec.pod_cidr, &mut spec.pod_cidrs);
+    let known = all.as_ref().and_then(|all| all.first());
+    match (first.as_deref().filter(|range| !range.is_empty()), known) {
+        (None, Some(known)) => *first = Some(known.clone()),
+        (Some(range), known) if known.is_none_or(|known| known != range) => {
+            *all = Some(vec![range.to_owned()]);
+        }
+        _ => {}
     }
 }
 
