@@ -299,7 +299,7 @@ async fn admitted(
         }
     };
     if let Err(error) = authorize(&server, &user, &info, trail.as_deref()).await {
-        let mut response = response::error(&error, &wanted);
+        let mut response = response::forbidden(&error, &wanted);
         if let Some(pass) = &pass {
             pass.mark(response.headers_mut());
         }

@@ -133,7 +133,11 @@ fn list_options(call: &Call, watch: bool) -> Result<ListOptions> {
 }
 
 pub(crate) async fn list(call: &Call, row: &Arc<Row>) -> Result<Response<Body>> {
-    let options = list_options(call, false)?;
+    let mut options = list_options(call, false)?;
+    // Whoever is content with whatever the server has at hand gets all of it; upstream's `computeListLimit`.
+    if options.resource_version == "0" && options.continue_token.is_empty() {
+        options.limit = 0;
+    }
     let namespace = target(call, row, false).namespace;
     let listed = call.server.registry.list(row, namespace, &options).await?;
     lists::list(call, row, listed).await

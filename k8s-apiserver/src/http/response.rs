@@ -110,6 +110,16 @@ pub(crate) fn text(code: StatusCode, text: impl Into<String>) -> Response<Body> 
     response
 }
 
+/// The answer to somebody who may not do what they ask.
+pub(crate) fn forbidden(error: &Error, wanted: &Wanted) -> Response<Body> {
+    let mut response = self::error(error, wanted);
+    response.headers_mut().insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    response
+}
+
 /// More is asked than can be served now.
 pub(crate) fn too_many_requests() -> Response<Body> {
     let text = "Too many requests, please try again later.\n";

@@ -92,6 +92,15 @@ async fn answers_name_their_request() {
 }
 
 #[tokio::test]
+async fn nobody_guesses_what_a_refusal_is_made_of() {
+    let server = server().await;
+    let alice = [("impersonate-user", "alice")];
+    let answer = send(&server, "GET", MAPS, &alice, "").await;
+    assert_eq!(answer.status(), 403);
+    assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
+}
+
+#[tokio::test]
 async fn what_is_only_created_is_found_nowhere() {
     let server = server().await;
     let reviews = "/apis/authentication.k8s.io/v1/tokenreviews";
@@ -308,4 +317,22 @@ async fn labels_are_no_part_of_some_statuses() {
         assert_eq!(meta["labels"]["a"], wanted, "{path}");
         assert_eq!(meta.get("finalizers").is_none(), changes, "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_list_of_whatever_there_is_has_one_page() {
+    let server = server().await;
+    for name in ["a", "b", "c"] {
+        call(&server, "POST", MAPS, json!({"metadata": {"name": name}})).await;
+    }
+    let page = |query| {
+        let (server, uri) = (&server, format!("{MAPS}?limit=1{query}"));
+        async move { get(server, &uri).await.1 }
+    };
+    let all = page("&resourceVersion=0").await;
+    assert_eq!(all["items"].as_array().unwrap().len(), 3);
+    assert!(all["metadata"].get("continue").is_none());
+    let first = page("").await;
+    assert_eq!(first["items"].as_array().unwrap().len(), 1);
+    assert_eq!(first["metadata"]["remainingItemCount"], 2);
 }
