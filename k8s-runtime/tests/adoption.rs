@@ -336,6 +336,42 @@ async fn nothing_is_left_after_shutting_down() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs root, runc"]
+async fn a_bridge_that_somebody_removed_comes_back_with_its_pods() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = common::open(dir.path(), common::network_options()).await;
+    let bridge = format!("{:?}", node.network);
+    let bridge = bridge.split('"').nth(1).unwrap();
+    let ip = |arguments: &[&str]| {
+        let output = Command::new("ip").args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let ports = || {
+        ip(&["-o", "link", "show", "master", bridge])
+            .lines()
+            .count()
+    };
+    node.runtime
+        .run_sandbox(pod("a", dir.path()))
+        .await
+        .unwrap();
+    assert_eq!(ports(), 1);
+    let addresses = || ip(&["-o", "-4", "address", "show", "dev", bridge]);
+    let gateway = node.network.gateway().to_string();
+    assert!(addresses().contains(&gateway));
+    ip(&["link", "del", bridge]);
+    let (b, c) = tokio::join!(
+        node.runtime.run_sandbox(pod("b", dir.path())),
+        node.runtime.run_sandbox(pod("c", dir.path())),
+    );
+    assert_ne!(b.unwrap(), c.unwrap());
+    assert_eq!(ports(), 3);
+    assert!(addresses().contains(&gateway));
+    end(node).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs root, runc"]
 async fn a_directory_is_opened_once() {
     let dir = tempfile::tempdir().unwrap();
     let node = common::open(dir.path(), common::network_options()).await;

@@ -106,6 +106,11 @@ impl AddressPool {
         Ok(())
     }
 
+    /// Who holds an address.
+    pub(super) fn owners(&self) -> impl Iterator<Item = &str> {
+        self.by_owner.keys().map(String::as_str)
+    }
+
     /// Takes an owner's address back.
     pub fn release(&mut self, owner: &str) {
         if let Some(offset) = self

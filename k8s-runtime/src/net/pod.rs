@@ -88,7 +88,6 @@ impl PodNetworkOptions {
 pub struct PodNetwork {
     options: PodNetworkOptions,
     handle: Handle,
-    bridge: u32,
     gateway: Ipv4Addr,
     pool: Mutex<AddressPool>,
     routes: Routes,
@@ -169,52 +168,10 @@ impl PodNetwork {
             Ok(handle)
         })
         .await?;
-        let bridge = match find(&handle, &options.bridge).await? {
-            Some(link) if is_bridge(&link) => link.header.index,
-            Some(_) => {
-                return Err(Error::Network(format!(
-                    "there is a link {} that is no bridge",
-                    options.bridge
-                )));
-            }
-            None => {
-                let message = LinkBridge::new(&options.bridge)
-                    .address(mac(gateway))
-                    .mtu(options.mtu)
-                    .up()
-                    .build();
-                handle
-                    .link()
-                    .add(message)
-                    .execute()
-                    .await
-                    .map_err(failed("make the bridge"))?;
-                let link = find(&handle, &options.bridge).await?;
-                link.ok_or_else(|| Error::Network("the bridge disappeared".to_owned()))?
-                    .header
-                    .index
-            }
-        };
-        let up = LinkUnspec::new_with_index(bridge).up().build();
-        handle
-            .link()
-            .change(up)
-            .execute()
-            .await
-            .map_err(failed("bring the bridge up"))?;
-        match handle
-            .address()
-            .add(bridge, IpAddr::V4(gateway), options.pod_cidr.prefix())
-            .execute()
-            .await
-        {
-            Err(e) if code(&e) == Some(nix::libc::EEXIST) => {}
-            r => r.map_err(failed("give the bridge its address"))?,
-        }
+        make_bridge(&handle, &options, gateway).await?;
         Ok(Self {
             options,
             handle,
-            bridge,
             gateway,
             pool: Mutex::new(pool),
             routes: Routes::default(),
@@ -266,6 +223,7 @@ impl PodNetwork {
         let IpAddr::V4(v4) = addr else {
             return Err(Error::Network(format!("{addr} is not IPv4")));
         };
+        let bridge = self.bridge().await?;
         let name = host_interface(owner);
         let peer = LinkUnspec::new_with_name(POD_INTERFACE)
             .address(mac(v4))
@@ -275,7 +233,7 @@ impl PodNetwork {
         let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
             .name(name.clone())
             .mtu(self.options.mtu)
-            .controller(self.bridge)
+            .controller(bridge)
             .up()
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .build();
@@ -290,13 +248,7 @@ impl PodNetwork {
             .ok_or_else(|| Error::Network(format!("{name} disappeared")))?
             .header
             .index;
-        let hairpin = LinkBridgePort::new(port).hairpin(true).build();
-        self.handle
-            .link()
-            .change(hairpin)
-            .execute()
-            .await
-            .map_err(failed("set up the bridge port"))?;
+        self.set_hairpin(port).await?;
 
         let eth0 = find(inner, POD_INTERFACE).await?;
         let eth0 = eth0
@@ -328,6 +280,40 @@ impl PodNetwork {
             .map_err(failed("set the pod's default route"))
     }
 
+    /// The bridge's index. One that somebody removed is made again, with the ports that it had.
+    async fn bridge(&self) -> Result<u32, Error> {
+        let Self {
+            handle, options, ..
+        } = self;
+        if let Some(link) = find(handle, &options.bridge).await? {
+            return Ok(link.header.index);
+        }
+        tracing::warn!(
+            bridge = options.bridge,
+            "the pods' bridge is gone, it is made again"
+        );
+        let bridge = make_bridge(handle, options, self.gateway).await?;
+        let owners: Vec<String> = self.pool.lock().owners().map(str::to_owned).collect();
+        for owner in owners {
+            let Some(port) = find(handle, &host_interface(&owner)).await? else {
+                continue;
+            };
+            let port = port.header.index;
+            let plug = LinkUnspec::new_with_index(port).controller(bridge).build();
+            let plug = handle.link().change(plug).execute().await;
+            plug.map_err(failed("connect a pod again"))?;
+            self.set_hairpin(port).await?;
+        }
+        Ok(bridge)
+    }
+
+    /// Lets a pod reach itself by way of a Service.
+    async fn set_hairpin(&self, port: u32) -> Result<(), Error> {
+        let hairpin = LinkBridgePort::new(port).hairpin(true).build();
+        let set = self.handle.link().change(hairpin).execute().await;
+        set.map_err(failed("set up the bridge port"))
+    }
+
     /// Notes an address that a sandbox of a former run has.
     pub(crate) fn adopt(&self, owner: &str, addr: IpAddr) -> Result<(), Error> {
         self.pool.lock().reserve(owner, addr)
@@ -354,13 +340,12 @@ impl PodNetwork {
 
     /// Removes links on the bridge that belong to none of these owners.
     pub(crate) async fn sweep(&self, owners: &[String]) -> Result<(), Error> {
+        let bridge = self.bridge().await?;
         let known: BTreeSet<String> = owners.iter().map(|o| host_interface(o)).collect();
         let mut links = self.handle.link().get().execute();
         let mut gone = Vec::new();
         while let Some(link) = links.try_next().await.map_err(failed("list links"))? {
-            let on_bridge = link
-                .attributes
-                .contains(&LinkAttribute::Controller(self.bridge));
+            let on_bridge = link.attributes.contains(&LinkAttribute::Controller(bridge));
             if let (true, Some(name)) = (on_bridge, name_of(&link))
                 && name.starts_with("veth")
                 && !known.contains(name)
@@ -380,10 +365,10 @@ impl PodNetwork {
     /// If one of them could not be removed.
     pub async fn remove(&self) -> Result<(), Error> {
         self.set_routes([]).await?;
-        if find(&self.handle, &self.options.bridge).await?.is_some() {
+        if let Some(bridge) = find(&self.handle, &self.options.bridge).await? {
             self.handle
                 .link()
-                .del(self.bridge)
+                .del(bridge.header.index)
                 .execute()
                 .await
                 .map_err(failed("remove the bridge"))?;
@@ -404,6 +389,49 @@ pub(crate) async fn loopback_up(inner: &Handle) -> Result<(), Error> {
         .execute()
         .await
         .map_err(failed("bring lo up"))
+}
+
+/// Makes the bridge if it is not there, and sees to it that it is up and has its address. Its index.
+async fn make_bridge(
+    handle: &Handle,
+    options: &PodNetworkOptions,
+    gateway: Ipv4Addr,
+) -> Result<u32, Error> {
+    let bridge = match find(handle, &options.bridge).await? {
+        Some(link) if is_bridge(&link) => link.header.index,
+        Some(_) => {
+            return Err(Error::Network(format!(
+                "there is a link {} that is no bridge",
+                options.bridge
+            )));
+        }
+        None => {
+            let message = LinkBridge::new(&options.bridge)
+                .address(mac(gateway))
+                .mtu(options.mtu)
+                .up()
+                .build();
+            match handle.link().add(message).execute().await {
+                Err(e) if code(&e) == Some(nix::libc::EEXIST) => {}
+                r => r.map_err(failed("make the bridge"))?,
+            }
+            let link = find(handle, &options.bridge).await?;
+            link.ok_or_else(|| Error::Network("the bridge disappeared".to_owned()))?
+                .header
+                .index
+        }
+    };
+    let up = LinkUnspec::new_with_index(bridge).up().build();
+    let up = handle.link().change(up).execute().await;
+    up.map_err(failed("bring the bridge up"))?;
+    let address = handle
+        .address()
+        .add(bridge, IpAddr::V4(gateway), options.pod_cidr.prefix());
+    match address.execute().await {
+        Err(e) if code(&e) == Some(nix::libc::EEXIST) => {}
+        r => r.map_err(failed("give the bridge its address"))?,
+    }
+    Ok(bridge)
 }
 
 async fn find(handle: &Handle, name: &str) -> Result<Option<LinkMessage>, Error> {
