@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use k8s_streaming::{Refused, is_upgrade, tokens};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::dial::ByteStream;
+use super::{copy::both_ways, dial::ByteStream};
 use crate::{Error, http::Body, serve::PeerAddress};
 
 /// Bytes that a tunnel holds in each direction.
@@ -227,14 +227,13 @@ where
         .unwrap_or_default()
 }
 
-/// Copies bytes both ways until both sides are done.
+/// Carries what comes after both sides have switched protocols.
 async fn tunnel(
     client: OnUpgrade,
     backend: OnUpgrade,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let (client, backend) = futures::try_join!(client, backend)?;
-    let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
-    tokio::io::copy_bidirectional_with_sizes(&mut client, &mut backend, BUFFER, BUFFER).await?;
+    both_ways(TokioIo::new(client), TokioIo::new(backend)).await?;
     Ok(())
 }
 

@@ -3,11 +3,12 @@
 //!
 //! The server finds the node of a pod and sends the request on to its kubelet; from an upgrade on
 //! it copies bytes and understands nothing of them, but for the newest of WebSocket's protocols, which it makes SPDY
-//! of. [`connecters`] has one [`Connecter`] per
+//! of for kubelets that do not declare `ExtendWebSocketsToKubelet`. [`connecters`] has one [`Connecter`] per
 //! resource. How a kubelet is reached is a [`NodeDialer`]'s business: over TLS, or within the
 //! process.
 
 mod backend;
+mod copy;
 mod dial;
 mod forward;
 mod nodes;

@@ -18,14 +18,43 @@ const KUBELET_PORT: u16 = 10250;
 /// The segments before what is passed on: `/api/v1/nodes/NAME/proxy`.
 const DEPTH: usize = 5;
 
-/// Where the kubelet of the node is.
-pub(super) async fn endpoint(reader: &dyn ObjectReader, name: &str) -> Result<NodeEndpoint, Error> {
+/// What a kubelet declares that takes WebSockets of exec, attach and port-forward itself, as upstream's does since 1.36.
+const TAKES_WEBSOCKETS: &str = "ExtendWebSocketsToKubelet";
+
+/// The node, and where its kubelet is.
+pub(super) async fn find(
+    reader: &dyn ObjectReader,
+    name: &str,
+) -> Result<(Node, NodeEndpoint), Error> {
     let node: Node = reader
         .get("", name)
         .await
         .map_err(Error::internal)?
         .ok_or_else(|| Error::not_found("", "nodes", name))?;
-    let status = node.status.unwrap_or_default();
+    let endpoint = endpoint(name, &node)?;
+    Ok((node, endpoint))
+}
+
+/// Whether the kubelet of the node takes WebSockets itself.
+pub(super) fn takes_websockets(node: &Node) -> bool {
+    declared(node).iter().any(|name| name == TAKES_WEBSOCKETS)
+}
+
+k8s_openapi::k8s_if_ge_1_35! {
+    fn declared(node: &Node) -> &[String] {
+        let status = node.status.as_ref();
+        (status.and_then(|status| status.declared_features.as_deref())).unwrap_or_default()
+    }
+}
+
+k8s_openapi::k8s_if_le_1_34! {
+    fn declared(_node: &Node) -> &[String] {
+        &[]
+    }
+}
+
+fn endpoint(name: &str, node: &Node) -> Result<NodeEndpoint, Error> {
+    let status = node.status.clone().unwrap_or_default();
     let addresses = status.addresses.unwrap_or_default();
     let host = ["InternalIP", "ExternalIP", "Hostname"]
         .iter()
@@ -84,7 +113,7 @@ impl Nodes {
         request: Request<Body>,
     ) -> Result<Response<Body>, Error> {
         let target = Target::parse("node", name)?;
-        let endpoint = endpoint(&*self.reader, target.name).await?;
+        let (_, endpoint) = find(&*self.reader, target.name).await?;
         let wanted = target.port.parse::<u16>().ok();
         if !target.port.is_empty() && wanted.is_none() {
             return Err(Error::bad_request(format!("invalid node request {name:?}")));

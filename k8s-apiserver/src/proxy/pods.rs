@@ -11,7 +11,7 @@ use k8s_streaming::{
 };
 
 use super::{
-    ByteStream, Connecter, NodeDialer, backend,
+    Connecter, NodeDialer, NodeEndpoint, backend,
     forward::{Forwarder, refusal, text},
     nodes, options,
     options::Query,
@@ -74,7 +74,8 @@ impl Pods {
                         .headers_mut()
                         .insert(header::ACCEPT_ENCODING, accepted.clone());
                 }
-                let response = self.to_kubelet(&node, query.after(path), plain).await?;
+                let (_, endpoint) = nodes::find(&*self.reader, &node).await?;
+                let response = self.to_kubelet(&endpoint, query.after(path), plain).await?;
                 checked(response, name).await?
             }
         };
@@ -116,39 +117,41 @@ impl Pods {
         if !is_upgrade(request.headers()) {
             return Err(Error::bad_request("Upgrade request required"));
         }
-        if subresource == "portforward" && offers(&request, TUNNEL) {
-            let (stream, host) = self.kubelet(&node).await?;
-            let forwarder = &self.forwarder;
-            return forwarder
-                .tunnel(stream, &host, &path_and_query, request)
-                .await;
+        let (node, endpoint) = nodes::find(&*self.reader, &node).await?;
+        // Every kubelet understands SPDY, and only the newest these.
+        let protocol = if subresource == "portforward" {
+            TUNNEL
+        } else {
+            V5
+        };
+        if !offers(&request, protocol) || nodes::takes_websockets(&node) {
+            return self.to_kubelet(&endpoint, path_and_query, request).await;
         }
-        if subresource != "portforward" && offers(&request, V5) {
+        if protocol == V5 {
             let backend = Backend {
                 dialer: self.dialer.clone(),
-                endpoint: nodes::endpoint(&*self.reader, &node).await?,
+                endpoint,
                 path_and_query,
                 streams: options::Streams::of(request.uri().query()),
             };
             return self.forwarder.translate(request, backend);
         }
-        self.to_kubelet(&node, path_and_query, request).await
-    }
-
-    /// A connection to the kubelet of the node, and the host that it is asked as.
-    async fn kubelet(&self, node: &str) -> Result<(Box<dyn ByteStream>, String), Error> {
-        let endpoint = nodes::endpoint(&*self.reader, node).await?;
         let stream = nodes::dial(&*self.dialer, &endpoint).await?;
-        Ok((stream, authority(&endpoint.host, endpoint.port)))
+        let host = authority(&endpoint.host, endpoint.port);
+        let forwarder = &self.forwarder;
+        forwarder
+            .tunnel(stream, &host, &path_and_query, request)
+            .await
     }
 
     async fn to_kubelet(
         &self,
-        node: &str,
+        endpoint: &NodeEndpoint,
         path_and_query: String,
         request: Request<Body>,
     ) -> Result<Response<Body>, Error> {
-        let (stream, host) = self.kubelet(node).await?;
+        let stream = nodes::dial(&*self.dialer, endpoint).await?;
+        let host = authority(&endpoint.host, endpoint.port);
         self.forwarder
             .forward(stream, &host, &path_and_query, request)
             .await

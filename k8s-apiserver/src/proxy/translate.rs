@@ -1,8 +1,9 @@
 //! exec and attach over WebSocket, for kubelets that speak SPDY.
 //!
 //! The server takes a WebSocket of `v5.channel.k8s.io` itself and asks the kubelet for SPDY/3.1, as upstream's does
-//! (KEP-4006): every kubelet understands that, and only the newest understand version 5. What goes wrong from then on is
-//! told on the error channel. Older protocols over WebSocket are for the kubelet.
+//! (KEP-4006): every kubelet understands that, and only the newest understand version 5, which they declare in
+//! `status.declaredFeatures` of their nodes. What goes wrong from then on is told on the error channel. Older protocols
+//! over WebSocket are for the kubelet.
 
 use std::{sync::Arc, time::Duration};
 

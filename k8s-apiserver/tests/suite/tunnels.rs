@@ -188,6 +188,8 @@ async fn node() -> Node {
         json!({"metadata": {"name": name}, "status": {"addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
             "daemonEndpoints": {"kubeletEndpoint": {"Port": port}}}})
     };
+    let mut newest = node("newest", port);
+    newest["status"]["declaredFeatures"] = json!(["ExtendWebSocketsToKubelet"]);
     for (path, object) in [
         (
             namespaced("serviceaccounts"),
@@ -196,6 +198,8 @@ async fn node() -> Node {
         ("/api/v1/nodes".to_owned(), node("n", port)),
         // Nobody listens there.
         ("/api/v1/nodes".to_owned(), node("down", 1)),
+        ("/api/v1/nodes".to_owned(), newest),
+        (namespaced("pods"), pod("direct", "newest")),
         (namespaced("pods"), pod("p", "n")),
         (namespaced("pods"), pod("lost", "down")),
     ] {
@@ -323,11 +327,16 @@ async fn what_fails_behind_the_server_is_told_on_the_error_channel() {
 }
 
 #[tokio::test]
-async fn older_protocols_are_for_the_kubelet_itself() {
+async fn older_protocols_and_those_that_it_declares_are_for_the_kubelet_itself() {
     let node = node().await;
-    let path = format!("{POD}/exec?command=sh&stdout=true");
-    for protocols in ["v4.channel.k8s.io", "v5.other.k8s.io"] {
-        match node.connect(&path, protocols).await {
+    for (pod, request, protocol) in [
+        ("p", "exec?command=sh&stdout=true", "v4.channel.k8s.io"),
+        ("p", "exec?command=sh&stdout=true", "v5.other.k8s.io"),
+        ("direct", "exec?command=sh&stdout=true", V5),
+        ("direct", "portforward?ports=80", TUNNEL),
+    ] {
+        let path = format!("{POD}/{request}").replace("pods/p", &format!("pods/{pod}"));
+        match node.connect(&path, protocol).await {
             Err(Error::Http(answer)) => {
                 assert_eq!(answer.status(), 400);
                 assert_eq!(answer.body().as_deref(), Some(&b"only SPDY here"[..]));
@@ -408,6 +417,55 @@ async fn tunnels_end_with_their_clients_however_those_leave() {
             }
             running.wait_for(|running| *running == 0).await.unwrap();
         }
+    }
+}
+
+#[tokio::test]
+async fn streams_of_older_clients_are_passed_on_and_end_with_them() {
+    let node = node().await;
+    let mut running = node.running.clone();
+    for leave in ["end of input", "half", "drop"] {
+        let stream = (node.cluster.connect(&node.cluster.admin, b"http/1.1")).await;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
+        tokio::spawn(connection.with_upgrades());
+        let path = format!("{POD}/exec?command=fail&stdin=true&stdout=true");
+        let mut request = Request::post(path)
+            .header(header::HOST, "localhost")
+            .body(String::new())
+            .unwrap();
+        upgrade::ask(request.headers_mut(), "v4.channel.k8s.io");
+        let mut answer = sender.send_request(request).await.unwrap();
+        assert!(upgrade::is_agreed(&answer));
+        let io = hyper::upgrade::on(&mut answer).await.unwrap();
+        let (connection, out, writer) = Wire::raw(TokioIo::new(io)).into_parts();
+        let opened = process::open(connection, out, &[ERROR, STDIN, STDOUT]).await;
+        let (to, mut from) = opened.unwrap();
+        to.send(STDIN, b"hello ").await.unwrap();
+        running.wait_for(|running| *running == 1).await.unwrap();
+        match leave {
+            "end of input" => {
+                to.finish(STDIN).await;
+                let mut found = Vec::new();
+                while found.len() < 4 {
+                    found.push(from.next().await.unwrap());
+                }
+                assert_eq!(found[0], (STDOUT, "HELLO null".into()));
+                // As the kubelet has said it.
+                let said: Value = serde_json::from_slice(&found[1].1).unwrap();
+                let text = "command terminated with non-zero exit code: exit status 3";
+                assert_eq!(said["message"], text);
+                drop((to, from, writer));
+            }
+            "half" => {
+                drop(to);
+                from.drain().await;
+                writer.await.unwrap();
+            }
+            _ => drop((to, from, writer)),
+        }
+        running.wait_for(|running| *running == 0).await.unwrap();
     }
 }
 

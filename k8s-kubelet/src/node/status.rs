@@ -71,7 +71,7 @@ pub(crate) async fn node_status(
         .map(|_| ())
         .map_err(|e| format!("container runtime is down: {e}"));
     let info = machine::system_info(cx.runtime.name(), version.as_deref().unwrap_or_default());
-    NodeStatus {
+    let mut status = NodeStatus {
         addresses: Some(addresses),
         capacity: Some(config.capacity.clone()),
         allocatable: Some(config.capacity.clone()),
@@ -84,7 +84,21 @@ pub(crate) async fn node_status(
         images: Some(images(cx).await),
         node_info: Some(info),
         ..Default::default()
+    };
+    declare(&mut status);
+    status
+}
+
+k8s_openapi::k8s_if_ge_1_35! {
+    /// Says what others may count on (KEP-5328): WebSockets of exec, attach and port-forward need not be translated
+    /// to SPDY.
+    fn declare(status: &mut NodeStatus) {
+        status.declared_features = Some(vec!["ExtendWebSocketsToKubelet".to_owned()]);
     }
+}
+
+k8s_openapi::k8s_if_le_1_34! {
+    fn declare(_status: &mut NodeStatus) {}
 }
 
 async fn images(cx: &Context) -> Vec<ContainerImage> {
