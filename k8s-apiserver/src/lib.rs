@@ -82,6 +82,7 @@
 //! - Who owns fields in a version that a definition no longer has loses those alone. Upstream forgets all owners then, or
 //!   applies nothing any more ([issue 111937](https://github.com/kubernetes/kubernetes/issues/111937)).
 //! - Ranges such as `application/*` are good in `Accept`.
+//! - The status of what does not exist is 404, where upstream creates objects of the kinds that a PUT creates, such as Services.
 //! - Whole numbers beyond 2⁵³ that a custom resource has with an exponent keep it.
 //!
 //! # Features

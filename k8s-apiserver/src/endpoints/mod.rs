@@ -25,7 +25,7 @@ use crate::{
     Error, Result,
     admission::Warnings,
     audit::{self, Trail},
-    auth::{AUTHENTICATED, Identity, impersonate},
+    auth::{AUTHENTICATED, Identity, impersonate, token::is_spaced},
     authz::{Attributes, Decision, Selectors, denied},
     flow::Pass,
     http::{
@@ -43,6 +43,9 @@ pub(crate) use self::{
     body::{LIMIT as BODY_LIMIT, yaml},
     paths::cached,
 };
+
+/// What those are told whose token is not seen.
+const SPACED: &str = "the provided Authorization header contains extra space before the bearer token, and is ignored";
 
 /// A request that has been let in.
 pub(crate) struct Call {
@@ -260,6 +263,9 @@ async fn admitted(
     // There is something to say of some tokens.
     if parts.headers.contains_key(header::AUTHORIZATION) {
         parts.extensions.insert(warnings.clone());
+        if is_spaced(&parts.headers) {
+            warnings.add(SPACED);
+        }
     }
     let user = match authenticate(&server, &mut parts).await {
         Ok(user) => user,
@@ -267,7 +273,9 @@ async fn admitted(
             if let Some(trail) = &trail {
                 trail.unauthenticated(&parts, &info).await;
             }
-            return response::error(&error, &wanted);
+            let mut response = response::error(&error, &wanted);
+            warn(&mut response, &warnings.take());
+            return response;
         }
     };
     if let Some(trail) = &trail {
@@ -300,6 +308,7 @@ async fn admitted(
     };
     if let Err(error) = authorize(&server, &user, &info, trail.as_deref()).await {
         let mut response = response::forbidden(&error, &wanted);
+        warn(&mut response, &warnings.take());
         if let Some(pass) = &pass {
             pass.mark(response.headers_mut());
         }

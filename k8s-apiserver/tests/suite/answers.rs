@@ -101,6 +101,27 @@ async fn nobody_guesses_what_a_refusal_is_made_of() {
 }
 
 #[tokio::test]
+async fn who_sends_a_token_that_is_not_seen_is_told() {
+    let server = ApiServer::builder().seed(1).build().await.unwrap();
+    let ask = |value: &'static str| {
+        let request = http::Request::builder()
+            .uri("/healthz")
+            .header("authorization", value);
+        server.handle(request.body(Body::empty()).unwrap())
+    };
+    let answer = ask("Bearer  token").await;
+    let told = warnings(&answer);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].contains("extra space before the bearer token"),
+        "{told:?}"
+    );
+    for seen in ["Bearer token", "Bearer token x", "Bearer", "Basic  x"] {
+        assert_eq!(warnings(&ask(seen).await), [""; 0], "{seen}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_only_created_is_found_nowhere() {
     let server = server().await;
     let reviews = "/apis/authentication.k8s.io/v1/tokenreviews";

@@ -505,10 +505,24 @@ impl ServiceAccountTokens {
 
 /// The bearer token of a request, if it has one.
 pub(crate) fn bearer(headers: &http::HeaderMap) -> Option<&str> {
+    let token = words(headers)?.next()?;
+    (!token.is_empty()).then_some(token)
+}
+
+/// Whether a token is not seen for the space before it; who sends it may wonder.
+pub(crate) fn is_spaced(headers: &http::HeaderMap) -> bool {
+    let Some(mut words) = words(headers) else {
+        return false;
+    };
+    words.next().is_some_and(str::is_empty) && words.next().is_some()
+}
+
+/// What follows the scheme, if that is of tokens.
+fn words(headers: &http::HeaderMap) -> Option<std::str::Split<'_, char>> {
     let value = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.trim().split_once(' ')?;
-    let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+    let mut words = value.trim().split(' ');
+    let is_bearer = words.next()?.eq_ignore_ascii_case("bearer");
+    is_bearer.then_some(words)
 }
 
 #[async_trait]
