@@ -570,7 +570,7 @@ fn exists(row: &Row, info: &RequestInfo) -> bool {
     }
     // What is only ever created is nowhere to be found: neither by its name, nor in all namespaces.
     let everywhere = row.is_namespaced() && info.namespace.is_empty();
-    row.resource.is_stored() || (info.name.is_empty() && !everywhere)
+    row.resource.is_stored() || !(in_url || everywhere)
 }
 
 /// Puts the warnings into the answer, as RFC 2616 has them.

@@ -129,9 +129,9 @@ async fn scale_get(call: &Call, row: &Row) -> Result<Response<Body>> {
     }
 }
 
-/// Upstream says of a scale that is read, and of no other, that it is the scale that is not there.
+/// Upstream says of most scales that are read, and of no others, that it is the scale that is not there.
 fn no_scale(call: &Call, row: &Row, error: Error) -> Error {
-    if error.reason() != "NotFound" || row.custom().is_some() {
+    if error.reason() != "NotFound" || row.custom().is_some() || row.is("apps", "statefulsets") {
         return error;
     }
     let group = match row.resource.group {

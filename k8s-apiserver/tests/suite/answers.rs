@@ -129,6 +129,11 @@ async fn what_is_only_created_is_found_nowhere() {
     for (method, uri, code) in [
         ("GET", reviews.to_owned(), 405),
         ("GET", format!("{reviews}/x"), 404),
+        (
+            "GET",
+            format!("{reviews}?fieldSelector=metadata.name%3Dx"),
+            405,
+        ),
         ("PUT", format!("{reviews}/x"), 404),
         ("POST", format!("{reviews}/x"), 404),
         (
@@ -169,6 +174,8 @@ async fn a_scale_that_is_not_there_is_told_of_as_a_scale() {
     let told = &error["details"];
     assert_eq!(told["group"], "autoscaling");
     assert_eq!(told["kind"], "replicationcontrollers/scale");
+    let (_, error) = get(&server, &deployments.replace("deployments", "statefulsets")).await;
+    assert_eq!(error["message"], r#"statefulsets.apps "x" not found"#);
     // A body that does not fit its URL is refused first.
     let (status, _) = call(&server, "PUT", deployments, json!({})).await;
     assert_eq!(status, 400);
@@ -356,4 +363,21 @@ async fn a_list_of_whatever_there_is_has_one_page() {
     let first = page("").await;
     assert_eq!(first["items"].as_array().unwrap().len(), 1);
     assert_eq!(first["metadata"]["remainingItemCount"], 2);
+}
+
+#[tokio::test]
+async fn events_of_the_new_group_are_named_as_other_objects() {
+    let server = server().await;
+    let about = json!({"namespace": "default"});
+    let old = json!({"metadata": {"name": "A_b"}, "involvedObject": about});
+    let (status, made) = call(&server, "POST", "/api/v1/namespaces/default/events", old).await;
+    assert_eq!(status, 201, "{made}");
+    let new = json!({
+        "metadata": {"name": "A_c"}, "regarding": about, "eventTime": "2020-01-01T00:00:00.000000Z", "type": "Normal",
+        "action": "a", "reason": "r", "reportingController": "a.b/c", "reportingInstance": "i",
+    });
+    let events = "/apis/events.k8s.io/v1/namespaces/default/events";
+    let (status, error) = call(&server, "POST", events, new).await;
+    assert_eq!(status, 422, "{error}");
+    assert_eq!(error["details"]["causes"][0]["field"], "metadata.name");
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{blank, dns_subdomain, qualified_name, same, text},
+        checks::{blank, dns_subdomain, messages, qualified_name, same, text},
         typed::KindRules,
     },
     names,
@@ -188,6 +188,17 @@ impl KindRules for NewEventRules {
 
     fn validate(&self, event: &NewEvent) -> ErrorList {
         let mut errors = Self::common(event).validate("reportingController");
+        // In the core group, names may be anything that fits into a path.
+        let path = Path::new("metadata");
+        for (field, name, prefix) in [
+            ("generateName", &event.metadata.generate_name, true),
+            ("name", &event.metadata.name, false),
+        ] {
+            if !blank(name) {
+                let problems = names::dns_subdomain(text(name), prefix);
+                errors.extend(messages(&path.child(field), text(name), problems));
+            }
+        }
         if event.event_time.is_none() {
             errors.push(field::required(Path::new("eventTime"), ""));
         }
