@@ -174,7 +174,7 @@ fn cost(name: &str, args: &[Val<'_>]) -> u64 {
         let size = args.get(at).and_then(Val::size).unwrap_or(0);
         u64::try_from(size).unwrap_or(u64::MAX)
     };
-    estimate(name, size(0), size(1))
+    of_sizes(name, size(0), size(1))
 }
 
 /// Each element of one list against each of another.
@@ -184,7 +184,7 @@ fn product(a: &Val<'_>, b: &Val<'_>) -> u64 {
 }
 
 /// The same, from the sizes of the first two arguments.
-pub(super) fn estimate(name: &str, first: u64, second: u64) -> u64 {
+fn of_sizes(name: &str, first: u64, second: u64) -> u64 {
     // A tenth for each character, as upstream counts them.
     let texts = |n: u64| n.div_ceil(10);
     let cost = match name {

@@ -25,7 +25,7 @@ mod value;
 
 use serde_json::Value as Json;
 
-pub(crate) use self::check::max_elements;
+pub(crate) use self::check::max_cardinality;
 pub use self::{
     check::{Estimate, Scope},
     formats::Format,

@@ -97,7 +97,7 @@ fn the_libraries_do_what_kubernetes_documentation_shows() {
         // Lists.
         "lists.range(3) == [0, 1, 2] && [1, 2, 3, 4].slice(1, 3) == [2, 3] && [3, 1, 2].sort() == [1, 2, 3]",
         "self.envs.sortBy(e, e.name).map(e, e.name) == ['A', 'Z'] && [1, 2, 2, 1].distinct() == [1, 2]",
-        "[1, [2, [3]]].flatten() == [1, 2, [3]] && [1, [2, [3]]].flatten(2) == [1, 2, 3]",
+        "[[1], [2, 3]].flatten() == [1, 2, 3] && [dyn(1), [dyn(2), [3]]].flatten(2) == [1, 2, 3]",
         "[1, 2].reverse() == [2, 1] && 'gums'.reverse() == 'smug'",
         "sets.equivalent([1, 1], [1]) && !sets.contains([1], [2]) && sets.intersects(self.names, ['c'])",
         // Numbers.
@@ -106,8 +106,8 @@ fn the_libraries_do_what_kubernetes_documentation_shows() {
         "math.sign(-5) == -1 && math.isNaN(0.0 / 0.0) && math.isInf(1.0 / 0.0) && math.sqrt(9) == 3.0",
         "math.bitAnd(6, 3) == 2 && math.bitOr(4, 1) == 5 && math.bitXor(7, 2) == 5 && math.bitShiftLeft(1, 3) == 8 && math.bitNot(0) == -1",
         // Texts.
-        "'%s is %d years, %.2f m, %x, %b, %o%%'.format(['Ada', 36, 1.684, 255, 5, 8]) == 'Ada is 36 years, 1.68 m, ff, 101, 10%'",
-        "'%s'.format([[1, 'a', true, null]]) == '[1, a, true, null]' && '%s'.format([{'b': 1, 'a': 2}]) == '{a: 2, b: 1}'",
+        "'%s is %d years, %.2f m, %x, %b, %o%%'.format([dyn('Ada'), 36, 1.684, 255, 5, 8]) == 'Ada is 36 years, 1.68 m, ff, 101, 10%'",
+        "'%s'.format([[dyn(1), 'a', true, null]]) == '[1, a, true, null]' && '%s'.format([{'b': 1, 'a': 2}]) == '{a: 2, b: 1}'",
         "'%.3e'.format([1234.5]) == '1.234e+03' || '%.3e'.format([1234.5]) == '1.235e+03'",
         "'%X'.format(['hi']) == '6869' && strings.quote('x') == '\"x\"'",
         // Addresses and quantities.
@@ -258,13 +258,6 @@ fn names_that_nobody_declared_are_found_before() {
         let error = check(source).unwrap_err();
         assert!(error.contains(text), "{source}: {error}");
     }
-    // An unbounded list looked through for each of its elements costs more than anything may.
-    let cost = check("self.list.all(x, self.list.all(y, x == y))")
-        .unwrap()
-        .cost;
-    assert!(cost > 10_000_000, "{cost}");
-    let cost = check("self.list.all(x, x.startsWith('a'))").unwrap().cost;
-    assert!(cost < 10_000_000, "{cost}");
 }
 
 #[test]

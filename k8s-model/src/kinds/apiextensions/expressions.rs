@@ -5,7 +5,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 
 use crate::{
-    cel::{Estimate, Program, Scope, max_elements},
+    cel::{Estimate, Program, Scope, max_cardinality},
     field::{self, ErrorList, Path},
     kinds::checks,
     structural::Schema,
@@ -23,11 +23,12 @@ const DEAREST: usize = 4;
 /// Checks the rules of a schema that is structural.
 pub(super) fn check_all(props: &JSONSchemaProps, path: &Path, out: &mut ErrorList) {
     let mut check = Check {
+        root: path.clone(),
         total: 0,
         dearest: Vec::new(),
         out,
     };
-    check.node(props, path, None, 1);
+    check.node(props, path, None, Some(1));
     let total = check.total;
     if total > SCHEMA_LIMIT {
         for (_, path) in std::mem::take(&mut check.dearest) {
@@ -43,6 +44,8 @@ pub(super) fn check_all(props: &JSONSchemaProps, path: &Path, out: &mut ErrorLis
 }
 
 struct Check<'o> {
+    /// Where the schema of the whole resource is.
+    root: Path,
     total: u64,
     /// The rules that cost most, in the order of their cost.
     dearest: Vec<(u64, Path)>,
@@ -51,11 +54,19 @@ struct Check<'o> {
 
 impl Check<'_> {
     /// `loose` is where old values cease to be found for new ones; `times` how many values of the
-    /// node there are at most.
-    fn node(&mut self, props: &JSONSchemaProps, path: &Path, loose: Option<&Path>, times: u64) {
+    /// node there are at most, if each list and map above it has a bound.
+    fn node(
+        &mut self,
+        props: &JSONSchemaProps,
+        path: &Path,
+        loose: Option<&Path>,
+        times: Option<u64>,
+    ) {
         let rules = checks::list(&props.x_kubernetes_validations);
         if !rules.is_empty() {
-            let schema = Schema::new(props);
+            let mut schema = Schema::new(props);
+            schema.embedded |= *path == self.root;
+            let times = times.unwrap_or_else(|| max_cardinality(&schema));
             for (at, rule) in rules.iter().enumerate() {
                 let path = path.child("x-kubernetes-validations").index(at);
                 self.rule(rule, &schema, &path, loose, times);
@@ -68,11 +79,19 @@ impl Check<'_> {
         for (name, inner) in props.properties.iter().flatten() {
             self.node(inner, &path.child("properties").key(name), below, times);
         }
-        let more = || times.saturating_mul(max_elements(&Schema::new(props)));
+        let more = |bound: Option<i64>| {
+            let bound = u64::try_from(bound?).unwrap_or(0);
+            Some(times?.saturating_mul(bound))
+        };
         if let Some(JSONSchemaPropsOrBool::Schema(inner)) = &props.additional_properties
             && has_rules(inner)
         {
-            self.node(inner, &path.child("additionalProperties"), below, more());
+            self.node(
+                inner,
+                &path.child("additionalProperties"),
+                below,
+                more(props.max_properties),
+            );
         }
         if let Some(JSONSchemaPropsOrArray::Schema(inner)) = &props.items
             && has_rules(inner)
@@ -81,7 +100,7 @@ impl Check<'_> {
                 Some("map") => loose,
                 _ => Some(loose.unwrap_or(path)),
             };
-            self.node(inner, &path.child("items"), below, more());
+            self.node(inner, &path.child("items"), below, more(props.max_items));
         }
     }
 
@@ -93,13 +112,10 @@ impl Check<'_> {
         loose: Option<&Path>,
         times: u64,
     ) {
-        let scope = || {
-            let old = (rule.optional_old_self != Some(true)).then_some(schema);
-            Scope::new().with("self", Some(schema)).with("oldSelf", old)
-        };
         let rule_path = path.child("rule");
         let compiled = Program::parse(&rule.rule).map_err(|error| error.to_string());
-        let checked = compiled.and_then(|program| Ok((program.check(&scope())?, program)));
+        let checked =
+            compiled.and_then(|program| Ok((program.check(&scope(rule, schema))?, program)));
         match checked {
             Err(text) => {
                 let text = format!("compilation failed: {text}");
@@ -107,19 +123,13 @@ impl Check<'_> {
                     .push(field::invalid(rule_path, checks::json(rule), text));
             }
             Ok((Estimate { result, cost }, program)) => {
-                if !matches!(result, "bool" | "dyn") {
+                if result != "bool" {
                     let text = "cel expression must evaluate to a bool";
                     self.out
                         .push(field::invalid(rule_path.clone(), checks::json(rule), text));
                 }
                 let cost = cost.saturating_mul(times);
-                self.total = self.total.saturating_add(cost);
-                if cost >= SCHEMA_LIMIT / 100 {
-                    self.dearest.push((cost, rule_path.clone()));
-                    self.dearest
-                        .sort_by_key(|(cost, _)| std::cmp::Reverse(*cost));
-                    self.dearest.truncate(DEAREST);
-                }
+                self.spend(cost, &rule_path);
                 if cost > RULE_LIMIT {
                     let text = too_much("estimated rule cost", cost, RULE_LIMIT);
                     self.out.push(field::forbidden(rule_path.clone(), text));
@@ -144,25 +154,50 @@ impl Check<'_> {
         };
         let path = path.child("messageExpression");
         let compiled = Program::parse(source).map_err(|error| error.to_string());
-        match compiled.and_then(|program| program.check(&scope())) {
+        match compiled.and_then(|program| program.check(&scope(rule, schema))) {
             Err(text) => {
                 let text = format!("messageExpression compilation failed: {text}");
                 self.out
                     .push(field::invalid(path, checks::json(rule), text));
             }
-            Ok(estimate) if !matches!(estimate.result, "string" | "dyn") => {
+            Ok(estimate) if estimate.result != "string" => {
                 let text = "messageExpression must evaluate to a string";
                 self.out
                     .push(field::invalid(path, checks::json(rule), text));
             }
-            Ok(estimate) => {
-                let cost = estimate.cost.saturating_mul(times);
+            // A message is made once, for the first value that breaks the rule.
+            Ok(Estimate { cost, .. }) => {
+                self.spend(cost, &path);
                 if cost > RULE_LIMIT {
                     let text = too_much("estimated messageExpression cost", cost, RULE_LIMIT);
                     self.out.push(field::forbidden(path, text));
                 }
             }
         }
+    }
+
+    /// Adds to what all rules cost.
+    fn spend(&mut self, cost: u64, path: &Path) {
+        self.total = self.total.saturating_add(cost);
+        if cost >= SCHEMA_LIMIT / 100 {
+            self.dearest.push((cost, path.clone()));
+            self.dearest
+                .sort_by_key(|(cost, _)| std::cmp::Reverse(*cost));
+            self.dearest.truncate(DEAREST);
+        }
+    }
+}
+
+/// What a rule of a schema may speak of.
+fn scope<'s>(rule: &ValidationRule, schema: &'s Schema) -> Scope<'s> {
+    let with = |scope: Scope<'s>, name: &str| match schema.embedded {
+        true => scope.with_resource(name, schema),
+        false => scope.with(name, Some(schema)),
+    };
+    let scope = with(Scope::new(), "self");
+    match rule.optional_old_self {
+        Some(true) => scope.with_optional("oldSelf", "self"),
+        _ => with(scope, "oldSelf"),
     }
 }
 

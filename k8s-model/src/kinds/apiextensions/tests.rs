@@ -217,6 +217,31 @@ fn what_established_definitions_are_may_not_change() {
     );
 }
 
+/// As operators' definitions have them: of lists and maps without bounds, some in each other.
+#[test]
+fn rules_of_what_has_no_bound_are_counted_once_for_each_value() {
+    let one_of = "(has(self.a) && !has(self.b)) || (!has(self.a) && has(self.b))";
+    let text = json!({"type": "string"});
+    let inner = json!({"type": "object", "properties": {"a": text, "b": text},
+        "x-kubernetes-validations": [{"rule": one_of}]});
+    let nested = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
+        "outer": {"type": "array", "items": {"type": "object", "properties": {
+            "list": {"type": "array", "items": inner}}}},
+        "capacity": {"type": "object",
+            "additionalProperties": {"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]},
+            "x-kubernetes-validations": [{"rule": "self.all(x, !(x in ['cpu', 'memory', 'storage', 'pods']))"}]},
+    }}}});
+    assert_eq!(of_schema(nested), Vec::<String>::new());
+    let bounded = json!({"type": "object", "properties": {"spec": {"type": "array", "maxItems": 4000,
+        "items": {"type": "array", "maxItems": 4000, "items": {"type": "object", "properties": {"a": text},
+            "x-kubernetes-validations": [{"rule": "has(self.a)"}]}}}}});
+    let found = of_schema(bounded);
+    assert!(
+        found[0].contains("exceeds budget by factor of 1.6x"),
+        "{found:?}"
+    );
+}
+
 #[test]
 fn rules_must_compile_be_affordable_and_compare_what_can_be_compared() {
     let rule = |rule: &str| json!([{ "rule": rule }]);
@@ -228,6 +253,10 @@ fn rules_must_compile_be_affordable_and_compare_what_can_be_compared() {
     for (schema, text) in [
         (spec(rule("self.b > 1")), "undefined field 'b'"),
         (spec(rule("self.a")), "must evaluate to a bool"),
+        (
+            spec(rule("self.a == 'x'")),
+            "found no matching overload for '_==_' applied to '(int, string)'",
+        ),
         (spec(rule("self.a >")), "compilation failed"),
         (
             spec(rule("self.list.all(x, self.list.all(y, x == y))")),

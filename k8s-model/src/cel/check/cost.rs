@@ -1,0 +1,691 @@
+//! What an expression may cost at most, before it is evaluated: as cel-go's estimator and Kubernetes' own add it up
+//! (cel-go's `checker/cost.go`, apiserver's `pkg/cel/library/cost.go`). It decides which rules a
+//! CustomResourceDefinition may have, so every number counts.
+
+use std::collections::HashMap;
+
+use cel::{
+    IdedExpr,
+    common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, operators},
+};
+
+use super::{
+    Scope, declared,
+    functions::Overload,
+    infer::Types,
+    types::{Object, Type},
+};
+use crate::{
+    cel::{calls, macros},
+    structural::{Additional, Schema},
+};
+
+/// How many characters are looked at for one unit.
+const TEXT: f64 = 0.1;
+/// What a character of a regular expression costs.
+const REGEX: f64 = 0.25;
+/// How long the regular expression of a named format is taken to be.
+const FORMAT_REGEX: f64 = 128.0;
+const NEW_LIST: u64 = 10;
+const NEW_MAP: u64 = 30;
+const NEW_OBJECT: u64 = 40;
+/// What asking the authorizer costs: an expression may ask twice.
+const CHECK: u64 = 350_000;
+
+/// How large a value is: at least, and at most.
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    min: u64,
+    max: u64,
+}
+
+const UNKNOWN: Size = Size {
+    min: 0,
+    max: u64::MAX,
+};
+
+impl Size {
+    fn exactly(n: u64) -> Self {
+        Size { min: n, max: n }
+    }
+
+    fn plus(self, other: Size) -> Self {
+        Size {
+            min: self.min.saturating_add(other.min),
+            max: self.max.saturating_add(other.max),
+        }
+    }
+
+    fn times(self, other: Size) -> Self {
+        Size {
+            min: self.min.saturating_mul(other.min),
+            max: self.max.saturating_mul(other.max),
+        }
+    }
+
+    fn or(self, other: Size) -> Self {
+        Size {
+            min: self.min.min(other.min),
+            max: self.max.max(other.max),
+        }
+    }
+}
+
+/// A number times a factor, rounded up.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "upstream counts so; casts of floats saturate"
+)]
+fn scaled(n: u64, factor: f64) -> u64 {
+    (n as f64 * factor).ceil() as u64
+}
+
+/// Where in the schema a value comes from.
+#[derive(Clone, Copy, Debug)]
+enum Place<'s> {
+    Value(&'s Schema, bool),
+    Key,
+}
+
+/// How large the elements of a value are, of lists and maps that the expression makes.
+#[derive(Clone, Copy, Debug)]
+struct Elements {
+    is_list: bool,
+    key: Size,
+    value: Size,
+}
+
+impl Elements {
+    fn or(self, other: Option<Elements>) -> Self {
+        match other {
+            Some(other) => Elements {
+                is_list: self.is_list,
+                key: self.key.or(other.key),
+                value: self.value.or(other.value),
+            },
+            None => self,
+        }
+    }
+}
+
+/// What is known of a value besides its type.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known<'s> {
+    place: Option<Place<'s>>,
+    size: Option<Size>,
+    elements: Option<Elements>,
+}
+
+/// What it costs at most.
+pub(super) fn estimate<'s>(root: &IdedExpr, scope: &Scope<'s>, types: &Types<'s>) -> u64 {
+    let variables = scope.variables.iter().map(|variable| {
+        let known = Known {
+            place: variable
+                .schema
+                .map(|schema| Place::Value(schema, variable.is_resource)),
+            ..Known::default()
+        };
+        (variable.name.clone(), known)
+    });
+    let mut coster = Coster {
+        types,
+        variables: variables.collect(),
+        sizes: HashMap::new(),
+    };
+    coster.expr(root).0
+}
+
+struct Coster<'c, 's> {
+    types: &'c Types<'s>,
+    variables: Vec<(String, Known<'s>)>,
+    /// How large the values of schemas are at most, by the schema's address.
+    sizes: HashMap<usize, u64>,
+}
+
+/// The most that something costs, and what is known of its value.
+type Costed<'s> = (u64, Known<'s>);
+
+impl<'s> Coster<'_, 's> {
+    fn type_of(&self, expr: &IdedExpr) -> Type<'s> {
+        self.types.of.get(&expr.id).cloned().unwrap_or(Type::Dyn)
+    }
+
+    fn expr(&mut self, expr: &IdedExpr) -> Costed<'s> {
+        let (cost, mut known) = match &expr.expr {
+            Expr::Literal(literal) => (
+                0,
+                Known {
+                    size: Some(Size::exactly(literal_size(literal))),
+                    ..Known::default()
+                },
+            ),
+            Expr::Ident(name) => {
+                let found = self.variables.iter().rev().find(|(known, _)| known == name);
+                (1, found.map(|(_, known)| *known).unwrap_or_default())
+            }
+            Expr::Select(select) => {
+                let (cost, operand) = self.expr(&select.operand);
+                if select.test {
+                    (cost, Known::default())
+                } else {
+                    let own = match self.type_of(&select.operand) {
+                        Type::Map(..) | Type::Object(_) | Type::Param(_) => 1,
+                        _ => 0,
+                    };
+                    let known = Known {
+                        place: field(operand.place, &select.field),
+                        ..Known::default()
+                    };
+                    (cost.saturating_add(own), known)
+                }
+            }
+            Expr::List(list) => {
+                let mut cost = NEW_LIST;
+                let mut value = None;
+                for element in &list.elements {
+                    let (own, known) = self.expr(element);
+                    cost = cost.saturating_add(own);
+                    value = Some(grown(value, known.size.unwrap_or(UNKNOWN)));
+                }
+                let known = Known {
+                    size: Some(Size::exactly(list.elements.len() as u64)),
+                    elements: Some(Elements {
+                        is_list: true,
+                        key: Size::exactly(1),
+                        value: value.unwrap_or(Size::exactly(0)),
+                    }),
+                    place: None,
+                };
+                (cost, known)
+            }
+            Expr::Map(map) => {
+                let mut cost = NEW_MAP;
+                let (mut key, mut value) = (None, None);
+                for entry in &map.entries {
+                    if let EntryExpr::MapEntry(entry) = &entry.expr {
+                        let (own, known) = self.expr(&entry.key);
+                        cost = cost.saturating_add(own);
+                        key = Some(grown(key, known.size.unwrap_or(UNKNOWN)));
+                        let (own, known) = self.expr(&entry.value);
+                        cost = cost.saturating_add(own);
+                        value = Some(grown(value, known.size.unwrap_or(UNKNOWN)));
+                    }
+                }
+                let known = Known {
+                    size: Some(Size::exactly(map.entries.len() as u64)),
+                    elements: Some(Elements {
+                        is_list: false,
+                        key: key.unwrap_or(Size::exactly(0)),
+                        value: value.unwrap_or(Size::exactly(0)),
+                    }),
+                    place: None,
+                };
+                (cost, known)
+            }
+            Expr::Struct(made) => {
+                let mut cost = NEW_OBJECT;
+                for entry in &made.entries {
+                    if let EntryExpr::StructField(field) = &entry.expr {
+                        cost = cost.saturating_add(self.expr(&field.value).0);
+                    }
+                }
+                (cost, Known::default())
+            }
+            Expr::Comprehension(c) => self.comprehension(c),
+            Expr::Call(call) => self.call(expr.id, call),
+            Expr::Unspecified => (0, Known::default()),
+        };
+        if known.size.is_none() {
+            known.size = self.size(known.place, &self.type_of(expr));
+        }
+        (cost, known)
+    }
+
+    /// How large a value is, by where it comes from or by its type.
+    fn size(&mut self, place: Option<Place<'s>>, ty: &Type<'s>) -> Option<Size> {
+        let max = match place {
+            Some(Place::Value(schema, _)) => {
+                let address = std::ptr::from_ref(schema).addr();
+                *self
+                    .sizes
+                    .entry(address)
+                    .or_insert_with(|| declared::max_size(schema))
+            }
+            Some(Place::Key) => 0,
+            None => return ty.is_scalar().then_some(Size::exactly(1)),
+        };
+        Some(Size { min: 0, max })
+    }
+
+    fn comprehension(&mut self, c: &ComprehensionExpr) -> Costed<'s> {
+        let (cost, range) = self.expr(&c.iter_range);
+        let (own, init) = self.expr(&c.accu_init);
+        let mut cost = cost.saturating_add(own);
+        let base = self.variables.len();
+        self.variables.push((c.accu_var.clone(), init));
+        if c.iter_var == macros::UNUSED {
+            let (own, result) = self.expr(&c.result);
+            self.variables.truncate(base);
+            return (cost.saturating_add(own), result);
+        }
+        let is_list = match range.elements {
+            Some(elements) => elements.is_list,
+            None => matches!(self.type_of(&c.iter_range), Type::List(_)),
+        };
+        let key = Known {
+            place: match range.place {
+                Some(_) if !is_list => Some(Place::Key),
+                _ => None,
+            },
+            size: range.elements.map(|elements| elements.key),
+            elements: None,
+        };
+        let value = Known {
+            place: element(range.place),
+            size: range.elements.map(|elements| elements.value),
+            elements: None,
+        };
+        match &c.iter_var2 {
+            Some(name) => {
+                self.variables.push((c.iter_var.clone(), key));
+                self.variables.push((name.clone(), value));
+            }
+            None if is_list => self.variables.push((c.iter_var.clone(), value)),
+            None => self.variables.push((c.iter_var.clone(), key)),
+        }
+        let (condition, _) = self.expr(&c.loop_cond);
+        let (step, stepped) = self.expr(&c.loop_step);
+        self.variables.truncate(base + 1);
+        let (own, result) = self.expr(&c.result);
+        self.variables.truncate(base);
+        let count = range.size.unwrap_or(UNKNOWN);
+        let each = condition.saturating_add(step);
+        cost = cost
+            .saturating_add(own)
+            .saturating_add(each.saturating_mul(count.max));
+        let gathers = matches!(c.accu_init.expr, Expr::List(_) | Expr::Map(_));
+        let known = match gathers {
+            true => Known {
+                place: None,
+                size: Some(count),
+                elements: stepped.elements,
+            },
+            false => Known {
+                place: None,
+                size: result
+                    .size
+                    .filter(|_| is_literal(&c.accu_init))
+                    .or(init.size),
+                elements: None,
+            },
+        };
+        (cost, known)
+    }
+
+    fn call(&mut self, id: u64, call: &CallExpr) -> Costed<'s> {
+        let name = call.func_name.as_str();
+        let library = calls::library(call);
+        let mut costs = Vec::new();
+        let mut args = Vec::new();
+        for arg in &call.args {
+            let (cost, known) = self.expr(arg);
+            costs.push(cost);
+            args.push((known, self.type_of(arg), arg));
+        }
+        let target = call.target.as_ref().filter(|_| library.is_none());
+        let (target_cost, target) = match target {
+            Some(target) => {
+                let (cost, known) = self.expr(target);
+                (cost, Some((known, self.type_of(target), &**target)))
+            }
+            None => (0, None),
+        };
+        let sum = costs
+            .iter()
+            .fold(target_cost, |sum, cost| sum.saturating_add(*cost));
+        match (name, costs.as_slice()) {
+            (operators::LOGICAL_AND | operators::LOGICAL_OR, _) => return (sum, Known::default()),
+            ("dyn", _) => {
+                let known = args.first().map(|(known, ..)| *known).unwrap_or_default();
+                return (sum.saturating_add(1), known);
+            }
+            (operators::CONDITIONAL, [condition, yes, no]) => {
+                let size = size_of(&args[1]).or(size_of(&args[2]));
+                let elements = [&args[1].0, &args[2].0].map(|known| known.elements);
+                let known = Known {
+                    place: None,
+                    size: Some(size),
+                    elements: elements[0].map_or(elements[1], |one| Some(one.or(elements[1]))),
+                };
+                return (condition.saturating_add(*yes.max(no)), known);
+            }
+            (operators::OPT_SELECT, _) => {
+                let known = match (&args[0].0, &call.args[1].expr) {
+                    (operand, Expr::Literal(LiteralValue::String(name))) => Known {
+                        place: field(operand.place, name.inner()),
+                        ..Known::default()
+                    },
+                    _ => Known::default(),
+                };
+                return (sum.saturating_add(1), known);
+            }
+            _ => {}
+        }
+        let overloads = self.types.overloads.get(&id);
+        let full = library.map(|library| format!("{library}.{name}"));
+        let function = Function {
+            name: full.as_deref().unwrap_or(name),
+            target: target.as_ref(),
+            args: &args,
+        };
+        let mut own = 0;
+        let mut known = Known::default();
+        for overload in overloads.into_iter().flatten() {
+            let (cost, size) = self.function(&function, overload);
+            own = own.max(cost);
+            known.size = match (known.size, size) {
+                (Some(one), Some(other)) => Some(one.or(other)),
+                (one, other) => one.or(other),
+            };
+        }
+        // What nothing is known of still costs something.
+        let own = own.max(u64::from(overloads.is_none()));
+        match (name, args.first()) {
+            (operators::INDEX | operators::OPT_INDEX, Some((owner, ..))) => {
+                known.place = element(owner.place);
+                known.size = owner.elements.map(|elements| elements.value);
+            }
+            (operators::ADD, Some((one, ..))) => {
+                let other = args.get(1).and_then(|(known, ..)| known.elements);
+                known.elements = one.elements.map_or(other, |one| Some(one.or(other)));
+            }
+            _ => {}
+        }
+        (sum.saturating_add(own), known)
+    }
+
+    /// What a function costs besides its arguments, called so, and how large its result is.
+    fn function(&mut self, call: &Function<'_, 's>, overload: &Overload) -> (u64, Option<Size>) {
+        let arg = |at: usize| call.args.get(at).map_or(UNKNOWN, size_of);
+        let target = call.target.map(size_of);
+        let text = |size: Size| scaled(size.max, TEXT);
+        let takes = |at: usize| overload.takes.get(at);
+        match (call.name, target) {
+            ("check", _) => (CHECK, None),
+            ("fieldSelector" | "labelSelector", _) => {
+                let length = arg(0);
+                let requirements = scaled(scaled(length.max, 0.5), (NEW_LIST + NEW_OBJECT) as f64);
+                (
+                    NEW_LIST
+                        .saturating_add(text(length))
+                        .saturating_add(requirements),
+                    None,
+                )
+            }
+            ("isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf", Some(size)) => {
+                match call.target.and_then(|target| self.elements_of(target)) {
+                    Some((elements, ty)) => {
+                        let more = match ty {
+                            Type::String | Type::Bytes => text(elements),
+                            _ => 0,
+                        };
+                        (size.max.saturating_mul(1_u64.saturating_add(more)), None)
+                    }
+                    None => (text(size), None),
+                }
+            }
+            ("url" | "jsonpatch.escapeKey", None) => (text(arg(0)), Some(arg(0))),
+            ("lowerAscii" | "upperAscii" | "substring" | "trim", Some(size)) => {
+                (text(size), Some(size))
+            }
+            ("replace", Some(size)) => (
+                scaled(size.max, 2.0 * TEXT),
+                Some(replaced(size, arg(0), arg(1))),
+            ),
+            ("split", Some(size)) => {
+                let max = call.number(1, size.max);
+                (scaled(size.max, 2.0 * TEXT), Some(Size { min: 0, max }))
+            }
+            ("join", Some(size)) => {
+                let elements = call.target.and_then(|target| self.elements_of(target));
+                let mut out = elements.map_or(Size::exactly(0), |(of, _)| size.times(of));
+                if !call.args.is_empty() {
+                    out = out.plus(arg(0).times(Size {
+                        min: size.min.saturating_sub(1),
+                        max: size.max.saturating_sub(1),
+                    }));
+                }
+                (text(out), Some(out))
+            }
+            ("find" | "findAll", Some(size)) => {
+                let texts = scaled(size.max.saturating_add(1), TEXT);
+                let result = Size {
+                    min: 0,
+                    max: size.max,
+                };
+                (
+                    texts.saturating_mul(scaled(arg(0).max, REGEX)),
+                    Some(result),
+                )
+            }
+            ("ip", Some(_)) => (1, None),
+            (
+                "cidr" | "isIP" | "isCIDR" | "ip" | "quantity" | "isQuantity" | "semver"
+                | "isSemver",
+                None,
+            ) => (text(arg(0)), None),
+            ("ip.isCanonical", _) => (scaled(arg(0).max, 2.0 * TEXT), None),
+            ("containsIP" | "containsCIDR", Some(_)) => {
+                // Addresses have up to 16 bytes, and both are looked at.
+                let mut cost = scaled(32, TEXT);
+                if call.name == "containsCIDR" {
+                    cost += scaled(16, TEXT) + 1;
+                }
+                if matches!(takes(1), Some(Type::String)) {
+                    cost = cost.saturating_add(text(arg(0)));
+                }
+                (cost, None)
+            }
+            ("validate", Some(_)) => (scaled(text(arg(0)), FORMAT_REGEX * REGEX), None),
+            ("format", Some(size)) => (text(size), None),
+            ("bytes", None) if matches!(takes(0), Some(Type::String)) => {
+                let size = arg(0);
+                let max = size.max.saturating_mul(4);
+                (text(size), Some(Size { max, ..size }))
+            }
+            ("string", None) if matches!(takes(0), Some(Type::Bytes)) => {
+                let size = arg(0);
+                let min = size.min / 4;
+                (text(size), Some(Size { min, ..size }))
+            }
+            ("strings.quote", _) => {
+                let size = arg(0);
+                let two = Size::exactly(2);
+                let result = Size {
+                    min: size.min,
+                    max: size.max.saturating_mul(2),
+                };
+                (text(size), Some(result.plus(two)))
+            }
+            ("startsWith" | "endsWith", Some(_)) => (text(arg(0)), None),
+            (operators::IN, _) => match takes(1) {
+                Some(Type::List(_)) => (arg(1).max, None),
+                _ => (1, None),
+            },
+            ("matches", _) => {
+                let (text, pattern) = match target {
+                    Some(target) => (target, arg(0)),
+                    None => (arg(0), arg(1)),
+                };
+                let texts = scaled(text.max.saturating_add(1), TEXT);
+                (texts.saturating_mul(scaled(pattern.max, REGEX)), None)
+            }
+            ("contains", Some(size)) => (text(size).saturating_mul(text(arg(0))), None),
+            (operators::ADD, _) => match takes(0) {
+                Some(Type::List(_)) => (1, Some(arg(0).plus(arg(1)))),
+                Some(Type::String | Type::Bytes) => {
+                    let size = arg(0).plus(arg(1));
+                    (text(size), Some(size))
+                }
+                _ => (1, None),
+            },
+            (operators::EQUALS | operators::NOT_EQUALS, _) => {
+                let own = call.args.first().map(|(_, ty, _)| ty);
+                match own {
+                    Some(Type::Own(_)) if call.name == operators::EQUALS => (1, None),
+                    _ => (scaled(arg(0).max.min(arg(1).max), TEXT), None),
+                }
+            }
+            (
+                operators::LESS
+                | operators::LESS_EQUALS
+                | operators::GREATER
+                | operators::GREATER_EQUALS,
+                _,
+            ) if matches!(takes(0), Some(Type::String | Type::Bytes)) => {
+                (scaled(arg(0).max.min(arg(1).max), TEXT), None)
+            }
+            // Of cel-go's extension for lists.
+            ("slice", Some(size)) => {
+                let (from, to) = (call.number(0, 0), call.number(1, size.max));
+                made_list(1.0, Size::exactly(to.saturating_sub(from)))
+            }
+            ("lists.range", _) => made_list(1.0, Size::exactly(call.number(0, u64::MAX))),
+            ("reverse", Some(size)) if matches!(takes(0), Some(Type::List(_))) => {
+                made_list(1.0, size)
+            }
+            ("flatten", Some(size)) => {
+                let depth = match call.args.is_empty() {
+                    true => 1,
+                    false => call.number(0, u64::MAX),
+                };
+                made_list(depth as f64, size)
+            }
+            ("distinct", Some(size)) => made_list(2.0, size.times(size)),
+            ("sort" | "@sortBy", Some(size)) => {
+                let (keys, of) = match call.name {
+                    "sort" => (size, call.target),
+                    _ => (arg(0), call.args.first()),
+                };
+                let factor = match of.map(|(_, ty, _)| ty) {
+                    Some(Type::List(of)) if matches!(**of, Type::String | Type::Bytes) => {
+                        2.0 + TEXT
+                    }
+                    _ => 2.0,
+                };
+                made_list(factor, keys.times(keys))
+            }
+            ("sets.contains" | "sets.equivalent" | "sets.intersects", _) => {
+                let each = arg(0).max.saturating_mul(arg(1).max);
+                let times = match call.name {
+                    "sets.equivalent" => 2,
+                    _ => 1,
+                };
+                (each.saturating_mul(times).saturating_add(1), None)
+            }
+            _ => (1, None),
+        }
+    }
+
+    /// How large the elements of a list are, and their type. Nothing if it is no list.
+    fn elements_of(&mut self, (known, ty, _): &Argument<'_, 's>) -> Option<(Size, Type<'s>)> {
+        let Type::List(of) = ty else {
+            return None;
+        };
+        let size = self.size(element(known.place), &Type::Dyn);
+        Some((size.unwrap_or(UNKNOWN), (**of).clone()))
+    }
+}
+
+/// What a call is given: what is known of it, its type, and how it is written.
+type Argument<'e, 's> = (Known<'s>, Type<'s>, &'e IdedExpr);
+
+struct Function<'f, 's> {
+    name: &'f str,
+    target: Option<&'f Argument<'f, 's>>,
+    args: &'f [Argument<'f, 's>],
+}
+
+impl Function<'_, '_> {
+    /// An argument that is written as a number, or what else to take.
+    fn number(&self, at: usize, otherwise: u64) -> u64 {
+        match self.args.get(at).map(|(.., arg)| &arg.expr) {
+            Some(Expr::Literal(LiteralValue::Int(n))) => {
+                u64::try_from(*n.inner()).unwrap_or(otherwise)
+            }
+            _ => otherwise,
+        }
+    }
+}
+
+/// What a call costs that makes a list of that size, and that size.
+fn made_list(factor: f64, size: Size) -> (u64, Option<Size>) {
+    let cost = scaled(size.max, factor).saturating_add(NEW_LIST + 1);
+    (cost, Some(size))
+}
+
+fn size_of(argument: &Argument<'_, '_>) -> Size {
+    argument.0.size.unwrap_or(UNKNOWN)
+}
+
+fn grown(before: Option<Size>, size: Size) -> Size {
+    before.map_or(size, |before| before.or(size))
+}
+
+fn is_literal(expr: &IdedExpr) -> bool {
+    matches!(expr.expr, Expr::Literal(_))
+}
+
+fn literal_size(literal: &LiteralValue) -> u64 {
+    match literal {
+        LiteralValue::String(text) => text.inner().chars().count() as u64,
+        LiteralValue::Bytes(bytes) => bytes.inner().len() as u64,
+        _ => 1,
+    }
+}
+
+/// Where a field comes from.
+fn field<'s>(place: Option<Place<'s>>, name: &str) -> Option<Place<'s>> {
+    let Some(Place::Value(schema, is_resource)) = place else {
+        return None;
+    };
+    let object = Object {
+        schema,
+        is_resource,
+    };
+    let (schema, is_resource) = object.field(name)?;
+    Some(Place::Value(schema, is_resource))
+}
+
+/// Where the elements of a list, or the values of a map, come from.
+fn element(place: Option<Place<'_>>) -> Option<Place<'_>> {
+    let Some(Place::Value(schema, _)) = place else {
+        return None;
+    };
+    let found = match &schema.additional {
+        Additional::Schema(values) => values,
+        _ => schema.items.as_deref()?,
+    };
+    Some(Place::Value(found, found.embedded))
+}
+
+/// How large a text is after some of it was replaced.
+#[expect(clippy::cast_precision_loss, reason = "upstream counts so")]
+fn replaced(size: Size, from: Size, to: Size) -> Size {
+    let parts = |n: u64, of: u64| (n as f64 / of as f64).ceil() as u64;
+    let (count, kept) = match from.min {
+        0 => (size.max.saturating_add(1), size.max),
+        least if to.max <= least => (0, size.max),
+        least => (parts(size.max, least), 0),
+    };
+    let max = count.saturating_mul(to.max).saturating_add(kept);
+    let (count, kept) = match from.max {
+        0 => (size.min.saturating_add(1), size.min),
+        most if most <= to.min => (0, size.min),
+        most => (parts(size.min, most), 0),
+    };
+    let min = count.saturating_mul(to.min).saturating_add(kept);
+    Size { min, max }
+}
