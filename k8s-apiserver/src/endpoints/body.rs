@@ -11,7 +11,7 @@ use k8s_model::{
 };
 use serde_json::Value;
 
-use super::Call;
+use super::{Call, yaml};
 use crate::{
     Error, Result,
     admission::Warnings,
@@ -52,24 +52,6 @@ pub(crate) fn content_type(call: &Call) -> &str {
     value.split(';').next().unwrap_or_default().trim()
 }
 
-/// How much references in YAML may add.
-const MAX_UNFOLDED: usize = 50_000;
-
-/// What is in YAML, or in one line why it cannot be read.
-pub(crate) fn yaml(bytes: &[u8]) -> Result<Value, String> {
-    let text = std::str::from_utf8(bytes).map_err(|_| "yaml: invalid UTF-8".to_owned())?;
-    // A few lines of references to references can unfold to millions of values.
-    let options = serde_saphyr::options! {
-        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_UNFOLDED },
-    };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        // The other lines show the document.
-        let text = error.to_string();
-        let first = text.lines().next().unwrap_or_default();
-        format!("yaml: {}", first.trim_start_matches("error: "))
-    })
-}
-
 /// JSON with whole characters, see [`decode::paired`].
 pub(crate) fn whole(json: Bytes) -> Bytes {
     match decode::paired(&json) {
@@ -78,23 +60,21 @@ pub(crate) fn whole(json: Bytes) -> Bytes {
     }
 }
 
-/// The body as JSON, whatever it was sent as.
-fn as_json(call: &Call, bytes: Bytes, kind: &str) -> Result<Bytes> {
+/// The body as JSON, whatever it was sent as, and the keys that YAML has twice.
+fn as_json(call: &Call, bytes: Bytes, kind: &str) -> Result<(Bytes, Vec<String>)> {
     let unread = |why: &str| Error::bad_request(decode::unrecognized(kind, why, &bytes));
     match content_type(call) {
-        "" | "application/json" | "text/json" => Ok(whole(bytes)),
+        "" | "application/json" | "text/json" => Ok((whole(bytes), Vec::new())),
         "application/yaml" | "text/yaml" | "application/x-yaml" => {
-            let value = yaml(&bytes).map_err(|why| unread(&why))?;
-            serde_json::to_vec(&value)
-                .map(Bytes::from)
-                .map_err(Error::internal)
+            let document = yaml::read(&bytes).map_err(|why| unread(&why))?;
+            let json = serde_json::to_vec(&document.value).map_err(Error::internal)?;
+            Ok((json.into(), document.repeated))
         }
         "application/vnd.kubernetes.protobuf" => {
             let value =
                 k8s_model::protobuf::decode(&bytes).map_err(|error| unread(&error.to_string()))?;
-            serde_json::to_vec(&value)
-                .map(Bytes::from)
-                .map_err(Error::internal)
+            let json = serde_json::to_vec(&value).map_err(Error::internal)?;
+            Ok((json.into(), Vec::new()))
         }
         _ => Err(Error::unsupported_media_type(&MEDIA_TYPES)),
     }
@@ -106,7 +86,7 @@ pub(crate) async fn value(call: &Call, body: Body) -> Result<Option<Value>> {
     if bytes.is_empty() {
         return Ok(None);
     }
-    let json = as_json(call, bytes, "")?;
+    let (json, _) = as_json(call, bytes, "")?;
     serde_json::from_slice(&json).map(Some).map_err(|e| {
         Error::bad_request(format!("couldn't get version/kind; json parse error: {e}"))
     })
@@ -121,7 +101,7 @@ pub(crate) async fn object(
 ) -> Result<Box<dyn Object>> {
     let resource = &row.resource;
     let sent = read(call, body).await?;
-    let json = as_json(call, sent.clone(), resource.kind)?;
+    let (json, repeated) = as_json(call, sent.clone(), resource.kind)?;
     let mut unknown = Vec::new();
     let object = (resource.codec.from_json)(&json, &mut |field| unknown.push(field));
     let mut object = object.map_err(|error| match &error {
@@ -132,10 +112,12 @@ pub(crate) async fn object(
         _ => Error::decode(&error, &sent, &row.api_version, resource.kind),
     })?;
     if validation != FieldValidation::Ignore {
-        let mut findings: Vec<String> = unknown
-            .iter()
-            .map(|field| format!("unknown field {field:?}"))
-            .collect();
+        let mut findings = yaml_findings(repeated, validation);
+        findings.extend(
+            unknown
+                .iter()
+                .map(|field| format!("unknown field {field:?}")),
+        );
         findings.extend(
             duplicate_fields(&json)
                 .iter()
@@ -176,7 +158,7 @@ pub(crate) async fn subresource_object(
                 .map(|r| r.codec.clone())
         })
         .ok_or_else(Error::method_not_allowed)?;
-    let json = as_json(call, read(call, body).await?, kind)?;
+    let (json, repeated) = as_json(call, read(call, body).await?, kind)?;
     let mut unknown = Vec::new();
     let api_version = if group.is_empty() {
         version.to_owned()
@@ -185,14 +167,27 @@ pub(crate) async fn subresource_object(
     };
     let object = (codec.from_json)(&json, &mut |field| unknown.push(field))
         .map_err(|e| Error::decode(&e, &json, &api_version, kind))?;
-    let findings: Vec<String> = unknown
-        .iter()
-        .map(|field| format!("unknown field {field:?}"))
-        .collect();
+    let mut findings = yaml_findings(repeated, validation);
+    findings.extend(
+        unknown
+            .iter()
+            .map(|field| format!("unknown field {field:?}")),
+    );
     if validation != FieldValidation::Ignore {
         report(findings, kind, version, validation, &call.warnings)?;
     }
     Ok(object)
+}
+
+/// The keys that YAML has twice, as findings: all are one where they are refused.
+fn yaml_findings(repeated: Vec<String>, validation: FieldValidation) -> Vec<String> {
+    if repeated.is_empty() || validation != FieldValidation::Strict {
+        return repeated;
+    }
+    vec![format!(
+        "yaml: unmarshal errors:\n  {}",
+        repeated.join("\n  ")
+    )]
 }
 
 /// Refuses or warns of what does not belong into an object.

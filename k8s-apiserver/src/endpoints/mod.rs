@@ -11,6 +11,7 @@ mod render;
 mod subresources;
 mod table;
 mod websocket;
+pub(crate) mod yaml;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
@@ -39,10 +40,7 @@ use crate::{
     server::Inner,
 };
 
-pub(crate) use self::{
-    body::{LIMIT as BODY_LIMIT, yaml},
-    paths::cached,
-};
+pub(crate) use self::{body::LIMIT as BODY_LIMIT, paths::cached};
 
 /// What those are told whose token is not seen.
 const SPACED: &str = "the provided Authorization header contains extra space before the bearer token, and is ignored";

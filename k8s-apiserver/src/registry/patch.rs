@@ -100,8 +100,8 @@ pub(crate) struct PatchedKind<'a> {
 pub(crate) struct Configuration {
     value: Value,
     force: bool,
-    /// The keys that it has twice.
-    duplicates: Vec<String>,
+    /// The keys that it has twice, and where.
+    repeated: Vec<String>,
 }
 
 impl Patch {
@@ -312,12 +312,20 @@ impl Configuration {
     fn parse(bytes: &[u8], force: bool) -> Result<Self> {
         let bad = |error: String| Error::bad_request(format!("error decoding YAML: {error}"));
         // What clients send is JSON, nearly always.
-        let (value, duplicates) = match serde_json::from_slice::<Value>(bytes) {
-            Ok(value) => (value, duplicate_fields(bytes)),
+        let (value, repeated) = match serde_json::from_slice::<Value>(bytes) {
+            Ok(value) => {
+                let fields = duplicate_fields(bytes);
+                let line = |field: &String| {
+                    let name = field.rsplit('.').next().unwrap_or(field);
+                    // What is sent as JSON has one line.
+                    format!("line 1: key {name:?} already set in map")
+                };
+                (value, fields.iter().map(line).collect())
+            }
             Err(_) => {
-                let value = yaml(bytes)
+                let document = yaml::read(bytes)
                     .map_err(|why| bad(format!("error converting YAML to JSON: {why}")))?;
-                (value, Vec::new())
+                (document.value, document.repeated)
             }
         };
         if !value.is_object() && !value.is_null() {
@@ -331,7 +339,7 @@ impl Configuration {
         Ok(Configuration {
             value,
             force,
-            duplicates,
+            repeated,
         })
     }
 
@@ -403,22 +411,16 @@ impl Configuration {
         validation: FieldValidation,
         warnings: &Warnings,
     ) -> Result<()> {
-        if self.duplicates.is_empty() || validation == FieldValidation::Ignore {
+        if self.repeated.is_empty() || validation == FieldValidation::Ignore {
             return Ok(());
         }
-        let line = |field: &String| {
-            let name = field.rsplit('.').next().unwrap_or(field);
-            // What is sent as JSON has one line.
-            format!("  line 1: key {name:?} already set in map")
-        };
-        let lines: Vec<String> = self.duplicates.iter().map(line).collect();
         if validation == FieldValidation::Strict {
             return Err(Error::bad_request(format!(
-                "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n{}",
-                lines.join("\n")
+                "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  {}",
+                self.repeated.join("\n  ")
             )));
         }
-        warnings.extend(lines.iter().map(|line| line.trim_start().to_owned()));
+        warnings.extend(self.repeated.iter().cloned());
         Ok(())
     }
 }

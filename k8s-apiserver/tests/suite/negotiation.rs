@@ -366,3 +366,55 @@ async fn a_custom_resource_names_its_kind_in_every_format() {
         r#"lamps.example.com "a" is invalid: metadata.resourceVersion: Invalid value: 0x0: must be specified for an update"#
     );
 }
+
+#[tokio::test]
+async fn yaml_is_read_as_upstream_reads_it() {
+    let cluster = wire::cluster().await;
+    let mut wire = cluster.wire().await;
+    let header = "content-type: application/yaml\r\n";
+    let twice = "metadata: {name: a}\ndata:\n  a: x\n  a: 'y'\nfoo: 1\n---\nkind: Other\n";
+    let strict = format!("{MAPS}?fieldValidation=Strict");
+    let refused = wire.ask("POST", &strict, header, twice.as_bytes()).await;
+    assert_eq!(
+        (refused.status, &*refused.message()),
+        (
+            400,
+            "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: yaml: unmarshal errors:\n  line 4: key \"a\" already set in map, unknown field \"foo\""
+        )
+    );
+    let made = wire.ask("POST", MAPS, header, twice.as_bytes()).await;
+    assert_eq!(
+        (made.status, &made.json()["data"]),
+        (201, &json!({"a": "y"}))
+    );
+    let broken = wire.ask("POST", MAPS, header, b"a: b\nc: d: e\n").await;
+    assert_eq!(
+        broken.message(),
+        "the object provided is unrecognized (must be of type ConfigMap): yaml: line 2: mapping values are not allowed in this context (613a20620a633a20643a20650a)"
+    );
+
+    let header = "content-type: application/apply-patch+yaml\r\n";
+    let applied = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {b: x, b: z}\n";
+    let path = format!("{MAPS}/a?fieldManager=test&fieldValidation=");
+    let refused = wire
+        .ask(
+            "PATCH",
+            &format!("{path}Strict"),
+            header,
+            applied.as_bytes(),
+        )
+        .await;
+    assert_eq!(
+        refused.message(),
+        "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  line 4: key \"b\" already set in map"
+    );
+    let patched = wire
+        .ask(
+            "PATCH",
+            &format!("{path}Ignore"),
+            header,
+            applied.as_bytes(),
+        )
+        .await;
+    assert_eq!(patched.json()["data"], json!({"a": "y", "b": "z"}));
+}
