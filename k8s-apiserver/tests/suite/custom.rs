@@ -500,11 +500,12 @@ async fn rules_are_asked_on_create_and_update() {
     let (_server, client) = server().await;
     let rules = json!([
         {"rule": "self.min <= self.max", "message": "min must not exceed max"},
-        {"rule": "self.min >= oldSelf.min", "messageExpression": "'min was ' + string(oldSelf.min)"},
+        {"rule": "self.min >= oldSelf.min", "messageExpression": "'min was ' + oldSelf.unit"},
     ]);
     let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": {
         "type": "object", "required": ["min", "max"], "x-kubernetes-validations": rules,
-        "properties": {"min": {"type": "integer"}, "max": {"type": "integer"}}}}}});
+        "properties": {"min": {"type": "integer"}, "max": {"type": "integer"},
+            "unit": {"type": "string", "maxLength": 8, "default": "none"}}}}}});
     define(&client, definition("Foo", json!({"schema": schema}))).await;
     let foos = api(&client, "v1", "Foo");
     let wrong = object("Foo", "x", json!({"spec": {"min": 2, "max": 1}}));
@@ -531,6 +532,6 @@ async fn rules_are_asked_on_create_and_update() {
     };
     assert_eq!(
         status.message,
-        "Foo.example.com \"x\" is invalid: spec: Invalid value: \"object\": min was 2"
+        "Foo.example.com \"x\" is invalid: spec: Invalid value: \"object\": min was none"
     );
 }

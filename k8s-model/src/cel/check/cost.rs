@@ -13,6 +13,7 @@ use super::{
     Scope, declared,
     functions::Overload,
     infer::Types,
+    type_name,
     types::{Object, Type},
 };
 use crate::{
@@ -152,6 +153,12 @@ impl<'s> Coster<'_, 's> {
         self.types.of.get(&expr.id).cloned().unwrap_or(Type::Dyn)
     }
 
+    /// What is known of the name of a type: upstream takes it for as large as the first variable.
+    fn of_a_type(&self) -> Known<'s> {
+        let first = self.variables.first();
+        first.map(|(_, known)| *known).unwrap_or_default()
+    }
+
     fn expr(&mut self, expr: &IdedExpr) -> Costed<'s> {
         let (cost, mut known) = match &expr.expr {
             Expr::Literal(literal) => (
@@ -163,8 +170,12 @@ impl<'s> Coster<'_, 's> {
             ),
             Expr::Ident(name) => {
                 let found = self.variables.iter().rev().find(|(known, _)| known == name);
-                (1, found.map(|(_, known)| *known).unwrap_or_default())
+                (
+                    1,
+                    found.map_or_else(|| self.of_a_type(), |(_, known)| *known),
+                )
             }
+            Expr::Select(select) if type_name(select).is_some() => (1, self.of_a_type()),
             Expr::Select(select) => {
                 let (cost, operand) = self.expr(&select.operand);
                 if select.test {

@@ -14,6 +14,9 @@ const LONGEST_TIME: u64 = 32;
 /// How long a date is in JSON.
 const DATE: u64 = 12;
 
+/// How long the name of an object is, at most.
+const LONGEST_NAME: i64 = 253;
+
 /// A text of any length.
 static TEXT: LazyLock<Schema> = LazyLock::new(|| {
     let mut schema = Schema::default();
@@ -25,7 +28,9 @@ static TEXT: LazyLock<Schema> = LazyLock::new(|| {
 static METADATA: LazyLock<Schema> = LazyLock::new(|| {
     let mut schema = Schema::anything();
     for name in ["name", "generateName"] {
-        schema.properties.insert(name.to_owned(), TEXT.clone());
+        let mut name_schema = TEXT.clone();
+        name_schema.max_length = Some(LONGEST_NAME);
+        schema.properties.insert(name.to_owned(), name_schema);
     }
     schema
 });

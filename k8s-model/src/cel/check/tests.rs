@@ -225,6 +225,7 @@ fn what_an_expression_may_cost_is_what_upstream_says() {
         ("self.short.contains('abcdefghijk')", 2 + 4 * 2),
         ("self.short.matches('abcd')", 2 + 5),
         ("self.kind == 'abcdef'", 2 + 1),
+        ("type(self.either) == string", 2 + 1 + 1),
         (
             "self.few.all(x, x.startsWith('abc'))",
             2 + 1 + 5 * (2 + 1 + 1 + 1),
