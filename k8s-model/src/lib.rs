@@ -91,6 +91,7 @@ pub mod names;
 mod object;
 pub mod openapi;
 pub mod patch;
+mod patterns;
 pub mod policies;
 pub mod printers;
 pub mod protobuf;

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use regex::Regex;
 
 use super::{CelError, Val};
+use crate::patterns;
 
 type Found<'v> = Result<Val<'v>, CelError>;
 
@@ -86,9 +87,7 @@ fn out_of_range(what: &str) -> CelError {
 }
 
 fn regex(pattern: &str) -> Result<Regex, CelError> {
-    regex::RegexBuilder::new(pattern)
-        .size_limit(REGEX_LIMIT)
-        .build()
+    patterns::compile_within(pattern, REGEX_LIMIT)
         .map_err(|error| CelError::Failed(format!("Illegal regex: {error}")))
 }
 

@@ -8,6 +8,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use regex::Regex;
 use serde_json::Value;
 
+use crate::patterns;
+
 /// The type of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -254,7 +256,7 @@ impl Schema {
             multiple_of: props.multiple_of,
             min_length: props.min_length,
             max_length: props.max_length,
-            pattern: pattern.map(|pattern| (pattern.clone(), Regex::new(pattern).ok())),
+            pattern: pattern.map(|pattern| (pattern.clone(), patterns::compile(pattern).ok())),
             min_items: props.min_items,
             max_items: props.max_items,
             unique_items: props.unique_items == Some(true),

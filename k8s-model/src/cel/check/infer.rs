@@ -16,7 +16,10 @@ use super::{
     type_name,
     types::{Mapping, Type, is_exactly, most_general},
 };
-use crate::cel::{calls, formats};
+use crate::{
+    cel::{calls, formats, times},
+    patterns,
+};
 
 /// How many faults are told: each shows the line that it is in.
 const FAULTS: usize = 16;
@@ -285,13 +288,34 @@ impl<'s> Infer<'_, 's> {
             return Type::Bool;
         }
         match functions::overloads(full) {
-            Some(overloads) => self.resolve(id, full, overloads, &takes, target.is_some()),
+            Some(overloads) => {
+                if let Some(arg) = call.args.last() {
+                    self.literal(name, arg);
+                }
+                self.resolve(id, full, overloads, &takes, target.is_some())
+            }
             // What makes formats has no arguments, and there are many of them.
             None if library == Some("format") && formats::is_function(name) => {
                 Type::Own("kubernetes.NamedFormat")
             }
             None if library.is_some() => Type::Dyn,
             None => self.undeclared(id, name),
+        }
+    }
+
+    /// What is written out must be what it is taken for: a pattern, a duration, a time.
+    fn literal(&mut self, function: &str, arg: &IdedExpr) {
+        let Expr::Literal(LiteralValue::String(text)) = &arg.expr else {
+            return;
+        };
+        let text = text.inner();
+        let is_good = match function {
+            "matches" => patterns::compile(text).is_ok(),
+            "duration" | "timestamp" => times::convert(function, &text.to_owned().into()).is_ok(),
+            _ => true,
+        };
+        if !is_good {
+            self.fault(arg.id, &format!("invalid {function} argument"));
         }
     }
 

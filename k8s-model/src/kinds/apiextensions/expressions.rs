@@ -72,12 +72,8 @@ impl Check<'_> {
                 self.rule(rule, &schema, &path, loose, times);
             }
         }
-        let below = match props.x_kubernetes_map_type.as_deref() {
-            Some("atomic") => Some(loose.unwrap_or(path)),
-            _ => loose,
-        };
         for (name, inner) in props.properties.iter().flatten() {
-            self.node(inner, &path.child("properties").key(name), below, times);
+            self.node(inner, &path.child("properties").key(name), loose, times);
         }
         let more = |bound: Option<i64>| {
             let bound = u64::try_from(bound?).unwrap_or(0);
@@ -89,7 +85,7 @@ impl Check<'_> {
             self.node(
                 inner,
                 &path.child("additionalProperties"),
-                below,
+                loose,
                 more(props.max_properties),
             );
         }

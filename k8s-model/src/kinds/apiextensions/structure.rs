@@ -8,6 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use crate::{
     field::{self, ErrorList, Path},
     kinds::checks,
+    patterns,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,9 +192,8 @@ fn values(schema: &JSONSchemaProps, path: &Path, out: &mut ErrorList) {
         nested(inner, false, &path.child("not"), out);
     }
     if let Some(pattern) = schema.pattern.as_deref().filter(|p| !p.is_empty())
-        && let Err(error) = regex::Regex::new(pattern)
+        && let Err(error) = patterns::compile(pattern)
     {
-        let error = error.to_string().replace('\n', " ");
         let text = format!("must be a valid regular expression, but isn't: {error}");
         out.push(field::invalid(path.child("pattern"), pattern, text));
     }

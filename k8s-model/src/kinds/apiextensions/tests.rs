@@ -250,6 +250,9 @@ fn rules_must_compile_be_affordable_and_compare_what_can_be_compared() {
             "properties": {"a": {"type": "integer"}, "list": {"type": "array", "items": {"type": "string"}}}}}})
     };
     assert_eq!(of_schema(spec(rule("self.a > 1"))), Vec::<String>::new());
+    let atomic = json!({"type": "object", "properties": {"ref": {"type": "object", "x-kubernetes-map-type": "atomic",
+        "properties": {"major": {"type": "integer", "x-kubernetes-validations": rule("self == oldSelf")}}}}});
+    assert_eq!(of_schema(atomic), Vec::<String>::new());
     for (schema, text) in [
         (spec(rule("self.b > 1")), "undefined field 'b'"),
         (spec(rule("self.a")), "must evaluate to a bool"),

@@ -2,6 +2,9 @@
 //! (cel-go's `checker/cost.go`, apiserver's `pkg/cel/library/cost.go`). It decides which rules a
 //! CustomResourceDefinition may have, so every number counts.
 
+mod calls;
+mod size;
+
 use std::collections::HashMap;
 
 use cel::{
@@ -9,79 +12,24 @@ use cel::{
     common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, operators},
 };
 
+use self::{
+    calls::{Argument, Function},
+    size::{Size, UNKNOWN},
+};
 use super::{
     Scope, declared,
-    functions::Overload,
     infer::Types,
     type_name,
     types::{Object, Type},
 };
 use crate::{
-    cel::{calls, macros},
+    cel::{calls::library, macros},
     structural::{Additional, Schema},
 };
 
-/// How many characters are looked at for one unit.
-const TEXT: f64 = 0.1;
-/// What a character of a regular expression costs.
-const REGEX: f64 = 0.25;
-/// How long the regular expression of a named format is taken to be.
-const FORMAT_REGEX: f64 = 128.0;
 const NEW_LIST: u64 = 10;
 const NEW_MAP: u64 = 30;
 const NEW_OBJECT: u64 = 40;
-/// What asking the authorizer costs: an expression may ask twice.
-const CHECK: u64 = 350_000;
-
-/// How large a value is: at least, and at most.
-#[derive(Clone, Copy, Debug)]
-struct Size {
-    min: u64,
-    max: u64,
-}
-
-const UNKNOWN: Size = Size {
-    min: 0,
-    max: u64::MAX,
-};
-
-impl Size {
-    fn exactly(n: u64) -> Self {
-        Size { min: n, max: n }
-    }
-
-    fn plus(self, other: Size) -> Self {
-        Size {
-            min: self.min.saturating_add(other.min),
-            max: self.max.saturating_add(other.max),
-        }
-    }
-
-    fn times(self, other: Size) -> Self {
-        Size {
-            min: self.min.saturating_mul(other.min),
-            max: self.max.saturating_mul(other.max),
-        }
-    }
-
-    fn or(self, other: Size) -> Self {
-        Size {
-            min: self.min.min(other.min),
-            max: self.max.max(other.max),
-        }
-    }
-}
-
-/// A number times a factor, rounded up.
-#[expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "upstream counts so; casts of floats saturate"
-)]
-fn scaled(n: u64, factor: f64) -> u64 {
-    (n as f64 * factor).ceil() as u64
-}
 
 /// Where in the schema a value comes from.
 #[derive(Clone, Copy, Debug)]
@@ -337,7 +285,7 @@ impl<'s> Coster<'_, 's> {
 
     fn call(&mut self, id: u64, call: &CallExpr) -> Costed<'s> {
         let name = call.func_name.as_str();
-        let library = calls::library(call);
+        let library = library(call);
         let mut costs = Vec::new();
         let mut args = Vec::new();
         for arg in &call.args {
@@ -416,225 +364,6 @@ impl<'s> Coster<'_, 's> {
         }
         (sum.saturating_add(own), known)
     }
-
-    /// What a function costs besides its arguments, called so, and how large its result is.
-    fn function(&mut self, call: &Function<'_, 's>, overload: &Overload) -> (u64, Option<Size>) {
-        let arg = |at: usize| call.args.get(at).map_or(UNKNOWN, size_of);
-        let target = call.target.map(size_of);
-        let text = |size: Size| scaled(size.max, TEXT);
-        let takes = |at: usize| overload.takes.get(at);
-        match (call.name, target) {
-            ("check", _) => (CHECK, None),
-            ("fieldSelector" | "labelSelector", _) => {
-                let length = arg(0);
-                let requirements = scaled(scaled(length.max, 0.5), (NEW_LIST + NEW_OBJECT) as f64);
-                (
-                    NEW_LIST
-                        .saturating_add(text(length))
-                        .saturating_add(requirements),
-                    None,
-                )
-            }
-            ("isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf", Some(size)) => {
-                match call.target.and_then(|target| self.elements_of(target)) {
-                    Some((elements, ty)) => {
-                        let more = match ty {
-                            Type::String | Type::Bytes => text(elements),
-                            _ => 0,
-                        };
-                        (size.max.saturating_mul(1_u64.saturating_add(more)), None)
-                    }
-                    None => (text(size), None),
-                }
-            }
-            ("url" | "jsonpatch.escapeKey", None) => (text(arg(0)), Some(arg(0))),
-            ("lowerAscii" | "upperAscii" | "substring" | "trim", Some(size)) => {
-                (text(size), Some(size))
-            }
-            ("replace", Some(size)) => (
-                scaled(size.max, 2.0 * TEXT),
-                Some(replaced(size, arg(0), arg(1))),
-            ),
-            ("split", Some(size)) => {
-                let max = call.number(1, size.max);
-                (scaled(size.max, 2.0 * TEXT), Some(Size { min: 0, max }))
-            }
-            ("join", Some(size)) => {
-                let elements = call.target.and_then(|target| self.elements_of(target));
-                let mut out = elements.map_or(Size::exactly(0), |(of, _)| size.times(of));
-                if !call.args.is_empty() {
-                    out = out.plus(arg(0).times(Size {
-                        min: size.min.saturating_sub(1),
-                        max: size.max.saturating_sub(1),
-                    }));
-                }
-                (text(out), Some(out))
-            }
-            ("find" | "findAll", Some(size)) => {
-                let texts = scaled(size.max.saturating_add(1), TEXT);
-                let result = Size {
-                    min: 0,
-                    max: size.max,
-                };
-                (
-                    texts.saturating_mul(scaled(arg(0).max, REGEX)),
-                    Some(result),
-                )
-            }
-            ("ip", Some(_)) => (1, None),
-            (
-                "cidr" | "isIP" | "isCIDR" | "ip" | "quantity" | "isQuantity" | "semver"
-                | "isSemver",
-                None,
-            ) => (text(arg(0)), None),
-            ("ip.isCanonical", _) => (scaled(arg(0).max, 2.0 * TEXT), None),
-            ("containsIP" | "containsCIDR", Some(_)) => {
-                // Addresses have up to 16 bytes, and both are looked at.
-                let mut cost = scaled(32, TEXT);
-                if call.name == "containsCIDR" {
-                    cost += scaled(16, TEXT) + 1;
-                }
-                if matches!(takes(1), Some(Type::String)) {
-                    cost = cost.saturating_add(text(arg(0)));
-                }
-                (cost, None)
-            }
-            ("validate", Some(_)) => (scaled(text(arg(0)), FORMAT_REGEX * REGEX), None),
-            ("format", Some(size)) => (text(size), None),
-            ("bytes", None) if matches!(takes(0), Some(Type::String)) => {
-                let size = arg(0);
-                let max = size.max.saturating_mul(4);
-                (text(size), Some(Size { max, ..size }))
-            }
-            ("string", None) if matches!(takes(0), Some(Type::Bytes)) => {
-                let size = arg(0);
-                let min = size.min / 4;
-                (text(size), Some(Size { min, ..size }))
-            }
-            ("strings.quote", _) => {
-                let size = arg(0);
-                let two = Size::exactly(2);
-                let result = Size {
-                    min: size.min,
-                    max: size.max.saturating_mul(2),
-                };
-                (text(size), Some(result.plus(two)))
-            }
-            ("startsWith" | "endsWith", Some(_)) => (text(arg(0)), None),
-            (operators::IN, _) => match takes(1) {
-                Some(Type::List(_)) => (arg(1).max, None),
-                _ => (1, None),
-            },
-            ("matches", _) => {
-                let (text, pattern) = match target {
-                    Some(target) => (target, arg(0)),
-                    None => (arg(0), arg(1)),
-                };
-                let texts = scaled(text.max.saturating_add(1), TEXT);
-                (texts.saturating_mul(scaled(pattern.max, REGEX)), None)
-            }
-            ("contains", Some(size)) => (text(size).saturating_mul(text(arg(0))), None),
-            (operators::ADD, _) => match takes(0) {
-                Some(Type::List(_)) => (1, Some(arg(0).plus(arg(1)))),
-                Some(Type::String | Type::Bytes) => {
-                    let size = arg(0).plus(arg(1));
-                    (text(size), Some(size))
-                }
-                _ => (1, None),
-            },
-            (operators::EQUALS | operators::NOT_EQUALS, _) => {
-                let own = call.args.first().map(|(_, ty, _)| ty);
-                match own {
-                    Some(Type::Own(_)) if call.name == operators::EQUALS => (1, None),
-                    _ => (scaled(arg(0).max.min(arg(1).max), TEXT), None),
-                }
-            }
-            (
-                operators::LESS
-                | operators::LESS_EQUALS
-                | operators::GREATER
-                | operators::GREATER_EQUALS,
-                _,
-            ) if matches!(takes(0), Some(Type::String | Type::Bytes)) => {
-                (scaled(arg(0).max.min(arg(1).max), TEXT), None)
-            }
-            // Of cel-go's extension for lists.
-            ("slice", Some(size)) => {
-                let (from, to) = (call.number(0, 0), call.number(1, size.max));
-                made_list(1.0, Size::exactly(to.saturating_sub(from)))
-            }
-            ("lists.range", _) => made_list(1.0, Size::exactly(call.number(0, u64::MAX))),
-            ("reverse", Some(size)) if matches!(takes(0), Some(Type::List(_))) => {
-                made_list(1.0, size)
-            }
-            ("flatten", Some(size)) => {
-                let depth = match call.args.is_empty() {
-                    true => 1,
-                    false => call.number(0, u64::MAX),
-                };
-                made_list(depth as f64, size)
-            }
-            ("distinct", Some(size)) => made_list(2.0, size.times(size)),
-            ("sort" | "@sortBy", Some(size)) => {
-                let (keys, of) = match call.name {
-                    "sort" => (size, call.target),
-                    _ => (arg(0), call.args.first()),
-                };
-                let factor = match of.map(|(_, ty, _)| ty) {
-                    Some(Type::List(of)) if matches!(**of, Type::String | Type::Bytes) => {
-                        2.0 + TEXT
-                    }
-                    _ => 2.0,
-                };
-                made_list(factor, keys.times(keys))
-            }
-            ("sets.contains" | "sets.equivalent" | "sets.intersects", _) => {
-                let each = arg(0).max.saturating_mul(arg(1).max);
-                let times = match call.name {
-                    "sets.equivalent" => 2,
-                    _ => 1,
-                };
-                (each.saturating_mul(times).saturating_add(1), None)
-            }
-            _ => (1, None),
-        }
-    }
-
-    /// How large the elements of a list are, and their type. Nothing if it is no list.
-    fn elements_of(&mut self, (known, ty, _): &Argument<'_, 's>) -> Option<(Size, Type<'s>)> {
-        let Type::List(of) = ty else {
-            return None;
-        };
-        let size = self.size(element(known.place), &Type::Dyn);
-        Some((size.unwrap_or(UNKNOWN), (**of).clone()))
-    }
-}
-
-/// What a call is given: what is known of it, its type, and how it is written.
-type Argument<'e, 's> = (Known<'s>, Type<'s>, &'e IdedExpr);
-
-struct Function<'f, 's> {
-    name: &'f str,
-    target: Option<&'f Argument<'f, 's>>,
-    args: &'f [Argument<'f, 's>],
-}
-
-impl Function<'_, '_> {
-    /// An argument that is written as a number, or what else to take.
-    fn number(&self, at: usize, otherwise: u64) -> u64 {
-        match self.args.get(at).map(|(.., arg)| &arg.expr) {
-            Some(Expr::Literal(LiteralValue::Int(n))) => {
-                u64::try_from(*n.inner()).unwrap_or(otherwise)
-            }
-            _ => otherwise,
-        }
-    }
-}
-
-/// What a call costs that makes a list of that size, and that size.
-fn made_list(factor: f64, size: Size) -> (u64, Option<Size>) {
-    let cost = scaled(size.max, factor).saturating_add(NEW_LIST + 1);
-    (cost, Some(size))
 }
 
 fn size_of(argument: &Argument<'_, '_>) -> Size {
@@ -680,23 +409,4 @@ fn element(place: Option<Place<'_>>) -> Option<Place<'_>> {
         _ => schema.items.as_deref()?,
     };
     Some(Place::Value(found, found.embedded))
-}
-
-/// How large a text is after some of it was replaced.
-#[expect(clippy::cast_precision_loss, reason = "upstream counts so")]
-fn replaced(size: Size, from: Size, to: Size) -> Size {
-    let parts = |n: u64, of: u64| (n as f64 / of as f64).ceil() as u64;
-    let (count, kept) = match from.min {
-        0 => (size.max.saturating_add(1), size.max),
-        least if to.max <= least => (0, size.max),
-        least => (parts(size.max, least), 0),
-    };
-    let max = count.saturating_mul(to.max).saturating_add(kept);
-    let (count, kept) = match from.max {
-        0 => (size.min.saturating_add(1), size.min),
-        most if most <= to.min => (0, size.min),
-        most => (parts(size.min, most), 0),
-    };
-    let min = count.saturating_mul(to.min).saturating_add(kept);
-    Size { min, max }
 }
