@@ -79,6 +79,15 @@ async fn definitions_are_made_and_deleted() {
     let path = at("lamps.example.com");
     api.delete(&path).await;
     api.gone(&path, &made["metadata"]["uid"]).await;
+    // What is served follows the definitions.
+    api.eventually("/apis", |found| {
+        let groups = found["groups"].as_array();
+        !groups
+            .into_iter()
+            .flatten()
+            .any(|g| g["name"] == "example.com")
+    })
+    .await;
     assert_eq!(api.send("GET", LAMPS, &[], &Value::Null).await.status, 404);
 }
 
