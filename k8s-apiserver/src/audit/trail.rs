@@ -48,7 +48,7 @@ fn id_of(headers: &HeaderMap) -> String {
 
 /// The header by which an answer names its request, where nothing is recorded of it: logs of others tell of it still.
 pub(crate) fn name(headers: &HeaderMap) -> Option<(HeaderName, HeaderValue)> {
-    Some((AUDIT_ID, HeaderValue::from_str(&id_of(headers)).ok()?))
+    Some((AUDIT_ID, HeaderValue::try_from(id_of(headers)).ok()?))
 }
 
 const MAX_USER_AGENT: usize = 1024;
