@@ -170,6 +170,26 @@ impl Resource {
         self.subresources.iter().find(|s| s.name == name)
     }
 
+    /// Whether a delete that succeeds answers with the object; others answer with a `Status`.
+    pub fn delete_gives_object(&self) -> bool {
+        match self.group {
+            "" => matches!(
+                self.resource,
+                "namespaces"
+                    | "persistentvolumeclaims"
+                    | "persistentvolumes"
+                    | "pods"
+                    | "podtemplates"
+                    | "resourcequotas"
+                    | "serviceaccounts"
+                    | "services"
+            ),
+            "storage.k8s.io" => self.resource != "csistoragecapacities",
+            "resource.k8s.io" => true,
+            _ => false,
+        }
+    }
+
     /// Whether it keeps objects.
     pub fn is_stored(&self) -> bool {
         self.verbs.contains(&"get")

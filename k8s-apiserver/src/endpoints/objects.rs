@@ -24,7 +24,7 @@ use crate::{
     registry::{
         Managed, Row, Target,
         create::match_namespace,
-        delete::{Deleted, advice, check_deletable, returns_object},
+        delete::{Deleted, advice, check_deletable},
         not_found, owners,
         ownership::manager_of_user,
         patch::{Patch, PatchType},
@@ -365,7 +365,7 @@ pub(crate) async fn delete(call: &Call, row: &Row, body: Body) -> Result<Respons
     };
     check_deletable(row, target.name)?;
     match call.server.registry.delete(&target, &options).await? {
-        Deleted::Gone(outcome) if returns_object(row) => {
+        Deleted::Gone(outcome) if row.resource.delete_gives_object() => {
             render::outcome(call, row, StatusCode::OK, &outcome)
         }
         Deleted::Gone(outcome) => {

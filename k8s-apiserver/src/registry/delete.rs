@@ -504,23 +504,3 @@ fn terminate_definition(definition: &mut dyn Object, now: Timestamp) {
     );
     custom::set_condition(definition, "Terminating", true, why, now);
 }
-
-/// Whether a successful delete answers with the object; other resources answer with a `Status`.
-pub(crate) fn returns_object(row: &Row) -> bool {
-    match row.resource.group {
-        "" => matches!(
-            row.resource.resource,
-            "namespaces"
-                | "persistentvolumeclaims"
-                | "persistentvolumes"
-                | "pods"
-                | "podtemplates"
-                | "resourcequotas"
-                | "serviceaccounts"
-                | "services"
-        ),
-        "storage.k8s.io" => row.resource.resource != "csistoragecapacities",
-        "resource.k8s.io" => true,
-        _ => false,
-    }
-}

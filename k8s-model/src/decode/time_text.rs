@@ -2,6 +2,8 @@
 
 /// The layout of times, and of those with microseconds.
 const SECONDS: &str = "2006-01-02T15:04:05Z07:00";
+/// How many digits those have.
+const DIGITS: usize = 6;
 const MICROSECONDS: &str = "2006-01-02T15:04:05.000000Z07:00";
 
 /// Why a text is no time as RFC 3339 has them.
@@ -21,6 +23,12 @@ pub(super) fn fault(text: &str, micro: bool) -> String {
     }
 }
 
+/// Whether a text has a fraction of six digits, as times with microseconds must.
+pub(super) fn is_micro(text: &str) -> bool {
+    walk(text, true) == Ok("")
+}
+
+#[derive(PartialEq)]
 enum Fault<'t> {
     Unlike {
         rest: &'t str,
@@ -54,14 +62,21 @@ fn walk(text: &str, micro: bool) -> Result<&str, Fault<'_>> {
         }
         rest = &rest[digits..];
     }
-    let fraction = rest.strip_prefix('.').map_or(0, |after| {
+    let fraction = rest.strip_prefix(['.', ',']).map_or(0, |after| {
         after.bytes().take_while(u8::is_ascii_digit).count()
     });
-    if micro && fraction != 6 {
+    if micro {
         let element = ".000000";
-        return Err(Fault::Unlike { rest, element });
-    }
-    if fraction > 0 {
+        if rest.len() <= DIGITS {
+            return Err(Fault::Unlike { rest, element });
+        }
+        if fraction < DIGITS {
+            // It is past the digits by then.
+            let rest = rest.get(DIGITS + 1..).unwrap_or_default();
+            return Err(Fault::Unlike { rest, element });
+        }
+        rest = &rest[DIGITS + 1..];
+    } else if fraction > 0 {
         rest = &rest[fraction + 1..];
     }
     if let Some(rest) = rest.strip_prefix('Z') {
@@ -101,6 +116,25 @@ fn quote(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn microseconds_are_six_digits() {
+        for good in ["01.123456Z", "01,123456Z", "01.123456+01:00"] {
+            assert!(is_micro(&format!("2026-01-01T10:00:{good}")), "{good}");
+        }
+        for (bad, why) in [
+            ("01Z", r#"cannot parse "Z" as ".000000""#),
+            ("01.1Z", r#"cannot parse ".1Z" as ".000000""#),
+            ("01.12345Z", r#"cannot parse "" as ".000000""#),
+            ("01+01:00", r#"cannot parse "+01:00" as ".000000""#),
+            ("01.1234567Z", r#"cannot parse "7Z" as "Z07:00""#),
+        ] {
+            let text = format!("2026-01-01T10:00:{bad}");
+            assert!(!is_micro(&text), "{bad}");
+            let told = fault(&text, true);
+            assert!(told.ends_with(why), "{told} instead of {why}");
+        }
+    }
 
     #[test]
     fn the_first_element_that_does_not_fit_is_told() {

@@ -11,6 +11,7 @@ use serde::de::{
     Visitor,
 };
 
+use super::time_text;
 use crate::quantity;
 
 /// Where in a document something is.
@@ -134,12 +135,20 @@ enum Zero {
     Struct,
 }
 
-/// Everything that travels along: the place, and whether a quantity is being read.
+/// A type with a text form of its own, which upstream reads otherwise than the type in Rust.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Any,
+    Quantity,
+    MicroTime,
+}
+
+/// Everything that travels along: the place, and what is being read.
 #[derive(Clone, Copy)]
 struct At<'t> {
     path: Path<'t>,
     state: &'t dyn Sink,
-    in_quantity: bool,
+    form: Form,
     zero: Zero,
 }
 
@@ -164,7 +173,7 @@ impl<'t, D> Tracked<'t, D> {
             at: At {
                 path: Path::Root,
                 state,
-                in_quantity: false,
+                form: Form::Any,
                 zero: Zero::Nothing,
             },
         }
@@ -223,7 +232,11 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Tracked<'_, D> {
         visitor: V,
     ) -> Result<V::Value, D::Error> {
         let at = At {
-            in_quantity: name == "Quantity",
+            form: match name {
+                "Quantity" => Form::Quantity,
+                "MicroTime" => Form::MicroTime,
+                _ => Form::Any,
+            },
             ..self.at
         };
         at.blamed(
@@ -311,6 +324,17 @@ impl<'de, V: Visitor<'de>> Watcher<'_, V> {
         self.visitor.visit_str(&canonical)
     }
 
+    /// A text that is not just any.
+    fn formed<E: Error>(self, text: &str) -> Result<V::Value, E> {
+        match self.at.form {
+            Form::Quantity => self.quantity(text),
+            Form::MicroTime if !time_text::is_micro(text) => {
+                Err(E::custom(time_text::fault(text, true)))
+            }
+            _ => self.visitor.visit_str(text),
+        }
+    }
+
     /// What an empty text stands for, where it is an object's type.
     fn expected(&self, value: &str) -> Option<&'static str> {
         if value.is_empty() {
@@ -325,7 +349,7 @@ macro_rules! numbers {
     ($($method:ident: $type:ty,)*) => {
         $(
             fn $method<E: Error>(self, value: $type) -> Result<V::Value, E> {
-                if self.at.in_quantity {
+                if self.at.form == Form::Quantity {
                     return match canonical(&value) {
                         Ok(canonical) => self.visitor.visit_str(&canonical),
                         Err(error) => Err(E::custom(error)),
@@ -359,8 +383,8 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watcher<'_, V> {
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<V::Value, E> {
-        if self.at.in_quantity {
-            self.quantity(value)
+        if self.at.form != Form::Any {
+            self.formed(value)
         } else if let Some(expected) = self.expected(value) {
             self.visitor.visit_str(expected)
         } else {
@@ -369,8 +393,8 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watcher<'_, V> {
     }
 
     fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<V::Value, E> {
-        if self.at.in_quantity {
-            self.quantity(value)
+        if self.at.form != Form::Any {
+            self.formed(value)
         } else if let Some(expected) = self.expected(value) {
             self.visitor.visit_str(expected)
         } else {
@@ -379,8 +403,8 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watcher<'_, V> {
     }
 
     fn visit_string<E: Error>(self, value: String) -> Result<V::Value, E> {
-        if self.at.in_quantity {
-            self.quantity(&value)
+        if self.at.form != Form::Any {
+            self.formed(&value)
         } else {
             self.visitor.visit_string(value)
         }
@@ -408,7 +432,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watcher<'_, V> {
 
     fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
         // Upstream reads `null` as nothing, in lists and maps too.
-        if self.at.in_quantity {
+        if self.at.form == Form::Quantity {
             return self.quantity("0");
         }
         match self.at.zero {

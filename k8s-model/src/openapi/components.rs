@@ -59,12 +59,16 @@ pub(super) fn component(out: &mut String, ty: Type, table: &ResourceTable) {
 }
 
 fn kinds_of(ty: Type, table: &ResourceTable) -> Vec<Value> {
-    if ty.field("apiVersion").is_none() || ty.field("kind").is_none() {
+    let kind = ty.base_name();
+    let of_row =
+        |row: &Resource| row.kind == kind || row.subresources.iter().any(|s| s.kind == kind);
+    let is_meta = ty.short_name().starts_with(META);
+    // References have an `apiVersion` and a `kind` too.
+    if !is_meta && !table.rows().iter().any(|row| of_row(row)) {
         return Vec::new();
     }
-    let kind = ty.base_name();
     let is = |group: &str, version: &str| Type::of_kind(group, version, kind) == Some(ty);
-    if ty.short_name().starts_with(META) {
+    if is_meta {
         return match kind {
             "Status" | "APIResourceList" | "APIGroup" => vec![gvk("", "v1", kind)],
             // It is taken in any group and version.
@@ -133,6 +137,9 @@ fn property(ty: Type, field: &Field) -> Map<String, Value> {
         }
         (Merge::Atomic, Shape::Map(_)) => {
             out.insert("x-kubernetes-map-type".into(), "atomic".into());
+        }
+        (Merge::Granular, Shape::Type(ty)) if ty.is_atomic() => {
+            out.insert("x-kubernetes-map-type".into(), "granular".into());
         }
         _ => {}
     }

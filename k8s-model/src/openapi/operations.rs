@@ -6,7 +6,7 @@ use super::{
     META, SCHEMAS,
     components::{gvk, list_name},
     names_of,
-    parameters::query,
+    parameters::{hoist, in_path},
     path, subresource_version,
 };
 use crate::{Resource, Scope, Subresource, schema::Type};
@@ -41,7 +41,7 @@ pub(super) fn resource_list(tag: &str, group: &str, version: &str) -> Value {
         "tags": [tag],
         "description": format!("get the resources of {}", path(group, version)),
         "operationId": format!("get{}APIResources", operation_base(tag)),
-        "responses": responses(&format!("{SCHEMAS}{META}.APIResourceList"), &["200"], &MEDIA_TYPES[..3]),
+        "responses": responses(json!({"$ref": format!("{SCHEMAS}{META}.APIResourceList")}), &["200"], &MEDIA_TYPES[..3]),
     }})
 }
 
@@ -60,6 +60,8 @@ pub(super) struct Operation<'a> {
     /// The name of the subresource, in upper case, and the kind that it takes.
     pub(super) subresource: Option<&'a Subresource>,
     all_namespaces: bool,
+    /// Whether the path goes on after the subresource.
+    with_path: bool,
 }
 
 /// The paths of a row.
@@ -73,6 +75,7 @@ pub(super) fn paths(row: &Resource, base: &str, tag: &str) -> Vec<(String, Value
         method,
         subresource: None,
         all_namespaces: false,
+        with_path: false,
     };
     let has = |verb: &str| row.verbs.contains(&verb);
     let collection = if namespaced {
@@ -120,49 +123,75 @@ pub(super) fn paths(row: &Resource, base: &str, tag: &str) -> Vec<(String, Value
         out.push((format!("{collection}/{{name}}"), item(&operations, names)));
     }
     for subresource in row.subresources {
-        let connects = subresource.kind.ends_with("Options");
-        let mut operations = Vec::new();
-        for verb in subresource.verbs {
-            let (action, method) = match *verb {
-                "get" => ("get", "get"),
-                "create" => ("post", "post"),
-                "update" => ("put", "put"),
-                "patch" => ("patch", "patch"),
-                "delete" => ("delete", "delete"),
-                _ => continue,
-            };
-            let action = if connects { "connect" } else { action };
-            operations.push(Operation {
-                subresource: Some(subresource),
-                ..operation(action, method)
-            });
-        }
+        let path = format!("{collection}/{{name}}/{}", subresource.name);
         out.push((
-            format!("{collection}/{{name}}/{}", subresource.name),
-            item(&operations, names),
+            path.clone(),
+            item(&of_subresource(row, tag, subresource, false), names),
         ));
+        if subresource.name == PROXY {
+            let names: Vec<&str> = names.iter().copied().chain(["path"]).collect();
+            let operations = of_subresource(row, tag, subresource, true);
+            out.push((format!("{path}/{{path}}"), item(&operations, &names)));
+        }
     }
     out
 }
 
+const PROXY: &str = "proxy";
+
+fn of_subresource<'a>(
+    row: &'a Resource,
+    tag: &'a str,
+    subresource: &'a Subresource,
+    with_path: bool,
+) -> Vec<Operation<'a>> {
+    let connects = subresource.kind.ends_with("Options");
+    let verbs = subresource.verbs.iter().map(|verb| match *verb {
+        "create" => "post",
+        "update" => "put",
+        verb => verb,
+    });
+    // What is passed on is so with any method.
+    let more: &[&str] = match subresource.name {
+        PROXY => &["head", "options"],
+        _ => &[],
+    };
+    let operation = |method| Operation {
+        row,
+        tag,
+        action: if connects { "connect" } else { method },
+        method,
+        subresource: Some(subresource),
+        all_namespaces: false,
+        with_path,
+    };
+    verbs.chain(more.iter().copied()).map(operation).collect()
+}
+
+/// What can be done on a path. What all operations take is told once.
 fn item(operations: &[Operation<'_>], names: &[&str]) -> Value {
+    let mut taken: Vec<Vec<Value>> = operations.iter().map(Operation::parameters).collect();
+    let mut common = hoist(&mut taken);
+    common.extend(names.iter().map(|name| in_path(name)));
+    // That in the path comes before its namesake in the query.
+    let place = |parameter: &Value| {
+        let text = |key: &str| parameter[key].as_str().unwrap_or_default().to_owned();
+        (text("name"), text("in"))
+    };
+    common.sort_by_cached_key(place);
     let mut out = Map::new();
-    for operation in operations {
-        out.insert(operation.method.to_owned(), operation.to_value());
+    for (operation, mut parameters) in operations.iter().zip(taken) {
+        parameters.sort_by_cached_key(place);
+        out.insert(operation.method.to_owned(), operation.to_value(parameters));
     }
-    let mut parameters: Vec<Value> = names
-        .iter()
-        .map(|name| {
-            json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "uniqueItems": true}})
-        })
-        .collect();
-    parameters.push(query("pretty", "string", "whether to indent the answer"));
-    out.insert("parameters".to_owned(), parameters.into());
+    if !common.is_empty() {
+        out.insert("parameters".to_owned(), common.into());
+    }
     Value::Object(out)
 }
 
 impl Operation<'_> {
-    fn to_value(&self) -> Value {
+    fn to_value(&self, parameters: Vec<Value>) -> Value {
         let row = self.row;
         let (group, version, kind) = match self.subresource {
             Some(subresource) => {
@@ -184,7 +213,6 @@ impl Operation<'_> {
         out.insert("tags".into(), json!([self.tag]));
         out.insert("description".into(), self.description().into());
         out.insert("operationId".into(), self.id().into());
-        let parameters = self.parameters();
         if !parameters.is_empty() {
             out.insert("parameters".into(), parameters.into());
         }
@@ -193,21 +221,24 @@ impl Operation<'_> {
         }
         let answer = match (self.action, list) {
             ("list", Some(list)) => Some(format!("#/components/schemas/{list}")),
+            ("delete", _) if row.delete_gives_object() && row.resource != NAMESPACES => schema,
             ("delete" | "deletecollection", _) => Some(format!("{SCHEMAS}{META}.Status")),
             _ => schema,
         };
         let codes: &[&str] = match self.method {
+            _ if self.action == "connect" => &["200"],
             "post" => &["200", "201", "202"],
             "patch" if self.is_custom() => &["200"],
             "put" | "patch" => &["200", "201"],
             "delete" if self.action == "delete" => &["200", "202"],
             _ => &["200"],
         };
-        let answers = match answer {
-            Some(answer) if self.action != "connect" => responses(&answer, codes, self.produces()),
-            _ => {
-                json!({"200": {"description": "OK", "content": {"*/*": {"schema": {"type": "string"}}}}})
-            }
+        let text = || json!({"type": "string"});
+        let answers = match (self.action, answer) {
+            ("connect", _) => responses(text(), codes, &["*/*"]),
+            _ if self.is_log() => responses(text(), codes, &LOG_TYPES),
+            (_, Some(answer)) => responses(json!({"$ref": answer}), codes, self.produces()),
+            (_, None) => responses(text(), codes, &["*/*"]),
         };
         out.insert("responses".into(), answers);
         out.insert("x-kubernetes-action".into(), self.action.into());
@@ -251,17 +282,16 @@ impl Operation<'_> {
     }
 
     fn id(&self) -> String {
-        let verb = match (self.action, self.method) {
-            ("post", _) => "create",
-            ("get", _) => "read",
-            ("put", _) => "replace",
-            ("deletecollection", _) => "delete",
-            ("connect", "get") => "connectGet",
-            ("connect", "post") => "connectPost",
-            ("connect", "put") => "connectPut",
-            ("connect", "patch") => "connectPatch",
-            ("connect", _) => "connectDelete",
-            (action, _) => action,
+        let verb = match self.action {
+            "post" => "create",
+            "get" => "read",
+            "put" => "replace",
+            "deletecollection" => "delete",
+            action => action,
+        };
+        let method = match self.action {
+            "connect" => capitalised(self.method),
+            _ => String::new(),
         };
         let scope = if self.row.scope == Scope::Namespaced && !self.all_namespaces {
             "Namespaced"
@@ -281,14 +311,19 @@ impl Operation<'_> {
             "deletecollection" => "Collection",
             _ => "",
         };
+        let with_path = if self.with_path { "WithPath" } else { "" };
         format!(
-            "{verb}{}{many}{scope}{}{subresource}{all}",
+            "{verb}{}{method}{many}{scope}{}{subresource}{all}{with_path}",
             operation_base(self.tag),
             self.row.kind
         )
     }
 
-    fn is_custom(&self) -> bool {
+    pub(super) fn is_log(&self) -> bool {
+        self.subresource.is_some_and(|s| s.name == "log")
+    }
+
+    pub(super) fn is_custom(&self) -> bool {
         self.row.strategy.custom().is_some()
     }
 
@@ -341,10 +376,21 @@ const MEDIA_TYPES: [&str; 5] = [
     "application/vnd.kubernetes.protobuf;stream=watch",
 ];
 
-fn responses(schema: &str, codes: &[&str], media_types: &[&str]) -> Value {
+/// What logs come in.
+const LOG_TYPES: [&str; 4] = [
+    "text/plain",
+    "application/json",
+    "application/yaml",
+    "application/vnd.kubernetes.protobuf",
+];
+
+/// Upstream's document says that deleting one gives a `Status`, though it gives the namespace.
+const NAMESPACES: &str = "namespaces";
+
+fn responses(schema: Value, codes: &[&str], media_types: &[&str]) -> Value {
     let content: Map<String, Value> = media_types
         .iter()
-        .map(|name| ((*name).to_owned(), json!({"schema": {"$ref": schema}})))
+        .map(|name| ((*name).to_owned(), json!({"schema": schema})))
         .collect();
     let mut out = Map::new();
     for code in codes {

@@ -140,3 +140,114 @@ fn fields_with_few_values_have_them_listed() {
         " - `\"Always\"`\n - `\"Never\"`\n - `\"OnFailure\"`"
     );
 }
+
+fn parameters(value: &Value) -> Vec<(&str, &str)> {
+    let all = value.as_array().into_iter().flatten();
+    all.map(|p| (p["name"].as_str().unwrap(), p["in"].as_str().unwrap()))
+        .collect()
+}
+
+#[test]
+fn deletes_say_what_they_answer() {
+    let answer = |group: &str, path: &str| {
+        let document = document(group, "v1");
+        let schema = &document["paths"][path]["delete"]["responses"]["200"]["content"];
+        let name = schema["application/json"]["schema"]["$ref"].as_str();
+        name.unwrap().rsplit('.').next().unwrap().to_owned()
+    };
+    let core = |resource: &str| {
+        answer(
+            "",
+            &format!("/api/v1/namespaces/{{namespace}}/{resource}/{{name}}"),
+        )
+    };
+    assert_eq!(core("pods"), "Pod");
+    assert_eq!(core("podtemplates"), "PodTemplate");
+    assert_eq!(core("configmaps"), "Status");
+    assert_eq!(answer("", "/api/v1/namespaces/{name}"), "Status");
+    let storage = |resource: &str| {
+        answer(
+            "storage.k8s.io",
+            &format!("/apis/storage.k8s.io/v1/{resource}/{{name}}"),
+        )
+    };
+    assert_eq!(storage("csinodes"), "CSINode");
+    assert_eq!(storage("volumeattachments"), "VolumeAttachment");
+}
+
+#[test]
+fn connections_take_what_their_options_have() {
+    let document = document("", "v1");
+    let path = |rest: &str| &document["paths"][format!("/api/v1/{rest}")];
+    let pod = "namespaces/{namespace}/pods/{name}";
+    let exec = path(&format!("{pod}/exec"));
+    assert_eq!(
+        parameters(&exec["parameters"]),
+        [
+            ("command", "query"),
+            ("container", "query"),
+            ("name", "path"),
+            ("namespace", "path"),
+            ("stderr", "query"),
+            ("stdin", "query"),
+            ("stdout", "query"),
+            ("tty", "query")
+        ]
+    );
+    assert_eq!(
+        exec["get"]["operationId"],
+        "connectCoreV1GetNamespacedPodExec"
+    );
+    assert_eq!(exec["post"]["parameters"], Value::Null);
+    assert_eq!(
+        exec["post"]["responses"]["401"]["description"],
+        "Unauthorized"
+    );
+    assert!(
+        parameters(&path(&format!("{pod}/portforward"))["parameters"])
+            .contains(&("ports", "query"))
+    );
+    let proxy = path("nodes/{name}/proxy/{path}");
+    assert_eq!(
+        parameters(&proxy["parameters"]),
+        [("name", "path"), ("path", "path"), ("path", "query")]
+    );
+    let mut methods: Vec<_> = proxy.as_object().unwrap().keys().collect();
+    methods.retain(|m| *m != "parameters");
+    assert_eq!(
+        methods,
+        ["delete", "get", "head", "options", "patch", "post", "put"]
+    );
+    assert_eq!(
+        proxy["head"]["operationId"],
+        "connectCoreV1HeadNodeProxyWithPath"
+    );
+    let log = path(&format!("{pod}/log"));
+    let content = &log["get"]["responses"]["200"]["content"];
+    assert_eq!(content["text/plain"]["schema"]["type"], "string");
+}
+
+#[test]
+fn what_all_operations_of_a_path_take_is_told_once() {
+    let document = document("", "v1");
+    let all = &document["paths"]["/api/v1/pods"];
+    assert!(parameters(&all["parameters"]).contains(&("labelSelector", "query")));
+    assert_eq!(all["get"]["parameters"], Value::Null);
+    let one = &document["paths"]["/api/v1/namespaces/{namespace}/pods/{name}"];
+    assert_eq!(
+        parameters(&one["parameters"]),
+        [("name", "path"), ("namespace", "path"), ("pretty", "query")]
+    );
+    assert!(parameters(&one["put"]["parameters"]).contains(&("dryRun", "query")));
+}
+
+#[test]
+fn references_are_no_kinds_and_a_claim_is_owned_field_by_field() {
+    let document = document("", "v1");
+    let schemas = &document["components"]["schemas"];
+    let reference = &schemas["io.k8s.api.core.v1.ObjectReference"];
+    assert!(reference.is_object());
+    assert_eq!(reference["x-kubernetes-group-version-kind"], Value::Null);
+    let volume = &schemas["io.k8s.api.core.v1.PersistentVolumeSpec"]["properties"];
+    assert_eq!(volume["claimRef"]["x-kubernetes-map-type"], "granular");
+}

@@ -234,8 +234,9 @@ impl<'j> Walk<'j> {
 
 /// Whether a value is one that its field does not show.
 pub(super) fn is_unset(field: &Field, value: &[u8]) -> bool {
-    // An empty list of these says that nobody is to own anything.
-    if field.always || field.pointer || field.name == "managedFields" {
+    // An empty list of these says that nobody is to own anything, or that an autoscaler has no policies where it would
+    // have some by default.
+    if field.always || field.pointer || matches!(field.name, "managedFields" | "policies") {
         return false;
     }
     let is_pair = |open: u8, close: u8| match value {
@@ -321,6 +322,13 @@ mod tests {
         ] {
             assert_eq!(without("v1 Pod", text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn no_policies_of_an_autoscaler_are_not_its_default() {
+        let text = r#"{"spec":{"behavior":{"scaleUp":{"policies":[]}}}}"#;
+        let kind = "autoscaling/v2 HorizontalPodAutoscaler";
+        assert_eq!(without(kind, text), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::{
     CSIPersistentVolumeSource, PersistentVolume, PersistentVolumeSpec, PersistentVolumeStatus,
 };
+use serde_json::{Map, Value};
 
 use super::{persistent_volume_claim::access_modes, pod};
 use crate::{
@@ -66,10 +67,20 @@ impl KindRules for PersistentVolumeRules {
     fn validate_update(&self, new: &PersistentVolume, old: &PersistentVolume) -> ErrorList {
         let mut errors = self.validate(new);
         if let (Some(new), Some(old)) = (&new.spec, &old.spec) {
-            if !same(&sources(new), &sources(old)) {
+            let (before, mut after) = (sources(old), sources(new));
+            // What expanding the volume takes may be added.
+            if let (Some(Value::Object(before)), Some(Value::Object(after))) =
+                (before.get("csi"), after.get_mut("csi"))
+                && !before.contains_key(EXPAND_SECRET)
+            {
+                after.remove(EXPAND_SECRET);
+            }
+            if !same(&after, &before) {
+                let ty = "core.PersistentVolumeSource";
+                let changes = pod::difference(ty, &before, &after);
                 errors.push(field::forbidden(
                     Path::new("spec").child("persistentvolumesource"),
-                    "spec.persistentvolumesource is immutable after creation",
+                    format!("spec.persistentvolumesource is immutable after creation\n{changes}"),
                 ));
             }
             errors.extend(immutable(
@@ -84,6 +95,14 @@ impl KindRules for PersistentVolumeRules {
                     Path::new("nodeAffinity"),
                 ));
             }
+            if old.volume_attributes_class_name.is_some()
+                && new.volume_attributes_class_name.is_none()
+            {
+                errors.push(field::forbidden(
+                    Path::new("spec").child("volumeAttributesClassName"),
+                    "update from non-nil value to nil is forbidden",
+                ));
+            }
         }
         errors
     }
@@ -93,8 +112,10 @@ impl KindRules for PersistentVolumeRules {
     }
 }
 
+const EXPAND_SECRET: &str = "controllerExpandSecretRef";
+
 /// Where the volume's data is: the spec without what applies to every source.
-fn sources(spec: &PersistentVolumeSpec) -> serde_json::Map<String, serde_json::Value> {
+fn sources(spec: &PersistentVolumeSpec) -> Map<String, Value> {
     const COMMON: &[&str] = &[
         "accessModes",
         "capacity",

@@ -6,18 +6,31 @@ use k8s_openapi::api::core::v1::{
 };
 use serde_json::Value;
 
+use super::pod;
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{
-            blank, dns_label, dns_subdomain, fill, json, label_selector, list, same, supported,
-            text,
+            blank, dns_label, dns_subdomain, fill, immutable, json, label_selector, list, same,
+            supported, text,
         },
         quantities,
         typed::KindRules,
     },
     metadata,
 };
+
+/// What told the class of a claim before there was a field for it.
+const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
+
+fn immutable_class(new: Option<String>, old: Option<String>) -> ErrorList {
+    let path = Path::new("metadata").child("annotations");
+    immutable(
+        &new.unwrap_or_default(),
+        &old.unwrap_or_default(),
+        path.child(CLASS_ANNOTATION),
+    )
+}
 
 /// The ways in which a volume can be mounted.
 pub(crate) const ACCESS_MODES: &[&str] = &[
@@ -267,36 +280,87 @@ impl KindRules for PersistentVolumeClaimRules {
             return errors;
         };
         let path = Path::new("spec");
-        let bound = text(&old.status.clone().unwrap_or_default().phase) == "Bound";
-        let mut copy = new_spec.clone();
-        if blank(&old_spec.volume_name) {
-            copy.volume_name.clone_from(&old_spec.volume_name);
+        let (mut after, mut before) = (new_spec.clone(), old_spec.clone());
+        // The volume may be told once.
+        if blank(&before.volume_name) {
+            before.volume_name.clone_from(&after.volume_name);
         }
-        if old_spec.storage_class_name.is_none() {
-            copy.storage_class_name
-                .clone_from(&old_spec.storage_class_name);
+        let class = |claim: &PersistentVolumeClaim| {
+            let annotations = claim.metadata.annotations.as_ref();
+            annotations.and_then(|all| all.get(CLASS_ANNOTATION).cloned())
+        };
+        let (new_class, old_class) = (class(new), class(old));
+        if old_spec.storage_class_name.is_none() && new_spec.storage_class_name.is_some() {
+            // So may the class, by the field that took the annotation's place.
+            let same = new_spec.storage_class_name == old_class;
+            if same || old_class.is_none() {
+                after.storage_class_name = None;
+            }
+            let moved = same && (new_class.is_none() || new_class == old_class);
+            if !moved {
+                errors.extend(immutable_class(new_class, old_class));
+            }
+        } else {
+            errors.extend(immutable_class(new_class, old_class));
+        }
+        let status = new.status.clone().unwrap_or_default();
+        if text(&status.phase) == "Bound" {
+            let requests = |spec: &PersistentVolumeClaimSpec| spec.resources.clone()?.requests;
+            let old_size = requests(&before).and_then(|mut all| all.remove("storage"));
+            let sizes = after.resources.as_mut().and_then(|r| r.requests.as_mut());
+            if let Some(sizes) = sizes {
+                sizes.insert("storage".to_owned(), old_size.unwrap_or_default());
+            }
+            after
+                .volume_attributes_class_name
+                .clone_from(&before.volume_attributes_class_name);
+        }
+        if !same(&after, &before) {
+            let changes = pod::difference("core.PersistentVolumeClaimSpec", &before, &after);
+            errors.push(field::forbidden(
+                path.clone(),
+                format!(
+                    "spec is immutable after creation except resources.requests and \
+                     volumeAttributesClassName for bound claims\n{changes}"
+                ),
+            ));
         }
         let size = |spec: &PersistentVolumeClaimSpec| {
             let requests = spec.resources.as_ref().and_then(|r| r.requests.clone());
             quantities::amount(requests.as_ref(), "storage")
         };
-        if bound {
-            if size(new_spec) < size(old_spec) {
-                errors.push(field::forbidden(
-                    path.child("resources").child("requests").child("storage"),
-                    "field can not be less than status.capacity",
-                ));
-            }
-            copy.resources.clone_from(&old_spec.resources);
-        }
-        copy.volume_attributes_class_name
-            .clone_from(&old_spec.volume_attributes_class_name);
-        if !same(&copy, old_spec) {
+        let is = quantities::amount(
+            old.status.as_ref().and_then(|s| s.capacity.as_ref()),
+            "storage",
+        );
+        // Less than was asked for, if expanding to that failed; but no less than there is.
+        if size(new_spec) < size(old_spec) && size(new_spec) <= is {
             errors.push(field::forbidden(
-                path,
-                "spec is immutable after creation except resources.requests and \
-                 volumeAttributesClassName for bound claims",
+                path.child("resources").child("requests").child("storage"),
+                "field can not be less than status.capacity",
             ));
+        }
+        errors.extend(immutable(
+            &new_spec.volume_mode,
+            &old_spec.volume_mode,
+            Path::new("volumeMode"),
+        ));
+        let current = old.status.as_ref();
+        if current.is_some_and(|s| s.current_volume_attributes_class_name.is_some()) {
+            let path = path.child("volumeAttributesClassName");
+            match new_spec.volume_attributes_class_name.as_deref() {
+                _ if new_spec.volume_attributes_class_name
+                    == old_spec.volume_attributes_class_name => {}
+                None => errors.push(field::forbidden(
+                    path,
+                    "update from non-nil value to nil is forbidden",
+                )),
+                Some("") => errors.push(field::forbidden(
+                    path,
+                    "update from non-nil value to an empty string is forbidden",
+                )),
+                Some(_) => {}
+            }
         }
         errors
     }

@@ -286,6 +286,12 @@ pub(in crate::codegen) const PATCHES: &[(&str, &str, &str, &str)] = &[
         "merge",
         "type",
     ),
+    (
+        "apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps",
+        "x-kubernetes-validations",
+        "merge",
+        "rule",
+    ),
 ];
 
 /// Lists with several keys, of which `k8s-openapi` keeps only the one for patches.
