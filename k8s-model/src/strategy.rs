@@ -127,6 +127,12 @@ pub trait Strategy: Send + Sync + 'static {
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
         crate::names::dns_subdomain(name, prefix)
     }
+
+    /// How the name of a new object is checked, or what its name is to begin with: as
+    /// [`Strategy::validate_name`] says, unless the object itself says what its name must be.
+    fn validate_new_name(&self, _object: &dyn Object, name: &str, prefix: bool) -> Vec<String> {
+        self.validate_name(name, prefix)
+    }
 }
 
 /// The strategy of a kind without rules of its own.

@@ -240,7 +240,17 @@ pub(crate) async fn update(call: &Call, row: &Row, body: Body) -> Result<Respons
     let creates = rules == Rules::Object && row.resource.strategy.allow_create_on_update();
     let outcome = match changed {
         Err(error) if error.code() == 404 && creates => {
-            object.metadata_mut().resource_version = None;
+            if let Some(uid) = object
+                .metadata()
+                .uid
+                .as_deref()
+                .filter(|uid| !uid.is_empty())
+            {
+                return Err(registry.other_uid(&target, uid, ""));
+            }
+            if !options.dry_run {
+                object.metadata_mut().resource_version = None;
+            }
             let target = Target {
                 gate: Some(call),
                 ..target
@@ -333,7 +343,9 @@ pub(crate) async fn patch(call: &Call, row: &Row, body: Body) -> Result<Response
             break changed?;
         };
         let (mut object, managed) = configuration.create(row, &tracker)?;
-        object.metadata_mut().resource_version = None;
+        if !options.dry_run {
+            object.metadata_mut().resource_version = None;
+        }
         configuration.report_duplicates(options.field_validation, warnings)?;
         if let Some(uid) = object.metadata().uid.as_deref().filter(|u| !u.is_empty()) {
             let text = format!(
@@ -404,7 +416,6 @@ pub(crate) async fn delete_collection(
     body: Body,
 ) -> Result<Response<Body>> {
     let options = DeleteOptions::parse(call.parts.uri.query(), body::value(call, body).await?)?;
-    call.warnings.extend(advice(row, &options));
     let list = ListOptions::parse(call.parts.uri.query(), false)?;
     let target = Target {
         options: SentOptions::Delete(&options),
@@ -415,5 +426,6 @@ pub(crate) async fn delete_collection(
         .registry
         .delete_collection(&target, &list, &options)
         .await?;
+    call.warnings.extend(advice(row, &options));
     lists::list(call, row, listed).await
 }

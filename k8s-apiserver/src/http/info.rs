@@ -161,6 +161,15 @@ impl RequestInfo {
         true
     }
 
+    /// Whether the path says the verb, as in `/api/v1/watch/pods`.
+    pub(crate) fn has_verb_in_path(&self) -> bool {
+        let mut segments = self.path.split('/').filter(|part| !part.is_empty()).skip(2);
+        if self.api_prefix == "apis" {
+            segments.next();
+        }
+        matches!(segments.next(), Some("watch" | "proxy"))
+    }
+
     /// Whether the resource stands below a namespace in the URL, as in `/namespaces/NAME/pods`, and not only
     /// names one, as in `/namespaces/NAME`.
     pub(crate) fn is_in_namespace(&self) -> bool {

@@ -106,6 +106,9 @@ pub(crate) async fn page(server: &Inner) -> String {
         process.write(&mut out);
     }
     let mut text = out.finish();
+    for (_, _, connecter) in &server.connecters {
+        text.push_str(&connecter.metrics());
+    }
     for more in &metrics.more {
         text.push_str(&more());
     }

@@ -1,24 +1,26 @@
 //! [`Forwarder`]: a request goes out on another connection, and its answer comes back.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc, time::Duration};
 
+use bytes::Buf;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts,
 };
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use k8s_streaming::{Refused, is_upgrade, tokens};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{copy::both_ways, dial::ByteStream};
+use super::{copy::both_ways, dial::ByteStream, metrics::Streams};
 use crate::{Error, http::Body, serve::PeerAddress};
 
 /// Bytes that a tunnel holds in each direction.
 pub(super) const BUFFER: usize = 32 * 1024;
 
-/// How much of a backend's refusal is read.
+/// How much of a backend's refusal is read, and for how long.
 const REFUSAL_BYTES: usize = 1 << 20;
+const REFUSAL_TIME: Duration = Duration::from_secs(30);
 
 /// Headers that are about one connection alone, not about the request.
 const HOP_BY_HOP: &[&str] = &[
@@ -37,6 +39,7 @@ const HOP_BY_HOP: &[&str] = &[
 #[derive(Clone, Debug)]
 pub(crate) struct Forwarder {
     cut: CancellationToken,
+    pub(super) streams: Arc<Streams>,
     _guard: Arc<DropGuard>,
 }
 
@@ -45,6 +48,7 @@ impl Default for Forwarder {
         let cut = CancellationToken::new();
         Forwarder {
             _guard: Arc::new(cut.clone().drop_guard()),
+            streams: Arc::default(),
             cut,
         }
     }
@@ -217,14 +221,23 @@ pub(super) fn answered(response: Response<Incoming>) -> Response<Body> {
     answer
 }
 
-/// A refusal's text.
-pub(super) async fn text<B: http_body::Body>(body: B) -> String
-where
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let text = Limited::new(body, REFUSAL_BYTES).collect().await;
-    text.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned())
-        .unwrap_or_default()
+/// A refusal's text: what there is of it until it ends, is too much, or takes too long.
+pub(super) async fn text<B: http_body::Body>(body: B) -> String {
+    let mut body = pin!(body);
+    let mut said = Vec::new();
+    let reading = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            if let Ok(mut data) = frame.into_data() {
+                let room = REFUSAL_BYTES - said.len();
+                said.extend_from_slice(&data.copy_to_bytes(room.min(data.remaining())));
+            }
+            if said.len() == REFUSAL_BYTES {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(REFUSAL_TIME, reading).await;
+    String::from_utf8_lossy(&said).into_owned()
 }
 
 /// Carries what comes after both sides have switched protocols.
@@ -252,7 +265,26 @@ pub(super) fn refusal(error: &Error) -> Response<Body> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use futures::{StreamExt, stream};
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_that_does_not_end_is_read_for_a_while() {
+        let data = |data: Vec<u8>| Ok::<_, Infallible>(Frame::data(Bytes::from(data)));
+        let begun = stream::iter([data(b"not here".to_vec())]);
+        let body = StreamBody::new(begun.chain(stream::pending()));
+        let started = tokio::time::Instant::now();
+        assert_eq!(text(body).await, "not here");
+        assert_eq!(started.elapsed(), REFUSAL_TIME);
+        let endless = stream::repeat_with(|| data(vec![b'x'; 3 << 10]));
+        assert_eq!(text(StreamBody::new(endless)).await.len(), REFUSAL_BYTES);
+    }
 
     #[test]
     fn who_asks_comes_after_those_who_passed_it_on() {

@@ -11,6 +11,7 @@ mod backend;
 mod copy;
 mod dial;
 mod forward;
+mod metrics;
 mod nodes;
 mod options;
 mod pods;
@@ -54,6 +55,11 @@ pub trait Connecter: Debug + Send + Sync {
         rest_path: &str,
         request: http::Request<Body>,
     ) -> http::Response<Body>;
+
+    /// What it has counted, for the server's `/metrics`: text in Prometheus' format, nothing by default.
+    fn metrics(&self) -> String {
+        String::new()
+    }
 }
 
 /// The connecters of upstream's server, each with the plural name of its resource in the core group:

@@ -124,7 +124,11 @@ impl Pods {
         } else {
             V5
         };
-        if !offers(&request, protocol) || nodes::takes_websockets(&node) {
+        let passed_on = !offers(&request, protocol) || nodes::takes_websockets(&node);
+        if websocket::is_asked_for(request.headers()) {
+            self.forwarder.streams.routed(subresource, !passed_on);
+        }
+        if passed_on {
             return self.to_kubelet(&endpoint, path_and_query, request).await;
         }
         if protocol == V5 {
@@ -266,5 +270,9 @@ impl Connecter for Pods {
             _ => Err(Error::method_not_allowed()),
         };
         outcome.unwrap_or_else(|error| refusal(&error))
+    }
+
+    fn metrics(&self) -> String {
+        self.forwarder.streams.text()
     }
 }

@@ -7,7 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{Request, Response, header};
+use http::{Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use k8s_streaming::{
@@ -20,6 +20,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use super::{
     NodeDialer, NodeEndpoint,
     forward::{Forwarder, exchange, refused, text},
+    metrics::Streams as Counted,
     options::Streams,
     target::authority,
 };
@@ -46,12 +47,17 @@ impl Forwarder {
         mut request: Request<Body>,
         backend: Backend,
     ) -> Result<Response<Body>, Error> {
-        let upgrade = websocket::Upgrade::accept(&mut request, &[V5]).map_err(refused)?;
+        let streams = self.streams.clone();
+        let upgrade = websocket::Upgrade::accept(&mut request, &[V5]).map_err(|error| {
+            streams.translated(StatusCode::BAD_REQUEST.as_u16());
+            refused(error)
+        })?;
         let (response, _, socket) = upgrade.into_parts();
         let cut = self.cut();
         self.spawn(async move {
-            if let Some(socket) = socket.await {
-                serve(socket, backend, cut).await;
+            match socket.await {
+                Some(socket) => serve(socket, backend, cut, &streams).await,
+                None => streams.translated(StatusCode::BAD_REQUEST.as_u16()),
             }
         });
         Ok(response.map(|()| Body::empty()))
@@ -59,19 +65,37 @@ impl Forwarder {
 }
 
 /// Serves a client until either side ends it.
-async fn serve(socket: Socket, backend: Backend, cut: CancellationToken) {
+async fn serve(socket: Socket, backend: Backend, cut: CancellationToken, counted: &Counted) {
     let (out, mut incoming, writer) = websocket::split(socket, V5);
     let streams = backend.streams;
     let greeting = websocket::process::greet(&out, streams.stdout, streams.stderr);
     if greeting.await.is_err() {
+        counted.translated(StatusCode::BAD_REQUEST.as_u16());
         return;
     }
     let outcome = match backend.open(cut).await {
         Ok((to, from, _writer)) => relay(&out, &mut incoming, &to, from).await,
         Err(error) => Ok(written(error.into_status())),
     };
-    if let Ok(verdict) = outcome {
-        websocket::process::finish(out, incoming, writer, verdict.as_bytes()).await;
+    match outcome {
+        Ok(verdict) => {
+            counted.translated(code(&verdict));
+            websocket::process::finish(out, incoming, writer, verdict.as_bytes()).await;
+        }
+        Err(Closed) => counted.translated(StatusCode::INTERNAL_SERVER_ERROR.as_u16()),
+    }
+}
+
+/// The code that a verdict counts as: a process that fails is no failure of the connection.
+fn code(verdict: &str) -> i32 {
+    let ok = i32::from(StatusCode::OK.as_u16());
+    match serde_json::from_str::<Status>(verdict) {
+        Ok(status) if status.status.as_deref() == Some("Success") => ok,
+        Ok(status) if status.reason.as_deref() == Some("NonZeroExitCode") => ok,
+        status => {
+            let failed = i32::from(StatusCode::INTERNAL_SERVER_ERROR.as_u16());
+            status.ok().and_then(|s| s.code).unwrap_or(failed)
+        }
     }
 }
 

@@ -25,7 +25,11 @@ impl Forwarder {
         path_and_query: &str,
         mut request: Request<Body>,
     ) -> Result<Response<Body>, Error> {
-        let agreed = Upgrade::accept(&mut request, &[TUNNEL]).map_err(refused)?;
+        let broken = StatusCode::INTERNAL_SERVER_ERROR;
+        let agreed = Upgrade::accept(&mut request, &[TUNNEL]).map_err(|error| {
+            self.streams.tunnelled(broken);
+            refused(error)
+        })?;
         let (mut parts, _) = request.into_parts();
         passed_on(&mut parts.headers, false);
         for name in [
@@ -43,13 +47,16 @@ impl Forwarder {
         let answer = exchange(stream, outgoing, self.cut()).await;
         let mut answer = answer.map_err(dialing)?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            self.streams.tunnelled(answer.status());
             return Ok(answered(answer));
         }
         if !upgrade::is_agreed(&answer) {
+            self.streams.tunnelled(broken);
             return Err(Error::internal(
                 "unable to upgrade: missing upgrade headers in response",
             ));
         }
+        self.streams.tunnelled(StatusCode::SWITCHING_PROTOCOLS);
         let (response, _, socket) = agreed.into_parts();
         let backend = hyper::upgrade::on(&mut answer);
         self.spawn(async move {

@@ -20,7 +20,11 @@ impl Registry {
     ) -> Result<Outcome> {
         match_namespace(target, &mut *object)?;
         match_name(target, &mut *object)?;
-        owners::dedup(object.metadata_mut(), false, target.warnings);
+        let meta = object.metadata_mut();
+        owners::dedup(meta, false, target.warnings);
+        // Nobody comes to own what is not taken from them.
+        meta.deletion_timestamp = None;
+        meta.deletion_grace_period_seconds = None;
         let managed = self.own_new(target, &mut *object);
         self.create_owned(target, object, managed).await
     }
@@ -63,16 +67,16 @@ impl Registry {
 
         let meta = object.metadata_mut();
         owners::dedup(meta, true, target.warnings);
-        if meta
+        let version = meta
             .resource_version
-            .as_deref()
-            .is_some_and(|v| !v.is_empty() && v != "0")
-        {
+            .take()
+            .filter(|v| !v.is_empty() && v != "0");
+        // Upstream's store is the one to say so, and does not get to see a dry run.
+        if version.is_some() && !target.dry_run {
             return Err(Error::unknown(
                 "resourceVersion should not be set on objects to be created",
             ));
         }
-        meta.resource_version = None;
         meta.managed_fields = None;
         if row.resource.strategy.has_generation() {
             meta.generation = Some(1);
@@ -167,6 +171,7 @@ impl Registry {
                             ownership::shown(row, &mut *object, &managed, &value, revision)?
                         }
                         None => {
+                            object.metadata_mut().resource_version = version;
                             ownership::show(&mut *object, &managed);
                             None
                         }
@@ -210,7 +215,7 @@ impl Registry {
         let mut findings = metadata::validate(
             object.metadata(),
             target.row.is_namespaced(),
-            &|name, prefix| resource.strategy.validate_name(name, prefix),
+            &|name, prefix| resource.strategy.validate_new_name(object, name, prefix),
             &Path::new("metadata"),
         );
         findings.extend(resource.strategy.validate(object));

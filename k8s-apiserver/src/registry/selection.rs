@@ -146,9 +146,10 @@ fn stored_fields(row: &Row, fields: fields::Selector) -> Result<fields::Selector
                 )));
             }
             _ => {
-                return Err(Error::bad_request(format!(
-                    "field label not supported: {field}"
-                )));
+                return Err(Error::bad_request(match row.is("batch", "jobs") {
+                    true => format!("field label {field:?} not supported for Job"),
+                    false => format!("field label not supported: {field}"),
+                }));
             }
         }
     }

@@ -299,6 +299,24 @@ impl Registry {
         })
     }
 
+    /// The answer to an update that is meant for an object with another UID than there is; with any, where there is none.
+    pub(crate) fn other_uid(&self, target: &Target<'_>, wanted: &str, found: &str) -> Error {
+        let key = self.key(target);
+        let key = String::from_utf8_lossy(&key);
+        // A dry run does without the prefix of all keys.
+        let key = match target.dry_run {
+            true => key.strip_prefix("/registry").unwrap_or(&key),
+            false => &key,
+        };
+        Error::conflict(
+            &target.row.resource,
+            target.name,
+            &format!(
+                "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
+            ),
+        )
+    }
+
     /// UID and resource version must be those of the object, where they are given.
     fn check_preconditions(
         &self,
@@ -316,14 +334,7 @@ impl Registry {
             .as_deref()
             .filter(|uid| checks_uid && !uid.is_empty() && *uid != old_uid)
         {
-            return Err(Error::conflict(
-                resource,
-                target.name,
-                &format!(
-                    "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {old_uid}",
-                    String::from_utf8_lossy(&self.key(target))
-                ),
-            ));
+            return Err(self.other_uid(target, uid, old_uid));
         }
         match meta.resource_version.as_deref().unwrap_or_default() {
             "" | "0" => {

@@ -55,6 +55,42 @@ async fn who_deletes_jobs_is_told_that_pods_stay() {
 }
 
 #[tokio::test]
+async fn only_what_can_be_watched_has_a_path_to_watch() {
+    let server = server().await;
+    for path in [
+        "/apis/authentication.k8s.io/v1/watch/tokenreviews",
+        "/api/v1/watch/namespaces/default/bindings",
+        "/api/v1/watch/componentstatuses",
+        "/api/v1/proxy/nodes/n",
+    ] {
+        let answer = ask(&server, "GET", path, json!({})).await;
+        assert_eq!(warnings(&answer), [""; 0], "{path}");
+        let (code, _) = text(answer).await;
+        assert_eq!(code, 404, "{path}");
+    }
+    let watch = "/api/v1/watch/namespaces/default/configmaps?timeoutSeconds=1";
+    assert_eq!(get(&server, watch).await.0, 200);
+}
+
+#[tokio::test]
+async fn fields_of_jobs_are_refused_in_words_of_their_own() {
+    let server = server().await;
+    for (resource, told) in [
+        (
+            "/apis/batch/v1/jobs",
+            r#"field label "spec.x" not supported for Job"#,
+        ),
+        ("/api/v1/pods", "field label not supported: spec.x"),
+    ] {
+        let (code, answer) = get(&server, &format!("{resource}?fieldSelector=spec.x%3Dy")).await;
+        assert_eq!(
+            (code.as_u16(), answer["message"].as_str().unwrap()),
+            (400, told)
+        );
+    }
+}
+
+#[tokio::test]
 async fn owners_count_once() {
     let server = server().await;
     let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": "o", "uid": "u"});

@@ -498,3 +498,75 @@ async fn a_body_over_three_mebibytes_is_refused_and_changes_nothing() {
         "ConfigMap \"big\" is invalid: []: Too long: may not be more than 1048576 bytes"
     );
 }
+
+#[tokio::test]
+async fn nobody_owns_what_a_create_does_not_take() {
+    let server = server().await;
+    let mut object = config_map("gone");
+    object["metadata"]["deletionTimestamp"] = "2020-01-01T00:00:00Z".into();
+    object["metadata"]["deletionGracePeriodSeconds"] = 5.into();
+    let (code, made) = call(&server, "POST", MAPS, object).await;
+    assert_eq!(code, StatusCode::CREATED);
+    let meta = &made["metadata"];
+    assert!(meta["deletionTimestamp"].is_null() && meta["deletionGracePeriodSeconds"].is_null());
+    let owned = meta["managedFields"][0]["fieldsV1"].to_string();
+    assert!(
+        owned.contains("f:data") && !owned.contains("deletion"),
+        "{owned}"
+    );
+}
+
+#[tokio::test]
+async fn a_dry_run_does_not_see_that_a_new_object_has_a_version() {
+    let server = server().await;
+    let mut object = config_map("versioned");
+    object["metadata"]["resourceVersion"] = "5".into();
+    let (code, answer) = call(&server, "POST", MAPS, object.clone()).await;
+    assert_eq!(code, 500);
+    let told = "resourceVersion should not be set on objects to be created";
+    assert_eq!(answer["message"], told);
+    let (code, answer) = call(&server, "POST", &format!("{MAPS}?dryRun=All"), object).await;
+    assert_eq!(code, StatusCode::CREATED);
+    assert_eq!(answer["metadata"]["resourceVersion"], "5");
+}
+
+#[tokio::test]
+async fn an_update_that_creates_is_for_no_object_that_was() {
+    let server = server().await;
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases/l";
+    let lease = |uid: &str| json!({"metadata": {"name": "l", "uid": uid, "resourceVersion": "5"}});
+    let (code, answer) = call(&server, "PUT", leases, lease("u")).await;
+    assert_eq!(code, StatusCode::CONFLICT);
+    let told = answer["message"].as_str().unwrap();
+    let end = "Key: /registry/leases/default/l, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in \
+               precondition: u, UID in object meta: ";
+    assert!(told.ends_with(end), "{told}");
+    assert_eq!(
+        call(&server, "PUT", leases, lease("")).await.0,
+        StatusCode::CREATED
+    );
+}
+
+#[tokio::test]
+async fn times_with_microseconds_have_all_of_them() {
+    let server = server().await;
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    let lease =
+        |name: &str, time: &str| json!({"metadata": {"name": name}, "spec": {"renewTime": time}});
+    let (code, answer) = call(&server, "POST", leases, lease("l", "2026-01-01T00:00:00Z")).await;
+    assert_eq!(code, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        answer["message"],
+        "Lease in version \"v1\" cannot be handled as a Lease: parsing time \"2026-01-01T00:00:00Z\" as \
+         \"2006-01-02T15:04:05.000000Z07:00\": cannot parse \"Z\" as \".000000\""
+    );
+    let (code, made) = call(
+        &server,
+        "POST",
+        leases,
+        lease("l", "2026-01-01T00:00:00.100000Z"),
+    )
+    .await;
+    assert_eq!(code, StatusCode::CREATED);
+    assert_eq!(made["spec"]["renewTime"], "2026-01-01T00:00:00.100000Z");
+}

@@ -268,6 +268,14 @@ async fn metadata_of_a_list_are_asked_for_as_such() {
         let answer = cluster.wanting(path, accept).await;
         assert_eq!((answer.code.as_u16(), answer.message()), (406, text));
     }
+    // What is wrong with the request itself is told first.
+    for (path, accept, code) in [
+        (format!("{MAPS}/nope"), list, 404),
+        (format!("{MAPS}?labelSelector=%28"), one, 400),
+    ] {
+        let answer = cluster.wanting(&path, accept).await;
+        assert_eq!(answer.code.as_u16(), code, "{path}");
+    }
     assert_eq!(
         cluster.wanting(MAPS, list).await.expect(200)["kind"],
         "PartialObjectMetadataList"

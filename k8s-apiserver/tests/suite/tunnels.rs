@@ -546,3 +546,34 @@ async fn a_kubelet_that_forwards_no_ports_says_so_itself() {
         other => panic!("{other:?}"),
     }
 }
+
+#[tokio::test]
+async fn what_is_carried_is_counted() {
+    let node = node().await;
+    let page = async || {
+        let mut wire = node.cluster.wire().await;
+        let page = wire.get("/metrics").await;
+        String::from_utf8(page.body.clone()).unwrap()
+    };
+    assert!(!page().await.contains("apiserver_stream_"));
+    status(&mut node.exec("command=missing&stdout=true").await).await;
+    let mut vanished = node.exec("command=vanish&stdin=true").await;
+    status(&mut vanished).await;
+    let mut done = node.exec("command=cat&stdin=true&stdout=true").await;
+    send(&mut done, CLOSE, &[STDIN]).await;
+    assert_eq!(status(&mut done).await["metadata"], json!({}));
+    let path = format!("{POD}/portforward?ports=80");
+    let _forwarded = node.connect(&path, TUNNEL).await.unwrap();
+    assert!(node.connect(&path, "v4.channel.k8s.io").await.is_err());
+    let page = page().await;
+    for line in [
+        r#"apiserver_stream_translator_requests_total{code="200"} 1"#,
+        r#"apiserver_stream_translator_requests_total{code="500"} 2"#,
+        r#"apiserver_stream_tunnel_requests_total{code="101"} 1"#,
+        r#"apiserver_websocket_streaming_requests_total{proxy_type="translated_at_apiserver",subresource="exec"} 3"#,
+        r#"apiserver_websocket_streaming_requests_total{proxy_type="translated_at_apiserver",subresource="portforward"} 1"#,
+        r#"apiserver_websocket_streaming_requests_total{proxy_type="proxied_to_kubelet",subresource="portforward"} 1"#,
+    ] {
+        assert!(page.lines().any(|l| l == line), "{line} in {page}");
+    }
+}

@@ -1,6 +1,6 @@
 //! The group `apiregistration.k8s.io`: APIServices.
 
-use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::{APIService, APIServiceSpec};
 
 use crate::{
     field::{self, ErrorList, Path},
@@ -36,17 +36,6 @@ impl KindRules for ApiServiceRules {
         let spec = service.spec.clone().unwrap_or_default();
         let path = Path::new("spec");
         let (group, version) = (text(&spec.group), text(&spec.version));
-        let name = text(&service.metadata.name);
-        let wanted = format!("{version}.{group}");
-        // Without a name, that is what is wrong.
-        if !name.is_empty() && name != wanted {
-            let problem = format!("must be `spec.version+\".\"+spec.group`: {wanted:?}");
-            errors.push(field::invalid(
-                Path::new("metadata").child("name"),
-                name,
-                problem,
-            ));
-        }
         if group.is_empty() && version != "v1" {
             let problem = "only v1 may have an empty group and it better be legacy kube";
             errors.push(field::required(path.child("group"), problem));
@@ -101,6 +90,14 @@ impl KindRules for ApiServiceRules {
         errors
     }
 
+    fn validate_update(&self, new: &APIService, _old: &APIService) -> ErrorList {
+        let name = text(&new.metadata.name);
+        let path = Path::new("metadata").child("name");
+        let mut errors = messages(&path, name, self.validate_new_name(new, name, false));
+        errors.extend(self.validate(new));
+        errors
+    }
+
     fn prepare_for_update(&self, new: &mut APIService, old: &APIService) {
         new.status.clone_from(&old.status);
     }
@@ -127,6 +124,22 @@ impl KindRules for ApiServiceRules {
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
         names::path_segment(name, prefix)
     }
+
+    fn validate_new_name(&self, service: &APIService, name: &str, prefix: bool) -> Vec<String> {
+        let problems = self.validate_name(name, prefix);
+        if !problems.is_empty() {
+            return problems;
+        }
+        let spec = service.spec.as_ref();
+        let part = |of: fn(&APIServiceSpec) -> &Option<String>| spec.map_or("", |s| text(of(s)));
+        let wanted = format!("{}.{}", part(|s| &s.version), part(|s| &s.group));
+        match name == wanted {
+            true => Vec::new(),
+            false => vec![format!(
+                "must be `spec.version+\".\"+spec.group`: {wanted:?}"
+            )],
+        }
+    }
 }
 
 #[cfg(test)]
@@ -140,7 +153,7 @@ mod tests {
         let mut service: APIService = serde_json::from_value(service).unwrap();
         ApiServiceRules.default(&mut service);
         ApiServiceRules
-            .validate(&service)
+            .validate_update(&service, &service)
             .iter()
             .map(ToString::to_string)
             .collect()

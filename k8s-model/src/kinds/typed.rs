@@ -85,6 +85,10 @@ pub(crate) trait KindRules: Send + Sync + 'static {
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
         crate::names::dns_subdomain(name, prefix)
     }
+
+    fn validate_new_name(&self, _object: &Self::Kind, name: &str, prefix: bool) -> Vec<String> {
+        self.validate_name(name, prefix)
+    }
 }
 
 /// The [`Strategy`] of a kind's [`KindRules`]. An object of another type passes through it
@@ -224,6 +228,13 @@ impl<R: KindRules> Strategy for Typed<R> {
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
         self.0.validate_name(name, prefix)
     }
+
+    fn validate_new_name(&self, object: &dyn Object, name: &str, prefix: bool) -> Vec<String> {
+        match object.downcast_ref() {
+            Some(object) => self.0.validate_new_name(object, name, prefix),
+            None => self.0.validate_name(name, prefix),
+        }
+    }
 }
 
 /// The rules of a kind whose versions are different Rust types: those of `A` or those of `B`, as
@@ -324,5 +335,9 @@ impl<A: KindRules, B: KindRules> Strategy for Either<A, B> {
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
         self.0.validate_name(name, prefix)
+    }
+
+    fn validate_new_name(&self, object: &dyn Object, name: &str, prefix: bool) -> Vec<String> {
+        self.of(object).validate_new_name(object, name, prefix)
     }
 }

@@ -34,6 +34,7 @@ impl KindRules for MutatingAdmissionPolicyRules {
     const QUALIFIED_FINALIZERS: bool = false;
 
     const GENERATION: bool = true;
+    const UNCONDITIONAL_UPDATE: bool = false;
 
     fn default(&self, policy: &mut Self::Kind) {
         let spec = policy.spec.get_or_insert_default();
@@ -62,6 +63,7 @@ impl KindRules for MutatingAdmissionPolicyBindingRules {
     const QUALIFIED_FINALIZERS: bool = false;
 
     const GENERATION: bool = true;
+    const UNCONDITIONAL_UPDATE: bool = false;
 
     fn default(&self, binding: &mut Self::Kind) {
         let spec = binding.spec.get_or_insert_default();

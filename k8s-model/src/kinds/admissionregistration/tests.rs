@@ -269,3 +269,15 @@ fn what_goes_cannot_be_changed() {
         )]
     );
 }
+
+#[test]
+fn updates_say_which_version_they_are_of() {
+    let rows = ResourceTable::builtin().rows().iter();
+    let all: Vec<_> = rows
+        .filter(|row| row.group == "admissionregistration.k8s.io")
+        .collect();
+    assert!(!all.is_empty());
+    for row in all {
+        assert!(!row.strategy.allow_unconditional_update(), "{row:?}");
+    }
+}

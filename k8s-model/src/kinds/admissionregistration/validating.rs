@@ -46,6 +46,7 @@ impl KindRules for ValidatingAdmissionPolicyRules {
     const QUALIFIED_FINALIZERS: bool = false;
 
     const GENERATION: bool = true;
+    const UNCONDITIONAL_UPDATE: bool = false;
 
     fn default(&self, policy: &mut Self::Kind) {
         let spec = policy.spec.get_or_insert_default();
@@ -87,6 +88,7 @@ impl KindRules for ValidatingAdmissionPolicyBindingRules {
     const QUALIFIED_FINALIZERS: bool = false;
 
     const GENERATION: bool = true;
+    const UNCONDITIONAL_UPDATE: bool = false;
 
     fn default(&self, binding: &mut Self::Kind) {
         if let Some(resources) = spec_mut(&mut binding.spec).match_resources.as_mut() {

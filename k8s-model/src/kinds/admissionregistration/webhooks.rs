@@ -259,6 +259,7 @@ impl KindRules for ValidatingWebhookConfigurationRules {
     const QUALIFIED_FINALIZERS: bool = false;
 
     const GENERATION: bool = true;
+    const UNCONDITIONAL_UPDATE: bool = false;
 
     fn default(&self, configuration: &mut Self::Kind) {
         for hook in configuration.webhooks.iter_mut().flatten() {
@@ -287,6 +288,7 @@ impl KindRules for MutatingWebhookConfigurationRules {
     const QUALIFIED_FINALIZERS: bool = false;
 
     const GENERATION: bool = true;
+    const UNCONDITIONAL_UPDATE: bool = false;
 
     fn default(&self, configuration: &mut Self::Kind) {
         for hook in configuration.webhooks.iter_mut().flatten() {

@@ -49,17 +49,23 @@ impl KindRules for CustomResourceDefinitionRules {
         store_storage_version(definition);
     }
 
+    fn validate_new_name(
+        &self,
+        definition: &CustomResourceDefinition,
+        name: &str,
+        prefix: bool,
+    ) -> Vec<String> {
+        let spec = &definition.spec;
+        let mut out = self.validate_name(name, prefix);
+        if name != format!("{}.{}", spec.names.plural, spec.group) {
+            out.push(r#"must be spec.names.plural+"."+spec.group"#.to_owned());
+        }
+        out
+    }
+
     fn validate(&self, definition: &CustomResourceDefinition) -> ErrorList {
         let spec = &definition.spec;
-        let mut out = ErrorList::new();
-        let name = definition.metadata.name.as_deref().unwrap_or_default();
-        // Without a name, that is what is wrong.
-        if !name.is_empty() && name != format!("{}.{}", spec.names.plural, spec.group) {
-            let path = Path::new("metadata").child("name");
-            let text = r#"must be spec.names.plural+"."+spec.group"#;
-            out.push(field::invalid(path, name, text));
-        }
-        out.extend(spec::validate(spec, None));
+        let mut out = spec::validate(spec, None);
         out.extend(status(definition));
         out.extend(approval::validate(definition, None));
         out

@@ -58,17 +58,20 @@ fn names_and_versions_are_held_to_upstreams_rules() {
     wrong.spec.scope = "World".into();
     wrong.spec.versions[0].storage = false;
     wrong.spec.names.list_kind = Some("Foo".into());
+    for (name, prefix) in [("bars.example.com", false), ("bars-", true)] {
+        assert_eq!(
+            rules().validate_new_name(&wrong, name, prefix),
+            [r#"must be spec.names.plural+"."+spec.group"#]
+        );
+    }
     let found = findings(&wrong);
     assert_eq!(
-        found[..2],
-        [
-            "metadata.name: Invalid value: \"bars.example.com\": must be spec.names.plural+\".\"+spec.group",
-            "spec.scope: Unsupported value: \"World\": supported values: \"Cluster\", \"Namespaced\"",
-        ]
+        found[..1],
+        ["spec.scope: Unsupported value: \"World\": supported values: \"Cluster\", \"Namespaced\"",]
     );
-    assert!(found[2].ends_with("must have exactly one version marked as storage version"));
+    assert!(found[1].ends_with("must have exactly one version marked as storage version"));
     assert_eq!(
-        found[3],
+        found[2],
         "spec.names.listKind: Invalid value: \"Foo\": kind and listKind may not be the same"
     );
 }

@@ -373,3 +373,79 @@ impl KindRules for PersistentVolumeClaimRules {
         new.spec.clone_from(&old.spec);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn claim(phase: &str, spec: &Value) -> PersistentVolumeClaim {
+        let mut claim = json!({
+            "metadata": {"name": "c"},
+            "spec": {"accessModes": ["ReadWriteOnce"], "volumeName": "v", "storageClassName": "s",
+                "resources": {"requests": {"storage": "5Gi"}}},
+            "status": {"phase": phase, "capacity": {"storage": "2Gi"}, "currentVolumeAttributesClassName": "gold"},
+        });
+        json_patch::merge(&mut claim["spec"], spec);
+        serde_json::from_value(claim).unwrap()
+    }
+
+    /// What is wrong with a change of a claim, without what would change.
+    fn refusals(phase: &str, before: Value, after: Value) -> Vec<String> {
+        let (old, new) = (claim(phase, &before), claim(phase, &after));
+        let errors = PersistentVolumeClaimRules.validate_update(&new, &old);
+        let first = |error: &field::Error| error.to_string().lines().next().unwrap().to_owned();
+        errors.iter().map(first).collect()
+    }
+
+    const SPEC: &str = "spec: Forbidden: spec is immutable after creation except resources.requests and \
+                        volumeAttributesClassName for bound claims";
+
+    #[test]
+    fn bound_claims_may_ask_for_other_sizes_and_attributes() {
+        let size = |size: &str| json!({"resources": {"requests": {"storage": size}}});
+        assert_eq!(refusals("Bound", json!({}), size("9Gi")), [""; 0]);
+        // Less than was asked for, as expanding to that failed.
+        assert_eq!(refusals("Bound", json!({}), size("3Gi")), [""; 0]);
+        assert_eq!(
+            refusals("Bound", json!({}), size("2Gi")),
+            [
+                "spec.resources.requests.storage: Forbidden: field can not be less than status.capacity"
+            ]
+        );
+        assert_eq!(refusals("Pending", json!({}), size("9Gi")), [SPEC]);
+        let limits = json!({"resources": {"limits": {"storage": "9Gi"}}});
+        assert_eq!(refusals("Bound", json!({}), limits), [SPEC]);
+        let class = |class: &str| json!({"volumeAttributesClassName": class});
+        assert_eq!(refusals("Bound", class("gold"), class("tin")), [""; 0]);
+        assert_eq!(refusals("Pending", class("gold"), class("tin")), [SPEC]);
+        assert_eq!(
+            refusals("Bound", class("gold"), json!({})),
+            [
+                "spec.volumeAttributesClassName: Forbidden: update from non-nil value to nil is forbidden"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_class_may_be_told_once() {
+        let none = || json!({"storageClassName": null});
+        assert_eq!(refusals("Pending", none(), json!({})), [""; 0]);
+        assert_eq!(refusals("Pending", json!({}), none()), [SPEC]);
+        let other = json!({"storageClassName": "t"});
+        assert_eq!(refusals("Pending", json!({}), other), [SPEC]);
+        // The annotation goes with what it said.
+        let mut old = claim("Pending", &none());
+        let mut new = claim("Pending", &json!({}));
+        let annotated =
+            |class: &str| Some([(CLASS_ANNOTATION.to_owned(), class.to_owned())].into());
+        old.metadata.annotations = annotated("s");
+        let told = |new: &_, old: &_| PersistentVolumeClaimRules.validate_update(new, old).len();
+        assert_eq!(told(&new, &old), 0);
+        new.metadata.annotations = annotated("s");
+        assert_eq!(told(&new, &old), 0);
+        new.metadata.annotations = annotated("t");
+        assert_eq!(told(&new, &old), 1);
+    }
+}
