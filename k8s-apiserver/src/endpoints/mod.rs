@@ -146,7 +146,10 @@ async fn answer(
     let has = |form| {
         row.as_ref().is_none_or(|row| match form {
             Form::Protobuf => row.protobuf().is_some(),
-            Form::Table => server.create_only(row, &info.subresource).is_none(),
+            Form::Table => {
+                server.create_only(row, &info.subresource).is_none()
+                    && has_table(row, info.subresource.as_str())
+            }
         })
     };
     let wanted = Wanted::new(&parts.headers, parts.uri.query(), has);
@@ -193,6 +196,19 @@ async fn answer(
                 let text = "request did not complete within the allotted timeout";
                 response::error(&k8s_model::status::timeout(text, 0).into(), &wanted)
             }),
+    }
+}
+
+/// Whether upstream shows a subresource as a table: these it forgot.
+fn has_table(row: &Row, subresource: &str) -> bool {
+    match subresource {
+        "ephemeralcontainers" => !row.is("", "pods"),
+        "approval" => !row.is("certificates.k8s.io", "certificatesigningrequests"),
+        "status" => {
+            !row.is("apiextensions.k8s.io", "customresourcedefinitions")
+                && !row.is("apiregistration.k8s.io", "apiservices")
+        }
+        _ => true,
     }
 }
 
@@ -528,8 +544,12 @@ async fn resource(
     if let Some(text) = deprecation.or_else(|| row.custom()?.deprecation()) {
         call.warnings.add(text);
     }
+    let method = &call.parts.method;
     // Proxies alone pass it on.
-    if call.parts.method == http::Method::HEAD && info.subresource != "proxy" {
+    if method == http::Method::HEAD && info.subresource != "proxy" {
+        return Err(Error::method_not_allowed());
+    }
+    if method != http::Method::GET && info.has_verb_in_path() {
         return Err(Error::method_not_allowed());
     }
     if !info.subresource.is_empty() {
@@ -570,7 +590,8 @@ async fn resource(
 /// Whether there is such a path for the resource: namespaces where it has them, and only there.
 fn exists(row: &Row, info: &RequestInfo) -> bool {
     // There is such a path for each resource that can be watched.
-    if info.has_verb_in_path() && !row.resource.verbs.contains(&info.verb.as_str()) {
+    let in_path = info.has_verb_in_path();
+    if in_path && (!row.resource.verbs.contains(&info.verb.as_str()) || info.parts.len() > 2) {
         return false;
     }
     let in_url = info.parts.get(1).is_some();
@@ -579,10 +600,12 @@ fn exists(row: &Row, info: &RequestInfo) -> bool {
     if !row.is_namespaced() && !info.namespace.is_empty() && info.is_in_namespace() {
         return false;
     }
-    if row.is_namespaced() && info.namespace.is_empty() && in_url && info.verb != "watch" {
+    // Custom resources are served around upstream's router.
+    let anywhere = in_path && row.custom().is_some();
+    if row.is_namespaced() && info.namespace.is_empty() && in_url && !anywhere {
         return false;
     }
-    if info.parts.len() > 3 && info.subresource != "proxy" && info.verb != "watch" {
+    if info.parts.len() > 3 && info.subresource != "proxy" {
         return false;
     }
     if !info.subresource.is_empty() {

@@ -20,7 +20,7 @@ pub(crate) struct Document {
     /// The keys that are there twice, as upstream tells them: `line 2: key "a" already set in map`.
     pub(crate) repeated: Vec<String>,
     /// In which line it begins, where that is known.
-    line: Option<usize>,
+    line: Option<u64>,
 }
 
 /// Reads YAML; or says in one line why it cannot be read.

@@ -68,8 +68,22 @@ async fn only_what_can_be_watched_has_a_path_to_watch() {
         let (code, _) = text(answer).await;
         assert_eq!(code, 404, "{path}");
     }
+    for path in [
+        "apps/v1/watch/deployments/x",
+        "apps/v1/watch/namespaces/default/deployments/x/status",
+    ] {
+        assert_eq!(
+            get(&server, &format!("/apis/{path}")).await.0,
+            404,
+            "{path}"
+        );
+    }
     let watch = "/api/v1/watch/namespaces/default/configmaps?timeoutSeconds=1";
     assert_eq!(get(&server, watch).await.0, 200);
+    for method in ["POST", "PUT", "PATCH", "DELETE"] {
+        let answer = ask(&server, method, watch, json!({})).await;
+        assert_eq!(answer.status(), 405, "{method}");
+    }
 }
 
 #[tokio::test]

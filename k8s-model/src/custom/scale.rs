@@ -29,6 +29,27 @@ fn at<'v>(fields: &'v Map<String, Value>, path: &[String]) -> Option<&'v Value> 
         .try_fold(fields.get(first)?, |value, name| value.get(name))
 }
 
+/// What upstream says if something on the way is no object.
+fn in_the_way(fields: &Map<String, Value>, path: &[String]) -> Option<String> {
+    let (first, rest) = path.split_first()?;
+    let mut value = fields.get(first)?;
+    for (at, name) in rest.iter().enumerate() {
+        value = match value {
+            Value::Null => return None,
+            Value::Object(fields) => fields.get(name)?,
+            other => {
+                return Some(format!(
+                    ".{} accessor error: {} is of the type {}, expected map[string]interface{{}}",
+                    path[..at + 2].join("."),
+                    spell_go(other),
+                    go_type(other)
+                ));
+            }
+        };
+    }
+    None
+}
+
 impl ScalePaths {
     pub(super) fn new(scale: &CustomResourceSubresourceScale) -> Self {
         ScalePaths {
@@ -95,6 +116,10 @@ impl ScalePaths {
         let mut out = ErrorList::new();
         let mut number = |path: &[String]| {
             let spelled = Path::new(&format!(".{}", path.join(".")));
+            if let Some(text) = in_the_way(fields, path) {
+                out.push(field::invalid(spelled, 0, text));
+                return;
+            }
             match at(fields, path) {
                 None => {}
                 Some(Value::Number(n)) if n.is_i64() || n.is_u64() => {
@@ -123,6 +148,14 @@ impl ScalePaths {
         }
         number(&self.status_replicas);
         if let Some(path) = &self.selector
+            && let Some(text) = in_the_way(fields, path)
+        {
+            out.push(field::invalid(
+                Path::new(&format!(".{}", path.join("."))),
+                "",
+                text,
+            ));
+        } else if let Some(path) = &self.selector
             && let Some(other) = at(fields, path).filter(|value| !value.is_string())
         {
             let spelled = format!(".{}", path.join("."));
@@ -146,5 +179,34 @@ fn go_type(value: &Value) -> &'static str {
         Value::String(_) => "string",
         Value::Array(_) => "[]interface {}",
         Value::Object(_) => "map[string]interface {}",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_in_the_way_of_a_number_is_told() {
+        let paths = ScalePaths::new(&CustomResourceSubresourceScale {
+            spec_replicas_path: ".spec.replicas".to_owned(),
+            status_replicas_path: ".status.size.now".to_owned(),
+            label_selector_path: Some(".status.selector".to_owned()),
+        });
+        let told = |object: Value| -> Vec<String> {
+            let found = paths.validate(object.as_object().unwrap(), true);
+            found.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(told(json!({"spec": null, "status": {}})), [""; 0]);
+        assert_eq!(
+            told(json!({"spec": 5, "status": []})),
+            [
+                ".spec.replicas: Invalid value: 0: .spec.replicas accessor error: 5 is of the type int64, expected map[string]interface{}",
+                ".status.size.now: Invalid value: 0: .status.size accessor error: [] is of the type []interface {}, expected map[string]interface{}",
+                ".status.selector: Invalid value: \"\": .status.selector accessor error: [] is of the type []interface {}, expected map[string]interface{}",
+            ]
+        );
     }
 }

@@ -131,6 +131,16 @@ impl DecodeError {
                         "no kind {kind:?} is registered for version {api_version:?} in scheme {SCHEME:?}"
                     );
                 }
+                // Two groups have tables of their own.
+                let own = SCHEMES.iter().find(|(of, _)| {
+                    let has = |version: &str| version.starts_with(of);
+                    has(expected_api_version) && !has(api_version)
+                });
+                if let Some((_, scheme)) = own {
+                    return format!(
+                        "no kind {kind:?} is registered for version {api_version:?} in scheme {scheme:?}"
+                    );
+                }
                 let expected = match expected_api_version.split_once('/') {
                     Some((group, _)) => group.split('.').next().unwrap_or(group),
                     None => "core",
@@ -164,6 +174,18 @@ fn is_known(group: &str, version: &str, kind: &str) -> bool {
 
 /// Upstream calls the table of all types by the place where it is made.
 const SCHEME: &str = "pkg/api/legacyscheme/scheme.go:30";
+
+/// The tables of the groups that upstream serves by servers of their own.
+const SCHEMES: [(&str, &str); 2] = [
+    (
+        "apiextensions.k8s.io/",
+        "k8s.io/apiextensions-apiserver/pkg/apiserver/apiserver.go:56",
+    ),
+    (
+        "apiregistration.k8s.io/",
+        "k8s.io/kube-aggregator/pkg/apiserver/scheme/scheme.go:28",
+    ),
+];
 
 /// The text of the answer to a client that sent something that cannot be read at all; without a kind, the reason
 /// alone.
@@ -311,6 +333,18 @@ mod tests {
 
     fn refusal(text: &str) -> String {
         decode(text).0.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn servers_of_their_own_know_no_other_kinds() {
+        let codec =
+            codec::<k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService>();
+        let pod = br#"{"apiVersion": "v1", "kind": "Pod"}"#;
+        let error = (codec.from_json)(pod, &mut |_| {}).unwrap_err();
+        assert_eq!(
+            error.reason(),
+            "no kind \"Pod\" is registered for version \"v1\" in scheme \"k8s.io/kube-aggregator/pkg/apiserver/scheme/scheme.go:28\""
+        );
     }
 
     #[test]

@@ -42,7 +42,8 @@ pub(super) fn replication_controller(view: &View) -> Vec<Value> {
 }
 
 pub(super) const SCALE: &[Column] = &[
-    NAME,
+    // Upstream does not mark it as a name.
+    Column { format: "", ..NAME },
     number("Desired", "The number of instances that are wanted."),
     number("Available", "The number of instances that exist."),
     AGE,

@@ -41,6 +41,13 @@ fn walk(schema: &Schema, value: &Value, path: &Path, out: &mut ErrorList) {
         Value::Array(elements) => {
             match schema.list_type {
                 Some(ListType::Set) => repeated(elements.iter().cloned(), path, out),
+                Some(ListType::Map) if elements.iter().any(|e| !e.is_object()) => {
+                    let wrong = elements.iter().enumerate().filter(|(_, e)| !e.is_object());
+                    let text = "must be an object for an array of list-type map";
+                    out.extend(
+                        wrong.map(|(at, e)| field::invalid(path.index(at), e.clone(), text)),
+                    );
+                }
                 Some(ListType::Map) => {
                     let keys = elements.iter().map(|e| Value::Object(schema.keys_of(e)));
                     repeated(keys, path, out);
@@ -92,6 +99,12 @@ mod tests {
                 "map[2]: Duplicate value: {\"port\":1,\"protocol\":\"TCP\"}",
                 "set[2]: Duplicate value: \"a\"",
             ]
+        );
+        let found = schema.validate_lists(&json!({"map": [5, {"port": 1}, {"port": 1}]}));
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            found,
+            ["map[0]: Invalid value: 5: must be an object for an array of list-type map"]
         );
     }
 }

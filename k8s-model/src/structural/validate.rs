@@ -164,8 +164,19 @@ fn type_of(schema: &Schema, value: &Value, at: &str, out: &mut ErrorList) {
         Some(kind) => found == kind.as_str(),
         None => true,
     };
-    if !fits {
-        out.push(wrong_type(at, wanted, &found.into()));
+    if fits {
+        return;
+    }
+    // Upstream tells the format where there is one, and that of what was found.
+    match (&schema.format, value) {
+        (Some(format), Value::Number(n)) => {
+            let found = if n.is_f64() { "float64" } else { "int64" };
+            out.push(wrong_type(at, format, &found.into()));
+        }
+        (Some(format), Value::Bool(_) | Value::Object(_)) => {
+            out.push(wrong_type(at, format, &"".into()));
+        }
+        _ => out.push(wrong_type(at, wanted, &found.into())),
     }
 }
 
@@ -425,6 +436,16 @@ mod tests {
                 object(json!({"type": "string", "format": "ipv4"})),
                 json!({"a": "x"}),
                 "a: Invalid value: \"x\": a in body must be of type ipv4: \"x\"",
+            ),
+            (
+                object(json!({"type": "string", "format": "date-time"})),
+                json!({"a": 5}),
+                "a: Invalid value: \"int64\": a in body must be of type date-time: \"int64\"",
+            ),
+            (
+                object(json!({"type": "integer", "format": "int32"})),
+                json!({"a": true}),
+                "a: Invalid value: \"\": a in body must be of type int32: \"\"",
             ),
             (
                 object(json!({"type": "array", "items": {"type": "string"}, "maxItems": 1})),

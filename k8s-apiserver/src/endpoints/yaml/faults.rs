@@ -55,10 +55,14 @@ pub(super) fn told(error: &Error, source: &str) -> String {
         }
         "unsupported YAML major version" => ("found incompatible YAML document", 0),
         "found a tab" => ("found a tab character that violates indentation", line + 1),
-        "unclosed quote" => match source.matches('\n').count() {
-            0 => ("found unexpected end of stream", 0),
-            ends => ("found unexpected end of stream", ends + 1),
-        },
+        "unclosed quote" | "invalid indentation in multiline quoted scalar"
+            if text.starts_with("unclosed") || line > lines() =>
+        {
+            match source.matches('\n').count() {
+                0 => ("found unexpected end of stream", 0),
+                ends => ("found unexpected end of stream", ends + 1),
+            }
+        }
         "misplaced bracket" => ("did not find expected node content", line.saturating_sub(1)),
         _ if text.starts_with("unclosed bracket") => {
             let text = match source.trim_end().ends_with(['{', '[', ',', ':']) {
@@ -177,6 +181,10 @@ mod tests {
                 "yaml: line 2: did not find expected ',' or '}'",
             ),
             ("a: [b", "yaml: line 1: did not find expected ',' or ']'"),
+            (
+                "a: b\nc: \"x",
+                "yaml: line 2: found unexpected end of stream",
+            ),
             ("a: 'x", "yaml: found unexpected end of stream"),
             (
                 "a: b\nc: \"x\n",

@@ -121,8 +121,8 @@ impl KindRules for CustomResourceDefinitionRules {
         new: &mut CustomResourceDefinition,
         old: &CustomResourceDefinition,
     ) {
+        // Upstream means to keep the metadata, and takes it from the new definition.
         new.spec.clone_from(&old.spec);
-        metadata::keep(&mut new.metadata, &old.metadata);
     }
 
     fn validate_status_update(

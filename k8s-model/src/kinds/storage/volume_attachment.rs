@@ -69,7 +69,11 @@ impl KindRules for VolumeAttachmentRules {
     fn validate(&self, attachment: &VolumeAttachment) -> ErrorList {
         let path = Path::new("spec");
         let spec = &attachment.spec;
-        let mut errors = csi_driver_name(&spec.attacher, path.child("attacher"));
+        let attacher = path.child("attacher");
+        let mut errors = ErrorList::new();
+        if spec.attacher.is_empty() {
+            errors.push(field::required(attacher.clone(), ""));
+        }
         let source = path.child("source");
         const ONE: &str = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
         match (
@@ -85,12 +89,21 @@ impl KindRules for VolumeAttachmentRules {
                         "must specify non empty persistentVolumeName",
                     ));
                 }
-                errors.extend(dns_subdomain(name, source.child("persistentVolumeName")));
             }
             (Some(_), None) => {}
         }
         errors.extend(dns_subdomain(&spec.node_name, path.child("nodeName")));
         errors.extend(status(attachment));
+        // What the first version did not ask for comes last.
+        for error in csi_driver_name(&spec.attacher, attacher) {
+            if !errors.contains(&error) {
+                errors.push(error);
+            }
+        }
+        if let Some(name) = &spec.source.persistent_volume_name {
+            let source = path.child("source").child("persistentVolumeName");
+            errors.extend(dns_subdomain(name, source));
+        }
         errors
     }
 
