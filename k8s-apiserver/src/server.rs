@@ -173,6 +173,7 @@ impl ApiServer {
         let ending = &self.inner.ending;
         ending.announced.cancel();
         ending.draining.cancel();
+        self.inner.registry.caches.wake();
         ending.requests.close();
         tokio::time::timeout(grace, ending.requests.wait())
             .await

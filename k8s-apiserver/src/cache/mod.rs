@@ -97,6 +97,15 @@ impl Caches {
         }
     }
 
+    /// Wakes all watchers, so that they look whether they are to end.
+    pub(crate) fn wake(&self) {
+        self.shared
+            .caches
+            .read()
+            .values()
+            .for_each(|cache| cache.wake());
+    }
+
     /// The cache of the objects below a prefix, started if need be.
     pub(crate) async fn get(&self, prefix: &str) -> Result<Arc<Cache>> {
         loop {

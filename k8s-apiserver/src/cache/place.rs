@@ -78,9 +78,9 @@ impl Place {
         Ok(())
     }
 
-    /// Waits for further changes. False if there will be none.
-    pub(crate) async fn changed(&mut self) -> bool {
-        self.wake.changed().await.is_ok()
+    /// Waits for further changes. An error if there will be none.
+    pub(crate) fn changed(&mut self) -> impl Future<Output = Result<(), watch::error::RecvError>> {
+        self.wake.changed()
     }
 
     /// What another reader wrote of the changes that are next, in that manner, if they are all later than

@@ -1,7 +1,7 @@
 //! [`Cache`]: the newest objects of one resource, and its latest changes.
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     ops::Bound,
     sync::Arc,
 };
@@ -34,12 +34,7 @@ pub(crate) struct Cache {
     ready: watch::Sender<Readiness>,
     /// What watchers wrote last, for others who want the same.
     pub(super) written: Mutex<VecDeque<Written>>,
-    /// How watchers write what they select: what many want is kept once.
-    manners: Mutex<HashSet<Arc<str>>>,
 }
-
-/// From how many manners on those are forgotten that nobody has any more.
-const MANNERS: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Readiness {
@@ -73,7 +68,6 @@ impl Cache {
             due: Mutex::default(),
             ready: watch::Sender::new(Readiness::Loading),
             written: Mutex::default(),
-            manners: Mutex::default(),
         }
     }
 
@@ -151,22 +145,13 @@ impl Cache {
         later
     }
 
-    /// The one copy of a manner of writing.
-    pub(crate) fn manner(&self, manner: String) -> Arc<str> {
-        let mut known = self.manners.lock();
-        if let Some(known) = known.get(manner.as_str()) {
-            return known.clone();
-        }
-        if known.len() >= MANNERS {
-            known.retain(|manner| Arc::strong_count(manner) > 1);
-        }
-        let manner: Arc<str> = manner.into();
-        known.insert(manner.clone());
-        manner
-    }
-
     pub(crate) fn close(&self) {
         self.ready.send_replace(Readiness::Closed);
+        self.wake();
+    }
+
+    /// Wakes all watchers, whether there is news for them or not.
+    pub(crate) fn wake(&self) {
         self.all.wake();
         self.state.read().audiences.iter().for_each(|a| a.wake());
     }

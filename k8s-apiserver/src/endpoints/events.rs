@@ -1,7 +1,5 @@
 //! Watch events in the shape and format that the watcher wants.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use k8s_model::protobuf::{self, encode_as, watch_frame};
 
@@ -12,29 +10,27 @@ use crate::{
     http::negotiate::{Format, MetaVersion, Shape},
     registry::{
         Row,
-        watch::{Told, Writer},
+        watch::{Told, Want, Writer},
     },
 };
 
 /// Writes watch events in the shape and format that the watcher wants.
 pub(crate) struct Events {
-    row: Arc<Row>,
     shape: Shape,
     meta: MetaVersion,
     format: Format,
     table: table::Options,
     /// A table's columns are told once.
     columns_told: bool,
-    now: crate::registry::Clock,
 }
 
 impl Writer for Events {
     /// Events as lines of JSON, or as frames of protobuf.
-    fn write(&mut self, told: &[Told]) -> Bytes {
+    fn write(&mut self, want: &Want, told: &[Told]) -> Bytes {
         if let [one] = told {
-            return self.one(one);
+            return self.one(want, one);
         }
-        let all: Vec<Bytes> = told.iter().map(|told| self.one(told)).collect();
+        let all: Vec<Bytes> = told.iter().map(|told| self.one(want, told)).collect();
         Bytes::from(all.concat())
     }
 
@@ -47,28 +43,27 @@ impl Writer for Events {
 }
 
 impl Events {
-    pub(crate) fn new(call: &Call, row: &Arc<Row>) -> Self {
+    pub(crate) fn new(call: &Call) -> Self {
         Events {
-            row: row.clone(),
             shape: call.wanted.shape,
             meta: call.wanted.meta,
             format: call.wanted.format,
             table: table::Options::new(call),
             columns_told: false,
-            now: call.server.registry.clock.clone(),
         }
     }
 
-    fn one(&mut self, told: &Told) -> Bytes {
+    fn one(&mut self, want: &Want, told: &Told) -> Bytes {
+        let row = &want.row;
         if self.shape == Shape::Object
             && let Told::Change(event, change) = told
             && let Some(entry) = change.object(*event)
-            && self.row.serves_as_stored(&entry.stored)
+            && row.serves_as_stored(&entry.stored)
         {
             // Encoded once for all watchers.
             let encoded = match self.format {
                 Format::Protobuf => change.protobuf(*event, |stored, revision| {
-                    self.finish(event.as_str(), &stored.with_revision(revision))
+                    self.finish(row, event.as_str(), &stored.with_revision(revision))
                 }),
                 _ => change.json(*event),
             };
@@ -76,14 +71,14 @@ impl Events {
                 return encoded;
             }
         }
-        match self.shaped(told) {
-            Ok((name, json)) => self.finish(name, &json),
-            Err(error) => self.finish("ERROR", &error.to_json()),
+        match self.shaped(want, told) {
+            Ok((name, json)) => self.finish(row, name, &json),
+            Err(error) => self.finish(row, "ERROR", &error.to_json()),
         }
     }
 
     /// The event of that type, with an object that is JSON.
-    fn finish(&self, event: &str, json: &[u8]) -> Bytes {
+    fn finish(&self, row: &Row, event: &str, json: &[u8]) -> Bytes {
         if self.format != Format::Protobuf {
             let mut line = Vec::with_capacity(json.len() + 64);
             line.extend_from_slice(b"{\"type\":\"");
@@ -94,10 +89,10 @@ impl Events {
             return Bytes::from(line);
         }
         let own = self.shape == Shape::Object && event != "ERROR";
-        let encoded = match self.row.protobuf().filter(|_| own) {
+        let encoded = match row.protobuf().filter(|_| own) {
             Some(form) => {
-                let api_version = self.row.resource.api_version();
-                encode_as(form.object, &api_version, self.row.resource.kind, json)
+                let api_version = row.resource.api_version();
+                encode_as(form.object, &api_version, row.resource.kind, json)
             }
             None => protobuf::encode(json),
         };
@@ -113,7 +108,8 @@ impl Events {
     }
 
     /// The type of the event and its object, in the shape that is wanted.
-    fn shaped(&mut self, told: &Told) -> Result<(&'static str, Vec<u8>)> {
+    fn shaped(&mut self, want: &Want, told: &Told) -> Result<(&'static str, Vec<u8>)> {
+        let row = &want.row;
         let (event, entry, revision) = match told {
             Told::Existing(entry) => (EventType::Added, entry, entry.revision),
             Told::Change(event, change) => {
@@ -124,40 +120,38 @@ impl Events {
             Told::Bookmark {
                 revision,
                 initial_end,
-            } => return Ok(("BOOKMARK", self.bookmark(*revision, *initial_end))),
+            } => return Ok(("BOOKMARK", self.bookmark(row, *revision, *initial_end))),
             Told::Failed(error) => return Ok(("ERROR", error.to_json())),
         };
         let json = match self.shape {
-            Shape::Object => self.row.json(&entry.stored, revision)?.into(),
-            Shape::Metadata => {
-                render::partial(&self.row.json(&entry.stored, revision)?, self.meta)?
-            }
-            Shape::Table => self.table_of(self.row.decode(&entry.stored, revision)?)?,
+            Shape::Object => row.json(&entry.stored, revision)?.into(),
+            Shape::Metadata => render::partial(&row.json(&entry.stored, revision)?, self.meta)?,
+            Shape::Table => self.table_of(want, row.decode(&entry.stored, revision)?)?,
         };
         Ok((EventType::as_str(event), json))
     }
 
-    fn table_of(&mut self, object: Box<dyn k8s_model::Object>) -> Result<Vec<u8>> {
+    fn table_of(&mut self, want: &Want, object: Box<dyn k8s_model::Object>) -> Result<Vec<u8>> {
         let version = object.metadata().resource_version.clone();
         let meta = table::ListMeta {
             resource_version: version.unwrap_or_default(),
             ..Default::default()
         };
         let columns = !std::mem::replace(&mut self.columns_told, true);
-        let now = (self.now)();
-        table::json(&self.row, &[object], &meta, self.table, columns, now)
+        let now = (want.registry.clock)();
+        table::json(&want.row, &[object], &meta, self.table, columns, now)
     }
 
     /// Nothing but the kind and a resource version.
-    fn bookmark(&self, revision: u64, initial_end: bool) -> Vec<u8> {
+    fn bookmark(&self, row: &Row, revision: u64, initial_end: bool) -> Vec<u8> {
         let annotations = if initial_end {
             ",\"annotations\":{\"k8s.io/initial-events-end\":\"true\"}"
         } else {
             ""
         };
-        let own = self.row.resource.api_version();
+        let own = row.resource.api_version();
         let (kind, api_version, close) = match self.shape {
-            Shape::Object => (self.row.resource.kind, &*own, ""),
+            Shape::Object => (row.resource.kind, &*own, ""),
             Shape::Metadata => (render::PARTIAL, self.meta.api_version(), ""),
             Shape::Table => (
                 "Table",

@@ -147,13 +147,13 @@ pub(crate) async fn watch(call: &Call, row: &Arc<Row>) -> Result<Response<Body>>
     let options = list_options(call, true)?;
     call.wanted.check_stream(row.protobuf().is_some())?;
     let namespace = target(call, row, false).namespace;
-    let writer = events::Events::new(call, row);
+    let writer = events::Events::new(call);
     let registry = &call.server.registry;
-    let events = registry.watch(row, namespace, &options, writer).await?;
-    // Nothing is sent after the server begins to shut down.
-    let draining = call.server.ending.draining.clone();
-    let stream = events.map(Ok).take_until(draining.cancelled_owned());
-    let mut response = Response::new(Body::from_stream(stream));
+    let draining = &call.server.ending.draining;
+    let events = registry
+        .watch(row, namespace, &options, writer, draining)
+        .await?;
+    let mut response = Response::new(Body::from_stream(events.map(Ok)));
     response.extensions_mut().insert(Endless);
     response.headers_mut().insert(
         header::CONTENT_TYPE,

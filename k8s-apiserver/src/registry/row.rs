@@ -19,6 +19,7 @@ use super::{
     conversion::Converter,
     key,
     value::{self, Stored},
+    watch::Wants,
 };
 use crate::{Error, Result, webhook::Clients};
 
@@ -47,6 +48,8 @@ pub(crate) struct Row {
     pub(super) converter: Option<Converter>,
     protobuf: OnceLock<Option<Protobuf>>,
     watchers: AtomicU32,
+    /// What is watched of it.
+    pub(super) wants: Wants,
 }
 
 /// A watch of a row, until this is dropped.
@@ -110,6 +113,7 @@ impl Row {
                 .collect(),
             protobuf: OnceLock::new(),
             watchers: AtomicU32::new(0),
+            wants: Wants::default(),
         }
     }
 
@@ -168,7 +172,8 @@ impl Row {
 
     /// Whether this is that resource of that group.
     pub(crate) fn is(&self, group: &str, resource: &str) -> bool {
-        self.resource.group == group && self.resource.resource == resource
+        // Plural names tell more resources apart than groups.
+        self.resource.resource == resource && self.resource.group == group
     }
 
     /// A stored object in the served version.

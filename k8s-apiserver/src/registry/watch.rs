@@ -1,11 +1,21 @@
 //! Watches: from a snapshot or from any revision that is still known, through selectors.
 
-use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    future::poll_fn,
+    ops::ControlFlow,
+    pin::{Pin, pin},
+    sync::{Arc, Weak},
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt, stream};
+use futures::{Future, Stream, StreamExt, stream};
 use k8s_store::Revision;
+use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::{Registry, Row, selection::Selection};
 use crate::{
@@ -36,8 +46,8 @@ pub(crate) enum Told {
 
 /// Writes what a watcher is told, as it wants it.
 pub(crate) trait Writer: Send + 'static {
-    /// Several events, as one piece.
-    fn write(&mut self, told: &[Told]) -> Bytes;
+    /// Several events of what is wanted, as one piece.
+    fn write(&mut self, want: &Want, told: &[Told]) -> Bytes;
 
     /// What it shares with all who write the same of the same events; nothing if it remembers what
     /// it wrote before.
@@ -51,13 +61,56 @@ enum Source {
     History(k8s_store::WatchStream, Arc<Cache>),
 }
 
-struct Watcher<W> {
-    registry: Arc<Registry>,
-    row: Arc<Row>,
+/// What somebody watches. Watchers who want the same of a row share one.
+#[derive(Debug)]
+pub(crate) struct Want {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) row: Arc<Row>,
     selection: Selection,
-    source: Source,
-    /// What is selected, and how it is written, for those who want the same.
+    /// What is selected, and how it is written; nothing if it is written for each watcher anew.
     manner: Option<Arc<str>>,
+    /// The server shuts down: nothing is sent any more.
+    draining: CancellationToken,
+}
+
+/// From how many wants on those are forgotten that nobody has any more.
+const WANTS: usize = 64;
+
+/// What is watched of a row, by its manner.
+#[derive(Debug, Default)]
+pub(crate) struct Wants(Mutex<HashMap<Arc<str>, Weak<Want>>>);
+
+impl Wants {
+    /// The one of that manner, made if nobody has it.
+    fn share(&self, manner: &str, make: impl FnOnce(Arc<str>) -> Want) -> Arc<Want> {
+        let mut known = self.0.lock();
+        if let Some(want) = known.get(manner).and_then(Weak::upgrade) {
+            return want;
+        }
+        if known.len() >= WANTS {
+            known.retain(|_, want| want.strong_count() > 0);
+        }
+        let manner: Arc<str> = manner.into();
+        let want = Arc::new(make(manner.clone()));
+        known.insert(manner, Arc::downgrade(&want));
+        want
+    }
+}
+
+/// What a watcher waits for.
+#[derive(Clone, Copy)]
+enum Wait {
+    /// That it is told of further changes in the ring.
+    Ring,
+    /// What comes next in the history of the store.
+    History,
+    /// That a webhook converts what is in the queue.
+    Conversion,
+}
+
+struct Watcher<W> {
+    want: Arc<Want>,
+    source: Source,
     writer: W,
     queue: VecDeque<Told>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -78,17 +131,12 @@ impl Registry {
         namespace: &str,
         options: &ListOptions,
         writer: W,
+        draining: &CancellationToken,
     ) -> Result<impl Stream<Item = Bytes> + Send + 'static + use<W>> {
         let selection = Selection::new(row, namespace, options)?;
         let interest = selection.interest(row);
         let asked = parse_resource_version(&options.resource_version)?;
         let cache = self.caches.get(&row.prefix).await?;
-        // What a webhook converts is written for each watcher anew.
-        let manner = writer.manner().filter(|_| !row.asks_webhook());
-        let manner = manner.map(|manner| {
-            let selection = [namespace, &options.label_selector, &options.field_selector];
-            cache.manner(format!("{} {manner} {selection:?}", row.api_version))
-        });
         let mut queue = VecDeque::new();
         // A watch from nowhere begins with what there is; so does one that says so.
         let snapshot = options
@@ -147,12 +195,26 @@ impl Registry {
             // Less than none is over at once.
             Some(seconds) => u64::from(u32::try_from(seconds.max(0)).unwrap_or(u32::MAX)),
         };
-        let watcher = Watcher {
+        // What a webhook converts is written for each watcher anew.
+        let manner = writer.manner().filter(|_| !row.asks_webhook());
+        let want = |manner| Want {
             registry: self.clone(),
             row: row.clone(),
             selection,
-            source,
             manner,
+            draining: draining.clone(),
+        };
+        let want = match manner {
+            None => Arc::new(want(None)),
+            Some(manner) => {
+                let selected = [namespace, &options.label_selector, &options.field_selector];
+                let manner = format!("{} {manner} {selected:?}", row.api_version);
+                row.wants.share(&manner, |manner| want(Some(manner)))
+            }
+        };
+        let watcher = Watcher {
+            want,
+            source,
             writer,
             queue,
             timer: None,
@@ -162,9 +224,22 @@ impl Registry {
             end: now + Duration::from_secs(seconds),
             done: false,
         };
+        // Many wait in here: what is rare and large when it is waited for has a box of its own.
         Ok(stream::unfold(watcher, |mut watcher| async move {
-            let bytes = watcher.next().await?;
-            Some((bytes, watcher))
+            loop {
+                let wait = match watcher.step() {
+                    ControlFlow::Break(sent) => return Some((sent?, watcher)),
+                    ControlFlow::Continue(wait) => wait,
+                };
+                match wait {
+                    Wait::Ring => watcher.listen().await,
+                    Wait::History => Box::pin(watcher.follow()).await,
+                    Wait::Conversion => {
+                        let bytes = Box::pin(watcher.convert()).await;
+                        return Some((bytes, watcher));
+                    }
+                }
+            }
         }))
     }
 }
@@ -196,31 +271,31 @@ async fn settle(row: &Row, told: Vec<Told>) -> Vec<Told> {
 }
 
 impl<W: Writer> Watcher<W> {
-    async fn next(&mut self) -> Option<Bytes> {
+    /// What is there to be sent, or nothing at the end; what to wait for if there is neither.
+    fn step(&mut self) -> ControlFlow<Option<Bytes>, Wait> {
         loop {
-            if let Some(told) = self.take_queue() {
-                let told = match self.row.asks_webhook() {
-                    true => Box::pin(settle(&self.row, told)).await,
-                    false => told,
-                };
-                self.done |= told.iter().any(|told| matches!(told, Told::Failed(_)));
-                return Some(self.writer.write(&told));
+            if self.want.draining.is_cancelled() {
+                return ControlFlow::Break(None);
+            }
+            if !self.queue.is_empty() {
+                if self.want.row.asks_webhook() {
+                    return ControlFlow::Continue(Wait::Conversion);
+                }
+                let told = self.take_queue();
+                return ControlFlow::Break(Some(self.write(&told)));
             }
             if self.done {
-                return None;
+                return ControlFlow::Break(None);
             }
             let now = Instant::now();
-            let progress = self.registry.caches.applied();
+            let progress = self.want.registry.caches.applied();
             let bookmark = self.bookmarks && now >= self.bookmark_due();
             let bookmark = bookmark && self.catch_up();
             match self.read_on() {
                 Some(bytes) if bytes.is_empty() => continue,
-                Some(bytes) => return Some(bytes),
-                None if self.done => return None,
+                Some(bytes) => return ControlFlow::Break(Some(bytes)),
+                None if self.done || now >= self.end => return ControlFlow::Break(None),
                 None => {}
-            }
-            if now >= self.end {
-                return None;
             }
             if bookmark {
                 self.last_bookmark = now;
@@ -228,24 +303,36 @@ impl<W: Writer> Watcher<W> {
                     revision: progress.max(self.seen),
                     initial_end: false,
                 };
-                return Some(self.writer.write(&[bookmark]));
+                return ControlFlow::Break(Some(self.write(&[bookmark])));
             }
-            self.wait().await;
+            // Whoever begins to drain wakes all after that: those who have read on before it are woken, and those who
+            // do after it see it here.
+            if self.want.draining.is_cancelled() {
+                return ControlFlow::Break(None);
+            }
+            self.set_timer();
+            return ControlFlow::Continue(match self.source {
+                Source::Ring(_) => Wait::Ring,
+                Source::History(..) => Wait::History,
+            });
         }
     }
 
+    /// Writes what is told. After an error there is no more.
+    fn write(&mut self, told: &[Told]) -> Bytes {
+        self.done |= told.iter().any(|told| matches!(told, Told::Failed(_)));
+        self.writer.write(&self.want, told)
+    }
+
     /// Some of what waits to be told.
-    fn take_queue(&mut self) -> Option<Vec<Told>> {
-        if self.queue.is_empty() {
-            return None;
-        }
+    fn take_queue(&mut self) -> Vec<Told> {
         let some = self.queue.len().min(BATCH);
         let told: Vec<Told> = self.queue.drain(..some).collect();
         if self.queue.is_empty() {
             // It may have been long, and most of the time there is nothing.
             self.queue = VecDeque::new();
         }
-        Some(told)
+        told
     }
 
     /// When the next bookmark is due: every minute, and shortly before the end.
@@ -281,7 +368,7 @@ impl<W: Writer> Watcher<W> {
         };
         // Who watches the same as others is mostly at the same place as they, too: what the first of
         // them writes of it serves all.
-        if let Some(manner) = &self.manner
+        if let Some(manner) = &self.want.manner
             && let Some(written) = place.written(manner, self.seen)
         {
             return Some(written);
@@ -289,7 +376,7 @@ impl<W: Writer> Watcher<W> {
         let from = place.next();
         let mut events = Vec::new();
         if place.read(BATCH, &mut events).is_err() {
-            let resource = self.row.resource.resource;
+            let resource = self.want.row.resource.resource;
             tracing::debug!(resource, "a slow watcher is disconnected");
             self.done = true;
             return None;
@@ -300,24 +387,25 @@ impl<W: Writer> Watcher<W> {
         };
         let told: Vec<Told> = (events.into_iter())
             .filter(|event| event.revision > self.seen)
-            .filter_map(|event| tell(&self.row, &self.selection, event))
+            .filter_map(|event| tell(&self.want.row, &self.want.selection, event))
             .collect();
         let bytes = if told.is_empty() {
             Bytes::new()
-        } else if self.row.asks_webhook() {
+        } else if self.want.row.asks_webhook() {
             // That takes time: it is told from the queue.
             self.queue.extend(told);
             return Some(Bytes::new());
         } else {
-            self.writer.write(&told)
+            self.writer.write(&self.want, &told)
         };
-        if let Some(manner) = self.manner.as_ref().filter(|_| first > self.seen) {
+        if let Some(manner) = self.want.manner.as_ref().filter(|_| first > self.seen) {
             place.keep(manner, from, first, &bytes);
         }
         Some(bytes)
     }
 
-    async fn wait(&mut self) {
+    /// Has the timer tell of the next bookmark or of the end.
+    fn set_timer(&mut self) {
         let tells = self.bookmarks && matches!(self.source, Source::Ring(_));
         let bookmark = tells.then(|| self.bookmark_due());
         let wake_at = bookmark.map_or(self.end, |b| b.min(self.end));
@@ -327,35 +415,51 @@ impl<W: Writer> Watcher<W> {
         if timer.deadline() != wake_at {
             timer.as_mut().reset(wake_at);
         }
-        match &mut self.source {
-            Source::Ring(place) => {
-                tokio::select! {
-                    changed = place.changed() => self.done |= !changed,
-                    () = timer => {}
+    }
+
+    async fn listen(&mut self) {
+        if let (Source::Ring(place), Some(timer)) = (&mut self.source, &mut self.timer) {
+            let mut changed = pin!(place.changed());
+            let changed = poll_fn(move |cx| match timer.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(true),
+                Poll::Pending => changed.as_mut().poll(cx).map(|changed| changed.is_ok()),
+            });
+            self.done |= !changed.await;
+        }
+    }
+
+    /// What is in the queue, as a webhook converts it.
+    async fn convert(&mut self) -> Bytes {
+        let told = self.take_queue();
+        let told = settle(&self.want.row, told).await;
+        self.write(&told)
+    }
+
+    async fn follow(&mut self) {
+        let (Source::History(stream, cache), Some(timer)) = (&mut self.source, &mut self.timer)
+        else {
+            return;
+        };
+        let batch = tokio::select! {
+            batch = stream.next() => batch,
+            () = timer => return,
+            () = self.want.draining.cancelled() => return,
+        };
+        let cache = cache.clone();
+        match batch {
+            Some(Ok(batch)) => {
+                self.take_history(&batch);
+                self.seen = self.seen.max(batch.revision.0);
+                // As soon as the ring reaches back far enough, it takes over.
+                let interest = self.want.selection.interest(&self.want.row);
+                if let Some(place) = cache.follow_after(self.seen, &interest) {
+                    self.source = Source::Ring(place);
                 }
             }
-            Source::History(stream, cache) => {
-                let batch = tokio::select! {
-                    batch = stream.next() => batch,
-                    () = timer => return,
-                };
-                let cache = cache.clone();
-                match batch {
-                    Some(Ok(batch)) => {
-                        self.take_history(&batch);
-                        self.seen = self.seen.max(batch.revision.0);
-                        // As soon as the ring reaches back far enough, it takes over.
-                        let interest = self.selection.interest(&self.row);
-                        if let Some(place) = cache.follow_after(self.seen, &interest) {
-                            self.source = Source::Ring(place);
-                        }
-                    }
-                    Some(Err(error)) => self
-                        .queue
-                        .push_back(Told::Failed(watch_error(error, self.seen))),
-                    None => self.done = true,
-                }
-            }
+            Some(Err(error)) => self
+                .queue
+                .push_back(Told::Failed(watch_error(error, self.seen))),
+            None => self.done = true,
         }
     }
 
@@ -367,7 +471,7 @@ impl<W: Writer> Watcher<W> {
                 change.current.as_ref().and_then(parse),
                 change.previous.as_ref().and_then(parse),
             );
-            if let Some(told) = tell(&self.row, &self.selection, Arc::new(event)) {
+            if let Some(told) = tell(&self.want.row, &self.want.selection, Arc::new(event)) {
                 self.queue.push_back(told);
             }
         }

@@ -107,6 +107,32 @@ async fn a_watch_tells_every_change_in_order() {
 }
 
 #[tokio::test]
+async fn watches_that_wait_end_when_the_server_drains() {
+    let server = server().await;
+    let from = version(&server).await;
+    let secret = json!({"metadata": {"name": "other"}});
+    call(
+        &server,
+        "POST",
+        "/api/v1/namespaces/default/secrets",
+        secret,
+    )
+    .await;
+    // The cache starts with this watch, after a change: it waits for the store's history, and the next for the ring.
+    let past = format!("{MAPS}?watch=true&resourceVersion={from}");
+    let mut open = Vec::new();
+    for uri in [past, format!("{MAPS}?watch=true")] {
+        let mut waiting = Lines::open(&server, &uri, "*/*").await;
+        assert!(futures::poll!(std::pin::pin!(waiting.next())).is_pending());
+        open.push(waiting);
+    }
+    server.drain(Duration::ZERO).await;
+    for mut waiting in open {
+        assert!(waiting.next().await.is_none());
+    }
+}
+
+#[tokio::test]
 async fn a_watch_can_begin_in_the_past() {
     let server = server().await;
     let from = version(&server).await;
