@@ -1,7 +1,10 @@
 //! What the server's own parts read: [`ObjectReader`] on the registry, and a handle to it that is
 //! there before the registry is.
 
-use std::sync::{Arc, Weak};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,7 +12,8 @@ use futures::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use k8s_store::List;
+use k8s_store::{List, Revision};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{Registry, key, value::Stored};
@@ -24,12 +28,43 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct LateReader {
     registry: watch::Sender<Weak<Registry>>,
+    recent: Recent,
+}
+
+/// The JSON of what was read lately: plugins read the same few small objects, such as the namespace and the priority
+/// classes, for every request.
+#[derive(Debug, Default)]
+struct Recent(Mutex<HashMap<Bytes, (Revision, Bytes)>>);
+
+impl Recent {
+    /// How many objects are remembered, and how long their JSON may be.
+    const MOST: usize = 1024;
+    const LONGEST: usize = 2 << 10;
+
+    fn json(&self, entry: &k8s_store::Entry) -> Result<Bytes, ReadError> {
+        if let Some((modified, json)) = self.0.lock().get(&entry.key)
+            && *modified == entry.modified
+        {
+            return Ok(json.clone());
+        }
+        let stored = Stored::parse(&entry.value).map_err(unavailable)?;
+        let json = stored.with_revision(entry.modified.0);
+        if json.len() <= Self::LONGEST {
+            let mut recent = self.0.lock();
+            if recent.len() >= Self::MOST {
+                recent.clear();
+            }
+            recent.insert(entry.key.clone(), (entry.modified, json.clone()));
+        }
+        Ok(json)
+    }
 }
 
 impl Default for LateReader {
     fn default() -> Self {
         LateReader {
             registry: watch::Sender::new(Weak::new()),
+            recent: Recent::default(),
         }
     }
 }
@@ -105,7 +140,7 @@ impl Follower {
                 if self.cache.is_closed() {
                     self.cache = self.registry.caches.get(&self.prefix).await.ok()?;
                     self.place = None;
-                } else if !place.changed().await {
+                } else if place.changed().await.is_err() {
                     return None;
                 }
                 continue;
@@ -141,13 +176,8 @@ impl ObjectReader for LateReader {
         let registry = self.registry()?;
         let row = registry.readable(group, resource)?;
         let key = key::object_key(&row.prefix, &row.resource, namespace, name);
-        match registry.store.get(&key, None).await.map_err(unavailable)? {
-            None => Ok(None),
-            Some(entry) => {
-                let stored = Stored::parse(&entry.value).map_err(unavailable)?;
-                Ok(Some(stored.with_revision(entry.modified.0)))
-            }
-        }
+        let entry = registry.store.get(&key, None).await.map_err(unavailable)?;
+        entry.map(|entry| self.recent.json(&entry)).transpose()
     }
 
     async fn list_raw(
@@ -167,13 +197,8 @@ impl ObjectReader for LateReader {
             })
             .await
             .map_err(unavailable)?;
-        page.entries
-            .iter()
-            .map(|entry| {
-                let stored = Stored::parse(&entry.value).map_err(unavailable)?;
-                Ok(stored.with_revision(entry.modified.0))
-            })
-            .collect()
+        let entries = page.entries.iter();
+        entries.map(|entry| self.recent.json(entry)).collect()
     }
 
     fn watch_raw(&self, group: &str, resource: &str) -> BoxStream<'static, RawEvent> {

@@ -18,6 +18,8 @@ pub(crate) struct Served {
     pub(crate) table: ResourceTable,
     /// By plural name: few names are in more than one group or version.
     by_name: HashMap<&'static str, Vec<Arc<Row>>>,
+    /// By plural name, and then by group: the row in whose version a resource is stored, or any row of it.
+    stored: HashMap<&'static str, Vec<(&'static str, Arc<Row>)>>,
     /// Where the server says that it is.
     address: String,
     clients: Arc<Clients>,
@@ -56,8 +58,10 @@ impl Served {
                 .unwrap_or_else(|| Arc::new(Row::new(resource, &table, &clients)));
             by_name.entry(resource.resource).or_default().push(row);
         }
+        let stored = by_name.iter().map(|(name, rows)| (*name, stored(rows)));
         Served {
             table,
+            stored: stored.collect(),
             by_name,
             address,
             clients,
@@ -78,12 +82,8 @@ impl Served {
 
     /// The row in whose version a resource is stored, or any row of it.
     pub(crate) fn stored(&self, group: &str, resource: &str) -> Option<&Arc<Row>> {
-        let rows = self.by_name.get(resource)?;
-        let any = rows.iter().find(|row| row.resource.group == group)?;
-        let storage = (any.storage.group, any.storage.version);
-        let mut rows = rows.iter();
-        let exact = rows.find(|row| (row.resource.group, row.resource.version) == storage);
-        exact.or(Some(any))
+        let mut groups = self.stored.get(resource)?.iter();
+        groups.find(|(of, _)| *of == group).map(|(_, row)| row)
     }
 
     /// The documents of discovery, written when they are first asked for.
@@ -91,4 +91,20 @@ impl Served {
         self.discovery
             .get_or_init(|| Discovery::new(&self.table, &self.address))
     }
+}
+
+/// Of each group, the row in whose version its resource is stored, or the first if that is not served.
+fn stored(rows: &[Arc<Row>]) -> Vec<(&'static str, Arc<Row>)> {
+    let mut groups: Vec<(&'static str, Arc<Row>)> = Vec::new();
+    for row in rows {
+        let group = row.resource.group;
+        if groups.iter().any(|(known, _)| *known == group) {
+            continue;
+        }
+        let storage = (row.storage.group, row.storage.version);
+        let exact =
+            (rows.iter()).find(|other| (other.resource.group, other.resource.version) == storage);
+        groups.push((group, exact.unwrap_or(row).clone()));
+    }
+    groups
 }
