@@ -146,6 +146,13 @@ pub const TARGETS: &[Target] = &[
         2,
     ),
     new(
+        "pattern",
+        schemas::pattern,
+        schemas::pattern_seeds,
+        &["(?", "[:", ":]", "\\p{", "\\Q", "\\E", "{2,3}", "\\x{"],
+        1,
+    ),
+    new(
         "request",
         server::request,
         server::request_seeds,

@@ -235,10 +235,15 @@ pub(super) fn cel(input: &[u8]) {
     };
     let _ = program.mentions("oldSelf");
     let (schema, value) = &*OBJECT;
-    let scope = Scope::new()
-        .with("self", Some(schema))
-        .with("oldSelf", Some(schema));
-    let _ = program.check(&scope);
+    let scope = |stored| {
+        let scope = Scope::new().with_resource("self", schema);
+        scope.with("oldSelf", Some(schema)).stored(stored)
+    };
+    let checked = program.check(&scope(false));
+    assert!(
+        checked.is_err() || program.check(&scope(true)).is_ok(),
+        "what is new may be stored"
+    );
     for schema in [Some(schema), None] {
         let variables = [
             ("self", cel::value(value, schema)),
@@ -248,4 +253,62 @@ pub(super) fn cel(input: &[u8]) {
         let _ = program.evaluate(&variables, &mut budget);
         assert!(budget <= cel::CALL_LIMIT);
     }
+    let typed = program.typed(&scope(true));
+    assert!(checked.is_err() || typed.is_ok());
+    let Ok(program) = typed else {
+        return;
+    };
+    let variables = [
+        ("self", cel::value(value, Some(schema))),
+        ("oldSelf", cel::value(value, Some(schema))),
+    ];
+    let (found, cost) = program.run(&variables, cel::CALL_LIMIT);
+    let told = |found: &Result<_, _>| format!("{found:?}");
+    let is_over = matches!(found, Err(cel::CelError::Cost));
+    assert_eq!(is_over, cost > cel::CALL_LIMIT, "the limit decides");
+    if !is_over {
+        // What it costs is enough, and one less is not.
+        assert_eq!(told(&program.run(&variables, cost).0), told(&found));
+        if let Some(less) = cost.checked_sub(1) {
+            let (again, _) = program.run(&variables, less);
+            assert!(matches!(again, Err(cel::CelError::Cost)), "{again:?}");
+        }
+    }
+}
+
+/// A text, and what matches a pattern in it.
+static MATCHING: LazyLock<Program> = LazyLock::new(|| {
+    let source = "self.s.matches(self.p) || self.s.findAll(self.p).size() > 0";
+    Program::parse(source).expect("it is an expression")
+});
+
+pub(super) fn pattern_seeds() -> Vec<Vec<u8>> {
+    [
+        r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+        r#"^(?P<name>[^()<>@,;:\\"/[\]?={} \t]+){1,3}(?i:x|y)*?$"#,
+        r"\Qa.b\E+\x{41}\x41\101\pL\P{^Greek}[[:alpha:]\d_-]\bz\z",
+        r"((a{10}){10}){10}|b{,2}|c{2,}|(?s-i).",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec()
+}
+
+pub(super) fn pattern(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    let schema = Schema::new(&JSONSchemaProps {
+        type_: Some("string".to_owned()),
+        pattern: Some(text.to_owned()),
+        ..JSONSchemaProps::default()
+    });
+    let value = json!({"s": "aa.b AB-c1 é\n", "p": text});
+    let _ = schema.validate(&value["s"]);
+    let variables = [("self", cel::value(&value, None))];
+    let (found, _) = MATCHING.run(&variables, cel::CALL_LIMIT);
+    let compiled = schema
+        .pattern
+        .is_some_and(|(_, compiled)| compiled.is_some());
+    // Expressions have less memory for theirs.
+    assert!(compiled || found.is_err(), "one pattern, two answers");
 }

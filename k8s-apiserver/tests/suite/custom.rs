@@ -518,7 +518,7 @@ async fn rules_are_asked_on_create_and_update() {
     };
     assert_eq!(
         status.message,
-        "Foo.example.com \"x\" is invalid: spec: Invalid value: \"object\": min must not exceed max"
+        "Foo.example.com \"x\" is invalid: spec: Invalid value: min must not exceed max"
     );
     let good = object("Foo", "x", json!({"spec": {"min": 2, "max": 3}}));
     foos.create(&PostParams::default(), &good).await.unwrap();
@@ -532,6 +532,6 @@ async fn rules_are_asked_on_create_and_update() {
     };
     assert_eq!(
         status.message,
-        "Foo.example.com \"x\" is invalid: spec: Invalid value: \"object\": min was none"
+        "Foo.example.com \"x\" is invalid: spec: Invalid value: min was none"
     );
 }

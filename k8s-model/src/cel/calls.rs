@@ -5,34 +5,40 @@ use std::rc::Rc;
 use cel::common::ast::{CallExpr, operators};
 
 use super::{
-    CelError, Val, addresses,
-    eval::{Eval, is_lazy},
-    formats, lists, macros, maths, operators as ops, semver, strings, templates, times,
+    CelError, Val, addresses, eval::Eval, formats, lists, macros, operators as ops, prices, semver,
+    strings, templates, times,
 };
 use crate::quantity::Amount;
 
 type Found<'v> = Result<Val<'v>, CelError>;
 
 /// A call: its arguments, and then the function.
-pub(super) fn call<'e, 'v>(eval: &mut Eval<'e, 'v>, call: &'e CallExpr) -> Found<'v> {
+pub(super) fn call<'e, 'v>(eval: &mut Eval<'e, 'v>, id: u64, call: &'e CallExpr) -> Found<'v> {
     let name = call.func_name.as_str();
-    if is_lazy(name) {
-        eval.spend(u64::from(name == operators::CONDITIONAL))?;
-        return match name {
-            operators::LOGICAL_AND => eval.logical(&call.args, false),
-            operators::LOGICAL_OR => eval.logical(&call.args, true),
-            operators::CONDITIONAL => eval.conditional(&call.args),
-            _ => eval.not_strictly_false(&call.args),
-        };
+    match name {
+        operators::LOGICAL_AND => return eval.logical(&call.args, false),
+        operators::LOGICAL_OR => return eval.logical(&call.args, true),
+        operators::CONDITIONAL => return eval.conditional(&call.args),
+        operators::NOT_STRICTLY_FALSE => {
+            let found = eval.not_strictly_false(&call.args)?;
+            eval.spend(1)?;
+            return Ok(found);
+        }
+        operators::INDEX | operators::OPT_INDEX | operators::OPT_SELECT => {
+            return eval.index(name, &call.args);
+        }
+        operators::IN => {
+            if let Some(found) = eval.is_member(id, call) {
+                return found;
+            }
+        }
+        _ => {}
     }
     if let Some(library) = library(call) {
-        let args = arguments(eval, call)?;
-        // Texts have a `contains` too, of another cost.
-        let cost = match (library, args.as_slice()) {
-            ("sets", [a, b]) => product(a, b),
-            _ => cost(name, &args),
-        };
-        eval.spend(cost)?;
+        let args = arguments(eval, None, call)?;
+        let full = format!("{library}.{name}");
+        pay(eval, id, &full, false, &args)?;
+        let args = good(args)?;
         return library_call(library, name, &args);
     }
     let target = match &call.target {
@@ -40,43 +46,107 @@ pub(super) fn call<'e, 'v>(eval: &mut Eval<'e, 'v>, call: &'e CallExpr) -> Found
         None => None,
     };
     // The other value of an optional is looked at only if it is needed.
-    if let Some(Val::Optional(found)) = &target
-        && matches!(name, "orValue" | "or")
-        && let [other] = call.args.as_slice()
+    if let (Some(Val::Optional(found)), "orValue" | "or", [other]) =
+        (&target, name, call.args.as_slice())
     {
-        eval.spend(1)?;
         return match found {
             Some(value) if name == "orValue" => Ok((**value).clone()),
             Some(_) => Ok(Val::Optional(found.clone())),
             None => eval.expr(other),
         };
     }
-    let mut args = arguments(eval, call)?;
-    if let Some(Val::Host(host)) = &target {
-        return eval.call_host(&**host, name, &args);
+    let is_member = target.is_some();
+    let args = arguments(eval, target, call)?;
+    pay(eval, id, name, is_member, &args)?;
+    let mut args = good(args)?;
+    match (name, args.as_slice()) {
+        (_, [Val::Host(host), rest @ ..]) if is_member => {
+            return eval.call_host(&**host, name, rest);
+        }
+        (macros::MAP_INSERT, _) => return map_insert(args),
+        (operators::ADD, [Val::List(_), more]) => {
+            let more = more.elements().ok_or(CelError::NoOverload)?;
+            eval.strain(more.len() as u64)?;
+            let Val::List(list) = args.swap_remove(0) else {
+                return Err(CelError::NoOverload);
+            };
+            let mut list = match Rc::try_unwrap(list) {
+                Ok(own) => own,
+                Err(shared) => {
+                    eval.strain(shared.len() as u64)?;
+                    shared.to_vec()
+                }
+            };
+            list.extend(more);
+            return Ok(Val::List(Rc::new(list)));
+        }
+        ("matches" | "find" | "findAll", [Val::String(text), Val::String(pattern), rest @ ..]) => {
+            let written = call.args.last().map(|pattern| pattern.id);
+            let compiled = eval.pattern(written.filter(|_| name == "matches"), pattern)?;
+            let regex = compiled.map_err(|fault| {
+                CelError::Failed(match name {
+                    "matches" => fault,
+                    _ => format!("Illegal regex: {fault}"),
+                })
+            })?;
+            return strings::matched(name, text, &regex, rest);
+        }
+        _ => {}
     }
-    if name == macros::MAP_INSERT {
-        eval.spend(1)?;
-        return map_insert(args);
+    match is_member {
+        true => method(name, &args),
+        false => function(name, &args),
     }
-    if let (operators::ADD, [Val::List(_), more]) = (name, args.as_slice()) {
-        // Lists that are joined cost nothing more, as upstream has it.
-        eval.spend(1)?;
-        let more = more.elements().ok_or(CelError::NoOverload)?;
-        let Val::List(list) = args.swap_remove(0) else {
-            return Err(CelError::NoOverload);
-        };
-        let mut list = Rc::try_unwrap(list).unwrap_or_else(|shared| shared.to_vec());
-        list.extend(more);
-        return Ok(Val::List(Rc::new(list)));
+}
+
+/// Pays for a call.
+fn pay<'v>(
+    eval: &mut Eval<'_, 'v>,
+    id: u64,
+    name: &str,
+    is_member: bool,
+    args: &[Val<'v>],
+) -> Result<(), CelError> {
+    let resolved = eval.is_resolved(id);
+    eval.spend(prices::of_call(name, is_member, args, resolved))?;
+    // What is dearer than its price, and what goes through whole values for one.
+    let mut effort = match resolved {
+        true => 1,
+        false => prices::of_call(name, is_member, args, true),
+    };
+    let strength = eval.strength();
+    let weight = |value: &Val<'v>| prices::weight(value, strength);
+    match (name, args) {
+        (operators::EQUALS | operators::NOT_EQUALS, [a, b]) if a.size() == b.size() => {
+            effort = effort.saturating_add(weight(a).min(weight(b)));
+        }
+        (operators::IN | "indexOf" | "lastIndexOf" | "includes" | "distinct", [..])
+        | ("sets.contains" | "sets.intersects" | "sets.equivalent", [_, ..])
+        | (
+            "sort" | "min" | "max" | "sum" | "isSorted" | "reverse" | "flatten" | "slice",
+            [_, ..],
+        )
+        | ("join" | "unwrapOpt" | "optional.unwrap" | "format" | macros::SORT_BY, [_, ..])
+        | (operators::ADD, [Val::Json(..) | Val::List(_), _]) => {
+            effort = args
+                .iter()
+                .fold(effort, |sum, value| sum.saturating_add(weight(value)));
+        }
+        (macros::MAP_INSERT, [Val::Map(map), ..]) => {
+            effort = effort.saturating_add(map.len() as u64);
+        }
+        _ => {}
     }
-    if let Some(target) = target {
-        args.insert(0, target);
-        eval.spend(cost(name, &args))?;
-        return method(name, &args);
-    }
-    eval.spend(cost(name, &args))?;
-    function(name, &args)
+    eval.strain(effort)
+}
+
+/// The arguments, if none is an error.
+fn good(args: Vec<Val<'_>>) -> Result<Vec<Val<'_>>, CelError> {
+    let fault = args.iter().find_map(|arg| match arg {
+        Val::Error(error) => Some(error.clone()),
+        _ => None,
+    });
+    fault.map_or(Ok(args), Err)
 }
 
 /// A map with one more entry, or with those of another map. It grows in place, if nobody else has it.
@@ -106,11 +176,23 @@ fn map_insert<'v>(args: Vec<Val<'v>>) -> Found<'v> {
     Ok(Val::Map(Rc::new(map)))
 }
 
+/// The arguments of a call. As cel-go evaluates both of two whatever the first comes to, an error is one of them.
 fn arguments<'e, 'v>(
     eval: &mut Eval<'e, 'v>,
+    target: Option<Val<'v>>,
     call: &'e CallExpr,
 ) -> Result<Vec<Val<'v>>, CelError> {
-    call.args.iter().map(|arg| eval.expr(arg)).collect()
+    let mut out = Vec::with_capacity(call.args.len() + 1);
+    out.extend(target);
+    let both = out.len() + call.args.len() <= 2;
+    for arg in &call.args {
+        out.push(match eval.expr(arg) {
+            Err(error @ (CelError::Cost | CelError::Pending)) => return Err(error),
+            Err(error) if both => Val::Error(error),
+            found => found?,
+        });
+    }
+    Ok(out)
 }
 
 /// `optional`, `ip`, `sets` and so on: a name before a function that is no value.
@@ -125,7 +207,6 @@ pub(super) fn library(call: &CallExpr) -> Option<&str> {
         "jsonpatch" => function == "escapeKey",
         "sets" => matches!(function, "contains" | "equivalent" | "intersects"),
         "lists" => function == "range",
-        "math" => maths::is_function(function),
         "strings" => function == "quote",
         "format" => formats::is_function(function),
         _ => false,
@@ -147,7 +228,6 @@ fn library_call<'v>(library: &str, name: &str, args: &[Val<'v>]) -> Found<'v> {
         ("ip", _, [Val::String(text)]) => addresses::is_canonical(text),
         ("sets", name, args) => lists::sets(name, args),
         ("lists", _, args) => lists::range(args),
-        ("math", name, args) => maths::library(name, args),
         ("strings", _, [Val::String(text)]) => Ok(templates::quote(text).into()),
         ("format", name, args) => formats::library(name, args),
         _ => Err(CelError::NoOverload),
@@ -168,57 +248,12 @@ fn is_zero(value: &Val<'_>) -> bool {
     }
 }
 
-/// What a call costs: one, and more where it looks at whole texts and lists.
-fn cost(name: &str, args: &[Val<'_>]) -> u64 {
-    let size = |at: usize| {
-        let size = args.get(at).and_then(Val::size).unwrap_or(0);
-        u64::try_from(size).unwrap_or(u64::MAX)
-    };
-    of_sizes(name, size(0), size(1))
-}
-
-/// Each element of one list against each of another.
-fn product(a: &Val<'_>, b: &Val<'_>) -> u64 {
-    let size = |value: &Val<'_>| u64::try_from(value.size().unwrap_or(0)).unwrap_or(u64::MAX);
-    size(a).saturating_mul(size(b)).max(1)
-}
-
-/// The same, from the sizes of the first two arguments.
-fn of_sizes(name: &str, first: u64, second: u64) -> u64 {
-    // A tenth for each character, as upstream counts them.
-    let texts = |n: u64| n.div_ceil(10);
-    let cost = match name {
-        operators::LOGICAL_AND | operators::LOGICAL_OR => return 0,
-        operators::EQUALS | operators::NOT_EQUALS => texts(first.min(second)),
-        operators::ADD => texts(first.saturating_add(second)),
-        operators::IN => second,
-        "matches" | "find" | "findAll" => {
-            texts(first.saturating_add(1)).saturating_mul(second.div_ceil(4).max(1))
-        }
-        "contains" | "indexOf" | "lastIndexOf" | "replace" | "split" => {
-            texts(first).saturating_mul(texts(second).max(1))
-        }
-        "startsWith" | "endsWith" | "validate" => texts(second),
-        "isSorted" | "sum" | "max" | "min" | "flatten" | "reverse" | "slice" | "sort" => first,
-        // Each element against each other one.
-        "distinct" => first.saturating_mul(first),
-        "equivalent" | "intersects" => first.saturating_mul(second),
-        macros::SORT_BY => first.saturating_add(second),
-        "lowerAscii" | "upperAscii" | "substring" | "trim" | "join" | "url" | "isURL"
-        | "format" | "quote" | "semver" | "isSemver" | "quantity" | "isQuantity" | "ip"
-        | "isIP" | "cidr" | "isCIDR" | "string" | "bytes" => texts(first),
-        _ => 1,
-    };
-    cost.max(1)
-}
-
 fn function<'v>(name: &str, args: &[Val<'v>]) -> Found<'v> {
     if let Some(found) = ops::operator(name, args) {
         return found;
     }
     match (name, args) {
         ("size", [value]) => size(value),
-        ("matches", [_, _]) => method(name, args),
         ("type", [value]) => Ok(Val::Type(value.type_name().into())),
         ("dyn", [value]) => Ok(value.clone()),
         ("int" | "uint" | "double" | "string" | "bytes" | "bool", [value]) => {
@@ -246,6 +281,11 @@ fn size<'v>(value: &Val<'v>) -> Found<'v> {
 fn method<'v>(name: &str, args: &[Val<'v>]) -> Found<'v> {
     match args {
         [value] if name == "size" => size(value),
+        [whole, part] if name == "includes" => Ok(match whole.elements() {
+            Some(elements) => elements.iter().any(|element| element.equals(part)),
+            None => whole.equals(part),
+        }
+        .into()),
         [Val::String(template), args] if name == "format" => match args.elements() {
             Some(args) => templates::format(template, &args),
             None => Err(CelError::NoOverload),
@@ -262,6 +302,17 @@ fn method<'v>(name: &str, args: &[Val<'v>]) -> Found<'v> {
             ("value", None) => Err(CelError::Failed("optional.none() dereference".to_owned())),
             _ => Err(CelError::NoOverload),
         },
+        [list] if matches!(name, "first" | "last") => {
+            let last = list.size().ok_or(CelError::NoOverload)?.checked_sub(1);
+            let at = if name == "last" { last.unwrap_or(0) } else { 0 };
+            let at = Val::Int(i64::try_from(at).unwrap_or(i64::MAX));
+            match list {
+                Val::List(_) | Val::Json(serde_json::Value::Array(_), _) => {
+                    Ok(Val::Optional(ops::find(list, &at)?.map(Rc::new)))
+                }
+                _ => Err(CelError::NoOverload),
+            }
+        }
         [list, rest @ ..] => match list.elements() {
             Some(elements) => lists::method(name, &elements, rest),
             None => Err(CelError::NoOverload),

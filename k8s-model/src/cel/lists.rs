@@ -69,14 +69,6 @@ pub(super) fn method<'v>(name: &str, list: &[Val<'v>], rest: &[Val<'v>]) -> Foun
         ("indexOf", [value]) => Ok(position(list.iter().position(|v| v.equals(value)))),
         ("lastIndexOf", [value]) => Ok(position(list.iter().rposition(|v| v.equals(value)))),
         ("join", rest) => strings::join(list, rest),
-        ("first" | "last", []) => {
-            let found = if name == "first" {
-                list.first()
-            } else {
-                list.last()
-            };
-            Ok(Val::Optional(found.map(|value| Rc::new(value.clone()))))
-        }
         ("reverse", []) => made(list.iter().rev().cloned()),
         ("distinct", []) => {
             let mut out: Vec<Val<'v>> = Vec::new();

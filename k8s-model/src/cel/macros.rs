@@ -1,11 +1,12 @@
-//! Macros: calls that stand for other expressions. Besides those of the standard library: variables
-//! (`cel.bind`), optional values (`optMap`, `optFlatMap`), comprehensions with two variables (`all`, `exists`,
-//! `existsOne`, `transformList`, `transformMap`, `transformMapEntry`), and `sortBy`.
+//! Macros: calls that stand for other expressions. Besides those of the parser's own library (`optMap` and `optFlatMap`
+//! among them): comprehensions with two variables (`all`, `exists`, `existsOne`, `transformList`, `transformMap`,
+//! `transformMapEntry`), and `sortBy`; in selectors of devices variables (`cel.bind`).
 //!
 //! As cel-go's `ext` package expands them.
 
 use std::sync::LazyLock;
 
+use super::Dialect;
 use cel::{
     Env, IdedExpr,
     common::ast::{CallExpr, ComprehensionExpr, Expr, ListExpr, LiteralValue, operators},
@@ -14,6 +15,9 @@ use cel::{
 
 /// The variable of a comprehension that goes through nothing, and only binds.
 pub(super) const UNUSED: &str = "#unused";
+
+/// What `optMap` and `optFlatMap` are called of, if that has no name of its own.
+pub(super) const TARGET: &str = "@target";
 
 /// What a comprehension gathers into.
 const RESULT: &str = "@result";
@@ -27,17 +31,22 @@ pub(super) const MAP_INSERT: &str = "@mapInsert";
 /// Sorts a list by keys, one for each element.
 pub(super) const SORT_BY: &str = "@sortBy";
 
-/// A parser that knows the macros.
-pub(super) fn parser() -> Parser {
-    static ENV: LazyLock<Env> = LazyLock::new(|| {
+/// A parser that knows the macros of a dialect.
+pub(super) fn parser(dialect: Dialect) -> Parser {
+    fn env(more: Option<Macro>) -> Env {
         let mut env = Env::stdlib();
-        for added in all() {
+        for added in all().into_iter().chain(more) {
             // None of them is one of the standard library's.
             let _ = env.add_macro(added);
         }
         env
-    });
-    ENV.parser()
+    }
+    static COMMON: LazyLock<Env> = LazyLock::new(|| env(None));
+    static DEVICES: LazyLock<Env> = LazyLock::new(|| env(Some(Macro::receiver("bind", 3, bind))));
+    match dialect {
+        Dialect::Common => COMMON.parser(),
+        Dialect::Devices => DEVICES.parser(),
+    }
 }
 
 type Helper<'h> = MacroExprHelper<'h>;
@@ -49,13 +58,6 @@ type Names = (String, Option<String>);
 
 fn all() -> Vec<Macro> {
     let mut out = vec![
-        Macro::receiver("bind", 3, bind),
-        Macro::receiver("optMap", 2, |helper, target, args| {
-            optional(helper, target, args, true)
-        }),
-        Macro::receiver("optFlatMap", 2, |helper, target, args| {
-            optional(helper, target, args, false)
-        }),
         Macro::receiver("sortBy", 2, sort_by),
         Macro::receiver("all", 3, |helper, target, args| {
             quantified(helper, target, args, true)
@@ -144,35 +146,6 @@ fn bind(helper: &mut Helper<'_>, target: &mut Option<IdedExpr>, args: &mut Argum
         return Ok(None);
     };
     Ok(Some(bound(helper, name, value, within)))
-}
-
-/// `optional.optMap(name, expression)`: nothing if there is nothing, else what the expression makes of it, as an
-/// optional (`wrap`) or as it is.
-fn optional(
-    helper: &mut Helper<'_>,
-    target: &mut Option<IdedExpr>,
-    args: &mut Arguments,
-    wrap: bool,
-) -> Expanded {
-    let [name, _] = args.as_slice() else {
-        return Ok(None);
-    };
-    let name = variable(helper, name)?;
-    let (Some(target), Some(within)) = (target.take(), args.pop()) else {
-        return Ok(None);
-    };
-    let again = target.clone();
-    let there = call(helper, Some(target), "hasValue", Vec::new());
-    let value = call(helper, Some(again), "value", Vec::new());
-    let mut made = bound(helper, name, value, within);
-    if wrap {
-        let library = ident(helper, "optional");
-        made = call(helper, Some(library), "of", vec![made]);
-    }
-    let library = ident(helper, "optional");
-    let none = call(helper, Some(library), "none", Vec::new());
-    let args = vec![there, made, none];
-    Ok(Some(call(helper, None, operators::CONDITIONAL, args)))
 }
 
 /// `list.sortBy(name, key)`.

@@ -12,10 +12,13 @@ mod eval;
 mod formats;
 mod host;
 mod json;
+mod list_types;
 mod lists;
 mod macros;
-mod maths;
+mod members;
 mod operators;
+mod plan;
+mod prices;
 mod references;
 mod semver;
 mod strings;
@@ -63,6 +66,16 @@ pub enum CelError {
     Failed(String),
 }
 
+/// Which macros an expression may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// Those of all expressions.
+    #[default]
+    Common,
+    /// Those of selectors of devices: `cel.bind` as well.
+    Devices,
+}
+
 /// A parsed expression.
 #[derive(Debug)]
 pub struct Program {
@@ -70,6 +83,7 @@ pub struct Program {
     source: cel::common::ast::SourceInfo,
     /// How deep it nests.
     levels: usize,
+    plan: plan::Plan,
 }
 
 impl Program {
@@ -78,6 +92,14 @@ impl Program {
     /// # Errors
     /// With the text of the first thing that is wrong.
     pub fn parse(source: &str) -> Result<Self, CelError> {
+        Self::parse_as(source, Dialect::default())
+    }
+
+    /// Parses an expression of a dialect.
+    ///
+    /// # Errors
+    /// With the text of the first thing that is wrong.
+    pub fn parse_as(source: &str, dialect: Dialect) -> Result<Self, CelError> {
         if source.len() > MAX_SOURCE {
             return Err(CelError::Syntax("expression is too long".to_owned()));
         }
@@ -96,11 +118,12 @@ impl Program {
                 )));
             }
         };
-        let parser = macros::parser()
+        let parser = macros::parser(dialect)
             .enable_optional_syntax(true)
             .enable_ident_escape_syntax(true);
         match depth::with_stack(depth.of_nonsense, || parser.parse_with_source_info(source)) {
             Ok((root, source)) => Ok(Program {
+                plan: depth::with_stack(depth.levels, || plan::Plan::of(&root)),
                 root,
                 source,
                 levels: depth.levels,
@@ -128,8 +151,22 @@ impl Program {
         variables: &[(&'static str, Val<'v>)],
         budget: &mut u64,
     ) -> Result<Val<'v>, CelError> {
+        let (found, cost) = self.run(variables, *budget);
+        *budget = budget.saturating_sub(cost);
+        found
+    }
+
+    /// What it makes of the variables, for at most `limit`, and what that costs, call by call as upstream prices it.
+    /// It is more than the limit if it fails for that ([`CelError::Cost`]).
+    ///
+    /// Some calls are priced by what [`typed`](Self::typed) found out of their arguments.
+    pub fn run<'v>(
+        &self,
+        variables: &[(&'static str, Val<'v>)],
+        limit: u64,
+    ) -> (Result<Val<'v>, CelError>, u64) {
         depth::with_stack(self.levels, || {
-            eval::evaluate(&self.root, variables, budget)
+            eval::evaluate(&self.root, &self.plan, variables, limit)
         })
     }
 
@@ -141,6 +178,19 @@ impl Program {
         depth::with_stack(self.levels, || {
             check::check(&self.root, &self.source, scope)
         })
+    }
+
+    /// Itself, with what its types tell of the calls in it: where it is known before which overload of a function is
+    /// called, the size of the arguments counts, and else it costs one, as upstream has it.
+    ///
+    /// # Errors
+    /// As those of [`check`](Self::check).
+    pub fn typed(mut self, scope: &Scope<'_>) -> Result<Self, String> {
+        let resolved = depth::with_stack(self.levels, || {
+            check::resolved(&self.root, &self.source, scope)
+        })?;
+        self.plan.resolve(resolved);
+        Ok(self)
     }
 }
 

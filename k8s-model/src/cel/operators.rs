@@ -4,8 +4,9 @@ use std::rc::Rc;
 
 use cel::common::ast::operators;
 use jiff::{SignedDuration, Timestamp};
+use serde_json::Value as Json;
 
-use super::{CelError, Val, times};
+use super::{CelError, Val, list_types::Merging, times};
 
 type Found<'v> = Result<Val<'v>, CelError>;
 
@@ -27,9 +28,6 @@ pub(super) fn operator<'v>(name: &str, args: &[Val<'v>]) -> Option<Found<'v>> {
         (operators::NEGATE, [Val::Int(n)]) => n.checked_neg().map(Val::Int).ok_or_else(overflow),
         (operators::NEGATE, [Val::Double(n)]) => Ok(Val::Double(-n)),
         (operators::IN, [value, within]) => contains(within, value),
-        (operators::INDEX, [value, key]) => index(value, key),
-        (operators::OPT_INDEX, [value, key]) => optional_index(value, key),
-        (operators::OPT_SELECT, [value, Val::String(name)]) => optional_select(value, name),
         _ if name.contains('_') && name.chars().any(|c| "+-*/%=<>![&|?".contains(c)) => {
             Err(CelError::NoOverload)
         }
@@ -48,6 +46,7 @@ fn compare<'v>(a: &Val<'v>, b: &Val<'v>, holds: impl Fn(std::cmp::Ordering) -> b
 }
 
 fn add<'v>(a: &Val<'v>, b: &Val<'v>) -> Found<'v> {
+    let first = a;
     Ok(match (a, b) {
         (Val::Int(a), Val::Int(b)) => Val::Int(a.checked_add(*b).ok_or_else(overflow)?),
         (Val::Uint(a), Val::Uint(b)) => Val::Uint(a.checked_add(*b).ok_or_else(overflow)?),
@@ -62,6 +61,9 @@ fn add<'v>(a: &Val<'v>, b: &Val<'v>) -> Found<'v> {
         }
         _ => match (a.elements(), b.elements()) {
             (Some(mut a), Some(b)) => {
+                if let Some(list) = Merging::of(first) {
+                    return Ok(Val::List(Rc::new(list.plus(b))));
+                }
                 a.extend(b);
                 Val::List(Rc::new(a))
             }
@@ -134,66 +136,76 @@ fn contains<'v>(within: &Val<'v>, value: &Val<'v>) -> Found<'v> {
     if let Some(list) = within.elements() {
         return Ok(list.iter().any(|element| element.equals(value)).into());
     }
-    match within.entries() {
-        Some(entries) => Ok(entries.iter().any(|(key, _)| key.equals(value)).into()),
-        None => Err(CelError::NoOverload),
-    }
-}
-
-fn find<'v>(value: &Val<'v>, key: &Val<'v>) -> Result<Option<Val<'v>>, CelError> {
-    if let Some(list) = value.elements() {
-        let at = match key {
-            Val::Int(at) => usize::try_from(*at).ok(),
-            Val::Uint(at) => usize::try_from(*at).ok(),
-            _ => return Err(CelError::NoOverload),
-        };
-        return Ok(at.and_then(|at| list.get(at).cloned()));
-    }
-    if let Some(entries) = value.entries() {
-        let found = entries.into_iter().find(|(known, _)| known.equals(key));
-        return Ok(found.map(|(_, value)| value));
-    }
-    match (value, key) {
-        (Val::Host(host), Val::String(key)) => host.entry(key),
+    match within {
+        Val::Json(..) | Val::Map(_) => Ok(find(within, value)?.is_some().into()),
         _ => Err(CelError::NoOverload),
     }
 }
 
-fn index<'v>(value: &Val<'v>, key: &Val<'v>) -> Found<'v> {
-    if let Val::Optional(_) = value {
-        return optional_index(value, key);
-    }
-    let shown = match key {
-        Val::Int(n) => n.to_string(),
-        Val::Uint(n) => n.to_string(),
-        Val::String(text) => text.to_string(),
-        _ => String::new(),
+/// What is there under a key.
+pub(super) fn find<'v>(value: &Val<'v>, key: &Val<'v>) -> Result<Option<Val<'v>>, CelError> {
+    let position = || match key {
+        Val::Int(at) => Ok(usize::try_from(*at).ok()),
+        Val::Uint(at) => Ok(usize::try_from(*at).ok()),
+        _ => Err(CelError::NoOverload),
     };
+    Ok(match value {
+        Val::List(list) => position()?.and_then(|at| list.get(at).cloned()),
+        Val::Json(Json::Array(list), schema) => {
+            let items = schema.and_then(|s| s.items.as_deref());
+            let found = position()?.and_then(|at| list.get(at));
+            found.map(|json| Val::of(json, items))
+        }
+        Val::Json(Json::Object(_), _) => match key {
+            Val::String(name) => value.entry(name),
+            _ => None,
+        },
+        Val::Map(map) => {
+            let found = map.iter().find(|(known, _)| known.equals(key));
+            found.map(|(_, value)| value.clone())
+        }
+        Val::Host(host) => match key {
+            Val::String(key) => return host.entry(key),
+            _ => return Err(CelError::NoOverload),
+        },
+        _ => return Err(CelError::NoOverload),
+    })
+}
+
+/// `value[key]`.
+pub(super) fn index<'v>(value: &Val<'v>, key: &Val<'v>) -> Found<'v> {
     find(value, key)?.ok_or_else(|| {
-        CelError::Failed(if value.elements().is_some() {
-            format!("index out of bounds: {shown}")
-        } else {
-            format!("no such key: {shown}")
+        let shown = match key {
+            Val::Int(n) => n.to_string(),
+            Val::Uint(n) => n.to_string(),
+            Val::String(text) => text.to_string(),
+            _ => String::new(),
+        };
+        CelError::Failed(match value {
+            Val::List(_) | Val::Json(Json::Array(_), _) => format!("index out of bounds: {shown}"),
+            _ => format!("no such key: {shown}"),
         })
     })
 }
 
-fn optional_index<'v>(value: &Val<'v>, key: &Val<'v>) -> Found<'v> {
-    let found = match value {
-        Val::Optional(None) => None,
-        Val::Optional(Some(value)) => find(value, key)?,
-        value => find(value, key)?,
-    };
-    Ok(Val::Optional(found.map(Rc::new)))
-}
-
-fn optional_select<'v>(value: &Val<'v>, name: &str) -> Found<'v> {
-    let found = match value {
-        Val::Optional(None) => None,
-        Val::Optional(Some(value)) => value.field(name),
-        value => value.field(name),
-    };
-    Ok(Val::Optional(found.map(Rc::new)))
+/// A number as Go writes it (`strconv.FormatFloat(n, 'g', -1, 64)`).
+fn double_text(n: f64) -> String {
+    if n.is_nan() {
+        return "NaN".to_owned();
+    }
+    if n.is_infinite() {
+        return if n > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
+    }
+    let shown = format!("{n:e}");
+    let (mantissa, exponent) = shown.split_once('e').unwrap_or((&shown, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    match !(-4..6).contains(&exponent) {
+        true => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            format!("{mantissa}e{sign}{:02}", exponent.abs())
+        }
+        false => n.to_string(),
+    }
 }
 
 /// `int(…)`, `string(…)` and so on.
@@ -234,7 +246,7 @@ pub(super) fn convert<'v>(name: &str, value: &Val<'v>) -> Found<'v> {
         ),
         ("string", Val::Int(n)) => n.to_string().into(),
         ("string", Val::Uint(n)) => n.to_string().into(),
-        ("string", Val::Double(n)) => n.to_string().into(),
+        ("string", Val::Double(n)) => double_text(*n).into(),
         ("string", Val::Bool(b)) => b.to_string().into(),
         ("string", Val::Bytes(bytes)) => match std::str::from_utf8(bytes) {
             Ok(text) => text.into(),

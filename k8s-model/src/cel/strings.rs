@@ -18,20 +18,6 @@ pub(super) fn method<'v>(name: &str, text: &str, rest: &[Val<'v>]) -> Found<'v> 
         ("contains", [Val::String(part)]) => Ok(text.contains(&**part).into()),
         ("startsWith", [Val::String(part)]) => Ok(text.starts_with(&**part).into()),
         ("endsWith", [Val::String(part)]) => Ok(text.ends_with(&**part).into()),
-        ("matches", [Val::String(pattern)]) => Ok(regex(pattern)?.is_match(text).into()),
-        ("find", [Val::String(pattern)]) => {
-            Ok(regex(pattern)?.find(text).map_or("", |m| m.as_str()).into())
-        }
-        ("findAll", [Val::String(pattern), limit @ ..]) => {
-            let limit = match limit {
-                [] => usize::MAX,
-                [Val::Int(n)] => usize::try_from(*n).unwrap_or(usize::MAX),
-                _ => return Err(CelError::NoOverload),
-            };
-            let found = regex(pattern)?;
-            let found = found.find_iter(text).take(limit).map(|m| m.as_str().into());
-            Ok(Val::List(Rc::new(found.collect())))
-        }
         ("charAt", [Val::Int(at)]) => {
             let length = text.chars().count();
             let at = usize::try_from(*at).ok().filter(|at| *at <= length);
@@ -77,7 +63,24 @@ pub(super) fn method<'v>(name: &str, text: &str, rest: &[Val<'v>]) -> Found<'v> 
             Ok(part.iter().collect::<String>().into())
         }
         ("trim", []) => Ok(text.trim().into()),
-        ("reverse", []) => Ok(text.chars().rev().collect::<String>().into()),
+        _ => Err(CelError::NoOverload),
+    }
+}
+
+/// `text.matches(pattern)`, `find` and `findAll`.
+pub(super) fn matched<'v>(name: &str, text: &str, regex: &Regex, rest: &[Val<'v>]) -> Found<'v> {
+    match (name, rest) {
+        ("matches", []) => Ok(regex.is_match(text).into()),
+        ("find", []) => Ok(regex.find(text).map_or("", |m| m.as_str()).into()),
+        ("findAll", limit) => {
+            let limit = match limit {
+                [] => usize::MAX,
+                [Val::Int(n)] => usize::try_from(*n).unwrap_or(usize::MAX),
+                _ => return Err(CelError::NoOverload),
+            };
+            let found = regex.find_iter(text).take(limit).map(|m| m.as_str().into());
+            Ok(Val::List(Rc::new(found.collect())))
+        }
         _ => Err(CelError::NoOverload),
     }
 }
@@ -86,9 +89,9 @@ fn out_of_range(what: &str) -> CelError {
     CelError::Failed(format!("{what} out of range"))
 }
 
-fn regex(pattern: &str) -> Result<Regex, CelError> {
+/// A compiled pattern, or what Go says of it.
+pub(super) fn regex(pattern: &str) -> Result<Regex, String> {
     patterns::compile_within(pattern, REGEX_LIMIT)
-        .map_err(|error| CelError::Failed(format!("Illegal regex: {error}")))
 }
 
 /// A text with a part replaced, unless that makes it huge.

@@ -14,9 +14,11 @@ fn failed<T>(text: impl Into<String>) -> Result<T, CelError> {
     Err(CelError::Failed(text.into()))
 }
 
-/// A text with its clauses (`%s`, `%d`, `%.2f`, …) filled in.
+/// A text with its clauses (`%s`, `%d`, `%.2f`, …) filled in, as the version of cel-go's library fills them in that
+/// Kubernetes has: numbers with points as in English.
 pub(super) fn format<'v>(template: &str, args: &[Val<'v>]) -> Found<'v> {
-    let mut args = args.iter();
+    let mut given = args.iter().enumerate();
+    let mut next = 0;
     let mut out = String::with_capacity(template.len());
     let mut chars = template.chars().peekable();
     while let Some(c) = chars.next() {
@@ -28,23 +30,42 @@ pub(super) fn format<'v>(template: &str, args: &[Val<'v>]) -> Found<'v> {
             out.push('%');
             continue;
         }
+        let Some((at, value)) = given.next() else {
+            return failed(format!("index {next} out of range"));
+        };
+        next = at + 1;
+        if chars.peek().is_none() {
+            return failed("unexpected end of string");
+        }
+        let unread = |text: String| failed(format!("could not parse formatting clause: {text}"));
         let mut precision = None;
         if chars.next_if_eq(&'.').is_some() {
             let mut digits = String::new();
             while let Some(digit) = chars.next_if(char::is_ascii_digit) {
                 digits.push(digit);
             }
+            if chars.peek().is_none() {
+                return unread(
+                    "error while parsing precision: could not find end of precision specifier"
+                        .to_owned(),
+                );
+            }
             let Ok(n) = digits.parse::<usize>() else {
-                return failed("could not parse formatting clause: error while parsing precision");
+                return unread(format!(
+                    "error while parsing precision: error while converting precision to integer: strconv.Atoi: parsing {digits:?}: {}",
+                    if digits.is_empty() {
+                        "invalid syntax"
+                    } else {
+                        "value out of range"
+                    }
+                ));
             };
             precision = Some(n.min(DIGITS));
         }
-        let Some(verb) = chars.next() else {
-            return failed("could not parse formatting clause: unexpected end of string");
-        };
-        let Some(value) = args.next() else {
-            return failed("index out of range");
-        };
+        let verb = chars.next().unwrap_or('%');
+        if !"sdfebxXo".contains(verb) {
+            return unread(format!("unrecognized formatting clause \"{verb}\""));
+        }
         clause(&mut out, verb, precision, value)?;
         if out.len() > LIMIT {
             return Err(CelError::Cost);
@@ -61,35 +82,28 @@ fn clause(
 ) -> Result<(), CelError> {
     let wrong = |what: &str| {
         failed(format!(
-            "error during formatting: {what} clause can not be used on {}",
+            "error during formatting: {what}, was given {}",
             value.type_name()
         ))
     };
+    let precision = precision.unwrap_or(6);
     match (verb, value) {
         ('s', value) => text(out, value)?,
         ('d', Val::Int(n)) => push(out, format_args!("{n}")),
         ('d', Val::Uint(n)) => push(out, format_args!("{n}")),
-        ('d', Val::Double(n)) if !n.is_finite() => out.push_str(&infinite(*n)),
-        ('d', _) => return wrong("decimal"),
-        ('f' | 'e', Val::Int(_) | Val::Uint(_) | Val::Double(_)) => {
-            let Val::Double(n) = operators::convert("double", value)? else {
-                return wrong("fixed-point");
+        ('d', _) => return wrong("decimal clause can only be used on integers"),
+        ('f', Val::Double(n)) => fixed(out, *n, precision),
+        ('e', Val::Double(n)) => scientific(out, *n, precision),
+        ('f' | 'e', Val::String(name)) if matches!(&**name, "NaN" | "Infinity" | "-Infinity") => {
+            let n = match &**name {
+                "NaN" => f64::NAN,
+                "Infinity" => f64::INFINITY,
+                _ => f64::NEG_INFINITY,
             };
-            let precision = precision.unwrap_or(6);
-            match verb {
-                _ if !n.is_finite() => out.push_str(&infinite(n)),
-                'f' => push(out, format_args!("{n:.precision$}")),
-                _ => {
-                    // Two digits at least in the exponent, with a sign.
-                    let plain = format!("{n:.precision$e}");
-                    let (mantissa, exponent) = plain.split_once('e').unwrap_or((&plain, "0"));
-                    let exponent: i32 = exponent.parse().unwrap_or(0);
-                    push(out, format_args!("{mantissa}e{exponent:+03}"));
-                }
-            }
+            fixed(out, n, precision);
         }
-        ('f', _) => return wrong("fixed-point"),
-        ('e', _) => return wrong("scientific"),
+        ('f', _) => return wrong("fixed-point clause can only be used on doubles"),
+        ('e', _) => return wrong("scientific clause can only be used on doubles"),
         ('b', Val::Bool(b)) => push(out, format_args!("{}", u8::from(*b))),
         ('b' | 'o' | 'x' | 'X', Val::Int(n)) => {
             if *n < 0 {
@@ -100,28 +114,127 @@ fn clause(
         ('b' | 'o' | 'x' | 'X', Val::Uint(n)) => radix(out, verb, *n),
         ('x' | 'X', Val::String(text)) => bytes(out, verb, text.as_bytes()),
         ('x' | 'X', Val::Bytes(all)) => bytes(out, verb, all),
-        ('b', _) => return wrong("binary"),
-        ('o', _) => return wrong("octal"),
-        ('x' | 'X', _) => return wrong("hex"),
+        ('b', _) => return wrong("only integers and bools can be formatted as binary"),
+        ('o', _) => return wrong("octal clause can only be used on integers"),
         _ => {
-            return failed(format!(
-                "could not parse formatting clause: unrecognized formatting clause {verb:?}"
-            ));
+            return wrong("only integers, byte buffers, and strings can be formatted as hex");
         }
     }
     Ok(())
 }
 
-fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
-    let _ = out.write_fmt(text);
+/// The digits of a number, and where the point is among them: as few as tell it from others.
+fn digits(n: f64) -> (Vec<u8>, i32) {
+    let shown = format!("{:e}", n.abs());
+    let (mantissa, exponent) = shown.split_once('e').unwrap_or((&shown, "0"));
+    let digits = mantissa.bytes().filter(u8::is_ascii_digit);
+    let digits = digits.map(|digit| digit - b'0').collect();
+    (digits, exponent.parse::<i32>().unwrap_or(0) + 1)
 }
 
-fn infinite(n: f64) -> String {
-    match n {
-        n if n.is_nan() => "NaN".to_owned(),
-        n if n > 0.0 => "Infinity".to_owned(),
-        _ => "-Infinity".to_owned(),
+/// So many of the digits, and what the others come to: a half goes to the even digit. One more in front, if that is
+/// what it takes.
+fn rounded(mut digits: Vec<u8>, keep: usize) -> Vec<u8> {
+    digits.insert(0, 0);
+    let keep = keep + 1;
+    let up = match digits.get(keep..) {
+        Some([first, rest @ ..]) => match (first, rest.iter().any(|digit| *digit > 0)) {
+            (6.., _) | (5, true) => true,
+            (5, false) => digits[keep - 1] % 2 == 1,
+            _ => false,
+        },
+        _ => false,
+    };
+    digits.resize(keep, 0);
+    if up {
+        for digit in digits.iter_mut().rev() {
+            *digit = (*digit + 1) % 10;
+            if *digit > 0 {
+                break;
+            }
+        }
     }
+    digits
+}
+
+fn shown(digits: &[u8]) -> impl Iterator<Item = char> + '_ {
+    digits.iter().map(|digit| char::from(b'0' + digit))
+}
+
+/// `1,234.50`.
+fn fixed(out: &mut String, n: f64, precision: usize) {
+    if n.is_nan() {
+        return out.push_str("NaN");
+    }
+    if n.is_sign_negative() {
+        out.push('-');
+    }
+    if n.is_infinite() {
+        return out.push('\u{221e}');
+    }
+    let (mut all, mut point) = digits(n);
+    while point < 1 {
+        all.insert(0, 0);
+        point += 1;
+    }
+    let whole = usize::try_from(point).unwrap_or(1);
+    let all = rounded(all, whole + precision);
+    let (whole, fraction) = all.split_at(whole + 1);
+    let whole = match whole {
+        [0, rest @ ..] => rest,
+        whole => whole,
+    };
+    for (at, digit) in shown(whole).enumerate() {
+        if at > 0 && (whole.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    if precision > 0 {
+        out.push('.');
+        out.extend(shown(fraction));
+    }
+}
+
+/// `1.234500×10⁰³`.
+fn scientific(out: &mut String, n: f64, precision: usize) {
+    if !n.is_finite() {
+        return fixed(out, n, precision);
+    }
+    if n.is_sign_negative() {
+        out.push('-');
+    }
+    let (all, point) = digits(n);
+    let mut exponent = if n == 0.0 { 0 } else { point - 1 };
+    let all = rounded(all, precision + 1);
+    let all = match all.as_slice() {
+        [0, rest @ ..] => rest,
+        all => {
+            exponent += 1;
+            &all[..all.len() - 1]
+        }
+    };
+    out.extend(shown(&all[..1]));
+    if precision > 0 {
+        out.push('.');
+        out.extend(shown(&all[1..]));
+    }
+    out.push_str("\u{d7}10");
+    if exponent < 0 {
+        out.push('\u{207b}');
+    }
+    for digit in format!("{:02}", exponent.abs()).chars() {
+        out.push(match digit {
+            '1' => '\u{b9}',
+            '2' => '\u{b2}',
+            '3' => '\u{b3}',
+            digit => char::from_u32(0x2070 + digit.to_digit(10).unwrap_or(0)).unwrap_or('0'),
+        });
+    }
+}
+
+fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
+    let _ = out.write_fmt(text);
 }
 
 fn radix(out: &mut String, verb: char, n: u64) {
@@ -147,7 +260,57 @@ fn text(out: &mut String, value: &Val<'_>) -> Result<(), CelError> {
     match value {
         Val::Null => out.push_str("null"),
         Val::Type(name) => out.push_str(name),
-        Val::Double(n) if !n.is_finite() => out.push_str(&infinite(*n)),
+        Val::List(_) | Val::Map(_) | Val::Json(..) => nested(out, value)?,
+        Val::Int(_)
+        | Val::Uint(_)
+        | Val::Double(_)
+        | Val::Bool(_)
+        | Val::String(_)
+        | Val::Bytes(_)
+        | Val::Timestamp(_)
+        | Val::Duration(_) => {
+            if let Val::String(shown) = operators::convert("string", value)? {
+                out.push_str(&shown);
+            }
+        }
+        _ => {
+            return failed(format!(
+                "error during formatting: string clause can only be used on strings, bools, bytes, ints, doubles, maps, lists, types, durations, and timestamps, was given {}",
+                value.type_name()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A value as it is shown in a list or a map: as an expression has it.
+fn nested(out: &mut String, value: &Val<'_>) -> Result<(), CelError> {
+    if out.len() > LIMIT {
+        return Err(CelError::Cost);
+    }
+    match value {
+        Val::String(text) => out.push_str(&quoted(text)),
+        Val::Bytes(_) => {
+            if let Val::String(shown) = operators::convert("string", value)? {
+                push(out, format_args!("b{}", quoted(&shown)));
+            }
+        }
+        Val::Timestamp(_) | Val::Duration(_) => {
+            if let Val::String(shown) = operators::convert("string", value)? {
+                let name = match value {
+                    Val::Timestamp(_) => "timestamp",
+                    _ => "duration",
+                };
+                push(out, format_args!("{name}({})", quoted(&shown)));
+            }
+        }
+        Val::Double(n) if n.is_nan() => out.push_str("\"NaN\""),
+        Val::Double(n) if n.is_infinite() => {
+            let sign = if *n > 0.0 { '+' } else { '-' };
+            push(out, format_args!("\"{sign}Inf\""));
+        }
+        Val::Double(n) => push(out, format_args!("{n:.6}")),
+        Val::Null | Val::Type(_) | Val::Int(_) | Val::Uint(_) | Val::Bool(_) => text(out, value)?,
         value => {
             if let Some(elements) = value.elements() {
                 out.push('[');
@@ -155,34 +318,45 @@ fn text(out: &mut String, value: &Val<'_>) -> Result<(), CelError> {
                     if at > 0 {
                         out.push_str(", ");
                     }
-                    text(out, element)?;
+                    nested(out, element)?;
                 }
                 out.push(']');
             } else if let Some(entries) = value.entries() {
                 let mut shown = Vec::with_capacity(entries.len());
                 for (key, value) in &entries {
                     let mut entry = String::new();
-                    text(&mut entry, key)?;
-                    entry.push_str(": ");
-                    text(&mut entry, value)?;
-                    shown.push(entry);
-                }
-                shown.sort();
-                push(out, format_args!("{{{}}}", shown.join(", ")));
-            } else {
-                match operators::convert("string", value) {
-                    Ok(Val::String(shown)) => out.push_str(&shown),
-                    _ => {
+                    if !matches!(
+                        key,
+                        Val::String(_) | Val::Bool(_) | Val::Int(_) | Val::Uint(_)
+                    ) {
                         return failed(format!(
-                            "error during formatting: string clause can not be used on {}",
-                            value.type_name()
+                            "error during formatting: no formatting function for map key of type {}",
+                            key.type_name()
                         ));
                     }
+                    nested(&mut entry, key)?;
+                    let length = entry.len();
+                    entry.push(':');
+                    nested(&mut entry, value)?;
+                    shown.push((length, entry));
                 }
+                shown.sort_by(|(n, a), (m, b)| a[..*n].cmp(&b[..*m]));
+                let shown: Vec<String> = shown.into_iter().map(|(_, entry)| entry).collect();
+                push(out, format_args!("{{{}}}", shown.join(", ")));
+            } else {
+                return failed(format!(
+                    "error during formatting: no formatting function for {}",
+                    value.type_name()
+                ));
             }
         }
     }
     Ok(())
+}
+
+/// A text in quotes, as Go writes it.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 /// A text in quotes, with what cannot be printed escaped.

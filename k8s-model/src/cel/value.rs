@@ -6,7 +6,7 @@ use base64::Engine;
 use jiff::Timestamp;
 use serde_json::Value as Json;
 
-use super::{CelError, Format, Host, Semver};
+use super::{CelError, Format, Host, Semver, list_types::Merging};
 use crate::{
     quantity::Amount,
     structural::{Kind, Schema},
@@ -177,6 +177,43 @@ impl<'v> Val<'v> {
         }
     }
 
+    /// What a comprehension goes through: the elements of a list, the keys of a map; if `two`, with their position in
+    /// front, or their values behind. Nothing if it is neither.
+    pub(super) fn pairs(
+        self,
+        two: bool,
+    ) -> Option<Box<dyn Iterator<Item = (Val<'v>, Val<'v>)> + 'v>> {
+        let at = |at: usize| Val::Int(i64::try_from(at).unwrap_or(i64::MAX));
+        let of_list = move |index: usize, value: Val<'v>| match two {
+            true => (at(index), value),
+            false => (value, Val::Null),
+        };
+        Some(match self {
+            Val::List(list) => Box::new((0..list.len()).map(move |n| of_list(n, list[n].clone()))),
+            Val::Map(map) => Box::new((0..map.len()).map(move |n| map[n].clone())),
+            Val::Json(Json::Array(list), schema) => {
+                let items = schema.and_then(|s| s.items.as_deref());
+                let elements = list.iter().enumerate();
+                Box::new(elements.map(move |(n, json)| of_list(n, Val::of(json, items))))
+            }
+            Val::Json(Json::Object(fields), schema) => {
+                Box::new(fields.iter().map(move |(name, json)| {
+                    let value = match two {
+                        true => Val::of(json, schema.and_then(|s| s.field(name))),
+                        false => Val::Null,
+                    };
+                    (Val::from(name.as_str()), value)
+                }))
+            }
+            _ => return None,
+        })
+    }
+
+    /// Whether it may have fields.
+    pub(super) fn has_fields(&self) -> bool {
+        matches!(self, Val::Map(_) | Val::Json(Json::Object(_), _))
+    }
+
     /// Its entries, if it is a map.
     pub(super) fn entries(&self) -> Option<Vec<(Val<'v>, Val<'v>)>> {
         match self {
@@ -205,16 +242,40 @@ impl<'v> Val<'v> {
         }
     }
 
-    /// A field or entry by its name.
+    /// A field or entry by its name, as it is written in an expression.
     pub(super) fn field(&self, name: &str) -> Option<Val<'v>> {
+        self.entry(name).or_else(|| match self {
+            Val::Json(..) => self.entry(&unescape(name)?),
+            _ => None,
+        })
+    }
+
+    /// Whether there is such a field or entry.
+    pub(super) fn has_field(&self, name: &str) -> bool {
+        match self {
+            Val::Json(Json::Object(fields), _) => {
+                let is_there =
+                    |name: &str| fields.get(name).is_some_and(|json| self.counts(name, json));
+                is_there(name) || unescape(name).is_some_and(|name| is_there(&name))
+            }
+            _ => self.field(name).is_some(),
+        }
+    }
+
+    /// Whether a field is there: one that is null is not, other than an entry of a map.
+    fn counts(&self, name: &str, json: &Json) -> bool {
+        match self {
+            Val::Json(_, Some(schema)) => !json.is_null() || !schema.properties.contains_key(name),
+            _ => true,
+        }
+    }
+
+    /// A field or entry by its own name.
+    pub(super) fn entry(&self, name: &str) -> Option<Val<'v>> {
         match self {
             Val::Json(Json::Object(fields), schema) => {
-                let found = fields.get(name).map(|json| (name.to_owned(), json));
-                let (name, json) = found.or_else(|| {
-                    let plain = unescape(name)?;
-                    fields.get(&plain).map(|json| (plain.clone(), json))
-                })?;
-                Some(Val::of(json, schema.and_then(|s| s.field(&name))))
+                let json = fields.get(name).filter(|json| self.counts(name, json))?;
+                Some(Val::of(json, schema.and_then(|s| s.field(name))))
             }
             Val::Map(map) => {
                 let entry = map
@@ -228,6 +289,9 @@ impl<'v> Val<'v> {
 
     /// Whether both are the same value. Numbers are equal across their types.
     pub(super) fn equals(&self, other: &Val<'v>) -> bool {
+        if let Some(list) = Merging::of(self) {
+            return other.elements().is_some_and(|other| list.equals(&other));
+        }
         match (self, other) {
             (Val::Null, Val::Null) => true,
             (Val::Bool(a), Val::Bool(b)) => a == b,
@@ -245,7 +309,8 @@ impl<'v> Val<'v> {
                 _ => false,
             },
             (Val::Json(a, s), Val::Json(b, t))
-                if s.map(std::ptr::from_ref) == t.map(std::ptr::from_ref) =>
+                if s.map(std::ptr::from_ref) == t.map(std::ptr::from_ref)
+                    && s.is_none_or(|schema| !schema.merges) =>
             {
                 a == b
             }

@@ -15,7 +15,7 @@ use super::{
     typed::KindRules,
 };
 use crate::{
-    cel::{Program, Scope},
+    cel::{Dialect, Program, Scope},
     field::{self, ErrorList, Path},
     names,
 };
@@ -102,7 +102,8 @@ fn selectors(all: &[DeviceSelector], path: &Path) -> ErrorList {
 /// Whether an expression can say of a device whether it is selected.
 fn check(expression: &str) -> Result<(), String> {
     let failed = |error: String| format!("compilation failed: {error}");
-    let program = Program::parse(expression).map_err(|error| failed(error.to_string()))?;
+    let program = Program::parse_as(expression, Dialect::Devices)
+        .map_err(|error| failed(error.to_string()))?;
     let estimate = program
         .check(&Scope::new().with("device", None))
         .map_err(failed)?;

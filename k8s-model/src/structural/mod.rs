@@ -34,6 +34,7 @@
 mod builtin;
 mod defaults;
 mod embedded;
+pub(crate) mod field_path;
 mod formats;
 mod lists;
 mod prune;

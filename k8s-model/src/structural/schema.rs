@@ -175,6 +175,8 @@ pub struct Schema {
     pub not: Option<Box<Schema>>,
     /// Whether a default is anywhere in it.
     pub(super) has_defaults: bool,
+    /// Whether a list in it, or it itself, is a set or a map.
+    pub(crate) merges: bool,
 }
 
 impl PartialEq for Schema {
@@ -270,9 +272,12 @@ impl Schema {
                 .as_deref()
                 .map(|props| Box::new(Schema::new(props))),
             has_defaults: false,
+            merges: false,
         };
         schema.has_defaults =
             schema.default.is_some() || schema.children().any(|child| child.has_defaults);
+        schema.merges = matches!(schema.list_type, Some(ListType::Set | ListType::Map))
+            || schema.children().any(|child| child.merges);
         schema
     }
 

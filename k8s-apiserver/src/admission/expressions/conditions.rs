@@ -6,7 +6,7 @@ use k8s_model::cel::{CelError, Val};
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::{CONDITIONS_COST_LIMIT, Expression};
+use super::{Bound, CONDITIONS_COST_LIMIT, Expression};
 
 /// A condition as configurations have it.
 #[derive(Debug, Deserialize)]
@@ -48,10 +48,7 @@ pub(in crate::admission) struct Judged {
 
 impl Condition {
     /// What the conditions say of these variables.
-    pub(in crate::admission) fn judge(
-        conditions: &[Condition],
-        variables: &[(&'static str, Val<'_>)],
-    ) -> Judged {
+    pub(in crate::admission) fn judge(conditions: &[Condition], variables: &Bound<'_>) -> Judged {
         if conditions.is_empty() {
             return Judged {
                 verdict: Verdict::Match,
@@ -69,10 +66,7 @@ impl Condition {
     }
 
     /// What they say, and how many could not be evaluated.
-    fn verdict(
-        conditions: &[Condition],
-        variables: &[(&'static str, Val<'_>)],
-    ) -> (Verdict, usize) {
+    fn verdict(conditions: &[Condition], variables: &Bound<'_>) -> (Verdict, usize) {
         let mut budget = CONDITIONS_COST_LIMIT;
         let mut failures = Vec::new();
         for Condition(expression) in conditions {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{Policy, metrics::Fault};
 use crate::admission::expressions::{
-    COST_LIMIT, Condition, Expression, Inputs, Judged, Variables, Verdict,
+    Bound, COST_LIMIT, Condition, Expression, Inputs, Judged, Variables, Verdict,
 };
 
 /// How long a message that an expression makes may be, in bytes; as upstream.
@@ -175,7 +175,7 @@ pub(super) fn evaluate<'v>(policy: &'v Policy, inputs: &Inputs<'v>) -> Findings 
 /// else the expression that is not true.
 fn message(
     validation: &Validation,
-    variables: &[(&'static str, Val<'_>)],
+    variables: &Bound<'_>,
     budget: &mut u64,
 ) -> Result<String, String> {
     let mut made = None;
@@ -204,7 +204,7 @@ fn message(
 fn annotate(
     policy: &Policy,
     annotation: &Annotation,
-    variables: &[(&'static str, Val<'_>)],
+    variables: &Bound<'_>,
     budget: &mut u64,
     findings: &mut Findings,
 ) {

@@ -462,5 +462,8 @@ fn compile(source: &str, over: &Over, boolean: bool, path: Path) -> Result<Expre
     if boolean && estimate.result != "bool" {
         return Err(wrong("must evaluate to bool".to_owned()));
     }
+    let program = program
+        .typed(&scope)
+        .map_err(|e| wrong(format!("compilation failed: {e}")))?;
     Ok(Expression::new(source, program))
 }

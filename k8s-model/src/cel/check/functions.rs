@@ -1,6 +1,6 @@
 //! The functions and operators that expressions may call, and what each takes and gives: those of CEL's standard
-//! library, of cel-go's extensions and of Kubernetes' libraries that its API level has
-//! (<https://kubernetes.io/docs/reference/using-api/cel/>).
+//! library, and of cel-go's extensions and Kubernetes' libraries in the versions that upstream's environments have
+//! (apiserver's `pkg/cel/environment/base.go`, <https://kubernetes.io/docs/reference/using-api/cel/>).
 
 use std::{collections::HashMap, sync::LazyLock};
 
@@ -15,6 +15,18 @@ pub(super) struct Overload {
     pub(super) gives: Type<'static>,
     /// How many different parameters its types have.
     pub(super) params: usize,
+}
+
+/// The functions that only expressions may use which were there before: upstream lets new ones use them from the next
+/// minor version on, when every API server of a cluster knows them.
+const STORED: [&str; 1] = ["includes"];
+
+/// Whether a function may be used: in expressions that are `stored` already, and in those that make `objects`.
+pub(super) fn is_known(name: &str, stored: bool, objects: bool) -> bool {
+    match name {
+        "jsonpatch.escapeKey" => objects,
+        name => stored || !STORED.contains(&name),
+    }
 }
 
 /// How a function may be called; nothing of a function that there is not.
@@ -98,7 +110,7 @@ replace: string.(string,string) string | string.(string,string,int) string
 split: string.(string) list(string) | string.(string,int) list(string)
 substring: string.(int) string | string.(int,int) string
 trim: string.() string
-reverse: string.() string | list(A).() list(A)
+reverse: list(A).() list(A)
 strings.quote: (string) string
 sets.contains: (list(A),list(A)) bool
 sets.equivalent: (list(A),list(A)) bool
@@ -115,6 +127,7 @@ distinct: list(A).() list(A)
 first: list(A).() optional(A)
 last: list(A).() optional(A)
 lists.range: (int) list(int)
+includes: dyn.(dyn) bool
 @mapInsert: (map(A,B),map(A,B)) map(A,B) | (map(A,B),A,B) map(A,B)
 find: string.(string) string
 findAll: string.(string) list(string) | string.(string,int) list(string)

@@ -17,7 +17,7 @@ use super::{
     types::{Mapping, Type, is_exactly, most_general},
 };
 use crate::{
-    cel::{calls, formats, times},
+    cel::{calls, formats, plan::is_type, times},
     patterns,
 };
 
@@ -44,10 +44,12 @@ pub(super) fn infer<'s>(
             .map(|variable| (variable.name.clone(), variable.ty.clone()))
             .collect(),
         objects: scope.objects,
+        stored: scope.stored,
         source,
         mapping: Mapping::new(),
         types: Types::default(),
         faults: Vec::new(),
+        formats: 0,
     };
     infer.expr(root);
     if !infer.faults.is_empty() {
@@ -67,10 +69,13 @@ pub(super) fn infer<'s>(
 struct Infer<'c, 's> {
     variables: Vec<(String, Type<'s>)>,
     objects: bool,
+    stored: bool,
     source: &'c SourceInfo,
     mapping: Mapping<'s>,
     types: Types<'s>,
     faults: Vec<String>,
+    /// In how many calls of `format` this is, whose arguments may be of several types.
+    formats: usize,
 }
 
 impl<'s> Infer<'_, 's> {
@@ -168,6 +173,9 @@ impl<'s> Infer<'_, 's> {
         };
         if self.mapping.assignable(&before, &ty) {
             return most_general(before, ty);
+        }
+        if self.formats > 0 {
+            return Type::Dyn;
         }
         self.mismatch(id, &before, &ty);
         Type::Error
@@ -270,8 +278,13 @@ impl<'s> Infer<'_, 's> {
                 _ => Type::Dyn,
             };
         }
+        let formats = usize::from(name == "format");
+        self.formats += formats;
         let mut takes: Vec<Type<'s>> = call.args.iter().map(|arg| self.expr(arg)).collect();
-        let library = calls::library(call);
+        self.formats -= formats;
+        let is_known = |name: &str| functions::is_known(name, self.stored, self.objects);
+        let library = calls::library(call).filter(|library| is_known(&format!("{library}.{name}")));
+        let is_known = is_known(name);
         let qualified = library.map(|library| format!("{library}.{name}"));
         let full = qualified.as_deref().unwrap_or(name);
         let target = call.target.as_ref().filter(|_| library.is_none());
@@ -287,7 +300,7 @@ impl<'s> Infer<'_, 's> {
             }
             return Type::Bool;
         }
-        match functions::overloads(full) {
+        match functions::overloads(full).filter(|_| is_known) {
             Some(overloads) => {
                 if let Some(arg) = call.args.last() {
                     self.literal(name, arg);
@@ -298,8 +311,7 @@ impl<'s> Infer<'_, 's> {
             None if library == Some("format") && formats::is_function(name) => {
                 Type::Own("kubernetes.NamedFormat")
             }
-            None if library.is_some() => Type::Dyn,
-            None => self.undeclared(id, name),
+            None => self.undeclared(id, full),
         }
     }
 
@@ -418,23 +430,6 @@ fn renamed<'s>(ty: &Type<'static>, first: usize) -> Type<'s> {
         Type::Map(keys, values) => Type::map(renamed(keys, first), renamed(values, first)),
         other => other.clone(),
     }
-}
-
-fn is_type(name: &str) -> bool {
-    matches!(
-        name,
-        "int"
-            | "uint"
-            | "double"
-            | "bool"
-            | "string"
-            | "bytes"
-            | "list"
-            | "map"
-            | "type"
-            | "null_type"
-            | "optional_type"
-    )
 }
 
 fn of_literal<'s>(literal: &LiteralValue) -> Type<'s> {

@@ -7,11 +7,14 @@ mod functions;
 mod infer;
 mod types;
 
+use std::collections::HashSet;
+
 use cel::{
     IdedExpr,
     common::ast::{EntryExpr, Expr, SelectExpr, SourceInfo},
 };
 
+pub(super) use self::cost::scaled;
 pub(crate) use self::declared::max_cardinality;
 use self::types::Type;
 use crate::structural::Schema;
@@ -21,6 +24,7 @@ use crate::structural::Schema;
 pub struct Scope<'s> {
     variables: Vec<Variable<'s>>,
     objects: bool,
+    stored: bool,
 }
 
 #[derive(Debug)]
@@ -93,6 +97,14 @@ impl<'s> Scope<'s> {
         self.objects = true;
         self
     }
+
+    /// For an expression that is in use already: it may call what new ones may not yet, as every API server of a
+    /// cluster must know what is in them.
+    #[must_use]
+    pub fn stored(mut self, stored: bool) -> Self {
+        self.stored = stored;
+        self
+    }
 }
 
 /// The names of CEL's types that are spelled with dots.
@@ -140,6 +152,18 @@ pub(super) fn mentions(expr: &IdedExpr, name: &str) -> bool {
     }
 }
 
+/// The calls of which one overload is meant.
+pub(super) fn resolved(
+    root: &IdedExpr,
+    source: &SourceInfo,
+    scope: &Scope<'_>,
+) -> Result<HashSet<u64>, String> {
+    let types = infer::infer(root, source, scope)?;
+    let calls = types.overloads.iter();
+    let calls = calls.filter_map(|(id, fitting)| (fitting.len() == 1).then_some(*id));
+    Ok(calls.collect())
+}
+
 pub(super) fn check(
     root: &IdedExpr,
     source: &SourceInfo,
@@ -147,10 +171,8 @@ pub(super) fn check(
 ) -> Result<Estimate, String> {
     let types = infer::infer(root, source, scope)?;
     let result = types.of.get(&root.id).map_or("dyn", result_name);
-    Ok(Estimate {
-        result,
-        cost: cost::estimate(root, scope, &types),
-    })
+    let cost = cost::estimate(root, scope, &types);
+    Ok(Estimate { result, cost })
 }
 
 fn result_name(ty: &Type<'_>) -> &'static str {

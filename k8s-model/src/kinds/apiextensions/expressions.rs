@@ -1,5 +1,7 @@
 //! The rules in a schema: whether they can be compiled, what they compare, what they may cost.
 
+use std::collections::HashSet;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool, ValidationRule,
 };
@@ -20,9 +22,66 @@ const SCHEMA_LIMIT: u64 = 100_000_000;
 /// How many rules are named when all together cost too much.
 const DEAREST: usize = 4;
 
+/// What an update is excused for, as it was there before: upstream's versions may have judged it less strictly.
+#[derive(Debug, Default)]
+pub(super) struct Known<'d> {
+    /// The rules, and the expressions of messages, of all versions of the old definition.
+    rules: HashSet<&'d str>,
+    messages: HashSet<&'d str>,
+    /// Whether the schema is what it was: what each of its rules costs is not judged then, only what all cost.
+    pub(super) is_unchanged: bool,
+}
+
+impl<'d> Known<'d> {
+    /// What was there in these schemas.
+    pub(super) fn of(schemas: impl Iterator<Item = &'d JSONSchemaProps>) -> Self {
+        let mut known = Known::default();
+        schemas.for_each(|schema| known.gather(schema));
+        known
+    }
+
+    fn gather(&mut self, props: &'d JSONSchemaProps) {
+        for rule in checks::list(&props.x_kubernetes_validations) {
+            self.rules.insert(&rule.rule);
+            self.messages
+                .extend(rule.message_expression.as_deref().filter(|m| !m.is_empty()));
+        }
+        let more = [&props.all_of, &props.any_of, &props.one_of];
+        let maps = [
+            &props.properties,
+            &props.pattern_properties,
+            &props.definitions,
+        ];
+        let inner = maps
+            .into_iter()
+            .flat_map(|map| map.iter().flatten().map(|(_, inner)| inner))
+            .chain(more.into_iter().flat_map(|list| list.iter().flatten()))
+            .chain(props.not.as_deref());
+        inner.for_each(|inner| self.gather(inner));
+        for more in [&props.additional_properties, &props.additional_items] {
+            if let Some(JSONSchemaPropsOrBool::Schema(inner)) = more {
+                self.gather(inner);
+            }
+        }
+        match &props.items {
+            Some(JSONSchemaPropsOrArray::Schema(inner)) => self.gather(inner),
+            Some(JSONSchemaPropsOrArray::Schemas(all)) => {
+                all.iter().for_each(|inner| self.gather(inner));
+            }
+            None => {}
+        }
+    }
+}
+
 /// Checks the rules of a schema that is structural.
-pub(super) fn check_all(props: &JSONSchemaProps, path: &Path, out: &mut ErrorList) {
+pub(super) fn check_all(
+    props: &JSONSchemaProps,
+    known: &Known<'_>,
+    path: &Path,
+    out: &mut ErrorList,
+) {
     let mut check = Check {
+        known,
         root: path.clone(),
         total: 0,
         dearest: Vec::new(),
@@ -44,6 +103,7 @@ pub(super) fn check_all(props: &JSONSchemaProps, path: &Path, out: &mut ErrorLis
 }
 
 struct Check<'o> {
+    known: &'o Known<'o>,
     /// Where the schema of the whole resource is.
     root: Path,
     total: u64,
@@ -108,72 +168,87 @@ impl Check<'_> {
         loose: Option<&Path>,
         times: u64,
     ) {
-        let rule_path = path.child("rule");
-        let compiled = Program::parse(&rule.rule).map_err(|error| error.to_string());
-        let checked =
-            compiled.and_then(|program| Ok((program.check(&scope(rule, schema))?, program)));
-        match checked {
-            Err(text) => {
-                let text = format!("compilation failed: {text}");
-                self.out
-                    .push(field::invalid(rule_path, checks::json(rule), text));
-            }
-            Ok((Estimate { result, cost }, program)) => {
-                if result != "bool" {
-                    let text = "cel expression must evaluate to a bool";
-                    self.out
-                        .push(field::invalid(rule_path.clone(), checks::json(rule), text));
-                }
-                let cost = cost.saturating_mul(times);
-                self.spend(cost, &rule_path);
-                if cost > RULE_LIMIT {
-                    let text = too_much("estimated rule cost", cost, RULE_LIMIT);
-                    self.out.push(field::forbidden(rule_path.clone(), text));
-                }
-                let compares = program.mentions("oldSelf");
-                if let Some(loose) = loose.filter(|_| compares) {
-                    let text = format!(
-                        "oldSelf cannot be used on the uncorrelatable portion of the schema within {loose}"
-                    );
-                    self.out
-                        .push(field::invalid(rule_path, rule.rule.as_str(), text));
-                } else if rule.optional_old_self.is_some() && !compares {
-                    let path = path.child("optionalOldSelf");
-                    let value = rule.optional_old_self == Some(true);
-                    let text = "may not be set if oldSelf is not used in rule";
-                    self.out.push(field::invalid(path, value, text));
-                }
-            }
-        }
-        let Some(source) = &rule.message_expression else {
+        if rule.rule.trim().is_empty() {
             return;
+        }
+        let rule_path = path.child("rule");
+        let stored = self.known.rules.contains(rule.rule.as_str());
+        let checked = Program::parse(&rule.rule)
+            .map_err(|error| error.to_string())
+            .and_then(|program| {
+                let estimate = program.check(&scope(rule, schema).stored(stored))?;
+                Ok((estimate, program.mentions("oldSelf")))
+            })
+            .map_err(|text| format!("compilation failed: {text}"));
+        let checked = match checked {
+            Ok((
+                Estimate {
+                    result: "bool",
+                    cost,
+                },
+                compares,
+            )) => Ok((cost, compares)),
+            Ok(_) => Err("cel expression must evaluate to a bool".to_owned()),
+            Err(text) => Err(text),
         };
-        let path = path.child("messageExpression");
-        let compiled = Program::parse(source).map_err(|error| error.to_string());
-        match compiled.and_then(|program| program.check(&scope(rule, schema))) {
+        let compares = match checked {
             Err(text) => {
-                let text = format!("messageExpression compilation failed: {text}");
-                self.out
-                    .push(field::invalid(path, checks::json(rule), text));
+                let error = field::invalid(rule_path.clone(), checks::json(rule), text);
+                self.out.push(error);
+                false
             }
-            Ok(estimate) if estimate.result != "string" => {
-                let text = "messageExpression must evaluate to a string";
-                self.out
-                    .push(field::invalid(path, checks::json(rule), text));
+            Ok((cost, compares)) => {
+                let cost = cost.saturating_mul(times);
+                self.spend("estimated rule cost", cost, &rule_path);
+                self.message(rule, schema, &path.child("messageExpression"));
+                compares
             }
-            // A message is made once, for the first value that breaks the rule.
-            Ok(Estimate { cost, .. }) => {
-                self.spend(cost, &path);
-                if cost > RULE_LIMIT {
-                    let text = too_much("estimated messageExpression cost", cost, RULE_LIMIT);
-                    self.out.push(field::forbidden(path, text));
-                }
-            }
+        };
+        if let Some(loose) = loose.filter(|_| compares) {
+            let text = format!(
+                "oldSelf cannot be used on the uncorrelatable portion of the schema within {loose}"
+            );
+            self.out
+                .push(field::invalid(rule_path, rule.rule.as_str(), text));
+        } else if let Some(value) = rule.optional_old_self.filter(|_| !compares) {
+            let path = path.child("optionalOldSelf");
+            let text = "may not be set if oldSelf is not used in rule";
+            self.out.push(field::invalid(path, value, text));
         }
     }
 
-    /// Adds to what all rules cost.
-    fn spend(&mut self, cost: u64, path: &Path) {
+    /// The expression of a rule's message.
+    fn message(&mut self, rule: &ValidationRule, schema: &Schema, path: &Path) {
+        let source = checks::text(&rule.message_expression);
+        if source.is_empty() {
+            return;
+        }
+        let stored = self.known.messages.contains(source);
+        let checked = Program::parse(source)
+            .map_err(|error| error.to_string())
+            .and_then(|program| program.check(&scope(rule, schema).stored(stored)));
+        let text = match checked {
+            // A message is made once, for the first value that breaks the rule.
+            Ok(Estimate {
+                result: "string",
+                cost,
+            }) => {
+                self.spend("estimated messageExpression cost", cost, path);
+                return;
+            }
+            Ok(_) => "messageExpression must evaluate to a string".to_owned(),
+            Err(text) => format!("messageExpression compilation failed: {text}"),
+        };
+        self.out
+            .push(field::invalid(path.clone(), checks::json(rule), text));
+    }
+
+    /// Adds to what all rules cost, if that may be.
+    fn spend(&mut self, name: &str, cost: u64, path: &Path) {
+        if cost > RULE_LIMIT && !self.known.is_unchanged {
+            let text = too_much(name, cost, RULE_LIMIT);
+            self.out.push(field::forbidden(path.clone(), text));
+        }
         self.total = self.total.saturating_add(cost);
         if cost >= SCHEMA_LIMIT / 100 {
             self.dearest.push((cost, path.clone()));

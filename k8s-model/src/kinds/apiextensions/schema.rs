@@ -5,11 +5,14 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use serde_json::Value;
 
-use super::{expressions, structure};
+use super::{
+    expressions::{self, Known},
+    structure,
+};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::checks,
-    structural::Schema,
+    structural::{Schema, field_path},
 };
 
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
@@ -53,9 +56,11 @@ struct Place {
 pub(super) fn validate(
     validation: &CustomResourceValidation,
     old: Option<&CustomResourceValidation>,
+    known: &mut Known<'_>,
     has_status: bool,
     path: &Path,
 ) -> ErrorList {
+    known.is_unchanged = old == Some(validation);
     let mut out = ErrorList::new();
     let Some(schema) = &validation.open_api_v3_schema else {
         return out;
@@ -88,7 +93,7 @@ pub(super) fn validate(
     let is_sound = out.is_empty();
     node(schema, &path, &place, &mut out);
     if is_sound && out.is_empty() {
-        expressions::check_all(schema, &path, &mut out);
+        expressions::check_all(schema, known, &path, &mut out);
     }
     out
 }
@@ -382,25 +387,42 @@ fn rules(schema: &JSONSchemaProps, path: &Path, out: &mut ErrorList) {
         if text.is_empty() {
             out.push(field::required(path.child("rule"), "rule is not specified"));
         } else if !message.is_empty() && trimmed.is_empty() {
-            let text = "message must be non-empty if specified";
+            let text = "must be non-empty if specified";
             out.push(field::invalid(path.child("message"), message, text));
         } else if breaks(trimmed) {
-            let text = "message must not contain line breaks";
+            let text = "must not contain line breaks";
             out.push(field::invalid(path.child("message"), message, text));
         } else if breaks(text) && trimmed.is_empty() {
             let text = "message must be specified if rule contains line breaks";
             out.push(field::required(path.child("message"), text));
         }
+        let expression = checks::text(&rule.message_expression);
+        if !expression.is_empty() && expression.trim().is_empty() {
+            let text = "messageExpression must be non-empty if specified";
+            out.push(field::required(path.child("messageExpression"), text));
+        }
         let reasons = [
-            "FieldValueRequired",
+            "FieldValueDuplicate",
             "FieldValueForbidden",
             "FieldValueInvalid",
-            "FieldValueDuplicate",
+            "FieldValueRequired",
         ];
         if let Some(reason) = rule.reason.as_deref()
             && !reasons.contains(&reason)
         {
             out.push(field::not_supported(path.child("reason"), reason, &reasons));
+        }
+        let blamed = checks::text(&rule.field_path);
+        let path = path.child("fieldPath");
+        let mut wrong = |text| out.push(field::invalid(path.clone(), blamed, text));
+        if !blamed.is_empty() && blamed.trim().is_empty() {
+            wrong("must be non-empty if specified");
+        }
+        if breaks(blamed) {
+            wrong("must not contain line breaks");
+        }
+        if !blamed.is_empty() && field_path::read(blamed, &Schema::new(schema)).is_none() {
+            wrong("must be a valid path");
         }
     }
 }

@@ -4,7 +4,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinitionNames, CustomResourceDefinitionSpec, CustomResourceDefinitionVersion,
 };
 
-use super::{conversion, schema, subresources};
+use super::{conversion, expressions::Known, schema, subresources};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::checks,
@@ -26,7 +26,11 @@ pub(super) fn validate(
         }
     }
     let shared = Shared::of(spec);
-    out.extend(versions(spec, old, &shared, &path.child("versions")));
+    let before = old.into_iter().flat_map(|old| &old.versions);
+    let schemas = before.filter_map(|version| version.schema.as_ref()?.open_api_v3_schema.as_ref());
+    let mut known = Known::of(schemas);
+    let place = path.child("versions");
+    out.extend(versions(spec, old, &mut known, &shared, &place));
     if let Some(first) = spec.versions.first() {
         let texts = rules::dns1035(&first.name, false);
         if !texts.is_empty() {
@@ -53,7 +57,7 @@ pub(super) fn validate(
             path: path.clone(),
             schema: "validation",
         };
-        out.extend(parts(first, old, has_status, shared, &of_all));
+        out.extend(parts(first, old, &mut known, has_status, shared, &of_all));
     }
     if let Some(found) = &spec.conversion {
         let before = old.and_then(|old| old.conversion.as_ref());
@@ -148,6 +152,7 @@ fn has_status(version: &CustomResourceDefinitionVersion) -> bool {
 fn parts(
     version: &CustomResourceDefinitionVersion,
     old: Option<&CustomResourceDefinitionSpec>,
+    known: &mut Known<'_>,
     has_status: bool,
     chosen: Shared,
     Place { path, schema }: &Place,
@@ -160,6 +165,7 @@ fn parts(
         out.extend(schema::validate(
             found,
             before,
+            known,
             has_status,
             &path.child(schema),
         ));
@@ -188,6 +194,7 @@ fn parts(
 fn versions(
     spec: &CustomResourceDefinitionSpec,
     old: Option<&CustomResourceDefinitionSpec>,
+    known: &mut Known<'_>,
     shared: &Shared,
     path: &Path,
 ) -> ErrorList {
@@ -216,7 +223,7 @@ fn versions(
             schema: "schema",
         };
         let own = shared.others();
-        out.extend(parts(version, old, has_status(version), own, &place));
+        out.extend(parts(version, old, known, has_status(version), own, &place));
     }
     let mut seen: Vec<&str> = spec
         .versions

@@ -284,3 +284,95 @@ fn rules_must_compile_be_affordable_and_compare_what_can_be_compared() {
         );
     }
 }
+
+/// What upstream's `suppressPerExpressionCost` and its environments for stored expressions are for.
+#[test]
+fn what_a_definition_has_already_is_excused() {
+    let schema = |rule: &str, extra: &str| {
+        json!({"type": "object", "description": extra, "properties": {
+            "list": {"type": "array", "items": {"type": "string"}, "x-kubernetes-validations": [{"rule": rule}]}}})
+    };
+    let changed = |rule: &str, extra: &str, old: &str| {
+        let (old, mut new) = (definition(schema(old, "")), definition(schema(rule, extra)));
+        new.metadata.labels = Some([("a".to_owned(), "b".to_owned())].into());
+        let found = rules().validate_update(&new, &old);
+        let texts = found.iter().map(|error| error.detail.clone());
+        texts.collect::<Vec<_>>()
+    };
+    // The schema is what it was: what each rule costs does not matter, what all cost does.
+    let dear = "self.all(x, x.matches('^[a-z]{3}$'))";
+    assert!(changed(dear, "", "true")[0].starts_with("estimated rule cost exceeds budget"));
+    assert!(changed(dear, "more", dear)[0].starts_with("estimated rule cost exceeds budget"));
+    let of_all = changed(dear, "", dear);
+    assert!(
+        of_all
+            .iter()
+            .all(|text| text.contains("for entire OpenAPIv3 schema")),
+        "{of_all:?}"
+    );
+    let dear = "self.all(x, x != 'abcdefghijklmnopqrstu' && x != 'bcdefghijklmnopqrstuv')";
+    assert!(changed(dear, "", "true")[0].starts_with("estimated rule cost exceeds budget"));
+    assert_eq!(changed(dear, "", dear), Vec::<String>::new());
+    // What new rules may not call yet, those that are there may, whatever else changes.
+    let includes = "self.size() > 99 || self.includes('a')";
+    assert!(changed(includes, "", "true")[0].contains("undeclared reference to 'includes'"));
+    assert_eq!(changed(includes, "more", includes).len(), 0);
+    // A message has a list of its own.
+    let with_message = |message: &str| {
+        let rule = json!([{"rule": "self.size() > 0", "messageExpression": message}]);
+        definition(json!({"type": "object", "properties": {
+            "list": {"type": "array", "maxItems": 9, "items": {"type": "string", "maxLength": 9}, "x-kubernetes-validations": rule}}}))
+    };
+    let includes = "self.includes('a') ? 'a' : 'b'";
+    let found = rules().validate_update(&with_message(includes), &with_message("'a'"));
+    assert!(
+        found[0]
+            .detail
+            .starts_with("messageExpression compilation failed: ")
+    );
+    let found = rules().validate_update(&with_message(includes), &with_message(includes));
+    assert!(found.is_empty());
+}
+
+#[test]
+fn what_a_rule_blames_must_be_there() {
+    let found = |rule: Value| {
+        let mut rule = rule;
+        rule["rule"] = "true".into();
+        of_schema(json!({"type": "object", "properties": {"spec": {"type": "object", "x-kubernetes-validations": [rule],
+            "properties": {"a": {"type": "integer"}}}}}))
+        .into_iter()
+        .map(|text| text.replace("S.properties[spec].x-kubernetes-validations[0].", ""))
+        .collect::<Vec<_>>()
+    };
+    assert_eq!(found(json!({"fieldPath": ".a"})), Vec::<String>::new());
+    for (rule, text) in [
+        (
+            json!({"fieldPath": ".b"}),
+            "fieldPath: Invalid value: \".b\": must be a valid path",
+        ),
+        (
+            json!({"fieldPath": "a"}),
+            "fieldPath: Invalid value: \"a\": must be a valid path",
+        ),
+        (
+            json!({"fieldPath": " "}),
+            "fieldPath: Invalid value: \" \": must be non-empty if specified",
+        ),
+        (
+            json!({"messageExpression": " "}),
+            "messageExpression: Required value: messageExpression must be non-empty if specified",
+        ),
+        (
+            json!({"reason": "x"}),
+            "reason: Unsupported value: \"x\": supported values: \"FieldValueDuplicate\", \"FieldValueForbidden\", \"FieldValueInvalid\", \"FieldValueRequired\"",
+        ),
+        (
+            json!({"message": "a\nb"}),
+            "message: Invalid value: \"a\\nb\": must not contain line breaks",
+        ),
+    ] {
+        let all = found(rule);
+        assert!(all.contains(&text.to_owned()), "{all:?}");
+    }
+}

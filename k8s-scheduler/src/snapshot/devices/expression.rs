@@ -6,7 +6,7 @@ use std::{
     sync::atomic::{AtomicU8, Ordering},
 };
 
-use k8s_model::cel::{CALL_LIMIT, CelError, Host, Program, Semver, Val};
+use k8s_model::cel::{CALL_LIMIT, CelError, Dialect, Host, Program, Semver, Val};
 
 use super::wire::{Attribute, Device};
 
@@ -24,7 +24,7 @@ pub(crate) struct Expression {
 
 impl Expression {
     pub(super) fn new(source: &str, devices: usize) -> Self {
-        let program = Program::parse(source);
+        let program = Program::parse_as(source, Dialect::Devices);
         Self {
             program: program
                 .map_err(|error| format!("CEL compile error: compilation failed: {error}")),

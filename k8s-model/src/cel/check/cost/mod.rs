@@ -12,6 +12,7 @@ use cel::{
     common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, operators},
 };
 
+pub(in crate::cel) use self::size::scaled;
 use self::{
     calls::{Argument, Function},
     size::{Size, UNKNOWN},
@@ -81,6 +82,7 @@ pub(super) fn estimate<'s>(root: &IdedExpr, scope: &Scope<'s>, types: &Types<'s>
     let mut coster = Coster {
         types,
         variables: variables.collect(),
+        targets: Vec::new(),
         sizes: HashMap::new(),
     };
     coster.expr(root).0
@@ -89,6 +91,8 @@ pub(super) fn estimate<'s>(root: &IdedExpr, scope: &Scope<'s>, types: &Types<'s>
 struct Coster<'c, 's> {
     types: &'c Types<'s>,
     variables: Vec<(String, Known<'s>)>,
+    /// What it costs to evaluate what the macros of optional values are called of.
+    targets: Vec<u64>,
     /// How large the values of schemas are at most, by the schema's address.
     sizes: HashMap<usize, u64>,
 }
@@ -118,8 +122,9 @@ impl<'s> Coster<'_, 's> {
             ),
             Expr::Ident(name) => {
                 let found = self.variables.iter().rev().find(|(known, _)| known == name);
+                let target = self.targets.last().filter(|_| name == macros::TARGET);
                 (
-                    1,
+                    target.copied().unwrap_or(1),
                     found.map_or_else(|| self.of_a_type(), |(_, known)| *known),
                 )
             }
@@ -224,6 +229,14 @@ impl<'s> Coster<'_, 's> {
         let mut cost = cost.saturating_add(own);
         let base = self.variables.len();
         self.variables.push((c.accu_var.clone(), init));
+        if c.accu_var == macros::TARGET {
+            // Upstream's macro has it twice instead of its name.
+            self.targets.push(own);
+            let found = self.expr(&c.result);
+            self.targets.pop();
+            self.variables.truncate(base);
+            return found;
+        }
         if c.iter_var == macros::UNUSED {
             let (own, result) = self.expr(&c.result);
             self.variables.truncate(base);

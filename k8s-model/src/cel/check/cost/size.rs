@@ -46,7 +46,7 @@ impl Size {
     clippy::cast_sign_loss,
     reason = "upstream counts so; casts of floats saturate"
 )]
-pub(super) fn scaled(n: u64, factor: f64) -> u64 {
+pub(in crate::cel) fn scaled(n: u64, factor: f64) -> u64 {
     (n as f64 * factor).ceil() as u64
 }
 
