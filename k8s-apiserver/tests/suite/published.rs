@@ -163,11 +163,12 @@ async fn paths_and_lists_of_a_custom_resource_are_published() {
         json!(["application/json", "application/yaml"])
     );
     let patches = json!([
-        "application/apply-patch+yaml",
         "application/json-patch+json",
-        "application/merge-patch+json"
+        "application/merge-patch+json",
+        "application/apply-patch+yaml"
     ]);
     assert_eq!(path["patch"]["consumes"], patches);
+    assert_eq!(path["get"]["consumes"], all["post"]["consumes"]);
     let kinds = &v2["definitions"]["io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"]["x-kubernetes-group-version-kind"];
     let kinds = kinds.as_array().unwrap();
     assert!(kinds.contains(&json!({"group": "apps", "version": "v1", "kind": "DeleteOptions"})));

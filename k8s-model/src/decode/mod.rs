@@ -142,6 +142,8 @@ impl DecodeError {
                     );
                 }
                 let expected = match expected_api_version.split_once('/') {
+                    // Events of either group are one type within.
+                    _ if expected_kind == "Event" => "core",
                     Some((group, _)) => group.split('.').next().unwrap_or(group),
                     None => "core",
                 };
@@ -333,6 +335,15 @@ mod tests {
 
     fn refusal(text: &str) -> String {
         decode(text).0.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn events_are_one_type_within() {
+        let codec = codec::<k8s_openapi::api::events::v1::Event>();
+        let pod = br#"{"apiVersion": "v1", "kind": "Pod"}"#;
+        let error = (codec.from_json)(pod, &mut |_| {}).unwrap_err();
+        let told = "converting (v1.Pod) to (core.Event): unknown conversion";
+        assert_eq!(error.reason(), told);
     }
 
     #[test]

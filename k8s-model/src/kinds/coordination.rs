@@ -13,6 +13,7 @@ pub(crate) struct LeaseRules;
 impl KindRules for LeaseRules {
     type Kind = Lease;
 
+    const QUALIFIED_FINALIZERS: bool = false;
     const CREATE_ON_UPDATE: bool = true;
     const UNCONDITIONAL_UPDATE: bool = false;
 
@@ -34,5 +35,28 @@ impl KindRules for LeaseRules {
             path.child("leaseTransitions"),
         ));
         errors
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::ResourceTable;
+
+    #[test]
+    fn finalizers_of_leases_need_no_domain() {
+        let table = ResourceTable::builtin();
+        let refused = |group: &str, resource: &str| {
+            let row = table.resource(group, "v1", resource).unwrap();
+            let object =
+                json!({"metadata": {"name": "a", "finalizers": ["x"]}, "spec": {}, "handler": "h"});
+            let object = (row.codec.from_value)(object, &mut |_| {}).unwrap();
+            let errors = row.strategy.validate(&*object);
+            errors.iter().any(|e| e.to_string().contains("finalizers"))
+        };
+        assert!(!refused("coordination.k8s.io", "leases"));
+        assert!(!refused("node.k8s.io", "runtimeclasses"));
+        assert!(refused("", "resourcequotas"));
     }
 }

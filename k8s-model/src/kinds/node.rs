@@ -19,6 +19,7 @@ pub(crate) struct RuntimeClassRules;
 impl KindRules for RuntimeClassRules {
     type Kind = RuntimeClass;
 
+    const QUALIFIED_FINALIZERS: bool = false;
     const CREATE_ON_UPDATE: bool = true;
     const UNCONDITIONAL_UPDATE: bool = false;
 

@@ -41,8 +41,9 @@ fn walk(schema: &Schema, value: &Value, path: &Path, out: &mut ErrorList) {
         Value::Array(elements) => {
             match schema.list_type {
                 Some(ListType::Set) => repeated(elements.iter().cloned(), path, out),
-                Some(ListType::Map) if elements.iter().any(|e| !e.is_object()) => {
-                    let wrong = elements.iter().enumerate().filter(|(_, e)| !e.is_object());
+                // What is null is told elsewhere.
+                Some(ListType::Map) if elements.iter().any(is_scalar) => {
+                    let wrong = elements.iter().enumerate().filter(|(_, e)| is_scalar(e));
                     let text = "must be an object for an array of list-type map";
                     out.extend(
                         wrong.map(|(at, e)| field::invalid(path.index(at), e.clone(), text)),
@@ -62,6 +63,10 @@ fn walk(schema: &Schema, value: &Value, path: &Path, out: &mut ErrorList) {
         }
         _ => {}
     }
+}
+
+fn is_scalar(element: &Value) -> bool {
+    !element.is_object() && !element.is_null()
 }
 
 fn repeated(values: impl Iterator<Item = Value>, path: &Path, out: &mut ErrorList) {
@@ -100,7 +105,7 @@ mod tests {
                 "set[2]: Duplicate value: \"a\"",
             ]
         );
-        let found = schema.validate_lists(&json!({"map": [5, {"port": 1}, {"port": 1}]}));
+        let found = schema.validate_lists(&json!({"map": [5, null, {"port": 1}, {"port": 1}]}));
         let found: Vec<String> = found.iter().map(ToString::to_string).collect();
         assert_eq!(
             found,

@@ -95,11 +95,7 @@ impl KindRules for VolumeAttachmentRules {
         errors.extend(dns_subdomain(&spec.node_name, path.child("nodeName")));
         errors.extend(status(attachment));
         // What the first version did not ask for comes last.
-        for error in csi_driver_name(&spec.attacher, attacher) {
-            if !errors.contains(&error) {
-                errors.push(error);
-            }
-        }
+        errors.extend(csi_driver_name(&spec.attacher, attacher));
         if let Some(name) = &spec.source.persistent_volume_name {
             let source = path.child("source").child("persistentVolumeName");
             errors.extend(dns_subdomain(name, source));

@@ -1,7 +1,5 @@
 //! What v3 says, in the words of v2.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Map, Value, json};
 
 use super::members;
@@ -158,6 +156,24 @@ fn parameters(value: Value) -> Vec<Value> {
     parameters.into_iter().map(flat).collect()
 }
 
+/// Where a media type stands among others.
+fn rank(media_type: &str) -> usize {
+    const ORDER: [&str; 10] = [
+        "text/plain",
+        "application/json-patch+json",
+        "application/merge-patch+json",
+        "application/strategic-merge-patch+json",
+        "application/apply-patch+yaml",
+        "application/json",
+        "application/yaml",
+        "application/vnd.kubernetes.protobuf",
+        "application/json;stream=watch",
+        "application/vnd.kubernetes.protobuf;stream=watch",
+    ];
+    let place = ORDER.iter().position(|name| *name == media_type);
+    place.unwrap_or(ORDER.len())
+}
+
 fn operation(value: Value) -> Value {
     let Value::Object(mut operation) = value else {
         return value;
@@ -165,7 +181,8 @@ fn operation(value: Value) -> Value {
     let mut all = parameters(operation.remove("parameters").unwrap_or_default());
     if let Some(Value::Object(mut body)) = operation.remove("requestBody") {
         let mut content = members(body.get_mut("content"));
-        let consumes: Vec<String> = content.keys().cloned().collect();
+        let mut consumes: Vec<String> = content.keys().cloned().collect();
+        consumes.sort_by_key(|name| rank(name));
         let schema = content
             .values_mut()
             .next()
@@ -177,27 +194,35 @@ fn operation(value: Value) -> Value {
         }
         all.insert(0, parameter);
         operation.insert("consumes".into(), consumes.into());
-    } else {
-        operation.insert("consumes".into(), json!(["*/*"]));
     }
     if !all.is_empty() {
         operation.insert("parameters".into(), all.into());
     }
-    let mut produces = BTreeSet::new();
+    let mut produces = Vec::new();
     let mut responses = Map::new();
     for (code, mut response) in members(operation.get_mut("responses")) {
         let mut plain = json!({"description": response["description"].take()});
         for (media_type, mut content) in members(response.get_mut("content")) {
-            produces.insert(media_type);
+            if !produces.contains(&media_type) {
+                produces.push(media_type);
+            }
             plain["schema"] = definition(content["schema"].take());
         }
         responses.insert(code, plain);
     }
     operation.insert("responses".into(), responses.into());
-    operation.insert(
-        "produces".into(),
-        produces.into_iter().collect::<Vec<_>>().into(),
-    );
+    produces.sort_by_key(|name| rank(name));
+    if !operation.contains_key("consumes") {
+        let id = operation.get("operationId").and_then(Value::as_str);
+        let is_list = id.is_some_and(|id| id.ends_with("APIResources"));
+        // Without a body it says nothing, but for lists of resources and custom resources upstream does.
+        let consumes = match is_list || produces == ["application/json", "application/yaml"] {
+            true => json!(produces),
+            false => json!(["*/*"]),
+        };
+        operation.insert("consumes".into(), consumes);
+    }
+    operation.insert("produces".into(), produces.into());
     operation.insert("schemes".into(), json!(["https"]));
     operation.into()
 }

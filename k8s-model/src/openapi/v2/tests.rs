@@ -71,8 +71,23 @@ fn definitions_and_operations_are_in_the_words_of_v2() {
         patch["responses"]["200"]["schema"]["$ref"],
         "#/definitions/io.k8s.api.apps.v1.Deployment"
     );
-    let consumes = patch["consumes"].as_array().unwrap();
-    assert!(consumes.contains(&json!("application/merge-patch+json")));
+    assert_eq!(
+        patch["consumes"],
+        json!([
+            "application/json-patch+json",
+            "application/merge-patch+json",
+            "application/strategic-merge-patch+json",
+            "application/apply-patch+yaml"
+        ])
+    );
+    let all = json!([
+        "application/json",
+        "application/yaml",
+        "application/vnd.kubernetes.protobuf"
+    ]);
+    assert_eq!(patch["produces"], all);
+    assert_eq!(document["paths"]["/apis/apps/v1/"]["get"]["consumes"], all);
+    assert_eq!(document["paths"][path]["get"]["consumes"], json!(["*/*"]));
     assert_eq!(document["paths"][path]["parameters"][0]["type"], "string");
 }
 
