@@ -183,7 +183,10 @@ impl Error {
         let mut out = self.kind.text().to_owned();
         if let Some(value) = &self.value {
             out.push_str(": ");
-            out.push_str(&value.to_string());
+            match value {
+                Value::String(text) => quote(text, &mut out),
+                value => out.push_str(&value.to_string()),
+            }
         }
         if !self.detail.is_empty() {
             out.push_str(": ");
@@ -191,6 +194,37 @@ impl Error {
         }
         out
     }
+}
+
+/// Writes a text as Go's `%q` shows it.
+fn quote(text: &str, out: &mut String) {
+    use fmt::Write;
+    out.push('"');
+    for c in text.chars() {
+        let written = match c {
+            '"' | '\\' => write!(out, "\\{c}"),
+            '\n' => out.write_str("\\n"),
+            '\r' => out.write_str("\\r"),
+            '\t' => out.write_str("\\t"),
+            '\x07' => out.write_str("\\a"),
+            '\x08' => out.write_str("\\b"),
+            '\x0b' => out.write_str("\\v"),
+            '\x0c' => out.write_str("\\f"),
+            '\0'..='\x1f' | '\x7f' => write!(out, "\\x{:02x}", u32::from(c)),
+            c if is_unseen(c) => write!(out, "\\u{:04x}", u32::from(c)),
+            c => out.write_char(c),
+        };
+        // A `String` takes all that is written.
+        let _ = written;
+    }
+    out.push('"');
+}
+
+/// Whether a character beyond ASCII shows nothing, or a space.
+fn is_unseen(c: char) -> bool {
+    matches!(c,
+        '\u{80}'..='\u{a0}' | '\u{ad}' | '\u{1680}' | '\u{2000}'..='\u{200f}' | '\u{2028}'..='\u{202f}'
+        | '\u{205f}'..='\u{206f}' | '\u{3000}' | '\u{e000}'..='\u{f8ff}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
 impl fmt::Display for Error {
@@ -305,6 +339,14 @@ pub fn aggregate(errors: &[Error]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_are_quoted_as_go_quotes_them() {
+        let text = "é\"\\/\n\u{1}\u{7}\u{b}\u{7f}\u{200b}\u{a0}\u{1f600}";
+        let error = invalid(Path::new("a"), text, "no");
+        let told = r#"a: Invalid value: "é\"\\/\n\x01\a\v\x7f\u200b\u00a0😀": no"#;
+        assert_eq!(error.to_string(), told);
+    }
 
     #[test]
     fn a_path_says_where_however_long_it_is() {

@@ -244,6 +244,11 @@ async fn scale_and_status_have_owners_of_their_own() {
     assert!(by("m").3["f:spec"].get("f:replicas").is_none());
     assert_eq!(by("hpa").2, "scale");
     assert_eq!(by("hpa").3, json!({"f:spec": {"f:replicas": {}}}));
+    // As upstream has it.
+    for entry in now["metadata"]["managedFields"].as_array().unwrap() {
+        let is_scale = entry["subresource"] == "scale";
+        assert_eq!(entry["time"].is_null(), is_scale, "{entry}");
+    }
     assert_eq!(by("s").2, "status");
     assert_eq!(
         by("s").3,
