@@ -64,7 +64,8 @@ impl Identity {
         Identity::user(ANONYMOUS).group(UNAUTHENTICATED)
     }
 
-    /// A service account, with the groups that come with it.
+    /// A service account, with the groups that come with it. The UID, that of the ServiceAccount, is for who writes down
+    /// who did what; roles do not look at it, and it may be empty.
     pub fn service_account(namespace: &str, name: &str, uid: impl Into<String>) -> Self {
         Identity {
             name: format!("{SERVICE_ACCOUNT_PREFIX}{namespace}:{name}"),

@@ -39,6 +39,8 @@ pub(crate) struct Field {
 #[derive(Debug)]
 pub(crate) struct Audience {
     pub(crate) interest: Interest,
+    /// Whether it is left alone for a while after it was woken, when it is large.
+    paced: bool,
     wake: watch::Sender<()>,
     state: Mutex<State>,
 }
@@ -83,8 +85,19 @@ fn pause(watchers: usize) -> Duration {
 
 impl Audience {
     pub(super) fn new(interest: Interest, end: u64) -> Arc<Self> {
+        Self::made(interest, end, true)
+    }
+
+    /// One of every change that is told at once, however many it is: for the server's own parts, which are to know
+    /// no later than its clients do.
+    pub(super) fn at_once() -> Arc<Self> {
+        Self::made(Interest::All, 0, false)
+    }
+
+    fn made(interest: Interest, end: u64, paced: bool) -> Arc<Self> {
         Arc::new(Audience {
             interest,
+            paced,
             wake: watch::Sender::new(()),
             state: Mutex::new(State {
                 members: 0,
@@ -168,7 +181,9 @@ impl Audience {
             return Some(state.pace.not_before);
         }
         state.pace.due = false;
-        state.pace.not_before = now + pause(self.size());
+        if self.paced {
+            state.pace.not_before = now + pause(self.size());
+        }
         state.told = state.end;
         drop(state);
         self.wake.send_modify(|()| {});

@@ -29,6 +29,8 @@ pub(crate) struct Cache {
     pub(super) state: RwLock<State>,
     /// Those who are to hear of every change.
     all: Arc<Audience>,
+    /// Those of them who are parts of the server.
+    own: Arc<Audience>,
     /// The audiences that have news which they were not woken for.
     due: Mutex<Vec<Arc<Audience>>>,
     ready: watch::Sender<Readiness>,
@@ -65,6 +67,7 @@ impl Cache {
                 ..State::default()
             }),
             all: Audience::new(Interest::All, 0),
+            own: Audience::at_once(),
             due: Mutex::default(),
             ready: watch::Sender::new(Readiness::Loading),
             written: Mutex::default(),
@@ -91,6 +94,7 @@ impl Cache {
             }
         }
         self.ready.send_replace(Readiness::Ready);
+        self.own.wake();
         self.all.wake();
     }
 
@@ -130,6 +134,10 @@ impl Cache {
                 self.due.lock().push(audience.clone());
             }
         };
+        // First, so that who asks the server for what it has just heard of finds that the server has heard of it.
+        if self.own.size() > 0 {
+            note(&self.own);
+        }
         note(&self.all);
         state.audiences.concerned(event, note);
     }
@@ -152,6 +160,7 @@ impl Cache {
 
     /// Wakes all watchers, whether there is news for them or not.
     pub(crate) fn wake(&self) {
+        self.own.wake();
         self.all.wake();
         self.state.read().audiences.iter().for_each(|a| a.wake());
     }
@@ -191,6 +200,14 @@ impl Cache {
         };
         let end = state.end();
         (entries, self.place(&mut state, interest, end))
+    }
+
+    /// The objects below a prefix, and the place after them, for a part of the server that is to hear of every change.
+    pub(crate) fn follow_at_once(self: &Arc<Self>, prefix: &Bytes) -> (Vec<Arc<Entry>>, Place) {
+        let state = self.state.write();
+        let end = state.end();
+        let place = Place::new(self.clone(), self.own.clone(), end, end);
+        (state.below(prefix), place)
     }
 
     /// The place after all changes up to a revision, if the ring still has what follows.

@@ -192,6 +192,33 @@ async fn many_read_up_to_the_change_that_they_were_told_of_together() {
 }
 
 #[tokio::test]
+async fn parts_of_the_server_are_told_at_once_while_clients_are_left_alone() {
+    let cache = loaded();
+    let mut clients: Vec<Place> = (0..10)
+        .map(|_| cache.follow(&Bytes::new(), &Interest::All).1)
+        .collect();
+    let mut parts: Vec<Place> = (0..10)
+        .map(|_| cache.follow_at_once(&Bytes::new()).1)
+        .collect();
+    let now = Instant::now();
+    for revision in 1..=3 {
+        let written = change("/r/a/x", revision, &mut ConfigMap::default());
+        cache.apply(revision, &[written]);
+        let later = cache.wake_if_due(now);
+        assert_eq!(later.is_some(), revision > 1);
+        for part in &mut parts {
+            assert!(part.changed().await.is_ok());
+            assert_eq!(read(part), Ok(vec![revision]));
+        }
+    }
+    assert_eq!(read(&mut clients[0]), Ok(vec![1]));
+    let mut later = cache.follow_at_once(&Bytes::new()).1;
+    assert_eq!(read(&mut later), Ok(vec![]));
+    cache.close();
+    assert!(later.changed().await.is_ok());
+}
+
+#[tokio::test]
 async fn an_audience_ends_with_its_last_member() {
     let cache = loaded();
     let interest = below("/r/a/");

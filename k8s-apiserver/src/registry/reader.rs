@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use super::{Registry, key, value::Stored};
 use crate::{
     admission::reader::{ObjectReader, RawEvent, ReadError},
-    cache::{Cache, EventType, Interest, Place},
+    cache::{Cache, EventType, Place},
 };
 
 /// Reads from a registry that may not be there yet.
@@ -123,7 +123,7 @@ impl Follower {
             }
             let Some(place) = &mut self.place else {
                 let prefix = Bytes::from(self.prefix.clone());
-                let (entries, place) = self.cache.follow(&prefix, &Interest::All);
+                let (entries, place) = self.cache.follow_at_once(&prefix);
                 self.place = Some(place);
                 let objects = entries
                     .iter()
