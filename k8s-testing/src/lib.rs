@@ -7,6 +7,21 @@
 //! forbidden. Nothing runs in the containers, and Services lead nowhere; logs, exec, attach and port-forward
 //! answer what annotations of the pod script, see [`k8s_runtime::sim`].
 //!
+//! # In your `Cargo.toml`
+//!
+//! ```toml
+//! [dependencies]
+//! k8s-openapi = { version = "0.29", features = ["v1_33"] }
+//! kube = { version = "5", features = ["derive", "runtime"] }
+//!
+//! [dev-dependencies]
+//! k8s-testing = { path = "../kubernetes/k8s-testing" }
+//! tokio = { version = "1", features = ["macros", "rt-multi-thread", "test-util"] }
+//! ```
+//!
+//! You choose the API level, as always with k8s-openapi: `v1_33` or a later one, or `latest`; the cluster is of that
+//! level. kube and k8s-openapi must be of these versions: with others, your `Client` and `Pod` are not the cluster's.
+//!
 //! # Three tests of an operator's author
 //!
 //! A Deployment rolls:

@@ -15,6 +15,9 @@ use crate::{Error, cluster::PATIENCE};
 /// It is kube's [`await_condition`] that does not wait for ever: after a minute it fails, and the error shows the object
 /// as it is. On a paused tokio clock the minute is over as soon as nothing else is left to do.
 ///
+/// What is waited for is one of [`kube::runtime::conditions`], or a closure that says whom it looks at:
+/// `|pod: Option<&Pod>| …`.
+///
 /// ```
 /// use k8s_openapi::api::core::v1::ServiceAccount;
 /// use k8s_testing::{TestCluster, eventually};

@@ -5,6 +5,8 @@
 mod devices;
 #[path = "cluster/operators.rs"]
 mod operators;
+#[path = "cluster/resources.rs"]
+mod resources;
 
 use std::{
     sync::{

@@ -74,7 +74,7 @@ pub(crate) async fn node_status(
     let mut status = NodeStatus {
         addresses: Some(addresses),
         capacity: Some(config.capacity.clone()),
-        allocatable: Some(config.capacity.clone()),
+        allocatable: Some(allocatable(&config.capacity, old)),
         conditions: Some(conditions(cx, config, ready, old)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint {
@@ -99,6 +99,40 @@ k8s_openapi::k8s_if_ge_1_35! {
 
 k8s_openapi::k8s_if_le_1_34! {
     fn declare(_status: &mut NodeStatus) {}
+}
+
+/// What pods may have: all of the node's own, and what somebody else wrote into its capacity; see
+/// <https://kubernetes.io/docs/tasks/administer-cluster/extended-resource-node/>.
+fn allocatable(
+    own: &BTreeMap<String, Quantity>,
+    old: Option<&NodeStatus>,
+) -> BTreeMap<String, Quantity> {
+    let capacity = old.and_then(|old| old.capacity.as_ref());
+    let extended = capacity
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| is_extended(name));
+    extended
+        .chain(own)
+        .map(|(name, quantity)| (name.clone(), quantity.clone()))
+        .collect()
+}
+
+fn is_extended(resource: &str) -> bool {
+    resource.contains('/') && !resource.contains("kubernetes.io/")
+}
+
+/// The patch that has the API show the status. What the node has no more is taken from what pods may have.
+fn patch(status: &NodeStatus, old: Option<&NodeStatus>) -> Value {
+    let mut patch = json!({"status": status});
+    let now = status.allocatable.as_ref();
+    let before = old.and_then(|old| old.allocatable.as_ref());
+    for name in before.into_iter().flat_map(BTreeMap::keys) {
+        if is_extended(name) && !now.is_some_and(|now| now.contains_key(name)) {
+            patch["status"]["allocatable"][name] = Value::Null;
+        }
+    }
+    patch
 }
 
 async fn images(cx: &Context) -> Vec<ContainerImage> {
@@ -251,7 +285,7 @@ pub(crate) async fn keep_status(cx: Arc<Context>, config: NodeConfig) {
             None => true,
         };
         if due {
-            let patch = json!({"status": status});
+            let patch = patch(&status, old);
             match api
                 .patch_status(&name, &PatchParams::default(), &Patch::Strategic(patch))
                 .await
@@ -302,4 +336,44 @@ fn essence(status: &NodeStatus) -> Value {
         condition.last_transition_time = None;
     }
     serde_json::to_value(status).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quantities(all: &[(&str, &str)]) -> BTreeMap<String, Quantity> {
+        let pairs = all.iter();
+        pairs
+            .map(|(name, quantity)| ((*name).to_owned(), Quantity((*quantity).to_owned())))
+            .collect()
+    }
+
+    #[test]
+    fn pods_may_have_what_others_say_that_the_node_has_until_they_take_it_back() {
+        let own = quantities(&[("cpu", "2"), ("memory", "1Gi")]);
+        let mut old = NodeStatus {
+            capacity: Some(quantities(&[
+                ("cpu", "9"),
+                ("example.com/dongle", "4"),
+                ("hugepages-2Mi", "1Gi"),
+                ("kubernetes.io/batch", "1"),
+            ])),
+            ..Default::default()
+        };
+        let with = quantities(&[("cpu", "2"), ("example.com/dongle", "4"), ("memory", "1Gi")]);
+        assert_eq!(allocatable(&own, Some(&old)), with);
+        assert_eq!(allocatable(&own, None), own);
+
+        old.capacity = None;
+        old.allocatable = Some(with);
+        let status = NodeStatus {
+            allocatable: Some(allocatable(&own, Some(&old))),
+            ..Default::default()
+        };
+        assert_eq!(
+            patch(&status, Some(&old)),
+            json!({"status": {"allocatable": {"cpu": "2", "memory": "1Gi", "example.com/dongle": null}}})
+        );
+    }
 }
