@@ -297,6 +297,10 @@ pub(super) fn pattern(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;
     };
+    // No pattern at all.
+    if text.is_empty() {
+        return;
+    }
     let schema = Schema::new(&JSONSchemaProps {
         type_: Some("string".to_owned()),
         pattern: Some(text.to_owned()),

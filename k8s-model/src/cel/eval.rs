@@ -156,7 +156,7 @@ impl<'e, 'v> Eval<'e, 'v> {
         written: Option<u64>,
         text: &Rc<str>,
     ) -> Result<Result<Regex, String>, CelError> {
-        if let Some(known) = written.and_then(|id| self.plan.pattern(id)) {
+        if let Some(known) = written.and_then(|id| self.plan.pattern(id, text)) {
             return Ok(Ok(known.clone()));
         }
         if let Some(known) = self.patterns.get(text) {

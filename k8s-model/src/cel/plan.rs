@@ -1,7 +1,10 @@
 //! [`Plan`]: what is known of an expression before it is evaluated, and makes some of its parts free: as cel-go plans
 //! an expression with `OptOptimize`.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::OnceLock,
+};
 
 use cel::{
     IdedExpr,
@@ -18,8 +21,8 @@ pub(super) struct Plan {
     constants: HashSet<u64>,
     /// Tests whether something is in such a list.
     members: HashSet<u64>,
-    /// What patterns that are written out are compiled to, by the text's number.
-    patterns: HashMap<u64, Regex>,
+    /// What patterns that are written out are compiled to when they are needed, by the text's number.
+    patterns: HashMap<u64, OnceLock<Option<Regex>>>,
     /// The calls of which it is known before which overload they mean; nothing where types are not known.
     resolved: Option<HashSet<u64>>,
 }
@@ -44,8 +47,9 @@ impl Plan {
         self.members.contains(&id)
     }
 
-    pub(super) fn pattern(&self, id: u64) -> Option<&Regex> {
-        self.patterns.get(&id)
+    pub(super) fn pattern(&self, id: u64, text: &str) -> Option<&Regex> {
+        let compiled = self.patterns.get(&id)?;
+        compiled.get_or_init(|| strings::regex(text).ok()).as_ref()
     }
 
     /// Whether it is known which overload of a function is called. Where no types are known, values tell.
@@ -128,10 +132,8 @@ impl<'e> Planner<'e> {
                 false
             }
             ("matches", [.., pattern]) => {
-                if let Expr::Literal(LiteralValue::String(text)) = &pattern.expr
-                    && let Ok(compiled) = strings::regex(text.inner())
-                {
-                    self.plan.patterns.insert(pattern.id, compiled);
+                if matches!(pattern.expr, Expr::Literal(LiteralValue::String(_))) {
+                    self.plan.patterns.insert(pattern.id, OnceLock::new());
                 }
                 false
             }

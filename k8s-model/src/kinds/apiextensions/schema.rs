@@ -387,10 +387,10 @@ fn rules(schema: &JSONSchemaProps, path: &Path, out: &mut ErrorList) {
         if text.is_empty() {
             out.push(field::required(path.child("rule"), "rule is not specified"));
         } else if !message.is_empty() && trimmed.is_empty() {
-            let text = "must be non-empty if specified";
+            let text = "message must be non-empty if specified";
             out.push(field::invalid(path.child("message"), message, text));
         } else if breaks(trimmed) {
-            let text = "must not contain line breaks";
+            let text = "message must not contain line breaks";
             out.push(field::invalid(path.child("message"), message, text));
         } else if breaks(text) && trimmed.is_empty() {
             let text = "message must be specified if rule contains line breaks";
