@@ -67,6 +67,7 @@ mod tests {
         whatever_is_applied_is_owned: "apply",
         definitions_and_their_objects_are_judged: "schema",
         expressions_end_within_their_budget: "cel",
+        patterns_are_read_as_go_reads_them_or_refused: "pattern",
         certificates_are_read_or_refused: "certificate",
         requests_are_answered: "request",
         bodies_in_yaml_are_read_or_refused: "yaml",
