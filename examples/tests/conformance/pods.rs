@@ -1,9 +1,10 @@
 //! What sig-node and sig-storage require of pods, where it takes several steps.
 
+use futures::{AsyncBufReadExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::{
     Api, Client,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, LogParams, Patch, PatchParams, PostParams},
     runtime::wait::{await_condition, conditions::is_deleted},
 };
 use serde_json::{Value, json};
@@ -85,7 +86,7 @@ async fn updates_show_in_volumes(client: &Client) -> anyhow::Result<()> {
         json!({"apiVersion": "v1", "kind": "Secret", "metadata": meta("secret"), "stringData": {"a": "old"}}),
     )
     .await?;
-    let script = "grep -q old /v/map/a || exit 2; for f in /v/map/a /v/secret/a /v/both/a /v/later/a; do \
+    let script = "grep -q old /v/map/a || exit 2; echo old seen; for f in /v/map/a /v/secret/a /v/both/a /v/later/a; do \
                   until grep -q new $f 2>/dev/null; do sleep 0.2; done; done; echo all new; \
                   while test -f /v/gone/a; do sleep 0.2; done; echo gone";
     let mounts: Vec<Value> = ["map", "secret", "both", "later", "gone"]
@@ -109,6 +110,13 @@ async fn updates_show_in_volumes(client: &Client) -> anyhow::Result<()> {
         "containers": [{"name": "c", "command": ["sh", "-c", script], "volumeMounts": mounts}],
     });
     let pods = start(client, namespace, spec).await?;
+    let follow = LogParams {
+        follow: true,
+        ..LogParams::default()
+    };
+    let mut said = pods.log_stream(POD, &follow).await?.lines();
+    let first = said.try_next().await?;
+    anyhow::ensure!(first.as_deref() == Some("old seen"), "it says {first:?}");
     let params = PatchParams::default();
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     maps.patch("map", &params, &Patch::Merge(json!({"data": {"a": "new"}})))
