@@ -35,15 +35,25 @@ pub(crate) async fn serve(call: &Call, path: &str) -> Result<Response<Body>> {
         let index = openapi::index(table);
         return response::json(StatusCode::OK, &call.wanted.as_json(), Body::from(index));
     }
-    let Some(version) = path.strip_prefix("/openapi/v3/") else {
+    let Some(below) = path.strip_prefix("/openapi/v3/") else {
         return Ok(response::page_not_found());
     };
-    let (group, version) = match version.split('/').collect::<Vec<_>>().as_slice() {
-        ["api", version] => ("", *version),
-        ["apis", group, version] => (*group, *version),
-        _ => return Ok(response::page_not_found()),
+    let version = match below.split('/').collect::<Vec<_>>().as_slice() {
+        ["api", version] => Some(("", *version)),
+        ["apis", group, version] => Some((*group, *version)),
+        _ => None,
     };
-    let hash = openapi::hash(table, group, version);
+    let hash = match version {
+        Some((group, version)) => openapi::hash(table, group, version),
+        None => openapi::place_hash(below),
+    };
+    let document = match version {
+        Some((group, version)) => openapi::v3(table, group, version),
+        None => openapi::place(table, below),
+    };
+    let Some(document) = document else {
+        return Ok(response::page_not_found());
+    };
     let asked = uri::query_value(call.parts.uri.query(), "hash");
     if asked.as_deref().is_some_and(|asked| asked != hash) {
         let mut response = response::text(StatusCode::MOVED_PERMANENTLY, "");
@@ -53,9 +63,6 @@ pub(crate) async fn serve(call: &Call, path: &str) -> Result<Response<Body>> {
         }
         return Ok(response);
     }
-    let Some(document) = openapi::v3(table, group, version) else {
-        return Ok(response::page_not_found());
-    };
     let mut response = cached(call, document, &hash, "application/json");
     if asked.is_some() {
         response

@@ -70,9 +70,11 @@ fn kinds_of(ty: Type, table: &ResourceTable) -> Vec<Value> {
     let is = |group: &str, version: &str| Type::of_kind(group, version, kind) == Some(ty);
     if is_meta {
         return match kind {
-            "Status" | "APIResourceList" | "APIGroup" => vec![gvk("", "v1", kind)],
-            // It is taken in any group and version.
-            "DeleteOptions" => {
+            "Status" | "APIResourceList" | "APIGroup" | "APIGroupList" | "APIVersions" => {
+                vec![gvk("", "v1", kind)]
+            }
+            // They are known in any group and version.
+            "DeleteOptions" | "WatchEvent" => {
                 let groups = ResourceTable::builtin().groups();
                 let versions = groups.iter().flat_map(|group| {
                     group

@@ -4,13 +4,14 @@
 //! They have what clients go by (KEP-2896): the schemas of all kinds with
 //! `x-kubernetes-group-version-kind`, list types and patch strategies, for `kubectl explain` and
 //! `kubectl apply`; the paths with their parameters, in which clients look for `fieldValidation`.
-//! Upstream's deprecated `watch` paths are left out.
+//! What is outside of group versions (`/api/`, `/apis/apps/`, `/version/`) has [documents of its own](place()).
 //!
 //! A document is written from the generated facts when it is asked for, straight into its bytes.
 
 mod components;
 mod operations;
 mod parameters;
+mod places;
 #[cfg(test)]
 mod tests;
 pub mod v2;
@@ -25,6 +26,7 @@ use std::{
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
+pub use self::places::{place, place_hash, places};
 use self::{
     components::{component, list_component, list_name},
     operations::{paths, resource_list, tag},
@@ -65,15 +67,20 @@ pub fn hash(table: &ResourceTable, group: &str, version: &str) -> String {
     format!("{:016X}", hasher.finish())
 }
 
-/// The document of `/openapi/v3`: where the documents of the group versions are.
+/// The document of `/openapi/v3`: where the documents are.
 pub fn index(table: &ResourceTable) -> Bytes {
     let mut paths = Map::new();
+    let mut add = |path: String, hash: String| {
+        let address = format!("/openapi/v3/{path}?hash={hash}");
+        paths.insert(path, json!({ "serverRelativeURL": address }));
+    };
+    for path in places(table) {
+        let hash = place_hash(&path);
+        add(path, hash);
+    }
     for group in table.groups() {
         for version in group.versions {
-            let path = path(group.name, version);
-            let hash = hash(table, group.name, version);
-            let address = format!("/openapi/v3/{path}?hash={hash}");
-            paths.insert(path, json!({ "serverRelativeURL": address }));
+            add(path(group.name, version), hash(table, group.name, version));
         }
     }
     Bytes::from(json!({ "paths": paths }).to_string())
@@ -86,6 +93,7 @@ pub fn v3(table: &ResourceTable, group: &str, version: &str) -> Option<Bytes> {
         return None;
     }
     let mut types = BTreeSet::new();
+    let meta = |name: &str| Type::named(&format!("{META}.{name}"));
     for name in [
         "Status",
         "DeleteOptions",
@@ -93,11 +101,13 @@ pub fn v3(table: &ResourceTable, group: &str, version: &str) -> Option<Bytes> {
         "ListMeta",
         "APIResourceList",
     ] {
-        collect(Type::named(&format!("{META}.{name}")), &mut types);
+        collect(meta(name), &mut types);
     }
     for row in &rows {
         if row.strategy.custom().is_some() {
-            collect(Type::named(&format!("{META}.ObjectMeta")), &mut types);
+            collect(meta("ObjectMeta"), &mut types);
+        } else if row.verbs.contains(&"watch") {
+            collect(meta("WatchEvent"), &mut types);
         }
         collect(type_of(row), &mut types);
         for subresource in row.subresources {
@@ -107,41 +117,54 @@ pub fn v3(table: &ResourceTable, group: &str, version: &str) -> Option<Bytes> {
             }
         }
     }
+    let base = path(group, version);
+    let tag = tag(group, version);
+    let first = (format!("/{base}/"), resource_list(&tag, group, version));
+    let paths = rows.iter().flat_map(|row| paths(row, &base, &tag));
+    Some(document(
+        table,
+        std::iter::once(first).chain(paths),
+        &types,
+        &rows,
+    ))
+}
 
-    let mut out = String::with_capacity(256 * 1024);
+/// Writes a document: of those paths, with those types and those that the rows have of their own.
+fn document(
+    table: &ResourceTable,
+    paths: impl Iterator<Item = (String, Value)>,
+    types: &BTreeSet<Type>,
+    rows: &[&Resource],
+) -> Bytes {
+    let mut out = String::with_capacity(if rows.is_empty() { 8 } else { 256 } * 1024);
     out.push_str(r#"{"openapi":"3.0.0","info":{"title":"Kubernetes","version":"v1."#);
     let _ = write!(out, "{}", schema::MINOR);
     out.push_str(r#".0"},"paths":{"#);
-    let base = path(group, version);
-    let tag = tag(group, version);
-    entry(
-        &mut out,
-        &format!("/{base}/"),
-        &resource_list(&tag, group, version),
-    );
-    for row in &rows {
-        for (path, item) in paths(row, &base, &tag) {
-            entry(&mut out, &path, &item);
-        }
+    for (path, item) in paths {
+        entry(&mut out, &path, &item);
     }
     end(&mut out);
-    out.push_str(r#"},"components":{"schemas":{"#);
-    for ty in &types {
-        component(&mut out, *ty, table);
-    }
-    for row in &rows {
-        if let Some(custom) = row.strategy.custom() {
-            entry(&mut out, &custom.published_name(), custom.published());
+    out.push_str(r#"},"components":{"#);
+    if !types.is_empty() {
+        out.push_str(r#""schemas":{"#);
+        for ty in types {
+            component(&mut out, *ty, table);
         }
+        for row in rows {
+            if let Some(custom) = row.strategy.custom() {
+                entry(&mut out, &custom.published_name(), custom.published());
+            }
+        }
+        for row in rows.iter().filter(|row| row.verbs.contains(&"list")) {
+            list_component(&mut out, row);
+        }
+        end(&mut out);
+        out.push_str("},");
     }
-    for row in rows.iter().filter(|row| row.verbs.contains(&"list")) {
-        list_component(&mut out, row);
-    }
-    end(&mut out);
     out.push_str(
-        r#"},"securitySchemes":{"BearerToken":{"type":"apiKey","description":"Bearer Token authentication","name":"authorization","in":"header"}}}}"#,
+        r#""securitySchemes":{"BearerToken":{"type":"apiKey","description":"Bearer Token authentication","name":"authorization","in":"header"}}}}"#,
     );
-    Some(Bytes::from(out))
+    Bytes::from(out)
 }
 
 fn subresource_version(row: &Resource, subresource: &Subresource) -> (&'static str, &'static str) {

@@ -13,6 +13,11 @@ use crate::{Resource, Scope, Subresource, schema::Type};
 
 /// As in `apps_v1`, `core_v1`, `rbacAuthorization_v1`.
 pub(super) fn tag(group: &str, version: &str) -> String {
+    format!("{}_{version}", group_tag(group))
+}
+
+/// As in `apps`, `core`, `rbacAuthorization`.
+pub(super) fn group_tag(group: &str) -> String {
     let group = group.strip_suffix(".k8s.io").unwrap_or(group);
     let mut out = String::new();
     for part in group.split('.') {
@@ -25,7 +30,7 @@ pub(super) fn tag(group: &str, version: &str) -> String {
     if out.is_empty() {
         out.push_str("core");
     }
-    format!("{out}_{version}")
+    out
 }
 
 fn capitalised(word: &str) -> String {
@@ -36,17 +41,30 @@ fn capitalised(word: &str) -> String {
         .unwrap_or_default()
 }
 
-pub(super) fn resource_list(tag: &str, group: &str, version: &str) -> Value {
+/// What `/api/` or `/apis/` or the path of a group answers.
+pub(super) fn groups(tag: &str, id: &str, description: &str, answer: &str) -> Value {
+    let answer = json!({"$ref": format!("{SCHEMAS}{META}.{answer}")});
+    read(tag, id, description, answer, &MEDIA_TYPES[..3])
+}
+
+/// A path of which there is no more to say than what reading it answers.
+pub(super) fn read(tag: &str, id: &str, description: &str, answer: Value, types: &[&str]) -> Value {
     json!({"get": {
         "tags": [tag],
-        "description": format!("get the resources of {}", path(group, version)),
-        "operationId": format!("get{}APIResources", operation_base(tag)),
-        "responses": responses(json!({"$ref": format!("{SCHEMAS}{META}.APIResourceList")}), &["200"], &MEDIA_TYPES[..3]),
+        "description": description,
+        "operationId": id,
+        "responses": responses(answer, &["200"], types),
     }})
 }
 
+pub(super) fn resource_list(tag: &str, group: &str, version: &str) -> Value {
+    let id = format!("get{}APIResources", operation_base(tag));
+    let description = format!("get the resources of {}", path(group, version));
+    groups(tag, &id, &description, "APIResourceList")
+}
+
 /// As in `AppsV1`.
-fn operation_base(tag: &str) -> String {
+pub(super) fn operation_base(tag: &str) -> String {
     tag.split('_').map(capitalised).collect()
 }
 
@@ -90,6 +108,16 @@ pub(super) fn paths(row: &Resource, base: &str, tag: &str) -> Vec<(String, Value
         };
         out.push((format!("/{base}/{}", row.resource), item(&[list], &[])));
     }
+    let watched = has("watch") && row.strategy.custom().is_none();
+    // Where upstream had watches before they were a kind of lists.
+    let before = |path: &str| path.replacen(&format!("/{base}/"), &format!("/{base}/watch/"), 1);
+    let watches = |rest: &str, action, all_namespaces, names: &[&str]| {
+        let watch = Operation {
+            all_namespaces,
+            ..operation(action, "get")
+        };
+        (before(rest), item(&[watch], names))
+    };
     let mut operations = Vec::new();
     for (verb, action, method) in [
         ("list", "list", "get"),
@@ -102,6 +130,13 @@ pub(super) fn paths(row: &Resource, base: &str, tag: &str) -> Vec<(String, Value
     }
     let namespace: &[&str] = if namespaced { &["namespace"] } else { &[] };
     out.push((collection.clone(), item(&operations, namespace)));
+    if watched && has("list") {
+        if namespaced {
+            let all = format!("/{base}/{}", row.resource);
+            out.push(watches(&all, WATCH_LIST, true, &[]));
+        }
+        out.push(watches(&collection, WATCH_LIST, false, namespace));
+    }
 
     let names: &[&str] = if namespaced {
         &["name", "namespace"]
@@ -122,6 +157,14 @@ pub(super) fn paths(row: &Resource, base: &str, tag: &str) -> Vec<(String, Value
     if !operations.is_empty() {
         out.push((format!("{collection}/{{name}}"), item(&operations, names)));
     }
+    if watched {
+        out.push(watches(
+            &format!("{collection}/{{name}}"),
+            "watch",
+            false,
+            names,
+        ));
+    }
     for subresource in row.subresources {
         let path = format!("{collection}/{{name}}/{}", subresource.name);
         out.push((
@@ -138,6 +181,9 @@ pub(super) fn paths(row: &Resource, base: &str, tag: &str) -> Vec<(String, Value
 }
 
 const PROXY: &str = "proxy";
+
+/// A watch of a collection, by its own path.
+const WATCH_LIST: &str = "watchlist";
 
 fn of_subresource<'a>(
     row: &'a Resource,
@@ -223,6 +269,7 @@ impl Operation<'_> {
             ("list", Some(list)) => Some(format!("#/components/schemas/{list}")),
             ("delete", _) if row.delete_gives_object() && row.resource != NAMESPACES => schema,
             ("delete" | "deletecollection", _) => Some(format!("{SCHEMAS}{META}.Status")),
+            ("watch" | WATCH_LIST, _) => Some(format!("{SCHEMAS}{META}.WatchEvent")),
             _ => schema,
         };
         let codes: &[&str] = match self.method {
@@ -273,6 +320,15 @@ impl Operation<'_> {
             "patch" => format!("partially update {what}the specified {kind}"),
             "delete" => format!("delete {what}{article} {kind}"),
             "deletecollection" => format!("delete collection of {kind}"),
+            "watch" => format!(
+                "watch changes to an object of kind {kind}. deprecated: use the 'watch' parameter with \
+                 a list operation instead, filtered to a single item with the 'fieldSelector' \
+                 parameter."
+            ),
+            WATCH_LIST => format!(
+                "watch individual changes to a list of {kind}. deprecated: use the 'watch' parameter \
+                 with a list operation instead."
+            ),
             _ => {
                 let method = self.method.to_uppercase();
                 let what = self.subresource.map_or("", |s| s.name);
@@ -287,6 +343,7 @@ impl Operation<'_> {
             "get" => "read",
             "put" => "replace",
             "deletecollection" => "delete",
+            WATCH_LIST => "watch",
             action => action,
         };
         let method = match self.action {
@@ -311,9 +368,13 @@ impl Operation<'_> {
             "deletecollection" => "Collection",
             _ => "",
         };
+        let list = match self.action {
+            WATCH_LIST => "List",
+            _ => "",
+        };
         let with_path = if self.with_path { "WithPath" } else { "" };
         format!(
-            "{verb}{}{method}{many}{scope}{}{subresource}{all}{with_path}",
+            "{verb}{}{method}{many}{scope}{}{subresource}{list}{all}{with_path}",
             operation_base(self.tag),
             self.row.kind
         )
@@ -331,7 +392,7 @@ impl Operation<'_> {
     fn produces(&self) -> &'static [&'static str] {
         match (self.is_custom(), self.action) {
             (true, _) => &MEDIA_TYPES[..2],
-            (false, "list") => &MEDIA_TYPES,
+            (false, "list" | "watch" | WATCH_LIST) => &MEDIA_TYPES,
             (false, _) => &MEDIA_TYPES[..3],
         }
     }

@@ -167,7 +167,7 @@ impl Operation<'_> {
     /// The parameters of an operation, but for those of its path.
     pub(super) fn parameters(&self) -> Vec<Value> {
         let mut out = match self.action {
-            "list" => list(),
+            "list" | "watch" | "watchlist" => list(),
             // As upstream has it.
             "deletecollection" if self.is_custom() => list(),
             "deletecollection" => selectors().into_iter().chain(delete()).collect(),

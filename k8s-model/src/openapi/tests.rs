@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{components::gvk, index, v3};
+use super::{components::gvk, index, place, places, v3};
 use crate::ResourceTable;
 
 fn document(group: &str, version: &str) -> Value {
@@ -250,4 +250,78 @@ fn references_are_no_kinds_and_a_claim_is_owned_field_by_field() {
     assert_eq!(reference["x-kubernetes-group-version-kind"], Value::Null);
     let volume = &schemas["io.k8s.api.core.v1.PersistentVolumeSpec"]["properties"];
     assert_eq!(volume["claimRef"]["x-kubernetes-map-type"], "granular");
+}
+
+#[test]
+fn watches_have_paths_of_their_own() {
+    let apps = document("apps", "v1");
+    let watch = |rest: &str| &apps["paths"][format!("/apis/apps/v1/watch/{rest}")]["get"];
+    let told: Vec<_> = [
+        "deployments",
+        "namespaces/{namespace}/deployments",
+        "namespaces/{namespace}/deployments/{name}",
+    ]
+    .map(|rest| {
+        let watch = watch(rest);
+        (
+            watch["operationId"].as_str().unwrap(),
+            watch["x-kubernetes-action"].as_str().unwrap(),
+        )
+    })
+    .into();
+    assert_eq!(
+        told,
+        [
+            ("watchAppsV1DeploymentListForAllNamespaces", "watchlist"),
+            ("watchAppsV1NamespacedDeploymentList", "watchlist"),
+            ("watchAppsV1NamespacedDeployment", "watch"),
+        ]
+    );
+    let content = &watch("deployments")["responses"]["200"]["content"];
+    assert_eq!(
+        content["application/json;stream=watch"]["schema"]["$ref"],
+        "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent"
+    );
+    let core = document("", "v1");
+    let one = &core["paths"]["/api/v1/watch/namespaces/{name}"]["get"];
+    assert_eq!(one["operationId"], "watchCoreV1Namespace");
+    // What cannot be watched has none.
+    let reviews = document("authorization.k8s.io", "v1");
+    let mut paths = reviews["paths"].as_object().unwrap().keys();
+    assert!(!paths.any(|path| path.contains("/watch/")));
+}
+
+#[test]
+fn what_is_in_no_group_version_has_documents_too() {
+    let table = ResourceTable::builtin();
+    let known = places(table);
+    for (path, id) in [
+        ("api", "getCoreAPIVersions"),
+        ("apis", "getAPIVersions"),
+        ("apis/apps", "getAppsAPIGroup"),
+        (
+            "apis/rbac.authorization.k8s.io",
+            "getRbacAuthorizationAPIGroup",
+        ),
+        ("version", "getCodeVersion"),
+        ("openid/v1/jwks", "getServiceAccountIssuerOpenIDKeyset"),
+        (
+            ".well-known/openid-configuration",
+            "getServiceAccountIssuerOpenIDConfiguration",
+        ),
+    ] {
+        assert!(known.iter().any(|place| place == path), "{path}");
+        let document: Value = serde_json::from_slice(&place(table, path).unwrap()).unwrap();
+        let get = &document["paths"][format!("/{path}/")]["get"];
+        assert_eq!(get["operationId"], id);
+        let mut found = BTreeSet::new();
+        references(&document, &mut found);
+        for reference in found {
+            let schema = &document["components"]["schemas"][&reference];
+            assert!(schema.is_object(), "{path}: {reference}");
+        }
+    }
+    assert!(place(table, "apis/nothing").is_none());
+    let index: Value = serde_json::from_slice(&index(table)).unwrap();
+    assert!(index["paths"]["apis/apps"]["serverRelativeURL"].is_string());
 }

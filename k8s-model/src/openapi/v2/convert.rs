@@ -214,13 +214,23 @@ fn operation(value: Value) -> Value {
     produces.sort_by_key(|name| rank(name));
     if !operation.contains_key("consumes") {
         let id = operation.get("operationId").and_then(Value::as_str);
-        let is_list = id.is_some_and(|id| id.ends_with("APIResources"));
-        // Without a body it says nothing, but for lists of resources and custom resources upstream does.
-        let consumes = match is_list || produces == ["application/json", "application/yaml"] {
-            true => json!(produces),
-            false => json!(["*/*"]),
+        let id = id.unwrap_or_default();
+        let is_discovery = ["APIResources", "APIGroup", "APIVersions", "CodeVersion"]
+            .iter()
+            .any(|end| id.ends_with(end));
+        // Without a body it says nothing, but for discovery and custom resources upstream does; and of where keys are
+        // told it says not even that.
+        let consumes = match produces.as_slice() {
+            all if is_discovery => json!(all),
+            [json, yaml] if json == "application/json" && yaml == "application/yaml" => {
+                json!(produces)
+            }
+            _ if id.starts_with("getServiceAccountIssuer") => Value::Null,
+            _ => json!(["*/*"]),
         };
-        operation.insert("consumes".into(), consumes);
+        if !consumes.is_null() {
+            operation.insert("consumes".into(), consumes);
+        }
     }
     operation.insert("produces".into(), produces.into());
     operation.insert("schemes".into(), json!(["https"]));

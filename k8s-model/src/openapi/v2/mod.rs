@@ -57,37 +57,41 @@ pub fn merged(table: &ResourceTable, form: Form, others: Vec<Foreign>) -> Bytes 
     let contested: BTreeSet<String> = others.iter().flat_map(Foreign::names).cloned().collect();
     let mut kept = Map::new();
     let mut known = BTreeSet::new();
-    for group in table.groups() {
-        for version in group.versions {
-            let Some(v3) = openapi::v3(table, group.name, version) else {
-                continue;
-            };
-            let Ok(Value::Object(mut v3)) = serde_json::from_slice(&v3) else {
-                continue;
-            };
-            let custom = table.of_version(group.name, version);
-            let custom: BTreeSet<String> = custom
-                .filter_map(|row| row.strategy.custom())
-                .map(|custom| custom.published_name())
-                .collect();
-            for (path, value) in members(v3.get_mut("paths")) {
-                paths.add(&path, &path_item(value), proto::path_item);
-                if !others.is_empty() {
-                    known.insert(path);
-                }
+    let versions = table.groups().into_iter().flat_map(|group| {
+        let versions = group.versions.into_iter();
+        versions.map(move |version| (group.name, version))
+    });
+    let nothing = BTreeSet::new;
+    let places = openapi::places(table)
+        .into_iter()
+        .map(|path| (openapi::place(table, &path), nothing()));
+    let versions = versions.map(|(group, version)| {
+        let custom = table.of_version(group, version);
+        let custom = custom.filter_map(|row| row.strategy.custom());
+        let names: BTreeSet<String> = custom.map(|custom| custom.published_name()).collect();
+        (openapi::v3(table, group, version), names)
+    });
+    for (v3, custom) in places.chain(versions) {
+        let Ok(Value::Object(mut v3)) = serde_json::from_slice(&v3.unwrap_or_default()) else {
+            continue;
+        };
+        for (path, value) in members(v3.get_mut("paths")) {
+            paths.add(&path, &path_item(value), proto::path_item);
+            if !others.is_empty() {
+                known.insert(path);
             }
-            let components = v3.get_mut("components").and_then(|c| c.get_mut("schemas"));
-            for (name, value) in members(components) {
-                if seen.insert(name.clone()) {
-                    let value = match custom.contains(&name) {
-                        true => custom_definition(value),
-                        false => definition(value),
-                    };
-                    if contested.contains(&name) {
-                        kept.insert(name, value);
-                    } else {
-                        definitions.add(&name, &value, proto::schema);
-                    }
+        }
+        let components = v3.get_mut("components").and_then(|c| c.get_mut("schemas"));
+        for (name, value) in members(components) {
+            if seen.insert(name.clone()) {
+                let value = match custom.contains(&name) {
+                    true => custom_definition(value),
+                    false => definition(value),
+                };
+                if contested.contains(&name) {
+                    kept.insert(name, value);
+                } else {
+                    definitions.add(&name, &value, proto::schema);
                 }
             }
         }
