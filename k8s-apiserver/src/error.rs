@@ -102,6 +102,11 @@ impl Error {
         status.into()
     }
 
+    /// 405, of resources that are served around the router.
+    pub(crate) fn method_not_supported(resource: &Resource, verb: &str) -> Self {
+        status::method_not_supported(of(resource), verb).into()
+    }
+
     pub(crate) fn not_acceptable(accepted: &[&str]) -> Self {
         status::not_acceptable(accepted).into()
     }

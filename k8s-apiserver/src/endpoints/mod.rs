@@ -143,6 +143,14 @@ async fn answer(
     row: Option<Arc<Row>>,
     trail: Option<Arc<Trail>>,
 ) -> Response<Body> {
+    if !info.is_resource && !info.api_prefix.is_empty() && info.has_verb_in_path() {
+        let url = parts.uri.path_and_query().map_or("", |url| url.as_str());
+        let text = format!(
+            "Internal Server Error: {url:?}: failed to create RequestInfo: unable to determine kind and \
+             namespace from url, {url}\n"
+        );
+        return response::text(StatusCode::INTERNAL_SERVER_ERROR, text);
+    }
     let has = |form| {
         row.as_ref().is_none_or(|row| match form {
             Form::Protobuf => row.protobuf().is_some(),
@@ -532,16 +540,14 @@ async fn resource(
     refused: Option<Error>,
 ) -> Result<Response<Body>> {
     let info = &call.info;
+    if row.custom().is_some() {
+        // They are served around upstream's router.
+        return Box::pin(custom(call, row, body, refused)).await;
+    }
     if !exists(row, info) {
-        let sub = &info.subresource;
-        // Custom resources are served around upstream's router.
-        if row.custom().is_some() && !sub.is_empty() && row.resource.subresource(sub).is_none() {
-            return Err(Error::not_found(&info.group, &info.resource, &info.name));
-        }
         return Err(Error::no_such_path());
     }
-    let deprecation = row.deprecation;
-    if let Some(text) = deprecation.or_else(|| row.custom()?.deprecation()) {
+    if let Some(text) = row.deprecation {
         call.warnings.add(text);
     }
     let method = &call.parts.method;
@@ -561,6 +567,7 @@ async fn resource(
     let fits = match verb {
         // All namespaces can be read at once, but not written.
         "create" => !named && (!row.is_namespaced() || !info.namespace.is_empty()),
+        "deletecollection" => !row.is_namespaced() || !info.namespace.is_empty(),
         "get" | "update" | "patch" | "delete" => named,
         _ => true,
     };
@@ -573,6 +580,62 @@ async fn resource(
     if row.is("", "componentstatuses") {
         return Box::pin(components::serve(&call, row)).await;
     }
+    objects(call, row, body).await
+}
+
+/// A request for custom resources, whose verb counts, and not its method: those that are told at an object's path to be
+/// created are, and headers alone are given of what is read.
+async fn custom(
+    mut call: Call,
+    row: &Arc<Row>,
+    body: Body,
+    refused: Option<Error>,
+) -> Result<Response<Body>> {
+    let info = &call.info;
+    let verb = info.verb.as_str();
+    // All namespaces can be read at once, but not written.
+    let misplaced = match (row.is_namespaced(), info.namespace.is_empty()) {
+        (true, true) => !matches!(verb, "list" | "watch"),
+        (false, false) => info.is_in_namespace(),
+        _ => false,
+    };
+    if misplaced {
+        return Ok(response::page_not_found());
+    }
+    let sub = info.subresource.as_str();
+    let subresource = row.resource.subresource(sub);
+    let is_there = exists(row, info);
+    if let Some(text) = row.deprecation.or_else(|| row.custom()?.deprecation()) {
+        call.warnings.add(text);
+    }
+    if !sub.is_empty() && (subresource.is_none() || !is_there) {
+        return Err(Error::not_found(&info.group, &info.resource, &info.name));
+    }
+    if !is_there {
+        return Err(Error::no_such_path());
+    }
+    let verbs = subresource.map_or(row.resource.verbs, |subresource| subresource.verbs);
+    if !verbs.contains(&verb) {
+        return Err(Error::method_not_supported(&row.resource, verb));
+    }
+    if matches!(verb, "update" | "patch") && info.name.is_empty() {
+        return Err(Error::bad_request("name must be provided"));
+    }
+    if !sub.is_empty() {
+        return Box::pin(subresources::serve(call, row, body, refused)).await;
+    }
+    if let Some(error) = refused {
+        return Err(error);
+    }
+    if verb == "create" {
+        call.info.name.clear();
+    }
+    objects(call, row, body).await
+}
+
+/// A request for objects that fits them.
+async fn objects(call: Call, row: &Arc<Row>, body: Body) -> Result<Response<Body>> {
+    let verb = call.info.verb.as_str();
     // Each in a box of its own size: a read is not to take, and have moved around, the memory of a patch.
     match verb {
         "get" => Box::pin(objects::get(&call, row)).await,

@@ -8,7 +8,7 @@ use super::Call;
 use crate::{
     Error, Result,
     discovery::{Form, in_order},
-    http::{Body, response},
+    http::{Body, negotiate::not_produced_but, response},
 };
 
 /// Where others find out by which keys tokens of service accounts are signed.
@@ -29,13 +29,18 @@ pub(crate) async fn serve(call: Call, refused: Option<Error>) -> Result<Response
     if let Some(answer) = health(&call, trimmed).await {
         return Ok(answer);
     }
-    let described =
-        path.starts_with("/api") || matches!(trimmed, "/version" | OPENID_CONFIGURATION | JWKS);
-    match call.parts.method {
-        Method::GET => {}
-        Method::HEAD if !described => {}
-        _ if described => return Err(Error::method_not_allowed()),
-        _ => return Ok(response::page_not_found()),
+    if !described(&call, trimmed) {
+        return Err(Error::no_such_path());
+    }
+    if let Some(produced) = produced(&call, trimmed) {
+        if call.parts.method != Method::GET {
+            return Err(Error::method_not_allowed());
+        }
+        if let Some(media_type) = produced
+            && let Some(error) = not_produced_but(&call.parts.headers, media_type)
+        {
+            return Err(error);
+        }
     }
     match trimmed {
         "" => return index(&call),
@@ -44,6 +49,10 @@ pub(crate) async fn serve(call: Call, refused: Option<Error>) -> Result<Response
             let info = serde_json::to_string_pretty(&crate::version::info());
             let info = Body::from(info.map_err(Error::internal)?);
             return response::json(StatusCode::OK, &call.wanted.as_json(), info);
+        }
+        // That would set them back.
+        "/metrics" if call.parts.method == Method::DELETE => {
+            return Ok(response::page_not_found());
         }
         "/metrics" => return Ok(metrics(&call).await),
         OPENID_CONFIGURATION => {
@@ -98,6 +107,37 @@ pub(crate) async fn serve(call: Call, refused: Option<Error>) -> Result<Response
         return Err(Error::no_such_path());
     }
     Ok(response::page_not_found())
+}
+
+/// The media type of what is read at a path and cannot be asked for anything else; nothing of those where everything is
+/// an answer to all methods, and no media type where there are several.
+fn produced(call: &Call, path: &str) -> Option<Option<&'static str>> {
+    match path {
+        "/version" | OPENID_CONFIGURATION => return Some(Some("application/json")),
+        JWKS => return Some(Some("application/jwk-set+json")),
+        _ => {}
+    }
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    let served = call.server.registry.served.load();
+    let is_there = || served.discovery().legacy(path).is_some();
+    let is_routed = match parts[..] {
+        ["api"] | ["api", _] => is_there(),
+        ["apis", group, version] => {
+            is_there() && call.server.registry.fixed.contains(&(group, version))
+        }
+        _ => false,
+    };
+    is_routed.then_some(None)
+}
+
+/// Whether upstream's router knows nothing at a path and says so, as there is something above.
+fn described(call: &Call, path: &str) -> bool {
+    let above = ["/version", OPENID_CONFIGURATION, JWKS];
+    let is_below = above.iter().any(|above| {
+        let rest = path.strip_prefix(above);
+        rest.is_some_and(|rest| rest.starts_with('/'))
+    });
+    !is_below || call.info.is_resource
 }
 
 /// What a health check says, if one is meant.

@@ -222,6 +222,20 @@ pub(crate) fn not_produced(headers: &HeaderMap, lists: bool) -> Option<Error> {
     Some(Error::not_produced(&[&MEDIA_TYPES, streams].concat()))
 }
 
+/// Refuses requests for anything but the one media type that there is at a path.
+pub(crate) fn not_produced_but(headers: &HeaderMap, media_type: &'static str) -> Option<Error> {
+    let mut wanted = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .filter(|value| !value.is_empty())
+        .flat_map(|value| value.split(','))
+        .map(|clause| Clause::parse(clause).media_type)
+        .peekable();
+    let fits = wanted.peek().is_none() || wanted.any(|it| it == "*/*" || it == media_type);
+    (!fits).then(|| Error::not_produced(&[media_type]))
+}
+
 struct Clause<'a> {
     media_type: &'a str,
     shape: &'a str,

@@ -22,6 +22,7 @@ mod hostile;
 mod intruders;
 mod kubectl;
 mod legacy_tokens;
+mod methods;
 mod metrics;
 mod negotiation;
 mod objects;
