@@ -125,10 +125,15 @@ impl FromStr for Selector {
                 selector: text.to_owned(),
                 term: term.to_owned(),
             })?;
+            let value = unescape(value)?;
+            // Upstream has it that nothing equals nothing, and asks no more.
+            if field.is_empty() && value.is_empty() {
+                continue;
+            }
             requirements.push(Requirement {
                 field: field.to_owned(),
                 equals,
-                value: unescape(value)?,
+                value,
             });
         }
         Ok(Selector { requirements })
@@ -206,7 +211,9 @@ mod tests {
         assert_eq!(selector.to_string(), "a=1,b!=2,c=3");
         assert_eq!(selector.required_value("c"), Some("3"));
         assert_eq!(selector.required_value("b"), None);
-        assert!("".parse::<Selector>().unwrap().is_everything());
+        for text in ["", "=", "==,", "!="] {
+            assert!(text.parse::<Selector>().unwrap().is_everything(), "{text}");
+        }
     }
 
     #[test]
