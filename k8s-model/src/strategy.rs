@@ -44,6 +44,12 @@ pub trait Strategy: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// How often an update's findings about metadata are told once more: those about metadata as any object may have it, and
+    /// those about what may not change. Upstream's own kinds look at it again, each as often as it came to be.
+    fn metadata_repeats(&self) -> (usize, usize) {
+        (0, 0)
+    }
+
     /// For an update through the `status` subresource: takes everything except the status (and
     /// the metadata that a status update may change) from `old`.
     fn prepare_for_status_update(&self, _new: &mut dyn Object, _old: &dyn Object) {}

@@ -406,33 +406,35 @@ impl Registry {
             return Ok(());
         }
         let path = Path::new("metadata");
-        let mut findings = metadata::validate(
+        let as_any = metadata::validate(
             new.metadata(),
             target.row.is_namespaced(),
             &|n, p| names::path_segment(n, p),
             &path,
         );
-        findings.extend(metadata::validate_update(
-            new.metadata(),
-            old.metadata(),
-            &path,
-        ));
-        findings.extend(match rules {
-            Rules::Object => resource.strategy.validate_update(new, old),
-            _ => resource
-                .strategy
-                .validate_subresource_update(target.subresource, new, old),
-        });
-        let mut seen: field::ErrorList = Vec::new();
-        for finding in findings {
-            if !seen.contains(&finding) {
-                seen.push(finding);
+        let as_changed = metadata::validate_update(new.metadata(), old.metadata(), &path);
+        let mut findings = [as_any.as_slice(), &as_changed].concat();
+        if rules == Rules::Object {
+            let (any, changed) = resource.strategy.metadata_repeats();
+            let again = |list: field::ErrorList, times| std::iter::repeat_n(list, times).flatten();
+            findings.extend(again(as_any, any));
+            findings.extend(again(as_changed, changed));
+            findings.extend(resource.strategy.validate_update(new, old));
+        } else {
+            let strategy = &resource.strategy;
+            findings.extend(strategy.validate_subresource_update(target.subresource, new, old));
+            let mut seen: field::ErrorList = Vec::new();
+            for finding in findings {
+                if !seen.contains(&finding) {
+                    seen.push(finding);
+                }
             }
+            findings = seen;
         }
-        if seen.is_empty() {
+        if findings.is_empty() {
             Ok(())
         } else {
-            Err(Error::invalid(resource, target.name, &seen))
+            Err(Error::invalid(resource, target.name, &findings))
         }
     }
 

@@ -89,6 +89,8 @@ pub(crate) struct V1Rules;
 impl KindRules for V1Rules {
     type Kind = V1;
 
+    const METADATA: (usize, usize) = (0, 1);
+
     fn default(&self, object: &mut V1) {
         let spec: Option<&mut v1::HorizontalPodAutoscalerSpec> = slot_mut(&mut object.spec);
         if let Some(spec) = spec {
@@ -154,6 +156,8 @@ pub(crate) struct V2Rules;
 
 impl KindRules for V2Rules {
     type Kind = V2;
+
+    const METADATA: (usize, usize) = (0, 1);
 
     fn default(&self, object: &mut V2) {
         let spec: Option<&mut v2::HorizontalPodAutoscalerSpec> = slot_mut(&mut object.spec);

@@ -13,6 +13,8 @@ pub(crate) struct LeaseRules;
 impl KindRules for LeaseRules {
     type Kind = Lease;
 
+    const METADATA: (usize, usize) = (0, 1);
+
     const QUALIFIED_FINALIZERS: bool = false;
     const CREATE_ON_UPDATE: bool = true;
     const UNCONDITIONAL_UPDATE: bool = false;

@@ -32,6 +32,8 @@ fn endpoints(slice: &EndpointSlice) -> &[Endpoint] {
 impl KindRules for EndpointSliceRules {
     type Kind = EndpointSlice;
 
+    const METADATA: (usize, usize) = (1, 0);
+
     const GENERATION: bool = true;
 
     fn default(&self, slice: &mut EndpointSlice) {

@@ -215,6 +215,8 @@ fn rule(rule: &PolicyRulesWithSubjects, path: &Path) -> ErrorList {
 impl KindRules for FlowSchemaRules {
     type Kind = FlowSchema;
 
+    const METADATA: (usize, usize) = (1, 0);
+
     const GENERATION: bool = true;
     const UNCONDITIONAL_UPDATE: bool = false;
 
@@ -379,6 +381,8 @@ fn limited(limited: &LimitedPriorityLevelConfiguration, path: &Path) -> ErrorLis
 
 impl KindRules for PriorityLevelConfigurationRules {
     type Kind = PriorityLevelConfiguration;
+
+    const METADATA: (usize, usize) = (1, 0);
 
     const GENERATION: bool = true;
     const UNCONDITIONAL_UPDATE: bool = false;

@@ -22,6 +22,8 @@ pub(crate) struct PodDisruptionBudgetRules;
 impl KindRules for PodDisruptionBudgetRules {
     type Kind = PodDisruptionBudget;
 
+    const METADATA: (usize, usize) = (0, 0);
+
     const QUALIFIED_FINALIZERS: bool = false;
     const GENERATION: bool = true;
     const UNCONDITIONAL_UPDATE: bool = false;

@@ -28,6 +28,8 @@ fn value(class: &PriorityClass) -> i32 {
 impl KindRules for PriorityClassRules {
     type Kind = PriorityClass;
 
+    const METADATA: (usize, usize) = (0, 1);
+
     const GENERATION: bool = true;
 
     fn default(&self, class: &mut PriorityClass) {

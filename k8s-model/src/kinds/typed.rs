@@ -23,6 +23,11 @@ pub(crate) trait KindRules: Send + Sync + 'static {
     const UNCONDITIONAL_UPDATE: bool = true;
     /// Whether finalizers must have a domain in their names.
     const QUALIFIED_FINALIZERS: bool = true;
+    /// How often updates have metadata looked at once more, see [`Strategy::metadata_repeats`].
+    const METADATA: (usize, usize) = (1, 1);
+    /// Whether an update is told the findings of a new object twice, as upstream's kind has itself checked as one and then
+    /// again among the checks of an update.
+    const TOLD_TWICE: bool = false;
     /// The names of the selectable fields.
     const SELECTABLE: &'static [&'static str] = &[];
 
@@ -145,11 +150,20 @@ impl<R: KindRules> Strategy for Typed<R> {
     }
 
     fn validate_update(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {
-        let mut errors = finalizers::<R>(new);
+        let times = R::METADATA.0 + R::METADATA.1;
+        let again = std::iter::repeat_n(finalizers::<R>(new), times);
+        let mut errors: ErrorList = again.flatten().collect();
         if let (Some(new), Some(old)) = (new.downcast_ref(), old.downcast_ref()) {
+            if R::TOLD_TWICE {
+                errors.extend(self.0.validate(new));
+            }
             errors.extend(self.0.validate_update(new, old));
         }
         errors
+    }
+
+    fn metadata_repeats(&self) -> (usize, usize) {
+        R::METADATA
     }
 
     fn prepare_for_status_update(&self, new: &mut dyn Object, old: &dyn Object) {
@@ -279,6 +293,10 @@ impl<A: KindRules, B: KindRules> Strategy for Either<A, B> {
 
     fn validate_update(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {
         self.of(new).validate_update(new, old)
+    }
+
+    fn metadata_repeats(&self) -> (usize, usize) {
+        A::METADATA
     }
 
     fn prepare_for_status_update(&self, new: &mut dyn Object, old: &dyn Object) {

@@ -31,6 +31,8 @@ pub(crate) struct MutatingAdmissionPolicyBindingRules;
 
 impl KindRules for MutatingAdmissionPolicyRules {
     type Kind = MutatingAdmissionPolicy;
+
+    const METADATA: (usize, usize) = (1, 0);
     const QUALIFIED_FINALIZERS: bool = false;
 
     const GENERATION: bool = true;
@@ -60,6 +62,8 @@ impl KindRules for MutatingAdmissionPolicyRules {
 
 impl KindRules for MutatingAdmissionPolicyBindingRules {
     type Kind = MutatingAdmissionPolicyBinding;
+
+    const METADATA: (usize, usize) = (1, 0);
     const QUALIFIED_FINALIZERS: bool = false;
 
     const GENERATION: bool = true;

@@ -43,6 +43,8 @@ pub(crate) struct ValidatingAdmissionPolicyBindingRules;
 
 impl KindRules for ValidatingAdmissionPolicyRules {
     type Kind = ValidatingAdmissionPolicy;
+
+    const METADATA: (usize, usize) = (1, 0);
     const QUALIFIED_FINALIZERS: bool = false;
 
     const GENERATION: bool = true;
@@ -85,6 +87,8 @@ impl KindRules for ValidatingAdmissionPolicyRules {
 
 impl KindRules for ValidatingAdmissionPolicyBindingRules {
     type Kind = ValidatingAdmissionPolicyBinding;
+
+    const METADATA: (usize, usize) = (1, 0);
     const QUALIFIED_FINALIZERS: bool = false;
 
     const GENERATION: bool = true;

@@ -256,6 +256,8 @@ macro_rules! default_hook {
 
 impl KindRules for ValidatingWebhookConfigurationRules {
     type Kind = ValidatingWebhookConfiguration;
+
+    const METADATA: (usize, usize) = (1, 0);
     const QUALIFIED_FINALIZERS: bool = false;
 
     const GENERATION: bool = true;
@@ -285,6 +287,8 @@ impl KindRules for ValidatingWebhookConfigurationRules {
 
 impl KindRules for MutatingWebhookConfigurationRules {
     type Kind = MutatingWebhookConfiguration;
+
+    const METADATA: (usize, usize) = (1, 0);
     const QUALIFIED_FINALIZERS: bool = false;
 
     const GENERATION: bool = true;

@@ -32,6 +32,8 @@ pub(crate) struct CustomResourceDefinitionRules;
 impl KindRules for CustomResourceDefinitionRules {
     type Kind = CustomResourceDefinition;
 
+    const METADATA: (usize, usize) = (0, 1);
+
     const QUALIFIED_FINALIZERS: bool = false;
     const GENERATION: bool = true;
     const UNCONDITIONAL_UPDATE: bool = false;

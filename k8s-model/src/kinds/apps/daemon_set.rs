@@ -43,6 +43,8 @@ fn set_template_generation(set: &mut DaemonSet, generation: i64) {
 impl KindRules for DaemonSetRules {
     type Kind = DaemonSet;
 
+    const TOLD_TWICE: bool = true;
+
     const GENERATION: bool = true;
 
     fn default(&self, set: &mut DaemonSet) {

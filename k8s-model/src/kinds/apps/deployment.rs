@@ -26,6 +26,8 @@ pub(crate) struct DeploymentRules;
 impl KindRules for DeploymentRules {
     type Kind = Deployment;
 
+    const METADATA: (usize, usize) = (0, 1);
+
     const GENERATION: bool = true;
 
     fn default(&self, deployment: &mut Deployment) {

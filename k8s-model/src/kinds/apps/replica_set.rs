@@ -21,6 +21,8 @@ pub(crate) struct ReplicaSetRules;
 impl KindRules for ReplicaSetRules {
     type Kind = ReplicaSet;
 
+    const TOLD_TWICE: bool = true;
+
     const GENERATION: bool = true;
     const SELECTABLE: &'static [&'static str] = &["status.replicas"];
 

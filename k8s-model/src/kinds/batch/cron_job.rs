@@ -22,6 +22,8 @@ pub(crate) struct CronJobRules;
 impl KindRules for CronJobRules {
     type Kind = CronJob;
 
+    const METADATA: (usize, usize) = (0, 1);
+
     const GENERATION: bool = true;
 
     fn default(&self, cron_job: &mut CronJob) {

@@ -60,6 +60,8 @@ pub(crate) struct JobRules;
 impl KindRules for JobRules {
     type Kind = Job;
 
+    const TOLD_TWICE: bool = true;
+
     const GENERATION: bool = true;
     const SELECTABLE: &'static [&'static str] = &["status.successful"];
 

@@ -143,6 +143,8 @@ impl CoreEventRules {
 impl KindRules for CoreEventRules {
     type Kind = CoreEvent;
 
+    const METADATA: (usize, usize) = (0, 0);
+
     const QUALIFIED_FINALIZERS: bool = false;
     const CREATE_ON_UPDATE: bool = true;
     const SELECTABLE: &'static [&'static str] = FIELDS;
@@ -182,6 +184,8 @@ impl NewEventRules {
 
 impl KindRules for NewEventRules {
     type Kind = NewEvent;
+
+    const METADATA: (usize, usize) = (0, 1);
 
     const CREATE_ON_UPDATE: bool = true;
     const SELECTABLE: &'static [&'static str] = FIELDS;

@@ -23,6 +23,8 @@ pub(crate) struct LimitRangeRules;
 impl KindRules for LimitRangeRules {
     type Kind = LimitRange;
 
+    const METADATA: (usize, usize) = (1, 0);
+
     const UNNAMED: bool = true;
     const CREATE_ON_UPDATE: bool = true;
 

@@ -24,6 +24,9 @@ pub(crate) struct PersistentVolumeRules;
 impl KindRules for PersistentVolumeRules {
     type Kind = PersistentVolume;
 
+    const METADATA: (usize, usize) = (2, 0);
+    const TOLD_TWICE: bool = true;
+
     fn default(&self, volume: &mut PersistentVolume) {
         let spec = volume.spec.get_or_insert_default();
         fill(&mut spec.persistent_volume_reclaim_policy, "Retain");

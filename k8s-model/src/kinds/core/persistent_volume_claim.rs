@@ -236,6 +236,9 @@ pub(crate) struct PersistentVolumeClaimRules;
 impl KindRules for PersistentVolumeClaimRules {
     type Kind = PersistentVolumeClaim;
 
+    const METADATA: (usize, usize) = (2, 1);
+    const TOLD_TWICE: bool = true;
+
     const CREATE_ON_UPDATE: bool = false;
 
     fn default(&self, claim: &mut PersistentVolumeClaim) {

@@ -18,6 +18,8 @@ pub(crate) struct PodTemplateRules;
 impl KindRules for PodTemplateRules {
     type Kind = PodTemplate;
 
+    const METADATA: (usize, usize) = (0, 1);
+
     const GENERATION: bool = true;
 
     fn default(&self, object: &mut PodTemplate) {

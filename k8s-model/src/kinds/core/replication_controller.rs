@@ -20,6 +20,8 @@ pub(crate) struct ReplicationControllerRules;
 impl KindRules for ReplicationControllerRules {
     type Kind = ReplicationController;
 
+    const TOLD_TWICE: bool = true;
+
     const GENERATION: bool = true;
     const SELECTABLE: &'static [&'static str] = &["status.replicas"];
 

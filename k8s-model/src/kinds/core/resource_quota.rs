@@ -162,6 +162,8 @@ fn scope_selector(spec: &ResourceQuotaSpec, path: &Path) -> ErrorList {
 impl KindRules for ResourceQuotaRules {
     type Kind = ResourceQuota;
 
+    const METADATA: (usize, usize) = (0, 1);
+
     fn default(&self, quota: &mut ResourceQuota) {
         if let Some(spec) = &mut quota.spec {
             quantities::normalize(&mut spec.hard);

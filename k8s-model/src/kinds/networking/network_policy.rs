@@ -30,6 +30,8 @@ fn default_ports(ports: &mut Option<Vec<NetworkPolicyPort>>) {
 impl KindRules for NetworkPolicyRules {
     type Kind = NetworkPolicy;
 
+    const TOLD_TWICE: bool = true;
+
     const GENERATION: bool = true;
 
     fn default(&self, policy: &mut NetworkPolicy) {

@@ -64,6 +64,9 @@ pub(crate) struct RoleRules;
 impl KindRules for RoleRules {
     type Kind = Role;
 
+    const METADATA: (usize, usize) = (2, 1);
+    const TOLD_TWICE: bool = true;
+
     const CREATE_ON_UPDATE: bool = true;
 
     fn validate(&self, role: &Role) -> ErrorList {
@@ -80,6 +83,9 @@ pub(crate) struct ClusterRoleRules;
 
 impl KindRules for ClusterRoleRules {
     type Kind = ClusterRole;
+
+    const METADATA: (usize, usize) = (2, 1);
+    const TOLD_TWICE: bool = true;
 
     const CREATE_ON_UPDATE: bool = true;
 

@@ -20,6 +20,8 @@ pub(crate) struct CsiDriverRules;
 impl KindRules for CsiDriverRules {
     type Kind = CSIDriver;
 
+    const METADATA: (usize, usize) = (0, 1);
+
     const GENERATION: bool = true;
     const UNCONDITIONAL_UPDATE: bool = false;
 
@@ -145,6 +147,9 @@ fn node_driver(driver: &CSINodeDriver, path: &Path) -> ErrorList {
 
 impl KindRules for CsiNodeRules {
     type Kind = CSINode;
+
+    const METADATA: (usize, usize) = (2, 0);
+    const TOLD_TWICE: bool = true;
 
     const UNCONDITIONAL_UPDATE: bool = false;
 

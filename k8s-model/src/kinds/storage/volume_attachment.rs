@@ -60,6 +60,9 @@ fn status(attachment: &VolumeAttachment) -> ErrorList {
 impl KindRules for VolumeAttachmentRules {
     type Kind = VolumeAttachment;
 
+    const METADATA: (usize, usize) = (2, 0);
+    const TOLD_TWICE: bool = true;
+
     const UNCONDITIONAL_UPDATE: bool = false;
 
     fn prepare_for_create(&self, attachment: &mut VolumeAttachment) {
