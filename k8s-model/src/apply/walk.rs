@@ -149,10 +149,15 @@ fn set_where_nothing_was(item: Item<'_>, shape: &Shape, before: Before) -> Entry
             entry
         }
         _ => Entry {
-            member: absent || !item.is_zero(),
+            member: absent || !is_zero(item),
             ..Entry::default()
         },
     }
+}
+
+/// Whether it is what upstream writes where nobody set anything: of a list, which has a `null` then, an empty one is not.
+fn is_zero(item: Item<'_>) -> bool {
+    item.is_zero() && !item.is_array()
 }
 
 fn below<'m>(map: &'m Map, child: Item<'_>, before: Before) -> (&'m Shape, Before) {
@@ -269,7 +274,7 @@ fn write_value(item: Item<'_>, shape: &Shape, before: Before, out: &mut Vec<u8>)
             }
             end(start, out)
         }
-        _ if before == Before::Zero && item.is_zero() => false,
+        _ if before == Before::Zero && is_zero(item) => false,
         _ => {
             out.extend_from_slice(b"{}");
             true

@@ -48,6 +48,11 @@ impl KindRules for DaemonSetRules {
     const GENERATION: bool = true;
 
     fn default(&self, set: &mut DaemonSet) {
+        // Upstream has it in a field of its own, and so in each object that it writes: whoever creates one owns it.
+        let annotations = set.metadata.annotations.get_or_insert_default();
+        annotations
+            .entry(TEMPLATE_GENERATION.to_owned())
+            .or_insert_with(|| "0".to_owned());
         let Some(spec): Option<&mut DaemonSetSpec> = slot_mut(&mut set.spec) else {
             return;
         };
