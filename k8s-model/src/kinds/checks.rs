@@ -36,6 +36,12 @@ pub(crate) fn fill(value: &mut Option<String>, with: &str) {
     }
 }
 
+/// Fills in an optional string that is absent: in upstream's types it is a pointer, so that an empty one stays as it is, to be
+/// found wrong.
+pub(crate) fn fill_absent(value: &mut Option<String>, with: &str) {
+    value.get_or_insert_with(|| with.to_owned());
+}
+
 /// A value as JSON, for a finding.
 pub(crate) fn json(value: &impl Serialize) -> Value {
     serde_json::to_value(value).unwrap_or(Value::Null)

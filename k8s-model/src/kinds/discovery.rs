@@ -8,8 +8,8 @@ use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{
-            PROTOCOLS, dns_label, dns_subdomain, fill, immutable, list, messages, one_of,
-            ordinary_ip, parse_ip, qualified_name, same, slot, text,
+            PROTOCOLS, dns_label, dns_subdomain, fill_absent, immutable, list, messages, one_of,
+            ordinary_ip, parse_ip, qualified_name, same, slot, supported, text,
         },
         typed::KindRules,
     },
@@ -39,7 +39,7 @@ impl KindRules for EndpointSliceRules {
     fn default(&self, slice: &mut EndpointSlice) {
         for port in slice.ports.iter_mut().flatten() {
             port.name.get_or_insert_default();
-            fill(&mut port.protocol, "TCP");
+            fill_absent(&mut port.protocol, "TCP");
         }
     }
 
@@ -160,7 +160,7 @@ fn ports(ports: &[EndpointPort], path: &Path) -> ErrorList {
         if !seen.insert(name) {
             errors.push(field::duplicate(path.child("name"), name));
         }
-        errors.extend(one_of(
+        errors.extend(supported(
             text(&port.protocol),
             PROTOCOLS,
             path.child("protocol"),

@@ -5,7 +5,7 @@ use k8s_openapi::api::scheduling::v1::PriorityClass;
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{fill, immutable, one_of, slot, text},
+        checks::{fill_absent, immutable, one_of, slot, text},
         typed::KindRules,
     },
 };
@@ -33,7 +33,7 @@ impl KindRules for PriorityClassRules {
     const GENERATION: bool = true;
 
     fn default(&self, class: &mut PriorityClass) {
-        fill(&mut class.preemption_policy, "PreemptLowerPriority");
+        fill_absent(&mut class.preemption_policy, "PreemptLowerPriority");
     }
 
     fn validate(&self, class: &PriorityClass) -> ErrorList {

@@ -9,7 +9,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 use super::expressions::{Variables, compile};
 use crate::{
     field::{self, ErrorList, Path},
-    kinds::checks::{list, messages, one_of},
+    kinds::checks::{list, messages, supported},
     labels, names,
 };
 
@@ -58,7 +58,7 @@ pub(super) fn rule(rule: &Rule<'_>, path: &Path) -> ErrorList {
     nonempty(rule.operations, &operations, &mut out);
     alone(rule.operations, "operations", &operations, &mut out);
     for (i, operation) in rule.operations.iter().enumerate() {
-        out.extend(one_of(operation, &OPERATIONS, operations.index(i)));
+        out.extend(supported(operation, &OPERATIONS, operations.index(i)));
     }
     let groups = path.child("apiGroups");
     nonempty(rule.groups, &groups, &mut out);
@@ -76,7 +76,7 @@ pub(super) fn rule(rule: &Rule<'_>, path: &Path) -> ErrorList {
     }
     resources(rule.resources, &path.child("resources"), &mut out);
     if let Some(scope) = rule.scope {
-        out.extend(one_of(scope, &SCOPES, path.child("scope")));
+        out.extend(supported(scope, &SCOPES, path.child("scope")));
     }
     out
 }
@@ -140,7 +140,7 @@ fn resources(resources: &[String], path: &Path, out: &mut ErrorList) {
 pub(super) fn match_policy(policy: Option<&str>, path: &Path) -> ErrorList {
     let path = path.child("matchPolicy");
     policy.map_or_else(ErrorList::new, |policy| {
-        one_of(policy, &MATCH_POLICIES, path)
+        supported(policy, &MATCH_POLICIES, path)
     })
 }
 

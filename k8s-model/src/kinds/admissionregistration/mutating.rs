@@ -14,7 +14,7 @@ use super::{
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{list, one_of, same, text},
+        checks::{list, one_of, same, supported, text},
         typed::KindRules,
     },
 };
@@ -117,7 +117,7 @@ fn validate_spec(spec: &MutatingAdmissionPolicySpec, path: &Path) -> ErrorList {
     let path = path.child("reinvocationPolicy");
     match spec.reinvocation_policy.as_deref() {
         None | Some("") => out.push(field::required(path, "")),
-        Some(policy) => out.extend(one_of(policy, &REINVOCATION_POLICIES, path)),
+        Some(policy) => out.extend(supported(policy, &REINVOCATION_POLICIES, path)),
     }
     out
 }

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{list, messages, one_of, same, text},
+        checks::{list, messages, one_of, same, supported, text},
         typed::KindRules,
     },
     labels, names,
@@ -158,7 +158,7 @@ pub(super) fn failure_policy(policy: Option<&str>, path: &Path) -> ErrorList {
     let path = path.child("failurePolicy");
     match policy {
         None => vec![field::required(path, "")],
-        Some(policy) => one_of(policy, &FAILURE_POLICIES, path),
+        Some(policy) => supported(policy, &FAILURE_POLICIES, path),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         apiextensions::{webhook_service, webhook_url},
-        checks::{list, messages, one_of, same},
+        checks::{list, messages, one_of, same, supported},
         typed::KindRules,
     },
     labels, names,
@@ -138,7 +138,7 @@ fn validate_hook(hook: &Hook<'_>, lenient: Lenient, path: &Path) -> ErrorList {
         ));
     }
     if let Some(policy) = hook.failure_policy {
-        out.extend(one_of(
+        out.extend(supported(
             policy,
             &FAILURE_POLICIES,
             path.child("failurePolicy"),
@@ -166,7 +166,7 @@ fn validate_hook(hook: &Hook<'_>, lenient: Lenient, path: &Path) -> ErrorList {
         }
     }
     if let Some(policy) = hook.reinvocation_policy {
-        out.extend(one_of(
+        out.extend(supported(
             policy,
             &REINVOCATION_POLICIES,
             path.child("reinvocationPolicy"),

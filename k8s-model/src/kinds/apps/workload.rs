@@ -33,7 +33,13 @@ pub(crate) fn selector_and_template(
         errors.push(field::required(at.clone(), ""));
     }
     if !sound {
-        errors.push(field::invalid(at, json(selector), "invalid label selector"));
+        // So upstream says it.
+        let told = match kind {
+            "DaemonSet" => None,
+            "StatefulSet" => Some(""),
+            _ => Some("invalid label selector"),
+        };
+        errors.extend(told.map(|text| field::invalid(at, json(selector), text)));
         return errors;
     }
     let labels = template

@@ -14,7 +14,7 @@ use crate::{
     kinds::{
         apps::workload::default_template,
         checks::{
-            blank, fill, immutable, json, label_selector, list, non_negative, same,
+            blank, fill_absent, immutable, json, label_selector, list, non_negative, same,
             selector_matches, supported, text,
         },
         core::pod::{template, template_warnings},
@@ -41,14 +41,14 @@ pub(super) fn default_spec(spec: &mut JobSpec) {
         } else {
             6
         });
-    fill(&mut spec.completion_mode, "NonIndexed");
+    fill_absent(&mut spec.completion_mode, "NonIndexed");
     spec.suspend.get_or_insert(false);
     let replacement = if spec.pod_failure_policy.is_some() {
         "Failed"
     } else {
         "TerminatingOrFailed"
     };
-    fill(&mut spec.pod_replacement_policy, replacement);
+    fill_absent(&mut spec.pod_replacement_policy, replacement);
     if let Some(policy) = &mut spec.pod_failure_policy {
         failure_policy::default(policy);
     }

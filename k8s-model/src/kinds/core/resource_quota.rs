@@ -76,16 +76,16 @@ fn applies(scope: &str, resource: &str) -> bool {
     }
 }
 
-/// The findings about scopes as a set: each known and fit for the resources, none contrary to another.
-fn together<'a>(
+/// The findings about each of some scopes: that it is not known, or not fit for the resources.
+fn fitting<'a>(
     spec: &ResourceQuotaSpec,
-    scopes: impl Iterator<Item = &'a str> + Clone,
+    scopes: impl Iterator<Item = &'a str>,
     path: &Path,
     shown: &Value,
     unknown: impl Fn(&str) -> field::Error,
 ) -> ErrorList {
     let mut errors = ErrorList::new();
-    for scope in scopes.clone() {
+    for scope in scopes {
         if !SCOPES.contains(&scope) {
             errors.push(unknown(scope));
         }
@@ -95,6 +95,16 @@ fn together<'a>(
             field::invalid(path.clone(), shown.clone(), text)
         }));
     }
+    errors
+}
+
+/// The findings about scopes as a set: that one is contrary to another.
+fn contrary<'a>(
+    spec: &ResourceQuotaSpec,
+    scopes: impl Iterator<Item = &'a str> + Clone,
+    path: &Path,
+) -> ErrorList {
+    let mut errors = ErrorList::new();
     for [one, other] in [
         ["BestEffort", "NotBestEffort"],
         ["Terminating", "NotTerminating"],
@@ -110,9 +120,11 @@ fn together<'a>(
 fn scopes(spec: &ResourceQuotaSpec, path: &Path) -> ErrorList {
     let shown = json(&spec.scopes);
     let names = list(&spec.scopes).iter().map(String::as_str);
-    together(spec, names, path, &shown, |_| {
+    let mut errors = fitting(spec, names.clone(), path, &shown, |_| {
         field::invalid(path.clone(), shown.clone(), "unsupported scope")
-    })
+    });
+    errors.extend(contrary(spec, names, path));
+    errors
 }
 
 fn scope_selector(spec: &ResourceQuotaSpec, path: &Path) -> ErrorList {
@@ -120,10 +132,13 @@ fn scope_selector(spec: &ResourceQuotaSpec, path: &Path) -> ErrorList {
     let terms = selector.map(|selector| list(&selector.match_expressions));
     let terms = terms.unwrap_or_default();
     let names = terms.iter().map(|term| term.scope_name.as_str());
-    let mut errors = together(spec, names, path, &json(&selector), |scope| {
-        field::invalid(path.child("scopeName"), scope, "unsupported scope")
-    });
+    let shown = json(&selector);
+    let mut errors = ErrorList::new();
     for term in terms {
+        let name = std::iter::once(term.scope_name.as_str());
+        errors.extend(fitting(spec, name, path, &shown, |scope| {
+            field::invalid(path.child("scopeName"), scope, "unsupported scope")
+        }));
         let (operator, at) = (term.operator.as_str(), path.child("operator"));
         let plain = SCOPES.contains(&term.scope_name.as_str())
             && !matches!(
@@ -156,6 +171,7 @@ fn scope_selector(spec: &ResourceQuotaSpec, path: &Path) -> ErrorList {
             )),
         }
     }
+    errors.extend(contrary(spec, names, path));
     errors
 }
 

@@ -6,7 +6,7 @@ use super::ingress::local_reference;
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{dns_label, fill, immutable, same, supported, text},
+        checks::{dns_label, fill_absent, immutable, same, supported, text},
         typed::KindRules,
     },
     names,
@@ -28,7 +28,7 @@ impl KindRules for IngressClassRules {
             .as_mut()
             .and_then(|spec| spec.parameters.as_mut());
         if let Some(parameters) = parameters {
-            fill(&mut parameters.scope, "Cluster");
+            fill_absent(&mut parameters.scope, "Cluster");
         }
     }
 

@@ -12,7 +12,9 @@ use k8s_openapi::{
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{fill, label_selector, list, messages, parse_cidr, port_number, same, supported},
+        checks::{
+            fill_absent, label_selector, list, messages, parse_cidr, port_number, same, supported,
+        },
         typed::KindRules,
     },
     names,
@@ -23,7 +25,7 @@ pub(crate) struct NetworkPolicyRules;
 
 fn default_ports(ports: &mut Option<Vec<NetworkPolicyPort>>) {
     for port in ports.iter_mut().flatten() {
-        fill(&mut port.protocol, "TCP");
+        fill_absent(&mut port.protocol, "TCP");
     }
 }
 

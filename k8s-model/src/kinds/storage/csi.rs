@@ -6,8 +6,8 @@ use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{
-            IMMUTABLE, csi_driver_name, dns_subdomain, fill, immutable, json, label_selector, list,
-            non_negative, qualified_name, same, supported, text,
+            IMMUTABLE, csi_driver_name, dns_subdomain, fill_absent, immutable, json,
+            label_selector, list, non_negative, qualified_name, same, supported, text,
         },
         node_labels, quantities,
         typed::KindRules,
@@ -30,7 +30,7 @@ impl KindRules for CsiDriverRules {
         spec.attach_required.get_or_insert(true);
         spec.pod_info_on_mount.get_or_insert(false);
         spec.storage_capacity.get_or_insert(false);
-        fill(&mut spec.fs_group_policy, "ReadWriteOnceWithFSType");
+        fill_absent(&mut spec.fs_group_policy, "ReadWriteOnceWithFSType");
         if spec
             .volume_lifecycle_modes
             .as_ref()

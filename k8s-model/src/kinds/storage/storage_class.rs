@@ -7,7 +7,7 @@ use k8s_openapi::api::{core::v1::TopologySelectorTerm, storage::v1::StorageClass
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{fill, list, qualified_name, same, supported, text},
+        checks::{fill_absent, list, one_of_or_empty, qualified_name, same, supported, text},
         node_labels,
         typed::KindRules,
     },
@@ -25,8 +25,8 @@ impl KindRules for StorageClassRules {
     type Kind = StorageClass;
 
     fn default(&self, class: &mut StorageClass) {
-        fill(&mut class.reclaim_policy, "Delete");
-        fill(&mut class.volume_binding_mode, "Immediate");
+        fill_absent(&mut class.reclaim_policy, "Delete");
+        fill_absent(&mut class.volume_binding_mode, "Immediate");
     }
 
     fn warnings(&self, class: &StorageClass) -> Vec<String> {
@@ -83,7 +83,7 @@ impl KindRules for StorageClassRules {
             let path = Path::new("parameters");
             errors.push(field::too_long(path, LARGEST_PARAMETERS));
         }
-        errors.extend(supported(
+        errors.extend(one_of_or_empty(
             text(&class.reclaim_policy),
             &["Delete", "Retain"],
             Path::new("reclaimPolicy"),
@@ -98,7 +98,7 @@ impl KindRules for StorageClassRules {
     }
 
     fn validate_update(&self, new: &StorageClass, old: &StorageClass) -> ErrorList {
-        let mut errors = ErrorList::new();
+        let mut errors = self.validate(new);
         for (same, name) in [
             (same(&new.parameters, &old.parameters), "parameters"),
             (new.provisioner == old.provisioner, "provisioner"),
@@ -128,7 +128,8 @@ impl KindRules for StorageClassRules {
 /// Where volumes may be: each term says something else, and of each label only once.
 fn topologies(terms: &[TopologySelectorTerm]) -> ErrorList {
     let mut errors = ErrorList::new();
-    let mut before: Vec<BTreeMap<&str, BTreeSet<&str>>> = Vec::new();
+    // Upstream compares with as many empty ones to begin with as there are terms.
+    let mut before: Vec<BTreeMap<&str, BTreeSet<&str>>> = vec![BTreeMap::new(); terms.len()];
     for (index, term) in terms.iter().enumerate() {
         let path = Path::new("allowedTopologies")
             .index(index)

@@ -200,12 +200,14 @@ pub(super) fn pod_spec(spec: &PodSpec, pod_name: Option<&str>, path: &Path) -> E
         ("serviceAccountName", &spec.service_account_name),
         ("nodeName", &spec.node_name),
         ("priorityClassName", &spec.priority_class_name),
-        ("runtimeClassName", &spec.runtime_class_name),
     ] {
         let value = text(value);
         if !value.is_empty() {
             errors.extend(dns_subdomain(value, path.child(name)));
         }
+    }
+    if let Some(class) = &spec.runtime_class_name {
+        errors.extend(dns_subdomain(class, path.child("runtimeClassName")));
     }
     if let Some(seconds) = spec.active_deadline_seconds {
         let wrong = names::in_range(seconds, 1, i64::from(i32::MAX));
