@@ -107,8 +107,8 @@ mod table;
 /// What pods ask for and how they are: shared by scheduler, controllers and node agent.
 pub mod pods {
     pub use crate::kinds::core::pod::{
-        condition, difference, is_available, is_ready, is_sidecar, is_terminal, qos_class,
-        ready_condition, resource_limits, resource_requests,
+        condition, is_available, is_ready, is_sidecar, is_terminal, qos_class, ready_condition,
+        resource_limits, resource_requests,
     };
 }
 

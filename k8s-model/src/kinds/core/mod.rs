@@ -8,6 +8,7 @@ pub(crate) mod namespace;
 pub(crate) mod node;
 pub(crate) mod persistent_volume;
 pub(crate) mod persistent_volume_claim;
+mod persistent_volume_sources;
 pub(crate) mod pod;
 pub(crate) mod pod_template;
 pub(crate) mod replication_controller;

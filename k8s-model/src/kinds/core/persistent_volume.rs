@@ -1,18 +1,18 @@
 //! The rules of PersistentVolumes.
 
-use k8s_openapi::api::core::v1::{
-    CSIPersistentVolumeSource, PersistentVolume, PersistentVolumeSpec, PersistentVolumeStatus,
-};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeSpec, PersistentVolumeStatus};
 use serde_json::{Map, Value};
 
-use super::{persistent_volume_claim::access_modes, pod};
+use super::{
+    persistent_volume_claim::access_modes,
+    persistent_volume_sources,
+    pod::{self, in_tree},
+};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{
-            csi_driver_name, dns_label, dns_subdomain, fill, immutable, json, list, same,
-            supported, text,
-        },
+        checks::{dns_subdomain, fill, fill_absent, immutable, json, list, same, supported, text},
+        difference::difference,
         node_labels, quantities,
         typed::KindRules,
     },
@@ -30,10 +30,22 @@ impl KindRules for PersistentVolumeRules {
     fn default(&self, volume: &mut PersistentVolume) {
         let spec = volume.spec.get_or_insert_default();
         fill(&mut spec.persistent_volume_reclaim_policy, "Retain");
-        fill(&mut spec.volume_mode, "Filesystem");
+        fill_absent(&mut spec.volume_mode, "Filesystem");
         quantities::normalize(&mut spec.capacity);
         if let Some(host_path) = &mut spec.host_path {
             host_path.type_.get_or_insert_default();
+        }
+        if let Some(rbd) = &mut spec.rbd {
+            in_tree::default_rbd(&mut rbd.pool, &mut rbd.user, &mut rbd.keyring);
+        }
+        if let Some(iscsi) = &mut spec.iscsi {
+            fill(&mut iscsi.iscsi_interface, "default");
+        }
+        if let Some(disk) = &mut spec.azure_disk {
+            in_tree::default_azure_disk(disk);
+        }
+        if let Some(source) = &mut spec.scale_io {
+            in_tree::default_scale_io(&mut source.storage_mode, &mut source.fs_type);
         }
         fill(&mut volume.status.get_or_insert_default().phase, "Pending");
     }
@@ -47,7 +59,8 @@ impl KindRules for PersistentVolumeRules {
 
     fn validate(&self, volume: &PersistentVolume) -> ErrorList {
         let empty = PersistentVolumeSpec::default();
-        validate_spec(volume.spec.as_ref().unwrap_or(&empty), &Path::new("spec"))
+        let spec = volume.spec.as_ref().unwrap_or(&empty);
+        validate_spec(spec, text(&volume.metadata.name), &Path::new("spec"))
     }
 
     fn warnings(&self, volume: &PersistentVolume) -> Vec<String> {
@@ -79,8 +92,8 @@ impl KindRules for PersistentVolumeRules {
                 after.remove(EXPAND_SECRET);
             }
             if !same(&after, &before) {
-                let ty = "core.PersistentVolumeSource";
-                let changes = pod::difference(ty, &before, &after);
+                let ty = "PersistentVolumeSource";
+                let changes = difference(ty, &before, &after);
                 errors.push(field::forbidden(
                     Path::new("spec").child("persistentvolumesource"),
                     format!("spec.persistentvolumesource is immutable after creation\n{changes}"),
@@ -135,7 +148,7 @@ fn sources(spec: &PersistentVolumeSpec) -> Map<String, Value> {
     fields
 }
 
-fn validate_spec(spec: &PersistentVolumeSpec, path: &Path) -> ErrorList {
+fn validate_spec(spec: &PersistentVolumeSpec, name: &str, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     if list(&spec.access_modes).is_empty() {
         errors.push(field::required(path.child("accessModes"), ""));
@@ -164,47 +177,6 @@ fn validate_spec(spec: &PersistentVolumeSpec, path: &Path) -> ErrorList {
             path.child("persistentVolumeReclaimPolicy"),
         ));
     }
-    let sources = sources(spec);
-    match sources.len() {
-        0 => errors.push(field::required(path.clone(), "must specify a volume type")),
-        1 => {}
-        _ => {
-            for name in sources.keys().skip(1) {
-                errors.push(field::forbidden(
-                    path.child(name),
-                    "may not specify more than 1 volume type",
-                ));
-            }
-        }
-    }
-    if let Some(host_path) = &spec.host_path {
-        errors.extend(pod::host_path(host_path, &path.child("hostPath")));
-        if host_path.path.trim_end_matches('/').is_empty() && policy == "Recycle" {
-            errors.push(field::forbidden(
-                path.child("persistentVolumeReclaimPolicy"),
-                "may not be 'recycle' for a hostPath mount of '/'",
-            ));
-        }
-    }
-    if let Some(nfs) = &spec.nfs {
-        errors.extend(pod::nfs(&nfs.server, &nfs.path, &path.child("nfs")));
-    }
-    errors.extend(in_tree(spec, path));
-    if let Some(source) = &spec.csi {
-        errors.extend(csi(source, &path.child("csi")));
-    }
-    if let Some(local) = &spec.local {
-        let path_of_source = path.child("local");
-        if local.path.is_empty() {
-            errors.push(field::required(path_of_source.child("path"), ""));
-        }
-        if spec.node_affinity.is_none() {
-            errors.push(field::required(
-                path.child("nodeAffinity"),
-                "Local volume requires node affinity",
-            ));
-        }
-    }
     if let Some(affinity) = &spec.node_affinity {
         let path = path.child("nodeAffinity");
         match &affinity.required {
@@ -215,6 +187,16 @@ fn validate_spec(spec: &PersistentVolumeSpec, path: &Path) -> ErrorList {
                 path.child("required"),
                 "must specify required node constraints",
             )),
+        }
+    }
+    errors.extend(persistent_volume_sources::validate(spec, name, path));
+    if let Some(host_path) = &spec.host_path {
+        let is_root = host_path.path.trim_end_matches('/').is_empty() && !host_path.path.is_empty();
+        if is_root && policy == "Recycle" {
+            errors.push(field::forbidden(
+                path.child("persistentVolumeReclaimPolicy"),
+                "may not be 'recycle' for a hostPath mount of '/'",
+            ));
         }
     }
     let class = text(&spec.storage_class_name);
@@ -228,139 +210,17 @@ fn validate_spec(spec: &PersistentVolumeSpec, path: &Path) -> ErrorList {
             path.child("volumeMode"),
         ));
     }
-    errors
-}
-
-/// Sources whose drivers upstream once had in itself.
-fn in_tree(spec: &PersistentVolumeSpec, path: &Path) -> ErrorList {
-    use pod::in_tree as rules;
-    let mut errors = ErrorList::new();
-    if let Some(source) = &spec.gce_persistent_disk {
-        errors.extend(rules::gce_disk(source, &path.child("persistentDisk")));
-    }
-    if let Some(source) = &spec.aws_elastic_block_store {
-        let path = path.child("awsElasticBlockStore");
-        errors.extend(rules::aws_disk(source, &path));
-    }
-    if let Some(source) = &spec.azure_disk {
-        errors.extend(rules::azure_disk(source, &path.child("azureDisk")));
-    }
-    if let Some(source) = &spec.azure_file {
-        let mut fields = vec![
-            ("secretName", &*source.secret_name),
-            ("shareName", &source.share_name),
-        ];
-        fields.extend(
-            source
-                .secret_namespace
-                .as_deref()
-                .map(|n| ("secretNamespace", n)),
-        );
-        errors.extend(rules::all_required(&fields, &path.child("azureFile")));
-    }
-    if let Some(source) = &spec.glusterfs {
-        let fields = [("endpoints", &*source.endpoints), ("path", &source.path)];
-        errors.extend(rules::all_required(&fields, &path.child("glusterfs")));
-    }
-    if let Some(source) = &spec.flocker {
-        errors.extend(rules::flocker(source, &path.child("flocker")));
-    }
-    if let Some(source) = &spec.rbd {
-        let image = [("image", &*source.image)];
-        errors.extend(rules::monitored(
-            &source.monitors,
-            &image,
-            &path.child("rbd"),
-        ));
-    }
-    if let Some(source) = &spec.quobyte {
-        errors.extend(rules::quobyte(source, &path.child("quobyte")));
-    }
-    if let Some(source) = &spec.cephfs {
-        errors.extend(rules::monitored(
-            &source.monitors,
-            &[],
-            &path.child("cephfs"),
-        ));
-    }
-    if let Some(source) = &spec.flex_volume {
-        let path = path.child("flexVolume");
-        errors.extend(rules::flex(&source.driver, &source.options, &path));
-    }
-    if let Some(source) = &spec.cinder {
-        let path = path.child("cinder");
-        errors.extend(rules::all_required(
-            &[("volumeID", &source.volume_id)],
-            &path,
-        ));
-        if let Some(secret) = &source.secret_ref {
-            let parts = [
-                ("name", text(&secret.name)),
-                ("namespace", text(&secret.namespace)),
-            ];
-            errors.extend(rules::secret(&parts, &path));
+    if let Some(class) = &spec.volume_attributes_class_name {
+        let at = path.child("volumeAttributesClassName");
+        match class.as_str() {
+            "" => errors.push(field::required(at, "an empty string is disallowed")),
+            class => errors.extend(dns_subdomain(class, at)),
         }
-    }
-    if let Some(source) = &spec.vsphere_volume {
-        let fields = [("volumePath", &*source.volume_path)];
-        errors.extend(rules::all_required(&fields, &path.child("vsphereVolume")));
-    }
-    if let Some(source) = &spec.photon_persistent_disk {
-        let path = path.child("photonPersistentDisk");
-        errors.extend(rules::all_required(&[("pdID", &source.pd_id)], &path));
-    }
-    if let Some(source) = &spec.portworx_volume {
-        let path = path.child("portworxVolume");
-        errors.extend(rules::all_required(
-            &[("volumeID", &source.volume_id)],
-            &path,
-        ));
-    }
-    if let Some(source) = &spec.scale_io {
-        let fields = [
-            ("gateway", &*source.gateway),
-            ("system", &source.system),
-            ("volumeName", text(&source.volume_name)),
-        ];
-        errors.extend(rules::all_required(&fields, &path.child("scaleIO")));
-    }
-    if let Some(source) = &spec.storageos {
-        let path = path.child("storageos");
-        errors.extend(rules::storage_os(
-            &source.volume_name,
-            &source.volume_namespace,
-            &path,
-        ));
-    }
-    errors
-}
-
-fn csi(source: &CSIPersistentVolumeSource, path: &Path) -> ErrorList {
-    let mut errors = csi_driver_name(&source.driver, path.child("driver"));
-    if source.volume_handle.is_empty() {
-        errors.push(field::required(path.child("volumeHandle"), ""));
-    }
-    for (secret, name) in [
-        (
-            &source.controller_publish_secret_ref,
-            "controllerPublishSecretRef",
-        ),
-        (
-            &source.controller_expand_secret_ref,
-            "controllerExpandSecretRef",
-        ),
-        (&source.node_publish_secret_ref, "nodePublishSecretRef"),
-        (&source.node_expand_secret_ref, "nodeExpandSecretRef"),
-    ] {
-        let Some(secret) = secret else { continue };
-        let path = path.child(name);
-        match text(&secret.name) {
-            "" => errors.push(field::required(path.child("name"), "")),
-            name => errors.extend(dns_subdomain(name, path.child("name"))),
-        }
-        match text(&secret.namespace) {
-            "" => errors.push(field::required(path.child("namespace"), "")),
-            name => errors.extend(dns_label(name, path.child("namespace"))),
+        if spec.csi.is_none() {
+            errors.push(field::required(
+                path.child("csi"),
+                "has to be specified when using volumeAttributesClassName",
+            ));
         }
     }
     errors

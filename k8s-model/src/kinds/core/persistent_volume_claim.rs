@@ -6,14 +6,14 @@ use k8s_openapi::api::core::v1::{
 };
 use serde_json::Value;
 
-use super::pod;
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{
-            blank, dns_label, dns_subdomain, fill, immutable, json, label_selector, list, same,
-            supported, text,
+            blank, dns_label, dns_subdomain, fill, fill_absent, immutable, json, label_selector,
+            list, same, supported, text,
         },
+        difference::difference,
         quantities,
         typed::KindRules,
     },
@@ -42,14 +42,20 @@ pub(crate) const ACCESS_MODES: &[&str] = &[
 
 /// Defaults a claim's spec, or that of a template.
 pub(crate) fn default_spec(spec: &mut PersistentVolumeClaimSpec) {
-    fill(&mut spec.volume_mode, "Filesystem");
+    fill_absent(&mut spec.volume_mode, "Filesystem");
     let resources = spec.resources.get_or_insert_default();
     quantities::normalize(&mut resources.limits);
     quantities::normalize(&mut resources.requests);
 }
 
 /// Checks a claim's spec, or that of a template.
-pub(crate) fn validate_spec(spec: &PersistentVolumeClaimSpec, path: &Path) -> ErrorList {
+///
+/// Groups that data comes from are not looked at if there was one before: they were not always.
+pub(crate) fn validate_spec(
+    spec: &PersistentVolumeClaimSpec,
+    had_group: bool,
+    path: &Path,
+) -> ErrorList {
     let mut errors = ErrorList::new();
     if list(&spec.access_modes).is_empty() {
         errors.push(field::required(
@@ -86,7 +92,15 @@ pub(crate) fn validate_spec(spec: &PersistentVolumeClaimSpec, path: &Path) -> Er
             path.child("volumeMode"),
         ));
     }
-    errors.extend(data_sources(spec, path));
+    errors.extend(data_sources(spec, had_group, path));
+    if let Some(class) = &spec.volume_attributes_class_name
+        && !class.is_empty()
+    {
+        errors.extend(dns_subdomain(
+            class,
+            path.child("volumeAttributesClassName"),
+        ));
+    }
     errors
 }
 
@@ -114,12 +128,12 @@ pub(crate) fn validate_template(
             }
         }
     }
-    errors.extend(validate_spec(&template.spec, &path.child("spec")));
+    errors.extend(validate_spec(&template.spec, false, &path.child("spec")));
     errors
 }
 
 /// Where the data of a new volume comes from: two fields that say the same.
-fn data_sources(spec: &PersistentVolumeClaimSpec, path: &Path) -> ErrorList {
+fn data_sources(spec: &PersistentVolumeClaimSpec, had_group: bool, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     let mut reference = |group: &Option<String>, kind: &str, name: &str, path: Path| {
         for (value, field_name) in [(name, "name"), (kind, "kind")] {
@@ -129,10 +143,13 @@ fn data_sources(spec: &PersistentVolumeClaimSpec, path: &Path) -> ErrorList {
         }
         if blank(group) && kind != "PersistentVolumeClaim" {
             errors.push(field::invalid(
-                path,
+                path.clone(),
                 kind,
                 "must be 'PersistentVolumeClaim' when referencing the default apiGroup",
             ));
+        }
+        if !blank(group) && !had_group {
+            errors.extend(dns_subdomain(text(group), path.child("apiGroup")));
         }
     };
     let (old, new) = (&spec.data_source, &spec.data_source_ref);
@@ -230,6 +247,12 @@ pub(crate) fn spec_warnings(spec: &PersistentVolumeClaimSpec, path: &Path) -> Ve
     out
 }
 
+fn validate(claim: &PersistentVolumeClaim, had_group: bool) -> ErrorList {
+    let empty = PersistentVolumeClaimSpec::default();
+    let spec = claim.spec.as_ref().unwrap_or(&empty);
+    validate_spec(spec, had_group, &Path::new("spec"))
+}
+
 /// The rules of PersistentVolumeClaims.
 pub(crate) struct PersistentVolumeClaimRules;
 
@@ -257,8 +280,7 @@ impl KindRules for PersistentVolumeClaimRules {
     }
 
     fn validate(&self, claim: &PersistentVolumeClaim) -> ErrorList {
-        let empty = PersistentVolumeClaimSpec::default();
-        validate_spec(claim.spec.as_ref().unwrap_or(&empty), &Path::new("spec"))
+        validate(claim, false)
     }
 
     fn warnings(&self, claim: &PersistentVolumeClaim) -> Vec<String> {
@@ -278,7 +300,16 @@ impl KindRules for PersistentVolumeClaimRules {
         new: &PersistentVolumeClaim,
         old: &PersistentVolumeClaim,
     ) -> ErrorList {
-        let mut errors = self.validate(new);
+        let had_group = old.spec.as_ref().is_some_and(|spec| {
+            let [one, other] = [
+                spec.data_source.as_ref().map(|source| &source.api_group),
+                spec.data_source_ref
+                    .as_ref()
+                    .map(|source| &source.api_group),
+            ];
+            [one, other].into_iter().flatten().any(Option::is_some)
+        });
+        let mut errors = validate(new, had_group);
         let (Some(new_spec), Some(old_spec)) = (&new.spec, &old.spec) else {
             return errors;
         };
@@ -319,7 +350,7 @@ impl KindRules for PersistentVolumeClaimRules {
                 .clone_from(&before.volume_attributes_class_name);
         }
         if !same(&after, &before) {
-            let changes = pod::difference("core.PersistentVolumeClaimSpec", &before, &after);
+            let changes = difference("PersistentVolumeClaimSpec", &before, &after);
             errors.push(field::forbidden(
                 path.clone(),
                 format!(

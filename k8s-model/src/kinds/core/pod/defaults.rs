@@ -13,7 +13,7 @@ use k8s_openapi::{
 
 use crate::kinds::{
     checks::{blank, fill, text},
-    core::persistent_volume_claim,
+    core::{persistent_volume_claim, pod::volumes::in_tree},
     quantities,
 };
 
@@ -287,9 +287,20 @@ fn volume(volume: &mut Volume) {
     if let Some(iscsi) = &mut volume.iscsi {
         fill(&mut iscsi.iscsi_interface, "default");
     }
+    if let Some(rbd) = &mut volume.rbd {
+        in_tree::default_rbd(&mut rbd.pool, &mut rbd.user, &mut rbd.keyring);
+    }
+    if let Some(disk) = &mut volume.azure_disk {
+        in_tree::default_azure_disk(disk);
+    }
+    if let Some(source) = &mut volume.scale_io {
+        in_tree::default_scale_io(&mut source.storage_mode, &mut source.fs_type);
+    }
     if let Some(ephemeral) = &mut volume.ephemeral
         && let Some(template) = &mut ephemeral.volume_claim_template
     {
+        // It is there in upstream's type, and so is the same whether it was told or not.
+        template.metadata.get_or_insert_default();
         persistent_volume_claim::default_spec(&mut template.spec);
     }
 }

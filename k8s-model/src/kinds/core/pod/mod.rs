@@ -3,7 +3,6 @@
 mod conditions;
 mod containers;
 pub(crate) mod defaults;
-mod difference;
 mod environment;
 mod mounts;
 mod parts;
@@ -22,7 +21,6 @@ use k8s_openapi::api::core::v1::Container;
 
 pub use self::{
     conditions::{condition, is_available, is_ready, is_terminal, ready_condition},
-    difference::difference,
     resources::{qos_class, resource_limits, resource_requests},
 };
 pub(crate) use self::{

@@ -3,13 +3,14 @@
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 use super::{
-    difference, qos_class,
+    qos_class,
     validation::{is_mirror, metadata_and_spec},
 };
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{list, same},
+        difference::difference,
         quantities::ResourceList,
     },
 };
@@ -32,7 +33,7 @@ pub(super) fn ephemeral_containers(new: &Pod, old: &Pod) -> ErrorList {
         let text = match new.iter().find(|other| other.name == *name) {
             Some(other) if other == container => continue,
             Some(other) => {
-                let changes = difference("core.EphemeralContainer", container, other);
+                let changes = difference("EphemeralContainer", container, other);
                 format!("existing ephemeral containers {name:?} may not be changed\n{changes}")
             }
             None => format!("existing ephemeral containers {name:?} may not be removed\n"),
@@ -86,7 +87,7 @@ pub(super) fn resize(new: &Pod, old: &Pod) -> ErrorList {
         }
     }
     if others_change {
-        let changes = difference("core.PodSpec", old_spec, &rest);
+        let changes = difference("PodSpec", old_spec, &rest);
         let text = format!("only cpu and memory resources are mutable\n{changes}");
         errors.push(field::forbidden(path, text));
     }

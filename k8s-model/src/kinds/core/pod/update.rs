@@ -2,10 +2,13 @@
 
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec, Toleration};
 
-use super::{difference, scheduling, validation};
+use super::{scheduling, validation};
 use crate::{
     field::{self, ErrorList, Path},
-    kinds::checks::{ip, list, messages, one_of_each_family, parse_ip, qualified_name, same, text},
+    kinds::{
+        checks::{ip, list, messages, one_of_each_family, parse_ip, qualified_name, same, text},
+        difference::difference,
+    },
     names,
 };
 
@@ -82,7 +85,7 @@ pub(super) fn update(new: &Pod, old: &Pod) -> ErrorList {
     ));
     let munged = without_what_may_change(new_spec, old_spec);
     if !same(&munged, old_spec) {
-        let changes = difference::difference("core.PodSpec", old_spec, &munged);
+        let changes = difference("PodSpec", old_spec, &munged);
         let text = format!(
             "pod updates may not change fields other than `spec.containers[*].image`,\
              `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only \

@@ -1,7 +1,7 @@
 //! Validation of volumes.
 
 pub(crate) mod in_tree;
-mod network;
+pub(crate) mod network;
 
 use std::collections::BTreeSet;
 
@@ -325,7 +325,7 @@ fn required(value: &str, path: Path) -> ErrorList {
 pub(crate) fn nfs(server: &str, target: &str, path: &Path) -> ErrorList {
     let mut errors = required(server, path.child("server"));
     errors.extend(required(target, path.child("path")));
-    if !target.is_empty() && !target.starts_with('/') {
+    if !target.starts_with('/') {
         errors.push(field::invalid(
             path.child("path"),
             target,
@@ -494,7 +494,7 @@ pub(super) fn has_backsteps(path: &str) -> bool {
     path.split('/').any(|part| part == "..")
 }
 
-fn no_backsteps(value: &str, path: Path) -> ErrorList {
+pub(crate) fn no_backsteps(value: &str, path: Path) -> ErrorList {
     if has_backsteps(value) {
         vec![field::invalid(path, value, "must not contain '..'")]
     } else {

@@ -10,8 +10,30 @@ use k8s_openapi::api::core::v1::{
 use super::{descending_path, required};
 use crate::{
     field::{self, ErrorList, Path},
-    kinds::checks::{blank, dns_label, supported, text},
+    kinds::checks::{blank, dns_label, fill, fill_absent, supported, text},
 };
+
+pub(crate) fn default_rbd(
+    pool: &mut Option<String>,
+    user: &mut Option<String>,
+    keyring: &mut Option<String>,
+) {
+    fill(pool, "rbd");
+    fill(user, "admin");
+    fill(keyring, "/etc/ceph/keyring");
+}
+
+pub(crate) fn default_azure_disk(disk: &mut AzureDiskVolumeSource) {
+    fill_absent(&mut disk.caching_mode, "ReadWrite");
+    fill_absent(&mut disk.kind, "Shared");
+    fill_absent(&mut disk.fs_type, "ext4");
+    disk.read_only.get_or_insert(false);
+}
+
+pub(crate) fn default_scale_io(mode: &mut Option<String>, file_system: &mut Option<String>) {
+    fill(mode, "ThinProvisioned");
+    fill(file_system, "xfs");
+}
 
 /// Fields that must not be empty, by name.
 pub(crate) fn all_required(fields: &[(&str, &str)], path: &Path) -> ErrorList {
