@@ -355,6 +355,12 @@ impl KubeletBuilder {
                 cluster_domain: self.cluster_domain.clone(),
                 node_dns: parse_resolv_conf(&resolv_conf),
                 memory_capacity,
+                max_pods: capacity
+                    .get("pods")
+                    .and_then(quantity::value)
+                    .unwrap_or_default(),
+                listens: local_addr,
+                taints: self.taints.clone(),
                 unsafe_sysctls,
                 storage_check_period: self.storage_check_period,
             },

@@ -1,8 +1,15 @@
 //! What all parts of a kubelet share.
 
-use std::{collections::HashMap, fmt, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
-use k8s_openapi::api::core::v1::{Node, PodStatus, Service};
+use k8s_openapi::api::core::v1::{Node, PodStatus, Service, Taint};
 use k8s_runtime::{ContainerRuntime, DnsConfig, SandboxId};
 use kube::{Client, runtime::reflector::Store};
 use parking_lot::RwLock;
@@ -29,6 +36,12 @@ pub(crate) struct Settings {
     pub(crate) cluster_domain: String,
     pub(crate) node_dns: DnsConfig,
     pub(crate) memory_capacity: u64,
+    /// How many pods the node takes.
+    pub(crate) max_pods: i64,
+    /// Where the server listens.
+    pub(crate) listens: Option<SocketAddr>,
+    /// The taints that the node registers with.
+    pub(crate) taints: Vec<Taint>,
     /// Kernel parameters that pods may set beside the safe ones.
     pub(crate) unsafe_sysctls: Vec<String>,
     /// How often pods' use of local storage is measured.

@@ -31,7 +31,7 @@ use crate::{
 /// Messages that may wait for one worker. It takes them in without waiting for anything slow.
 const INBOX: usize = 256;
 /// Events make things fast, listing makes them sure.
-const RELIST: Duration = Duration::from_secs(60);
+pub(crate) const RELIST: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 struct Handle {

@@ -19,7 +19,7 @@ use k8s_runtime::{ContainerId, ContainerStatus, RuntimeEvent, SandboxStatus};
 
 use crate::{pod::PodView, probe::ProbeKind};
 
-pub(crate) use manager::Manager;
+pub(crate) use manager::{Manager, RELIST};
 
 /// What a pod's worker is told.
 #[derive(Debug)]

@@ -14,9 +14,9 @@ use tracing::warn;
 
 use crate::context::Context;
 
-const MAX_BYTES: u64 = 10 << 20;
+pub(crate) const MAX_BYTES: u64 = 10 << 20;
 /// The current file and the rotated ones.
-const MAX_FILES: usize = 5;
+pub(crate) const MAX_FILES: usize = 5;
 const PERIOD: Duration = Duration::from_secs(10);
 
 /// Rotates logs for as long as it is polled.

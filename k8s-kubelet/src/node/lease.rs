@@ -15,7 +15,7 @@ use tracing::debug;
 use crate::context::Context;
 
 const NAMESPACE: &str = "kube-node-lease";
-const DURATION_SECONDS: i32 = 40;
+pub(crate) const DURATION_SECONDS: i32 = 40;
 const RENEW: Duration = Duration::from_secs(10);
 
 /// Renews the lease for as long as it is polled.

@@ -20,10 +20,10 @@ use super::machine;
 use crate::{context::Context, events::Kind, time::whole_second};
 
 /// How often the status is looked at, and how often it is written though nothing changed.
-const LOOK: Duration = Duration::from_secs(10);
-const REPORT_SECONDS: i64 = 300;
+pub(crate) const LOOK: Duration = Duration::from_secs(10);
+pub(crate) const REPORT_SECONDS: i64 = 300;
 /// Upstream shows this many images, and this many names of each.
-const MAX_IMAGES: usize = 50;
+pub(crate) const MAX_IMAGES: usize = 50;
 const MAX_NAMES: usize = 5;
 /// Upstream's default threshold for hard eviction.
 const LEAST_MEMORY_BYTES: u64 = 100 << 20;

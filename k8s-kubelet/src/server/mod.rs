@@ -2,6 +2,8 @@
 
 mod access;
 pub(crate) mod answer;
+mod checkpoint;
+mod configz;
 mod exec;
 mod listen;
 mod logs;

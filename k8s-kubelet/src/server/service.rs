@@ -15,6 +15,7 @@ use tower::Service;
 
 use super::{
     answer::{self, Refusal},
+    checkpoint, configz,
     exec::{self, Wanted},
     logs, metrics, pods, port_forward,
     query::Query,
@@ -45,10 +46,12 @@ impl KubeletService {
         let path = request.uri().path().to_owned();
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         let stream = matches!(parts[0], "exec" | "attach" | "portForward");
-        if !(request.method() == Method::GET
-            || request.method() == Method::HEAD
-            || (stream && request.method() == Method::POST))
-        {
+        let allowed = match *request.method() {
+            Method::GET | Method::HEAD => parts[0] != "checkpoint",
+            Method::POST => stream || parts[0] == "checkpoint",
+            _ => false,
+        };
+        if !allowed {
             return Err(Refusal::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "405: Method Not Allowed",
@@ -61,7 +64,13 @@ impl KubeletService {
         }
         match parts.as_slice() {
             ["healthz", ..] => Ok(answer::text(StatusCode::OK, "ok")),
+            ["configz"] => Ok(configz::answer(&self.cx)),
             ["pods"] => Ok(answer::json(&pods::list(&self.cx))),
+            ["runningpods"] => Ok(answer::json(&pods::running(&self.cx).await?)),
+            ["checkpoint", namespace, pod, container] => {
+                let query = Query::of(request.uri());
+                checkpoint::answer(&self.cx, (namespace, pod, container), &query).await
+            }
             ["containerLogs", namespace, pod, container] => {
                 logs::answer(
                     &self.cx,

@@ -5,6 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
+use http_body_util::BodyExt;
 use k8s_apiserver::{ApiServer, auth::Identity};
 use k8s_kubelet::{Kubelet, KubeletBuilder, KubeletService};
 use k8s_openapi::api::core::v1::{Event, Pod, ServiceAccount};
@@ -13,6 +14,7 @@ use kube::{Api, Client, api::PostParams, runtime::wait::await_condition};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
 pub(crate) const NODE: &str = "node-1";
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -74,6 +76,15 @@ impl World {
             kubelet.await??;
         }
         Ok(())
+    }
+
+    /// Asks the kubelet's server; the status and the body of its answer.
+    pub(crate) async fn ask(&self, method: &str, path: &str) -> Result<(u16, String)> {
+        let request = http::Request::builder().method(method).uri(path).body(())?;
+        let answer = self.service.clone().oneshot(request).await?;
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await?.to_bytes();
+        Ok((status, String::from_utf8(body.to_vec())?))
     }
 
     pub(crate) fn pods(&self) -> Api<Pod> {

@@ -21,9 +21,9 @@ use super::{answer::Refusal, tls::Peer};
 use crate::context::Context;
 
 /// How long the API's word is good: upstream's defaults.
-const KNOWN: Duration = Duration::from_secs(120);
-const ALLOWED: Duration = Duration::from_secs(300);
-const REFUSED: Duration = Duration::from_secs(30);
+pub(super) const KNOWN: Duration = Duration::from_secs(120);
+pub(super) const ALLOWED: Duration = Duration::from_secs(300);
+pub(super) const REFUSED: Duration = Duration::from_secs(30);
 
 /// Asks the API about clients, and remembers what it said.
 #[derive(Debug, Default)]
