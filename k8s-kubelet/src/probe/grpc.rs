@@ -1,23 +1,40 @@
 //! gRPC health checks (KEP-2727): `grpc.health.v1.Health/Check`.
 
-use std::time::Duration;
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
-use http::uri::PathAndQuery;
+use http::{Uri, uri::PathAndQuery};
+use hyper_util::rt::TokioIo;
 use k8s_model::duration::print_std;
 use prost::Message;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::oneshot,
+    time::{Instant, sleep, timeout_at},
+};
 use tonic::{
     Code, Request, Status,
     client::Grpc,
-    transport::{Channel, Endpoint, Error},
+    transport::{Channel, Endpoint},
 };
 use tonic_prost::ProstCodec;
+use tower::service_fn;
 
 use super::http::join;
 
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 /// How much of an answer is read. A health answer has two bytes.
 const ANSWER_LIMIT: usize = 4 << 10;
+/// How long to wait after the first attempt to connect, and at most; each time twice as long. A container that has
+/// just begun to listen is found sooner than by gRPC's own pauses, which begin with a second.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What is asked: how that service is; without a name, how the server is.
 #[derive(Clone, PartialEq, Message)]
@@ -43,8 +60,7 @@ pub(crate) async fn check(
     let address = join(host, port);
     let within = print_std(limit);
     let deadline = Instant::now() + limit;
-    // Upstream tries to connect for as long as there is time; what it says then is the same.
-    let Ok(Ok(channel)) = timeout_at(deadline, connect(&address)).await else {
+    let Ok(channel) = timeout_at(deadline, connect(&address)).await else {
         return Err(format!(
             "timeout: failed to connect service {address:?} within {within}: context deadline exceeded"
         ));
@@ -84,9 +100,97 @@ pub(crate) async fn check(
     Err(format!("service unhealthy (responded with {name:?})"))
 }
 
-async fn connect(address: &str) -> Result<Channel, Error> {
+/// Tries to connect, as upstream does, until there is somebody who speaks HTTP/2.
+async fn connect(address: &str) -> Channel {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match attempt(address).await {
+            Ok(channel) => return channel,
+            Err(error) => tracing::trace!(address, %error, "no connection yet"),
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+async fn attempt(address: &str) -> Result<Channel, Box<dyn std::error::Error + Send + Sync>> {
+    let (tell, heard) = oneshot::channel();
+    let tell = Arc::new(Mutex::new(Some(tell)));
+    let target = address.to_owned();
+    let connector = service_fn(move |_: Uri| {
+        let (target, tell) = (target.clone(), tell.clone());
+        async move {
+            let tell = tell.lock().ok().and_then(|mut tell| tell.take());
+            let stream = TcpStream::connect(target).await?;
+            let start = Vec::with_capacity(FRAME_START);
+            io::Result::Ok(TokioIo::new(Listening {
+                stream,
+                start,
+                tell,
+            }))
+        }
+    });
     let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
-    endpoint.user_agent("kube-probe/1.37")?.connect().await
+    let endpoint = endpoint.user_agent("kube-probe/1.37")?;
+    let channel = endpoint.connect_with_connector(connector).await?;
+    heard.await?;
+    Ok(channel)
+}
+
+/// A frame's length and type.
+const FRAME_START: usize = 4;
+/// The type of the frame that a server's side of HTTP/2 begins with (RFC 9113, section 3.4).
+const SETTINGS: u8 = 4;
+
+/// A connection that tells once its other end has begun to speak HTTP/2: before that, gRPC counts it
+/// as none.
+struct Listening {
+    stream: TcpStream,
+    /// The first bytes that came.
+    start: Vec<u8>,
+    tell: Option<oneshot::Sender<()>>,
+}
+
+impl AsyncRead for Listening {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        if self.tell.is_some() {
+            let missing = FRAME_START - self.start.len();
+            let new = buffer.filled()[before..].iter().take(missing);
+            self.start.extend(new);
+            if let Some(kind) = self.start.get(FRAME_START - 1) {
+                let speaks = *kind == SETTINGS;
+                if let Some(tell) = self.tell.take().filter(|_| speaks) {
+                    // Nobody waits for it after the time is over.
+                    let _ = tell.send(());
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Listening {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
 }
 
 /// Calls, and returns the number that stands for the service's state.
@@ -113,7 +217,7 @@ mod tests {
         service::service_fn,
     };
     use hyper_util::rt::{TokioExecutor, TokioIo};
-    use tokio::net::TcpListener;
+    use tokio::{io::AsyncWriteExt, net::TcpListener};
     use tokio_util::task::AbortOnDropHandle;
 
     use super::*;
@@ -122,6 +226,10 @@ mod tests {
     async fn serve() -> (u16, AbortOnDropHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
+        (port, serve_on(listener))
+    }
+
+    fn serve_on(listener: TcpListener) -> AbortOnDropHandle<()> {
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
@@ -130,7 +238,7 @@ mod tests {
                     .await;
             }
         });
-        (port, AbortOnDropHandle::new(task))
+        AbortOnDropHandle::new(task)
     }
 
     type Frames = futures::stream::Iter<
@@ -208,16 +316,54 @@ mod tests {
         assert_eq!(slow.unwrap_err(), text);
     }
 
+    fn no_connection(port: u16, within: &str) -> Result<(), String> {
+        Err(format!(
+            "timeout: failed to connect service \"127.0.0.1:{port}\" within {within}: context deadline exceeded"
+        ))
+    }
+
     #[tokio::test]
-    async fn a_closed_port_is_a_failure() {
+    async fn a_closed_port_is_a_failure_when_the_time_is_over() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        assert_eq!(
-            check("127.0.0.1", port, "", Duration::from_secs(1)).await,
-            Err(format!(
-                "timeout: failed to connect service \"127.0.0.1:{port}\" within 1s: context deadline exceeded"
-            ))
-        );
+        let begun = Instant::now();
+        let limit = Duration::from_millis(300);
+        let found = check("127.0.0.1", port, "", limit).await;
+        assert_eq!(found, no_connection(port, "300ms"));
+        assert!(begun.elapsed() >= limit);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_comes_while_there_is_time_is_healthy() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let checked =
+            tokio::spawn(
+                async move { check("127.0.0.1", port, "", Duration::from_secs(60)).await },
+            );
+        // The first connection ends before a word was said on it: no more than a closed port.
+        drop(listener.accept().await.unwrap());
+        let _server = serve_on(listener);
+        assert_eq!(checked.await.unwrap(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn who_is_silent_or_speaks_another_protocol_is_no_service() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let limit = Duration::from_millis(300);
+        let silent = check("127.0.0.1", port, "", limit).await;
+        assert_eq!(silent, no_connection(port, "300ms"));
+
+        let _server = AbortOnDropHandle::new(tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let refusal = b"HTTP/1.1 400 Bad Request\r\n\r\n";
+                let _ = stream.write_all(refusal).await;
+            }
+        }));
+        let other = check("127.0.0.1", port, "", limit).await;
+        assert_eq!(other, no_connection(port, "300ms"));
     }
 }
