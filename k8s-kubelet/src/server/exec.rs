@@ -261,7 +261,10 @@ pub(super) fn verdict(end: &Result<i32, Error>, version: u8) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use futures::{SinkExt, StreamExt};
-    use k8s_streaming::{channel::ERROR, websocket::V5};
+    use k8s_streaming::{
+        channel::ERROR,
+        websocket::{HalfClose, V5},
+    };
     use tokio_tungstenite::{
         WebSocketStream,
         tungstenite::{Message, protocol::Role},
@@ -300,6 +303,7 @@ pub(super) mod tests {
     #[tokio::test]
     async fn a_session_passes_streams_sizes_and_the_exit_code() {
         let (client, server) = tokio::io::duplex(1 << 16);
+        let server = HalfClose::new(server);
         let server = WebSocketStream::from_raw_socket(server, Role::Server, None).await;
         let mut client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
         let (session, mut sizes) = echo();
@@ -329,6 +333,10 @@ pub(super) mod tests {
         assert_eq!(out, b"HELLO");
         let status: serde_json::Value = serde_json::from_slice(&status).unwrap();
         assert_eq!(status["details"]["causes"][0]["message"], "3");
+        // The connection's half is closed, and the other one waited for.
+        let mut client = client.into_inner();
+        assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
+        assert!(!serving.is_finished());
         drop(client);
         serving.await.unwrap();
     }

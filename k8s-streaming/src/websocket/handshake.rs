@@ -11,7 +11,7 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{MAX_MESSAGE, Protocol, Socket, protocol};
+use super::{HalfClose, MAX_MESSAGE, Protocol, Socket, protocol};
 use crate::handshake::{Refused, has, switch, tokens};
 
 /// Whether the request wants a WebSocket.
@@ -102,7 +102,7 @@ impl Upgrade {
         let socket = async move {
             match self.on_upgrade.await {
                 Ok(upgraded) => {
-                    let io = TokioIo::new(upgraded);
+                    let io = HalfClose::new(TokioIo::new(upgraded));
                     Some(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await)
                 }
                 Err(error) => {

@@ -1,5 +1,7 @@
 //! Messages: sent by several at the same time, and received by one.
 
+use std::sync::atomic::Ordering;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::{SinkExt, StreamExt, stream::BoxStream};
@@ -16,7 +18,7 @@ use tokio_tungstenite::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Protocol;
+use super::{HalfClose, Protocol};
 use crate::channel::{Closed, Input, Output};
 
 /// Messages that wait to be sent.
@@ -119,20 +121,27 @@ impl Input for Incoming {
     }
 }
 
-/// Splits a socket. The writer ends when the last [`Outgoing`] is dropped or the handle is.
+/// Splits a socket. The writer ends when the last [`Outgoing`] is dropped or the handle is. After a goodbye it closes
+/// its half of the connection: there are clients who read on only when the system says that there is something to
+/// read, though they have it already, and the end of the connection is what makes it say so for good.
 pub fn split<S>(
-    socket: WebSocketStream<S>,
+    socket: WebSocketStream<HalfClose<S>>,
     protocol: Protocol,
 ) -> (Outgoing, Incoming, AbortOnDropHandle<()>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let over = socket.get_ref().over.clone();
     let (mut sink, stream) = socket.split();
     let (sender, mut messages) = mpsc::channel(QUEUE);
     let writer = tokio::spawn(async move {
         while let Some(message) = messages.recv().await {
             let last = matches!(message, Message::Close(_));
-            if sink.send(message).await.is_err() || last {
+            if sink.send(message).await.is_err() {
+                break;
+            }
+            if last {
+                over.store(true, Ordering::Release);
                 break;
             }
         }

@@ -1,6 +1,7 @@
 //! WebSockets with Kubernetes' channel protocols: the first byte of a message says which stream
 //! it belongs to (KEP-4006).
 
+mod half_close;
 mod handshake;
 mod messages;
 pub mod process;
@@ -10,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio_tungstenite::WebSocketStream;
 
 pub use self::{
+    half_close::HalfClose,
     handshake::{Upgrade, accept_key, is_asked_for, switching},
     messages::{Incoming, Outgoing, split},
 };
@@ -59,7 +61,7 @@ pub const PORT_FORWARD: [Protocol; 3] = [
 ];
 
 /// A server's end.
-pub type Socket = WebSocketStream<TokioIo<Upgraded>>;
+pub type Socket = WebSocketStream<HalfClose<TokioIo<Upgraded>>>;
 
 /// Reads what a client sends after its handshake, in each of the protocols, until the connection ends.
 #[cfg(feature = "__fuzz")]
@@ -74,6 +76,7 @@ pub async fn fuzz_websocket(bytes: &[u8]) {
         if near.write_all(bytes).await.is_err() || near.shutdown().await.is_err() {
             return;
         }
+        let far = HalfClose::new(far);
         let socket = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
         let (outgoing, mut incoming, _writer) = split(socket, protocol);
         let mut read = 0;
