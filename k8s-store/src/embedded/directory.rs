@@ -1,8 +1,9 @@
 //! The store's directory: who holds it, which format it has, what is in it.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read, Seek, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -15,6 +16,9 @@ use crate::{Error, Revision};
 pub(crate) const FORMAT: u32 = 1;
 const FORMAT_FILE: &str = "FORMAT";
 const LOCK_FILE: &str = "LOCK";
+/// What is in a store is nobody else's business.
+const DIRECTORY_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
 
 /// A directory that nobody else uses as long as this value lives.
 #[derive(Debug)]
@@ -35,7 +39,9 @@ impl Directory {
     /// Makes the directory if it is missing, and takes hold of it.
     pub(crate) fn lock(path: &Path) -> Result<Self, Error> {
         if !path.exists() {
-            fs::create_dir_all(path).map_err(Error::io(path))?;
+            let mut builder = DirBuilder::new();
+            let made = builder.recursive(true).mode(DIRECTORY_MODE).create(path);
+            made.map_err(Error::io(path))?;
             sync_dir(parent(path))?;
         }
         let name = path.join(LOCK_FILE);
@@ -44,6 +50,7 @@ impl Directory {
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(FILE_MODE)
             .open(&name)
             .map_err(Error::io(&name))?;
         match lock.try_lock() {
@@ -221,6 +228,7 @@ pub(crate) fn place(
         .write(true)
         .create(true)
         .truncate(true)
+        .mode(FILE_MODE)
         .open(&temporary)
         .and_then(|mut file| {
             write(&mut file)?;

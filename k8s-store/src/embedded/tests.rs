@@ -186,6 +186,24 @@ async fn another_format_is_named_and_left_alone() {
 }
 
 #[tokio::test]
+async fn nobody_else_reads_a_store() {
+    use std::os::unix::fs::PermissionsExt;
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("data/store");
+    let store = open(&dir).await;
+    store.commit(vec![put("a", "b")]).await.unwrap();
+    let backup = parent.path().join("backup");
+    store.backup(&backup).await.unwrap();
+    store.close().await.unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&dir), 0o700);
+    assert!(files(&dir, "").len() >= 3);
+    for file in files(&dir, "").iter().chain([&backup]) {
+        assert_eq!(mode(file), 0o600, "{}", file.display());
+    }
+}
+
+#[tokio::test]
 async fn a_directory_of_something_else_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("notes.txt"), "mine").unwrap();
