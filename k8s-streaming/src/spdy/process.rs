@@ -184,6 +184,11 @@ impl Receiving {
 
     /// Sizes are JSON objects one after the other, however they are cut.
     fn resize(&mut self, data: &[u8]) {
+        if data.len() > MAX_RESIZE {
+            // Millions of sizes would fit into a frame.
+            self.sizes.clear();
+            return;
+        }
         self.sizes.extend_from_slice(data);
         let mut values =
             serde_json::Deserializer::from_slice(&self.sizes).into_iter::<serde_json::Value>();
@@ -269,6 +274,21 @@ mod tests {
         let ((), (data, ended)) = tokio::join!(sending, receiving);
         assert!(data == long);
         assert_eq!(ended, [STDOUT, ERROR]);
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_sizes_is_passed_over() {
+        let [(client, out, _w), (server, answers, _v)] = pair();
+        let (client, server) = tokio::join!(
+            open(client, out, &[ERROR, RESIZE]),
+            accept(server, answers, 2)
+        );
+        let ((to, _from), (_reply, mut asked)) = (client.unwrap(), server.unwrap());
+        let flood = "{}".repeat(MAX_RESIZE);
+        let size = "{\"Height\":24,\"Width\":80}";
+        to.send(RESIZE, flood.as_bytes()).await.unwrap();
+        to.send(RESIZE, size.as_bytes()).await.unwrap();
+        assert_eq!(asked.next().await.unwrap(), (RESIZE, size.into()));
     }
 
     #[tokio::test]
