@@ -14,6 +14,12 @@ const MAX_COPIED: usize = 3 << 20;
 /// No document that is deeper can be read again.
 const MAX_DEPTH: usize = 256;
 
+/// As many values as the largest document has, about.
+const MAX_LOOKS: usize = 1 << 20;
+
+/// So many elements are moved in a moment.
+const MAX_SHIFTS: usize = 1 << 26;
+
 /// What upstream's decoders of JSON patches read into.
 struct Decoder {
     list: &'static str,
@@ -75,14 +81,16 @@ pub fn json(document: &mut Value, patch: &[u8]) -> Result<(), PatchError> {
         return Err(PatchError::TooManyOperations(operations.len()));
     }
     let mut patched = document.clone();
-    let mut copied = 0;
+    let mut growth = Growth::of(&patched);
     for operation in operations {
         let operation = parse(operation, &patched)?;
         if finds_nothing(&patched, &operation) {
             continue;
         }
         let operation = adding(&patched, operation);
-        bound(&patched, &operation, &mut copied).map_err(PatchError::Unprocessable)?;
+        growth
+            .bound(&patched, &operation)
+            .map_err(PatchError::Unprocessable)?;
         json_patch::patch_unsafe(&mut patched, std::slice::from_ref(&operation)).map_err(
             |error| match error.kind {
                 PatchErrorKind::TestFailed => PatchError::TestFailed(error.to_string()),
@@ -123,31 +131,102 @@ fn is_field(document: &Value, path: &PointerBuf) -> bool {
     parent.is_some_and(|parent| parent.is_ok_and(Value::is_object))
 }
 
-/// Refuses what makes a document too large or too deep: a patch of a few copies can double it with each of them.
-fn bound(document: &Value, operation: &PatchOperation, copied: &mut usize) -> Result<(), String> {
-    let depth = match operation {
-        PatchOperation::Add(add) => add.path.count() + depth(&add.value),
-        PatchOperation::Replace(replace) => replace.path.count() + depth(&replace.value),
-        PatchOperation::Copy(copy) => {
-            let source = copy.from.resolve(document).ok();
-            *copied += source.map_or(0, size);
-            if *copied > MAX_COPIED {
-                return Err(format!(
-                    "Unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding the limit {MAX_COPIED}"
-                ));
-            }
-            copy.path.count() + source.map_or(0, depth)
+/// What makes a document too large or too deep is refused: a patch of a few copies can double it with each of them.
+struct Growth {
+    /// How many bytes have been copied.
+    copied: usize,
+    /// How deep the document is, at most.
+    depth: usize,
+    /// How many values may still be looked at to tell how deep those are that are moved: they can be large, and moved
+    /// often.
+    looks: usize,
+    /// How many elements of lists may still be moved to make room, or to close a gap.
+    shifts: usize,
+}
+
+impl Growth {
+    fn of(document: &Value) -> Self {
+        Growth {
+            copied: 0,
+            depth: depth(document),
+            looks: MAX_LOOKS,
+            shifts: MAX_SHIFTS,
         }
-        PatchOperation::Move(from) => {
-            let source = from.from.resolve(document).ok();
-            from.path.count() + source.map_or(0, depth)
-        }
-        PatchOperation::Remove(_) | PatchOperation::Test(_) => 0,
-    };
-    if depth > MAX_DEPTH {
-        return Err(format!("exceeded max depth of {MAX_DEPTH}"));
     }
-    Ok(())
+
+    /// Refuses an operation after which the document is too large or too deep.
+    fn bound(&mut self, document: &Value, operation: &PatchOperation) -> Result<(), String> {
+        let shifts = match operation {
+            PatchOperation::Add(add) => shifted(document, &add.path),
+            PatchOperation::Copy(copy) => shifted(document, &copy.path),
+            PatchOperation::Remove(remove) => shifted(document, &remove.path),
+            PatchOperation::Move(from) => {
+                shifted(document, &from.from) + shifted(document, &from.path)
+            }
+            PatchOperation::Replace(_) | PatchOperation::Test(_) => 0,
+        };
+        self.shifts = (self.shifts.checked_sub(shifts))
+            .ok_or("the lists are too long for so many changes at their beginnings")?;
+        let depth = match operation {
+            PatchOperation::Add(add) => add.path.count() + depth(&add.value),
+            PatchOperation::Replace(replace) => replace.path.count() + depth(&replace.value),
+            PatchOperation::Copy(copy) => {
+                let source = copy.from.resolve(document).ok();
+                self.copied += source.map_or(0, size);
+                let copied = self.copied;
+                if copied > MAX_COPIED {
+                    return Err(format!(
+                        "Unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding the limit {MAX_COPIED}"
+                    ));
+                }
+                copy.path.count() + source.map_or(0, depth)
+            }
+            PatchOperation::Move(from) => {
+                // It is no deeper than the document is below it.
+                let most = self.depth.saturating_sub(from.from.count());
+                let most = from.path.count() + most;
+                match from.from.resolve(document) {
+                    Ok(source) if most > MAX_DEPTH => {
+                        from.path.count() + self.look(source).unwrap_or(MAX_DEPTH)
+                    }
+                    _ => most,
+                }
+            }
+            PatchOperation::Remove(_) | PatchOperation::Test(_) => 0,
+        };
+        if depth > MAX_DEPTH {
+            return Err(format!("exceeded max depth of {MAX_DEPTH}"));
+        }
+        self.depth = self.depth.max(depth);
+        Ok(())
+    }
+
+    /// How deep a value is; nothing if that takes too long.
+    fn look(&mut self, value: &Value) -> Option<usize> {
+        self.looks = self.looks.checked_sub(1)?;
+        let inside = match value {
+            Value::Array(items) => items.iter().try_fold(0, |deepest: usize, item| {
+                Some(deepest.max(self.look(item)?))
+            }),
+            Value::Object(fields) => fields.values().try_fold(0, |deepest: usize, item| {
+                Some(deepest.max(self.look(item)?))
+            }),
+            _ => return Some(0),
+        };
+        inside.map(|inside| inside + 1)
+    }
+}
+
+/// How many elements come after a place in a list.
+fn shifted(document: &Value, path: &PointerBuf) -> usize {
+    let Some((list, place)) = path.split_back() else {
+        return 0;
+    };
+    let Ok(Value::Array(list)) = list.resolve(document) else {
+        return 0;
+    };
+    let place = place.decoded().parse().unwrap_or(list.len());
+    list.len().saturating_sub(place)
 }
 
 /// How many bytes a value has as JSON, about.
@@ -280,6 +359,66 @@ mod tests {
         ]"#;
         super::json(&mut document, patch).unwrap();
         assert_eq!(document, json!({"a": [2, 3], "b": {"c": "e", "x/y": "e"}}));
+    }
+
+    #[test]
+    fn moves_make_nothing_too_deep_and_are_not_looked_into_for_ever() {
+        let nested = |levels: usize| (0..levels).fold(json!("x"), |inside, _| json!({"a": inside}));
+        let path = |levels: usize| "/a".repeat(levels);
+        let document = json!({"deep": nested(200), "wide": {"a": 1}});
+        let patch = |document: &Value, steps: &Value| {
+            let mut patched = document.clone();
+            super::json(&mut patched, steps.to_string().as_bytes()).map(|()| patched)
+        };
+        let to = |levels: usize| format!("/deep{}/b", path(levels));
+        let step = |from: &str, path: &str| json!({"op": "move", "from": from, "path": path});
+        // What is moved is not deep, though something else in the document is.
+        let moved = patch(&document, &json!([step("/wide", &to(150))])).unwrap();
+        assert_eq!(moved.pointer(&to(150)), Some(&json!({"a": 1})));
+        let deep = json!({"deep": nested(200), "other": nested(150)});
+        let refused = patch(&deep, &json!([step("/other", &to(150))])).unwrap_err();
+        assert!(
+            refused.to_string().contains("exceeded max depth"),
+            "{refused}"
+        );
+        // Something large, back and forth.
+        let wide: Vec<u8> = vec![0; 100_000];
+        let document = json!({"deep": nested(200), "wide": wide});
+        let there = step("/wide", &to(150));
+        let back = step(&to(150), "/wide");
+        let times = |times: usize| -> Value {
+            (0..times)
+                .flat_map(|_| [there.clone(), back.clone()])
+                .collect()
+        };
+        assert_eq!(patch(&document, &times(5)).unwrap(), document);
+        let refused = patch(&document, &times(50)).unwrap_err();
+        assert!(
+            refused.to_string().contains("exceeded max depth"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn long_lists_are_not_moved_for_ever() {
+        let list: Vec<u8> = vec![0; 500_000];
+        let patch = |step: Value, times: usize| {
+            let mut document = json!({ "a": list });
+            let steps = Value::from(vec![step; times]).to_string();
+            super::json(&mut document, steps.as_bytes()).map(|()| document)
+        };
+        let first = json!({"op": "remove", "path": "/a/0"});
+        let shorter = patch(first.clone(), 100).unwrap();
+        assert_eq!(shorter["a"].as_array().unwrap().len(), 499_900);
+        let refused = patch(first, 10_000).unwrap_err();
+        assert!(
+            refused.to_string().contains("too long for so many changes"),
+            "{refused}"
+        );
+        // At the end nothing has to move.
+        let last = json!({"op": "add", "path": "/a/-", "value": 1});
+        let longer = patch(last, 10_000).unwrap();
+        assert_eq!(longer["a"].as_array().unwrap().len(), 510_000);
     }
 
     #[test]
