@@ -59,6 +59,9 @@ const OPERATORS: [(&str, Compare); 6] = [
     (">", Compare::Greater),
 ];
 
+/// How deep filters may be in filters: each takes some of the stack.
+const MAX_DEPTH: usize = 16;
+
 impl JsonPath {
     /// The first value that the path leads to.
     pub fn first<'v>(&self, value: &'v Value) -> Option<&'v Value> {
@@ -164,7 +167,7 @@ impl FromStr for JsonPath {
     type Err = ParseJsonPathError;
 
     fn from_str(text: &str) -> Result<Self, ParseJsonPathError> {
-        let steps = parse(text.strip_prefix('$').unwrap_or(text))?;
+        let steps = parse(text.strip_prefix('$').unwrap_or(text), 0)?;
         Ok(JsonPath { steps })
     }
 }
@@ -173,13 +176,16 @@ fn bad(text: impl Into<String>) -> ParseJsonPathError {
     ParseJsonPathError(text.into())
 }
 
-fn parse(text: &str) -> Result<Vec<Step>, ParseJsonPathError> {
+fn parse(text: &str, depth: usize) -> Result<Vec<Step>, ParseJsonPathError> {
+    if depth > MAX_DEPTH {
+        return Err(bad("filters are nested too deeply"));
+    }
     let mut steps = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
         if let Some(after) = rest.strip_prefix('[') {
             let end = closing(after).ok_or_else(|| bad("unterminated array"))?;
-            steps.push(bracket(&after[..end])?);
+            steps.push(bracket(&after[..end], depth)?);
             rest = &after[end + 1..];
             continue;
         }
@@ -245,7 +251,7 @@ fn unquote(text: &str) -> Option<String> {
     Some(out)
 }
 
-fn bracket(text: &str) -> Result<Step, ParseJsonPathError> {
+fn bracket(text: &str, depth: usize) -> Result<Step, ParseJsonPathError> {
     let text = text.trim();
     if text == "*" {
         return Ok(Step::All);
@@ -254,7 +260,7 @@ fn bracket(text: &str) -> Result<Step, ParseJsonPathError> {
         return Ok(Step::Field(name));
     }
     if let Some(filter) = text.strip_prefix("?(").and_then(|t| t.strip_suffix(')')) {
-        return parse_filter(filter.trim());
+        return parse_filter(filter.trim(), depth);
     }
     let number = |text: &str| {
         text.trim()
@@ -268,7 +274,7 @@ fn bracket(text: &str) -> Result<Step, ParseJsonPathError> {
     number(text).map(Step::Index)
 }
 
-fn parse_filter(text: &str) -> Result<Step, ParseJsonPathError> {
+fn parse_filter(text: &str, depth: usize) -> Result<Step, ParseJsonPathError> {
     let field = text
         .strip_prefix('@')
         .ok_or_else(|| bad(format!("unrecognized filter {text}")))?;
@@ -278,7 +284,7 @@ fn parse_filter(text: &str) -> Result<Step, ParseJsonPathError> {
         .min_by_key(|(at, operator, _)| (*at, usize::MAX - operator.len()));
     let Some((at, operator, how)) = found else {
         return Ok(Step::Filter {
-            field: parse(field.trim())?,
+            field: parse(field.trim(), depth + 1)?,
             compare: None,
         });
     };
@@ -288,7 +294,7 @@ fn parse_filter(text: &str) -> Result<Step, ParseJsonPathError> {
         .or_else(|| serde_json::from_str(literal).ok())
         .ok_or_else(|| bad(format!("unrecognized literal {literal}")))?;
     Ok(Step::Filter {
-        field: parse(field[..at].trim())?,
+        field: parse(field[..at].trim(), depth + 1)?,
         compare: Some((how, value)),
     })
 }
@@ -323,6 +329,16 @@ mod tests {
         }
         for path in ["x", ".a[", ".a[x]", ".a[?(b)]", ".a..b"] {
             assert!(path.parse::<JsonPath>().is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn filters_are_nested_so_deep_and_no_deeper() {
+        let nested = |depth: usize| format!(".a{}{}", "[?(@".repeat(depth), ")]".repeat(depth));
+        assert!(nested(MAX_DEPTH).parse::<JsonPath>().is_ok());
+        for depth in [MAX_DEPTH + 1, 300_000] {
+            let refused = nested(depth).parse::<JsonPath>().unwrap_err();
+            assert_eq!(refused.to_string(), "filters are nested too deeply");
         }
     }
 
