@@ -3,7 +3,7 @@
 //! Spelled as upstream's `k8s.io/apimachinery/pkg/util/validation/field`, so that the texts a
 //! client sees are the same.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use serde_json::Value;
 
@@ -108,7 +108,7 @@ impl fmt::Display for Path {
 }
 
 /// What is wrong with a field. The wire value is the `reason` of a `Status` cause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorType {
     /// `FieldValueNotFound`.
     NotFound,
@@ -321,17 +321,26 @@ pub fn too_many(field: Path, actual: usize, max: usize) -> Error {
     }
 }
 
+/// Keeps the first of findings that are the same.
+pub fn distinct(errors: &mut ErrorList) {
+    if errors.len() > 1 {
+        let mut seen = HashSet::with_capacity(errors.len());
+        errors.retain(|error| seen.insert((error.kind, error.to_string())));
+    }
+}
+
 /// The findings as one text: `a`, or `[a, b]`, each only once.
 pub fn aggregate(errors: &[Error]) -> String {
-    let mut texts: Vec<String> = Vec::with_capacity(errors.len());
-    for error in errors {
-        let text = error.to_string();
-        if !texts.contains(&text) {
-            texts.push(text);
-        }
-    }
+    let all: Vec<String> = errors.iter().map(Error::to_string).collect();
+    // A document can have a hundred thousand faults.
+    let mut seen = HashSet::with_capacity(all.len());
+    let texts: Vec<&str> = all
+        .iter()
+        .map(String::as_str)
+        .filter(|text| seen.insert(*text))
+        .collect();
     match texts.as_slice() {
-        [one] => one.clone(),
+        [one] => (*one).to_owned(),
         _ => format!("[{}]", texts.join(", ")),
     }
 }
@@ -346,6 +355,18 @@ mod tests {
         let error = invalid(Path::new("a"), text, "no");
         let told = r#"a: Invalid value: "é\"\\/\n\x01\a\v\x7f\u200b\u00a0😀": no"#;
         assert_eq!(error.to_string(), told);
+    }
+
+    #[test]
+    fn many_findings_are_told_once_each() {
+        let found = |i: usize| invalid(Path::new("a"), i, "no");
+        let errors: Vec<Error> = (0..200_000).chain(0..200_000).map(found).collect();
+        let told = aggregate(&errors);
+        assert_eq!(told.matches(", ").count(), 199_999);
+        assert!(told.starts_with("[a: Invalid value: 0: no, a: Invalid value: 1: no, "));
+        let mut twice = vec![found(1), found(2), found(1)];
+        distinct(&mut twice);
+        assert_eq!(twice, [found(1), found(2)]);
     }
 
     #[test]

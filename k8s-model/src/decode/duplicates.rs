@@ -6,9 +6,14 @@ use memchr::memchr2;
 
 /// How many keys are compared one by one before a set takes over.
 const LINEAR: usize = 32;
+/// How many paths are told; as many as upstream's decoder tells.
+pub(super) const TOLD: usize = 100;
+/// How many bytes of paths are spelled out for that. A key can be a million bytes long, and stand above a hundred thousand
+/// others.
+pub(crate) const SPELLED: usize = 4 << 20;
 
 /// The paths of the keys that appear more than once in their object, each once, in document order:
-/// `spec.containers[0].image`.
+/// `spec.containers[0].image`. The first hundred are told.
 ///
 /// The bytes must be JSON; what is found in others means nothing. Takes a few microseconds for a
 /// Pod, and time in proportion to the length for anything.
@@ -16,7 +21,7 @@ pub fn duplicate_fields(json: &[u8]) -> Vec<String> {
     let mut out = Vec::new();
     let mut keys: Vec<Cow<'_, [u8]>> = Vec::with_capacity(32);
     let mut open: Vec<Frame<'_>> = Vec::with_capacity(16);
-    let mut position = 0;
+    let (mut position, mut room) = (0, SPELLED);
     while let Some(byte) = json.get(position) {
         position += 1;
         match byte {
@@ -72,8 +77,12 @@ pub fn duplicate_fields(json: &[u8]) -> Vec<String> {
                 keys.push(key);
                 if known {
                     let path = path(&open, &keys);
+                    room = room.saturating_sub(path.len());
                     if !out.contains(&path) {
                         out.push(path);
+                    }
+                    if out.len() >= TOLD || room == 0 {
+                        break;
                     }
                 }
             }
@@ -154,6 +163,20 @@ mod tests {
         }
         json.push_str("\"k500\": 1, \"k3\": 2}");
         assert_eq!(duplicate_fields(json.as_bytes()), ["k500", "k3"]);
+    }
+
+    #[test]
+    fn no_more_is_told_than_anybody_reads() {
+        let many: Vec<String> = (0..1000)
+            .map(|i| format!("\"k{i}\":0,\"k{i}\":0"))
+            .collect();
+        let inner = format!("{{{}}}", many.join(","));
+        assert_eq!(duplicate_fields(inner.as_bytes()).len(), TOLD);
+        // What stands above them may be long.
+        let long = "x".repeat(1 << 20);
+        let told = duplicate_fields(format!("{{\"{long}\":{inner}}}").as_bytes());
+        assert!((1..TOLD).contains(&told.len()));
+        assert!(told.iter().map(String::len).sum::<usize>() <= SPELLED + 2 * long.len());
     }
 
     #[test]

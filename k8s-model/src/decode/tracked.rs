@@ -4,14 +4,21 @@
 //! into canonical form. Keys are borrowed from the input, and paths live on the stack until
 //! someone asks for them, so the usual case allocates nothing.
 
-use std::{borrow::Cow, cell::RefCell, fmt};
+use std::{
+    borrow::Cow,
+    cell::{Cell, RefCell},
+    fmt,
+};
 
 use serde::de::{
     self, Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess,
     Visitor,
 };
 
-use super::time_text;
+use super::{
+    duplicates::{SPELLED, TOLD},
+    time_text,
+};
 use crate::quantity;
 
 /// Where in a document something is.
@@ -24,6 +31,8 @@ pub(super) enum Step {
 /// What is found on the way.
 pub(super) struct State<'s> {
     unknown: RefCell<&'s mut dyn FnMut(String)>,
+    /// How many fields that nobody takes are told yet, and how many bytes of their paths.
+    room: Cell<(usize, usize)>,
     fault: RefCell<Option<Vec<Step>>>,
     /// The `apiVersion` and the `kind` of an object that leaves them out.
     expected: Option<(&'static str, &'static str)>,
@@ -33,6 +42,7 @@ impl<'s> State<'s> {
     pub(super) fn new(unknown: &'s mut dyn FnMut(String)) -> Self {
         State {
             unknown: RefCell::new(unknown),
+            room: Cell::new((TOLD, SPELLED)),
             fault: RefCell::new(None),
             expected: None,
         }
@@ -59,9 +69,16 @@ trait Sink {
 
 impl Sink for State<'_> {
     fn unknown(&self, path: &Path<'_>) {
+        let (fields, bytes) = self.room.get();
+        if fields == 0 || bytes == 0 {
+            return;
+        }
         let mut steps = Vec::new();
         path.steps(&mut steps);
-        (self.unknown.borrow_mut())(spell(&steps));
+        let text = spell(&steps);
+        self.room
+            .set((fields - 1, bytes.saturating_sub(text.len())));
+        (self.unknown.borrow_mut())(text);
     }
 
     fn blame(&self, path: &Path<'_>) {

@@ -1,6 +1,10 @@
 //! Checks that many kinds share: each takes a value and its path and gives the findings.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, HashSet},
+    hash::Hash,
+    net::IpAddr,
+};
 
 use k8s_openapi::apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString};
 use serde::Serialize;
@@ -17,6 +21,13 @@ pub(crate) const IMMUTABLE: &str = "field is immutable";
 /// The elements of an optional list.
 pub(crate) fn list<T>(values: &Option<Vec<T>>) -> &[T] {
     values.as_deref().unwrap_or_default()
+}
+
+/// Of each key, whether it is among those before it. Lists of a hundred thousand elements fit into a request: keys are
+/// looked up, not searched for.
+pub(crate) fn repeats<K: Hash + Eq>(keys: impl IntoIterator<Item = K>) -> Vec<bool> {
+    let mut seen = HashSet::new();
+    keys.into_iter().map(|key| !seen.insert(key)).collect()
 }
 
 /// The text of an optional string.

@@ -5,7 +5,7 @@ use k8s_openapi::api::node::v1::RuntimeClass;
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{dns_label, immutable, json, list},
+        checks::{dns_label, immutable, json, list, repeats},
         core::pod::{limit_list, tolerations},
         node_labels, quantities,
         typed::KindRules,
@@ -52,8 +52,9 @@ impl KindRules for RuntimeClassRules {
                 &path.child("tolerations").child("tolerations"),
             ));
             let all = list(&scheduling.tolerations);
+            let repeats = repeats(all.iter().map(json));
             for (at, one) in all.iter().enumerate() {
-                if all[..at].contains(one) {
+                if repeats[at] {
                     let path = path.child("tolerations").index(at);
                     errors.push(field::duplicate(path, json(one)));
                 }

@@ -3,14 +3,18 @@
 use serde_json::Value;
 
 use super::{Additional, Schema};
-use crate::decode;
+use crate::decode::{self, SPELLED};
 
 impl Schema {
     /// Drops what the schema does not know, and calls `dropped` with the path of each such field.
     /// At the `root` of a resource, and of resources within it, `apiVersion`, `kind` and
-    /// `metadata` stay.
+    /// `metadata` stay. Of paths that are very long in all, not every one is told.
     pub fn prune(&self, value: &mut Value, root: bool, dropped: &mut dyn FnMut(String)) {
-        prune(self, value, root, &mut String::new(), dropped);
+        let mut dropped = Dropped {
+            tell: dropped,
+            room: SPELLED,
+        };
+        prune(self, value, root, &mut String::new(), &mut dropped);
     }
 
     /// Drops `null` where it is not a value and nothing stands in for it.
@@ -40,12 +44,34 @@ impl Schema {
     }
 }
 
+/// Who is told what is dropped.
+struct Dropped<'d> {
+    tell: &'d mut dyn FnMut(String),
+    /// How many bytes of paths are told yet.
+    room: usize,
+}
+
+impl Dropped<'_> {
+    fn tell(&mut self, path: &str, field: Option<&str>) {
+        if self.room == 0 {
+            return;
+        }
+        let path = match field {
+            Some(field) if !path.is_empty() => format!("{path}.{field}"),
+            Some(field) => field.to_owned(),
+            None => path.to_owned(),
+        };
+        self.room = self.room.saturating_sub(path.len());
+        (self.tell)(path);
+    }
+}
+
 fn prune(
     schema: &Schema,
     value: &mut Value,
     root: bool,
     path: &mut String,
-    dropped: &mut dyn FnMut(String),
+    dropped: &mut Dropped<'_>,
 ) {
     let length = path.len();
     match value {
@@ -70,7 +96,7 @@ fn prune(
                     }
                     None if keeps => true,
                     None => {
-                        dropped(path.clone());
+                        dropped.tell(path, None);
                         false
                     }
                 };
@@ -91,7 +117,7 @@ fn prune(
 }
 
 /// Drops what no metadata has. What is not of its type stays: validation refuses it.
-fn prune_metadata(value: &mut Value, parent: &str, dropped: &mut dyn FnMut(String)) {
+fn prune_metadata(value: &mut Value, parent: &str, dropped: &mut Dropped<'_>) {
     let mut unknown = Vec::new();
     let Ok(known) = decode::metadata(value, &mut |field| unknown.push(field)) else {
         return;
@@ -101,9 +127,8 @@ fn prune_metadata(value: &mut Value, parent: &str, dropped: &mut dyn FnMut(Strin
     }
     if let Ok(known) = serde_json::to_value(known) {
         *value = known;
-        let dot = if parent.is_empty() { "" } else { "." };
         for field in unknown {
-            dropped(format!("{parent}{dot}{field}"));
+            dropped.tell(parent, Some(&field));
         }
     }
 }
@@ -116,6 +141,26 @@ mod tests {
 
     fn schema(value: Value) -> Schema {
         Schema::new(&serde_json::from_value(value).unwrap())
+    }
+
+    #[test]
+    fn what_is_told_of_them_has_an_end() {
+        let schema = schema(json!({"type": "object", "additionalProperties":
+            {"type": "object", "properties": {"a": {"type": "string"}}}}));
+        let long = "x".repeat(1 << 20);
+        let unknown: serde_json::Map<_, _> =
+            (0..1000).map(|i| (format!("k{i}"), 1.into())).collect();
+        let mut value = json!({ &*long: unknown });
+        let (mut told, mut bytes) = (0, 0);
+        schema.prune(&mut value, false, &mut |path| {
+            told += 1;
+            bytes += path.len();
+        });
+        assert!(
+            told > 0 && bytes <= SPELLED + 2 * long.len(),
+            "{told} {bytes}"
+        );
+        assert_eq!(value[&long], json!({}));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use k8s_openapi::api::admissionregistration::v1::{ParamKind, Variable};
 use crate::{
     cel::{Program, Scope},
     field::{self, ErrorList, Path},
-    kinds::checks::{messages, text},
+    kinds::checks::{messages, repeats, text},
     names,
 };
 
@@ -82,6 +82,7 @@ pub(super) fn compile(
 /// The variables of a policy: each may speak of those before it.
 pub(super) fn variables(all: &[Variable], known: Variables<'_>, path: &Path) -> ErrorList {
     let mut out = ErrorList::new();
+    let repeats = repeats(all.iter().map(|variable| &variable.name));
     for (i, variable) in all.iter().enumerate() {
         let path = path.child("variables").index(i);
         let name = variable.name.as_str();
@@ -92,7 +93,7 @@ pub(super) fn variables(all: &[Variable], known: Variables<'_>, path: &Path) -> 
                 let text = "name is not a valid CEL identifier";
                 out.push(field::invalid(path.child("name"), name, text));
             }
-            if all[..i].iter().any(|v| v.name == name) {
+            if repeats[i] {
                 out.push(field::duplicate(path.child("name"), name));
             }
         }

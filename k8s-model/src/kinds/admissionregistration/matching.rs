@@ -9,7 +9,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 use super::expressions::{Variables, compile};
 use crate::{
     field::{self, ErrorList, Path},
-    kinds::checks::{list, messages, supported},
+    kinds::checks::{list, messages, repeats, supported},
     labels, names,
 };
 
@@ -173,11 +173,12 @@ pub(super) fn match_resources(resources: &MatchResources, path: &Path) -> ErrorL
         for (i, named) in rules.iter().enumerate() {
             let path = path.child(name).index(i);
             let allowed = list(&named.resource_names);
+            let repeats = repeats(allowed);
             for (j, allowed_name) in allowed.iter().enumerate() {
                 let path = path.child("resourceNames").index(j);
                 let texts = names::path_segment(allowed_name, false);
                 out.extend(messages(&path, allowed_name.as_str(), texts));
-                if allowed[..j].contains(allowed_name) {
+                if repeats[j] {
                     out.push(field::duplicate(path, allowed_name.as_str()));
                 }
             }
@@ -215,6 +216,7 @@ pub(super) fn conditions(
             MAX_CONDITIONS,
         ));
     }
+    let repeats = repeats(conditions.iter().map(|condition| &condition.name));
     for (i, condition) in conditions.iter().enumerate() {
         let path = path.index(i);
         let source = condition.expression.as_str();
@@ -235,7 +237,7 @@ pub(super) fn conditions(
         }
         let texts = names::qualified_name(&condition.name);
         out.extend(messages(&name, condition.name.as_str(), texts));
-        if conditions[..i].iter().any(|c| c.name == condition.name) {
+        if repeats[i] {
             out.push(field::duplicate(name, condition.name.as_str()));
         }
     }

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{list, messages, one_of, same, supported, text},
+        checks::{list, messages, one_of, repeats, same, supported, text},
         typed::KindRules,
     },
     labels, names,
@@ -208,10 +208,11 @@ fn validate_spec(spec: &ValidatingAdmissionPolicySpec, name: &str, path: &Path) 
             text,
         ));
     }
+    let repeats = repeats(annotations.iter().map(|annotation| &annotation.key));
     for (i, annotation) in annotations.iter().enumerate() {
         let at = path.index(i);
         out.extend(validate_annotation(annotation, name, &known, &at));
-        if annotations[..i].iter().any(|a| a.key == annotation.key) {
+        if repeats[i] {
             out.push(field::duplicate(at.child("key"), annotation.key.as_str()));
         }
     }
@@ -350,10 +351,11 @@ fn validate_actions(actions: &[String], path: &Path) -> ErrorList {
         return vec![field::required(path.clone(), text)];
     }
     let mut out = ErrorList::new();
+    let repeats = repeats(actions);
     for (i, action) in actions.iter().enumerate() {
         let path = path.index(i);
         out.extend(one_of(action, &ACTIONS, path.clone()));
-        if actions[..i].contains(action) {
+        if repeats[i] {
             out.push(field::duplicate(path, action.as_str()));
         }
     }

@@ -17,7 +17,7 @@ use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         apiextensions::{webhook_service, webhook_url},
-        checks::{list, messages, one_of, same, supported},
+        checks::{list, messages, one_of, repeats, same, supported},
         typed::KindRules,
     },
     labels, names,
@@ -96,7 +96,7 @@ const STRICT: Lenient = Lenient {
 };
 
 fn lenient(old: &[Hook<'_>]) -> Lenient {
-    let names: Vec<&str> = old.iter().map(|hook| hook.name).collect();
+    let names = old.iter().map(|hook| hook.name);
     Lenient {
         side_effects: old
             .iter()
@@ -104,7 +104,7 @@ fn lenient(old: &[Hook<'_>]) -> Lenient {
         review_versions: old
             .iter()
             .any(|hook| !hook.review_versions.is_empty() && !recognized(hook.review_versions)),
-        names: (1..names.len()).any(|i| names[..i].contains(&names[i])),
+        names: repeats(names).contains(&true),
     }
 }
 
@@ -116,13 +116,13 @@ fn recognized(versions: &[String]) -> bool {
 
 fn validate(hooks: &[Hook<'_>], lenient: Lenient) -> ErrorList {
     let mut out = ErrorList::new();
+    let names = repeats(hooks.iter().map(|hook| hook.name));
     for (i, hook) in hooks.iter().enumerate() {
         let path = Path::new("webhooks").index(i);
         out.extend(validate_hook(hook, lenient, &path));
         let versions = path.child("admissionReviewVersions");
         out.extend(review_versions(hook.review_versions, lenient, &versions));
-        let taken = hooks[..i].iter().any(|other| other.name == hook.name);
-        if taken && !lenient.names && !hook.name.is_empty() {
+        if names[i] && !lenient.names && !hook.name.is_empty() {
             out.push(field::duplicate(path.child("name"), hook.name));
         }
     }
@@ -217,9 +217,10 @@ fn review_versions(versions: &[String], lenient: Lenient, path: &Path) -> ErrorL
         return vec![field::required(path.clone(), text)];
     }
     let mut out = ErrorList::new();
+    let repeats = repeats(versions);
     for (i, version) in versions.iter().enumerate() {
         let path = path.index(i);
-        if versions[..i].contains(version) {
+        if repeats[i] {
             let text = "duplicate version";
             out.push(field::invalid(path, version.as_str(), text));
             continue;

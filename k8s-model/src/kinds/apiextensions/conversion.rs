@@ -64,8 +64,9 @@ fn review_versions(versions: &[String], recognized: bool, path: &Path) -> ErrorL
         out.push(field::required(path.clone(), ""));
         return out;
     }
+    let repeats = checks::repeats(versions);
     for (at, version) in versions.iter().enumerate() {
-        if versions[..at].contains(version) {
+        if repeats[at] {
             out.push(field::invalid(
                 path.index(at),
                 version.as_str(),

@@ -343,7 +343,7 @@ fn map_of(
         return;
     }
     let properties = items_path.child("properties");
-    for (at, key) in keys.iter().enumerate() {
+    for key in keys {
         let property = items.properties.as_ref().and_then(|all| all.get(key));
         let path = properties.key(key);
         match property {
@@ -368,10 +368,11 @@ fn map_of(
                 }
             }
         }
-        if keys[..at].contains(key) {
-            let text = "must not contain duplicate entries";
-            out.push(field::invalid(keys_path.clone(), keys.to_vec(), text));
-        }
+    }
+    if checks::repeats(keys).contains(&true) {
+        // Once, for it names them all.
+        let text = "must not contain duplicate entries";
+        out.push(field::invalid(keys_path.clone(), keys.to_vec(), text));
     }
 }
 

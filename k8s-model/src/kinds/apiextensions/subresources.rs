@@ -1,5 +1,7 @@
 //! What a version has beside its schema: subresources, printer columns, selectable fields.
 
+use std::collections::HashSet;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceColumnDefinition, CustomResourceDefinitionVersion, CustomResourceSubresources,
 };
@@ -133,6 +135,7 @@ pub(super) fn selectable(version: &CustomResourceDefinitionVersion, path: &Path)
         .as_ref()
         .and_then(|s| s.open_api_v3_schema.as_ref());
     let schema = schema.map(Schema::new);
+    let mut seen = HashSet::new();
     for (at, selectable) in fields.iter().enumerate() {
         let path = path.index(at).child("jsonPath");
         let text = selectable.json_path.as_str();
@@ -140,7 +143,7 @@ pub(super) fn selectable(version: &CustomResourceDefinitionVersion, path: &Path)
             out.push(field::required(path, ""));
             continue;
         }
-        if fields[..at].contains(selectable) {
+        if !seen.insert(text) {
             out.push(field::duplicate(path, text));
             continue;
         }

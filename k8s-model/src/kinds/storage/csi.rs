@@ -7,7 +7,7 @@ use crate::{
     kinds::{
         checks::{
             IMMUTABLE, csi_driver_name, dns_subdomain, fill_absent, immutable, json,
-            label_selector, list, non_negative, qualified_name, same, supported, text,
+            label_selector, list, non_negative, qualified_name, repeats, same, supported, text,
         },
         node_labels, quantities,
         typed::KindRules,
@@ -60,10 +60,11 @@ impl KindRules for CsiDriverRules {
             path.child("fsGroupPolicy"),
         );
         let requests = list(&spec.token_requests);
+        let audiences = repeats(requests.iter().map(|request| &request.audience));
         for (index, request) in requests.iter().enumerate() {
             let path = path.child("tokenRequests").index(index);
             let audience = request.audience.as_str();
-            if requests[..index].iter().any(|r| r.audience == audience) {
+            if audiences[index] {
                 errors.push(field::duplicate(path.child("audience"), audience));
                 continue;
             }
@@ -133,11 +134,12 @@ fn node_driver(driver: &CSINodeDriver, path: &Path) -> ErrorList {
         errors.extend(non_negative(count, path));
     }
     let keys = list(&driver.topology_keys);
+    let repeats = repeats(keys);
     for (index, key) in keys.iter().enumerate() {
         if key.is_empty() {
             errors.push(field::required(path.clone(), ""));
         }
-        if keys[..index].contains(key) {
+        if repeats[index] {
             errors.push(field::duplicate(path.clone(), key.as_str()));
         }
         errors.extend(qualified_name(key, path.clone()));
@@ -157,10 +159,11 @@ impl KindRules for CsiNodeRules {
         let path = Path::new("spec").child("drivers");
         let drivers = &node.spec.drivers;
         let mut errors = ErrorList::new();
+        let names = repeats(drivers.iter().map(|driver| &driver.name));
         for (index, driver) in drivers.iter().enumerate() {
             let path = path.index(index);
             errors.extend(node_driver(driver, &path));
-            if drivers[..index].iter().any(|d| d.name == driver.name) {
+            if names[index] {
                 let name = driver.name.as_str();
                 errors.push(field::duplicate(path.child("name"), name));
             }

@@ -11,6 +11,8 @@ mod lists;
 mod order;
 mod rules;
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use self::{
@@ -92,7 +94,12 @@ fn merge_map(mut document: Object, mut patch: Object, scope: Scope) -> Result<Ob
                 return Err(mixed(old, new));
             }
             (Some(Value::Array(old)), Value::Array(new)) if deletes => {
-                Value::Array(old.into_iter().filter(|item| !new.contains(item)).collect())
+                let gone: HashSet<Value> = new.into_iter().collect();
+                Value::Array(
+                    old.into_iter()
+                        .filter(|item| !gone.contains(item))
+                        .collect(),
+                )
             }
             (Some(Value::Array(old)), Value::Array(new)) => {
                 merge_list(old, new, scope.rule(&key)).map(Value::Array)?
@@ -146,7 +153,8 @@ fn retain_keys(document: &mut Object, patch: &mut Object) -> Result<(), PatchErr
     let Value::Array(keys) = keys else {
         return Err(malformed("invalid patch format of retainKeys"));
     };
-    let keeps = |key: &str| keys.iter().any(|kept| kept == key);
+    let kept: HashSet<&str> = keys.iter().filter_map(Value::as_str).collect();
+    let keeps = |key: &str| kept.contains(key);
     for (key, value) in &*patch {
         if !value.is_null()
             && !key.starts_with(DELETE_FROM)
@@ -260,6 +268,25 @@ mod tests {
         assert_eq!(
             strategic(document, patch, ty),
             Err(malformed("invalid patch format of retainKeys"))
+        );
+    }
+
+    #[test]
+    fn long_lists_are_deleted_from_and_many_keys_retained() {
+        let names: Vec<String> = (0..200_000).map(|i| format!("n{i}")).collect();
+        let document = json!({"metadata": {"finalizers": names}});
+        let patch = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": names[1..]}});
+        assert_eq!(
+            apply(document, patch),
+            json!({"metadata": {"finalizers": ["n0"]}})
+        );
+        let all: Object = names.iter().map(|name| (name.clone(), "".into())).collect();
+        let document = json!({"metadata": {"labels": all}});
+        let patch = json!({"metadata": {"labels": {"$retainKeys": names[1..]}}});
+        let kept = apply(document, patch);
+        assert_eq!(
+            kept["metadata"]["labels"].as_object().unwrap().len(),
+            199_999
         );
     }
 
