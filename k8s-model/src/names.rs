@@ -206,6 +206,28 @@ pub fn relaxed_env_var_name(value: &str) -> Vec<String> {
     )]
 }
 
+/// Why a condition is as it is.
+pub fn condition_reason(value: &str) -> Vec<String> {
+    let inside = |b: u8| b.is_ascii_alphanumeric() || b"_,:".contains(&b);
+    let bytes = value.as_bytes();
+    let begins = bytes.first().is_some_and(u8::is_ascii_alphabetic);
+    let ends = !value.ends_with([',', ':']);
+    if begins && ends && bytes.iter().all(|b| inside(*b)) {
+        return Vec::new();
+    }
+    vec![regex_text(
+        "a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_'",
+        "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?",
+        &[
+            "my_name",
+            "MY_NAME",
+            "MyName",
+            "ReasonA,ReasonB",
+            "ReasonA:ReasonB",
+        ],
+    )]
+}
+
 /// An identifier of the C language.
 pub fn c_identifier(value: &str) -> Vec<String> {
     let starts_well = value

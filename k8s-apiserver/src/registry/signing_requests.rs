@@ -1,9 +1,15 @@
-//! What the server itself says in a request for a certificate: who asks, and when conditions changed.
+//! What the server itself says in a request for a certificate: who asks, and when conditions changed. And what it says of
+//! an answer that its clock judges.
 
-use k8s_model::{Object, metadata};
+use k8s_model::{
+    Object,
+    field::{self, Path},
+    metadata,
+};
 use k8s_openapi::{
-    api::certificates::v1::CertificateSigningRequest, apimachinery::pkg::apis::meta::v1::Time,
-    jiff::Timestamp,
+    api::certificates::v1::{CertificateSigningRequest, PodCertificateRequest},
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::{SignedDuration, Timestamp},
 };
 
 use crate::auth::Identity;
@@ -43,6 +49,56 @@ pub(crate) fn say_when(new: &mut dyn Object, old: &dyn Object, now: Timestamp) {
                 .find(|old| old.type_ == condition.type_ && old.status == condition.status);
             let since = same.and_then(|old| old.last_transition_time.clone());
             condition.last_transition_time = Some(since.unwrap_or_else(|| now.clone()));
+        }
+    }
+}
+
+/// How far the beginning of a pod's new certificate may be from now.
+const NEAR: SignedDuration = SignedDuration::from_mins(5);
+
+/// A certificate that is issued for a pod begins about now.
+pub(crate) fn begins_now(new: &dyn Object, old: &dyn Object, now: Timestamp) -> field::ErrorList {
+    let begins = |object: &dyn Object| {
+        let request = object.downcast_ref::<PodCertificateRequest>()?;
+        Some(request.status.as_ref()?.not_before.as_ref()?.0)
+    };
+    match begins(new) {
+        Some(time) if Some(time) != begins(old) && time.duration_since(now).abs() >= NEAR => {
+            let path = Path::new("status").child("notBefore");
+            let text = "must be set to within 5 minutes of kube-apiserver's current time";
+            vec![field::invalid(path, time.to_string(), text)]
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn what_is_issued_for_a_pod_begins_about_now() {
+        let request = |begins: Value| -> PodCertificateRequest {
+            let spec = json!({ "signerName": "a.b/c", "podName": "p", "podUID": "1", "serviceAccountName": "s",
+                "serviceAccountUID": "2", "nodeName": "n", "nodeUID": "3", "stubPKCS10Request": "" });
+            let status = json!({ "notBefore": begins });
+            serde_json::from_value(json!({ "metadata": {}, "spec": spec, "status": status }))
+                .unwrap()
+        };
+        let now: Timestamp = "2026-05-01T12:00:00Z".parse().unwrap();
+        let old = request(Value::Null);
+        for (time, good) in [
+            ("2026-05-01T11:55:01Z", true),
+            ("2026-05-01T12:04:59Z", true),
+            ("2026-05-01T11:55:00Z", false),
+            ("2026-05-01T12:05:00Z", false),
+        ] {
+            let new = request(json!(time));
+            assert_eq!(begins_now(&new, &old, now).is_empty(), good, "{time}");
+            // It was judged when it was said.
+            assert!(begins_now(&new, &new, now).is_empty(), "{time}");
         }
     }
 }

@@ -5,6 +5,11 @@
 
 mod client;
 mod pem;
+k8s_openapi::k8s_if_ge_1_37! {
+    mod pods;
+
+    pub(crate) use self::pods::{IssuedCertificate, PodKey};
+}
 
 use std::net::IpAddr;
 

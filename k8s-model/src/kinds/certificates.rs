@@ -7,7 +7,10 @@ use k8s_openapi::api::certificates::v1::{
 use crate::{
     certificates::{CertificateRequest, check_certificates},
     field::{self, ErrorList, Path},
-    kinds::{checks::list, typed::KindRules},
+    kinds::{
+        checks::{list, repeats},
+        typed::KindRules,
+    },
     names,
 };
 
@@ -76,14 +79,15 @@ fn validate_conditions(new: &Request, old: &Request) -> ErrorList {
     let both = |request| {
         !of_type(request, "Approved").is_empty() && !of_type(request, "Denied").is_empty()
     };
-    let repeated = self::conditions(old)
-        .iter()
-        .any(|condition| of_type(old, &condition.type_).len() > 1);
+    let sorts = |conditions: &[Condition]| repeats(conditions.iter().map(|c| c.type_.clone()));
+    let repeated = sorts(self::conditions(old)).contains(&true);
+    let repeats = sorts(conditions);
+    let mut before: [bool; 2] = [false; 2];
+    let (contradicted, has_old) = (both(old), !of_type(old, "").is_empty());
     for (index, condition) in conditions.iter().enumerate() {
         let at = path.index(index);
         let sort = condition.type_.as_str();
-        let before = &conditions[..index];
-        if sort.is_empty() && of_type(old, "").is_empty() {
+        if sort.is_empty() && !has_old {
             errors.push(field::required(at.child("type"), ""));
         }
         let allowed: &[&str] = match sort {
@@ -97,18 +101,20 @@ fn validate_conditions(new: &Request, old: &Request) -> ErrorList {
             errors.push(field::not_supported(at.child("status"), status, allowed));
         }
         let contrary = match sort {
-            "Approved" => "Denied",
-            "Denied" => "Approved",
-            _ => "",
+            "Approved" => before[1],
+            "Denied" => before[0],
+            _ => false,
         };
-        if !contrary.is_empty() && before.iter().any(|c| c.type_ == contrary) && !both(old) {
+        before[0] |= sort == "Approved";
+        before[1] |= sort == "Denied";
+        if contrary && !contradicted {
             errors.push(field::invalid(
                 at.child("type"),
                 sort,
                 "Approved and Denied conditions are mutually exclusive",
             ));
         }
-        if !repeated && before.iter().any(|other| other.type_ == sort) {
+        if !repeated && repeats[index] {
             errors.push(field::duplicate(at.child("type"), sort));
         }
     }
@@ -192,8 +198,9 @@ impl KindRules for CertificateSigningRequestRules {
                 errors.push(field::not_supported(path, usage.as_str(), USAGES));
             }
         }
+        let repeats = repeats(usages);
         for (index, usage) in usages.iter().enumerate() {
-            if usages[..index].contains(usage) {
+            if repeats[index] {
                 let path = path.child("usages").index(index);
                 errors.push(field::duplicate(path, usage.as_str()));
             }
@@ -275,7 +282,8 @@ impl KindRules for CertificateSigningRequestRules {
     }
 }
 
-fn signer(name: &str, path: &Path) -> ErrorList {
+/// A signer is named by a domain and a path.
+pub(super) fn signer(name: &str, path: &Path) -> ErrorList {
     if name.is_empty() {
         return vec![field::required(path.clone(), "")];
     }

@@ -29,6 +29,7 @@ k8s_if_ge_1_34! {
 k8s_if_ge_1_37! {
     mod device_taints;
     mod storage_migration;
+    mod pod_certificates;
     mod trust;
 }
 
@@ -128,7 +129,7 @@ fn newer(group: &str, kind: &str) -> &'static dyn Strategy {
                 return &Typed(trust::ClusterTrustBundleRules);
             }
             ("certificates.k8s.io", "PodCertificateRequest") => {
-                return &Typed(trust::PodCertificateRequestRules);
+                return &Typed(pod_certificates::PodCertificateRequestRules);
             }
             ("resource.k8s.io", "DeviceTaintRule") => {
                 return &Typed(device_taints::DeviceTaintRuleRules);

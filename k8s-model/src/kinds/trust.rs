@@ -1,13 +1,12 @@
-//! The kinds of `certificates.k8s.io` besides requests for signing: ClusterTrustBundles and
-//! PodCertificateRequests.
+//! ClusterTrustBundles.
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::certificates::v1::{ClusterTrustBundle, PodCertificateRequest};
+use k8s_openapi::api::certificates::v1::ClusterTrustBundle;
 use x509_parser::prelude::{FromDer, Pem, X509Certificate};
 
 use super::{
-    checks::{IMMUTABLE, immutable, text},
+    checks::{IMMUTABLE, text},
     typed::KindRules,
 };
 use crate::{
@@ -100,87 +99,6 @@ fn anchors(pem: &str) -> Result<(), String> {
     }
 }
 
-/// The shortest, the longest and the default life of a pod's certificate, in seconds.
-const LIFE: (i32, i32, i32) = (3600, 91 * 24 * 3600, 24 * 3600);
-
-/// The rules of PodCertificateRequests.
-pub(crate) struct PodCertificateRequestRules;
-
-impl KindRules for PodCertificateRequestRules {
-    type Kind = PodCertificateRequest;
-
-    const SELECTABLE: &'static [&'static str] =
-        &["spec.signerName", "spec.podName", "spec.nodeName"];
-
-    fn selectable(&self, request: &PodCertificateRequest) -> Vec<String> {
-        let spec = &request.spec;
-        vec![
-            spec.signer_name.clone(),
-            spec.pod_name.clone(),
-            spec.node_name.clone(),
-        ]
-    }
-
-    fn default(&self, request: &mut PodCertificateRequest) {
-        request.spec.max_expiration_seconds.get_or_insert(LIFE.2);
-    }
-
-    fn prepare_for_create(&self, request: &mut PodCertificateRequest) {
-        request.status = None;
-    }
-
-    fn validate(&self, request: &PodCertificateRequest) -> ErrorList {
-        let (spec, path) = (&request.spec, Path::new("spec"));
-        let mut out = ErrorList::new();
-        for (name, value) in [
-            ("signerName", &spec.signer_name),
-            ("podName", &spec.pod_name),
-            ("podUID", &spec.pod_uid),
-            ("serviceAccountName", &spec.service_account_name),
-            ("serviceAccountUID", &spec.service_account_uid),
-            ("nodeName", &spec.node_name),
-            ("nodeUID", &spec.node_uid),
-        ] {
-            if value.is_empty() {
-                out.push(field::required(path.child(name), "must be set"));
-            }
-        }
-        // The cluster's own signers promise certificates of a day.
-        let own = spec.signer_name.starts_with("kubernetes.io/");
-        let most = if own { LIFE.2 } else { LIFE.1 };
-        let life = spec.max_expiration_seconds.unwrap_or(LIFE.2);
-        if !(LIFE.0..=most).contains(&life) {
-            let text = format!("must be in the range [{}, {most}]", LIFE.0);
-            out.push(field::invalid(
-                path.child("maxExpirationSeconds"),
-                life,
-                text,
-            ));
-        }
-        out
-    }
-
-    fn prepare_for_update(&self, new: &mut PodCertificateRequest, old: &PodCertificateRequest) {
-        new.status.clone_from(&old.status);
-    }
-
-    fn validate_update(
-        &self,
-        new: &PodCertificateRequest,
-        old: &PodCertificateRequest,
-    ) -> ErrorList {
-        immutable(&new.spec, &old.spec, Path::new("spec"))
-    }
-
-    fn prepare_for_status_update(
-        &self,
-        new: &mut PodCertificateRequest,
-        old: &PodCertificateRequest,
-    ) {
-        new.spec.clone_from(&old.spec);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -231,26 +149,5 @@ mod tests {
             let found = bundle("roots", "", &text);
             assert!(found.len() == 1 && found[0].contains(problem), "{found:?}");
         }
-    }
-
-    #[test]
-    fn a_request_says_for_whom_it_is_and_for_how_long() {
-        let spec = json!({"signerName": "kubernetes.io/kube-apiserver-client-pod", "podName": "a", "podUID": "1",
-            "serviceAccountName": "b", "serviceAccountUID": "2", "nodeName": "n", "nodeUID": "3",
-            "stubPKCS10Request": ""});
-        let request = |spec: &serde_json::Value| -> PodCertificateRequest {
-            serde_json::from_value(json!({"metadata": {"name": "r"}, "spec": spec})).unwrap()
-        };
-        let mut good = request(&spec);
-        PodCertificateRequestRules.default(&mut good);
-        assert_eq!(good.spec.max_expiration_seconds, Some(86_400));
-        assert!(PodCertificateRequestRules.validate(&good).is_empty());
-        let mut long = spec.clone();
-        long["maxExpirationSeconds"] = 90_000.into();
-        long["podName"] = "".into();
-        assert_eq!(
-            PodCertificateRequestRules.validate(&request(&long)).len(),
-            2
-        );
     }
 }
