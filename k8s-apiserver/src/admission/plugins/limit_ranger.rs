@@ -3,9 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
-use k8s_model::quantity::{Amount, Format};
+use k8s_model::{
+    pods::{resource_limits, resource_requests},
+    quantity::Amount,
+};
 use k8s_openapi::{
-    api::core::v1::{Container, LimitRange, LimitRangeItem, PersistentVolumeClaim, Pod, PodSpec},
+    api::core::v1::{Container, LimitRange, LimitRangeItem, PersistentVolumeClaim, Pod},
     apimachinery::pkg::api::resource::Quantity,
 };
 
@@ -33,12 +36,19 @@ impl LimitRanger {
         &self,
         request: &AdmissionRequest<'_>,
     ) -> Result<Vec<LimitRange>, AdmissionError> {
-        let concerned = request.is("", "pods") && request.operation == Operation::Create
-            || request.is("", "persistentvolumeclaims");
+        let concerned = match request.resource.resource {
+            "pods" => matches!(
+                (request.operation, request.subresource),
+                (Operation::Create, "") | (Operation::Update, "resize")
+            ),
+            // Claims.
+            _ => request.subresource.is_empty(),
+        };
         let terminating = request
             .old
             .is_some_and(|old| old.metadata().deletion_timestamp.is_some());
-        if !concerned || terminating {
+        let resource = request.resource;
+        if !concerned || terminating || !self.concerns(resource.group, resource.resource) {
             return Ok(Vec::new());
         }
         Ok(self.0.list::<LimitRange>(request.namespace).await?)
@@ -178,37 +188,23 @@ fn findings(item: &LimitRangeItem, requests: &Resources, limits: &Resources) -> 
     out
 }
 
-/// What the pod as a whole asks for: the sum of its containers where all say it, or the most that
-/// one of the init containers asks for.
-fn pod_total(spec: &PodSpec, pick: fn(&Container) -> Option<&Resources>) -> Resources {
-    let mut total: BTreeMap<String, Amount> = BTreeMap::new();
-    let lists: Vec<Option<&Resources>> = spec.containers.iter().map(pick).collect();
-    let names = lists.iter().flatten().flat_map(|list| list.keys());
-    for name in names {
-        let all: Option<Vec<Amount>> = lists
-            .iter()
-            .map(|list| amount((*list)?, name).map(|(amount, _)| amount))
-            .collect();
-        if let Some(all) = all {
-            total.insert(name.clone(), all.into_iter().sum());
-        }
+/// What the pod as a whole asks for, and may use: of its containers, or as it says itself. What it costs besides, nobody has
+/// asked for.
+fn pod_total(pod: &Pod) -> (Resources, Resources) {
+    let mut pod = pod.clone();
+    if let Some(spec) = &mut pod.spec {
+        spec.overhead = None;
     }
-    for list in spec.init_containers.iter().flatten().filter_map(pick) {
-        for name in list.keys() {
-            if let Some((one, _)) = amount(list, name) {
-                let most = total
-                    .entry(name.clone())
-                    .or_insert_with(|| Amount::new(0, Format::DecimalSi));
-                if one > *most {
-                    *most = one;
-                }
-            }
-        }
-    }
-    total
-        .into_iter()
-        .map(|(name, amount)| (name, amount.to_quantity()))
-        .collect()
+    let quantities = |amounts: BTreeMap<String, Amount>| {
+        let amounts = amounts.into_iter();
+        amounts
+            .map(|(name, amount)| (name, amount.to_quantity()))
+            .collect()
+    };
+    (
+        quantities(resource_requests(&pod)),
+        quantities(resource_limits(&pod)),
+    )
 }
 
 fn requests(container: &Container) -> Option<&Resources> {
@@ -234,11 +230,10 @@ fn check_pod(range: &LimitRange, pod: &Pod) -> Vec<String> {
                     out.extend(findings(item, requests, limits(container).unwrap_or(&none)));
                 }
             }
-            "Pod" => out.extend(findings(
-                item,
-                &pod_total(spec, requests),
-                &pod_total(spec, limits),
-            )),
+            "Pod" => {
+                let (requests, limits) = pod_total(pod);
+                out.extend(findings(item, &requests, &limits));
+            }
             _ => {}
         }
     }

@@ -381,6 +381,67 @@ async fn a_node_publishes_its_own_devices_alone() {
             let attempt = Try {
                 operation,
                 namespace: "",
+#[tokio::test]
+async fn a_limit_range_looks_at_all_of_a_pod_and_at_what_becomes_of_it() {
+    let (memory, reader) = reader();
+    let limits = json!([{ "type": "Pod", "max": { "cpu": "1" } }]);
+    memory.put(
+        "",
+        "limitranges",
+        json!({ "metadata": { "namespace": "ns", "name": "l" }, "spec": { "limits": limits } }),
+    );
+    let plugin = LimitRanger::new(reader);
+    let create = Try::create("", "pods");
+    let container = |cpu: &str| json!({ "name": "c", "resources": { "limits": { "cpu": cpu }, "requests": { "cpu": cpu } } });
+    let sidecar = |cpu: &str| {
+        let mut sidecar = container(cpu);
+        sidecar["restartPolicy"] = "Always".into();
+        sidecar
+    };
+    let half = pod(json!({ "containers": [container("500m")] }));
+    create.run(&plugin, &half).await.unwrap();
+    let beside = pod(
+        json!({ "containers": [container("500m")], "overhead": { "cpu": "5" },
+        "initContainers": [container("1"), sidecar("500m")] }),
+    );
+    create.run(&plugin, &beside).await.unwrap();
+    for (spec, limit) in [
+        (
+            json!({ "containers": [container("500m"), container("600m")] }),
+            "1100m",
+        ),
+        (
+            json!({ "containers": [container("500m")], "initContainers": [sidecar("1")] }),
+            "1500m",
+        ),
+        (
+            json!({ "containers": [container("500m")], "initContainers": [sidecar("500m"), container("1")] }),
+            "1500m",
+        ),
+        (
+            json!({ "containers": [container("500m")], "resources": { "limits": { "cpu": "2" } } }),
+            "2",
+        ),
+    ] {
+        let error = create.run(&plugin, &pod(spec)).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("maximum cpu usage per Pod is 1, but limit is {limit}")
+        );
+    }
+    let two = pod(json!({ "containers": [container("2")] }));
+    for (subresource, refused) in [("resize", true), ("", false), ("status", false)] {
+        let update = Try {
+            operation: Operation::Update,
+            subresource,
+            old: Some(&half),
+            ..Try::create("", "pods")
+        };
+        let outcome = update.run(&plugin, &two).await;
+        assert_eq!(outcome.is_err(), refused, "{subresource}");
+    }
+}
+
                 user: Identity::user("system:node:a").group(NODES),
                 old: (operation != Operation::Create).then_some(&object as &dyn Object),
                 ..Try::create("resource.k8s.io", "resourceslices")
