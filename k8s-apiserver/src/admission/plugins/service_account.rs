@@ -10,9 +10,10 @@ use bytes::Bytes;
 use k8s_openapi::{
     Resource,
     api::core::v1::{
-        ConfigMapProjection, Container, DownwardAPIProjection, DownwardAPIVolumeFile, KeyToPath,
-        ObjectFieldSelector, Pod, PodSpec, ProjectedVolumeSource, ServiceAccount as Account,
-        ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+        ConfigMapProjection, Container, DownwardAPIProjection, DownwardAPIVolumeFile,
+        EnvFromSource, EnvVar, KeyToPath, ObjectFieldSelector, Pod, PodSpec, ProjectedVolumeSource,
+        ServiceAccount as Account, ServiceAccountTokenProjection, Volume, VolumeMount,
+        VolumeProjection,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -20,10 +21,13 @@ use k8s_openapi::{
 use parking_lot::Mutex;
 
 use super::MIRROR_POD;
-use crate::admission::{
-    AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step,
-    reader::{ObjectReader, ReadError},
-    references::References,
+use crate::{
+    Error,
+    admission::{
+        AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step,
+        reader::{ObjectReader, ReadError},
+        references::References,
+    },
 };
 
 const DEFAULT: &str = "default";
@@ -112,15 +116,41 @@ impl ServiceAccount {
             return check_mirror(pod, spec);
         }
         let account = self.account(namespace, name).await?;
-        let annotations = account.metadata.annotations.as_ref();
-        let enforced = annotations
-            .and_then(|a| a.get(ENFORCE_SECRETS))
-            .is_some_and(|v| matches!(v.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True"));
-        if enforced {
+        if is_enforced(&account) {
             check_secrets(name, &account, spec).map_err(AdmissionError::forbidden)?;
         }
         Ok(())
     }
+
+    /// Containers that are added to a running pod see no more secrets than the others.
+    async fn check_added(&self, namespace: &str, pod: &Pod) -> Result<(), AdmissionError> {
+        let Some(spec) = &pod.spec else {
+            return Ok(());
+        };
+        let name = spec.service_account_name.as_deref().unwrap_or_default();
+        if name.is_empty() {
+            let pod = pod.metadata.name.as_deref().unwrap_or_default();
+            return Err(AdmissionError::forbidden(format!(
+                "no service account specified for pod {namespace}/{pod}"
+            )));
+        }
+        let account = self.account(namespace, name).await?;
+        if !is_enforced(&account) {
+            return Ok(());
+        }
+        check_ephemeral(name, &account, spec).map_err(|text| {
+            // Upstream does not class this.
+            AdmissionError::Status(Box::new(Error::unknown(text).into_status()))
+        })
+    }
+}
+
+/// Whether pods of the account may refer to its own secrets alone.
+fn is_enforced(account: &Account) -> bool {
+    let annotations = account.metadata.annotations.as_ref();
+    annotations
+        .and_then(|a| a.get(ENFORCE_SECRETS))
+        .is_some_and(|v| matches!(v.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True"))
 }
 
 fn is_mirror(meta: &ObjectMeta) -> bool {
@@ -156,13 +186,56 @@ fn check_mirror(pod: &Pod, spec: &PodSpec) -> Result<(), AdmissionError> {
     Ok(())
 }
 
+/// The secrets that those who run as the account may refer to.
+fn mountable(account: &Account) -> BTreeSet<&str> {
+    let secrets = account.secrets.iter().flatten();
+    secrets.filter_map(|s| s.name.as_deref()).collect()
+}
+
+/// Refuses variables of a container that come from other secrets, one by one or all of a secret's at once.
+fn check_environment(
+    name: &str,
+    secrets: &BTreeSet<&str>,
+    what: &str,
+    container: &str,
+    env: &Option<Vec<EnvVar>>,
+    from: &Option<Vec<EnvFromSource>>,
+) -> Result<(), String> {
+    for env in env.iter().flatten() {
+        let source = env.value_from.as_ref();
+        if let Some(key) = source.and_then(|source| source.secret_key_ref.as_ref())
+            && !secrets.contains(key.name.as_str())
+        {
+            return Err(format!(
+                "{what} {container} with envVar {} referencing secret.secretName={:?} is not allowed because service account {name} does not reference that secret",
+                env.name, key.name
+            ));
+        }
+    }
+    for secret in from.iter().flatten().flat_map(|from| &from.secret_ref) {
+        if !secrets.contains(secret.name.as_str()) {
+            return Err(format!(
+                "{what} {container} with envFrom referencing secret.secretName={:?} is not allowed because service account {name} does not reference that secret",
+                secret.name
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What [`check_secrets`] is for a new pod, for the containers that come later. It is in no pod from the start.
+fn check_ephemeral(name: &str, account: &Account, spec: &PodSpec) -> Result<(), String> {
+    let secrets = mountable(account);
+    for container in spec.ephemeral_containers.iter().flatten() {
+        let (env, from) = (&container.env, &container.env_from);
+        let what = "ephemeral container";
+        check_environment(name, &secrets, what, &container.name, env, from)?;
+    }
+    Ok(())
+}
+
 fn check_secrets(name: &str, account: &Account, spec: &PodSpec) -> Result<(), String> {
-    let secrets: BTreeSet<&str> = account
-        .secrets
-        .iter()
-        .flatten()
-        .filter_map(|s| s.name.as_deref())
-        .collect();
+    let secrets = mountable(account);
     for volume in spec.volumes.iter().flatten() {
         if let Some(secret) = volume
             .secret
@@ -176,24 +249,11 @@ fn check_secrets(name: &str, account: &Account, spec: &PodSpec) -> Result<(), St
         }
     }
     let init = spec.init_containers.iter().flatten();
-    let containers = init
-        .map(|c| ("init container", c))
-        .chain(spec.containers.iter().map(|c| ("container", c)));
+    let init = init.map(|c| ("init container", c));
+    let containers = init.chain(spec.containers.iter().map(|c| ("container", c)));
     for (what, container) in containers {
-        for env in container.env.iter().flatten() {
-            let key = env
-                .value_from
-                .as_ref()
-                .and_then(|f| f.secret_key_ref.as_ref());
-            if let Some(key) = key
-                && !secrets.contains(key.name.as_str())
-            {
-                return Err(format!(
-                    "{what} {} with envVar {} referencing secret.secretName={:?} is not allowed because service account {name} does not reference that secret",
-                    container.name, env.name, key.name
-                ));
-            }
-        }
+        let (env, from) = (&container.env, &container.env_from);
+        check_environment(name, &secrets, what, &container.name, env, from)?;
     }
     let pull: BTreeSet<&str> = account
         .image_pull_secrets
@@ -297,7 +357,7 @@ impl AdmissionPlugin for ServiceAccount {
     }
 
     fn handles(&self, operation: Operation) -> bool {
-        operation == Operation::Create
+        matches!(operation, Operation::Create | Operation::Update)
     }
 
     fn steps(&self) -> &[Step] {
@@ -309,7 +369,8 @@ impl AdmissionPlugin for ServiceAccount {
     }
 
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), AdmissionError> {
-        if !request.is("", "pods") {
+        // Only new pods are changed.
+        if !request.is("", "pods") || request.operation != Operation::Create {
             return Ok(());
         }
         let namespace = request.namespace;
@@ -346,12 +407,15 @@ impl AdmissionPlugin for ServiceAccount {
     }
 
     async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), AdmissionError> {
-        if !request.is("", "pods") {
+        let Some(pod) = request.object_as::<Pod>() else {
             return Ok(());
-        }
-        match request.object_as::<Pod>() {
-            Some(pod) => self.check(request.namespace, pod).await,
-            None => Ok(()),
+        };
+        match (request.operation, request.subresource) {
+            (Operation::Create, "") => self.check(request.namespace, pod).await,
+            (Operation::Update, "ephemeralcontainers") => {
+                self.check_added(request.namespace, pod).await
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -176,6 +176,111 @@ async fn a_pod_gets_the_default_account_and_its_token() {
 }
 
 #[tokio::test]
+#[tokio::test]
+async fn pods_of_an_account_that_says_so_see_its_secrets_alone() {
+    let (memory, reader) = reader();
+    let plugin = ServiceAccount::new(reader);
+    let mut account = json!({
+        "metadata": { "namespace": "ns", "name": "default" },
+        "secrets": [{ "name": "own" }],
+        "imagePullSecrets": [{ "name": "pull" }],
+    });
+    memory.put("", "serviceaccounts", account.clone());
+    let env = |name: &str| json!([{ "name": "V", "valueFrom": { "secretKeyRef": { "name": name, "key": "k" } } }]);
+    let from = |name: &str| json!([{ "secretRef": { "name": name } }]);
+    let with = |field: &str, containers: &str, value: Value| {
+        let mut container = json!({ "name": "c" });
+        container[field] = value;
+        let mut spec = json!({ "serviceAccountName": "default" });
+        spec[containers] = json!([container]);
+        pod(spec)
+    };
+    let volume =
+        |name: &str| pod(json!({ "volumes": [{ "name": "v", "secret": { "secretName": name } }] }));
+    let pull = |name: &str| pod(json!({ "imagePullSecrets": [{ "name": name }] }));
+    let pods = |secret: &str, pull_secret: &str| {
+        vec![
+            ("volume with ", volume(secret)),
+            ("imagePullSecrets[0].name=", pull(pull_secret)),
+            (
+                "init container c with envVar V ",
+                with("env", "initContainers", env(secret)),
+            ),
+            (
+                "init container c with envFrom ",
+                with("envFrom", "initContainers", from(secret)),
+            ),
+            (
+                "container c with envVar V ",
+                with("env", "containers", env(secret)),
+            ),
+            (
+                "container c with envFrom ",
+                with("envFrom", "containers", from(secret)),
+            ),
+        ]
+    };
+    let added = |secret: &str| {
+        let containers = "ephemeralContainers";
+        [
+            (
+                "ephemeral container c with envVar V ",
+                with("env", containers, env(secret)),
+            ),
+            (
+                "ephemeral container c with envFrom ",
+                with("envFrom", containers, from(secret)),
+            ),
+        ]
+    };
+    let create = Try::create("", "pods");
+    let update = Try {
+        operation: Operation::Update,
+        subresource: "ephemeralcontainers",
+        ..Try::create("", "pods")
+    };
+    for (_, pod) in pods("others", "others") {
+        create.run(&plugin, &pod).await.unwrap();
+    }
+    for (_, pod) in added("others") {
+        update.run(&plugin, &pod).await.unwrap();
+    }
+    account["metadata"]["annotations"] =
+        json!({ "kubernetes.io/enforce-mountable-secrets": "true" });
+    memory.put("", "serviceaccounts", account);
+    for (_, pod) in pods("own", "pull") {
+        create.run(&plugin, &pod).await.unwrap();
+    }
+    for (_, pod) in added("own") {
+        update.run(&plugin, &pod).await.unwrap();
+    }
+    let refused = |what: &str, error: AdmissionError| {
+        let text = error.to_string();
+        assert!(
+            text.starts_with(what) && text.contains("\"others\" is not allowed"),
+            "{text}"
+        );
+    };
+    for (what, pod) in pods("others", "others") {
+        refused(what, create.run(&plugin, &pod).await.unwrap_err());
+    }
+    for (what, pod) in added("others") {
+        refused(what, update.run(&plugin, &pod).await.unwrap_err());
+        let elsewhere = Try {
+            subresource: "status",
+            operation: Operation::Update,
+            ..Try::create("", "pods")
+        };
+        elsewhere.run(&plugin, &pod).await.unwrap();
+    }
+    let nobodys = pod(json!({}));
+    let error = update.run(&plugin, &nobodys).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "no service account specified for pod ns/x"
+    );
+}
+
 async fn a_pod_tolerates_unwell_nodes_for_a_while() {
     let attempt = Try::create("", "pods");
     let plain = attempt
