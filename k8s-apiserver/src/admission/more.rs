@@ -38,6 +38,14 @@ impl More<'_> {
         };
         self.connection.as_ref().or(sent)
     }
+
+    /// The verb of a request that changes an object.
+    pub(crate) fn verb_of_update(&self) -> &'static str {
+        match self.options {
+            SentOptions::Write(options) if options.patches => "patch",
+            _ => "update",
+        }
+    }
 }
 
 /// Plugins that change an object may make those before them look at it once more.

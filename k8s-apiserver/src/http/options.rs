@@ -259,6 +259,8 @@ pub(crate) struct WriteOptions {
     pub(crate) field_manager: String,
     /// Whether a configuration is applied whoever owns what it changes.
     pub(crate) force: Option<bool>,
+    /// Whether they are those of a patch.
+    pub(crate) patches: bool,
 }
 
 impl WriteOptions {
@@ -270,7 +272,8 @@ impl WriteOptions {
 
     /// Reads those of a patch.
     pub(crate) fn parse_patch(query: Option<&str>, is_apply: bool) -> Result<Self> {
-        let (options, mut findings) = WriteOptions::read(query);
+        let (mut options, mut findings) = WriteOptions::read(query);
+        options.patches = true;
         let mut first = Vec::new();
         if is_apply {
             if options.field_manager.is_empty() {

@@ -1,16 +1,20 @@
-//! [`CertificateApproval`], [`CertificateSigning`] and [`CertificateSubjectRestriction`]: who has a
-//! say about requests for certificates.
+//! [`CertificateApproval`], [`CertificateSigning`], [`ClusterTrustBundleAttest`], [`PodCertificateSigning`] and
+//! [`CertificateSubjectRestriction`]: who has a say about certificates.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use k8s_model::certificates::CertificateRequest;
+use k8s_model::{
+    certificates::CertificateRequest,
+    field::{self, Path},
+    status::{self, GroupResource},
+};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 
 use crate::{
     admission::{AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step},
     auth::Identity,
-    authz::{Attributes, Authorizer},
+    authz::{Attributes, Authorizer, rbac::is_for_collection},
 };
 
 const GROUP: &str = "certificates.k8s.io";
@@ -151,6 +155,115 @@ impl AdmissionPlugin for CertificateSigning {
         Err(AdmissionError::forbidden(format!(
             "user not permitted to sign requests with signerName {signer:?}"
         )))
+    }
+}
+
+/// Lets only those say whom a signer's certificates are to be checked against who have the verb `attest` for the
+/// signer.
+#[derive(Debug)]
+pub struct ClusterTrustBundleAttest(Arc<dyn Authorizer>);
+
+impl ClusterTrustBundleAttest {
+    /// Asks the authorizer.
+    pub fn new(authorizer: Arc<dyn Authorizer>) -> Self {
+        ClusterTrustBundleAttest(authorizer)
+    }
+}
+
+#[async_trait]
+impl AdmissionPlugin for ClusterTrustBundleAttest {
+    fn name(&self) -> &str {
+        "ClusterTrustBundleAttest"
+    }
+
+    fn handles(&self, operation: Operation) -> bool {
+        matches!(operation, Operation::Create | Operation::Update)
+    }
+
+    fn steps(&self) -> &[Step] {
+        &[Step::Validate]
+    }
+
+    fn concerns(&self, group: &str, resource: &str) -> bool {
+        matches!(
+            (group, resource),
+            ("certificates.k8s.io", "clustertrustbundles")
+        )
+    }
+
+    async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), AdmissionError> {
+        let Some(new) = request.object.as_deref().map(|object| object.to_value()) else {
+            return Ok(());
+        };
+        // It never changes, so the new object tells that of the old one too.
+        let signer = new["spec"]["signerName"].as_str().unwrap_or_default();
+        if request.resource.resource != "clustertrustbundles" || signer.is_empty() {
+            return Ok(());
+        }
+        let old = request.old.map(|old| old.to_value());
+        if old.is_some_and(|old| is_for_collection(&new, &old))
+            || may(&*self.0, request.user, "attest", signer).await
+        {
+            return Ok(());
+        }
+        Err(AdmissionError::forbidden(format!(
+            "user not permitted to attest for signerName {signer:?}"
+        )))
+    }
+}
+
+/// Lets only those answer a pod's request for a certificate who have the verb `sign` for its signer. Upstream has this
+/// among the rules of the kind.
+#[derive(Debug)]
+pub struct PodCertificateSigning(Arc<dyn Authorizer>);
+
+impl PodCertificateSigning {
+    /// Asks the authorizer.
+    pub fn new(authorizer: Arc<dyn Authorizer>) -> Self {
+        PodCertificateSigning(authorizer)
+    }
+}
+
+#[async_trait]
+impl AdmissionPlugin for PodCertificateSigning {
+    fn name(&self) -> &str {
+        "PodCertificateSigning"
+    }
+
+    fn handles(&self, operation: Operation) -> bool {
+        operation == Operation::Update
+    }
+
+    fn steps(&self) -> &[Step] {
+        &[Step::Validate]
+    }
+
+    fn concerns(&self, group: &str, resource: &str) -> bool {
+        matches!(
+            (group, resource),
+            ("certificates.k8s.io", "podcertificaterequests")
+        )
+    }
+
+    async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), AdmissionError> {
+        let (Some(new), Some(old)) = (&request.object, request.old) else {
+            return Ok(());
+        };
+        if request.resource.resource != "podcertificaterequests" || request.subresource != "status"
+        {
+            return Ok(());
+        }
+        let (new, old) = (new.to_value(), old.to_value());
+        let signer = old["spec"]["signerName"].as_str().unwrap_or_default();
+        if new["status"] == old["status"] || may(&*self.0, request.user, "sign", signer).await {
+            return Ok(());
+        }
+        let user = &request.user.name;
+        let text = format!("User {user:?} is not permitted to \"sign\" for signer {signer:?}");
+        let finding = field::forbidden(Path::new("spec").child("signerName"), text);
+        let kind = GroupResource::new(GROUP, "PodCertificateRequest");
+        let status = status::invalid(kind, request.name, &vec![finding]);
+        Err(AdmissionError::Status(Box::new(status)))
     }
 }
 

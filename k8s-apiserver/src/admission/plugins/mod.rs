@@ -4,6 +4,7 @@ mod admin_access;
 mod certificates;
 mod claim_resize;
 mod default_class;
+mod device_status;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_certificates;
@@ -11,6 +12,7 @@ mod node_restriction;
 mod node_tokens;
 mod object_in_use;
 pub mod pod_security;
+mod policy_params;
 mod priority;
 mod resource_quota;
 mod runtime_class;
@@ -21,14 +23,19 @@ use std::sync::Arc;
 
 pub use self::{
     admin_access::DeviceAdminAccess,
-    certificates::{CertificateApproval, CertificateSigning, CertificateSubjectRestriction},
+    certificates::{
+        CertificateApproval, CertificateSigning, CertificateSubjectRestriction,
+        ClusterTrustBundleAttest, PodCertificateSigning,
+    },
     claim_resize::PersistentVolumeClaimResize,
     default_class::{DefaultIngressClass, DefaultStorageClass},
+    device_status::DeviceStatus,
     limit_ranger::LimitRanger,
     namespace_lifecycle::NamespaceLifecycle,
     node_restriction::NodeRestriction,
     object_in_use::StorageObjectInUseProtection,
     pod_security::PodSecurity,
+    policy_params::PolicyParams,
     priority::Priority,
     resource_quota::ResourceQuota,
     runtime_class::RuntimeClass,
@@ -67,10 +74,14 @@ pub fn default_plugins(
         Arc::new(PersistentVolumeClaimResize::new(reader.clone())),
         Arc::new(RuntimeClass::new(reader.clone())),
         Arc::new(DeviceAdminAccess::new(reader.clone())),
+        Arc::new(DeviceStatus::new(authorizer.clone())),
         Arc::new(CertificateApproval::new(authorizer.clone())),
         Arc::new(CertificateSigning::new(authorizer.clone())),
+        Arc::new(ClusterTrustBundleAttest::new(authorizer.clone())),
+        Arc::new(PodCertificateSigning::new(authorizer.clone())),
         Arc::new(CertificateSubjectRestriction),
         Arc::new(DefaultIngressClass::new(reader.clone())),
+        Arc::new(PolicyParams::new(reader.clone(), authorizer.clone())),
         Arc::new(MutatingAdmissionPolicy::new(reader, authorizer)),
         Arc::new(MutatingAdmissionWebhook::new(reader, authorizer)),
         Arc::new(ValidatingAdmissionPolicy::new(reader, authorizer)),

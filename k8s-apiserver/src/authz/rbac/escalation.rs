@@ -89,7 +89,7 @@ impl EscalationCheck {
 }
 
 /// Whether a change is of what the garbage collector changes, and of nothing else.
-fn is_for_collection(new: &Value, old: &Value) -> bool {
+pub(crate) fn is_for_collection(new: &Value, old: &Value) -> bool {
     let without = |object: &Value| {
         let mut object = object.clone();
         if let Some(meta) = object["metadata"].as_object_mut() {

@@ -16,6 +16,7 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 use parking_lot::RwLock;
 
 pub use self::escalation::EscalationCheck;
+pub(crate) use self::escalation::is_for_collection;
 use self::index::Index;
 pub(crate) use self::rules::{allows, go_quoted};
 use super::{Attributes, Authorizer, Decision};
