@@ -51,14 +51,37 @@ fn path_covers(rule: &str, path: &str) -> bool {
     rule == path || rule.ends_with('*') && path.starts_with(rule.trim_end_matches('*'))
 }
 
+/// How many parts of rules are looked at one by one. A rule of a few kilobytes can have billions of them.
+const PARTS: usize = 1 << 17;
+
 /// The parts of `wanted` that `held` doesn't cover, each with one verb, one group, one resource and at
-/// most one name; or one verb and one path.
+/// most one name; or one verb and one path. Of what has more parts than anybody writes down, whole rules.
 pub(crate) fn uncovered(held: &[PolicyRule], wanted: &[PolicyRule]) -> Vec<PolicyRule> {
-    wanted
+    let (mut missing, mut room) = (Vec::new(), PARTS);
+    let is_held = |part: &PolicyRule| held.iter().any(|rule| covers(rule, part));
+    for rule in wanted.iter().filter(|rule| !is_held(rule)) {
+        match room.checked_sub(parts(rule)) {
+            Some(left) => {
+                room = left;
+                missing.extend(atoms(rule).into_iter().filter(|atom| !is_held(atom)));
+            }
+            None => missing.push(rule.clone()),
+        }
+    }
+    missing
+}
+
+/// How many [`atoms`] there are.
+fn parts(rule: &PolicyRule) -> usize {
+    let verbs = rule.verbs.len();
+    let names = list(&rule.resource_names).len().max(1);
+    let resources = [&rule.api_groups, &rule.resources].map(|all| list(all).len());
+    let resources = resources
         .iter()
-        .flat_map(atoms)
-        .filter(|atom| !held.iter().any(|rule| covers(rule, atom)))
-        .collect()
+        .fold(names, |product, length| product.saturating_mul(*length));
+    resources
+        .saturating_add(list(&rule.non_resource_urls).len())
+        .saturating_mul(verbs)
 }
 
 fn atoms(rule: &PolicyRule) -> Vec<PolicyRule> {

@@ -295,3 +295,21 @@ fn rules_cover_their_parts_and_nothing_else() {
         ]
     );
 }
+
+#[test]
+fn a_rule_of_too_many_parts_is_held_as_a_whole_or_not_at_all() {
+    let many: Vec<String> = (0..2000).map(|i| format!("n{i}")).collect();
+    let rule = |verb: &str| PolicyRule {
+        verbs: many.iter().cloned().chain([verb.to_owned()]).collect(),
+        api_groups: Some(many.clone()),
+        resources: Some(many.clone()),
+        resource_names: Some(many.clone()),
+        ..PolicyRule::default()
+    };
+    let wide = rule("get");
+    assert!(rules::uncovered(std::slice::from_ref(&wide), std::slice::from_ref(&wide)).is_empty());
+    assert!(rules::uncovered(&super::everything(), std::slice::from_ref(&wide)).is_empty());
+    let wider = rule("list");
+    let missing = rules::uncovered(&[wide], std::slice::from_ref(&wider));
+    assert_eq!(missing, [wider]);
+}
