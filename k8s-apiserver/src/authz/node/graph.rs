@@ -14,7 +14,7 @@ use serde::{
     de::{DeserializeOwned, IgnoredAny},
 };
 
-use crate::admission::{reader::RawEvent, references::References};
+use crate::admission::{plugins::MIRROR_POD, reader::RawEvent, references::References};
 
 /// What an object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -215,7 +215,12 @@ fn change(graph: &RwLock<Graph>, json: &Bytes) -> Change {
     let Some(pod) = decode::<Pod>(json, "pod") else {
         return Change::Nothing;
     };
-    let references = References::of(&pod);
+    // Mirror pods a node makes itself: none may give it anything, not even where no plugin looks at what it makes.
+    let annotations = pod.metadata.annotations.as_ref();
+    let references = match annotations.is_some_and(|all| all.contains_key(MIRROR_POD)) {
+        true => References::default(),
+        false => References::of(&pod),
+    };
     let mut objects = Vec::new();
     let mut add = |kind: Kind, names: Vec<String>| {
         objects.extend(names.into_iter().map(|n| (kind, name.0.clone(), n)));
@@ -337,13 +342,12 @@ impl Graph {
         let claim = (text(&claim["namespace"]), text(&claim["name"]));
         let mut secrets = Vec::new();
         for (source, value) in &volume.spec {
+            // Those of the driver's controller are none of the node's business.
             let references = [
                 "secretRef",
                 "nodePublishSecretRef",
                 "nodeStageSecretRef",
                 "nodeExpandSecretRef",
-                "controllerPublishSecretRef",
-                "controllerExpandSecretRef",
             ];
             for reference in references.iter().filter_map(|key| value.get(*key)) {
                 let namespace = match text(&reference["namespace"]) {

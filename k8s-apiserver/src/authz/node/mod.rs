@@ -411,6 +411,56 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_volumes_secrets_are_the_nodes_if_it_is_the_node_that_uses_them() {
+        let reader = MemoryReader::default();
+        reader.put("", "pods", pod("a"));
+        let names = [
+            "controllerPublishSecretRef",
+            "controllerExpandSecretRef",
+            "nodePublishSecretRef",
+            "nodeStageSecretRef",
+            "nodeExpandSecretRef",
+        ];
+        let mut csi = json!({ "driver": "d", "volumeHandle": "h" });
+        for name in names {
+            csi[name] = json!({ "namespace": "ns", "name": name });
+        }
+        let claim = json!({ "namespace": "ns", "name": "data" });
+        let volume =
+            json!({ "metadata": { "name": "pv" }, "spec": { "claimRef": claim, "csi": csi } });
+        reader.put("", "persistentvolumes", volume);
+        let authorizer = NodeAuthorizer::start(&reader);
+        authorizer.synced().await;
+        let a = Identity::user("system:node:a").group(NODES);
+        for name in names {
+            let decision = authorizer.authorize(&ask(&a, "get", "secrets", name)).await;
+            assert_eq!(decision.is_allowed(), name.starts_with("node"), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_mirror_pod_gives_its_node_nothing() {
+        let reader = MemoryReader::default();
+        let mut mirror = pod("a");
+        mirror["metadata"]["annotations"] = json!({ "kubernetes.io/config.mirror": "x" });
+        reader.put("", "pods", mirror);
+        let authorizer = NodeAuthorizer::start(&reader);
+        authorizer.synced().await;
+        let a = Identity::user("system:node:a").group(NODES);
+        for (verb, resource, name, allowed) in [
+            ("get", "pods", "p", true),
+            ("get", "secrets", "mounted", false),
+            ("get", "configmaps", "env", false),
+            ("get", "persistentvolumeclaims", "data", false),
+            ("create", "serviceaccounts/token", "sa", false),
+            ("get", "resource.k8s.io|resourceclaims", "given", false),
+        ] {
+            let decision = authorizer.authorize(&ask(&a, verb, resource, name)).await;
+            assert_eq!(decision.is_allowed(), allowed, "{resource} {name}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_node_asks_for_certificates_of_pods_and_sees_its_own_requests() {
         let reader = MemoryReader::default();
         let asked = |namespace: &str, node: &str| json!({ "metadata": { "namespace": namespace, "name": "r" }, "spec": { "nodeName": node } });
