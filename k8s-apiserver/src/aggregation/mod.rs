@@ -166,7 +166,12 @@ impl Aggregation {
         // The client says which headers are its connection's alone: what is said of it must not be among them.
         crate::proxy::drop_connection_headers(&mut parts.headers);
         identify(&mut parts.headers, &call.user);
-        self.send(backend, Request::from_parts(parts, body)).await
+        let answer = self.send(backend, Request::from_parts(parts, body)).await?;
+        if leads_elsewhere(&answer) {
+            let text = "the backend attempted to redirect this request, which is not permitted";
+            return Ok(response::text(StatusCode::BAD_GATEWAY, text));
+        }
+        Ok(answer)
     }
 
     async fn send(&self, backend: &Backend, request: Request<Body>) -> Result<Response<Body>> {
@@ -239,6 +244,13 @@ impl Aggregation {
         map.data = Some(data.map(|(k, v)| (k.to_owned(), v)).into());
         Some(map)
     }
+}
+
+/// Whether an answer sends the client to another place: it would go there with the credentials that it has for this
+/// server (CVE-2022-3172).
+fn leads_elsewhere(answer: &Response<Body>) -> bool {
+    let location = answer.headers().get(http::header::LOCATION);
+    answer.status().is_redirection() && location.is_some_and(|location| !location.is_empty())
 }
 
 fn unavailable(text: impl Into<String>) -> Response<Body> {

@@ -48,6 +48,10 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible
             "/healthz/": {"get": {}},
             format!("/apis/{GROUP}/v1alpha1/flunders"): {"get": {"responses": {"200": list}}},
         }, "definitions": {"com.example.FlunderList": {"type": "object"}}})
+    } else if path.ends_with("/elsewhere") {
+        let answer = Response::builder().status(StatusCode::TEMPORARY_REDIRECT);
+        let answer = answer.header("location", "https://elsewhere.example/");
+        return Ok(answer.body(Body::from("secret")).unwrap());
     } else {
         json!({
             "path": parts.uri.to_string(), "method": parts.method.as_str(), "proxy": proxy,
@@ -155,6 +159,23 @@ async fn requests_are_passed_on_with_the_user_and_without_its_credentials() {
         .handle(request.body(Body::empty()).unwrap())
         .await;
     assert_eq!(response.status(), 403);
+}
+
+#[tokio::test]
+async fn a_server_behind_sends_nobody_elsewhere() {
+    let fixture = fixture().await;
+    until(&fixture.server, "True").await;
+    let path = format!("/apis/{GROUP}/v1alpha1/namespaces/default/flunders/elsewhere");
+    for method in ["GET", "POST"] {
+        let response = crate::common::send(&fixture.server, method, &path, &[], "").await;
+        assert!(!response.headers().contains_key("location"));
+        let (status, text) = crate::common::text(response).await;
+        assert_eq!(status, StatusCode::BAD_GATEWAY);
+        assert_eq!(
+            text,
+            "the backend attempted to redirect this request, which is not permitted"
+        );
+    }
 }
 
 #[tokio::test]
