@@ -303,7 +303,11 @@ impl Trail {
         if !self.is_on() || body.is_empty() {
             return body;
         }
-        self.state.lock().request = Raw::of(&parts.headers);
+        self.state.lock().request = Raw {
+            // Nobody unpacks what clients send: it may be a thousand times as long as what is taken.
+            gzip: false,
+            ..Raw::of(&parts.headers)
+        };
         let trail = self.clone();
         Body::wrap(body.map_frame(move |frame| {
             if let Some(data) = frame.data_ref() {

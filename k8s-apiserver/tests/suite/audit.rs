@@ -98,6 +98,26 @@ async fn a_write_is_recorded_with_its_bodies_at_the_highest_level() {
 }
 
 #[tokio::test]
+async fn what_is_sent_compressed_is_not_unpacked_to_be_recorded() {
+    use std::io::Write;
+    let (server, kept) = server("{level: Request, omitStages: [RequestReceived]}").await;
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    let map = config_map("packed").to_string();
+    packed.write_all(map.as_bytes()).unwrap();
+    let headers = [
+        ("content-type", "application/json"),
+        ("content-encoding", "gzip"),
+    ];
+    let packed = packed.finish().unwrap();
+    let response = crate::common::send(&server, "POST", MAPS, &headers, packed).await;
+    assert_eq!(response.status(), 400);
+    server.shutdown().await;
+    let [refused] = kept.of("create").try_into().unwrap();
+    assert_eq!(refused.get("requestObject"), None);
+    assert_eq!(refused["objectRef"].get("name"), None);
+}
+
+#[tokio::test]
 async fn levels_below_leave_bodies_out_and_none_leaves_all_out() {
     let (server, kept) = server(
         "{level: None, verbs: [get]}, {level: Request, verbs: [create]}, \
