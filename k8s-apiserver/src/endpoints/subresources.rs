@@ -305,7 +305,7 @@ async fn pod_part(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> 
     let registry = &call.server.registry;
     let warnings = &call.warnings;
     let outcome = registry
-        .modify(&target, Rules::None, |live| {
+        .modify(&target, Rules::Part, |live| {
             let Change {
                 object: wanted,
                 managed,

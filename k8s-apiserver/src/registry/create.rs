@@ -64,6 +64,9 @@ impl Registry {
             managed.clone_from(changed);
         }
         let mut object = admitted.object()?;
+        // Whoever changes an object does not take it to another place.
+        match_namespace(target, &mut *object)?;
+        match_name(target, &mut *object)?;
 
         let meta = object.metadata_mut();
         owners::dedup(meta, true, target.warnings);

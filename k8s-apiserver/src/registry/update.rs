@@ -3,11 +3,12 @@
 use std::{borrow::Cow, future::Future};
 
 use k8s_model::{Object, field, field::Path, metadata, names};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_store::{Expect, Op, Write};
 
 use super::{
     Admitted, Managed, Outcome, Registry, Target, conversions::Conversions, create, not_found,
-    owners, ownership, signing_requests, value::Stored,
+    owners, ownership, signing_requests, subresources, value::Stored,
 };
 use crate::{Error, Result, admission::Operation};
 
@@ -47,6 +48,8 @@ pub(crate) enum Rules {
     Object,
     /// Those of its `status` subresource.
     Status,
+    /// Those of a subresource that is for one part of a pod.
+    Part,
     /// None: the server itself says what changes.
     None,
 }
@@ -390,6 +393,8 @@ impl Registry {
                 strategy.prepare_for_subresource_update(target.subresource, new, old);
                 signing_requests::say_when(new, old, self.now());
             }
+            // Nobody changes more than the part on this way, not even plugins.
+            Rules::Part => keep_part(target.subresource, new, old),
             Rules::None => {}
         }
     }
@@ -404,6 +409,16 @@ impl Registry {
         let resource = &target.row.resource;
         if rules == Rules::None {
             return Ok(());
+        }
+        if rules == Rules::Part {
+            let name = target.subresource;
+            let findings = resource
+                .strategy
+                .validate_subresource_update(name, new, old);
+            return match findings.is_empty() {
+                true => Ok(()),
+                false => Err(Error::invalid(resource, target.name, &findings)),
+            };
         }
         let path = Path::new("metadata");
         let as_any = metadata::validate(
@@ -423,13 +438,10 @@ impl Registry {
         } else {
             let strategy = &resource.strategy;
             findings.extend(strategy.validate_subresource_update(target.subresource, new, old));
-            let mut seen: field::ErrorList = Vec::new();
-            for finding in findings {
-                if !seen.contains(&finding) {
-                    seen.push(finding);
-                }
+            field::distinct(&mut findings);
+            if findings.is_empty() {
+                findings.extend(signing_requests::begins_now(new, old, self.now()));
             }
-            findings = seen;
         }
         if findings.is_empty() {
             Ok(())
@@ -449,6 +461,15 @@ impl Registry {
             && old_meta.deletion_timestamp.is_some()
             && old_meta.deletion_grace_period_seconds.unwrap_or(0) == 0
             && !(target.row.is("", "namespaces") && super::delete::namespace_is_busy(new))
+    }
+}
+
+/// Of a pod that a subresource is to change, the part that it is for; the rest as it was.
+fn keep_part(subresource: &str, new: &mut dyn Object, old: &dyn Object) {
+    if let (Some(new), Some(old)) = (new.downcast_mut::<Pod>(), old.downcast_ref::<Pod>()) {
+        let mut kept = old.clone();
+        subresources::take_part(subresource, &mut kept, new);
+        *new = kept;
     }
 }
 

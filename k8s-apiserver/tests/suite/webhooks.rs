@@ -49,6 +49,14 @@ pub(crate) async fn webhook() -> Webhook {
             "/with-status" => json!({"allowed": false, "status": {"code": 403, "reason": "Teapot", "message": "no tea"}}),
             "/warns" => json!({"allowed": true, "warnings": ["mind the gap"], "auditAnnotations": {"a": "b"}}),
             "/wrong-uid" => json!({"allowed": true, "patchType": "JSONPatch"}),
+            "/takes-away" => patch(json!([{"op": "replace", "path": "/metadata/namespace", "value": "kube-system"}])),
+            "/changes-all" => patch(json!([
+                {"op": "replace", "path": "/metadata/namespace", "value": "kube-system"},
+                {"op": "replace", "path": "/spec/containers/0/image", "value": "other"},
+                {"op": "add", "path": "/metadata/labels", "value": {"seen": "yes"}},
+                {"op": "add", "path": "/spec/ephemeralContainers/0/stdin", "value": true},
+            ])),
+            "/spoils" => patch(json!([{"op": "replace", "path": "/spec/ephemeralContainers/0/name", "value": "No_name"}])),
             "/managed" => patch(json!([{"op": "remove", "path": "/metadata/managedFields"}])),
             _ => allow(),
         })
@@ -628,4 +636,61 @@ async fn a_webhook_that_fails_closed_must_reject_everything() {
     let kept = cluster.get(&path).await.expect(200);
     assert_eq!(kept["data"], Value::Null);
     assert!(hook.asked("/allow").is_empty());
+}
+
+#[tokio::test]
+async fn a_webhook_takes_no_object_to_another_place() {
+    let (cluster, hook) = (Cluster::start().await, webhook().await);
+    let hooks = [hook.hook("/takes-away", maps(&["CREATE", "UPDATE"]))];
+    let kept = config_map("kept", json!({"a": "b"}));
+    cluster.post(MAPS, kept.clone()).await.expect(201);
+    cluster.install(&hook, MUTATING, "away", &hooks).await;
+    let refused = cluster.post(MAPS, config_map("a", json!({}))).await;
+    assert_eq!(refused.code, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        refused.message(),
+        "the namespace of the provided object does not match the namespace sent on the request"
+    );
+    let change = json!({"data": {"a": "c"}});
+    let refused = cluster.ask("PATCH", &format!("{MAPS}/kept"), change).await;
+    assert!(refused.code.is_client_error(), "{}", refused.body);
+    let found = cluster.get(&format!("{MAPS}/kept")).await.expect(200);
+    assert_eq!(found["data"], kept["data"]);
+    cluster.get(&format!("{MAPS}/a")).await.expect(404);
+}
+
+#[tokio::test]
+async fn a_webhook_changes_of_a_pod_no_more_than_what_is_asked_for() {
+    let (cluster, hook) = (Cluster::start().await, webhook().await);
+    cluster.post(PODS, pod("p")).await.expect(201);
+    let part = |path| {
+        let rules = [rule(&["UPDATE"], "", "pods/ephemeralcontainers")];
+        [hook.hook(path, json!({"rules": rules}))]
+    };
+    let all = part("/changes-all");
+    cluster.install(&hook, MUTATING, "all", &all).await;
+    let path = format!("{PODS}/p/ephemeralcontainers");
+    let add = |name: &str| json!({"spec": {"ephemeralContainers": [{"name": name, "image": "debugger"}]}});
+    let changed = cluster.ask("PATCH", &path, add("d")).await.expect(200);
+    let stored = cluster.get(&format!("{PODS}/p")).await.expect(200);
+    for pod in [changed, stored] {
+        assert_eq!(pod["metadata"]["namespace"], "default");
+        assert_eq!(pod["metadata"]["labels"], Value::Null);
+        assert_eq!(pod["spec"]["containers"][0]["image"], "i");
+        assert_eq!(pod["spec"]["ephemeralContainers"][0]["name"], "d");
+        assert_eq!(pod["spec"]["ephemeralContainers"][0]["stdin"], true);
+    }
+    // What becomes of the part in the end must be valid.
+    cluster.post(PODS, pod("q")).await.expect(201);
+    cluster
+        .install(&hook, MUTATING, "spoils", &part("/spoils"))
+        .await;
+    let path = format!("{PODS}/q/ephemeralcontainers");
+    let refused = cluster.ask("PATCH", &path, add("d")).await;
+    assert_eq!(
+        refused.code,
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "{}",
+        refused.body
+    );
 }
