@@ -312,8 +312,11 @@ impl Registry {
             };
             return match options.grace_period_seconds {
                 Some(seconds) if seconds < current => {
-                    let sooner = SignedDuration::from_secs(current - seconds);
-                    meta.deletion_timestamp = Some(Time(deadline.0 - sooner));
+                    let sooner = SignedDuration::from_secs(current.saturating_sub(seconds));
+                    let afresh = || now.checked_add(SignedDuration::from_secs(seconds));
+                    let sooner = deadline.0.checked_sub(sooner).or_else(|_| afresh());
+                    let sooner = sooner.unwrap_or(now);
+                    meta.deletion_timestamp = Some(Time(sooner));
                     meta.deletion_grace_period_seconds = Some(seconds);
                     Grace::Seconds(seconds)
                 }
@@ -321,8 +324,9 @@ impl Registry {
             };
         }
         let period = period.max(0);
-        meta.deletion_timestamp =
-            Some(metadata::to_second(now + SignedDuration::from_secs(period)));
+        // A client may want to wait for longer than there is time.
+        let deadline = now.checked_add(SignedDuration::from_secs(period));
+        meta.deletion_timestamp = Some(metadata::to_second(deadline.unwrap_or(Timestamp::MAX)));
         meta.deletion_grace_period_seconds = Some(period);
         count_generation(meta);
         Grace::Seconds(period)

@@ -393,6 +393,22 @@ async fn a_collection_is_deleted_by_selector() {
     );
 }
 
+/// Somebody who may delete collections everywhere deletes those of all namespaces at once by no path.
+#[tokio::test]
+async fn collections_are_deleted_one_namespace_at_a_time() {
+    let server = server().await;
+    call(&server, "POST", MAPS, config_map("a")).await;
+    let all = "/api/v1/configmaps";
+    for uri in [all.to_owned(), format!("{all}?dryRun=All")] {
+        let (status, answer) = call(&server, "DELETE", &uri, json!(null)).await;
+        assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{uri}: {answer}");
+    }
+    assert_eq!(get(&server, &format!("{MAPS}/a")).await.0, StatusCode::OK);
+    // What has no namespace is one collection.
+    let (status, _) = call(&server, "DELETE", "/api/v1/persistentvolumes", json!(null)).await;
+    assert_eq!(status, StatusCode::OK);
+}
+
 #[tokio::test]
 async fn a_namespace_ends_with_its_last_finalizer() {
     let server = server().await;

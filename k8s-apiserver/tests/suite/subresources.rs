@@ -123,6 +123,24 @@ async fn a_bound_pod_goes_gracefully_and_an_unbound_one_at_once() {
 }
 
 #[tokio::test]
+async fn a_pod_may_be_given_more_time_than_there_is() {
+    let server = server().await;
+    pod(&server, "p").await;
+    bind(&server, "p", "n").await;
+    let uri = format!("{PODS}/p");
+    let longest = json!({"gracePeriodSeconds": i64::MAX});
+    let (status, leaving) = call(&server, "DELETE", &uri, longest).await;
+    assert_eq!(status, StatusCode::OK, "{leaving}");
+    assert_eq!(leaving["metadata"]["deletionGracePeriodSeconds"], i64::MAX);
+    let (status, sooner) = call(&server, "DELETE", &uri, json!({"gracePeriodSeconds": 5})).await;
+    assert_eq!(status, StatusCode::OK, "{sooner}");
+    assert_eq!(sooner["metadata"]["deletionGracePeriodSeconds"], 5);
+    let (status, _) = call(&server, "DELETE", &uri, json!({"gracePeriodSeconds": 0})).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(get(&server, &uri).await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
 async fn status_and_spec_are_written_apart() {
     let server = server().await;
     pod(&server, "p").await;
