@@ -3,24 +3,28 @@
 //! Spelled as upstream's `k8s.io/apimachinery/pkg/util/validation/field`, so that the texts a
 //! client sees are the same.
 
-use std::{collections::HashSet, fmt};
+use std::{borrow::Cow, collections::HashSet, fmt, sync::Arc};
 
 use serde_json::Value;
 
 /// Where in an object a field is, as in `spec.containers[0].name`.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Path(Text);
 
 /// The text of a path. Validation makes hundreds of them for a pod, and drops them when nothing is wrong: those of
 /// usual length take no allocation, and are copied as a whole.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 enum Text {
     /// So many of the bytes; the others are zero.
     Short(u8, [u8; SHORT]),
-    Long(String),
+    Long(Arc<str>),
+    /// What is too long to be copied for each field below it: a key can have a million bytes.
+    Below(Arc<Text>, Arc<str>),
 }
 
 const SHORT: usize = 54;
+/// How long a path may be that is copied as a whole.
+const COPIED: usize = 4 << 10;
 
 impl Path {
     /// The path of a top-level field.
@@ -31,7 +35,7 @@ impl Path {
     /// A field of the object at this path.
     #[must_use]
     pub fn child(&self, name: &str) -> Self {
-        if self.as_bytes().is_empty() {
+        if self.is_empty() {
             Path::new(name)
         } else {
             self.with([".", name])
@@ -68,25 +72,65 @@ impl Path {
                         rest.copy_from_slice(part.as_bytes());
                         *length = to as u8;
                     }
-                    None => self.0 = Text::Long([self.as_str(), part].concat()),
+                    None => self.0 = Text::Long([&*self.text(), part].concat().into()),
                 }
             }
-            Text::Long(text) => text.push_str(part),
+            Text::Long(text) if text.len() + part.len() <= COPIED => {
+                *text = [text, part].concat().into();
+            }
+            text => *text = Text::Below(Arc::new(text.clone()), part.into()),
         }
     }
 
-    fn as_bytes(&self) -> &[u8] {
+    fn is_empty(&self) -> bool {
+        matches!(self.0, Text::Short(0, _))
+    }
+
+    fn len(&self) -> usize {
+        let (mut length, mut at) = (0, &self.0);
+        while let Text::Below(above, part) = at {
+            length += part.len();
+            at = above;
+        }
+        length
+            + match at {
+                Text::Short(short, _) => usize::from(*short),
+                Text::Long(text) => text.len(),
+                Text::Below(..) => 0,
+            }
+    }
+
+    fn text(&self) -> Cow<'_, str> {
         match &self.0 {
-            Text::Short(length, bytes) => &bytes[..usize::from(*length)],
-            Text::Long(text) => text.as_bytes(),
+            // Put together from strings alone.
+            Text::Short(length, bytes) => {
+                let text = std::str::from_utf8(&bytes[..usize::from(*length)]);
+                text.unwrap_or_default().into()
+            }
+            Text::Long(text) => Cow::Borrowed(text),
+            Text::Below(..) => {
+                let (mut parts, mut at) = (Vec::new(), &self.0);
+                while let Text::Below(above, part) = at {
+                    parts.push(&**part);
+                    at = above;
+                }
+                let above = Path(at.clone());
+                let above = above.text();
+                parts.push(&above);
+                parts.reverse();
+                parts.concat().into()
+            }
         }
-    }
-
-    fn as_str(&self) -> &str {
-        // Put together from strings alone.
-        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 }
+
+impl PartialEq for Path {
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text()
+    }
+}
+
+impl Eq for Path {}
 
 impl Default for Path {
     fn default() -> Self {
@@ -96,14 +140,14 @@ impl Default for Path {
 
 impl fmt::Debug for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Path").field(&self.as_str()).finish()
+        f.debug_tuple("Path").field(&self.text()).finish()
     }
 }
 
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.as_str();
-        f.write_str(if text.is_empty() { "<nil>" } else { text })
+        let text = self.text();
+        f.write_str(if text.is_empty() { "<nil>" } else { &text })
     }
 }
 
@@ -321,17 +365,32 @@ pub fn too_many(field: Path, actual: usize, max: usize) -> Error {
     }
 }
 
-/// Keeps the first of findings that are the same.
+/// Keeps the first of findings that are the same, and no more than a client is told.
 pub fn distinct(errors: &mut ErrorList) {
+    errors.truncate(told(errors).count());
     if errors.len() > 1 {
         let mut seen = HashSet::with_capacity(errors.len());
         errors.retain(|error| seen.insert((error.kind, error.to_string())));
     }
 }
 
+/// How many bytes of findings a client is told, about.
+const TOLD: usize = 64 << 20;
+
+/// The findings that a client is told: all, if it can have sent what they are about. Their paths may be very much longer
+/// than that together, where a long key is above many fields.
+pub(crate) fn told(errors: &[Error]) -> impl Iterator<Item = &Error> {
+    let mut room = TOLD;
+    errors.iter().take_while(move |error| {
+        let before = room;
+        room = room.saturating_sub(error.field.len() + error.detail.len());
+        before > 0
+    })
+}
+
 /// The findings as one text: `a`, or `[a, b]`, each only once.
 pub fn aggregate(errors: &[Error]) -> String {
-    let all: Vec<String> = errors.iter().map(Error::to_string).collect();
+    let all: Vec<String> = told(errors).map(Error::to_string).collect();
     // A document can have a hundred thousand faults.
     let mut seen = HashSet::with_capacity(all.len());
     let texts: Vec<&str> = all
@@ -355,6 +414,20 @@ mod tests {
         let error = invalid(Path::new("a"), text, "no");
         let told = r#"a: Invalid value: "é\"\\/\n\x01\a\v\x7f\u200b\u00a0😀": no"#;
         assert_eq!(error.to_string(), told);
+    }
+
+    #[test]
+    fn a_long_path_is_not_copied_for_each_field_below_it() {
+        let long = Path::new("a").key(&"x".repeat(1 << 20));
+        let errors: Vec<Error> = (0..200_000)
+            .map(|index| required(long.index(index).child("b"), ""))
+            .collect();
+        assert_eq!(errors[7].field, long.index(7).child("b"));
+        assert_ne!(errors[7].field, long.index(8).child("b"));
+        assert!(errors[7].field.to_string().ends_with("xx][7].b"));
+        assert_eq!(errors[7].field.len(), errors[7].field.to_string().len());
+        // Nor told for each.
+        assert!(aggregate(&errors).len() <= TOLD + (8 << 20));
     }
 
     #[test]

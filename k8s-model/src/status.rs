@@ -129,7 +129,7 @@ pub fn invalid(kind: GroupResource<'_>, name: &str, errors: &ErrorList) -> Statu
         message.push_str(&field::aggregate(errors));
     }
     let mut status = about(kind, name, failure(422, "Invalid", message));
-    let causes = errors.iter().map(|error| StatusCause {
+    let causes = field::told(errors).map(|error| StatusCause {
         reason: Some(error.kind.reason().to_owned()),
         message: Some(error.body()),
         field: Some(error.field.to_string()),

@@ -8,6 +8,7 @@ use super::{
     schema::{Form, Shape},
     tape::{Item, Tape, write_string},
 };
+use crate::decode::SPELLED;
 
 /// A set of paths to fields.
 ///
@@ -143,22 +144,28 @@ impl FieldSet {
         }
     }
 
-    /// All paths: at each level first what is in the set itself, as upstream tells them.
+    /// All paths: at each level first what is in the set itself, as upstream tells them. Of paths that are very long in
+    /// all, the first: a long key can be above many fields.
     pub fn paths(&self) -> Vec<Vec<String>> {
         let mut out = Vec::new();
-        self.collect_paths(&mut Vec::new(), &mut out);
+        self.collect_paths(&mut Vec::new(), &mut out, &mut { SPELLED });
         out
     }
 
-    fn collect_paths(&self, above: &mut Vec<String>, out: &mut Vec<Vec<String>>) {
+    fn collect_paths(&self, above: &mut Vec<String>, out: &mut Vec<Vec<String>>, room: &mut usize) {
         for (element, _) in self.entries.iter().filter(|(_, entry)| entry.member) {
+            if *room == 0 {
+                return;
+            }
             above.push(element.clone());
+            let length: usize = above.iter().map(String::len).sum();
+            *room = room.saturating_sub(length);
             out.push(above.clone());
             above.pop();
         }
         for (element, entry) in &self.entries {
             above.push(element.clone());
-            entry.children.collect_paths(above, out);
+            entry.children.collect_paths(above, out, room);
             above.pop();
         }
     }
@@ -340,6 +347,16 @@ mod tests {
 
     fn parse(text: &str) -> FieldSet {
         FieldSet::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn long_paths_are_told_a_few_times() {
+        let long = "x".repeat(1 << 20);
+        let fields: Vec<String> = (0..10_000).map(|i| format!("\"f:k{i}\":{{}}")).collect();
+        let set = parse(&format!("{{\"f:{long}\":{{{}}}}}", fields.join(",")));
+        let paths = set.paths();
+        assert!((1..10).contains(&paths.len()), "{}", paths.len());
+        assert_eq!(paths[0][1], "f:k0");
     }
 
     #[test]

@@ -10,9 +10,12 @@ use super::{
     schema::{Form, List, Map, Relation, Shape},
     set::spell_element,
 };
-use crate::patch::spell_go;
+use crate::{decode::SPELLED, patch::spell_go};
 
 /// What is found, with upstream's texts; empty if all is well.
+/// How many complaints there may be before it is asked how long their paths are.
+const FEW: usize = 64;
+
 pub(super) fn findings(value: &Value, shape: &Shape) -> Vec<String> {
     let mut out = Vec::new();
     visit(value, shape, &mut String::new(), &mut out);
@@ -28,6 +31,10 @@ pub(super) fn text(findings: &[String]) -> String {
 }
 
 fn complain(path: &str, text: impl std::fmt::Display, out: &mut Vec<String>) {
+    // A long key can be above many faults.
+    if out.len() > FEW && out.len().saturating_mul(path.len()) > SPELLED {
+        return;
+    }
     out.push(if path.is_empty() {
         text.to_string()
     } else {
@@ -165,6 +172,14 @@ mod tests {
 
     use super::*;
     use crate::schema::Type;
+
+    #[test]
+    fn long_paths_are_told_a_few_times() {
+        let mut out = Vec::new();
+        let path = "x".repeat(1 << 20);
+        (0..1000).for_each(|_| complain(&path, "no", &mut out));
+        assert_eq!(out.len(), FEW + 1);
+    }
 
     #[test]
     fn findings_read_as_upstreams() {

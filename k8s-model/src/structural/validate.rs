@@ -21,7 +21,7 @@ impl Schema {
     /// taken as it is, even if the schema has become stricter since (KEP-4008).
     pub fn validate_change(&self, value: &Value, old: Option<&Value>) -> ErrorList {
         let mut out = ErrorList::new();
-        node(self, value, old, "", &mut out);
+        node(self, value, old, At::Root, &mut out);
         out
     }
 
@@ -54,20 +54,53 @@ impl<'a> OldElements<'a> {
     }
 }
 
-/// The path of a field, as upstream's texts have it.
-fn path(path: &str) -> Path {
-    if path.is_empty() {
-        Path::default()
-    } else {
-        Path::new(path)
+/// Where in an object a value is. It is spelled out where something is wrong: a key can have a million bytes, and stand
+/// above a hundred thousand values.
+#[derive(Clone, Copy)]
+enum At<'p> {
+    Root,
+    Field(&'p At<'p>, &'p str),
+    Element(&'p At<'p>, usize),
+}
+
+/// How many findings there may be before it is asked how long their paths are, and how many bytes those may have.
+const FEW: usize = 64;
+const MOST: usize = 16 << 20;
+
+impl At<'_> {
+    fn len(self) -> usize {
+        match self {
+            At::Root => 0,
+            At::Field(above, name) => above.len() + name.len() + 1,
+            At::Element(above, _) => above.len() + 3,
+        }
     }
 }
 
-fn invalid(at: &str, value: impl Into<Value>, text: String) -> Error {
+impl std::fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            At::Root => Ok(()),
+            At::Field(At::Root, name) => f.write_str(name),
+            At::Field(above, name) => write!(f, "{above}.{name}"),
+            At::Element(above, index) => write!(f, "{above}[{index}]"),
+        }
+    }
+}
+
+/// The path of a field, as upstream's texts have it.
+fn path(at: At<'_>) -> Path {
+    match at {
+        At::Root => Path::default(),
+        at => Path::new(&at.to_string()),
+    }
+}
+
+fn invalid(at: At<'_>, value: impl Into<Value>, text: String) -> Error {
     field::invalid(path(at), value, format!("{at} in body {text}"))
 }
 
-fn wrong_type(at: &str, wanted: &str, found: &Value) -> Error {
+fn wrong_type(at: At<'_>, wanted: &str, found: &Value) -> Error {
     Error {
         kind: ErrorType::TypeInvalid,
         ..invalid(
@@ -99,8 +132,9 @@ fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-fn node(schema: &Schema, value: &Value, old: Option<&Value>, at: &str, out: &mut ErrorList) {
-    if old == Some(value) {
+fn node(schema: &Schema, value: &Value, old: Option<&Value>, at: At<'_>, out: &mut ErrorList) {
+    let is_long = || at.len().saturating_mul(out.len()) > MOST;
+    if old == Some(value) || out.len() > FEW && is_long() {
         return;
     }
     type_of(schema, value, at, out);
@@ -141,7 +175,7 @@ fn same(a: &Value, b: &Value) -> bool {
     }
 }
 
-fn type_of(schema: &Schema, value: &Value, at: &str, out: &mut ErrorList) {
+fn type_of(schema: &Schema, value: &Value, at: At<'_>, out: &mut ErrorList) {
     let wanted = match schema.kind {
         _ if schema.int_or_string => "integer,string",
         Some(kind) => kind.as_str(),
@@ -180,7 +214,7 @@ fn type_of(schema: &Schema, value: &Value, at: &str, out: &mut ErrorList) {
     }
 }
 
-fn string(schema: &Schema, text: &str, at: &str, out: &mut ErrorList) {
+fn string(schema: &Schema, text: &str, at: At<'_>, out: &mut ErrorList) {
     if schema.max_length.is_some() || schema.min_length.is_some() {
         let length = i64::try_from(text.chars().count()).unwrap_or(i64::MAX);
         if let Some(max) = schema.max_length
@@ -211,7 +245,7 @@ fn string(schema: &Schema, text: &str, at: &str, out: &mut ErrorList) {
     }
 }
 
-fn number(schema: &Schema, value: &Value, n: f64, at: &str, out: &mut ErrorList) {
+fn number(schema: &Schema, value: &Value, n: f64, at: At<'_>, out: &mut ErrorList) {
     if let Some(factor) = schema.multiple_of {
         let quotient = n / factor;
         if factor > 0.0 && (quotient - quotient.round()).abs() > f64::EPSILON * quotient.abs() {
@@ -245,7 +279,13 @@ fn number(schema: &Schema, value: &Value, n: f64, at: &str, out: &mut ErrorList)
     }
 }
 
-fn array(schema: &Schema, elements: &[Value], old: Option<&Value>, at: &str, out: &mut ErrorList) {
+fn array(
+    schema: &Schema,
+    elements: &[Value],
+    old: Option<&Value>,
+    at: At<'_>,
+    out: &mut ErrorList,
+) {
     if let Some(items) = &schema.items {
         let before = schema.old_elements(old);
         for (i, element) in elements.iter().enumerate() {
@@ -253,7 +293,7 @@ fn array(schema: &Schema, elements: &[Value], old: Option<&Value>, at: &str, out
                 items,
                 element,
                 before.of(schema, element),
-                &format!("{at}[{i}]"),
+                At::Element(&at, i),
                 out,
             );
         }
@@ -289,7 +329,7 @@ fn object(
     schema: &Schema,
     fields: &Map<String, Value>,
     old: Option<&Value>,
-    at: &str,
+    at: At<'_>,
     out: &mut ErrorList,
 ) {
     let count = i64::try_from(fields.len()).unwrap_or(i64::MAX);
@@ -308,22 +348,15 @@ fn object(
         let max = usize::try_from(max).unwrap_or(0);
         out.push(field::too_many(path(at), fields.len(), max));
     }
-    let below = |name: &str| {
-        if at.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{at}.{name}")
-        }
-    };
     for name in &schema.required {
         if !fields.contains_key(name) {
-            out.push(field::required(path(&below(name)), ""));
+            out.push(field::required(path(At::Field(&at, name)), ""));
         }
     }
     for (name, value) in fields {
         if let Some(field) = schema.field(name) {
             let before = old.and_then(|old| old.get(name));
-            node(field, value, before, &below(name), out);
+            node(field, value, before, At::Field(&at, name), out);
         } else if schema.additional == Additional::Allowed(false) {
             let text = format!("{}.{name} in body is a forbidden property", at);
             out.push(field::invalid(path(at), "", text));
@@ -332,13 +365,14 @@ fn object(
 }
 
 /// `allOf`, `anyOf`, `oneOf` and `not`.
-fn junctors(schema: &Schema, value: &Value, old: Option<&Value>, at: &str, out: &mut ErrorList) {
+fn junctors(schema: &Schema, value: &Value, old: Option<&Value>, at: At<'_>, out: &mut ErrorList) {
     let judge = |schema: &Schema| {
         let mut found = ErrorList::new();
         node(schema, value, old, at, &mut found);
         found
     };
-    let fails = |text: String| field::invalid(Path::default(), "", format!("{at:?} {text}"));
+    let fails =
+        |text: String| field::invalid(Path::default(), "", format!("{:?} {text}", at.to_string()));
     if !schema.any_of.is_empty() {
         let judged: Vec<ErrorList> = schema.any_of.iter().map(judge).collect();
         if !judged.iter().any(Vec::is_empty) {
@@ -494,6 +528,23 @@ mod tests {
                 "<nil>: Invalid value: \"\": \"\" must validate one and only one schema (oneOf). Found 2 valid alternatives",
             ]
         );
+    }
+
+    #[test]
+    fn long_paths_are_not_spelled_out_for_all_that_is_below_them() {
+        let schema = json!({"type": "object", "additionalProperties": {"type": "array", "items":
+            {"type": "object", "required": ["a"], "properties": {"a": {"type": "integer"}}}}});
+        let long = "x".repeat(1 << 20);
+        let good = json!({ &*long: vec![json!({"a": 1}); 100_000] });
+        assert_eq!(findings(schema.clone(), good), [""; 0]);
+        let bad = json!({ &*long: vec![json!({}); 100_000] });
+        let told = findings(schema, bad);
+        assert!(
+            told[0].ends_with("xx[0].a: Required value"),
+            "{}",
+            &told[0][told[0].len() - 40..]
+        );
+        assert!((FEW..200).contains(&told.len()), "{}", told.len());
     }
 
     #[test]
