@@ -53,9 +53,9 @@ pub fn generate_name(base: &str, random: &mut fastrand::Rng) -> String {
 
 /// A new unique id (a version 4 UUID).
 pub fn new_uid(random: &mut fastrand::Rng) -> String {
-    uuid::Builder::from_random_bytes(random.u128(..).to_be_bytes())
-        .into_uuid()
-        .to_string()
+    let uid = uuid::Builder::from_random_bytes(random.u128(..).to_be_bytes()).into_uuid();
+    let mut text = uuid::Uuid::encode_buffer();
+    uid.hyphenated().encode_lower(&mut text).to_owned()
 }
 
 /// A moment as it is kept in objects: to the second.

@@ -16,7 +16,7 @@ use serde::{
 use serde_json::Error;
 
 use super::{
-    table::{Field, Kind, Message, Ref, Special},
+    table::{Field, Kind, Message, Special, message_of},
     unset::is_unset,
 };
 use crate::json::write_text;
@@ -25,13 +25,13 @@ use crate::json::write_text;
 const RAW: &str = "$serde_json::private::RawValue";
 
 /// Appends the JSON of an object of that kind. A kind without a message is written as its type has it.
-pub(crate) fn write_json<T: Serialize>(
+pub(crate) fn write_json<T: Serialize + 'static>(
     api_version: &str,
     kind: &str,
     object: &T,
     out: &mut Vec<u8>,
 ) -> Result<(), Error> {
-    let message = Ref::of_kind(api_version, kind).map(Ref::get);
+    let message = message_of::<T>(api_version, kind);
     object.serialize(Writer { out, message })
 }
 
@@ -63,6 +63,7 @@ fn comma(out: &mut Vec<u8>) {
 
 /// Appends the name of a field that needs no escapes.
 fn name(name: &str, out: &mut Vec<u8>) {
+    out.reserve(name.len() + 4);
     comma(out);
     out.push(b'"');
     out.extend_from_slice(name.as_bytes());
@@ -71,11 +72,12 @@ fn name(name: &str, out: &mut Vec<u8>) {
 
 /// Appends those of the fields from `start` to before `end` that are always written: there is nothing in them.
 fn missing(message: &'static Message, start: usize, end: usize, out: &mut Vec<u8>) {
-    for field in (start..end).filter_map(|at| message.in_order(at)) {
-        if field.is_always_written() {
-            name(field.name, out);
-            nothing(field, out);
-        }
+    for (_, field) in message
+        .always_written(start)
+        .take_while(|(at, _)| *at < end)
+    {
+        name(field.name, out);
+        nothing(field, out);
     }
 }
 
@@ -90,7 +92,7 @@ fn nothing(field: &Field, out: &mut Vec<u8>) {
         Kind::Message(message) => match message.get().special {
             Special::No => {
                 out.push(b'{');
-                missing(message.get(), 0, message.get().len(), out);
+                missing(message.get(), 0, usize::MAX, out);
                 b"}"
             }
             Special::Duration => b"\"0s\"",
@@ -423,7 +425,7 @@ impl SerializeStruct for Inner<'_> {
 
     fn end(self) -> Result<(), Error> {
         if let Some(message) = self.message {
-            missing(message, self.next, message.len(), self.out);
+            missing(message, self.next, usize::MAX, self.out);
         }
         Inner::end(self)
     }

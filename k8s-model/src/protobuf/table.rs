@@ -1,6 +1,11 @@
 //! The generated table of messages.
 
-use std::sync::{LazyLock, OnceLock};
+use std::{
+    any::TypeId,
+    cell::RefCell,
+    collections::HashMap,
+    sync::{LazyLock, OnceLock},
+};
 
 /// What a field holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,8 +94,16 @@ pub(super) struct Message {
     pub(super) fields: Box<[Field]>,
     /// Positions of the fields, in the order of their names.
     by_name: Box<[u16]>,
-    /// If there are inlined ones, the fields and theirs, in the order of their names.
-    flat: Option<OnceLock<Box<[Field]>>>,
+    /// The fields of its JSON, those of inlined ones among them, in the order of their names.
+    members: OnceLock<Box<[Member]>>,
+}
+
+/// A field of a message's JSON.
+#[derive(Debug)]
+struct Member {
+    field: Field,
+    /// Where the next field is that is always written: this one, one after it, or none.
+    always: usize,
 }
 
 impl Message {
@@ -111,15 +124,25 @@ impl Message {
         }
     }
 
-    /// The fields of its JSON, if some of them are inlined.
-    fn flat(&'static self) -> Option<&'static [Field]> {
-        let flat = self.flat.as_ref()?.get_or_init(|| {
+    fn members(&'static self) -> &'static [Member] {
+        self.members.get_or_init(|| {
             let mut fields = Vec::new();
             self.collect(&mut fields);
             fields.sort_by_key(|field| field.name);
-            fields.into()
-        });
-        Some(flat)
+            let mut always = fields.len();
+            let mut members: Vec<Member> = (0..fields.len())
+                .rev()
+                .map(|at| {
+                    let field = fields[at];
+                    if field.is_always_written() {
+                        always = at;
+                    }
+                    Member { field, always }
+                })
+                .collect();
+            members.reverse();
+            members.into()
+        })
     }
 
     fn collect(&'static self, out: &mut Vec<Field>) {
@@ -127,38 +150,37 @@ impl Message {
         self.inlined().for_each(|(_, inner)| inner.collect(out));
     }
 
-    /// How many fields its JSON has.
-    pub(super) fn len(&'static self) -> usize {
-        self.flat().map_or(self.by_name.len(), <[Field]>::len)
-    }
-
     /// A field of its JSON, in the order of the names.
     pub(super) fn in_order(&'static self, at: usize) -> Option<&'static Field> {
-        match self.flat() {
-            Some(flat) => flat.get(at),
-            None => Some(&self.fields[usize::from(*self.by_name.get(at)?)]),
-        }
+        self.members().get(at).map(|member| &member.field)
+    }
+
+    /// Those from `start` on that are always written, with their places.
+    pub(super) fn always_written(
+        &'static self,
+        start: usize,
+    ) -> impl Iterator<Item = (usize, &'static Field)> {
+        let members = self.members();
+        let next = move |from: usize| members.get(from).map(|member| member.always);
+        let places = std::iter::successors(next(start), move |at| next(at + 1));
+        places.map_while(move |at| Some((at, &members.get(at)?.field)))
     }
 
     /// Where a field is in that order.
     pub(super) fn position(&'static self, name: &str) -> Option<usize> {
-        let found = match self.flat() {
-            Some(flat) => flat.binary_search_by(|field| field.name.cmp(name)),
-            None => self
-                .by_name
-                .binary_search_by(|at| self.fields[usize::from(*at)].name.cmp(name)),
-        };
+        let found = self
+            .members()
+            .binary_search_by(|member| member.field.name.cmp(name));
         found.ok()
     }
 
     /// The same, of a field that comes soon after `from`.
     pub(super) fn position_from(&'static self, from: usize, name: &str) -> Option<usize> {
-        match self.flat() {
-            Some(flat) => flat.iter().skip(from).position(|field| field.name == name),
-            None => (self.by_name.iter().skip(from))
-                .position(|at| self.fields[usize::from(*at)].name == name),
-        }
-        .map(|gap| from + gap)
+        let after = self.members().iter().skip(from);
+        after
+            .zip(from..)
+            .find(|(member, _)| member.field.name == name)
+            .map(|(_, at)| at)
     }
 
     pub(super) fn numbered(&self, number: u32) -> Option<&Field> {
@@ -244,6 +266,18 @@ impl Ref {
     }
 }
 
+/// The message of a type, whose kind that is. It is looked for once: objects are written all the time.
+pub(super) fn message_of<T: 'static>(api_version: &str, kind: &str) -> Option<&'static Message> {
+    thread_local! {
+        static KNOWN: RefCell<HashMap<TypeId, Option<Ref>>> = RefCell::default();
+    }
+    let found = KNOWN.with_borrow_mut(|known| {
+        let found = known.entry(TypeId::of::<T>());
+        *found.or_insert_with(|| Ref::of_kind(api_version, kind))
+    });
+    found.map(Ref::get)
+}
+
 fn message(name: &'static str, line: &'static str, names: &[&'static str]) -> Message {
     let words = line.split(' ').skip(1);
     let fields: Box<[Field]> = words.filter_map(|word| field(word, names)).collect();
@@ -256,7 +290,7 @@ fn message(name: &'static str, line: &'static str, names: &[&'static str]) -> Me
         } else {
             special(name)
         },
-        flat: fields.iter().any(Field::is_inlined).then(OnceLock::new),
+        members: OnceLock::new(),
         fields,
         by_name,
     }
