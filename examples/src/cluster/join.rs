@@ -6,7 +6,7 @@
 //!
 //! See <https://kubernetes.io/docs/reference/access-authn-authz/kubelet-tls-bootstrapping/>.
 
-use std::{fs, net::Ipv4Addr, path::Path, time::Duration};
+use std::{fs, net::Ipv4Addr, path::Path, pin::pin, time::Duration};
 
 use anyhow::{Context, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -33,6 +33,8 @@ use super::{arguments::NodeOptions, joining, layout::Layout, rotation::Newest};
 
 /// How long a certificate may take to be granted when a node starts.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long it waits for something without a word.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// A node's way to its cluster.
 pub(super) struct Membership {
@@ -235,8 +237,12 @@ pub(super) async fn certificate(
     let decided = |request: Option<&CertificateSigningRequest>| {
         request.is_some_and(|request| outcome(request).is_some())
     };
-    let decided = tokio::time::timeout(patience, await_condition(api, &made, decided)).await;
-    let Ok(decided) = decided else {
+    let what = format!(
+        "the approval of the request {made} for a certificate by {}: `kubectl certificate approve {made}`, unless the cluster has a controller that does it",
+        purpose.signer()
+    );
+    let decided = patiently(patience, &what, await_condition(api, &made, decided)).await;
+    let Some(decided) = decided else {
         bail!(
             "request {made} was not approved within {patience:?}: `kubectl certificate approve {made}`, and try again"
         );
@@ -250,6 +256,23 @@ pub(super) async fn certificate(
         certificate,
         key: key.serialize_pem(),
     })
+}
+
+/// Waits for something to come about, but no longer than that; says what it waits for if it takes a while. Nothing if it
+/// waited in vain.
+async fn patiently<T>(
+    patience: Duration,
+    what: &str,
+    comes_about: impl Future<Output = T>,
+) -> Option<T> {
+    let mut comes_about = pin!(comes_about);
+    let silence = SILENCE.min(patience);
+    if let Ok(result) = tokio::time::timeout(silence, &mut comes_about).await {
+        return Some(result);
+    }
+    let rest = patience - silence;
+    tracing::warn!("waiting, for at most {patience:?}, for {what}");
+    tokio::time::timeout(rest, comes_about).await.ok()
 }
 
 /// What came of a request: the certificate, or why there is none.
@@ -279,7 +302,12 @@ async fn networking(client: &Client) -> anyhow::Result<Networking> {
 }
 
 /// Makes the Node, tells its addresses, and waits for the range of its pods.
-pub(super) async fn register(client: &Client, name: &str, ip: Ipv4Addr) -> anyhow::Result<String> {
+pub(super) async fn register(
+    client: &Client,
+    name: &str,
+    ip: Ipv4Addr,
+    patience: Duration,
+) -> anyhow::Result<String> {
     let api = Api::<Node>::all(client.clone());
     let mut node = Node::default();
     node.metadata.name = Some(name.to_owned());
@@ -297,13 +325,85 @@ pub(super) async fn register(client: &Client, name: &str, ip: Ipv4Addr) -> anyho
         .await
         .context("cannot tell the node's addresses")?;
     let range = |node: Option<&Node>| pod_cidr(node).is_some();
-    let waiting = tokio::time::timeout(PATIENCE, await_condition(api, name, range)).await;
-    let Ok(found) = waiting else {
-        bail!("{name} got no range of addresses for its pods within {PATIENCE:?}");
+    let what = format!("a range of addresses for the pods of {name}, in its `spec.podCIDR`");
+    let waiting = patiently(patience, &what, await_condition(api, name, range)).await;
+    let Some(found) = waiting else {
+        bail!("{name} got no range of addresses for its pods within {patience:?}");
     };
     pod_cidr(found?.as_ref()).context("the Node was removed")
 }
 
 fn pod_cidr(node: Option<&Node>) -> Option<String> {
     node?.spec.as_ref()?.pod_cidr.clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use k8s_apiserver::{ApiServer, auth::Identity};
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Lines {
+        type Writer = Self;
+
+        fn make_writer(&'a self) -> Self {
+            self.clone()
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_others_says_for_what() {
+        let server = ApiServer::builder().build().await.unwrap();
+        let identity = Identity::user(user("a")).group("system:nodes");
+        let client = server.client(identity);
+        let lines = Lines::default();
+        let subscriber = tracing_subscriber::fmt().with_writer(lines.clone());
+        let _here = tracing::subscriber::set_default(subscriber.finish());
+        let patience = Duration::from_millis(100);
+
+        // Nobody signs here.
+        let purpose = Purpose::Server([192, 0, 2, 7].into());
+        let asked = certificate(&client, "a", &purpose, patience).await;
+        let error = asked.unwrap_err().to_string();
+        let request = error.split(' ').nth(1).unwrap();
+        assert!(request.starts_with("node-csr-"), "{error}");
+        let said = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let wanted = format!(
+            "waiting, for at most 100ms, for the approval of the request {request} for a certificate by kubernetes.io/kubelet-serving"
+        );
+        assert!(said.contains(&wanted), "{said}");
+
+        lines.0.lock().unwrap().clear();
+        let registered = register(&client, "a", [192, 0, 2, 7].into(), patience);
+        assert!(registered.await.is_err());
+        let said = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(
+            said.contains("for the pods of a, in its `spec.podCIDR`"),
+            "{said}"
+        );
+        // What comes soon is waited for in silence.
+        lines.0.lock().unwrap().clear();
+        assert_eq!(patiently(PATIENCE, "nothing", async { 1 }).await, Some(1));
+        assert!(lines.0.lock().unwrap().is_empty());
+    }
 }

@@ -115,7 +115,7 @@ async fn start(
         networking,
     } = join::join(options, &name, layout).await?;
     let client = newest.client();
-    let cidr: IpCidr = join::register(&client, &name, ip)
+    let cidr: IpCidr = join::register(&client, &name, ip, PATIENCE)
         .await?
         .parse()
         .context("the range of the node's pods")?;
