@@ -1,6 +1,6 @@
 //! The defaults of a pod, and of a pod template in another kind.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use k8s_openapi::{
     api::core::v1::{
@@ -10,6 +10,8 @@ use k8s_openapi::{
     },
     apimachinery::pkg::api::resource::Quantity,
 };
+
+use regex::Regex;
 
 use crate::kinds::{
     checks::{blank, fill, text},
@@ -230,8 +232,41 @@ fn http_get(get: &mut HTTPGetAction) {
     fill(&mut get.scheme, "HTTP");
 }
 
-/// When an image is pulled if nothing is said: always for `latest`, else if not present.
+/// How long a name of an image is at most, with where it is from.
+const LONGEST_NAME: usize = 255;
+
+/// A name of an image, as [distribution](https://pkg.go.dev/github.com/distribution/reference) has it.
+static REFERENCE: LazyLock<Regex> = LazyLock::new(|| {
+    const LABEL: &str = "[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?";
+    const PART: &str = "[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*";
+    let domain = format!(r"{LABEL}(?:\.{LABEL})*(?::[0-9]+)?");
+    let digest = "[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}";
+    let tag = "[0-9A-Za-z_][0-9A-Za-z_.-]{0,127}";
+    Regex::new(&format!(
+        "^((?:{domain}/)?{PART}(?:/{PART})*)(?::{tag})?(?:@{digest})?$"
+    ))
+    .expect("the pattern is well formed")
+});
+
+fn is_reference(image: &str) -> bool {
+    let Some(name) = REFERENCE.captures(image).and_then(|found| found.get(1)) else {
+        return false;
+    };
+    let name = name.as_str();
+    let is_digest = image.len() == 64 && image.bytes().all(|b| b.is_ascii_hexdigit());
+    let implied = match name.split_once('/') {
+        None => "docker.io/library/",
+        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => "",
+        Some(_) => "docker.io/",
+    };
+    !is_digest && implied.len() + name.len() <= LONGEST_NAME
+}
+
+/// When an image is pulled if nothing is said: always for `latest`, else if not present, also of what is no name of one.
 fn pull_policy(image: &str) -> &'static str {
+    if !is_reference(image) {
+        return "IfNotPresent";
+    }
     let name = image.rsplit_once('/').map_or(image, |(_, name)| name);
     let latest = match name.rsplit_once('@') {
         Some((name, _digest)) => name.ends_with(":latest"),
@@ -343,6 +378,30 @@ mod tests {
         pod(&mut object);
         assert_eq!(once, serde_json::to_value(&object).unwrap(), "idempotent");
         once
+    }
+
+    #[test]
+    fn the_latest_image_is_always_pulled() {
+        let digest = format!("i@sha256:{}", "0".repeat(64));
+        for image in ["i", "i:latest", "a.b:5000/c/i", "docker.io/i:latest"] {
+            assert_eq!(pull_policy(image), "Always", "{image}");
+        }
+        let (long, hexadecimal) = ("x".repeat(240), "0".repeat(64));
+        for image in [
+            "i:1",
+            "a.b:5000/c/i:1",
+            &digest,
+            "",
+            "A_b!",
+            "I",
+            "a//b",
+            "i:",
+            "a..b",
+            &long,
+            &hexadecimal,
+        ] {
+            assert_eq!(pull_policy(image), "IfNotPresent", "{image}");
+        }
     }
 
     #[test]
