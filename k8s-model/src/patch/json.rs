@@ -310,10 +310,10 @@ fn parse(operation: Value, document: &Value) -> Result<PatchOperation, PatchErro
     })
 }
 
-/// A path as the standard has it: a `~` that escapes nothing stands for itself, and an index below zero counts from the
-/// end of its list.
+/// A path as the standard has it: a `~` that escapes nothing stands for itself, an index is what Go reads as a number, and
+/// one below zero counts from the end of its list.
 fn pointer(path: &str, document: &Value) -> String {
-    if !path.contains(['~', '-']) {
+    if !path.contains(['~', '-', '+']) && !path.contains("/0") {
         return path.to_owned();
     }
     let mut found = Some(document);
@@ -325,11 +325,11 @@ fn pointer(path: &str, document: &Value) -> String {
         }
         let name = token.replace("~1", "/").replace("~0", "~");
         let list = found.and_then(Value::as_array);
-        let back = name.strip_prefix('-').filter(|back| !back.starts_with('0'));
-        let back = back.and_then(|back| back.parse::<usize>().ok());
-        let index = list
-            .zip(back)
-            .and_then(|(list, back)| list.len().checked_sub(back));
+        let index = list.zip(name.parse::<isize>().ok());
+        let index = index.and_then(|(list, index)| match usize::try_from(index) {
+            Ok(index) => Some(index),
+            Err(_) => list.len().checked_sub(index.unsigned_abs()),
+        });
         let name = index.map_or(name, |index| index.to_string());
         found = match found {
             Some(Value::Array(items)) => name.parse().ok().and_then(|n: usize| items.get(n)),
@@ -468,6 +468,16 @@ mod tests {
         let document = patched(json!([{"op": "replace", "path": "/list/-3", "value": 0}])).unwrap();
         assert_eq!(document["list"], json!([0, 2, 3]));
         assert!(patched(json!([{"op": "remove", "path": "/list/-4"}])).is_err());
+        // They are what Go reads as numbers.
+        for (path, list) in [
+            ("/list/01", json!([1, 0, 3])),
+            ("/list/+2", json!([1, 2, 0])),
+            ("/list/-0", json!([0, 2, 3])),
+            ("/list/-01", json!([1, 2, 0])),
+        ] {
+            let replace = json!([{"op": "replace", "path": path, "value": 0}]);
+            assert_eq!(patched(replace).unwrap()["list"], list, "{path}");
+        }
         // A tilde that escapes nothing is one.
         let odd = json!([{"op": "add", "path": "/a/~2-", "value": 1}, {"op": "add", "path": "/a/~", "value": 2}]);
         assert_eq!(
