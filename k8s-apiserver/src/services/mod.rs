@@ -218,7 +218,7 @@ impl Services {
         if spec.ip_families.as_ref().is_none_or(Vec::is_empty) {
             spec.ip_families = Some(vec!["IPv4".into()]);
         }
-        if spec.ip_family_policy.as_deref().is_none_or(str::is_empty) {
+        if spec.ip_family_policy.is_none() {
             spec.ip_family_policy = Some(
                 if headless && selectorless {
                     "RequireDualStack"

@@ -33,6 +33,10 @@ fn template_generation(set: &DaemonSet) -> Option<i64> {
         .ok()
 }
 
+fn or_zero(count: Option<i32>) -> i64 {
+    count.unwrap_or_default().into()
+}
+
 fn set_template_generation(set: &mut DaemonSet, generation: i64) {
     set.metadata
         .annotations
@@ -108,6 +112,10 @@ impl KindRules for DaemonSetRules {
 
     fn prepare_for_status_update(&self, new: &mut DaemonSet, old: &DaemonSet) {
         new.spec = old.spec.clone();
+        // To upstream it is a part of the spec.
+        if let Some(generation) = template_generation(old) {
+            set_template_generation(new, generation);
+        }
     }
 
     fn validate_status_update(&self, new: &DaemonSet, old: &DaemonSet) -> ErrorList {
@@ -117,20 +125,26 @@ impl KindRules for DaemonSetRules {
             old.status.clone().unwrap_or_default(),
         );
         let mut errors = ErrorList::new();
+        let observed = new.observed_generation.unwrap_or_default();
         for (count, name) in [
-            (new.current_number_scheduled, "currentNumberScheduled"),
-            (new.number_misscheduled, "numberMisscheduled"),
-            (new.desired_number_scheduled, "desiredNumberScheduled"),
-            (new.number_ready, "numberReady"),
             (
-                new.updated_number_scheduled.unwrap_or_default(),
+                new.current_number_scheduled.into(),
+                "currentNumberScheduled",
+            ),
+            (new.number_misscheduled.into(), "numberMisscheduled"),
+            (
+                new.desired_number_scheduled.into(),
+                "desiredNumberScheduled",
+            ),
+            (new.number_ready.into(), "numberReady"),
+            (observed, "observedGeneration"),
+            (
+                or_zero(new.updated_number_scheduled),
                 "updatedNumberScheduled",
             ),
-            (new.number_available.unwrap_or_default(), "numberAvailable"),
-            (
-                new.number_unavailable.unwrap_or_default(),
-                "numberUnavailable",
-            ),
+            (or_zero(new.number_available), "numberAvailable"),
+            (or_zero(new.number_unavailable), "numberUnavailable"),
+            (or_zero(new.collision_count), "collisionCount"),
         ] {
             errors.extend(non_negative(count, path.child(name)));
         }
@@ -202,4 +216,49 @@ fn rolling_update(rolling: &RollingUpdateDaemonSet, path: &Path) -> ErrorList {
         _ => {}
     }
     errors
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn set(annotations: &Value, status: &Value) -> DaemonSet {
+        let set = json!({
+            "metadata": {"name": "s", "annotations": annotations}, "status": status,
+            "spec": {"selector": {"matchLabels": {"a": "b"}},
+                "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": []}}},
+        });
+        serde_json::from_value(set).unwrap()
+    }
+
+    #[test]
+    fn a_status_says_nothing_of_the_templates_generation() {
+        let status = json!({"currentNumberScheduled": 0, "numberMisscheduled": 0,
+            "desiredNumberScheduled": 0, "numberReady": 0});
+        let old = set(&json!({TEMPLATE_GENERATION: "3"}), &status);
+        let mut new = set(&json!({"x": "y"}), &status);
+        DaemonSetRules.default(&mut new);
+        DaemonSetRules.prepare_for_status_update(&mut new, &old);
+        assert_eq!(template_generation(&new), Some(3));
+        assert_eq!(new.metadata.annotations.unwrap()["x"], "y");
+    }
+
+    #[test]
+    fn counts_of_a_status_are_not_negative() {
+        let zero = json!({"currentNumberScheduled": 0, "numberMisscheduled": 0,
+            "desiredNumberScheduled": 0, "numberReady": 0});
+        let old = set(&json!({}), &zero);
+        for name in ["numberReady", "observedGeneration", "collisionCount"] {
+            let mut status = zero.clone();
+            status[name] = json!(-1);
+            let new = set(&json!({}), &status);
+            let errors = DaemonSetRules.validate_status_update(&new, &old);
+            let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            let told =
+                format!("status.{name}: Invalid value: -1: must be greater than or equal to 0");
+            assert_eq!(texts, [told]);
+        }
+    }
 }

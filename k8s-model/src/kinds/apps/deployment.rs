@@ -7,13 +7,15 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use super::workload::{default_template, not_decremented, replica_counts, selector_and_template};
+use super::workload::{
+    default_template, not_decremented, replica_counts, selector_and_template, selector_change,
+};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{
-            at_most_100_percent, fill, immutable, int_or_percent, int_or_percent_value,
-            int_or_string, json, non_negative, same, slot, slot_mut, text,
+            at_most_100_percent, fill, int_or_percent, int_or_percent_value, int_or_string, json,
+            non_negative, same, slot, slot_mut, text,
         },
         core::pod::template_warnings,
         typed::KindRules,
@@ -74,7 +76,7 @@ impl KindRules for DeploymentRules {
             (slot(&new.spec), slot(&old.spec));
         if let (Some(new), Some(old)) = specs {
             let path = Path::new("spec").child("selector");
-            errors.extend(immutable(&new.selector, &old.selector, path));
+            errors.extend(selector_change(&new.selector, &old.selector, path));
         }
         errors
     }

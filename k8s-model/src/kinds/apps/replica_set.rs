@@ -5,11 +5,11 @@ use k8s_openapi::api::{
     core::v1::PodTemplateSpec,
 };
 
-use super::workload::{default_template, replica_counts, selector_and_template};
+use super::workload::{default_template, replica_counts, selector_and_template, selector_change};
 use crate::{
     field::{ErrorList, Path},
     kinds::{
-        checks::{immutable, non_negative, same, slot, slot_mut},
+        checks::{non_negative, same, slot, slot_mut},
         core::pod::template_warnings,
         typed::KindRules,
     },
@@ -72,7 +72,7 @@ impl KindRules for ReplicaSetRules {
             (slot(&new.spec), slot(&old.spec));
         if let (Some(new), Some(old)) = specs {
             let path = Path::new("spec").child("selector");
-            errors.extend(immutable(&new.selector, &old.selector, path));
+            errors.extend(selector_change(&new.selector, &old.selector, path));
         }
         errors
     }

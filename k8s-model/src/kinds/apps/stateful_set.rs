@@ -129,6 +129,10 @@ impl KindRules for StatefulSetRules {
             new.observed_generation.unwrap_or_default(),
             path.child("observedGeneration"),
         ));
+        errors.extend(non_negative(
+            new.collision_count.unwrap_or_default(),
+            path.child("collisionCount"),
+        ));
         errors.extend(not_decremented(
             new.collision_count,
             old.collision_count,

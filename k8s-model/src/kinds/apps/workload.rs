@@ -7,7 +7,10 @@ use k8s_openapi::{
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{json, label_selector, non_negative, selector_matches, selects_all},
+        checks::{
+            IMMUTABLE, immutable, json, label_selector, non_negative, same, selector_matches,
+            selects_all,
+        },
         core::pod,
     },
 };
@@ -94,6 +97,15 @@ pub(crate) fn replica_counts(
         ));
     }
     errors
+}
+
+/// What is wrong with another selector than there was. One that says nothing is told as none at all, as in
+/// [`selector_and_template`].
+pub(crate) fn selector_change(new: &LabelSelector, old: &LabelSelector, path: Path) -> ErrorList {
+    if !same(new, old) && selects_all(new) {
+        return vec![field::invalid(path, "null", IMMUTABLE)];
+    }
+    immutable(new, old, path)
 }
 
 /// A count that only grows.

@@ -5,7 +5,7 @@ use k8s_openapi::api::{
     events::v1::Event as NewEvent,
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     field::{self, ErrorList, Path},
@@ -256,14 +256,24 @@ impl KindRules for NewEventRules {
             ("reportingInstance", "reportingInstance"),
         ] {
             // Structs that upstream writes even if nothing is in them.
-            let set =
-                |event: &serde_json::Value| Some(event[name].clone()).filter(|v| *v != json!({}));
+            let set = |event: &Value| Some(event[name].clone()).filter(|v| *v != json!({}));
             if !same(&set(&new), &set(&old)) {
-                errors.push(field::invalid(
-                    Path::new(path),
-                    new[name].clone(),
-                    "field is immutable",
-                ));
+                // What is not there is what Go has then.
+                let told = match (&new[name], name) {
+                    (
+                        Value::Null,
+                        "reason"
+                        | "note"
+                        | "type"
+                        | "action"
+                        | "reportingController"
+                        | "reportingInstance",
+                    ) => json!(""),
+                    (Value::Null, "related") => json!("null"),
+                    (Value::Null, "deprecatedCount") => json!(0),
+                    (told, _) => told.clone(),
+                };
+                errors.push(field::invalid(Path::new(path), told, "field is immutable"));
             }
         }
         errors
@@ -282,5 +292,31 @@ fn series(event: &NewEvent) -> ErrorList {
             "should be at least 2",
         )],
         _ => ErrorList::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_from_an_event_is_told_as_go_has_it() {
+        let event = |more: Value| -> NewEvent {
+            let mut event = json!({"metadata": {"name": "e", "namespace": "n"}, "eventTime": "2020-01-01T00:00:00.000000Z",
+                "regarding": {"namespace": "n"}, "reason": "R", "type": "Normal",
+                "reportingController": "a.b/c", "reportingInstance": "i", "action": "A"});
+            json_patch::merge(&mut event, &more);
+            serde_json::from_value(event).unwrap()
+        };
+        let old = event(json!({"note": "n", "deprecatedCount": 1, "related": {"kind": "K"}}));
+        let errors = NewEventRules.validate_update(&event(json!({})), &old);
+        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        for told in [
+            r#"message: Invalid value: "": field is immutable"#,
+            "count: Invalid value: 0: field is immutable",
+            r#"related: Invalid value: "null": field is immutable"#,
+        ] {
+            assert!(texts.iter().any(|text| text == told), "{told}: {texts:?}");
+        }
     }
 }

@@ -94,9 +94,7 @@ impl KindRules for NodeRules {
     }
 
     fn validate_status_update(&self, new: &Node, old: &Node) -> ErrorList {
-        let mut errors = resources(new);
-        errors.extend(changes(new, old));
-        errors
+        changes(new, old)
     }
 
     fn selectable(&self, node: &Node) -> Vec<String> {
@@ -187,7 +185,7 @@ fn changes(new: &Node, old: &Node) -> ErrorList {
         new.spec.as_ref().unwrap_or(&empty),
         old.spec.as_ref().unwrap_or(&empty),
     );
-    let mut errors = ErrorList::new();
+    let mut errors = resources(new);
     let addresses = new.status.iter().flat_map(|status| list(&status.addresses));
     let mut seen = BTreeSet::new();
     for (index, address) in addresses.enumerate() {
@@ -197,8 +195,16 @@ fn changes(new: &Node, old: &Node) -> ErrorList {
         }
     }
     let path = Path::new("spec");
-    let ranges = list(&old_spec.pod_cidrs);
-    if !ranges.is_empty() && ranges != list(&new_spec.pod_cidrs) {
+    let (ranges, old_ranges) = (list(&new_spec.pod_cidrs), list(&old_spec.pod_cidrs));
+    let changed = match ranges.len() == old_ranges.len() {
+        true => ranges
+            .iter()
+            .zip(old_ranges)
+            .filter(|(a, b)| a != b)
+            .count(),
+        false => usize::from(!old_ranges.is_empty()),
+    };
+    for _ in 0..changed {
         errors.push(field::forbidden(
             path.child("podCIDRs"),
             "node updates may not change podCIDR except from \"\" to valid",
@@ -211,6 +217,8 @@ fn changes(new: &Node, old: &Node) -> ErrorList {
             "node updates may not change providerID except from \"\" to valid",
         ));
     }
+    let at = Path::new("metadata").child("taints");
+    errors.extend(taints(list(&new_spec.taints), &at));
     if !same(&new_spec.external_id, &old_spec.external_id) {
         errors.push(field::forbidden(
             path.child("externalID"),
@@ -235,6 +243,15 @@ mod tests {
             NodeRules.validate_update(&node("10.1.0.0/24"), &node("10.0.0.0/24"))[0].to_string(),
             "spec.podCIDRs: Forbidden: node updates may not change podCIDR except from \"\" to valid"
         );
+    }
+
+    #[test]
+    fn what_is_wrong_with_taints_is_told_twice_of_a_changed_node() {
+        let node = json!({"metadata": {}, "spec": {"taints": [{"key": "k", "effect": ""}]}});
+        let node: Node = serde_json::from_value(node).unwrap();
+        let errors = NodeRules.validate_update(&node, &node);
+        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["metadata.taints[0].effect: Required value"; 2]);
     }
 
     #[test]

@@ -406,6 +406,27 @@ impl KindRules for PersistentVolumeClaimRules {
     ) {
         new.spec.clone_from(&old.spec);
     }
+
+    fn validate_status_update(
+        &self,
+        new: &PersistentVolumeClaim,
+        _: &PersistentVolumeClaim,
+    ) -> ErrorList {
+        let path = Path::new("status").child("capacity");
+        let capacity = new.status.as_ref().and_then(|s| s.capacity.as_ref());
+        let amounts = capacity.into_iter().flatten();
+        let amounts = amounts.filter_map(|(resource, quantity)| {
+            let amount = quantities::parse(quantity)?.value();
+            Some((resource, amount))
+        });
+        amounts
+            .filter(|(_, amount)| *amount < 0)
+            .map(|(resource, amount)| {
+                let text = "must be a valid resource quantity";
+                field::invalid(path.key(resource), amount, text)
+            })
+            .collect()
+    }
 }
 
 #[cfg(test)]
@@ -431,6 +452,19 @@ mod tests {
         let errors = PersistentVolumeClaimRules.validate_update(&new, &old);
         let first = |error: &field::Error| error.to_string().lines().next().unwrap().to_owned();
         errors.iter().map(first).collect()
+    }
+
+    #[test]
+    fn a_status_has_no_negative_capacity() {
+        let (mut new, old) = (claim("Bound", &json!({})), claim("Bound", &json!({})));
+        let rules = PersistentVolumeClaimRules;
+        assert_eq!(rules.validate_status_update(&new, &old), []);
+        let capacity = json!({"storage": "-1", "a": "1"});
+        new.status.get_or_insert_default().capacity = serde_json::from_value(capacity).unwrap();
+        let errors = rules.validate_status_update(&new, &old);
+        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let told = "status.capacity[storage]: Invalid value: -1: must be a valid resource quantity";
+        assert_eq!(texts, [told]);
     }
 
     const SPEC: &str = "spec: Forbidden: spec is immutable after creation except resources.requests and \

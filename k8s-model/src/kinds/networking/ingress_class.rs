@@ -75,8 +75,11 @@ impl KindRules for IngressClassRules {
     }
 
     fn validate_update(&self, new: &IngressClass, old: &IngressClass) -> ErrorList {
-        let controller =
-            |class: &IngressClass| class.spec.as_ref().and_then(|spec| spec.controller.clone());
+        let controller = |class: &IngressClass| {
+            let spec = class.spec.as_ref();
+            spec.and_then(|spec| spec.controller.clone())
+                .unwrap_or_default()
+        };
         let mut errors = immutable(
             &controller(new),
             &controller(old),

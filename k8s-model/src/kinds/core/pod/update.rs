@@ -68,7 +68,7 @@ pub(super) fn update(new: &Pod, old: &Pod) -> ErrorList {
         }
         (None, Some(_)) => errors.push(field::invalid(
             path.child("activeDeadlineSeconds"),
-            serde_json::Value::Null,
+            "null",
             "must not update from a positive integer to nil value",
         )),
         (None, None) => {}

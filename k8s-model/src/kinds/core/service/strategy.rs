@@ -52,7 +52,12 @@ impl KindRules for ServiceRules {
     }
 
     fn validate(&self, service: &Service) -> ErrorList {
-        validation::service(service)
+        let wrong = validation::addresses(service);
+        if wrong.is_empty() {
+            validation::service(service)
+        } else {
+            wrong
+        }
     }
 
     fn prepare_for_update(&self, new: &mut Service, old: &Service) {
@@ -72,6 +77,10 @@ impl KindRules for ServiceRules {
     }
 
     fn validate_update(&self, new: &Service, old: &Service) -> ErrorList {
+        let wrong = validation::addresses(new);
+        if !wrong.is_empty() {
+            return wrong;
+        }
         let mut errors = match (&new.spec, &old.spec) {
             (Some(new), Some(old)) => validation::changes(new, old),
             _ => ErrorList::new(),
@@ -249,6 +258,18 @@ mod tests {
             texts(ServiceRules.validate_update(&new, &old)),
             [r#"spec.clusterIPs[0]: Invalid value: ["10.0.0.2"]: may not change once set"#]
         );
+    }
+
+    #[test]
+    fn what_is_no_address_is_all_that_is_told() {
+        let old = service(json!({"ports": [{"port": 80}], "clusterIP": "10.0.0.1",
+            "clusterIPs": ["10.0.0.1"]}));
+        let new = service(json!({"ports": [{"port": 0}], "clusterIP": "x", "clusterIPs": ["x"]}));
+        let told = [
+            r#"spec.clusterIPs[0]: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"#,
+        ];
+        assert_eq!(texts(ServiceRules.validate_update(&new, &old)), told);
+        assert_eq!(texts(ServiceRules.validate(&new)), told);
     }
 
     #[test]

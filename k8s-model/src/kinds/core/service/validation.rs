@@ -27,6 +27,13 @@ fn selector_labels(labels: &BTreeMap<String, String>, path: &Path) -> ErrorList 
     metadata::validate_labels(labels, path)
 }
 
+/// What is wrong with addresses and their families. Upstream looks at it before it gives out addresses, and when anything is
+/// found looks no further.
+pub(super) fn addresses(service: &Service) -> ErrorList {
+    let spec = service.spec.as_ref();
+    spec.map_or_else(ErrorList::new, |spec| cluster_ips(spec, &Path::new("spec")))
+}
+
 pub(super) fn service(service: &Service) -> ErrorList {
     let empty = ServiceSpec::default();
     let spec = service.spec.as_ref().unwrap_or(&empty);
@@ -467,7 +474,7 @@ pub(super) fn changes(new: &ServiceSpec, old: &ServiceSpec) -> ErrorList {
     {
         errors.push(field::invalid(
             path.child("loadBalancerClass"),
-            json(&new.load_balancer_class),
+            new.load_balancer_class.as_deref().unwrap_or("null"),
             SET,
         ));
     }
