@@ -195,6 +195,10 @@ async fn scale_write(
             objects::check_name(&target, &scale)?;
             match_namespace(&target, &mut scale)?;
             subresources::check_scale(&scale, target.name)?;
+            // An update is refused by the store before it comes to that.
+            if let (ScaleChange::Patch(_), None) = (&change, row.custom()) {
+                subresources::check_uid_of_scale(row, live.object, &scale)?;
+            }
             let object = subresources::set_scale(row, live.object, &scale)?;
             Ok(Change {
                 object,
@@ -234,6 +238,9 @@ pub(crate) async fn bind(
     let check =
         |object: &dyn Object| subresources::check_binding(&as_binding(object)?, target.name);
     let binding = objects::admit(call, &target, binding, check).await?;
+    if target.name.is_empty() {
+        return Err(Error::bad_request("Name parameter required."));
+    }
     let binding = &as_binding(&*binding)?;
     let now = call.server.registry.now();
     call.server

@@ -10,7 +10,11 @@ use k8s_model::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 
-use super::{Registry, Row, Target, value::Stored};
+use super::{
+    Registry, Row, Target,
+    subresources::{are_owned, replicas_names},
+    value::Stored,
+};
 use crate::Result;
 
 /// The manager of what the server itself writes.
@@ -112,6 +116,9 @@ impl Registry {
             return Cow::Borrowed(managed);
         };
         if managed.is_empty() && sent.is_none() {
+            return Cow::Borrowed(managed);
+        }
+        if target.subresource == "scale" && !are_owned(managed, &replicas_names(target.row)) {
             return Cow::Borrowed(managed);
         }
         let before = if target.row.is_storage_version() {

@@ -1,8 +1,10 @@
 //! What the subresources with a kind of their own do to an object.
 
+use std::borrow::Cow;
+
 use k8s_model::{
     Object,
-    apply::{ApplyError, Tracker},
+    apply::{ApplyError, BEFORE_FIRST_APPLY, Tracker},
     custom::{CustomObject, ScalePaths},
     field::{self, Path},
     labels::Selector,
@@ -12,7 +14,7 @@ use k8s_openapi::{
         autoscaling::v1::{Scale, ScaleSpec, ScaleStatus},
         core::v1::{Binding, Pod, PodCondition},
     },
-    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
+    apimachinery::pkg::apis::meta::v1::{FieldsV1, LabelSelector, ManagedFieldsEntry, ObjectMeta},
     jiff::Timestamp,
 };
 
@@ -157,6 +159,64 @@ pub(crate) fn set_scale(row: &Row, object: &dyn Object, scale: &Scale) -> Result
     Ok(object)
 }
 
+/// That a scale is told for the object that there is.
+pub(crate) fn check_uid_of_scale(row: &Row, object: &dyn Object, scale: &Scale) -> Result<()> {
+    let uid = scale.metadata.uid.as_deref().unwrap_or_default();
+    let found = object.metadata().uid.as_deref().unwrap_or_default();
+    if uid.is_empty() || uid == found {
+        return Ok(());
+    }
+    let resource = format!("{}/scale", row.resource.resource);
+    let resource = k8s_model::status::GroupResource::new(row.resource.group, &resource);
+    let name = object.metadata().name.as_deref().unwrap_or_default();
+    let text =
+        format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {found}");
+    Err(Error::from(k8s_model::status::conflict(
+        resource, name, &text,
+    )))
+}
+
+/// The names of fields on the way to the replicas of a row's objects.
+pub(super) fn replicas_names(row: &Row) -> Vec<String> {
+    match row.custom().and_then(|custom| custom.scale()) {
+        Some(paths) => paths.spec_names().to_vec(),
+        None => vec!["spec".to_owned(), "replicas".to_owned()],
+    }
+}
+
+/// Whether somebody owns a field. To upstream, a scale whose replicas nobody owns is an object that nobody's changes are
+/// tracked of before it is applied.
+pub(super) fn are_owned(managed: &[u8], names: &[String]) -> bool {
+    let entries: Vec<Value> = serde_json::from_slice(managed).unwrap_or_default();
+    entries.iter().any(|entry| {
+        let mut steps = names.iter();
+        let found = steps.try_fold(&entry["fieldsV1"], |fields, name| {
+            fields.get(format!("f:{name}"))
+        });
+        found.is_some()
+    })
+}
+
+/// The managed fields of an object whose replicas nobody owned until a scale is applied.
+fn owned_before(row: &Row, managed: &[u8], names: &[String]) -> Result<Vec<u8>> {
+    let fields = json!({});
+    let fields =
+        (names.iter().rev()).fold(fields, |below, name| json!({format!("f:{name}"): below}));
+    let before = ManagedFieldsEntry {
+        manager: Some(BEFORE_FIRST_APPLY.to_owned()),
+        operation: Some("Update".to_owned()),
+        api_version: Some(row.api_version.clone()),
+        // Upstream loses when it was on the way from the scale.
+        time: None,
+        fields_type: Some("FieldsV1".to_owned()),
+        fields_v1: Some(FieldsV1(fields)),
+        subresource: Some("scale".to_owned()),
+    };
+    let mut entries: Vec<Value> = serde_json::from_slice(managed).unwrap_or_default();
+    entries.push(serde_json::to_value(before).map_err(Error::internal)?);
+    serde_json::to_vec(&entries).map_err(Error::internal)
+}
+
 /// What applying a configuration of a scale makes of the scale, and of the managed fields of the
 /// object that has it: replicas are owned in the object, through its subresource.
 pub(crate) fn apply_scale(
@@ -185,10 +245,7 @@ pub(crate) fn apply_scale(
         "kind": row.resource.kind,
         "metadata": config.get("metadata").cloned().unwrap_or_default(),
     });
-    let names: Vec<String> = match row.custom().and_then(|custom| custom.scale()) {
-        Some(paths) => paths.spec_names().to_vec(),
-        None => vec!["spec".to_owned(), "replicas".to_owned()],
-    };
+    let names = replicas_names(row);
     if let Some(replicas) = config.pointer("/spec/replicas") {
         let nested =
             (names.iter().rev()).fold(replicas.clone(), |value, name| json!({name: value}));
@@ -196,8 +253,12 @@ pub(crate) fn apply_scale(
             part.extend(nested);
         }
     }
+    let mut managed = Cow::Borrowed(live.managed);
+    if !are_owned(live.managed, &names) {
+        managed = Cow::Owned(owned_before(row, live.managed, &names)?);
+    }
     let applied = configuration
-        .apply_part(tracker, live.object.to_value(), &part, live.managed)
+        .apply_part(tracker, live.object.to_value(), &part, &managed)
         .map_err(|error| match error {
             // The owners are told in the version of the scale, and so is the field, as upstream sees them.
             ApplyError::Conflicts(mut conflicts) => {

@@ -279,6 +279,54 @@ async fn scale_and_status_have_owners_of_their_own() {
 }
 
 #[tokio::test]
+async fn a_scale_that_nobody_owns_is_not_tracked_before_it_is_applied() {
+    let server = server().await;
+    let uri = format!("{DEPLOYMENTS}/d");
+    let mut own = deployment(1);
+    own["spec"].as_object_mut().unwrap().remove("replicas");
+    apply(&server, &uri, "m", "", &own).await;
+    let (status, _) = patch(
+        &server,
+        "application/merge-patch+json",
+        &format!("{uri}/scale?fieldManager=hpa"),
+        r#"{"spec":{"replicas":5}}"#,
+    )
+    .await;
+    assert_eq!(status, StatusCode::OK);
+    let (_, now) = get(&server, &uri).await;
+    assert_eq!(now["spec"]["replicas"], 5);
+    assert!(owners(&now).iter().all(|owner| owner.0 == "m"));
+    let scale = json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "d"},
+        "spec": {"replicas": 7}});
+    let uri_of_scale = format!("{uri}/scale");
+    let (code, refusal) = patch(
+        &server,
+        "application/merge-patch+json",
+        &uri_of_scale,
+        r#"{"metadata":{"uid":"x"}}"#,
+    )
+    .await;
+    assert_eq!(code, StatusCode::CONFLICT);
+    assert_eq!(refusal["details"]["kind"], "deployments/scale");
+    let (code, error) = apply(&server, &uri_of_scale, "other", "", &scale).await;
+    assert_eq!(code, StatusCode::CONFLICT);
+    assert_eq!(
+        error["message"],
+        "Apply failed with 1 conflict: conflict with \"before-first-apply\" with subresource \"scale\" using autoscaling/v1: .spec.replicas"
+    );
+    let (code, _) = apply(&server, &uri_of_scale, "other", "&force=true", &scale).await;
+    assert_eq!(code, StatusCode::OK);
+    let (_, now) = get(&server, &uri).await;
+    let found = owners(&now);
+    assert!(found.iter().all(|owner| owner.0 != "before-first-apply"));
+    let owner = found.iter().find(|owner| owner.0 == "other").unwrap();
+    assert_eq!(
+        (owner.2.as_str(), &owner.3),
+        ("scale", &json!({"f:spec": {"f:replicas": {}}}))
+    );
+}
+
+#[tokio::test]
 async fn what_cannot_be_applied_is_refused_as_upstream_does() {
     let server = server().await;
     let uri = format!("{MAPS}/x");
