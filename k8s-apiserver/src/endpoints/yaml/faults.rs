@@ -8,10 +8,49 @@ const UNSUPPORTED: &str = "json: unsupported value: ";
 const NO_KEY: &str = "Unsupported map key of type: %!s(<nil>)";
 const COMPOSITE: &str = "invalid map key: ";
 
+/// What is told of a value that has nothing before its colon, which yaml.v2 does not take for a key that is null.
+fn nothing_before_colon(source: &str) -> Option<String> {
+    let begins = |line: &str| {
+        let rest = line.strip_prefix(':');
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+    };
+    let mut before = "";
+    for (number, line) in source.lines().enumerate() {
+        let mut inner = line.trim_start();
+        while let Some(element) = inner.strip_prefix("- ") {
+            inner = element.trim_start();
+        }
+        let in_flow = |start| {
+            inner
+                .split(start)
+                .skip(1)
+                .any(|rest| begins(rest.trim_start()))
+        };
+        let text = if begins(inner) && !before.starts_with('?') {
+            "did not find expected key"
+        } else if in_flow('{') || (inner.starts_with('{') && in_flow(',')) {
+            "did not find expected node content"
+        } else {
+            before = inner;
+            continue;
+        };
+        return Some(match number {
+            0 => format!("yaml: {text}"),
+            number => format!("yaml: line {number}: {text}"),
+        });
+    }
+    None
+}
+
 /// An error in upstream's words, as far as the parsers have the same.
 pub(super) fn told(error: &Error, source: &str) -> String {
     let whole = error.to_string();
     let text = whole.lines().next().unwrap_or_default();
+    if text.contains(NO_KEY)
+        && let Some(told) = nothing_before_colon(source)
+    {
+        return told;
+    }
     for own in [UNSUPPORTED, NO_KEY] {
         if let Some(at) = text.find(own) {
             return placeless(&text[at..]).to_owned();
@@ -209,6 +248,14 @@ mod tests {
             (
                 "?",
                 "Unsupported map key of type: %!s(<nil>), key: <nil>, value: <nil>",
+            ),
+            ("- : a", "yaml: did not find expected key"),
+            ("a: b\nc:\n  : d", "yaml: line 2: did not find expected key"),
+            ("? a\n: b\n: c", "yaml: line 2: did not find expected key"),
+            ("{a: b, : c}", "yaml: did not find expected node content"),
+            (
+                "? \n: a",
+                "Unsupported map key of type: %!s(<nil>), key: <nil>, value: \"a\"",
             ),
             (
                 "a:\n  [b, 1]: c",
