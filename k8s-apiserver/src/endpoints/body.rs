@@ -63,9 +63,9 @@ pub(crate) fn whole(json: Bytes) -> Bytes {
 /// The body as JSON, whatever it was sent as, and the keys that YAML has twice.
 fn as_json(call: &Call, bytes: Bytes, kind: &str) -> Result<(Bytes, Vec<String>)> {
     let unread = |why: &str| Error::bad_request(decode::unrecognized(kind, why, &bytes));
-    match content_type(call) {
-        "" | "application/json" | "text/json" => Ok((whole(bytes), Vec::new())),
-        "application/yaml" | "text/yaml" | "application/x-yaml" => {
+    match content_type(call).to_ascii_lowercase().as_str() {
+        "" | "application/json" => Ok((whole(bytes), Vec::new())),
+        "application/yaml" => {
             let document = yaml::read(&bytes).map_err(|why| unread(&why))?;
             let json = serde_json::to_vec(&document.value).map_err(Error::internal)?;
             Ok((json.into(), document.repeated))
@@ -87,8 +87,11 @@ pub(crate) async fn value(call: &Call, body: Body) -> Result<Option<Value>> {
         return Ok(None);
     }
     let (json, _) = as_json(call, bytes, "")?;
-    serde_json::from_slice(&json).map(Some).map_err(|e| {
-        Error::bad_request(format!("couldn't get version/kind; json parse error: {e}"))
+    serde_json::from_slice(&json).map(Some).map_err(|error| {
+        let why = decode::syntax_error(&json).unwrap_or_else(|| error.to_string());
+        Error::bad_request(format!(
+            "couldn't get version/kind; json parse error: {why}"
+        ))
     })
 }
 

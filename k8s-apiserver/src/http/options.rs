@@ -33,6 +33,12 @@ pub(super) fn flag(text: &str) -> bool {
     !matches!(text.to_ascii_lowercase().as_str(), "false" | "0")
 }
 
+/// Whether an object is asked for as it was created, which once could be.
+pub(crate) fn wants_export(query: Option<&str>) -> bool {
+    let [export] = first(query, ["export"]);
+    export.is_some_and(|text| flag(&text))
+}
+
 /// Of each of these parameters the first value, as upstream has it. Everybody who reads one has to take the same: what is
 /// authorized is what is done.
 fn first<'q, const N: usize>(
@@ -388,8 +394,18 @@ impl DeleteOptions {
                     "gracePeriodSeconds",
                     "orphanDependents",
                     "propagationPolicy",
+                    "uid",
+                    "resourceVersion",
                 ];
-                let [grace, orphan, propagation] = first(query, names);
+                let [grace, orphan, propagation, uid, version] = first(query, names);
+                let told = |text: Option<Cow<'_, str>>| {
+                    let text = text.filter(|text| !text.is_empty());
+                    text.map(Cow::into_owned)
+                };
+                wire.preconditions = Some(meta::Preconditions {
+                    uid: told(uid),
+                    resource_version: told(version),
+                });
                 let grace = grace.map(|value| integer(&value)).transpose()?;
                 wire.grace_period_seconds = grace.flatten();
                 wire.orphan_dependents = orphan.map(|value| flag(&value));
@@ -503,6 +519,9 @@ mod tests {
             .unwrap();
         assert_eq!(o.grace_period_seconds, Some(5));
         assert_eq!(o.propagation, Some(Propagation::Orphan));
+        let o = DeleteOptions::parse(Some("resourceVersion=5&uid="), None).unwrap();
+        assert_eq!(o.preconditions.resource_version.as_deref(), Some("5"));
+        assert_eq!(o.preconditions.uid, None);
         let body = serde_json::json!({"gracePeriodSeconds": -4, "preconditions": {"uid": "u"}});
         let o = DeleteOptions::parse(None, Some(body)).unwrap();
         assert_eq!(o.grace_period_seconds, Some(1));

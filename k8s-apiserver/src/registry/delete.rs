@@ -358,10 +358,13 @@ pub(super) fn check_preconditions(
     revision_checked: bool,
 ) -> Result<()> {
     let resource = &target.row.resource;
-    let is_namespace = target.row.is("", "namespaces");
-    // Upstream names the kind here, where other conflicts name the resource; of namespaces it has words of its own.
+    let definitions = ("apiextensions.k8s.io", "customresourcedefinitions");
+    let has_own_words =
+        target.row.is("", "namespaces") || target.row.is(definitions.0, definitions.1);
+    // Upstream names the kind here, where other conflicts name the resource; of namespaces and definitions it has words of
+    // its own.
     let conflict = |text: String| {
-        if is_namespace {
+        if has_own_words {
             return Err(Error::conflict(resource, target.name, &text));
         }
         let status = k8s_model::status::conflict(
@@ -378,7 +381,7 @@ pub(super) fn check_preconditions(
         .as_deref()
         .filter(|wanted| *wanted != uid)
     {
-        if is_namespace {
+        if has_own_words {
             return conflict(format!(
                 "Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"
             ));
@@ -389,7 +392,7 @@ pub(super) fn check_preconditions(
     }
     let version = meta.resource_version.as_deref().unwrap_or_default();
     match options.preconditions.resource_version.as_deref() {
-        Some(wanted) if wanted != version && is_namespace && !revision_checked => {
+        Some(wanted) if wanted != version && has_own_words && !revision_checked => {
             conflict(format!(
                 "Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {version}"
             ))

@@ -171,3 +171,63 @@ async fn custom_resources_are_asked_for_by_verbs() {
     assert_eq!(status, StatusCode::CREATED, "{made}");
     assert_eq!(made["metadata"]["name"], "a");
 }
+
+#[tokio::test]
+async fn parameters_say_what_must_be_there_and_what_is_no_longer() {
+    let server = server().await;
+    call(&server, "POST", MAPS, config_map("kept")).await;
+    let path = format!("{MAPS}/kept");
+    let (code, text) = told(&server, "GET", &format!("{path}?export=1")).await;
+    assert_eq!(
+        (code, text.as_str()),
+        (
+            400,
+            "the export parameter, deprecated since v1.14, is no longer supported"
+        )
+    );
+    assert_eq!(
+        told(&server, "GET", &format!("{path}?export=false"))
+            .await
+            .0,
+        200
+    );
+    for query in ["resourceVersion=1", "uid=other"] {
+        let answer = send(&server, "DELETE", &format!("{path}?{query}"), &[], "").await;
+        assert_eq!(answer.status(), StatusCode::CONFLICT, "{query}");
+    }
+    let bindings = "/api/v1/namespaces/default/bindings";
+    let unnamed = json!({"target": {"name": "n"}});
+    let (status, refusal) = call(&server, "POST", bindings, unnamed).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(refusal["message"], "Name parameter required.");
+    let answer = send(&server, "DELETE", &format!("{path}?uid="), &[], "").await;
+    assert_eq!(answer.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn media_types_of_bodies_are_those_that_there_are_however_spelled() {
+    let server = server().await;
+    for (media_type, code) in [
+        ("APPLICATION/JSON", 201),
+        ("Application/YAML; a=b", 201),
+        ("text/yaml", 415),
+        ("application/x-yaml", 415),
+    ] {
+        let headers = [("content-type", media_type)];
+        let map = format!("{{\"metadata\": {{\"name\": \"m{}\"}}}}", media_type.len());
+        let answer = send(&server, "POST", MAPS, &headers, map).await;
+        assert_eq!(answer.status(), code, "{media_type}");
+    }
+    let path = format!("{MAPS}/none");
+    let headers = [("content-type", "text/plain")];
+    for (body, code) in [("{}", 415), ("", 406)] {
+        let answer = send(&server, "PATCH", &path, &headers, body).await;
+        assert_eq!(answer.status(), code, "{body:?}");
+    }
+    let headers = [("content-type", "application/json")];
+    let (_, text) = text(send(&server, "DELETE", &path, &headers, "x").await).await;
+    assert!(
+        text.contains("invalid character 'x' looking for beginning of value"),
+        "{text}"
+    );
+}
