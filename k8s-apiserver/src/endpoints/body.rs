@@ -60,6 +60,17 @@ pub(crate) fn whole(json: Bytes) -> Bytes {
     }
 }
 
+/// Evictions are taken in this version too, whose fields are the same, though nothing else of it is served: as upstream,
+/// since kubectl up to 1.21 drains with it.
+const OLD_EVICTION: &str = "policy/v1beta1";
+
+/// The same object with another `apiVersion`.
+fn said_to_be(json: &[u8], api_version: &str) -> Result<Vec<u8>> {
+    let mut object: Value = serde_json::from_slice(json).map_err(Error::internal)?;
+    object["apiVersion"] = api_version.into();
+    serde_json::to_vec(&object).map_err(Error::internal)
+}
+
 /// The body as JSON, whatever it was sent as, and the keys that YAML has twice.
 fn as_json(call: &Call, bytes: Bytes, kind: &str) -> Result<(Bytes, Vec<String>)> {
     let unread = |why: &str| Error::bad_request(decode::unrecognized(kind, why, &bytes));
@@ -168,8 +179,18 @@ pub(crate) async fn subresource_object(
     } else {
         format!("{group}/{version}")
     };
-    let object = (codec.from_json)(&json, &mut |field| unknown.push(field))
-        .map_err(|e| Error::decode(&e, &json, &api_version, kind))?;
+    let mut read = |json: &[u8]| (codec.from_json)(json, &mut |field| unknown.push(field));
+    let object = match read(&json) {
+        Err(DecodeError::WrongKind {
+            api_version: sent,
+            kind: found,
+            ..
+        }) if (&*sent, &*found, kind) == (OLD_EVICTION, "Eviction", "Eviction") => {
+            read(&said_to_be(&json, &api_version)?)
+        }
+        read => read,
+    };
+    let object = object.map_err(|e| Error::decode(&e, &json, &api_version, kind))?;
     let mut findings = yaml_findings(repeated, validation);
     findings.extend(
         unknown

@@ -362,6 +362,29 @@ async fn an_eviction_is_refused_while_the_budget_is_not_counted() {
     assert!(text.starts_with(start), "{text}");
 }
 
+#[tokio::test]
+async fn an_eviction_may_be_of_the_older_version() {
+    let server = server().await;
+    running(&server, "p", "True").await;
+    let old = |version: &str, name: &str| {
+        json!({"apiVersion": format!("policy/{version}"), "kind": "Eviction",
+        "metadata": {"name": name}, "deleteOptions": {"gracePeriodSeconds": 7}})
+    };
+    let uri = format!("{PODS}/p/eviction");
+    let (code, error) = call(&server, "POST", &uri, old("v1beta2", "p")).await;
+    assert_eq!(code, StatusCode::BAD_REQUEST, "{error}");
+    let (code, error) = call(&server, "POST", &uri, old("v1beta1", "q")).await;
+    assert_eq!(code, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        error["message"],
+        "name in URL does not match name in Eviction object"
+    );
+    let (code, done) = call(&server, "POST", &uri, old("v1beta1", "p")).await;
+    assert_eq!(code, StatusCode::CREATED, "{done}");
+    let (_, going) = get(&server, &format!("{PODS}/p")).await;
+    assert_eq!(going["metadata"]["deletionGracePeriodSeconds"], 7);
+}
+
 fn service(name: &str, spec: Value) -> Value {
     let mut body =
         json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec});
