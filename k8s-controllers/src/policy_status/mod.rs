@@ -5,7 +5,12 @@
 
 use std::sync::Arc;
 
-use k8s_model::{ResourceTable, policies, schema::Type, structural::Schema};
+use k8s_model::{
+    ResourceTable,
+    policies::{self, CheckedType},
+    schema::Type,
+    structural::Schema,
+};
 use k8s_openapi::{
     api::admissionregistration::v1::{ExpressionWarning, ValidatingAdmissionPolicy},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps,
@@ -72,44 +77,61 @@ fn status(policy: &ValidatingAdmissionPolicy, warnings: Vec<ExpressionWarning>) 
 }
 
 impl PolicyStatus {
-    /// The types that a policy is about, as far as they are known.
-    async fn types(&self, policy: &ValidatingAdmissionPolicy) -> Vec<(String, Schema)> {
+    /// The types that a policy is about, as far as they are known, in the order of their names. Upstream looks up no
+    /// more resources once it has found so many types for one rule.
+    async fn types(&self, policy: &ValidatingAdmissionPolicy) -> Vec<CheckedType> {
         let spec = policy.spec.clone().unwrap_or_default();
-        let mut out = Vec::new();
+        let mut out: Vec<CheckedType> = Vec::new();
         for (group, version, resource) in policies::named_resources(&spec) {
-            let rows = ResourceTable::builtin().rows().iter();
-            let row = rows.into_iter().find(|row| {
-                (row.group, row.version, row.resource)
-                    == (group.as_str(), version.as_str(), resource.as_str())
+            // A resource without a group is one of any group.
+            let rows = ResourceTable::builtin().rows().iter().filter(|row| {
+                (row.version, row.resource) == (version.as_str(), resource.as_str())
+                    && (group.is_empty() || row.group == group)
             });
-            let found = match row {
-                Some(row) => Type::of_kind(row.group, row.version, row.kind)
-                    .map(|ty| (row.kind.to_owned(), Schema::of_type(ty))),
-                None => self.custom(&group, &version, &resource).await,
-            };
-            if let Some((kind, schema)) = found {
-                let api_version = match group.as_str() {
-                    "" => version,
-                    group => format!("{group}/{version}"),
-                };
-                out.push((format!("{api_version}, Kind={kind}"), schema));
+            let mut found: Vec<CheckedType> = rows
+                .filter_map(|row| built_in(row.group, row.version, row.kind))
+                .collect();
+            if found.is_empty() && !group.is_empty() {
+                let wanted = Wanted::Resource(&resource);
+                found.extend(self.custom(&group, &version, wanted).await);
+            }
+            out.extend(found);
+            if out.len() >= policies::MAX_TYPES {
+                break;
             }
         }
+        out.sort_by(|a, b| key(a).cmp(&key(b)));
+        out.dedup_by(|a, b| key(a) == key(b));
         out
     }
 
+    /// What the parameters of a policy look like.
+    async fn params(&self, policy: &ValidatingAdmissionPolicy) -> Option<Schema> {
+        let kind = policy.spec.as_ref()?.param_kind.as_ref()?;
+        let (api_version, kind) = (kind.api_version.as_deref()?, kind.kind.as_deref()?);
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let found = match built_in(group, version, kind) {
+            Some(found) => Some(found),
+            None => self.custom(group, version, Wanted::Kind(kind)).await,
+        };
+        found.map(|found| found.schema)
+    }
+
     /// The kind of a custom resource and its schema, as the server publishes them.
-    async fn custom(&self, group: &str, version: &str, resource: &str) -> Option<(String, Schema)> {
+    async fn custom(&self, group: &str, version: &str, wanted: Wanted<'_>) -> Option<CheckedType> {
         let read = async |path: String| {
             let request = http::Request::get(path).body(Vec::new()).ok()?;
             self.client.request::<Value>(request).await.ok()
         };
-        let listed = read(format!("/apis/{group}/{version}")).await?;
-        let found = listed["resources"]
-            .as_array()?
-            .iter()
-            .find(|r| r["name"] == resource)?;
-        let kind = found["kind"].as_str()?.to_owned();
+        let kind = match wanted {
+            Wanted::Kind(kind) => kind.to_owned(),
+            Wanted::Resource(resource) => {
+                let listed = read(format!("/apis/{group}/{version}")).await?;
+                let mut resources = listed["resources"].as_array()?.iter();
+                let found = resources.find(|r| r["name"] == resource)?;
+                found["kind"].as_str()?.to_owned()
+            }
+        };
         let document = read(format!("/openapi/v3/apis/{group}/{version}")).await?;
         let of_kind = |schema: &&Value| {
             let gvks = schema["x-kubernetes-group-version-kind"].as_array();
@@ -123,8 +145,39 @@ impl PolicyStatus {
             .values()
             .find(of_kind)?;
         let props: JSONSchemaProps = serde_json::from_value(schema.clone()).ok()?;
-        Some((kind, Schema::new(&props)))
+        let mut schema = Schema::new(&props);
+        // It is published as a reference.
+        if let Some(metadata) = Type::named("apimachinery.pkg.apis.meta.v1.ObjectMeta") {
+            let metadata = Schema::of_type(metadata);
+            schema.properties.insert("metadata".to_owned(), metadata);
+        }
+        Some(CheckedType {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            kind,
+            schema,
+        })
     }
+}
+
+/// What is looked for among the custom resources of a group and version.
+#[derive(Clone, Copy)]
+enum Wanted<'a> {
+    Resource(&'a str),
+    Kind(&'a str),
+}
+
+fn key(ty: &CheckedType) -> (&str, &str, &str) {
+    (&ty.group, &ty.version, &ty.kind)
+}
+
+fn built_in(group: &str, version: &str, kind: &str) -> Option<CheckedType> {
+    Some(CheckedType {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        kind: kind.to_owned(),
+        schema: Schema::of_type(Type::of_kind(group, version, kind)?),
+    })
 }
 
 impl Reconciler for PolicyStatus {
@@ -137,8 +190,10 @@ impl Reconciler for PolicyStatus {
         let all: Vec<Arc<ValidatingAdmissionPolicy>> = self.policies.list();
         for policy in all.iter().filter(|policy| is_stale(policy)) {
             let types = self.types(policy).await;
+            let params = self.params(policy).await;
             let spec = policy.spec.clone().unwrap_or_default();
-            let status = status(policy, policies::type_check(&spec, &types));
+            let warnings = policies::type_check(&spec, &types, params.as_ref());
+            let status = status(policy, warnings);
             let name = owner::name(&policy.metadata);
             let params = PatchParams::default();
             match api

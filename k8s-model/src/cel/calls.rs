@@ -127,7 +127,7 @@ fn pay<'v>(
             [_, ..],
         )
         | ("join" | "unwrapOpt" | "optional.unwrap" | "format" | macros::SORT_BY, [_, ..])
-        | (operators::ADD, [Val::Json(..) | Val::List(_), _]) => {
+        | (operators::ADD, [Val::Json(..) | Val::List(_) | Val::Merged(_), _]) => {
             effort = args
                 .iter()
                 .fold(effort, |sum, value| sum.saturating_add(weight(value)));
@@ -293,7 +293,7 @@ fn method<'v>(name: &str, args: &[Val<'v>]) -> Found<'v> {
         [Val::String(text), rest @ ..] => strings::method(name, text, rest),
         [Val::Format(format), Val::String(text)] if name == "validate" => Ok(format.validate(text)),
         [Val::Semver(version), rest @ ..] => semver::method(name, version, rest),
-        [Val::Timestamp(_) | Val::Duration(_), ..] => times::method(name, args),
+        [Val::Timestamp(..) | Val::Duration(_), ..] => times::method(name, args),
         [Val::Url(_) | Val::Ip(_) | Val::Cidr(..), ..] => addresses::method(name, args),
         [Val::Quantity(amount), rest @ ..] => quantity(name, amount, rest),
         [Val::Optional(found)] => match (name, found) {
@@ -307,7 +307,7 @@ fn method<'v>(name: &str, args: &[Val<'v>]) -> Found<'v> {
             let at = if name == "last" { last.unwrap_or(0) } else { 0 };
             let at = Val::Int(i64::try_from(at).unwrap_or(i64::MAX));
             match list {
-                Val::List(_) | Val::Json(serde_json::Value::Array(_), _) => {
+                Val::List(_) | Val::Merged(_) | Val::Json(serde_json::Value::Array(_), _) => {
                     Ok(Val::Optional(ops::find(list, &at)?.map(Rc::new)))
                 }
                 _ => Err(CelError::NoOverload),

@@ -20,11 +20,8 @@ impl Val<'_> {
             Val::Bytes(bytes) => base64::engine::general_purpose::STANDARD
                 .encode(bytes)
                 .into(),
-            Val::List(list) => list
-                .iter()
-                .map(Val::to_json)
-                .collect::<Option<Vec<_>>>()?
-                .into(),
+            Val::List(list) => all(list)?,
+            Val::Merged(list) => all(&list.elements)?,
             Val::Map(entries) => {
                 let mut out = Map::new();
                 for (key, value) in entries.iter() {
@@ -35,7 +32,7 @@ impl Val<'_> {
                 }
                 Json::Object(out)
             }
-            Val::Timestamp(time) => time.to_string().into(),
+            Val::Timestamp(time, at) => times::time_text(*time, *at).into(),
             Val::Duration(nanos) => times::duration_text(*nanos).into(),
             Val::Quantity(amount) => amount.to_string().into(),
             Val::Json(json, _) => (*json).clone(),
@@ -51,4 +48,9 @@ impl Val<'_> {
             | Val::Error(_) => return None,
         })
     }
+}
+
+fn all(list: &[Val<'_>]) -> Option<Json> {
+    let elements = list.iter().map(Val::to_json);
+    Some(elements.collect::<Option<Vec<_>>>()?.into())
 }

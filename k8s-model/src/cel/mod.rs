@@ -28,11 +28,12 @@ mod value;
 
 use serde_json::Value as Json;
 
-pub(crate) use self::check::max_cardinality;
+pub(crate) use self::{check::max_cardinality, operators::double_text};
 pub use self::{
-    check::{Estimate, Scope},
+    check::{Estimate, Fields, Scope, ValueType},
     formats::Format,
     host::Host,
+    list_types::Merged,
     semver::Semver,
     value::{Url, Val},
 };
@@ -177,6 +178,16 @@ impl Program {
     pub fn check(&self, scope: &Scope<'_>) -> Result<Estimate, String> {
         depth::with_stack(self.levels, || {
             check::check(&self.root, &self.source, scope)
+        })
+    }
+
+    /// What is known of what comes out, for other expressions that speak of it as a field.
+    ///
+    /// # Errors
+    /// As those of [`check`](Self::check).
+    pub fn value_type(&self, scope: &Scope<'_>) -> Result<ValueType, String> {
+        depth::with_stack(self.levels, || {
+            check::value_type(&self.root, &self.source, scope)
         })
     }
 

@@ -3,18 +3,18 @@
 use std::rc::Rc;
 
 use cel::common::ast::operators;
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, tz::Offset};
 use serde_json::Value as Json;
 
-use super::{CelError, Val, list_types::Merging, times};
+use super::{CelError, Val, list_types::Merged, times};
 
 type Found<'v> = Result<Val<'v>, CelError>;
 
 /// What an operator makes of its operands; `None` if it is none.
 pub(super) fn operator<'v>(name: &str, args: &[Val<'v>]) -> Option<Found<'v>> {
     Some(match (name, args) {
-        (operators::EQUALS, [a, b]) => Ok(a.equals(b).into()),
-        (operators::NOT_EQUALS, [a, b]) => Ok((!a.equals(b)).into()),
+        (operators::EQUALS, [a, b]) => equal(a, b).map(Val::Bool),
+        (operators::NOT_EQUALS, [a, b]) => equal(a, b).map(|same| Val::Bool(!same)),
         (operators::LESS, [a, b]) => compare(a, b, |o| o.is_lt()),
         (operators::LESS_EQUALS, [a, b]) => compare(a, b, |o| o.is_le()),
         (operators::GREATER, [a, b]) => compare(a, b, |o| o.is_gt()),
@@ -39,6 +39,16 @@ fn overflow() -> CelError {
     CelError::Failed("integer overflow".to_owned())
 }
 
+fn equal<'v>(a: &Val<'v>, b: &Val<'v>) -> Result<bool, CelError> {
+    if let (Some(set), Some(other)) = (Merged::of(a), b.elements())
+        && set.elements.len() == other.len()
+    {
+        set.check(&other)?;
+        return Ok(set.equals(&other));
+    }
+    Ok(a.equals(b))
+}
+
 fn compare<'v>(a: &Val<'v>, b: &Val<'v>, holds: impl Fn(std::cmp::Ordering) -> bool) -> Found<'v> {
     a.compare(b)
         .map(|order| holds(order).into())
@@ -56,13 +66,14 @@ fn add<'v>(a: &Val<'v>, b: &Val<'v>) -> Found<'v> {
         (Val::Duration(a), Val::Duration(b)) => {
             Val::Duration(a.checked_add(*b).ok_or_else(overflow)?)
         }
-        (Val::Timestamp(t), Val::Duration(d)) | (Val::Duration(d), Val::Timestamp(t)) => {
-            shift(*t, *d)?
+        (Val::Timestamp(t, at), Val::Duration(d)) | (Val::Duration(d), Val::Timestamp(t, at)) => {
+            shift(*t, *d, *at)?
         }
         _ => match (a.elements(), b.elements()) {
             (Some(mut a), Some(b)) => {
-                if let Some(list) = Merging::of(first) {
-                    return Ok(Val::List(Rc::new(list.plus(b))));
+                if let Some(list) = Merged::of(first) {
+                    list.check(&b)?;
+                    return Ok(Val::Merged(Rc::new(list.plus(b))));
                 }
                 a.extend(b);
                 Val::List(Rc::new(a))
@@ -72,9 +83,9 @@ fn add<'v>(a: &Val<'v>, b: &Val<'v>) -> Found<'v> {
     })
 }
 
-fn shift<'v>(time: Timestamp, nanos: i64) -> Found<'v> {
+fn shift<'v>(time: Timestamp, nanos: i64, offset: Offset) -> Found<'v> {
     time.checked_add(SignedDuration::from_nanos(nanos))
-        .map(Val::Timestamp)
+        .map(|time| Val::Timestamp(time, offset))
         .map_err(|_| CelError::Failed("timestamp overflow".to_owned()))
 }
 
@@ -86,8 +97,10 @@ fn subtract<'v>(a: &Val<'v>, b: &Val<'v>) -> Found<'v> {
         (Val::Duration(a), Val::Duration(b)) => {
             Val::Duration(a.checked_sub(*b).ok_or_else(overflow)?)
         }
-        (Val::Timestamp(a), Val::Duration(b)) => shift(*a, b.checked_neg().ok_or_else(overflow)?)?,
-        (Val::Timestamp(a), Val::Timestamp(b)) => {
+        (Val::Timestamp(a, at), Val::Duration(b)) => {
+            shift(*a, b.checked_neg().ok_or_else(overflow)?, *at)?
+        }
+        (Val::Timestamp(a, _), Val::Timestamp(b, _)) => {
             let nanos = a.duration_since(*b).as_nanos();
             Val::Duration(i64::try_from(nanos).map_err(|_| overflow())?)
         }
@@ -151,6 +164,7 @@ pub(super) fn find<'v>(value: &Val<'v>, key: &Val<'v>) -> Result<Option<Val<'v>>
     };
     Ok(match value {
         Val::List(list) => position()?.and_then(|at| list.get(at).cloned()),
+        Val::Merged(list) => position()?.and_then(|at| list.elements.get(at).cloned()),
         Val::Json(Json::Array(list), schema) => {
             let items = schema.and_then(|s| s.items.as_deref());
             let found = position()?.and_then(|at| list.get(at));
@@ -182,14 +196,16 @@ pub(super) fn index<'v>(value: &Val<'v>, key: &Val<'v>) -> Found<'v> {
             _ => String::new(),
         };
         CelError::Failed(match value {
-            Val::List(_) | Val::Json(Json::Array(_), _) => format!("index out of bounds: {shown}"),
+            Val::List(_) | Val::Merged(_) | Val::Json(Json::Array(_), _) => {
+                format!("index out of bounds: {shown}")
+            }
             _ => format!("no such key: {shown}"),
         })
     })
 }
 
 /// A number as Go writes it (`strconv.FormatFloat(n, 'g', -1, 64)`).
-fn double_text(n: f64) -> String {
+pub(crate) fn double_text(n: f64) -> String {
     if n.is_nan() {
         return "NaN".to_owned();
     }
@@ -229,7 +245,7 @@ pub(super) fn convert<'v>(name: &str, value: &Val<'v>) -> Found<'v> {
             text.parse()
                 .map_err(|_| failed("type conversion error from 'string' to 'int'"))?,
         ),
-        ("int", Val::Timestamp(t)) => Val::Int(t.as_second()),
+        ("int", Val::Timestamp(t, _)) => Val::Int(t.as_second()),
         ("int", Val::Duration(n)) => Val::Int(*n),
         ("uint", Val::Int(n)) => Val::Uint(u64::try_from(*n).map_err(|_| overflow())?),
         ("uint", Val::Double(n)) if *n >= 0.0 && *n < 1.8e19 => Val::Uint(*n as u64),
@@ -252,7 +268,7 @@ pub(super) fn convert<'v>(name: &str, value: &Val<'v>) -> Found<'v> {
             Ok(text) => text.into(),
             Err(_) => return Err(failed("invalid UTF-8 in bytes, cannot convert to string")),
         },
-        ("string", Val::Timestamp(t)) => t.to_string().into(),
+        ("string", Val::Timestamp(t, at)) => times::time_text(*t, *at).into(),
         ("string", Val::Duration(n)) => times::duration_text(*n).into(),
         ("string", Val::Ip(ip)) => ip.to_string().into(),
         ("string", Val::Cidr(ip, bits)) => format!("{ip}/{bits}").into(),

@@ -260,14 +260,14 @@ fn text(out: &mut String, value: &Val<'_>) -> Result<(), CelError> {
     match value {
         Val::Null => out.push_str("null"),
         Val::Type(name) => out.push_str(name),
-        Val::List(_) | Val::Map(_) | Val::Json(..) => nested(out, value)?,
+        Val::List(_) | Val::Merged(_) | Val::Map(_) | Val::Json(..) => nested(out, value)?,
         Val::Int(_)
         | Val::Uint(_)
         | Val::Double(_)
         | Val::Bool(_)
         | Val::String(_)
         | Val::Bytes(_)
-        | Val::Timestamp(_)
+        | Val::Timestamp(..)
         | Val::Duration(_) => {
             if let Val::String(shown) = operators::convert("string", value)? {
                 out.push_str(&shown);
@@ -295,10 +295,10 @@ fn nested(out: &mut String, value: &Val<'_>) -> Result<(), CelError> {
                 push(out, format_args!("b{}", quoted(&shown)));
             }
         }
-        Val::Timestamp(_) | Val::Duration(_) => {
+        Val::Timestamp(..) | Val::Duration(_) => {
             if let Val::String(shown) = operators::convert("string", value)? {
                 let name = match value {
-                    Val::Timestamp(_) => "timestamp",
+                    Val::Timestamp(..) => "timestamp",
                     _ => "duration",
                 };
                 push(out, format_args!("{name}({})", quoted(&shown)));

@@ -44,6 +44,13 @@ fn expressions_are_true() {
         "duration('1h') > duration('59m') && duration('90s').getMinutes() == 1",
         "timestamp('2024-01-02T03:04:05Z').getFullYear() == 2024",
         "timestamp('2024-01-02T03:04:05Z') + duration('1h') == timestamp('2024-01-02T04:04:05Z')",
+        // A time remembers how far from UTC it was written, but tells its parts in UTC.
+        "string(timestamp('2024-01-02T03:04:05.120+02:30')) == '2024-01-02T03:04:05.12+02:30'",
+        "string(timestamp('2024-01-02T03:04:05-05:00') + duration('1h')) == '2024-01-02T04:04:05-05:00'",
+        "string(timestamp('2024-01-02T03:04:05+00:00')) == '2024-01-02T03:04:05Z'",
+        "timestamp('2024-01-02T03:04:05+02:00').getHours() == 1",
+        "timestamp('2024-01-02T03:04:05+02:00') == timestamp('2024-01-02T01:04:05Z')",
+        "string(timestamp(0)) == '1970-01-01T00:00:00Z' && timestamp('2024-01-02T03:04:05Z').getHours('') == 3",
         "int('7') == 7 && string(7) == '7' && type(1) == int && double(1) == 1.0",
         "self.a > 5 || self.b == 'text'",
         "self.z.y == 1 || true",
@@ -310,4 +317,20 @@ fn a_long_line_of_nonsense_is_told_briefly() {
         let error = Program::parse(&source).unwrap_err().to_string();
         assert!(error.len() < 300_000, "{}", error.len());
     }
+}
+
+#[test]
+fn what_is_no_time_is_told_as_cel_tells_it() {
+    for text in [
+        "2024-01-02",
+        "2024-01-02 03:04:05Z",
+        "2024-01-02t03:04:05z",
+        "2024-02-30T00:00:00Z",
+    ] {
+        let error = run("string(timestamp(self))", &json!(text)).unwrap_err();
+        let expected = "type conversion error from 'string' to 'google.protobuf.Timestamp'";
+        assert_eq!(error.to_string(), expected, "{text}");
+    }
+    let error = run("string(timestamp(-62135596801))", &Json::Null).unwrap_err();
+    assert_eq!(error.to_string(), "timestamp overflow");
 }

@@ -3,10 +3,10 @@
 use std::{cmp::Ordering, net::IpAddr, rc::Rc};
 
 use base64::Engine;
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::Offset};
 use serde_json::Value as Json;
 
-use super::{CelError, Format, Host, Semver, list_types::Merging};
+use super::{CelError, Format, Host, Semver, list_types::Merged, times};
 use crate::{
     quantity::Amount,
     structural::{Kind, Schema},
@@ -31,10 +31,12 @@ pub enum Val<'v> {
     Bytes(Rc<[u8]>),
     /// A list that the expression made.
     List(Rc<Vec<Val<'v>>>),
+    /// A set or a map that a list was added to: elements are added to it as to that.
+    Merged(Rc<Merged<'v>>),
     /// A map that the expression made.
     Map(Rc<Vec<(Val<'v>, Val<'v>)>>),
-    /// A point in time.
-    Timestamp(Timestamp),
+    /// A point in time, and how far its text was from UTC.
+    Timestamp(Timestamp, Offset),
     /// A span of time, in nanoseconds.
     Duration(i64),
     /// A type.
@@ -126,8 +128,8 @@ impl<'v> Val<'v> {
             .filter(|s| s.kind == Some(Kind::String))
             .and_then(|s| s.format.as_deref());
         let typed = match format {
-            Some("date-time") => text.parse().ok().map(Val::Timestamp),
-            Some("date") => format!("{text}T00:00:00Z").parse().ok().map(Val::Timestamp),
+            Some("date-time") => times::read(text),
+            Some("date") => times::read(&format!("{text}T00:00:00Z")),
             Some("duration") => crate::duration::parse(text).map(Val::Duration),
             Some("byte") => base64::engine::general_purpose::STANDARD
                 .decode(text)
@@ -148,9 +150,9 @@ impl<'v> Val<'v> {
             Val::Double(_) => "double",
             Val::String(_) => "string",
             Val::Bytes(_) => "bytes",
-            Val::List(_) | Val::Json(Json::Array(_), _) => "list",
+            Val::List(_) | Val::Merged(_) | Val::Json(Json::Array(_), _) => "list",
             Val::Map(_) | Val::Json(..) => "map",
-            Val::Timestamp(_) => "google.protobuf.Timestamp",
+            Val::Timestamp(..) => "google.protobuf.Timestamp",
             Val::Duration(_) => "google.protobuf.Duration",
             Val::Type(_) => "type",
             Val::Optional(_) => "optional_type",
@@ -169,6 +171,7 @@ impl<'v> Val<'v> {
     pub(super) fn elements(&self) -> Option<Vec<Val<'v>>> {
         match self {
             Val::List(list) => Some(list.to_vec()),
+            Val::Merged(list) => Some(list.elements.clone()),
             Val::Json(Json::Array(list), schema) => {
                 let items = schema.and_then(|s| s.items.as_deref());
                 Some(list.iter().map(|json| Val::of(json, items)).collect())
@@ -190,6 +193,9 @@ impl<'v> Val<'v> {
         };
         Some(match self {
             Val::List(list) => Box::new((0..list.len()).map(move |n| of_list(n, list[n].clone()))),
+            Val::Merged(list) => Box::new(
+                (0..list.elements.len()).map(move |n| of_list(n, list.elements[n].clone())),
+            ),
             Val::Map(map) => Box::new((0..map.len()).map(move |n| map[n].clone())),
             Val::Json(Json::Array(list), schema) => {
                 let items = schema.and_then(|s| s.items.as_deref());
@@ -235,6 +241,7 @@ impl<'v> Val<'v> {
             Val::String(text) => Some(text.chars().count()),
             Val::Bytes(bytes) => Some(bytes.len()),
             Val::List(list) => Some(list.len()),
+            Val::Merged(list) => Some(list.elements.len()),
             Val::Map(map) => Some(map.len()),
             Val::Json(Json::Array(list), _) => Some(list.len()),
             Val::Json(Json::Object(fields), _) => Some(fields.len()),
@@ -289,7 +296,7 @@ impl<'v> Val<'v> {
 
     /// Whether both are the same value. Numbers are equal across their types.
     pub(super) fn equals(&self, other: &Val<'v>) -> bool {
-        if let Some(list) = Merging::of(self) {
+        if let Some(list) = Merged::of(self) {
             return other.elements().is_some_and(|other| list.equals(&other));
         }
         match (self, other) {
@@ -348,7 +355,7 @@ impl<'v> Val<'v> {
             }
             (Val::String(a), Val::String(b)) => a.cmp(b),
             (Val::Bytes(a), Val::Bytes(b)) => a.cmp(b),
-            (Val::Timestamp(a), Val::Timestamp(b)) => a.cmp(b),
+            (Val::Timestamp(a, _), Val::Timestamp(b, _)) => a.cmp(b),
             (Val::Duration(a), Val::Duration(b)) => a.cmp(b),
             (Val::Quantity(a), Val::Quantity(b)) => a.cmp(b),
             _ => return None,

@@ -20,7 +20,9 @@ use k8s_openapi::{Metadata, Resource, apimachinery::pkg::apis::meta::v1::ObjectM
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-pub(crate) use self::{duplicates::SPELLED, explain::go_kind, numbers::MAX_SAFE};
+pub(crate) use self::{
+    duplicates::SPELLED, explain::go_kind, numbers::MAX_SAFE, time_text::is_time,
+};
 pub use self::{
     duplicates::duplicate_fields, explain::type_meta_fault, numbers::whole_numbers,
     surrogates::paired, syntax::syntax_error, tree::misfit,

@@ -28,6 +28,11 @@ pub(super) fn is_micro(text: &str) -> bool {
     walk(text, true) == Ok("")
 }
 
+/// Whether a text is a time.
+pub(crate) fn is_time(text: &str) -> bool {
+    walk(text, false) == Ok("")
+}
+
 #[derive(PartialEq)]
 enum Fault<'t> {
     Unlike {

@@ -13,7 +13,7 @@ use cel::{
 use super::{
     Scope, declared,
     functions::{self, Overload},
-    type_name,
+    requests, type_name,
     types::{Mapping, Type, is_exactly, most_general},
 };
 use crate::{
@@ -45,6 +45,7 @@ pub(super) fn infer<'s>(
             .collect(),
         objects: scope.objects,
         stored: scope.stored,
+        own_resource: scope.own_resource,
         source,
         mapping: Mapping::new(),
         types: Types::default(),
@@ -70,6 +71,7 @@ struct Infer<'c, 's> {
     variables: Vec<(String, Type<'s>)>,
     objects: bool,
     stored: bool,
+    own_resource: bool,
     source: &'c SourceInfo,
     mapping: Mapping<'s>,
     types: Types<'s>,
@@ -205,16 +207,27 @@ impl<'s> Infer<'_, 's> {
         if !self.objects || !(is_object || name == "JSONPatch") {
             return self.undeclared(id, name);
         }
+        let ty = match is_object {
+            true => requests::object(name),
+            false => requests::STEP.clone(),
+        };
         for entry in &made.entries {
-            if let EntryExpr::StructField(field) = &entry.expr {
-                let step = matches!(field.field.as_str(), "op" | "path" | "from" | "value");
-                if !is_object && !step {
-                    self.fault(entry.id, &format!("undefined field '{}'", field.field));
-                }
-                self.expr(&field.value);
+            let EntryExpr::StructField(field) = &entry.expr else {
+                continue;
+            };
+            let value = self.expr(&field.value);
+            let value = self.entry(field.value.id, value, field.optional);
+            let wanted = self.field(entry.id, &ty, &field.field, false);
+            if !self.mapping.assignable(&wanted, &value) {
+                let value = self.mapping.substitute(&value);
+                let text = format!(
+                    "expected type of field '{}' is '{wanted}' but provided type is '{value}'",
+                    field.field
+                );
+                self.fault(entry.id, &text);
             }
         }
-        Type::map(Type::String, Type::Dyn)
+        ty
     }
 
     fn select(&mut self, id: u64, select: &SelectExpr) -> Type<'s> {
@@ -247,6 +260,17 @@ impl<'s> Infer<'_, 's> {
                         Type::Error
                     }
                 }
+            }
+            Type::Fields(fields) => match fields.all.get(name) {
+                Some(found) => found.clone(),
+                None if fields.is_open => Type::Dyn,
+                None => {
+                    self.fault(id, &format!("undefined field '{name}'"));
+                    Type::Error
+                }
+            },
+            Type::Own(requests::AUTHORIZER) if self.own_resource && name == "requestResource" => {
+                Type::Own(requests::RESOURCE_CHECK)
             }
             Type::Param(_) => {
                 self.mapping.assignable(&Type::Dyn, &owner);

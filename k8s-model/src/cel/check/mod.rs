@@ -5,9 +5,10 @@ mod cost;
 mod declared;
 mod functions;
 mod infer;
+mod requests;
 mod types;
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use cel::{
     IdedExpr,
@@ -17,6 +18,7 @@ use cel::{
 pub(super) use self::cost::scaled;
 pub(crate) use self::declared::max_cardinality;
 use self::types::Type;
+pub use self::types::{Fields, ValueType};
 use crate::structural::Schema;
 
 /// The variables of an expression, with the schemas of their values.
@@ -25,6 +27,7 @@ pub struct Scope<'s> {
     variables: Vec<Variable<'s>>,
     objects: bool,
     stored: bool,
+    own_resource: bool,
 }
 
 #[derive(Debug)]
@@ -41,6 +44,8 @@ struct Variable<'s> {
 pub struct Estimate {
     /// The type of what comes out, as in `bool`; `dyn` if that is not known.
     pub result: &'static str,
+    /// The same with its parts, as in `list(string)`.
+    pub full_result: String,
     /// What one evaluation costs at most.
     pub cost: u64,
 }
@@ -86,6 +91,40 @@ impl<'s> Scope<'s> {
             ty: made(ty.unwrap_or(Type::Dyn)),
             schema,
             is_resource,
+        });
+        self
+    }
+
+    /// With a variable that has these fields and no others.
+    #[must_use]
+    pub fn with_fields(self, name: &str, fields: &Fields) -> Self {
+        self.typed(name, Type::Fields(Arc::new(fields.clone())))
+    }
+
+    /// With what policies and webhooks know of a request besides its objects: `request`, and, if it is asked for,
+    /// `namespaceObject`.
+    #[must_use]
+    pub fn with_request(self, namespace: bool) -> Self {
+        let scope = self.typed("request", requests::REQUEST.clone());
+        match namespace {
+            true => scope.typed("namespaceObject", requests::NAMESPACE.clone()),
+            false => scope,
+        }
+    }
+
+    /// With `authorizer`, and the check that it makes of the request's own resource if expressions may ask for it.
+    #[must_use]
+    pub fn with_authorizer(mut self, own_resource: bool) -> Self {
+        self.own_resource = own_resource;
+        self.typed("authorizer", Type::Own(requests::AUTHORIZER))
+    }
+
+    fn typed(mut self, name: &str, ty: Type<'s>) -> Self {
+        self.variables.push(Variable {
+            name: name.to_owned(),
+            ty,
+            schema: None,
+            is_resource: false,
         });
         self
     }
@@ -170,9 +209,26 @@ pub(super) fn check(
     scope: &Scope<'_>,
 ) -> Result<Estimate, String> {
     let types = infer::infer(root, source, scope)?;
-    let result = types.of.get(&root.id).map_or("dyn", result_name);
-    let cost = cost::estimate(root, scope, &types);
-    Ok(Estimate { result, cost })
+    let ty = types.of.get(&root.id).unwrap_or(&Type::Dyn);
+    Ok(Estimate {
+        result: result_name(ty),
+        full_result: ty.full_name(),
+        cost: cost::estimate(root, scope, &types),
+    })
+}
+
+/// What is known of what comes out, for expressions that speak of it by a name.
+pub(super) fn value_type(
+    root: &IdedExpr,
+    source: &SourceInfo,
+    scope: &Scope<'_>,
+) -> Result<ValueType, String> {
+    let types = infer::infer(root, source, scope)?;
+    Ok(types
+        .of
+        .get(&root.id)
+        .map(ValueType::kept)
+        .unwrap_or_default())
 }
 
 fn result_name(ty: &Type<'_>) -> &'static str {
@@ -189,7 +245,7 @@ fn result_name(ty: &Type<'_>) -> &'static str {
         Type::Timestamp => "google.protobuf.Timestamp",
         Type::Kind => "type",
         Type::List(_) => "list",
-        Type::Map(..) | Type::Object(_) => "map",
+        Type::Map(..) | Type::Object(_) | Type::Fields(_) => "map",
         Type::Optional(_) => "optional_type",
         Type::Own(name) => name,
     }

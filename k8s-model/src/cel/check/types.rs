@@ -1,7 +1,7 @@
 //! Types of expressions, and how they go together: unification, as CEL's type checker does it
 //! (<https://github.com/google/cel-spec/blob/master/doc/langdef.md#gradual-type-checking>).
 
-use std::{cell::Cell, fmt, sync::Arc};
+use std::{borrow::Cow, cell::Cell, collections::BTreeMap, fmt, sync::Arc};
 
 use crate::structural::Schema;
 
@@ -33,6 +33,8 @@ pub(super) enum Type<'s> {
     Optional(Arc<Type<'s>>),
     /// Of a schema with fields.
     Object(Object<'s>),
+    /// With fields of its own.
+    Fields(Arc<Fields>),
     /// One of Kubernetes' own, by its name.
     Own(&'static str),
     /// Any type, but the same wherever it stands.
@@ -47,7 +49,82 @@ pub(super) struct Object<'s> {
     pub(super) is_resource: bool,
 }
 
+/// The fields of a variable, and the types of their values.
+#[derive(Clone, Debug)]
+pub struct Fields {
+    /// What the type is called.
+    pub(super) name: Cow<'static, str>,
+    /// Whether it may have any other field.
+    pub(super) is_open: bool,
+    pub(super) all: BTreeMap<String, Type<'static>>,
+}
+
+impl Fields {
+    /// None yet, of a type of that name.
+    pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
+        Fields {
+            name: name.into(),
+            is_open: false,
+            all: BTreeMap::new(),
+        }
+    }
+
+    /// With a field.
+    pub fn insert(&mut self, name: &str, of: ValueType) {
+        self.all.insert(name.to_owned(), of.0);
+    }
+}
+
+/// What is known of the values of a field: whatever it is if nothing is known.
+#[derive(Clone, Debug)]
+pub struct ValueType(pub(super) Type<'static>);
+
+impl Default for ValueType {
+    fn default() -> Self {
+        ValueType(Type::Dyn)
+    }
+}
+
+impl ValueType {
+    /// As upstream keeps the type of a variable (`convertCelTypeToDeclType`): of what has fields, and of what is
+    /// Kubernetes' own, nothing is known any more.
+    pub(super) fn kept(ty: &Type<'_>) -> Self {
+        fn kept(ty: &Type<'_>) -> Type<'static> {
+            match ty {
+                Type::Null => Type::Null,
+                Type::Bool => Type::Bool,
+                Type::Int => Type::Int,
+                Type::Uint => Type::Uint,
+                Type::Double => Type::Double,
+                Type::String => Type::String,
+                Type::Bytes => Type::Bytes,
+                Type::Duration => Type::Duration,
+                Type::Timestamp => Type::Timestamp,
+                Type::List(of) => Type::list(kept(of)),
+                Type::Map(keys, values) => Type::map(kept(keys), kept(values)),
+                _ => Type::Dyn,
+            }
+        }
+        ValueType(kept(ty))
+    }
+}
+
 impl<'s> Type<'s> {
+    /// The type as upstream writes that of a whole expression.
+    pub(super) fn full_name(&self) -> String {
+        match self {
+            Type::Null => "null_type".to_owned(),
+            Type::Duration => "google.protobuf.Duration".to_owned(),
+            Type::Timestamp => "google.protobuf.Timestamp".to_owned(),
+            Type::List(of) => format!("list({})", of.full_name()),
+            Type::Map(keys, values) => {
+                format!("map({}, {})", keys.full_name(), values.full_name())
+            }
+            Type::Optional(of) => format!("optional_type({})", of.full_name()),
+            other => other.to_string(),
+        }
+    }
+
     pub(super) fn list(elements: Type<'s>) -> Self {
         Type::List(Arc::new(elements)).bounded()
     }
@@ -104,6 +181,7 @@ impl<'s> Type<'s> {
         match (self, other) {
             (Type::Object(one), Type::Object(other)) => std::ptr::eq(one.schema, other.schema),
             (Type::Own(one), Type::Own(other)) => one == other,
+            (Type::Fields(one), Type::Fields(other)) => one.name == other.name,
             (Type::Param(one), Type::Param(other)) => one == other,
             _ => std::mem::discriminant(self) == std::mem::discriminant(other),
         }
@@ -116,6 +194,7 @@ impl<'s> Type<'s> {
                 | Type::Duration
                 | Type::Timestamp
                 | Type::Object(_)
+                | Type::Fields(_)
                 | Type::Own(_)
                 | Type::Optional(_)
         )
@@ -141,6 +220,7 @@ impl fmt::Display for Type<'_> {
             Type::Map(keys, values) => write!(f, "map({keys}, {values})"),
             Type::Optional(of) => write!(f, "optional_type({of})"),
             Type::Object(_) => f.write_str("object"),
+            Type::Fields(fields) => f.write_str(&fields.name),
             Type::Own(name) => f.write_str(name),
         }
     }

@@ -45,6 +45,7 @@ fn traversal(value: &Val<'_>) -> u64 {
         Val::String(text) => bytes(text.len()),
         Val::Bytes(all) => bytes(all.len()),
         Val::List(list) => list.iter().fold(0, |sum, v| sum + traversal(v)),
+        Val::Merged(list) => list.elements.iter().fold(0, |sum, v| sum + traversal(v)),
         Val::Map(map) => map
             .iter()
             .fold(0, |sum, (key, v)| sum + traversal(key) + traversal(v)),
@@ -76,6 +77,7 @@ fn new_list(size: u64) -> u64 {
 fn self_compared(list: &Val<'_>) -> u64 {
     let first = match list {
         Val::List(list) => list.first().cloned(),
+        Val::Merged(list) => list.elements.first().cloned(),
         Val::Json(Json::Array(elements), schema) => {
             let items = schema.and_then(|s| s.items.as_deref());
             elements.first().map(|json| Val::of(json, items))
@@ -111,6 +113,10 @@ fn whole(value: Option<&Val<'_>>) -> u64 {
 fn joined(list: &Val<'_>, rest: &[Val<'_>]) -> u64 {
     let (count, texts) = match list {
         Val::List(list) => (list.len(), list.iter().fold(0, |sum, v| sum + size(v))),
+        Val::Merged(list) => {
+            let texts = list.elements.iter().fold(0, |sum, v| sum + size(v));
+            (list.elements.len(), texts)
+        }
         Val::Json(Json::Array(list), _) => {
             let chars = |json: &Json| json.as_str().map_or(1, |text| text.chars().count());
             let texts = list.iter().fold(0, |sum, json| sum + wide(chars(json)));
@@ -172,7 +178,13 @@ fn of_overload(name: &str, args: &[Val<'_>], first: u64, second: u64) -> u64 {
         | ("format", [Val::String(_), _])
         | ("bytes", [Val::String(_)])
         | ("string", [Val::Bytes(_)]) => tenth(first),
-        (operators::IN, [_, Val::List(_) | Val::Json(Json::Array(_), _)]) => second,
+        (
+            operators::IN,
+            [
+                _,
+                Val::List(_) | Val::Merged(_) | Val::Json(Json::Array(_), _),
+            ],
+        ) => second,
         (
             operators::LESS
             | operators::LESS_EQUALS
@@ -243,6 +255,7 @@ pub(super) fn weight(value: &Val<'_>, limit: u64) -> u64 {
             Val::String(text) => *left = left.saturating_sub(wide(text.len()) / 64),
             Val::Bytes(all) => *left = left.saturating_sub(wide(all.len()) / 64),
             Val::List(list) => list.iter().for_each(|v| walk(v, left)),
+            Val::Merged(list) => list.elements.iter().for_each(|v| walk(v, left)),
             // Each entry is sought among the other's.
             Val::Map(map) => {
                 *left = left.saturating_sub(wide(map.len()).saturating_mul(wide(map.len())));

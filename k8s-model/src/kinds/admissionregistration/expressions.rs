@@ -3,7 +3,7 @@
 use k8s_openapi::api::admissionregistration::v1::{ParamKind, Variable};
 
 use crate::{
-    cel::{Program, Scope},
+    cel::{Fields, Program, Scope, ValueType},
     field::{self, ErrorList, Path},
     kinds::checks::{messages, repeats, text},
     names,
@@ -14,28 +14,28 @@ use crate::{
 pub(super) struct Variables<'a> {
     /// Whether there are parameters.
     pub(super) params: bool,
-    /// Whether there is a namespace.
-    pub(super) namespace: bool,
     /// The policy's own variables, as far as they are known.
-    pub(super) own: Option<&'a [Variable]>,
+    pub(super) own: Option<&'a Fields>,
+    /// Whether nobody can be asked who may do what.
+    pub(super) no_authorizer: bool,
     /// Whether it may make objects and patches.
     pub(super) objects: bool,
 }
 
 impl Variables<'_> {
     fn scope(&self) -> Scope<'static> {
-        let mut scope = Scope::new();
-        for name in ["object", "oldObject", "request", "authorizer"] {
-            scope = scope.with(name, None);
+        let mut scope = Scope::new()
+            .with("object", None)
+            .with("oldObject", None)
+            .with_request(true);
+        if !self.no_authorizer {
+            scope = scope.with_authorizer(true);
         }
         if self.params {
             scope = scope.with("params", None);
         }
-        if self.namespace {
-            scope = scope.with("namespaceObject", None);
-        }
-        if self.own.is_some() {
-            scope = scope.with("variables", None);
+        if let Some(own) = self.own {
+            scope = scope.with_fields("variables", own);
         }
         if self.objects {
             scope.with_objects()
@@ -53,78 +53,70 @@ pub(super) fn compile(
     path: &Path,
 ) -> ErrorList {
     let invalid = |text: String| vec![field::invalid(path.clone(), source, text)];
-    let program = match Program::parse(source) {
-        Ok(program) => program,
-        Err(error) => return invalid(format!("compilation failed: {error}")),
-    };
-    let estimate = match program.check(&variables.scope()) {
-        Ok(estimate) => estimate,
+    let checked = Program::parse(source)
+        .map_err(|error| error.to_string())
+        .and_then(|program| program.check(&variables.scope()));
+    let found = match checked {
+        Ok(estimate) => estimate.full_result,
         Err(text) => return invalid(format!("compilation failed: {text}")),
     };
-    if let Some(own) = variables.own {
-        for name in program.fields_of("variables") {
-            if !own.iter().any(|variable| variable.name == name) {
-                return invalid(format!(
-                    "compilation failed: ERROR: <input>:1:1: undefined field '{name}'"
-                ));
-            }
-        }
+    if results.contains(&found.as_str()) {
+        return ErrorList::new();
     }
-    if estimate.result != "dyn" && !results.contains(&estimate.result) {
-        return invalid(match results {
-            [one] => format!("must evaluate to {one}"),
-            several => format!("must evaluate to one of [{}]", several.join(", ")),
-        });
-    }
-    ErrorList::new()
+    invalid(match results {
+        [one] => format!("must evaluate to {one} but got {found}"),
+        several => format!(
+            "must evaluate to one of [{}] but got {found}",
+            several.join(" ")
+        ),
+    })
 }
 
-/// The variables of a policy: each may speak of those before it.
-pub(super) fn variables(all: &[Variable], known: Variables<'_>, path: &Path) -> ErrorList {
-    let mut out = ErrorList::new();
+/// The variables of a policy, each of which may speak of those before it: what is wrong with them, and their types.
+pub(super) fn variables(
+    all: &[Variable],
+    known: Variables<'_>,
+    path: &Path,
+    out: &mut ErrorList,
+) -> Fields {
+    let mut fields = Fields::new("kubernetes.variables");
     let repeats = repeats(all.iter().map(|variable| &variable.name));
     for (i, variable) in all.iter().enumerate() {
         let path = path.child("variables").index(i);
         let name = variable.name.as_str();
-        if name.is_empty() {
+        if name.trim().is_empty() {
             out.push(field::required(path.child("name"), "name is not specified"));
-        } else {
-            if !names::c_identifier(name).is_empty() {
-                let text = "name is not a valid CEL identifier";
-                out.push(field::invalid(path.child("name"), name, text));
-            }
-            if repeats[i] {
-                out.push(field::duplicate(path.child("name"), name));
-            }
+        } else if !names::c_identifier(name).is_empty() {
+            let text = "name is not a valid CEL identifier";
+            out.push(field::invalid(path.child("name"), name, text));
+        } else if repeats[i] {
+            out.push(field::duplicate(path.child("name"), name));
         }
-        if variable.expression.trim().is_empty() {
-            let text = "expression is not specified";
-            out.push(field::required(path.child("expression"), text));
-        } else {
-            let known = Variables {
-                own: Some(&all[..i]),
-                ..known
-            };
-            let results = [
-                "bool",
-                "int",
-                "uint",
-                "double",
-                "string",
-                "bytes",
-                "list",
-                "map",
-                "null_type",
-                "type",
-                "optional_type",
-                "google.protobuf.Timestamp",
-                "google.protobuf.Duration",
-            ];
-            let path = path.child("expression");
-            out.extend(compile(&variable.expression, &results, &known, &path));
+        let path = path.child("expression");
+        let source = variable.expression.as_str();
+        if source.trim().is_empty() {
+            out.push(field::required(path, "expression is not specified"));
+            continue;
         }
+        let known = Variables {
+            own: Some(&fields),
+            ..known
+        };
+        let typed = Program::parse(source)
+            .map_err(|error| error.to_string())
+            .and_then(|program| program.value_type(&known.scope()));
+        // Of one that is wrong nothing is known, and what speaks of it is not wrong for that.
+        let of = typed.unwrap_or_else(|text| {
+            out.push(field::invalid(
+                path,
+                source,
+                format!("compilation failed: {text}"),
+            ));
+            ValueType::default()
+        });
+        fields.insert(name, of);
     }
-    out
+    fields
 }
 
 /// Upstream's `validateParamKind`.

@@ -101,9 +101,9 @@ fn validate_spec(spec: &MutatingAdmissionPolicySpec, path: &Path) -> ErrorList {
     let known = known(spec.param_kind.as_ref());
     out.extend(matching::conditions(list(&spec.match_conditions), &known, path));
     let variables = list(&spec.variables);
-    out.extend(expressions::variables(variables, known, path));
+    let variables = expressions::variables(variables, known, path, &mut out);
     let known = Variables {
-        own: Some(variables),
+        own: Some(&variables),
         ..known
     };
     let mutations = list(&spec.mutations);
@@ -141,8 +141,8 @@ fn validate_mutation(mutation: &Mutation, known: &Variables<'_>, path: &Path) ->
     let configuration = mutation.apply_configuration.as_ref().map(|c| &c.expression);
     let patch = mutation.json_patch.as_ref().map(|p| &p.expression);
     let parts = [
-        ("ApplyConfiguration", "applyConfiguration", configuration, "map"),
-        ("JSONPatch", "jsonPatch", patch, "list"),
+        ("ApplyConfiguration", "applyConfiguration", configuration, "Object"),
+        ("JSONPatch", "jsonPatch", patch, "list(JSONPatch)"),
     ];
     for (of, name, expression, result) in parts {
         let path = path.child(name);

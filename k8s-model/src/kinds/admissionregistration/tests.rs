@@ -117,7 +117,7 @@ fn webhooks_are_refused_in_upstreams_words() {
         ),
         (
             json!({"matchConditions": [{"name": "x", "expression": "1"}]}),
-            "webhooks[0].matchConditions[0].expression: Invalid value: \"1\": must evaluate to bool",
+            "webhooks[0].matchConditions[0].expression: Invalid value: \"1\": must evaluate to bool but got int",
         ),
     ];
     for (change, wanted) in cases {
@@ -191,7 +191,7 @@ fn policies_are_refused_in_upstreams_words() {
         ),
         (
             json!({"validations": [{"expression": "true", "messageExpression": "1"}]}),
-            "spec.validations[0].messageExpression: Invalid value: \"1\": must evaluate to string",
+            "spec.validations[0].messageExpression: Invalid value: \"1\": must evaluate to string but got int",
         ),
         (
             json!({"validations": [{"expression": "true", "reason": "Gone"}]}),
@@ -202,8 +202,28 @@ fn policies_are_refused_in_upstreams_words() {
             "spec.variables[1].name: Duplicate value: \"replicas\"",
         ),
         (
+            json!({"variables": [{"name": "a", "expression": "1"}], "validations": [{"expression": "variables.a == 'x'"}]}),
+            "spec.validations[0].expression: Invalid value: \"variables.a == 'x'\": compilation failed: ERROR: <input>:1:13: found no matching overload for '_==_' applied to '(int, string)'\n | variables.a == 'x'\n | ............^",
+        ),
+        (
+            json!({"variables": [{"name": "a", "expression": "object.list.map(x, string(x))"}], "validations": [{"expression": "variables.a"}]}),
+            "spec.validations[0].expression: Invalid value: \"variables.a\": must evaluate to bool but got list(string)",
+        ),
+        (
+            json!({"validations": [{"expression": "object.spec.paused"}]}),
+            "spec.validations[0].expression: Invalid value: \"object.spec.paused\": must evaluate to bool but got dyn",
+        ),
+        (
+            json!({"validations": [{"expression": "request.verb == 'a'"}]}),
+            "spec.validations[0].expression: Invalid value: \"request.verb == 'a'\": compilation failed: ERROR: <input>:1:8: undefined field 'verb'\n | request.verb == 'a'\n | .......^",
+        ),
+        (
+            json!({"validations": [{"expression": "true", "messageExpression": "string(authorizer.path('/').check('get').allowed())"}]}),
+            "spec.validations[0].messageExpression: Invalid value: \"string(authorizer.path('/').check('get').allowed())\": compilation failed: ERROR: <input>:1:8: undeclared reference to 'authorizer' (in container '')\n | string(authorizer.path('/').check('get').allowed())\n | .......^",
+        ),
+        (
             json!({"variables": [{"name": "replicas", "expression": "variables.later"}]}),
-            "spec.variables[0].expression: Invalid value: \"variables.later\": compilation failed: ERROR: <input>:1:1: undefined field 'later'",
+            "spec.variables[0].expression: Invalid value: \"variables.later\": compilation failed: ERROR: <input>:1:10: undefined field 'later'\n | variables.later\n | .........^",
         ),
     ];
     for (change, wanted) in cases {

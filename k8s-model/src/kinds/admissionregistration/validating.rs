@@ -166,7 +166,6 @@ pub(super) fn failure_policy(policy: Option<&str>, path: &Path) -> ErrorList {
 pub(super) fn known(params: Option<&ParamKind>) -> Variables<'static> {
     Variables {
         params: params.is_some(),
-        namespace: true,
         ..Variables::default()
     }
 }
@@ -184,9 +183,9 @@ fn validate_spec(spec: &ValidatingAdmissionPolicySpec, name: &str, path: &Path) 
         path,
     ));
     let variables = list(&spec.variables);
-    out.extend(expressions::variables(variables, known, path));
+    let variables = expressions::variables(variables, known, path, &mut out);
     let known = Variables {
-        own: Some(variables),
+        own: Some(&variables),
         ..known
     };
     let (validations, annotations) = (list(&spec.validations), list(&spec.audit_annotations));
@@ -241,7 +240,11 @@ fn validate_validation(validation: &Validation, known: &Variables<'_>, path: &Pa
                 "must be non-empty if specified",
             ));
         } else {
-            out.extend(compile(source, &["string"], known, &path));
+            let known = Variables {
+                no_authorizer: true,
+                ..*known
+            };
+            out.extend(compile(source, &["string"], &known, &path));
         }
     }
     if let Some(message) = validation.message.as_deref().filter(|s| !s.is_empty()) {
@@ -269,8 +272,7 @@ fn validate_annotation(
     let mut out = ErrorList::new();
     let key = path.child("key");
     if policy.is_empty() {
-        let text =
-            "requires a qualified name of the form <ValidatingAdmissionPolicy metadata.name>/{key}";
+        let text = "requires metadata.name be non-empty";
         out.push(field::invalid(key, annotation.key.as_str(), text));
     } else {
         let texts = names::qualified_name(&format!("{policy}/{}", annotation.key));
