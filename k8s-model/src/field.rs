@@ -54,6 +54,16 @@ impl Path {
         self.with(["[", key, "]"])
     }
 
+    /// The same path, as that of something below another: what has none is there itself.
+    #[must_use]
+    pub(crate) fn below(&self, outer: &Path) -> Self {
+        match &*self.text() {
+            "" => outer.clone(),
+            path if path.starts_with('[') => outer.with([path]),
+            path => outer.child(path),
+        }
+    }
+
     /// The path with some text after it. Put together by hand: formatting takes several times as long.
     fn with<const N: usize>(&self, parts: [&str; N]) -> Self {
         let mut path = self.clone();
@@ -351,7 +361,10 @@ pub fn too_long(field: Path, max: usize) -> Error {
         kind: ErrorType::TooLong,
         field,
         value: None,
-        detail: format!("may not be more than {max} bytes"),
+        detail: match max {
+            1 => "may not be more than 1 byte".to_owned(),
+            max => format!("may not be more than {max} bytes"),
+        },
     }
 }
 
@@ -361,7 +374,10 @@ pub fn too_many(field: Path, actual: usize, max: usize) -> Error {
         kind: ErrorType::TooMany,
         field,
         value: Some(actual.into()),
-        detail: format!("must have at most {max} items"),
+        detail: match max {
+            1 => "must have at most 1 item".to_owned(),
+            max => format!("must have at most {max} items"),
+        },
     }
 }
 

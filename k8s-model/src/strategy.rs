@@ -80,9 +80,29 @@ pub trait Strategy: Send + Sync + 'static {
         self.validate_status_update(new, old)
     }
 
+    /// The same check of an update, through a subresource if one is named. What is wrong and goes all the same, as it was
+    /// like that before, is added to `excused`: the client is warned of it.
+    fn check_update(
+        &self,
+        subresource: &str,
+        new: &dyn Object,
+        old: &dyn Object,
+        _excused: &mut Vec<String>,
+    ) -> ErrorList {
+        match subresource {
+            "" => self.validate_update(new, old),
+            subresource => self.validate_subresource_update(subresource, new, old),
+        }
+    }
+
     /// Advice for the client: each becomes a `Warning` header.
     fn warnings(&self, _object: &dyn Object) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Advice on an update; by default as on a new object.
+    fn update_warnings(&self, new: &dyn Object, _old: &dyn Object) -> Vec<String> {
+        self.warnings(new)
     }
 
     /// How long after a delete the object stays, to be finished off by its owner: the seconds

@@ -162,9 +162,8 @@ impl Registry {
             self.prepare_update(rules, target, &mut *new, &*old);
             self.check_update(rules, target, &*new, &*old)?;
             if rules == Rules::Object {
-                target
-                    .warnings
-                    .extend(row.resource.strategy.warnings(&*new));
+                let advice = row.resource.strategy.update_warnings(&*new, &*old);
+                target.warnings.extend(advice);
             }
             if !own_kind {
                 let with_managed = Managed {
@@ -429,20 +428,26 @@ impl Registry {
         );
         let as_changed = metadata::validate_update(new.metadata(), old.metadata(), &path);
         let mut findings = [as_any.as_slice(), &as_changed].concat();
+        let strategy = &resource.strategy;
+        let mut excused = Vec::new();
         if rules == Rules::Object {
-            let (any, changed) = resource.strategy.metadata_repeats();
+            let (any, changed) = strategy.metadata_repeats();
             let again = |list: field::ErrorList, times| std::iter::repeat_n(list, times).flatten();
             findings.extend(again(as_any, any));
             findings.extend(again(as_changed, changed));
-            findings.extend(resource.strategy.validate_update(new, old));
+            findings.extend(strategy.check_update("", new, old, &mut excused));
         } else {
-            let strategy = &resource.strategy;
-            findings.extend(strategy.validate_subresource_update(target.subresource, new, old));
+            let subresource = match target.subresource {
+                "" => "status",
+                subresource => subresource,
+            };
+            findings.extend(strategy.check_update(subresource, new, old, &mut excused));
             field::distinct(&mut findings);
             if findings.is_empty() {
                 findings.extend(signing_requests::begins_now(new, old, self.now()));
             }
         }
+        target.warnings.extend(excused);
         if findings.is_empty() {
             Ok(())
         } else {

@@ -265,6 +265,31 @@ pub fn check_certificates(pem: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
+/// Checks that there is a certificate among the PEM blocks of a text, as Go looks for authorities in it.
+///
+/// # Errors
+/// Fails with what is wrong.
+pub fn check_authorities(text: &[u8]) -> Result<(), String> {
+    let told = |text: &str| Err(format!("unable to load root certificates: {text}"));
+    let mut rest = text;
+    let mut fault = None;
+    while !rest.is_empty() {
+        let Some((block, tail)) = pem::first(rest) else {
+            fault.get_or_insert("unable to parse bytes as PEM block");
+            break;
+        };
+        rest = tail;
+        if block.label != b"CERTIFICATE" || block.headers {
+            continue;
+        }
+        if x509_parser::parse_x509_certificate(&block.der).is_ok() {
+            return Ok(());
+        }
+        fault.get_or_insert("failed to parse certificate: x509: malformed certificate");
+    }
+    told(fault.unwrap_or("no valid certificate authority data seen"))
+}
+
 /// Until when the first certificate of a PEM text is good, if it is one.
 pub fn expiry(pem: &[u8]) -> Option<Timestamp> {
     let (block, _) = pem::first(pem)?;

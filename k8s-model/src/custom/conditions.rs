@@ -7,6 +7,8 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
 };
 
+use crate::kinds::ca_fault;
+
 /// A condition of a definition.
 pub fn condition<'d>(
     definition: &'d CustomResourceDefinition,
@@ -14,6 +16,12 @@ pub fn condition<'d>(
 ) -> Option<&'d CustomResourceDefinitionCondition> {
     let conditions = definition.status.as_ref()?.conditions.as_ref()?;
     conditions.iter().find(|c| c.type_ == type_)
+}
+
+/// Whether the webhook of a definition, if it has one, can be trusted: its certificates are some.
+pub fn trusts_its_webhook(definition: &CustomResourceDefinition) -> bool {
+    let conversion = definition.spec.conversion.as_ref();
+    conversion.is_none_or(|conversion| ca_fault(conversion).is_none())
 }
 
 /// Whether a condition of a definition holds.

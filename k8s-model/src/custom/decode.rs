@@ -6,6 +6,7 @@ use super::{CustomObject, Version};
 use crate::{
     Object,
     decode::{self, DecodeError},
+    structural::metadata_fault,
 };
 
 /// What may be in an object of one version.
@@ -83,6 +84,7 @@ impl Version {
         object.api_version = self.api_version;
         let mut value = Value::Object(std::mem::take(&mut object.fields));
         self.schema.prune(&mut value, true, &mut |_| {});
+        self.schema.prune_metadata(&mut value, &mut |_| {});
         self.schema.prune_nulls(&mut value);
         self.schema.default_value(&mut value);
         if let Value::Object(mut fields) = value {
@@ -136,13 +138,27 @@ impl Version {
         };
         let metadata = match fields.remove("metadata") {
             None | Some(Value::Null) => Default::default(),
-            Some(metadata) => decode::metadata(&metadata, unknown)?,
+            Some(metadata) => decode::metadata(&metadata, unknown).map_err(|error| {
+                match metadata_fault(&metadata) {
+                    Some(message) => DecodeError::Value {
+                        path: "metadata".to_owned(),
+                        message,
+                    },
+                    None => error,
+                }
+            })?,
         };
         if accept != Accept::Stored {
             let mut value = Value::Object(fields);
             self.schema.prune(&mut value, true, unknown);
+            self.schema.prune_metadata(&mut value, unknown);
             if accept == Accept::Request {
                 self.schema.prune_nulls(&mut value);
+                let coerced = self.schema.coerce_embedded(&mut value);
+                coerced.map_err(|error| DecodeError::Value {
+                    path: error.field.to_string(),
+                    message: error.to_string(),
+                })?;
             }
             decode::whole_numbers(&mut value);
             fields = match value {

@@ -1,5 +1,7 @@
 //! What custom resources do on the way of an object: [`Strategy`] of [`Version`].
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::{CustomObject, Version};
@@ -7,6 +9,7 @@ use crate::{
     Object, Strategy,
     apply::Shape,
     field::{self, ErrorList, ErrorType},
+    names,
 };
 
 impl Strategy for Version {
@@ -58,7 +61,7 @@ impl Strategy for Version {
     }
 
     fn validate(&self, object: &dyn Object) -> ErrorList {
-        self.check(object, None, true)
+        self.check(object, None, true, &mut Vec::new())
     }
 
     fn prepare_for_update(&self, new: &mut dyn Object, old: &dyn Object) {
@@ -75,7 +78,7 @@ impl Strategy for Version {
     }
 
     fn validate_update(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {
-        self.check(new, Some(old), true)
+        self.check(new, Some(old), true, &mut Vec::new())
     }
 
     fn prepare_for_status_update(&self, new: &mut dyn Object, old: &dyn Object) {
@@ -98,7 +101,25 @@ impl Strategy for Version {
     }
 
     fn validate_status_update(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {
-        self.check(new, Some(old), false)
+        self.check(new, Some(old), false, &mut Vec::new())
+    }
+
+    fn check_update(
+        &self,
+        subresource: &str,
+        new: &dyn Object,
+        old: &dyn Object,
+        excused: &mut Vec<String>,
+    ) -> ErrorList {
+        self.check(new, Some(old), subresource.is_empty(), excused)
+    }
+
+    fn warnings(&self, object: &dyn Object) -> Vec<String> {
+        finalizers(object, None)
+    }
+
+    fn update_warnings(&self, new: &dyn Object, old: &dyn Object) -> Vec<String> {
+        finalizers(new, Some(old))
     }
 
     fn allow_unconditional_update(&self) -> bool {
@@ -115,8 +136,8 @@ impl Strategy for Version {
             .map(|(name, path)| {
                 let text = match path.first(&value) {
                     Some(Value::String(text)) => text.clone(),
+                    None | Some(Value::Null) => String::new(),
                     Some(other) => other.to_string(),
-                    None => String::new(),
                 };
                 (*name, text)
             })
@@ -128,26 +149,64 @@ impl Strategy for Version {
     }
 }
 
+/// Advice on the names of finalizers that are new, as upstream's `validateKubeFinalizerName`.
+fn finalizers(new: &dyn Object, old: Option<&dyn Object>) -> Vec<String> {
+    const STANDARD: [&str; 3] = ["orphan", "foregroundDeletion", "kubernetes"];
+    let of = |object: &dyn Object| -> BTreeSet<String> {
+        let finalizers = object.metadata().finalizers.iter().flatten();
+        finalizers.cloned().collect()
+    };
+    let known = old.map(of).unwrap_or_default();
+    let mut out = Vec::new();
+    for name in of(new).difference(&known) {
+        let says = |text: &str| format!("metadata.finalizers: {name:?}: {text}");
+        let texts = names::qualified_name(name);
+        out.extend(texts.iter().map(|text| says(text)));
+        if name.contains('/') || STANDARD.contains(&name.as_str()) {
+            continue;
+        }
+        let path = if name.contains('.') {
+            " including a path (/)"
+        } else {
+            ""
+        };
+        out.push(says(&format!(
+            "prefer a domain-qualified finalizer name{path} to avoid accidental conflicts with other finalizer writers"
+        )));
+    }
+    out
+}
+
 impl Version {
-    fn check(&self, new: &dyn Object, old: Option<&dyn Object>, spec: bool) -> ErrorList {
+    /// What is wrong with an object, or with how it takes the place of another: as a whole, or with its status alone.
+    fn check(
+        &self,
+        new: &dyn Object,
+        old: Option<&dyn Object>,
+        whole: bool,
+        excused: &mut Vec<String>,
+    ) -> ErrorList {
         let Some(object) = new.downcast_ref::<CustomObject>() else {
             return ErrorList::new();
         };
         let value = new.to_value();
         let before = old.map(|old| old.to_value());
-        let mut out = self.schema.validate_change(&value, before.as_ref());
+        let mut out = match whole {
+            true => self.schema.validate_change(&value, before.as_ref()),
+            false => (self.schema).validate_field("status", &value, before.as_ref()),
+        };
         if let Some(scale) = &self.scale {
-            out.extend(scale.validate(&object.fields, spec));
+            out.extend(scale.validate(&object.fields, whole));
         }
-        if spec {
+        if whole {
             out.extend(self.schema.validate_embedded(&value));
         }
         let repeated = self.schema.validate_lists(&value);
-        let excused = !repeated.is_empty()
+        let was_so = !repeated.is_empty()
             && before
                 .as_ref()
                 .is_some_and(|old| !self.schema.validate_lists(old).is_empty());
-        if !excused {
+        if !was_so {
             out.extend(repeated);
         }
         if self.rules.is_empty() {
@@ -157,7 +216,8 @@ impl Version {
         let blocked = out.iter().any(|error| {
             matches!(
                 error.kind,
-                ErrorType::Required
+                ErrorType::NotSupported
+                    | ErrorType::Required
                     | ErrorType::TooLong
                     | ErrorType::TooMany
                     | ErrorType::TypeInvalid
@@ -165,9 +225,11 @@ impl Version {
         });
         if blocked {
             let text = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
-            out.push(field::invalid(field::Path::default(), "null", text));
+            out.push(field::invalid(field::Path::default(), Value::Null, text));
         } else {
-            out.extend(self.rules.check(&self.schema, &value, before.as_ref()));
+            let found = self.rules.check(&self.schema, &value, before.as_ref());
+            out.extend(found.errors);
+            excused.extend(found.excused.iter().map(ToString::to_string));
         }
         out
     }

@@ -336,12 +336,7 @@ impl<K: Serialize + DeserializeOwned + 'static> Strategy for OfKind<K> {
     }
 
     fn validate_update(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {
-        let found = self.version.validate_update(new, old);
-        self.check(found, new, |new| match Self::read(old) {
-            Some(old) => self.rules.validate_update(new, &old),
-            // It was stored before the type became what it is.
-            None => self.rules.validate(new),
-        })
+        self.check_update("", new, old, &mut Vec::new())
     }
 
     fn prepare_for_status_update(&self, new: &mut dyn Object, old: &dyn Object) {
@@ -352,16 +347,37 @@ impl<K: Serialize + DeserializeOwned + 'static> Strategy for OfKind<K> {
     }
 
     fn validate_status_update(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {
-        let found = self.version.validate_status_update(new, old);
-        self.check(found, new, |new| match Self::read(old) {
-            Some(old) => self.rules.validate_status_update(new, &old),
-            None => ErrorList::new(),
+        self.check_update("status", new, old, &mut Vec::new())
+    }
+
+    fn check_update(
+        &self,
+        subresource: &str,
+        new: &dyn Object,
+        old: &dyn Object,
+        excused: &mut Vec<String>,
+    ) -> ErrorList {
+        let found = self.version.check_update(subresource, new, old, excused);
+        self.check(found, new, |new| match (Self::read(old), subresource) {
+            (Some(old), "") => self.rules.validate_update(new, &old),
+            (Some(old), _) => self.rules.validate_status_update(new, &old),
+            // It was stored before the type became what it is.
+            (None, "") => self.rules.validate(new),
+            (None, _) => ErrorList::new(),
         })
     }
 
     fn warnings(&self, object: &dyn Object) -> Vec<String> {
         let mut out = self.version.warnings(object);
         if let Some(kind) = Self::read(object) {
+            out.extend(self.rules.warnings(&kind));
+        }
+        out
+    }
+
+    fn update_warnings(&self, new: &dyn Object, old: &dyn Object) -> Vec<String> {
+        let mut out = self.version.update_warnings(new, old);
+        if let Some(kind) = Self::read(new) {
             out.extend(self.rules.warnings(&kind));
         }
         out

@@ -106,6 +106,11 @@ impl Version {
         self.terminating
     }
 
+    /// Whether the definition has a version, served or not.
+    pub fn has_version(&self, api_version: &str) -> bool {
+        self.api_versions.contains(&api_version)
+    }
+
     /// What apply must know of a version of the definition that is not served. Fields are owned in those too.
     pub fn unserved_shape(&self, api_version: &str) -> Option<&Shape> {
         let found = self.unserved.iter().find(|(name, _)| *name == api_version);
@@ -190,18 +195,6 @@ const VERBS: &[&str] = &[
     "create",
     "update",
     "watch",
-];
-
-/// Upstream lists fewer verbs while a definition is going, and serves them all but one.
-const VERBS_WHILE_TERMINATING: &[&str] = &[
-    "delete",
-    "deletecollection",
-    "get",
-    "list",
-    "watch",
-    "patch",
-    "update",
-    "create",
 ];
 
 /// The rows of the served versions of a definition, the preferred one first: by age and
@@ -300,7 +293,7 @@ pub(super) fn rows_with(
                 api_versions: api_versions.clone(),
                 unserved: unserved.clone(),
                 storage_api_version: api_version(storage_version),
-                rules: Rules::new(&schema),
+                rules: Rules::new(&schema, true),
                 schema: Arc::new(schema),
                 status,
                 scale: scale.map(ScalePaths::new),
@@ -333,11 +326,7 @@ pub(super) fn rows_with(
                 } else {
                     Scope::Cluster
                 },
-                verbs: if terminating {
-                    VERBS_WHILE_TERMINATING
-                } else {
-                    VERBS
-                },
+                verbs: VERBS,
                 subresources: subresources(kind, status, scale.is_some()),
                 storage_group: group,
                 storage_version,

@@ -78,6 +78,10 @@ pub(crate) trait KindRules: Send + Sync + 'static {
         Vec::new()
     }
 
+    fn update_warnings(&self, new: &Self::Kind, _old: &Self::Kind) -> Vec<String> {
+        self.warnings(new)
+    }
+
     fn grace_period(&self, _object: &Self::Kind, _requested: Option<i64>) -> Option<i64> {
         None
     }
@@ -209,6 +213,13 @@ impl<R: KindRules> Strategy for Typed<R> {
             .unwrap_or_default()
     }
 
+    fn update_warnings(&self, new: &dyn Object, old: &dyn Object) -> Vec<String> {
+        match (new.downcast_ref(), old.downcast_ref()) {
+            (Some(new), Some(old)) => self.0.update_warnings(new, old),
+            _ => Vec::new(),
+        }
+    }
+
     fn grace_period(&self, object: &dyn Object, requested: Option<i64>) -> Option<i64> {
         object
             .downcast_ref()
@@ -329,6 +340,10 @@ impl<A: KindRules, B: KindRules> Strategy for Either<A, B> {
 
     fn warnings(&self, object: &dyn Object) -> Vec<String> {
         self.of(object).warnings(object)
+    }
+
+    fn update_warnings(&self, new: &dyn Object, old: &dyn Object) -> Vec<String> {
+        self.of(new).update_warnings(new, old)
     }
 
     fn may_be_unnamed(&self) -> bool {

@@ -7,7 +7,10 @@
 
 mod reader;
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use regex::{Regex, RegexBuilder};
 
@@ -23,6 +26,48 @@ struct Fault<'p>(&'static str, &'p str);
 impl fmt::Display for Fault<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error parsing regexp: {}: `{}`", self.0, self.1)
+    }
+}
+
+/// A pattern that is compiled when a text is first held against it: large definitions have thousands of them, and most
+/// are never asked about.
+#[derive(Clone, Debug)]
+pub struct Pattern(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    written: String,
+    /// Nothing of one that is no pattern.
+    compiled: OnceLock<Option<Regex>>,
+}
+
+impl Pattern {
+    /// A pattern as it is written in a schema.
+    pub fn new(written: impl Into<String>) -> Self {
+        Pattern(Arc::new(Inner {
+            written: written.into(),
+            compiled: OnceLock::new(),
+        }))
+    }
+
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0.written
+    }
+
+    /// Whether a text is like that. All are like what is no pattern.
+    pub fn is_match(&self, text: &str) -> bool {
+        self.compiled().is_none_or(|regex| regex.is_match(text))
+    }
+
+    /// Whether it is a pattern at all.
+    pub fn is_valid(&self) -> bool {
+        self.compiled().is_some()
+    }
+
+    fn compiled(&self) -> Option<&Regex> {
+        let compiled = self.0.compiled.get_or_init(|| compile(self.as_str()).ok());
+        compiled.as_ref()
     }
 }
 
@@ -234,6 +279,17 @@ mod tests {
             let found = found.strip_prefix("error parsing regexp: ");
             assert_eq!(found.unwrap_or_default(), text, "{pattern}");
         }
+    }
+
+    #[test]
+    fn a_pattern_is_compiled_when_it_is_needed() {
+        let pattern = Pattern::new("^a+$");
+        assert!(pattern.0.compiled.get().is_none());
+        let other = pattern.clone();
+        assert!(pattern.is_match("aa") && !pattern.is_match("b"));
+        assert!(other.0.compiled.get().is_some());
+        assert!(Pattern::new("(").is_match("anything"));
+        assert!(pattern.is_valid() && !Pattern::new("(").is_valid());
     }
 
     #[test]

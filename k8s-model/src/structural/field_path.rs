@@ -51,31 +51,52 @@ fn unquoted(token: &str) -> Option<String> {
 
 /// Where a path leads below the values of a schema, as errors tell it; nothing if the schema has no such field.
 pub(crate) fn read(text: &str, schema: &Schema) -> Option<String> {
+    resolve(text, schema, true).ok().map(|(_, path)| path)
+}
+
+/// The schema of what a path leads to, if it is said, and the path as errors tell it.
+///
+/// # Errors
+/// With what is wrong with the path, as upstream's `ValidFieldPath` tells it.
+pub(crate) fn resolve<'s>(
+    text: &str,
+    schema: &'s Schema,
+    brackets: bool,
+) -> Result<(Option<&'s Schema>, String), String> {
+    const END: &str = "unexpected end of JSON path";
+    const NONE: &str = "does not refer to a valid field";
     let mut path = Path::default();
     let mut schema = Some(schema);
-    let tokens = tokens(text);
-    let mut rest = tokens.into_iter();
+    let mut rest = tokens(text).into_iter();
     while let Some(token) = rest.next() {
         let name = match token {
-            "." => rest.next()?.to_owned(),
+            "." => rest.next().ok_or(END)?.to_owned(),
+            "[" if !brackets => return Err("array notation is not allowed".to_owned()),
             "[" => {
-                let name = unquoted(rest.next()?)?;
-                rest.next().filter(|closing| *closing == "]")?;
-                name
+                let token = rest.next().ok_or(END)?;
+                if token.len() < 2 || !token.starts_with('\'') || !token.ends_with('\'') {
+                    return Err(format!("expected single quoted string but got {token}"));
+                }
+                let name = unquoted(token).ok_or("invalid string literal")?;
+                match rest.next().ok_or(END)? {
+                    "]" => name,
+                    other => return Err(format!("expected ] but got {other}")),
+                }
             }
-            _ => return None,
+            other => return Err(format!("expected [ or . but got: {other}")),
         };
-        let owner = schema?;
+        let owner = schema.ok_or(NONE)?;
         (path, schema) = match &owner.additional {
             _ if !owner.properties.is_empty() => {
-                (path.child(&name), Some(owner.properties.get(&name)?))
+                let found = owner.properties.get(&name).ok_or(NONE)?;
+                (path.child(&name), Some(found))
             }
             Additional::Schema(values) => (path.key(&name), Some(&**values)),
             Additional::Allowed(_) => (path.key(&name), None),
-            Additional::Unspecified => return None,
+            Additional::Unspecified => return Err(NONE.to_owned()),
         };
     }
-    Some(path.to_string())
+    Ok((schema, path.to_string()))
 }
 
 #[cfg(test)]

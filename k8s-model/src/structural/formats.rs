@@ -39,6 +39,29 @@ pub(crate) fn fits(format: &str, text: &str) -> bool {
     }
 }
 
+/// Whether there is a format of that name.
+pub(crate) fn is_known(format: &str) -> bool {
+    let name = format.replace('-', "");
+    OTHERS.contains(&name.as_str()) || PATTERNS.iter().any(|(known, _)| *known == name)
+}
+
+/// The formats that are not read by a pattern.
+const OTHERS: [&str; 13] = [
+    "datetime",
+    "date",
+    "duration",
+    "ipv4",
+    "ipv6",
+    "cidr",
+    "uri",
+    "byte",
+    "hostname",
+    "email",
+    "k8sshortname",
+    "k8slongname",
+    "password",
+];
+
 const PATTERNS: [(&str, &str); 13] = [
     (
         "uuid",

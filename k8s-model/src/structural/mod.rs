@@ -32,6 +32,7 @@
 //! ```
 
 mod builtin;
+mod correlation;
 mod defaults;
 mod embedded;
 pub(crate) mod field_path;
@@ -42,6 +43,8 @@ mod rules;
 mod schema;
 mod validate;
 
-pub(crate) use self::formats::fits as format_fits;
-pub use self::rules::Rules;
+pub(crate) use self::embedded::metadata_fault;
+pub(crate) use self::formats::{fits as format_fits, is_known as is_format};
+pub use self::rules::{Findings, Rules};
 pub use self::schema::{Additional, Kind, ListType, MapType, Rule, Schema};
+pub use crate::patterns::Pattern;

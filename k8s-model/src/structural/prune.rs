@@ -17,6 +17,17 @@ impl Schema {
         prune(self, value, root, &mut String::new(), &mut dropped);
     }
 
+    /// The same of the metadata of resources within a value, which has a shape of its own.
+    pub fn prune_metadata(&self, value: &mut Value, dropped: &mut dyn FnMut(String)) {
+        if self.embeds {
+            let mut dropped = Dropped {
+                tell: dropped,
+                room: SPELLED,
+            };
+            metadata(self, value, &mut String::new(), &mut dropped);
+        }
+    }
+
     /// Drops `null` where it is not a value and nothing stands in for it.
     pub fn prune_nulls(&self, value: &mut Value) {
         match value {
@@ -79,9 +90,6 @@ fn prune(
             let root = root || schema.embedded;
             let keeps = schema.preserve_unknown || schema.additional == Additional::Allowed(true);
             fields.retain(|name, value| {
-                if schema.embedded && name == "metadata" {
-                    prune_metadata(value, path, dropped);
-                }
                 if root && matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
                     return true;
                 }
@@ -109,6 +117,36 @@ fn prune(
             for (at, element) in elements.iter_mut().enumerate() {
                 path.push_str(&format!("[{at}]"));
                 prune(items, element, false, path, dropped);
+                path.truncate(length);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn metadata(schema: &Schema, value: &mut Value, path: &mut String, dropped: &mut Dropped<'_>) {
+    let length = path.len();
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                if schema.embedded && name == "metadata" {
+                    prune_metadata(value, path, dropped);
+                }
+                if let Some(field) = schema.field(name) {
+                    if length > 0 {
+                        path.push('.');
+                    }
+                    path.push_str(name);
+                    metadata(field, value, path, dropped);
+                    path.truncate(length);
+                }
+            }
+        }
+        Value::Array(elements) => {
+            let Some(items) = &schema.items else { return };
+            for (at, element) in elements.iter_mut().enumerate() {
+                path.push_str(&format!("[{at}]"));
+                metadata(items, element, path, dropped);
                 path.truncate(length);
             }
         }
@@ -182,16 +220,17 @@ mod tests {
         }});
         let mut dropped = Vec::new();
         schema.prune(&mut value, true, &mut |path| dropped.push(path));
+        schema.prune_metadata(&mut value, &mut |path| dropped.push(path));
         assert_eq!(
             dropped,
             [
                 "spec.any.known.z",
                 "spec.inner.data",
-                "spec.inner.metadata.y",
                 "spec.inner.spec.q",
                 "spec.list[0].b",
                 "spec.map.k.c",
-                "status"
+                "status",
+                "spec.inner.metadata.y"
             ]
         );
         assert_eq!(value["spec"]["any"], json!({"x": {"y": 1}, "known": {}}));

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Additional, Rule, Schema, field_path};
+use super::{
+    Additional, Kind, Rule, Schema,
+    correlation::{Correlated, Elements},
+    field_path,
+};
 use crate::{
     cel::{CALL_LIMIT, CelError, OBJECT_LIMIT, Program, Scope, Val, value as of},
     field::{self, Error, ErrorList, ErrorType, Path},
@@ -21,6 +25,8 @@ const NO_BUDGET: &str =
 #[derive(Debug, Default)]
 pub struct Rules {
     own: Vec<Compiled>,
+    /// Whether any of its own compares with the old value: only then messages may speak of it.
+    compares: bool,
     properties: BTreeMap<String, Rules>,
     additional: Option<Box<Rules>>,
     items: Option<Box<Rules>>,
@@ -38,17 +44,15 @@ struct Compiled {
 }
 
 impl Rules {
-    /// Compiles the rules of a schema, which is that of whole resources.
-    pub fn new(schema: &Schema) -> Self {
-        Rules::below(schema, true)
-    }
-
-    fn below(schema: &Schema, is_root: bool) -> Self {
+    /// Compiles the rules of a schema, be it that of whole resources or not.
+    pub fn new(schema: &Schema, is_root: bool) -> Self {
         let some =
-            |schema: &Schema| Some(Rules::below(schema, false)).filter(|rules| !rules.is_empty());
+            |schema: &Schema| Some(Rules::new(schema, false)).filter(|rules| !rules.is_empty());
         let own = schema.rules.iter();
+        let own: Vec<Compiled> = own.map(|rule| compile(rule, schema, is_root)).collect();
         Rules {
-            own: own.map(|rule| compile(rule, schema, is_root)).collect(),
+            compares: own.iter().any(|rule| rule.is_transition),
+            own,
             properties: schema
                 .properties
                 .iter()
@@ -70,17 +74,63 @@ impl Rules {
             && self.items.is_none()
     }
 
-    /// What the rules find wrong with a value, and with how it differs from an old one. What did not change is excused
-    /// from rules that are false of it, if they do not compare.
-    pub fn check(&self, schema: &Schema, value: &Value, old: Option<&Value>) -> ErrorList {
+    /// What the rules find wrong with a value, and with how it differs from an old one.
+    pub fn check(&self, schema: &Schema, value: &Value, old: Option<&Value>) -> Findings {
         let mut walk = Walk {
             budget: OBJECT_LIMIT,
-            out: ErrorList::new(),
+            out: Findings::default(),
         };
-        let before = Before { old, nearest: None };
+        let root = old.map(|old| Correlated::new(schema, value, old));
+        let before = Before {
+            old,
+            own: root.as_ref(),
+            nearest: None,
+        };
         walk.node(self, schema, value, before, &Path::default());
         walk.out
     }
+}
+
+impl Rules {
+    /// What is wrong with a default at a path: with one that stays, and with one that is new. What that costs is taken
+    /// off the budget; false if it is not enough.
+    pub(crate) fn check_default(
+        &self,
+        schema: &Schema,
+        value: &Value,
+        path: &Path,
+        budget: &mut u64,
+    ) -> (ErrorList, bool) {
+        let check = |old| {
+            let mut walk = Walk {
+                budget: *budget,
+                out: Findings::default(),
+            };
+            let before = Before {
+                old,
+                own: None,
+                nearest: None,
+            };
+            let goes_on = walk.node(self, schema, value, before, path);
+            (walk.out.errors, walk.budget, goes_on)
+        };
+        let (mut errors, mut left, mut goes_on) = check(Some(value));
+        if errors.is_empty() {
+            let (more, rest, ends) = check(None);
+            (errors, left, goes_on) = (more, left.min(rest), goes_on && ends);
+        }
+        *budget = left;
+        (errors, goes_on)
+    }
+}
+
+/// What rules find wrong.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// What nobody is excused from.
+    pub errors: ErrorList,
+    /// What is excused, since it did not change and the rules that are false of it do not compare.
+    pub excused: ErrorList,
 }
 
 fn compile<'s>(rule: &Rule, schema: &'s Schema, is_root: bool) -> Compiled {
@@ -112,37 +162,41 @@ fn compile<'s>(rule: &Rule, schema: &'s Schema, is_root: bool) -> Compiled {
 
 struct Walk {
     budget: u64,
-    out: ErrorList,
+    out: Findings,
 }
 
 /// What was there before.
 #[derive(Clone, Copy)]
-struct Before<'v> {
-    /// The old value, if there is one that stands for this one.
+struct Before<'b, 'v> {
+    /// What rules may compare with.
     old: Option<&'v Value>,
-    /// The nearest value around this one that has an old one, with that.
-    nearest: Option<(&'v Value, &'v Value)>,
+    /// The value with the one that it takes the place of, if it does.
+    own: Option<&'b Correlated<'v>>,
+    /// The nearest value around this one that does.
+    nearest: Option<&'b Correlated<'v>>,
 }
 
-impl<'v> Before<'v> {
-    /// Whether the value is in something that is as it was.
-    fn is_same(&self, value: &Value) -> bool {
-        match (self.old, self.nearest) {
-            (Some(old), _) => old == value,
-            (None, Some((now, old))) => now == old,
-            (None, None) => false,
+impl<'b, 'v> Before<'b, 'v> {
+    /// Whether the value is as it was, or in something that is.
+    fn is_same(&self) -> bool {
+        self.own.or(self.nearest).is_some_and(Correlated::is_same)
+    }
+
+    /// Of what is in a value, itself correlated or not.
+    fn within<'c>(&self, old: Option<&'v Value>, own: Option<&'c Correlated<'v>>) -> Before<'c, 'v>
+    where
+        'b: 'c,
+    {
+        Before {
+            old,
+            own,
+            nearest: self.own.or(self.nearest),
         }
     }
 
-    /// Of what is in a value.
-    fn within(&self, value: &'v Value, old: Option<&'v Value>) -> Self {
-        Before {
-            old,
-            nearest: match self.old {
-                Some(before) => Some((value, before)),
-                None => self.nearest,
-            },
-        }
+    /// The same of a field of it.
+    fn field(&self, name: &str) -> Option<Correlated<'v>> {
+        self.own.and_then(|own| own.field(name))
     }
 }
 
@@ -155,32 +209,51 @@ enum Message {
     TooDear(String),
 }
 
+/// A value, with what is known of it.
+#[derive(Clone, Copy)]
+struct Known<'v> {
+    schema: &'v Schema,
+    value: &'v Value,
+    compares: bool,
+}
+
 impl Walk {
     /// False if no more may be spent.
     fn node<'v>(
         &mut self,
         rules: &Rules,
-        schema: &Schema,
+        schema: &'v Schema,
         value: &'v Value,
-        before: Before<'v>,
+        before: Before<'_, 'v>,
         path: &Path,
     ) -> bool {
         if value.is_null() {
             return true;
         }
         if !rules.own.is_empty() && self.budget == 0 {
-            self.out.push(invalid(schema, path, NO_BUDGET.to_owned()));
+            self.fails(schema, path, NO_BUDGET.to_owned());
             return false;
         }
+        let known = Known {
+            schema,
+            value,
+            compares: rules.compares,
+        };
         for rule in &rules.own {
-            if !self.rule(rule, schema, value, before, path) {
+            if !self.rule(rule, known, before, path) {
                 return false;
             }
         }
         match value {
             Value::Object(fields) => fields.iter().all(|(name, field)| {
                 let old = before.old.and_then(|old| old.get(name));
-                let before = before.within(value, old);
+                let own = before.field(name);
+                let is_root = before.own.is_some() && before.nearest.is_none();
+                let mut before = before.within(old, own.as_ref());
+                if is_root && matches!(name.as_str(), "apiVersion" | "kind") {
+                    // Both have been converted to this version, whatever they were.
+                    (before.own, before.nearest) = (None, None);
+                }
                 match (schema.properties.get(name), &schema.additional) {
                     (Some(schema), _) => match rules.properties.get(name) {
                         Some(rules) => self.node(rules, schema, field, before, &path.child(name)),
@@ -197,9 +270,12 @@ impl Walk {
                 let (Some(rules), Some(items)) = (&rules.items, &schema.items) else {
                     return true;
                 };
-                let correlated = schema.old_elements(before.old);
+                let olds = before.old.map(|old| Elements::of(schema, old));
                 elements.iter().enumerate().all(|(at, element)| {
-                    let before = before.within(value, correlated.of(schema, element));
+                    let old = olds.as_ref().and_then(|olds| olds.get(element));
+                    let own = before.own.zip(olds.as_ref());
+                    let own = own.and_then(|(own, olds)| own.element(olds, element));
+                    let before = before.within(old, own.as_ref());
                     self.node(rules, items, element, before, &path.index(at))
                 })
             }
@@ -207,14 +283,18 @@ impl Walk {
         }
     }
 
+    fn fails(&mut self, schema: &Schema, path: &Path, text: String) {
+        self.out.errors.push(invalid(schema, path, text));
+    }
+
     fn rule(
         &mut self,
         compiled: &Compiled,
-        schema: &Schema,
-        value: &Value,
-        before: Before<'_>,
+        known: Known<'_>,
+        before: Before<'_, '_>,
         path: &Path,
     ) -> bool {
+        let Known { schema, value, .. } = known;
         let rule = &compiled.rule;
         let optional = rule.optional_old_self == Some(true);
         if compiled.is_transition && before.old.is_none() && !optional {
@@ -224,7 +304,7 @@ impl Walk {
             Ok(program) => program,
             Err(error) => {
                 let text = format!("rule compile error: compilation failed: {error}");
-                self.out.push(invalid(schema, path, text));
+                self.fails(schema, path, text);
                 return true;
             }
         };
@@ -237,7 +317,7 @@ impl Walk {
         let variables = [("self", of(value, Some(schema))), ("oldSelf", old)];
         let (found, cost) = program.run(&variables, self.budget.min(CALL_LIMIT));
         let Some(left) = self.budget.checked_sub(cost) else {
-            self.out.push(invalid(schema, path, NO_BUDGET.to_owned()));
+            self.fails(schema, path, NO_BUDGET.to_owned());
             return false;
         };
         self.budget = left;
@@ -249,13 +329,13 @@ impl Walk {
         let text = match found {
             Ok(Val::Bool(true)) => return true,
             Ok(Val::Bool(false)) => {
-                return self.broken(compiled, schema, value, before, &variables, path);
+                return self.broken(compiled, known, before, path);
             }
             Err(error @ CelError::Cost) => {
                 let text = format!(
                     "'{error}': no further validation rules will be run due to call cost exceeds limit for rule: {told}"
                 );
-                self.out.push(invalid(schema, path, text));
+                self.fails(schema, path, text);
                 return false;
             }
             Ok(_) | Err(CelError::NoOverload) => {
@@ -266,7 +346,7 @@ impl Walk {
             }
             Err(error) => format!("{error} evaluating rule: {told}"),
         };
-        self.out.push(invalid(schema, path, text));
+        self.fails(schema, path, text);
         true
     }
 
@@ -274,30 +354,34 @@ impl Walk {
     fn broken(
         &mut self,
         compiled: &Compiled,
-        schema: &Schema,
-        value: &Value,
-        before: Before<'_>,
-        variables: &[(&'static str, Val<'_>)],
+        known: Known<'_>,
+        before: Before<'_, '_>,
         path: &Path,
     ) -> bool {
-        let rule = &compiled.rule;
+        let (schema, rule) = (known.schema, &compiled.rule);
+        // A message is made of the old value as such, whether the rule has an optional one or not.
+        let mut variables = vec![("self", of(known.value, Some(schema)))];
+        if let Some(old) = before.old.filter(|_| known.compares) {
+            variables.push(("oldSelf", of(old, Some(schema))));
+        }
         let path = match compiled.blamed.as_deref() {
             Some(blamed) => path.child(blamed),
             None => path.clone(),
         };
-        let (error, goes_on) = match self.message(compiled, variables) {
-            Message::Made(message) => (refused(rule, value, path, message), true),
+        let (error, goes_on) = match self.message(compiled, &variables) {
+            Message::Made(message) => (refused(rule, known, path, message), true),
             Message::None => {
                 let message = match rule.message.as_deref().filter(|m| !m.is_empty()) {
                     Some(message) => message.trim().to_owned(),
                     None => format!("failed rule: {}", rule.rule.trim()),
                 };
-                (refused(rule, value, path, message), true)
+                (refused(rule, known, path, message), true)
             }
             Message::TooDear(text) => (invalid(schema, &path, text), false),
         };
-        if compiled.is_transition || !before.is_same(value) {
-            self.out.push(error);
+        match compiled.is_transition || !before.is_same() {
+            true => self.out.errors.push(error),
+            false => self.out.excused.push(error),
         }
         goes_on
     }
@@ -343,9 +427,9 @@ fn invalid(schema: &Schema, path: &Path, text: String) -> Error {
 }
 
 /// Objects and lists are not told.
-fn refused(rule: &Rule, value: &Value, path: Path, message: String) -> Error {
-    let mut error = field::invalid(path, value.clone(), message);
-    if matches!(value, Value::Object(_) | Value::Array(_)) {
+fn refused(rule: &Rule, known: Known<'_>, path: Path, message: String) -> Error {
+    let mut error = field::invalid(path, known.value.clone(), message);
+    if matches!(known.schema.kind, Some(Kind::Object | Kind::Array)) {
         error.value = None;
     }
     match rule.reason.as_deref() {
@@ -374,7 +458,7 @@ mod tests {
 
     fn findings(schema: Value, value: &Value, old: Option<&Value>) -> Vec<String> {
         let schema = Schema::new(&serde_json::from_value(schema).unwrap());
-        let found = Rules::new(&schema).check(&schema, value, old);
+        let found = Rules::new(&schema, true).check(&schema, value, old).errors;
         found.iter().map(ToString::to_string).collect()
     }
 
@@ -427,10 +511,87 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_change_is_not_asked_about() {
+    fn what_did_not_change_is_excused_with_a_word_of_it() {
         let value = json!({"spec": {"min": 3, "max": 2}});
-        let rule = spec(json!([{"rule": "self.min <= self.max"}]));
-        assert!(findings(rule, &value, Some(&value)).is_empty());
+        let schema = spec(json!([{"rule": "self.min <= self.max", "message": "too great"}]));
+        let schema = Schema::new(&serde_json::from_value(schema).unwrap());
+        let found = Rules::new(&schema, true).check(&schema, &value, Some(&value));
+        assert!(found.errors.is_empty());
+        let excused: Vec<String> = found.excused.iter().map(ToString::to_string).collect();
+        assert_eq!(excused, ["spec: Invalid value: too great"]);
+    }
+
+    /// As upstream: a message is made of the old value itself, even where the rule has an optional one.
+    #[test]
+    fn messages_speak_of_the_old_value_if_a_rule_does() {
+        let (old, new) = (json!({"spec": {"min": 1}}), json!({"spec": {"min": 2}}));
+        let rule = |rule: &str, message: &str| {
+            spec(json!([{"rule": rule, "messageExpression": message, "optionalOldSelf": true}]))
+        };
+        let source = "!oldSelf.hasValue()";
+        for (message, expected) in [
+            ("'was ' + string(oldSelf.?min.orValue(0))", "was 1"),
+            (
+                "oldSelf.hasValue() ? 'a' : 'b'",
+                "failed rule: !oldSelf.hasValue()",
+            ),
+        ] {
+            let found = findings(rule(source, message), &new, Some(&old));
+            assert_eq!(found, [format!("spec: Invalid value: {expected}")]);
+        }
+        let found = findings(
+            rule(
+                "oldSelf.hasValue()",
+                "'new: ' + string(oldSelf.?min.orValue(0))",
+            ),
+            &new,
+            None,
+        );
+        assert_eq!(
+            found,
+            ["spec: Invalid value: failed rule: oldSelf.hasValue()"]
+        );
+    }
+
+    #[test]
+    fn elements_are_excused_where_they_are_as_they_were() {
+        let element = json!({"type": "object", "properties": {"k": {"type": "string"}, "v": {"type": "integer"}},
+            "x-kubernetes-validations": [{"rule": "self.v < 5", "message": "large"}]});
+        let map = json!({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"], "items": element});
+        let plain = json!({"type": "array", "items": element});
+        let schema = json!({"type": "object", "properties": {"map": map, "plain": plain,
+            "kind": {"type": "string", "x-kubernetes-validations": [{"rule": "self != 'Old'", "message": "old"}]}}});
+        let a = json!({"k": "a", "v": 9});
+        let b = json!({"k": "b", "v": 9});
+        for (new, old, expected) in [
+            (
+                json!({"map": [a, b]}),
+                json!({"map": [b]}),
+                vec!["map[0]: Invalid value: large"],
+            ),
+            (json!({"map": [a, b]}), json!({"map": [b, a]}), vec![]),
+            (json!({"plain": [a]}), json!({"plain": [a]}), vec![]),
+            (
+                json!({"plain": [a, b]}),
+                json!({"plain": [a]}),
+                vec![
+                    "plain[0]: Invalid value: large",
+                    "plain[1]: Invalid value: large",
+                ],
+            ),
+            // What both versions have become one is not known of.
+            (
+                json!({"kind": "Old"}),
+                json!({"kind": "Old"}),
+                vec!["kind: Invalid value: \"Old\": old"],
+            ),
+        ] {
+            assert_eq!(
+                findings(schema.clone(), &new, Some(&old)),
+                expected,
+                "{new} {old}"
+            );
+        }
     }
 
     /// As upstream: what goes wrong is told whether the value changed or not, only what is false is not.

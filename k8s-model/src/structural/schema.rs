@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
-use regex::Regex;
 use serde_json::Value;
 
-use crate::patterns;
+use crate::patterns::Pattern;
 
 /// The type of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,9 +151,8 @@ pub struct Schema {
     pub min_length: Option<i64>,
     /// The greatest number of characters.
     pub max_length: Option<i64>,
-    /// What a text matches, as it was written and compiled; not compiled if it is no regular
-    /// expression.
-    pub pattern: Option<(String, Option<Regex>)>,
+    /// What a text matches. It is compiled when it is first asked.
+    pub pattern: Option<Pattern>,
     /// The least number of elements.
     pub min_items: Option<i64>,
     /// The greatest number of elements.
@@ -177,6 +175,8 @@ pub struct Schema {
     pub(super) has_defaults: bool,
     /// Whether a list in it, or it itself, is a set or a map.
     pub(crate) merges: bool,
+    /// Whether there is a resource within it.
+    pub(super) embeds: bool,
 }
 
 impl PartialEq for Schema {
@@ -258,7 +258,7 @@ impl Schema {
             multiple_of: props.multiple_of,
             min_length: props.min_length,
             max_length: props.max_length,
-            pattern: pattern.map(|pattern| (pattern.clone(), patterns::compile(pattern).ok())),
+            pattern: pattern.map(Pattern::new),
             min_items: props.min_items,
             max_items: props.max_items,
             unique_items: props.unique_items == Some(true),
@@ -273,12 +273,33 @@ impl Schema {
                 .map(|props| Box::new(Schema::new(props))),
             has_defaults: false,
             merges: false,
+            embeds: false,
         };
         schema.has_defaults =
             schema.default.is_some() || schema.children().any(|child| child.has_defaults);
+        schema.embeds = schema.embedded || schema.children().any(|child| child.embeds);
         schema.merges = matches!(schema.list_type, Some(ListType::Set | ListType::Map))
             || schema.children().any(|child| child.merges);
         schema
+    }
+
+    /// Itself, where all goes for what is an integer or a text.
+    pub(crate) fn without_int_or_string(&self) -> Self {
+        let mut out = self.clone();
+        out.forget_int_or_string();
+        out
+    }
+
+    fn forget_int_or_string(&mut self) {
+        self.int_or_string = false;
+        let additional = match &mut self.additional {
+            Additional::Schema(schema) => Some(&mut **schema),
+            _ => None,
+        };
+        let inner = (self.properties.values_mut())
+            .chain(additional)
+            .chain(self.items.as_deref_mut());
+        inner.for_each(Schema::forget_int_or_string);
     }
 
     /// A schema that takes any object as it is.

@@ -1,10 +1,12 @@
 //! Validation of values, with upstream's texts (`k8s.io/kube-openapi/pkg/validation`).
 
-use std::collections::HashMap;
-
 use serde_json::{Map, Value};
 
-use super::{Additional, Kind, ListType, Schema, formats};
+use super::{
+    Additional, Kind, Schema,
+    correlation::{Correlated, Elements},
+    formats,
+};
 use crate::{
     decode::MAX_SAFE,
     field::{self, Error, ErrorList, ErrorType, Path},
@@ -21,36 +23,28 @@ impl Schema {
     /// taken as it is, even if the schema has become stricter since (KEP-4008).
     pub fn validate_change(&self, value: &Value, old: Option<&Value>) -> ErrorList {
         let mut out = ErrorList::new();
-        node(self, value, old, At::Root, &mut out);
+        let old = old.map(|old| Correlated::new(self, value, old));
+        node(self, value, old.as_ref(), At::Root, &mut out);
         out
     }
 
-    /// The old element that an element of a list corresponds to: the one with the same keys in a
-    /// list map. Elements of other lists correspond to none.
-    pub(crate) fn old_elements<'a>(&self, old: Option<&'a Value>) -> OldElements<'a> {
-        let Some(Value::Array(elements)) = old.filter(|_| self.list_type == Some(ListType::Map))
-        else {
-            return OldElements::default();
+    /// The same of one field of a resource and nothing else of it, as upstream judges an update of the status: texts
+    /// speak of what is in the field as if nothing were around it.
+    pub(crate) fn validate_field(
+        &self,
+        name: &str,
+        resource: &Value,
+        old: Option<&Value>,
+    ) -> ErrorList {
+        let (Some(schema), Some(value)) = (self.properties.get(name), resource.get(name)) else {
+            return ErrorList::new();
         };
-        let keyed = elements
-            .iter()
-            .map(|e| (Value::Object(self.keys_of(e)).to_string(), e));
-        OldElements(keyed.collect())
-    }
-}
-
-/// The elements of an old list map, by their keys.
-#[derive(Debug, Default)]
-pub(crate) struct OldElements<'a>(HashMap<String, &'a Value>);
-
-impl<'a> OldElements<'a> {
-    pub(crate) fn of(&self, list: &Schema, element: &Value) -> Option<&'a Value> {
-        if self.0.is_empty() {
-            return None;
+        let old = old.and_then(|old| old.get(name));
+        let mut out = schema.validate_change(value, old);
+        for error in &mut out {
+            error.field = error.field.below(&Path::new(name));
         }
-        self.0
-            .get(&Value::Object(list.keys_of(element)).to_string())
-            .copied()
+        out
     }
 }
 
@@ -132,11 +126,31 @@ fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-fn node(schema: &Schema, value: &Value, old: Option<&Value>, at: At<'_>, out: &mut ErrorList) {
+fn node<'v>(
+    schema: &'v Schema,
+    value: &'v Value,
+    old: Option<&Correlated<'v>>,
+    at: At<'_>,
+    out: &mut ErrorList,
+) {
     let is_long = || at.len().saturating_mul(out.len()) > MOST;
-    if old == Some(value) || out.len() > FEW && is_long() {
+    if out.len() > FEW && is_long() {
         return;
     }
+    let before = out.len();
+    judge(schema, value, old, at, out);
+    if out.len() > before && old.is_some_and(Correlated::is_same) {
+        out.truncate(before);
+    }
+}
+
+fn judge<'v>(
+    schema: &'v Schema,
+    value: &'v Value,
+    old: Option<&Correlated<'v>>,
+    at: At<'_>,
+    out: &mut ErrorList,
+) {
     type_of(schema, value, at, out);
     junctors(schema, value, old, at, out);
     match value {
@@ -232,10 +246,14 @@ fn string(schema: &Schema, text: &str, at: At<'_>, out: &mut ErrorList) {
             ));
         }
     }
-    if let Some((written, Some(pattern))) = &schema.pattern
+    if let Some(pattern) = &schema.pattern
         && !pattern.is_match(text)
     {
-        out.push(invalid(at, text, format!("should match '{written}'")));
+        out.push(invalid(
+            at,
+            text,
+            format!("should match '{}'", pattern.as_str()),
+        ));
     }
     if let Some(format) = &schema.format
         && schema.kind.is_none_or(|kind| kind == Kind::String)
@@ -279,23 +297,20 @@ fn number(schema: &Schema, value: &Value, n: f64, at: At<'_>, out: &mut ErrorLis
     }
 }
 
-fn array(
-    schema: &Schema,
-    elements: &[Value],
-    old: Option<&Value>,
+fn array<'v>(
+    schema: &'v Schema,
+    elements: &'v [Value],
+    old: Option<&Correlated<'v>>,
     at: At<'_>,
     out: &mut ErrorList,
 ) {
     if let Some(items) = &schema.items {
-        let before = schema.old_elements(old);
+        let before = old.map(|old| (old, old.elements()));
         for (i, element) in elements.iter().enumerate() {
-            node(
-                items,
-                element,
-                before.of(schema, element),
-                At::Element(&at, i),
-                out,
-            );
+            let old = before
+                .as_ref()
+                .and_then(|(old, elements): &(_, Elements<'v>)| old.element(elements, element));
+            node(items, element, old.as_ref(), At::Element(&at, i), out);
         }
     }
     let count = i64::try_from(elements.len()).unwrap_or(i64::MAX);
@@ -325,10 +340,10 @@ fn array(
     }
 }
 
-fn object(
-    schema: &Schema,
-    fields: &Map<String, Value>,
-    old: Option<&Value>,
+fn object<'v>(
+    schema: &'v Schema,
+    fields: &'v Map<String, Value>,
+    old: Option<&Correlated<'v>>,
     at: At<'_>,
     out: &mut ErrorList,
 ) {
@@ -355,8 +370,11 @@ fn object(
     }
     for (name, value) in fields {
         if let Some(field) = schema.field(name) {
-            let before = old.and_then(|old| old.get(name));
-            node(field, value, before, At::Field(&at, name), out);
+            // Both have been converted to this version, whatever they were.
+            let is_root = matches!(at, At::Root);
+            let is_head = is_root && matches!(name.as_str(), "apiVersion" | "kind");
+            let old = old.filter(|_| !is_head).and_then(|old| old.field(name));
+            node(field, value, old.as_ref(), At::Field(&at, name), out);
         } else if schema.additional == Additional::Allowed(false) {
             let text = format!("{}.{name} in body is a forbidden property", at);
             out.push(field::invalid(path(at), "", text));
@@ -365,10 +383,16 @@ fn object(
 }
 
 /// `allOf`, `anyOf`, `oneOf` and `not`.
-fn junctors(schema: &Schema, value: &Value, old: Option<&Value>, at: At<'_>, out: &mut ErrorList) {
-    let judge = |schema: &Schema| {
+fn junctors<'v>(
+    schema: &'v Schema,
+    value: &'v Value,
+    old: Option<&Correlated<'v>>,
+    at: At<'_>,
+    out: &mut ErrorList,
+) {
+    let judge = |schema: &'v Schema| {
         let mut found = ErrorList::new();
-        node(schema, value, old, at, &mut found);
+        judge(schema, value, old, at, &mut found);
         found
     };
     let fails =
@@ -484,7 +508,7 @@ mod tests {
             (
                 object(json!({"type": "array", "items": {"type": "string"}, "maxItems": 1})),
                 json!({"a": ["x", "y"]}),
-                "a: Too many: 2: must have at most 1 items",
+                "a: Too many: 2: must have at most 1 item",
             ),
             (
                 object(json!({"type": "array", "items": {"type": "string"}})),

@@ -5,6 +5,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 
 use crate::{
+    certificates,
     field::{self, ErrorList, Path},
     kinds::checks,
     names,
@@ -16,6 +17,7 @@ const FORM: &str = "; desired format: https://host[/path]";
 pub(super) fn validate(
     conversion: &CustomResourceConversion,
     old: Option<&CustomResourceConversion>,
+    is_new: bool,
     path: &Path,
 ) -> ErrorList {
     let mut out = ErrorList::new();
@@ -37,7 +39,14 @@ pub(super) fn validate(
                 client_path,
                 "required when strategy is set to Webhook",
             )),
-            Some(config) => out.extend(client_config(config, &client_path)),
+            Some(config) => {
+                out.extend(client_config(config, &client_path));
+                let excused = is_new || old.is_some_and(|old| ca_fault(old).is_some());
+                if let Some(fault) = ca_fault(conversion).filter(|_| !excused) {
+                    let bundle = checks::json(&config.ca_bundle);
+                    out.push(field::invalid(client_path.child("caBundle"), bundle, fault));
+                }
+            }
         }
         let recognized = |versions: &[String]| {
             versions.is_empty() || versions.iter().any(|v| ACCEPTED.contains(&v.as_str()))
@@ -56,6 +65,16 @@ pub(super) fn validate(
         }
     }
     out
+}
+
+/// What is wrong with the certificates that a webhook is to be trusted for.
+pub(crate) fn ca_fault(conversion: &CustomResourceConversion) -> Option<String> {
+    let config = conversion.webhook.as_ref()?.client_config.as_ref()?;
+    let bundle = config.ca_bundle.as_ref()?.0.as_slice();
+    match bundle {
+        [] => None,
+        bundle => certificates::check_authorities(bundle).err(),
+    }
 }
 
 fn review_versions(versions: &[String], recognized: bool, path: &Path) -> ErrorList {

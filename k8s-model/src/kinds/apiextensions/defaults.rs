@@ -24,4 +24,11 @@ pub(super) fn fill(definition: &mut CustomResourceDefinition) {
     if let Some(service) = service {
         service.port.get_or_insert(443);
     }
+    // Whoever says that nothing is stored is told what is.
+    if let Some(status) = &mut definition.status
+        && checks::list(&status.stored_versions).is_empty()
+    {
+        let storage = definition.spec.versions.iter().find(|v| v.storage);
+        status.stored_versions = storage.map(|version| vec![version.name.clone()]);
+    }
 }

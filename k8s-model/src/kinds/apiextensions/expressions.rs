@@ -6,6 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool, ValidationRule,
 };
 
+use super::structure::Patterns;
 use crate::{
     cel::{Estimate, Program, Scope, max_cardinality},
     field::{self, ErrorList, Path},
@@ -30,6 +31,7 @@ pub(super) struct Known<'d> {
     messages: HashSet<&'d str>,
     /// Whether the schema is what it was: what each of its rules costs is not judged then, only what all cost.
     pub(super) is_unchanged: bool,
+    pub(super) patterns: Patterns<'d>,
 }
 
 impl<'d> Known<'d> {
@@ -46,30 +48,33 @@ impl<'d> Known<'d> {
             self.messages
                 .extend(rule.message_expression.as_deref().filter(|m| !m.is_empty()));
         }
-        let more = [&props.all_of, &props.any_of, &props.one_of];
-        let maps = [
-            &props.properties,
-            &props.pattern_properties,
-            &props.definitions,
-        ];
-        let inner = maps
-            .into_iter()
-            .flat_map(|map| map.iter().flatten().map(|(_, inner)| inner))
-            .chain(more.into_iter().flat_map(|list| list.iter().flatten()))
-            .chain(props.not.as_deref());
-        inner.for_each(|inner| self.gather(inner));
-        for more in [&props.additional_properties, &props.additional_items] {
-            if let Some(JSONSchemaPropsOrBool::Schema(inner)) = more {
-                self.gather(inner);
-            }
+        within(props, &mut |inner| self.gather(inner));
+    }
+}
+
+/// Calls `each` with the schemas right within a schema.
+pub(super) fn within<'d>(props: &'d JSONSchemaProps, each: &mut dyn FnMut(&'d JSONSchemaProps)) {
+    let more = [&props.all_of, &props.any_of, &props.one_of];
+    let maps = [
+        &props.properties,
+        &props.pattern_properties,
+        &props.definitions,
+    ];
+    let inner = maps
+        .into_iter()
+        .flat_map(|map| map.iter().flatten().map(|(_, inner)| inner))
+        .chain(more.into_iter().flat_map(|list| list.iter().flatten()))
+        .chain(props.not.as_deref());
+    inner.for_each(&mut *each);
+    for more in [&props.additional_properties, &props.additional_items] {
+        if let Some(JSONSchemaPropsOrBool::Schema(inner)) = more {
+            each(inner);
         }
-        match &props.items {
-            Some(JSONSchemaPropsOrArray::Schema(inner)) => self.gather(inner),
-            Some(JSONSchemaPropsOrArray::Schemas(all)) => {
-                all.iter().for_each(|inner| self.gather(inner));
-            }
-            None => {}
-        }
+    }
+    match &props.items {
+        Some(JSONSchemaPropsOrArray::Schema(inner)) => each(inner),
+        Some(JSONSchemaPropsOrArray::Schemas(all)) => all.iter().for_each(each),
+        None => {}
     }
 }
 
@@ -185,6 +190,7 @@ impl Check<'_> {
                 Estimate {
                     result: "bool",
                     cost,
+                    ..
                 },
                 compares,
             )) => Ok((cost, compares)),
@@ -232,6 +238,7 @@ impl Check<'_> {
             Ok(Estimate {
                 result: "string",
                 cost,
+                ..
             }) => {
                 self.spend("estimated messageExpression cost", cost, path);
                 return;

@@ -11,12 +11,13 @@ mod schema;
 mod spec;
 mod structure;
 mod subresources;
+mod warnings;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionStatus,
 };
 
-pub(crate) use self::conversion::{webhook_service, webhook_url};
+pub(crate) use self::conversion::{ca_fault, webhook_service, webhook_url};
 use super::typed::KindRules;
 use crate::{
     custom,
@@ -67,7 +68,7 @@ impl KindRules for CustomResourceDefinitionRules {
 
     fn validate(&self, definition: &CustomResourceDefinition) -> ErrorList {
         let spec = &definition.spec;
-        let mut out = spec::validate(spec, None);
+        let mut out = spec::validate(spec, None, true);
         out.extend(status(definition));
         out.extend(approval::validate(definition, None));
         out
@@ -87,7 +88,7 @@ impl KindRules for CustomResourceDefinitionRules {
         new: &CustomResourceDefinition,
         old: &CustomResourceDefinition,
     ) -> ErrorList {
-        let mut out = spec::validate(&new.spec, Some(&old.spec));
+        let mut out = spec::validate(&new.spec, Some(&old.spec), !custom::is_established(old));
         let path = Path::new("spec");
         let (spec, before) = (&new.spec, &old.spec);
         let names = path.child("names");
@@ -116,6 +117,21 @@ impl KindRules for CustomResourceDefinitionRules {
         out.extend(status(new));
         out.extend(approval::validate(new, Some(old)));
         out
+    }
+
+    fn warnings(&self, definition: &CustomResourceDefinition) -> Vec<String> {
+        warnings::of(&definition.spec)
+    }
+
+    fn update_warnings(
+        &self,
+        new: &CustomResourceDefinition,
+        old: &CustomResourceDefinition,
+    ) -> Vec<String> {
+        let known = warnings::of(&old.spec);
+        let mut found = warnings::of(&new.spec);
+        found.retain(|warning| !known.contains(warning));
+        found
     }
 
     fn prepare_for_status_update(
@@ -188,12 +204,14 @@ fn status(definition: &CustomResourceDefinition) -> ErrorList {
     for version in versions.iter().filter(|version| version.storage) {
         if !stored.contains(&version.name) {
             let text = format!("must have the storage version {}", version.name);
-            out.push(field::invalid(path.clone(), checks::json(version), text));
+            out.push(field::invalid(path.clone(), stored.to_vec(), text));
         }
     }
     for (at, name) in stored.iter().enumerate() {
         if !versions.iter().any(|version| version.name == *name) {
-            let text = "must appear in spec.versions";
+            let text = format!(
+                "missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {name} and removes {name} from status.storedVersions"
+            );
             out.push(field::invalid(path.index(at), name.as_str(), text));
         }
     }

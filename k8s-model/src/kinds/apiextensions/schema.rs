@@ -10,9 +10,10 @@ use super::{
     structure,
 };
 use crate::{
+    cel::OBJECT_LIMIT,
     field::{self, ErrorList, Path},
     kinds::checks,
-    structural::{Schema, field_path},
+    structural::{Rules, Schema, field_path},
 };
 
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
@@ -53,10 +54,10 @@ struct Place {
     in_metadata: bool,
 }
 
-pub(super) fn validate(
-    validation: &CustomResourceValidation,
-    old: Option<&CustomResourceValidation>,
-    known: &mut Known<'_>,
+pub(super) fn validate<'d>(
+    validation: &'d CustomResourceValidation,
+    old: Option<&'d CustomResourceValidation>,
+    known: &mut Known<'d>,
     has_status: bool,
     path: &Path,
 ) -> ErrorList {
@@ -78,11 +79,14 @@ pub(super) fn validate(
     }
     // What is stored already is not judged more strictly than it was.
     let before = old.and_then(|old| old.open_api_v3_schema.as_ref());
-    let was_structural = before.is_none_or(|old| structure::validate(old, &path).is_empty());
+    let was_structural =
+        before.is_none_or(|old| structure::validate(old, &path, &mut known.patterns).is_empty());
     if was_structural {
-        let found = structure::validate(schema, &path);
+        let found = structure::validate(schema, &path, &mut known.patterns);
         if found.is_empty() {
-            out.extend(defaults(schema, &Schema::new(schema), &path, true));
+            let mut budget = OBJECT_LIMIT;
+            let read = Schema::new(schema);
+            defaults(schema, &read, &path, true, &mut budget, &mut out);
         }
         out.extend(found);
     }
@@ -308,8 +312,8 @@ fn set_of(items: &JSONSchemaProps, path: &Path, out: &mut ErrorList) {
         }
         "object" if items.x_kubernetes_map_type.as_deref() != Some("atomic") => {
             let path = path.child("x-kubernetes-map-type");
-            // A pointer to nothing is told as a text.
-            let found = items.x_kubernetes_map_type.as_deref().unwrap_or("null");
+            // Upstream tells the type of the list, and a pointer to nothing as a text.
+            let found = items.x_kubernetes_list_type.as_deref().unwrap_or("null");
             out.push(field::invalid(path, found, text));
         }
         _ => {}
@@ -388,10 +392,10 @@ fn rules(schema: &JSONSchemaProps, path: &Path, out: &mut ErrorList) {
         if text.is_empty() {
             out.push(field::required(path.child("rule"), "rule is not specified"));
         } else if !message.is_empty() && trimmed.is_empty() {
-            let text = "message must be non-empty if specified";
+            let text = "must be non-empty if specified";
             out.push(field::invalid(path.child("message"), message, text));
         } else if breaks(trimmed) {
-            let text = "message must not contain line breaks";
+            let text = "must not contain line breaks";
             out.push(field::invalid(path.child("message"), message, text));
         } else if breaks(text) && trimmed.is_empty() {
             let text = "message must be specified if rule contains line breaks";
@@ -428,62 +432,72 @@ fn rules(schema: &JSONSchemaProps, path: &Path, out: &mut ErrorList) {
     }
 }
 
-/// Defaults must be what the schema takes, and nothing that it would drop.
-fn defaults(props: &JSONSchemaProps, schema: &Schema, path: &Path, root: bool) -> ErrorList {
-    let mut out = ErrorList::new();
-    if let Some(default) = schema.default.as_ref().filter(|_| !root) {
-        let path = path.child("default");
-        let mut pruned = default.clone();
-        schema.prune(&mut pruned, false, &mut |_| {});
-        if pruned != *default {
-            let text = "must not have unknown fields";
-            out.push(field::invalid(path.clone(), default.clone(), text));
-        } else {
-            let mut filled = default.clone();
-            schema.default_value(&mut filled);
-            let found = (schema.validate(&filled).into_iter())
-                .chain(schema.validate_embedded(&filled))
-                .chain(schema.validate_lists(&filled));
-            for error in found {
-                out.push(field::Error {
-                    field: below(&path, &error.field),
-                    ..error
-                });
-            }
-        }
-    }
-    for (name, inner) in props.properties.iter().flatten() {
-        if let Some(schema) = schema.properties.get(name)
-            && !(root && matches!(name.as_str(), "metadata" | "kind" | "apiVersion"))
-        {
-            out.extend(defaults(
-                inner,
-                schema,
-                &path.child("properties").key(name),
-                false,
-            ));
-        }
+/// Defaults must be what the schema takes, and nothing that it would drop. Upstream does not look below
+/// `additionalProperties`.
+fn defaults(
+    props: &JSONSchemaProps,
+    schema: &Schema,
+    path: &Path,
+    root: bool,
+    budget: &mut u64,
+    out: &mut ErrorList,
+) -> bool {
+    if let Some(default) = schema.default.as_ref().filter(|_| !root)
+        && !one_default(default, schema, &path.child("default"), budget, out)
+    {
+        return false;
     }
     if let (Some(JSONSchemaPropsOrArray::Schema(inner)), Some(schema)) =
         (&props.items, &schema.items)
+        && !defaults(inner, schema, &path.child("items"), false, budget, out)
     {
-        out.extend(defaults(inner, schema, &path.child("items"), false));
+        return false;
     }
-    if let (
-        Some(JSONSchemaPropsOrBool::Schema(inner)),
-        crate::structural::Additional::Schema(schema),
-    ) = (&props.additional_properties, &schema.additional)
-    {
-        let path = path.child("additionalProperties");
-        out.extend(defaults(inner, schema, &path, false));
-    }
-    out
+    props.properties.iter().flatten().all(|(name, inner)| {
+        let is_head = root && matches!(name.as_str(), "metadata" | "kind" | "apiVersion");
+        let path = path.child("properties").key(name);
+        match schema.properties.get(name).filter(|_| !is_head) {
+            Some(schema) => defaults(inner, schema, &path, false, budget, out),
+            None => true,
+        }
+    })
 }
 
-fn below(path: &Path, inner: &Path) -> Path {
-    match inner.to_string().as_str() {
-        "<nil>" => path.clone(),
-        inner if inner.starts_with('[') => Path::new(&format!("{path}{inner}")),
-        inner => path.child(inner),
+/// Upstream does not ask whether defaults repeat what may be there once, nor whether those of an integer or a text are
+/// one. False if no more may be spent on the rules for defaults.
+fn one_default(
+    default: &Value,
+    schema: &Schema,
+    path: &Path,
+    budget: &mut u64,
+    out: &mut ErrorList,
+) -> bool {
+    let mut pruned = default.clone();
+    schema.prune(&mut pruned, false, &mut |_| {});
+    if pruned != *default {
+        let text = "must not have unknown fields";
+        out.push(field::invalid(path.clone(), default.clone(), text));
     }
+    let below = |found: ErrorList| {
+        found.into_iter().map(|error| field::Error {
+            field: error.field.below(path),
+            ..error
+        })
+    };
+    for found in [
+        schema.validate_embedded(default),
+        schema.without_int_or_string().validate(default),
+    ] {
+        if !found.is_empty() {
+            out.extend(below(found));
+            return true;
+        }
+    }
+    let rules = Rules::new(schema, schema.embedded);
+    if rules.is_empty() {
+        return true;
+    }
+    let (found, goes_on) = rules.check_default(schema, default, path, budget);
+    out.extend(found);
+    goes_on
 }

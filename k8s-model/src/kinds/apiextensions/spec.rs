@@ -11,9 +11,12 @@ use crate::{
     names as rules,
 };
 
+/// What is wrong with a spec. One is `new` before its resources are served: what its webhook is to be trusted for is
+/// not judged until then.
 pub(super) fn validate(
     spec: &CustomResourceDefinitionSpec,
     old: Option<&CustomResourceDefinitionSpec>,
+    is_new: bool,
 ) -> ErrorList {
     let path = Path::new("spec");
     let mut out = group(&spec.group, &path.child("group"));
@@ -70,7 +73,7 @@ pub(super) fn validate(
                 text,
             ));
         }
-        out.extend(conversion::validate(found, before, &path));
+        out.extend(conversion::validate(found, before, is_new, &path));
     }
     let preserved = old.is_some_and(|old| old.preserve_unknown_fields == Some(true));
     if spec.preserve_unknown_fields == Some(true) && !preserved {
@@ -149,10 +152,10 @@ fn has_status(version: &CustomResourceDefinitionVersion) -> bool {
 }
 
 /// The chosen parts of a version.
-fn parts(
-    version: &CustomResourceDefinitionVersion,
-    old: Option<&CustomResourceDefinitionSpec>,
-    known: &mut Known<'_>,
+fn parts<'d>(
+    version: &'d CustomResourceDefinitionVersion,
+    old: Option<&'d CustomResourceDefinitionSpec>,
+    known: &mut Known<'d>,
     has_status: bool,
     chosen: Shared,
     Place { path, schema }: &Place,
@@ -186,15 +189,16 @@ fn parts(
     }
     if chosen.selectable {
         let path = path.child("selectableFields");
-        out.extend(subresources::selectable(version, &path));
+        let before = old.and_then(|old| old.versions.iter().find(|v| v.name == version.name));
+        out.extend(subresources::selectable(version, before, &path));
     }
     out
 }
 
-fn versions(
-    spec: &CustomResourceDefinitionSpec,
-    old: Option<&CustomResourceDefinitionSpec>,
-    known: &mut Known<'_>,
+fn versions<'d>(
+    spec: &'d CustomResourceDefinitionSpec,
+    old: Option<&'d CustomResourceDefinitionSpec>,
+    known: &mut Known<'d>,
     shared: &Shared,
     path: &Path,
 ) -> ErrorList {

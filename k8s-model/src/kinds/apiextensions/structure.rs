@@ -1,6 +1,8 @@
 //! Whether a schema is structural: types and fields are said once, outside `allOf`, `anyOf`,
 //! `oneOf` and `not` (upstream's `apiserver/schema/validation.go`).
 
+use std::collections::HashMap;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
@@ -18,10 +20,43 @@ enum Level {
     Field,
 }
 
+/// What is wrong with the patterns that were looked at: a definition has the same one in many places, and in all of its
+/// versions.
+#[derive(Debug, Default)]
+pub(super) struct Patterns<'d>(HashMap<&'d str, Option<String>>);
+
+impl<'d> Patterns<'d> {
+    fn fault(&mut self, pattern: &'d str) -> Option<&str> {
+        let known = self.0.entry(pattern);
+        let fault = known.or_insert_with(|| patterns::compile(pattern).err());
+        fault.as_deref()
+    }
+}
+
+/// What is wrong, and what is known of patterns.
+struct Found<'c, 'd> {
+    patterns: &'c mut Patterns<'d>,
+    errors: ErrorList,
+}
+
+impl Found<'_, '_> {
+    fn push(&mut self, error: field::Error) {
+        self.errors.push(error);
+    }
+}
+
 /// What keeps a schema from being structural, in the order of the texts.
-pub(super) fn validate(schema: &JSONSchemaProps, path: &Path) -> ErrorList {
-    let mut out = ErrorList::new();
-    invariants(schema, Level::Root, path, &mut out);
+pub(super) fn validate<'d>(
+    schema: &'d JSONSchemaProps,
+    path: &Path,
+    patterns: &mut Patterns<'d>,
+) -> ErrorList {
+    let mut found = Found {
+        patterns,
+        errors: ErrorList::new(),
+    };
+    invariants(schema, Level::Root, path, &mut found);
+    let mut out = found.errors;
     for (name, list) in junctors(schema) {
         complete_all(list, name, Some(schema), path, path, &mut out);
     }
@@ -56,7 +91,7 @@ fn is_int_or_string(list: &[JSONSchemaProps]) -> bool {
     matches!(list, [a, b] if *a == only("integer") && *b == only("string"))
 }
 
-fn invariants(schema: &JSONSchemaProps, level: Level, path: &Path, out: &mut ErrorList) {
+fn invariants<'d>(schema: &'d JSONSchemaProps, level: Level, path: &Path, out: &mut Found<'_, 'd>) {
     let kind = checks::text(&schema.type_);
     let embedded = schema.x_kubernetes_embedded_resource == Some(true);
     let int_or_string = schema.x_kubernetes_int_or_string == Some(true);
@@ -98,7 +133,7 @@ fn invariants(schema: &JSONSchemaProps, level: Level, path: &Path, out: &mut Err
             }
         }
     }
-    values(schema, path, out);
+    values(schema, false, path, out);
 
     let type_path = path.child("type");
     if embedded && kind != "object" {
@@ -123,7 +158,7 @@ fn invariants(schema: &JSONSchemaProps, level: Level, path: &Path, out: &mut Err
             "must be object at the root",
         ));
     }
-    metadata(schema, level, embedded, &properties, out);
+    metadata(schema, level, embedded, &properties, &mut out.errors);
     let has_properties = schema.properties.iter().flatten().next().is_some();
     if embedded && !preserve && !has_properties {
         let text = "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields";
@@ -169,18 +204,19 @@ fn metadata(
     rest.properties = rest.properties.filter(|properties| !properties.is_empty());
     rest.type_ = None;
     rest.default = None;
-    rest.description = None;
     if rest != JSONSchemaProps::default() {
         let text = "must not specify anything other than name and generateName, but metadata is implicitly specified";
         out.push(field::forbidden(path, text));
     }
 }
 
-fn values(schema: &JSONSchemaProps, path: &Path, out: &mut ErrorList) {
+/// `excused` is one whose `anyOf` says that it is an integer or a string.
+fn values<'d>(schema: &'d JSONSchemaProps, excused: bool, path: &Path, out: &mut Found<'_, 'd>) {
+    let skips = excused;
     let first = schema.all_of.iter().flatten().next();
     let excused = first.is_some_and(|first| is_int_or_string(checks::list(&first.any_of)));
     for (name, list) in junctors(schema) {
-        if name == "anyOf" && is_int_or_string(list) {
+        if name == "anyOf" && (skips || is_int_or_string(list)) {
             continue;
         }
         for (at, inner) in list.iter().enumerate() {
@@ -192,22 +228,16 @@ fn values(schema: &JSONSchemaProps, path: &Path, out: &mut ErrorList) {
         nested(inner, false, &path.child("not"), out);
     }
     if let Some(pattern) = schema.pattern.as_deref().filter(|p| !p.is_empty())
-        && let Err(error) = patterns::compile(pattern)
+        && let Some(fault) = out.patterns.fault(pattern)
     {
-        let text = format!("must be a valid regular expression, but isn't: {error}");
+        let text = format!("must be a valid regular expression, but isn't: {fault}");
         out.push(field::invalid(path.child("pattern"), pattern, text));
     }
 }
 
 /// A schema below a junctor may only judge values.
-fn nested(schema: &JSONSchemaProps, excused: bool, path: &Path, out: &mut ErrorList) {
-    if excused {
-        let mut rest = schema.clone();
-        rest.any_of = None;
-        values(&rest, path, out);
-    } else {
-        values(schema, path, out);
-    }
+fn nested<'d>(schema: &'d JSONSchemaProps, excused: bool, path: &Path, out: &mut Found<'_, 'd>) {
+    values(schema, excused, path, out);
     if let Some(items) = items(schema) {
         nested(items, false, &path.child("items"), out);
     }
@@ -275,6 +305,11 @@ fn nested(schema: &JSONSchemaProps, excused: bool, path: &Path, out: &mut ErrorL
             "x-kubernetes-map-type",
             schema.x_kubernetes_map_type.is_some(),
             "must be undefined to be structural",
+        ),
+        (
+            "x-kubernetes-validations",
+            !checks::list(&schema.x_kubernetes_validations).is_empty(),
+            "must be empty to be structural",
         ),
     ] {
         if there {

@@ -1,6 +1,6 @@
 //! What a version has beside its schema: subresources, printer columns, selectable fields.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceColumnDefinition, CustomResourceDefinitionVersion, CustomResourceSubresources,
@@ -8,9 +8,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 
 use crate::{
     field::{self, ErrorList, Path},
-    json_path::JsonPath,
     kinds::checks,
-    structural::{Kind, Schema},
+    structural::{Kind, Schema, field_path},
 };
 
 const TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
@@ -93,18 +92,8 @@ pub(super) fn column(column: &CustomResourceColumnDefinition, path: &Path) -> Er
     if column.json_path.is_empty() {
         out.push(field::required(path, ""));
     } else {
-        let found = simple_path(&column.json_path, &path);
-        if found.is_empty()
-            && let Err(error) = column.json_path.parse::<JsonPath>()
-        {
-            out.push(field::invalid(
-                path,
-                column.json_path.as_str(),
-                error.to_string(),
-            ));
-        } else {
-            out.extend(found);
-        }
+        // Whether it can be read is not judged, as upstream: what cannot has no column.
+        out.extend(simple_path(&column.json_path, &path));
     }
     out
 }
@@ -121,21 +110,24 @@ fn simple_path(text: &str, path: &Path) -> ErrorList {
     vec![field::invalid(path.clone(), text, why)]
 }
 
-pub(super) fn selectable(version: &CustomResourceDefinitionVersion, path: &Path) -> ErrorList {
+pub(super) fn selectable(
+    version: &CustomResourceDefinitionVersion,
+    old: Option<&CustomResourceDefinitionVersion>,
+    path: &Path,
+) -> ErrorList {
     let mut out = ErrorList::new();
     let fields = checks::list(&version.selectable_fields);
     if fields.is_empty() {
         return out;
     }
-    if fields.len() > MAX_SELECTABLE {
-        out.push(field::too_many(path.clone(), fields.len(), MAX_SELECTABLE));
-    }
-    let schema = version
-        .schema
-        .as_ref()
-        .and_then(|s| s.open_api_v3_schema.as_ref());
-    let schema = schema.map(Schema::new);
-    let mut seen = HashSet::new();
+    let schema = version.schema.as_ref();
+    let Some(schema) = schema.and_then(|s| s.open_api_v3_schema.as_ref()) else {
+        // So does upstream have it.
+        let text = "may only be set when `version.schema.openAPIV3Schema` is not included";
+        return vec![field::invalid(path.clone(), "", text)];
+    };
+    let schema = Schema::new(schema);
+    let mut known = BTreeSet::new();
     for (at, selectable) in fields.iter().enumerate() {
         let path = path.index(at).child("jsonPath");
         let text = selectable.json_path.as_str();
@@ -143,38 +135,36 @@ pub(super) fn selectable(version: &CustomResourceDefinitionVersion, path: &Path)
             out.push(field::required(path, ""));
             continue;
         }
-        if !seen.insert(text) {
-            out.push(field::duplicate(path, text));
-            continue;
-        }
-        let parsed = text.parse::<JsonPath>();
-        let names = parsed.as_ref().ok().and_then(JsonPath::names);
-        let Some(names) = names.filter(|_| text.starts_with('.')) else {
-            let why = "is an invalid path: must be a simple path of field names";
-            out.push(field::invalid(path, text, why));
-            continue;
+        let mut wrong = |why: &str| out.push(field::invalid(path.clone(), text, why));
+        let (found, names) = match field_path::resolve(text, &schema, false) {
+            Ok(found) => found,
+            Err(fault) => {
+                wrong(&format!("is an invalid path: {fault}"));
+                continue;
+            }
         };
-        if names.first() == Some(&"metadata") {
-            let why = "must not point to fields in metadata";
-            out.push(field::invalid(path, text, why));
-            continue;
+        if names
+            .strip_prefix("metadata")
+            .is_some_and(|rest| !rest.starts_with(|c| c != '.' && c != '['))
+        {
+            wrong("must not point to fields in metadata");
         }
-        let found = schema.as_ref().and_then(|schema| {
-            names
-                .iter()
-                .try_fold(schema, |schema, name| schema.properties.get(*name))
-        });
-        match found.map(|schema| schema.kind) {
-            None => {
-                let why = "is an invalid path: does not refer to a valid field";
-                out.push(field::invalid(path, text, why));
-            }
-            Some(Some(Kind::String | Kind::Boolean | Kind::Integer)) => {}
-            Some(_) => {
-                let why = "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.";
-                out.push(field::invalid(path, text, why));
-            }
+        if !matches!(
+            found.and_then(|schema| schema.kind),
+            Some(Kind::String | Kind::Boolean | Kind::Integer)
+        ) {
+            wrong(
+                "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.",
+            );
         }
+        if !known.insert(names) {
+            out.push(field::duplicate(path, text));
+        }
+    }
+    let before = old.map_or(&[][..], |old| checks::list(&old.selectable_fields));
+    let excused = before.len() > MAX_SELECTABLE && before == fields;
+    if known.len() > MAX_SELECTABLE && !excused {
+        out.push(field::too_many(path.clone(), known.len(), MAX_SELECTABLE));
     }
     out
 }

@@ -369,7 +369,7 @@ fn what_a_rule_blames_must_be_there() {
         ),
         (
             json!({"message": "a\nb"}),
-            "message: Invalid value: \"a\\nb\": message must not contain line breaks",
+            "message: Invalid value: \"a\\nb\": must not contain line breaks",
         ),
     ] {
         let all = found(rule);
