@@ -84,7 +84,7 @@ pub(super) fn selector(input: &[u8]) {
 pub(super) fn json_path_seeds() -> Vec<Vec<u8>> {
     lines(
         ".spec.replicas\n.status.conditions[?(@.type==\"Ready\")].status\n.metadata.labels['a\\.b']\n.a[0]\n.a[-1]\n\
-         .a[*].b\n..b\n{.a}\n.a[0:2]\n.a['b','c']",
+         .a[*].b\n..b\n{.a}\n.a[0:2]\n.a[::2]\n.a['b','c']\n.a[0,-1]\n.a}{.b\n.a[?(2<=@.b)]",
     )
 }
 
@@ -97,9 +97,8 @@ pub(super) fn json_path(input: &[u8]) {
         "status": {"conditions": [{"type": "Ready", "status": "True"}]},
     });
     let found = path.find(&value).len();
-    assert!(found < 1000, "{found} values are found");
+    assert!(found <= 4096, "{found} values are found");
     assert_eq!(path.first(&value).is_some(), found > 0);
-    let _ = path.names();
 }
 
 pub(super) fn names_seeds() -> Vec<Vec<u8>> {
