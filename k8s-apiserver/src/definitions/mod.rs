@@ -9,16 +9,15 @@ mod cleanup;
 mod names;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Weak},
 };
 
 use bytes::Bytes;
 use futures::StreamExt;
 use k8s_model::{Resource, custom};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, CustomResourceDefinitionNames, CustomResourceDefinitionSpec,
-};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -66,20 +65,18 @@ pub(crate) fn start(
     receiver
 }
 
-/// What of a definition its rows are made from.
-type Made = (
-    CustomResourceDefinitionSpec,
-    Option<CustomResourceDefinitionNames>,
-    bool,
-);
+/// What of a definition its rows are made from: a digest of that, since schemas are large.
+type Made = [u8; 32];
 
 fn made_from(definition: &CustomResourceDefinition) -> Made {
     let status = definition.status.as_ref();
-    (
-        definition.spec.clone(),
-        status.and_then(|status| status.accepted_names.clone()),
-        definition.metadata.deletion_timestamp.is_some(),
-    )
+    let names = status.and_then(|status| status.accepted_names.as_ref());
+    let is_going = definition.metadata.deletion_timestamp.is_some();
+    let mut digest = Sha256::new();
+    let whole = (&definition.metadata.uid, &definition.spec, names, is_going);
+    // What cannot be written has not been read either.
+    let _ = serde_json::to_writer(&mut digest, &whole);
+    digest.finalize().into()
 }
 
 struct Follower {
@@ -113,8 +110,14 @@ impl Follower {
                 let Some((name, definition)) = decode(&object) else {
                     return;
                 };
-                self.known.insert(name.clone(), definition);
+                let names = definition.spec.names.clone();
+                let group = definition.spec.group.clone();
+                let before = self.known.insert(name.clone(), definition);
                 self.accept(&name, true).await;
+                if before.is_some_and(|before| before.spec.names != names) {
+                    // It may have given up one that others wait for.
+                    self.accept_waiting(&group).await;
+                }
             }
             RawEvent::Deleted(object) => {
                 let Some((name, definition)) = decode(&object) else {
@@ -124,17 +127,19 @@ impl Follower {
                 self.rows.remove(&name);
                 self.serve();
                 // Its names are free now: others may have waited for them.
-                let group = &definition.spec.group;
-                let waiting: Vec<String> = self
-                    .known
-                    .iter()
-                    .filter(|(_, other)| other.spec.group == *group)
-                    .map(|(name, _)| name.clone())
-                    .collect();
-                for name in waiting {
-                    self.accept(&name, true).await;
-                }
+                self.accept_waiting(&definition.spec.group).await;
             }
+        }
+    }
+
+    /// Judges those of a group whose names were not good.
+    async fn accept_waiting(&mut self, group: &str) {
+        let waiting = self.known.iter().filter(|(_, other)| {
+            other.spec.group == group && !custom::is_true(other, "NamesAccepted")
+        });
+        let waiting: Vec<String> = waiting.map(|(name, _)| name.clone()).collect();
+        for name in waiting {
+            self.accept(&name, true).await;
         }
     }
 
@@ -200,16 +205,13 @@ impl Follower {
         let Some(registry) = self.registry.upgrade() else {
             return;
         };
-        let is_base = |row: &Resource| {
-            self.base
-                .iter()
-                .any(|b| (b.group, b.version, b.resource) == (row.group, row.version, row.resource))
-        };
+        let key = |row: &Resource| (row.group, row.version, row.resource);
+        let base: HashSet<_> = self.base.iter().map(|row| key(row)).collect();
         let mut rows: Vec<&Arc<Resource>> = self
             .rows
             .values()
             .flat_map(|(_, rows)| rows)
-            .filter(|row| !is_base(row))
+            .filter(|row| !base.contains(&key(row)))
             .collect();
         rows.sort_by(|a, b| {
             (a.group.cmp(b.group))

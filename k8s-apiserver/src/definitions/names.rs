@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use k8s_model::{
     Resource,
-    custom::{is_established, set_condition},
+    custom::{is_established, set_condition, trusts_its_webhook},
 };
 use k8s_openapi::{
     apiextensions_apiserver::pkg::apis::apiextensions::v1::{
@@ -63,9 +63,6 @@ pub(super) fn judge(definition: &mut CustomResourceDefinition, taken: &Taken, no
     let asked = definition.spec.names.clone();
     let status = definition.status.get_or_insert_default();
     let accepted = status.accepted_names.clone().unwrap_or_default();
-    if asked == accepted {
-        return;
-    }
     let mut conflict: Option<(&str, String)> = None;
     let mut names = CustomResourceDefinitionNames {
         categories: asked.categories.clone(),
@@ -130,7 +127,13 @@ pub(super) fn judge(definition: &mut CustomResourceDefinition, taken: &Taken, no
         None => {
             let why = ("NoConflicts", "no conflicts found");
             set_condition(definition, "NamesAccepted", true, why, now.clone());
-            if !is_established(definition) {
+            if !is_established(definition) && !trusts_its_webhook(definition) {
+                let why = (
+                    "InvalidCABundle",
+                    "The conversion webhook CABundle is invalid",
+                );
+                set_condition(definition, "Established", false, why, now);
+            } else if !is_established(definition) {
                 let why = (
                     "InitialNamesAccepted",
                     "the initial names have been accepted",
@@ -178,5 +181,41 @@ mod tests {
 
         judge(&mut second, &Taken::default(), now());
         assert!(is_established(&second));
+        // Once more changes nothing.
+        let before = second.clone();
+        judge(&mut second, &Taken::default(), now());
+        assert_eq!(second, before);
+    }
+
+    #[test]
+    fn whoever_asks_for_no_more_than_it_has_is_accepted() {
+        let now = || Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
+        let mut first = definition("A");
+        judge(&mut first, &Taken::default(), now());
+        let taken = Taken::of([&first].into_iter());
+        let mut second = definition("B");
+        judge(&mut second, &taken, now());
+        assert!(!is_established(&second));
+        // It gives up the name that is taken, and has all others already.
+        second.spec.names.short_names = None;
+        judge(&mut second, &taken, now());
+        assert_eq!(condition(&second, "NamesAccepted").unwrap().status, "True");
+        assert!(is_established(&second));
+    }
+
+    #[test]
+    fn a_webhook_that_cannot_be_trusted_serves_nothing() {
+        let now = || Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
+        let mut asked = definition("A");
+        let conversion = json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"],
+            "clientConfig": {"url": "https://a.example.com", "caBundle": "bm8gY2VydGlmaWNhdGU="}}});
+        asked.spec.conversion = Some(serde_json::from_value(conversion).unwrap());
+        judge(&mut asked, &Taken::default(), now());
+        let established = condition(&asked, "Established").unwrap();
+        assert_eq!(established.status, "False");
+        assert_eq!(established.reason.as_deref(), Some("InvalidCABundle"));
+        asked.spec.conversion = None;
+        judge(&mut asked, &Taken::default(), now());
+        assert!(is_established(&asked));
     }
 }

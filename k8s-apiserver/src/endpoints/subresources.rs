@@ -171,7 +171,7 @@ async fn scale_write(
     let warnings = &call.warnings;
     let outcome = registry
         .modify(&target, Rules::Object, |live| {
-            let old = subresources::scale_of(row, live.object)?;
+            let old = subresources::scale_before(row, live.object)?;
             let (mut scale, managed) = match &change {
                 ScaleChange::Update(scale) => (Scale::clone(scale), None),
                 ScaleChange::Patch(Patch::Apply(configuration)) => {
@@ -194,7 +194,7 @@ async fn scale_write(
             };
             objects::check_name(&target, &scale)?;
             match_namespace(&target, &mut scale)?;
-            subresources::check_scale(&scale, target.name)?;
+            subresources::check_scale(row, &scale, target.name)?;
             // An update is refused by the store before it comes to that.
             if let (ScaleChange::Patch(_), None) = (&change, row.custom()) {
                 subresources::check_uid_of_scale(row, live.object, &scale)?;

@@ -35,12 +35,30 @@ pub(crate) fn scale_of(row: &Row, object: &dyn Object) -> Result<Scale> {
         .ok_or_else(|| Error::internal(format_args!("{} have no scale", row.resource.resource)))
 }
 
+/// How many replicas the scale of an object has that says nothing of them: nobody wants so many.
+const UNSAID: i32 = i32::MIN;
+
+/// The scale of an object that is to have another.
+///
+/// # Errors
+/// If it has none.
+pub(crate) fn scale_before(row: &Row, object: &dyn Object) -> Result<Scale> {
+    match row.custom().and_then(|custom| custom.scale()) {
+        Some(paths) => custom_scale_or(paths, object, Some(UNSAID.into())),
+        None => scale_of(row, object),
+    }
+}
+
 fn custom_scale(paths: &ScalePaths, object: &dyn Object) -> Result<Scale> {
+    custom_scale_or(paths, object, None)
+}
+
+fn custom_scale_or(paths: &ScalePaths, object: &dyn Object, other: Option<i64>) -> Result<Scale> {
     let object = object
         .downcast_ref::<CustomObject>()
         .ok_or_else(|| Error::internal("not a custom resource"))?;
     let fields = object.fields();
-    let replicas = paths.spec_replicas(fields).ok_or_else(|| {
+    let replicas = paths.spec_replicas(fields).or(other).ok_or_else(|| {
         let path = paths.spec_path();
         Error::internal(format_args!(
             "the spec replicas field {path:?} does not exist"
@@ -98,8 +116,11 @@ fn built_in_scale(object: &dyn Object) -> Option<Scale> {
     })
 }
 
-/// Upstream's `ValidateScale`.
-pub(crate) fn check_scale(scale: &Scale, name: &str) -> Result<()> {
+/// Upstream's `ValidateScale`, which it does not ask of custom resources: these are judged as a whole.
+pub(crate) fn check_scale(row: &Row, scale: &Scale, name: &str) -> Result<()> {
+    if row.custom().is_some() {
+        return Ok(());
+    }
     let replicas = scale.spec.as_ref().and_then(|s| s.replicas).unwrap_or(0);
     if replicas < 0 {
         let finding = field::invalid(
@@ -121,6 +142,11 @@ pub(crate) fn check_scale(scale: &Scale, name: &str) -> Result<()> {
 pub(crate) fn set_scale(row: &Row, object: &dyn Object, scale: &Scale) -> Result<Box<dyn Object>> {
     let replicas = scale.spec.as_ref().and_then(|s| s.replicas).unwrap_or(0);
     let mut object = match row.custom().and_then(|custom| custom.scale()) {
+        Some(paths) if replicas == UNSAID => {
+            let path = paths.spec_path();
+            let text = format!("the spec replicas field {path:?} cannot be empty");
+            return Err(Error::bad_request(text));
+        }
         Some(paths) => {
             let mut object = object.boxed_clone();
             let set = object
@@ -422,7 +448,7 @@ impl Registry {
         new: Box<dyn Object>,
         old: &dyn Object,
     ) -> Result<Box<dyn Object>> {
-        let before = scale_of(target.row, old)?;
+        let before = scale_before(target.row, old)?;
         let scale: Box<dyn Object> = Box::new(scale_of(target.row, &*new)?);
         let (operation, managed) = (Operation::Update, Managed::default());
         let admitted = self
@@ -431,7 +457,7 @@ impl Registry {
             .object()?;
         match admitted.downcast_ref::<Scale>() {
             Some(scale) => {
-                check_scale(scale, target.name)?;
+                check_scale(target.row, scale, target.name)?;
                 set_scale(target.row, &*new, scale)
             }
             None => Err(Error::internal("not a Scale")),
@@ -445,7 +471,7 @@ impl Registry {
         new: &dyn Object,
         old: &dyn Object,
     ) -> Result<()> {
-        let before = scale_of(target.row, old)?;
+        let before = scale_before(target.row, old)?;
         let scale: Box<dyn Object> = Box::new(scale_of(target.row, new)?);
         let (operation, managed) = (Operation::Update, Managed::default());
         self.validate(target, operation, Some(scale), Some(&before), managed)
