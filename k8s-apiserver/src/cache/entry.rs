@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use k8s_model::Resource;
+use k8s_model::{Object, Resource};
 use serde::Deserialize;
 
 use crate::registry::value::{BadValue, Stored};
@@ -144,7 +144,14 @@ impl Entry {
 
 fn decode(resource: &Resource, json: &[u8]) -> k8s_model::Decoded {
     match resource.strategy.custom() {
-        Some(custom) => Ok(Box::new(custom.decode_stored(json)?)),
+        Some(custom) => {
+            let mut object = custom.decode_stored(json)?;
+            // It is selected as it is read: with the defaults of today.
+            if object.api_version() == custom.api_version() {
+                custom.settle(&mut object);
+            }
+            Ok(Box::new(object))
+        }
         None => (resource.codec.from_json)(json, &mut |_| {}),
     }
 }

@@ -43,7 +43,7 @@ fn resource(row: &Resource) -> Value {
         "responseKind": {"group": row.group, "version": row.version, "kind": row.kind},
         "scope": if row.scope == Scope::Namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": row.singular,
-        "verbs": row.verbs,
+        "verbs": super::verbs(row),
     });
     if !row.short_names.is_empty() {
         value["shortNames"] = row.short_names.into();

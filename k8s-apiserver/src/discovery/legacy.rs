@@ -92,7 +92,7 @@ fn resource(row: &Resource) -> Value {
         "singularName": row.singular,
         "namespaced": row.scope == Scope::Namespaced,
         "kind": row.kind,
-        "verbs": row.verbs,
+        "verbs": super::verbs(row),
     });
     if !row.short_names.is_empty() {
         value["shortNames"] = row.short_names.into();

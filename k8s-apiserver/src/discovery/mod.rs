@@ -9,10 +9,19 @@ mod order;
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use k8s_model::ResourceTable;
+use k8s_model::{Resource, ResourceTable, custom::Version};
 use sha2::{Digest, Sha256};
 
 pub(crate) use order::in_order;
+
+/// The verbs that are told of a resource. As upstream, fewer than are served while its definition is going.
+fn verbs(row: &Resource) -> Vec<&'static str> {
+    let is_going = row.strategy.custom().is_some_and(Version::is_terminating);
+    let verbs = row.verbs.iter().copied();
+    verbs
+        .filter(|verb| !(is_going && matches!(*verb, "patch" | "create" | "update")))
+        .collect()
+}
 
 /// In which form `/api` and `/apis` are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -38,9 +38,10 @@ impl Registry {
     ) -> Result<Outcome> {
         let row = target.row;
         if row.custom().is_some_and(Version::is_terminating) {
-            return Err(Error::method_not_allowed().with_message(|_| {
-                "create not allowed while custom resource definition is terminating".to_owned()
-            }));
+            let name = object.metadata().name.as_deref().unwrap_or_default();
+            let text = "create not allowed while custom resource definition is terminating";
+            let (group, resource) = (row.resource.group, row.resource.resource);
+            return Err(Error::forbidden(group, resource, name, text));
         }
         match_namespace(target, &mut *object)?;
         match_name(target, &mut *object)?;

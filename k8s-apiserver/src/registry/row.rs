@@ -10,6 +10,7 @@ use k8s_model::{
     Object, Resource, ResourceTable, Scope,
     apply::Shape,
     custom::{Conversion, CustomObject, Version},
+    decode::DecodeError,
     protobuf::MessageType,
     schema::Type,
 };
@@ -281,13 +282,23 @@ pub(crate) fn shape(resource: &Resource) -> Shape {
     shape.unwrap_or_else(Shape::unknown_kind)
 }
 
+/// What is stored in a version that the definition has no more.
+pub(super) fn no_version(api_version: &str) -> Error {
+    Error::unknown(format!(
+        "request to convert CR from an invalid group/version: {api_version}"
+    ))
+}
+
 /// A stored custom resource, as its schema is now.
 fn decode_custom(custom: &Version, json: &[u8], mark: u64) -> Result<CustomObject> {
-    let mut object = custom.decode_stored(json).map_err(|e| {
-        Error::internal(format_args!(
-            "a stored {} cannot be decoded: {e}",
-            custom.kind()
-        ))
+    let mut object = custom.decode_stored(json).map_err(|error| match error {
+        DecodeError::WrongKind { api_version, .. } if !custom.has_version(&api_version) => {
+            no_version(&api_version)
+        }
+        error => {
+            let kind = custom.kind();
+            Error::internal(format_args!("a stored {kind} cannot be decoded: {error}"))
+        }
     })?;
     let is_other = object.api_version() != custom.api_version();
     if is_other {

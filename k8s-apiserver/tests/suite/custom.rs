@@ -359,8 +359,8 @@ async fn a_definition_goes_when_its_objects_are_gone() {
     assert_eq!(
         (status.code, status.message.as_str()),
         (
-            405,
-            "create not allowed while custom resource definition is terminating"
+            403,
+            "foos.example.com \"late\" is forbidden: create not allowed while custom resource definition is terminating"
         )
     );
     let release = Patch::Merge(json!({"metadata": {"finalizers": null}}));
