@@ -8,8 +8,8 @@ use k8s_openapi::{
     kube_aggregator::pkg::apis::apiregistration::v1::{APIService, APIServiceSpec},
 };
 use parking_lot::RwLock;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
 use serde_json::Value;
 use tokio_rustls::TlsConnector;
 
@@ -18,7 +18,7 @@ use crate::{
     admission::reader::ObjectReader,
     pki::FrontProxy,
     proxy::{ByteStream, any_certificate, service_backends, tcp},
-    webhook::system_roots,
+    webhook::{system_roots, trusting},
 };
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -211,17 +211,14 @@ impl Backend {
                 .as_ref()
                 .map_or(&[][..], |b| b.0.as_slice());
             // Without one, those whom this machine trusts.
-            let roots = if bundle.is_empty() {
-                system_roots()
+            if bundle.is_empty() {
+                builder.with_root_certificates(system_roots())
             } else {
-                let mut roots = RootCertStore::empty();
-                for certificate in CertificateDer::pem_slice_iter(bundle) {
-                    let certificate = certificate.map_err(io::Error::other)?;
-                    roots.add(certificate).map_err(io::Error::other)?;
-                }
-                Arc::new(roots)
-            };
-            builder.with_root_certificates(roots)
+                let verifier = trusting(bundle, provider).map_err(io::Error::other)?;
+                builder
+                    .dangerous()
+                    .with_custom_certificate_verifier(verifier)
+            }
         };
         let mut config = match identity {
             Some(identity) => {

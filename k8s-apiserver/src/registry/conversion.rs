@@ -12,6 +12,7 @@ use bytes::Bytes;
 use k8s_model::{
     Object, Resource,
     custom::{Conversion, Version},
+    decode,
     field::{self, Path},
     metadata,
 };
@@ -20,6 +21,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Row,
+    row::no_version,
     value::{self, Stored},
 };
 use crate::{
@@ -44,12 +46,7 @@ pub(super) struct Converter {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Review {
-    #[serde(default)]
-    api_version: String,
-    #[serde(default)]
-    kind: String,
     response: Option<Response>,
 }
 
@@ -107,8 +104,10 @@ impl Converter {
                     objects.len()
                 )));
             }
-            for (at, (original, converted)) in objects.iter().zip(converted).enumerate() {
-                out.push(accept(original, converted, to, at).map_err(|reason| {
+            for (original, converted) in objects.iter().zip(converted) {
+                // As upstream, which has not yet seen then whose it is.
+                check_object(&converted).map_err(Error::unknown)?;
+                out.push(accept(original, converted, to).map_err(|reason| {
                     Error::unknown(format!(
                         "conversion webhook for {what} returned invalid {reason}"
                     ))
@@ -130,7 +129,7 @@ impl Converter {
             "request": {"uid": uid, "desiredAPIVersion": to, "objects": objects},
         });
         let answer = client
-            .post_plain(Bytes::from(review.to_string()), TIMEOUT, LIMIT)
+            .post(Bytes::from(review.to_string()), TIMEOUT, LIMIT)
             .await
             .map_err(|e| e.to_string())?;
         answered(version, &uid, &answer)
@@ -139,16 +138,24 @@ impl Converter {
 
 /// The objects in a webhook's answer to the review with that UID.
 fn answered(version: &str, uid: &str, answer: &[u8]) -> Result<Vec<Value>, String> {
-    let review: Review = serde_json::from_slice(answer)
-        .map_err(|e| format!("couldn't get version/kind; json parse error: {e}"))?;
-    let (api_version, kind) = (&review.api_version, &review.kind);
-    if version == "v1"
-        && (api_version.as_str(), kind.as_str()) != ("apiextensions.k8s.io/v1", "ConversionReview")
-    {
-        return Err(format!(
-            "expected webhook response of apiextensions.k8s.io/v1, Kind=ConversionReview, got {api_version}, Kind={kind}"
-        ));
+    let bad = |fault| format!("couldn't get version/kind; json parse error: {fault}");
+    let review = match serde_json::from_slice(answer) {
+        Ok(Value::Null) => json!({}),
+        Ok(review) => review,
+        Err(error) => {
+            let fault = decode::syntax_error(answer);
+            return Err(bad(fault.unwrap_or_else(|| error.to_string())));
+        }
+    };
+    if let Some(fault) = decode::type_meta_fault(&review) {
+        return Err(bad(fault));
     }
+    check_kind(
+        version,
+        text(&review, "/apiVersion"),
+        text(&review, "/kind"),
+    )?;
+    let review: Review = serde_json::from_value(review).map_err(|e| e.to_string())?;
     let response = review.response.ok_or("no response provided")?;
     if version == "v1" && response.uid != uid {
         return Err(format!(
@@ -164,6 +171,55 @@ fn answered(version: &str, uid: &str, answer: &[u8]) -> Result<Vec<Value>, Strin
         });
     }
     Ok(response.converted_objects.unwrap_or_default())
+}
+
+/// Refuses what is no review of that version. In `v1beta1`, what is not said is not asked for.
+fn check_kind(version: &str, api_version: &str, kind: &str) -> Result<(), String> {
+    const KIND: &str = "ConversionReview";
+    let expected = format!("apiextensions.k8s.io/{version}");
+    if (api_version, kind) == (expected.as_str(), KIND) {
+        return Ok(());
+    }
+    if api_version.is_empty() || kind.is_empty() {
+        let slash = if api_version.contains('/') { "" } else { "/" };
+        return match version {
+            "v1" => Err(format!(
+                "expected webhook response of {expected}, Kind={KIND}, got {slash}{api_version}, Kind={kind}"
+            )),
+            _ => Ok(()),
+        };
+    }
+    let other = match (api_version, kind) {
+        ("apiextensions.k8s.io/v1", KIND) => "v1.ConversionReview",
+        ("apiextensions.k8s.io/v1beta1", KIND) => "v1beta1.ConversionReview",
+        ("v1", "Status") => "v1.Status",
+        _ => {
+            return Err(format!(
+                "no kind {kind:?} is registered for version {api_version:?} in scheme \"k8s.io/apiserver/pkg/util/webhook/client.go:74\""
+            ));
+        }
+    };
+    Err(format!(
+        "converting ({other}) to ({version}.{KIND}): unknown conversion"
+    ))
+}
+
+/// Refuses what is no object at all.
+fn check_object(found: &Value) -> Result<(), String> {
+    let of = match found {
+        Value::Null => return Err("unexpected end of JSON input".to_owned()),
+        Value::Object(_) if text(found, "/kind").is_empty() => {
+            return Err(format!("Object 'Kind' is missing in '{found}'"));
+        }
+        Value::Object(_) => return Ok(()),
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+    };
+    Err(format!(
+        "json: cannot unmarshal {of} into Go value of type map[string]interface {{}}"
+    ))
 }
 
 fn text<'v>(object: &'v Value, pointer: &str) -> &'v str {
@@ -186,7 +242,7 @@ pub(crate) fn fuzz(answer: &[u8]) {
         "labels": {"a": "b"}, "annotations": {"c": "d"}}});
     for version in ["v1", "v1beta1"] {
         for converted in answered(version, "u", answer).unwrap_or_default() {
-            if let Ok(accepted) = accept(&original, converted, "a.b/v2", 0) {
+            if let Ok(accepted) = accept(&original, converted, "a.b/v2") {
                 assert_eq!(accepted["metadata"]["uid"], "u");
                 assert_eq!(accepted["apiVersion"], "a.b/v2");
             }
@@ -196,9 +252,10 @@ pub(crate) fn fuzz(answer: &[u8]) {
 
 /// What a webhook has made of an object, if that is still the same object: its metadata is the original's but for
 /// labels and annotations. The error goes on from `returned invalid `.
-fn accept(original: &Value, mut converted: Value, to: &str, at: usize) -> Result<Value, String> {
+fn accept(original: &Value, mut converted: Value, to: &str) -> Result<Value, String> {
     let expected = |what: &str, expected: &str, received: &str| {
-        format!("object at index {at}: invalid {what} (expected {expected}, received {received})")
+        // Upstream asks for one at a time.
+        format!("object at index 0: invalid {what} (expected {expected}, received {received})")
     };
     if text(&converted, "/apiVersion") != to {
         let received = text(&converted, "/apiVersion");
@@ -220,8 +277,9 @@ fn accept(original: &Value, mut converted: Value, to: &str, at: usize) -> Result
             ));
         }
     }
-    let metadata = restore(&original["metadata"], &converted["metadata"])
-        .map_err(|e| format!("metadata: {e}"))?;
+    let found = converted.get("metadata");
+    let found = found.ok_or("metadata: missing metadata in converted object")?;
+    let metadata = restore(&original["metadata"], found).map_err(|e| format!("metadata: {e}"))?;
     converted["metadata"] = metadata;
     Ok(converted)
 }
@@ -229,8 +287,10 @@ fn accept(original: &Value, mut converted: Value, to: &str, at: usize) -> Result
 fn restore(original: &Value, converted: &Value) -> Result<Value, String> {
     let converted = match converted {
         Value::Object(converted) => converted,
-        Value::Null => return Err("missing metadata in converted object".to_owned()),
-        _ => return Err("invalid metadata in converted object".to_owned()),
+        other => {
+            let of = go_type(other);
+            return Err(format!("invalid metadata of type {of} in converted object"));
+        }
     };
     let mut out: Map<String, Value> = original.as_object().cloned().unwrap_or_default();
     for name in ["labels", "annotations"] {
@@ -243,16 +303,18 @@ fn restore(original: &Value, converted: &Value) -> Result<Value, String> {
                 for (key, value) in given {
                     let Value::String(value) = value else {
                         return Err(format!(
-                            "metadata.{name}[{key}] must be a string, but is {value} in converted object"
+                            "metadata.{name}[{key}] must be a string, but is {} in converted object",
+                            go_type(value)
                         ));
                     };
                     map.insert(key.clone(), value.clone());
                 }
                 if out.get(name).and_then(Value::as_object) != Some(given) {
-                    let path = Path::new("metadata").child(name);
+                    let path = Path::new("metadata");
                     let findings = match name {
-                        "labels" => metadata::validate_labels(&map, &path),
-                        _ => metadata::validate_annotations(&map, &path),
+                        "labels" => metadata::validate_labels(&map, &path.child(name)),
+                        // So does upstream spell it.
+                        _ => metadata::validate_annotations(&map, &path.child("annotation")),
                     };
                     if !findings.is_empty() {
                         return Err(field::aggregate(&findings));
@@ -260,10 +322,28 @@ fn restore(original: &Value, converted: &Value) -> Result<Value, String> {
                 }
                 out.insert(name.to_owned(), Value::Object(given.clone()));
             }
-            Some(_) => return Err(format!("invalid metadata.{name} in converted object")),
+            Some(other) => {
+                let of = go_type(other);
+                return Err(format!(
+                    "invalid metadata.{name} of type {of} in converted object"
+                ));
+            }
         }
     }
     Ok(Value::Object(out))
+}
+
+/// What Go calls the type of a value.
+fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Number(n) if n.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
 }
 
 impl Row {
@@ -351,6 +431,10 @@ impl Row {
             }
             let mut object: Value = serde_json::from_slice(&stored.bare())
                 .map_err(|e| Error::internal(format_args!("a stored object is no JSON: {e}")))?;
+            let from = text(&object, "/apiVersion");
+            if !custom.has_version(from) {
+                return Err(no_version(from));
+            }
             if let Some(metadata) = object["metadata"].as_object_mut() {
                 metadata.remove("resourceVersion");
             }
@@ -412,9 +496,76 @@ mod tests {
         let original = object("g/v1", json!({"a": "1"}));
         let mut converted = object("g/v2", json!({"b": "2"}));
         converted["metadata"]["generation"] = 9.into();
-        let accepted = accept(&original, converted, "g/v2", 0).unwrap();
+        let accepted = accept(&original, converted, "g/v2").unwrap();
         assert_eq!(accepted["metadata"]["generation"], 3);
         assert_eq!(accepted["metadata"]["labels"], json!({"b": "2"}));
+    }
+
+    /// What kube-apiserver 1.26 makes of such answers.
+    #[test]
+    fn what_is_no_review_is_refused_in_upstreams_words() {
+        const NONE: &str =
+            "expected webhook response of apiextensions.k8s.io/v1, Kind=ConversionReview, got ";
+        const TYPE: &str = "struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }";
+        let of = |api_version: &str, kind: &str| {
+            json!({"apiVersion": api_version, "kind": kind}).to_string()
+        };
+        let scheme = "in scheme \"k8s.io/apiserver/pkg/util/webhook/client.go:74\"";
+        let (v1, kind) = ("apiextensions.k8s.io/v1", "ConversionReview");
+        for (version, answer, expected) in [
+            (
+                "v1",
+                "{\"kind\":".to_owned(),
+                "couldn't get version/kind; json parse error: unexpected end of JSON input".to_owned(),
+            ),
+            (
+                "v1",
+                "[]".to_owned(),
+                format!("couldn't get version/kind; json parse error: json: cannot unmarshal array into Go value of type {TYPE}"),
+            ),
+            ("v1", "null".to_owned(), format!("{NONE}/, Kind=")),
+            ("v1", of("", kind), format!("{NONE}/, Kind={kind}")),
+            ("v1", of(v1, ""), format!("{NONE}{v1}, Kind=")),
+            (
+                "v1",
+                of(v1, "AdmissionReview"),
+                format!("no kind \"AdmissionReview\" is registered for version \"{v1}\" {scheme}"),
+            ),
+            (
+                "v1",
+                of("apiextensions.k8s.io/v1beta1", kind),
+                "converting (v1beta1.ConversionReview) to (v1.ConversionReview): unknown conversion".to_owned(),
+            ),
+            (
+                "v1",
+                of("v1", "Status"),
+                "converting (v1.Status) to (v1.ConversionReview): unknown conversion".to_owned(),
+            ),
+            ("v1", of(v1, kind), "no response provided".to_owned()),
+            ("v1beta1", "{}".to_owned(), "no response provided".to_owned()),
+            (
+                "v1beta1",
+                of(v1, kind),
+                "converting (v1.ConversionReview) to (v1beta1.ConversionReview): unknown conversion".to_owned(),
+            ),
+        ] {
+            let told = answered(version, "u", answer.as_bytes()).unwrap_err();
+            assert_eq!(told, expected, "{version} {answer}");
+        }
+        // What is said twice, is said last.
+        let twice = "{\"kind\": \"A\", \"kind\": \"ConversionReview\", \"apiVersion\": \"apiextensions.k8s.io/v1\"}";
+        let told = answered("v1", "u", twice.as_bytes()).unwrap_err();
+        assert_eq!(told, "no response provided");
+        for (found, expected) in [
+            (json!(null), "unexpected end of JSON input"),
+            (
+                json!("x"),
+                "json: cannot unmarshal string into Go value of type map[string]interface {}",
+            ),
+            (json!({}), "Object 'Kind' is missing in '{}'"),
+        ] {
+            assert_eq!(check_object(&found).unwrap_err(), expected);
+        }
     }
 
     #[test]
@@ -423,7 +574,7 @@ mod tests {
         let change = |pointer: &str, value: Value| {
             let mut converted = object("g/v2", json!({}));
             *converted.pointer_mut(pointer).unwrap() = value;
-            accept(&original, converted, "g/v2", 0).unwrap_err()
+            accept(&original, converted, "g/v2").unwrap_err()
         };
         assert_eq!(
             change("/apiVersion", "g/v3".into()),
@@ -440,7 +591,11 @@ mod tests {
         let refused = change("/metadata/labels", json!({"a": 1}));
         assert_eq!(
             refused,
-            "metadata: metadata.labels[a] must be a string, but is 1 in converted object"
+            "metadata: metadata.labels[a] must be a string, but is int64 in converted object"
+        );
+        assert_eq!(
+            change("/metadata/labels", json!([])),
+            "metadata: invalid metadata.labels of type []interface {} in converted object"
         );
         assert!(
             change("/metadata/labels", json!({"-": "x"}))

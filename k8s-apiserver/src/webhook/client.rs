@@ -179,6 +179,9 @@ impl Client {
                 .await
                 .map_err(|e| CallError::transport(uri, &e))?;
             let status = response.status();
+            let content_type = response.headers().get(header::CONTENT_TYPE);
+            let content_type = content_type.and_then(|found| found.to_str().ok());
+            let content_type = content_type.unwrap_or_default().to_owned();
             let body = Limited::new(response.into_body(), limit)
                 .collect()
                 .await
@@ -187,10 +190,17 @@ impl Client {
                     false => CallError::transport(uri, &*e),
                 })?
                 .to_bytes();
-            if status.is_success() {
-                Ok(body)
-            } else {
-                Err(CallError::status(status, &body))
+            let is_text = content_type.is_empty() || content_type.starts_with("text/");
+            match status.is_success() {
+                true if body.is_empty() => Err(CallError::Empty {
+                    code: status,
+                    content_type: match content_type.as_str() {
+                        "" => "application/json".to_owned(),
+                        said => said.to_owned(),
+                    },
+                }),
+                true => Ok(body),
+                false => Err(CallError::status(status, is_text, &body)),
             }
         };
         tokio::time::timeout(timeout, answer)

@@ -29,14 +29,22 @@ pub(crate) enum CallError {
         /// What is said of that.
         text: String,
     },
+    /// It answered nothing.
+    #[error("0-length response with status code: {} and content type: {content_type}", code.as_u16())]
+    Empty {
+        /// Its code.
+        code: StatusCode,
+        /// What it said the nothing is.
+        content_type: String,
+    },
     /// It answered more than it may.
     #[error("the answer is longer than {0} bytes")]
     TooLong(usize),
 }
 
 impl CallError {
-    /// What upstream's client makes of an answer that is not a success.
-    pub(super) fn status(code: StatusCode, body: &[u8]) -> Self {
+    /// What upstream's client makes of an answer that is not a success. What is a text is told.
+    pub(super) fn status(code: StatusCode, is_text: bool, body: &[u8]) -> Self {
         let own = serde_json::from_slice::<serde_json::Value>(body)
             .ok()
             .filter(|status| status["kind"] == "Status")
@@ -56,15 +64,13 @@ impl CallError {
             405 => "the server does not allow this method on the requested resource".to_owned(),
             429 => "the server has received too many requests and has asked us to try again later"
                 .to_owned(),
+            503 => "the server is currently unable to handle the request".to_owned(),
+            504 => "the server was unable to return a response in the time allotted, but may still be processing the request"
+                .to_owned(),
             500.. => {
                 let body: String = String::from_utf8_lossy(body).chars().take(2048).collect();
-                format!(
-                    "an error on the server ({:?}) has prevented the request from succeeding",
-                    match body.trim() {
-                        "" => "unknown",
-                        body => body,
-                    }
-                )
+                let body = if is_text { body.trim() } else { "unknown" };
+                format!("an error on the server ({body:?}) has prevented the request from succeeding")
             }
             code => format!("the server responded with the status code {code} but did not return more information"),
         });
@@ -84,13 +90,15 @@ fn reason(error: &(dyn Error + 'static)) -> String {
     let mut inner = error;
     loop {
         if let Some(io) = inner.downcast_ref::<io::Error>() {
+            if io.kind() == io::ErrorKind::UnexpectedEof {
+                return "EOF".to_owned();
+            }
             // An error that wraps another shows the same text itself.
             match io.get_ref() {
                 Some(wrapped) => match wrapped.downcast_ref::<rustls::Error>() {
                     Some(tls) => return tls_reason(tls),
                     None => return io.to_string(),
                 },
-                None if io.kind() == io::ErrorKind::UnexpectedEof => return "EOF".to_owned(),
                 None => return said(io).map_or_else(|| io.to_string(), str::to_owned),
             }
         }
@@ -133,11 +141,20 @@ mod tests {
     #[test]
     fn a_refusal_is_told_in_its_own_words_if_it_has_any() {
         let text = |code: u16, body: &str| {
-            CallError::status(StatusCode::from_u16(code).unwrap(), body.as_bytes()).to_string()
+            CallError::status(StatusCode::from_u16(code).unwrap(), true, body.as_bytes())
+                .to_string()
         };
         assert_eq!(
             text(500, "boom"),
             "an error on the server (\"boom\") has prevented the request from succeeding"
+        );
+        assert_eq!(
+            text(500, ""),
+            "an error on the server (\"\") has prevented the request from succeeding"
+        );
+        assert_eq!(
+            text(503, "away"),
+            "the server is currently unable to handle the request"
         );
         assert_eq!(
             text(404, "404 page not found"),

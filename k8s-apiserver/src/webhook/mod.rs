@@ -9,6 +9,7 @@ mod error;
 pub(crate) mod kubeconfig;
 mod memory;
 mod review;
+mod self_signed;
 mod trust;
 
 #[cfg(feature = "__fuzz")]
@@ -18,6 +19,7 @@ pub(crate) use self::{
     error::CallError,
     memory::Memory,
     review::{TIMEOUT, ask},
+    self_signed::trusting,
     trust::{Trust, system_roots},
 };
 pub use self::{kubeconfig::WebhookFileError, review::ReviewVersion};

@@ -8,7 +8,7 @@ use std::{
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
-use super::CallError;
+use super::{CallError, trusting};
 use crate::proxy::any_certificate;
 
 /// Whom a client believes, and what it shows.
@@ -59,21 +59,11 @@ impl Trust {
         } else if self.ca_bundle.is_empty() {
             builder.with_root_certificates(system_roots())
         } else {
-            let mut roots = RootCertStore::empty();
-            for certificate in CertificateDer::pem_slice_iter(&self.ca_bundle) {
-                let certificate =
-                    certificate.map_err(|e| bad("unable to load root certificates", &e))?;
-                roots
-                    .add(certificate)
-                    .map_err(|e| bad("unable to load root certificates", &e))?;
-            }
-            if roots.is_empty() {
-                return Err(CallError::Config(
-                    "unable to load root certificates: unable to parse bytes as PEM block"
-                        .to_owned(),
-                ));
-            }
-            builder.with_root_certificates(roots)
+            let verifier = trusting(&self.ca_bundle, provider)
+                .map_err(|e| bad("unable to load root certificates", &e))?;
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(verifier)
         };
         let mut config = match &self.identity {
             Some((certificate, key)) => {
