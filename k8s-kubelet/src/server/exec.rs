@@ -114,7 +114,7 @@ pub(crate) async fn answer<B>(
     tokio::spawn(async move {
         if let Some(socket) = socket.await {
             let socket = split(socket, protocol);
-            run(socket, protocol.version, streams, session.await).await;
+            run(socket, protocol.version, streams, session).await;
         }
     });
     Ok(answer::switching(response))
@@ -124,13 +124,15 @@ async fn run(
     (out, mut incoming, writer): (Outgoing, Incoming, AbortOnDropHandle<()>),
     version: u8,
     streams: Streams,
-    session: Result<ExecSession, Error>,
+    session: impl Future<Output = Result<ExecSession, Error>>,
 ) {
+    // Before there is a session: clients that take one message each time that there is something to read lose what
+    // comes in one piece with another.
     let greeting = websocket::process::greet(&out, streams.stdout, streams.stderr);
     if greeting.await.is_err() {
         return;
     }
-    let end = match session {
+    let end = match session.await {
         Ok(session) => talk(session, &out, &mut incoming).await,
         Err(error) => Some(Err(error)),
     };
@@ -312,7 +314,13 @@ pub(super) mod tests {
             stdout: true,
             ..Streams::default()
         };
-        let serving = tokio::spawn(run(split(server, V5), 5, streams, Ok(session)));
+        let (begin, begun) = tokio::sync::oneshot::channel();
+        let session_of_runtime = async { begun.await.expect("it begins") };
+        let serving = tokio::spawn(run(split(server, V5), 5, streams, session_of_runtime));
+        // The client is greeted before the runtime has done anything.
+        let greeting = client.next().await.unwrap().unwrap();
+        assert_eq!(greeting.into_data()[..], [STDOUT]);
+        assert!(begin.send(Ok(session)).is_ok());
         let mut send =
             async |data: &[u8]| client.send(Message::binary(data.to_vec())).await.unwrap();
         send(b"\x04{\"Width\":80,\"Height\":24}").await;
