@@ -450,13 +450,15 @@ mod tests {
 
     #[test]
     fn the_pull_policy_follows_the_tag() {
+        let digest = "0123".repeat(16);
+        let [plain, latest] = ["", ":latest"].map(|tag| format!("nginx{tag}@sha256:{digest}"));
         for (image, policy) in [
             ("nginx", "Always"),
             ("nginx:latest", "Always"),
             ("registry:5000/nginx", "Always"),
             ("registry:5000/nginx:1", "IfNotPresent"),
-            ("nginx@sha256:0123", "IfNotPresent"),
-            ("nginx:latest@sha256:0123", "Always"),
+            (plain.as_str(), "IfNotPresent"),
+            (latest.as_str(), "Always"),
         ] {
             assert_eq!(pull_policy(image), policy, "{image}");
         }
