@@ -7,7 +7,7 @@ use k8s_model::{
     metadata,
 };
 use k8s_openapi::{
-    api::certificates::v1::{CertificateSigningRequest, PodCertificateRequest},
+    api::certificates::v1::CertificateSigningRequest,
     apimachinery::pkg::apis::meta::v1::Time,
     jiff::{SignedDuration, Timestamp},
 };
@@ -58,12 +58,8 @@ const NEAR: SignedDuration = SignedDuration::from_mins(5);
 
 /// A certificate that is issued for a pod begins about now.
 pub(crate) fn begins_now(new: &dyn Object, old: &dyn Object, now: Timestamp) -> field::ErrorList {
-    let begins = |object: &dyn Object| {
-        let request = object.downcast_ref::<PodCertificateRequest>()?;
-        Some(request.status.as_ref()?.not_before.as_ref()?.0)
-    };
-    match begins(new) {
-        Some(time) if Some(time) != begins(old) && time.duration_since(now).abs() >= NEAR => {
+    match issued_from(new) {
+        Some(time) if Some(time) != issued_from(old) && time.duration_since(now).abs() >= NEAR => {
             let path = Path::new("status").child("notBefore");
             let text = "must be set to within 5 minutes of kube-apiserver's current time";
             vec![field::invalid(path, time.to_string(), text)]
@@ -72,8 +68,25 @@ pub(crate) fn begins_now(new: &dyn Object, old: &dyn Object, now: Timestamp) -> 
     }
 }
 
+k8s_openapi::k8s_if_ge_1_37! {
+    /// When the certificate begins that was issued for a pod.
+    fn issued_from(object: &dyn Object) -> Option<Timestamp> {
+        let request =
+            object.downcast_ref::<k8s_openapi::api::certificates::v1::PodCertificateRequest>()?;
+        Some(request.status.as_ref()?.not_before.as_ref()?.0)
+    }
+}
+
+k8s_openapi::k8s_if_le_1_36! {
+    /// There are no such requests in their stable version.
+    fn issued_from(_object: &dyn Object) -> Option<Timestamp> {
+        None
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::certificates::v1::PodCertificateRequest;
     use serde_json::{Value, json};
 
     use super::*;
