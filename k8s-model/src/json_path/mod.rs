@@ -401,6 +401,16 @@ mod tests {
     }
 
     #[test]
+    fn brackets_in_one_another_are_no_path_however_many() {
+        for (open, close) in [("[?(@.a", ")]"), ("[0,", "]"), ("[?(@.a==", ")]")] {
+            for count in [2, 100, 10_000] {
+                let path = format!(".a{}{}", open.repeat(count), close.repeat(count));
+                assert!(path.parse::<JsonPath>().is_err(), "{count} of {open}");
+            }
+        }
+    }
+
+    #[test]
     fn ways_down_do_not_multiply_without_end() {
         let deep = (0..60).fold(json!(1), |inner, _| json!({ "a": inner }));
         let path: JsonPath = "..a".repeat(30).parse().unwrap();
