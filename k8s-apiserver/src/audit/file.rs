@@ -104,7 +104,11 @@ impl LogFile {
             }
             at += SignedDuration::from_millis(1);
         };
-        fs::rename(&self.path, aside)?;
+        match fs::rename(&self.path, aside) {
+            // Somebody took it away; or it was put aside, and there was no room for the next one then.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            renamed => renamed?,
+        }
         self.file = append(&self.path)?;
         self.size = 0;
         self.clean(now)
@@ -146,11 +150,39 @@ impl LogFile {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let written = self.file.write_all(&self.buffer);
-        self.size += self.buffer.len() as u64;
+        let written = append_whole(&mut self.file, &self.buffer);
+        if written.is_ok() {
+            self.size += self.buffer.len() as u64;
+        }
         self.buffer.clear();
         written
     }
+}
+
+/// What lines are appended to.
+trait Medium: Write {
+    fn length(&self) -> io::Result<u64>;
+    fn cut(&mut self, length: u64) -> io::Result<()>;
+}
+
+impl Medium for File {
+    fn length(&self) -> io::Result<u64> {
+        self.metadata().map(|data| data.len())
+    }
+
+    fn cut(&mut self, length: u64) -> io::Result<()> {
+        self.set_len(length)
+    }
+}
+
+/// Appends all of the lines or none: half a line on a full disk would spoil the first one that there is room for.
+fn append_whole(medium: &mut impl Medium, lines: &[u8]) -> io::Result<()> {
+    let before = medium.length()?;
+    let written = medium.write_all(lines);
+    if written.is_err() && medium.length()? > before {
+        medium.cut(before)?;
+    }
+    written
 }
 
 fn append(path: &Path) -> io::Result<File> {
@@ -264,6 +296,69 @@ mod tests {
         }
         let newest = fs::read_to_string(scratch.0.join("audit.log")).unwrap();
         assert!(newest.contains("\"requestURI\":\"/more\""));
+    }
+
+    #[test]
+    fn a_file_that_was_taken_away_is_made_anew_when_it_would_be_put_aside() {
+        let scratch = Scratch::new();
+        let path = scratch.0.join("audit.log");
+        let rotation = Rotation {
+            max_bytes: 500,
+            ..Rotation::default()
+        };
+        let mut log = LogFile::open(&path, rotation).unwrap();
+        log.write(&[event("/first")]).unwrap();
+        fs::remove_file(&path).unwrap();
+        for i in 0..3 {
+            log.write(&[event(&format!("/{i}"))]).unwrap();
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains("\"requestURI\":\"/2\""), "{text}");
+    }
+
+    /// Has room for so many bytes, and takes as many of a write.
+    struct Disk {
+        bytes: Vec<u8>,
+        room: usize,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let some = bytes.len().min(self.room - self.bytes.len());
+            if some == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.bytes.extend_from_slice(&bytes[..some]);
+            Ok(some)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Medium for Disk {
+        fn length(&self) -> io::Result<u64> {
+            Ok(self.bytes.len() as u64)
+        }
+
+        fn cut(&mut self, length: u64) -> io::Result<()> {
+            self.bytes.truncate(usize::try_from(length).unwrap());
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_keeps_no_half_line() {
+        let mut disk = Disk {
+            bytes: Vec::new(),
+            room: 10,
+        };
+        append_whole(&mut disk, b"first\n").unwrap();
+        let error = append_whole(&mut disk, b"second\n").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        append_whole(&mut disk, b"3rd\n").unwrap();
+        assert_eq!(disk.bytes, b"first\n3rd\n");
     }
 
     #[test]

@@ -30,7 +30,7 @@ const BATCH: usize = 400;
 /// When the call returns, the events are safe. It may block: requests wait for it only when 10,000 events do.
 ///
 /// # Errors
-/// An error is logged, and the events are lost.
+/// The events are lost, all of them, and counted. It is logged when errors begin, and when they end.
 pub trait AuditSink: fmt::Debug + Send {
     /// Writes the events, in order.
     fn write(&mut self, events: &[Event]) -> io::Result<()>;
@@ -48,7 +48,10 @@ pub(crate) struct Audit {
     /// Whether events were lost since it was last said.
     losing: Mutex<bool>,
     events: AtomicU64,
+    /// Events for which there was no room.
     lost: AtomicU64,
+    /// Events that the sink did not take.
+    unwritten: Arc<AtomicU64>,
     /// Requests by the level that the policy says.
     levels: [AtomicU64; LEVELS.len()],
 }
@@ -65,15 +68,18 @@ impl Audit {
     /// Starts the thread.
     pub(crate) fn start(policy: Policy, sink: Box<dyn AuditSink>) -> io::Result<Arc<Self>> {
         let (queue, messages) = mpsc::channel(QUEUE);
+        let unwritten = Arc::<AtomicU64>::default();
+        let counter = Arc::clone(&unwritten);
         thread::Builder::new()
             .name("audit".to_owned())
-            .spawn(move || write(messages, sink))?;
+            .spawn(move || write(messages, sink, &counter))?;
         Ok(Arc::new(Audit {
             policy,
             queue,
             losing: Mutex::new(false),
             events: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            unwritten,
             levels: Default::default(),
         }))
     }
@@ -111,6 +117,7 @@ impl Audit {
             "[ALPHA] Counter of audit events that failed to be audited properly. Plugin identifies the plugin affected by the error.",
         );
         out.sample("", "plugin=\"buffered\"", load(&self.lost));
+        out.sample("", "plugin=\"log\"", load(&self.unwritten));
     }
 
     /// Queues a record.
@@ -138,7 +145,12 @@ impl Audit {
     }
 }
 
-fn write(mut messages: mpsc::Receiver<Message>, mut sink: Box<dyn AuditSink>) {
+fn write(
+    mut messages: mpsc::Receiver<Message>,
+    mut sink: Box<dyn AuditSink>,
+    unwritten: &AtomicU64,
+) {
+    let mut failing = false;
     let mut batch = Vec::with_capacity(BATCH);
     let mut events = Vec::with_capacity(BATCH);
     while messages.blocking_recv_many(&mut batch, BATCH) > 0 {
@@ -149,10 +161,18 @@ fn write(mut messages: mpsc::Receiver<Message>, mut sink: Box<dyn AuditSink>) {
                 Message::Flush(done) => flushed.push(done),
             }
         }
-        if !events.is_empty()
-            && let Err(error) = sink.write(&events)
-        {
-            tracing::error!(%error, events = events.len(), "audit events cannot be written");
+        if !events.is_empty() {
+            let written = sink.write(&events);
+            if let Err(error) = &written {
+                let lost = unwritten.fetch_add(events.len() as u64, Ordering::Relaxed);
+                if !failing {
+                    tracing::error!(%error, lost, "audit events cannot be written");
+                }
+            } else if failing {
+                let lost = unwritten.load(Ordering::Relaxed);
+                tracing::info!(lost, "audit events are written again");
+            }
+            failing = written.is_err();
         }
         events.clear();
         for done in flushed {
