@@ -139,7 +139,9 @@ resources:
     /// If it is none, or asks for what is not there: other providers than `aesgcm` and `identity`, wildcards.
     pub fn parse(text: &str) -> Result<Self, EncryptionError> {
         let file: File =
-            serde_saphyr::from_str(text).map_err(|e| EncryptionError::Decode(e.to_string()))?;
+            // Without the lines around the fault: they may be keys, and this is logged.
+            serde_saphyr::from_str(text)
+                .map_err(|e| EncryptionError::Decode(e.without_snippet().to_string()))?;
         if file.api_version != "apiserver.config.k8s.io/v1"
             || file.kind != "EncryptionConfiguration"
         {
@@ -321,6 +323,18 @@ mod tests {
 
     use super::*;
     use crate::ApiServer;
+
+    #[test]
+    fn a_fault_in_the_text_is_told_without_the_keys_around_it() {
+        let text = EncryptionConfiguration::generate().unwrap();
+        let (_, after) = text.split_once("secret: ").unwrap();
+        let (secret, _) = after.split_once('\n').unwrap();
+        let broken = text.replace("- identity: {}", "- identity: {");
+        let error = EncryptionConfiguration::parse(&broken).unwrap_err();
+        let told = error.to_string();
+        assert!(matches!(error, EncryptionError::Decode(_)), "{told}");
+        assert!(!told.contains(secret), "{told}");
+    }
 
     const SECRETS: &str = "/api/v1/namespaces/default/secrets";
 

@@ -7,6 +7,7 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SigningKey, date_time_ymd,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use x509_parser::{certificate::X509Certificate, extensions::GeneralName};
 
 use super::{PkiError, der};
 
@@ -100,6 +101,12 @@ impl Authority {
     /// A new authority, and its private key as PEM.
     pub(super) fn create(common_name: &str) -> Result<(Self, String), PkiError> {
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+        let text = key.serialize_pem();
+        Ok((Self::certify(common_name, key)?, text))
+    }
+
+    /// The authority with that key, and a new certificate for it.
+    pub(super) fn certify(common_name: &str, key: KeyPair) -> Result<Self, PkiError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = named(common_name, None);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -111,8 +118,7 @@ impl Authority {
         params.subject_alt_names = vec![SanType::DnsName(common_name.try_into()?)];
         validity(&mut params, i64::from(CA_YEARS) * 365);
         let certificate = params.self_signed(&key)?;
-        let text = key.serialize_pem();
-        Ok((Self::load(&certificate.pem(), key)?, text))
+        Self::load(&certificate.pem(), key)
     }
 
     /// The authority with that certificate and key.
@@ -216,6 +222,50 @@ impl Authority {
     /// Whether this authority issued the certificate, for all those names, and it is good for another
     /// thirty days.
     pub(super) fn still_good(&self, credential: &Credential, names: &ServerNames) -> bool {
+        self.is_good(credential, |parsed| {
+            let Ok(Some(alternatives)) = parsed.subject_alternative_name() else {
+                return false;
+            };
+            let mut found = ServerNames::default();
+            for name in &alternatives.value.general_names {
+                match name {
+                    GeneralName::DNSName(name) => found.dns.push((*name).to_owned()),
+                    GeneralName::IPAddress(bytes) => {
+                        let ip = match bytes.len() {
+                            4 => <[u8; 4]>::try_from(*bytes).map(IpAddr::from),
+                            _ => <[u8; 16]>::try_from(*bytes).map(IpAddr::from),
+                        };
+                        found.ips.extend(ip);
+                    }
+                    _ => {}
+                }
+            }
+            found == *names
+        })
+    }
+
+    /// Whether this authority issued the certificate, to that user in those groups, and it is good for another
+    /// thirty days.
+    pub(super) fn still_good_client(
+        &self,
+        credential: &Credential,
+        user: &str,
+        groups: &[String],
+    ) -> bool {
+        self.is_good(credential, |parsed| {
+            let subject = parsed.subject();
+            let names = subject.iter_common_name().map(|name| name.as_str());
+            let found = subject.iter_organization().map(|name| name.as_str());
+            names.eq([Ok(user)]) && found.eq(groups.iter().map(|group| Ok(group.as_str())))
+        })
+    }
+
+    /// Whether this authority issued the certificate to the key, it fits, and it is good for another thirty days.
+    fn is_good(
+        &self,
+        credential: &Credential,
+        fits: impl FnOnce(&X509Certificate<'_>) -> bool,
+    ) -> bool {
         let Ok(der) = credential.certificate_der() else {
             return false;
         };
@@ -228,31 +278,12 @@ impl Authority {
         let Ok((_, authority)) = x509_parser::parse_x509_certificate(&self.der) else {
             return false;
         };
-        let Ok(Some(alternatives)) = parsed.subject_alternative_name() else {
-            return false;
-        };
-        let mut found = ServerNames::default();
-        for name in &alternatives.value.general_names {
-            match name {
-                x509_parser::extensions::GeneralName::DNSName(name) => {
-                    found.dns.push((*name).to_owned());
-                }
-                x509_parser::extensions::GeneralName::IPAddress(bytes) => {
-                    let ip = match bytes.len() {
-                        4 => <[u8; 4]>::try_from(*bytes).map(IpAddr::from),
-                        _ => <[u8; 16]>::try_from(*bytes).map(IpAddr::from),
-                    };
-                    found.ips.extend(ip);
-                }
-                _ => {}
-            }
-        }
         let soon = (now() + jiff::SignedDuration::from_hours(24 * 30)).as_second();
         parsed
             .verify_signature(Some(authority.public_key()))
             .is_ok()
             && parsed.public_key().raw == key.subject_public_key_info()
             && parsed.validity().not_after.timestamp() > soon
-            && found == *names
+            && fits(&parsed)
     }
 }

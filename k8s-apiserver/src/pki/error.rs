@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum PkiError {
     /// A file or folder is not accessible.
-    #[error("{path}: {source}")]
+    #[error("{path} is not accessible")]
     Io {
         /// Which.
         path: PathBuf,

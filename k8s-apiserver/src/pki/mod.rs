@@ -8,9 +8,9 @@
 //! |---|---|
 //! | `ca.crt`, `ca.key` | the authority |
 //! | `apiserver.crt`, `apiserver.key` | what the API server shows; made anew when its names change or its end is near |
-//! | `apiserver-kubelet-client.crt`, `.key` | what the API server shows to kubelets |
+//! | `apiserver-kubelet-client.crt`, `.key` | what the API server shows to kubelets; made anew when its end is near |
 //! | `front-proxy-ca.crt`, `.key` | another authority, for the API server as a proxy |
-//! | `front-proxy-client.crt`, `.key` | what the API server shows to the API servers that it passes requests on to |
+//! | `front-proxy-client.crt`, `.key` | what the API server shows to the API servers that it passes requests on to; made anew when its end is near |
 //! | `sa.key`, `sa.pub` | signs the tokens of service accounts |
 //!
 //! Everything else is issued on demand and kept by whoever asked for it. Private keys can be
@@ -161,6 +161,13 @@ impl Pki {
                     reason: "not a private key in PEM".to_owned(),
                 })?)
             }
+            // It was written after the key: whoever has it knows tokens that no other key would be good for.
+            None if files::read(&folder.join("sa.pub"))?.is_some() => {
+                return Err(PkiError::Unusable {
+                    path: folder.join("sa.pub"),
+                    reason: "there is no sa.key beside it".to_owned(),
+                });
+            }
             None => {
                 let key = SigningKey::new(&KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?);
                 files::write(&path, &key.private, 0o600)?;
@@ -168,10 +175,18 @@ impl Pki {
                 key
             }
         };
-        let kubelet_client = authority.issue_client(KUBELET_CLIENT, &[MASTERS.to_owned()])?;
-        Self::write_pair(folder, "apiserver-kubelet-client", &kubelet_client)?;
-        let front_proxy_client = front_proxy.issue_client(FRONT_PROXY_CLIENT, &[])?;
-        Self::write_pair(folder, FRONT_PROXY_CLIENT, &front_proxy_client)?;
+        let kubelet_client = Self::client(
+            folder,
+            "apiserver-kubelet-client",
+            &authority,
+            (KUBELET_CLIENT, &[MASTERS.to_owned()]),
+        )?;
+        let front_proxy_client = Self::client(
+            folder,
+            FRONT_PROXY_CLIENT,
+            &front_proxy,
+            (FRONT_PROXY_CLIENT, &[]),
+        )?;
         Ok(Pki(Arc::new(Inner {
             folder: Some(folder.to_owned()),
             authority,
@@ -185,20 +200,48 @@ impl Pki {
     /// The authority that is kept under the name; a new one if there is none.
     fn authority(folder: &Path, name: &str, common_name: &str) -> Result<Authority, PkiError> {
         let (certificate, private) = (format!("{name}.crt"), format!("{name}.key"));
+        let parse = |key: &str| {
+            KeyPair::from_pem(key).map_err(|_| PkiError::Unusable {
+                path: folder.join(&private),
+                reason: "not a private key in PEM".to_owned(),
+            })
+        };
         let Some(pair) = Self::read_pair(folder, name)? else {
-            let (authority, key) = Authority::create(common_name)?;
-            files::write(&folder.join(private), &key, 0o600)?;
+            let authority = match files::read(&folder.join(&private))? {
+                // Without its certificate the key is as good as before: what it has signed stays valid.
+                Some(key) => Authority::certify(common_name, parse(&key)?)?,
+                None => {
+                    let (authority, key) = Authority::create(common_name)?;
+                    files::write(&folder.join(&private), &key, 0o600)?;
+                    authority
+                }
+            };
             files::write(&folder.join(certificate), &authority.certificate, 0o644)?;
             return Ok(authority);
         };
-        let key = KeyPair::from_pem(&pair.key).map_err(|_| PkiError::Unusable {
-            path: folder.join(&private),
-            reason: "not a private key in PEM".to_owned(),
-        })?;
+        let key = parse(&pair.key)?;
         Authority::load(&pair.certificate, key).map_err(|_| PkiError::Unusable {
             path: folder.join(certificate),
             reason: format!("not the certificate of an authority with the key in {private}"),
         })
+    }
+
+    /// The client's certificate that is kept under the name; a new one if it is none of that user, or not good for
+    /// long. That a start need not write it lets a server start on a full disk.
+    fn client(
+        folder: &Path,
+        name: &str,
+        authority: &Authority,
+        (user, groups): (&str, &[String]),
+    ) -> Result<Credential, PkiError> {
+        if let Ok(Some(pair)) = Self::read_pair(folder, name)
+            && authority.still_good_client(&pair, user, groups)
+        {
+            return Ok(pair);
+        }
+        let pair = authority.issue_client(user, groups)?;
+        Self::write_pair(folder, name, &pair)?;
+        Ok(pair)
     }
 
     fn read_pair(folder: &Path, name: &str) -> Result<Option<Credential>, PkiError> {
@@ -206,8 +249,7 @@ impl Pki {
         let key = files::read(&folder.join(format!("{name}.key")))?;
         match (certificate, key) {
             (Some(certificate), Some(key)) => Ok(Some(Credential { certificate, key })),
-            // A key without its certificate is what a crash between the two writes leaves: nobody has
-            // seen anything of it yet.
+            // A key without its certificate is what a crash between the two writes leaves.
             (None, _) => Ok(None),
             (Some(_), None) => Err(PkiError::Unusable {
                 path: folder.join(format!("{name}.crt")),

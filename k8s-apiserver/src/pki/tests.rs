@@ -38,6 +38,74 @@ fn a_second_opening_finds_the_same_keys() {
         serving.certificate,
         second.apiserver(&names()).unwrap().certificate
     );
+    let clients = |pki: &Pki| {
+        let front_proxy = pki.front_proxy().client;
+        [
+            pki.kubelet_client().certificate.clone(),
+            front_proxy.certificate,
+        ]
+    };
+    assert_eq!(clients(&first), clients(&second));
+}
+
+#[test]
+fn clients_certificates_are_issued_again_that_do_not_fit() {
+    let folder = Folder::new();
+    let first = Pki::open_or_create(&folder.0).unwrap();
+    let path = folder.0.join("apiserver-kubelet-client");
+    let kept = |pki: &Pki| {
+        let written = std::fs::read_to_string(path.with_extension("crt")).unwrap();
+        assert_eq!(written, pki.kubelet_client().certificate);
+        written
+    };
+    let good = kept(&first);
+    let other_user = first.issue_client("somebody", &[MASTERS]).unwrap();
+    let other_groups = first
+        .issue_client(KUBELET_CLIENT, &[MASTERS, "more"])
+        .unwrap();
+    let other_authority = Pki::in_memory().unwrap().kubelet_client().clone();
+    let other_key = Credential {
+        certificate: good,
+        key: other_user.key.clone(),
+    };
+    for pair in [other_user, other_groups, other_authority, other_key] {
+        std::fs::write(path.with_extension("crt"), &pair.certificate).unwrap();
+        std::fs::write(path.with_extension("key"), &pair.key).unwrap();
+        let again = Pki::open_or_create(&folder.0).unwrap();
+        assert_ne!(kept(&again), pair.certificate);
+        assert_ne!(again.kubelet_client().key, pair.key);
+    }
+}
+
+#[test]
+fn an_authority_that_lost_its_certificate_keeps_its_key() {
+    let folder = Folder::new();
+    let before = Pki::open_or_create(&folder.0).unwrap();
+    let alice = before.issue_client("alice", &["dev"]).unwrap();
+    let key = || std::fs::read_to_string(folder.0.join("ca.key")).unwrap();
+    let key_before = key();
+    std::fs::remove_file(folder.0.join("ca.crt")).unwrap();
+    let after = Pki::open_or_create(&folder.0).unwrap();
+    assert_eq!(key(), key_before);
+    let written = std::fs::read_to_string(folder.0.join("ca.crt")).unwrap();
+    assert_eq!(written, after.ca_pem());
+    let der = alice.certificate_der().unwrap();
+    let (_, alice) = x509_parser::parse_x509_certificate(&der).unwrap();
+    let (_, ca) = x509_parser::parse_x509_certificate(after.ca_der()).unwrap();
+    alice.verify_signature(Some(ca.public_key())).unwrap();
+    assert_eq!(alice.issuer(), ca.subject());
+}
+
+#[test]
+fn half_of_the_key_for_tokens_is_reported_and_left_alone() {
+    let folder = Folder::new();
+    Pki::open_or_create(&folder.0).unwrap();
+    let public = || std::fs::read_to_string(folder.0.join("sa.pub")).unwrap();
+    let before = public();
+    std::fs::remove_file(folder.0.join("sa.key")).unwrap();
+    let error = Pki::open_or_create(&folder.0).unwrap_err();
+    assert!(error.to_string().contains("no sa.key"), "{error}");
+    assert_eq!(public(), before);
 }
 
 #[test]

@@ -122,7 +122,8 @@ pub(crate) fn fuzz(text: &str) {
 
 /// What the current context names.
 fn chosen(text: &str) -> Result<(Cluster, User), String> {
-    let file: File = serde_saphyr::from_str(text).map_err(|e| e.to_string())?;
+    // Without the lines around the fault: they may be tokens or keys, and this is logged.
+    let file: File = serde_saphyr::from_str(text).map_err(|e| e.without_snippet().to_string())?;
     let named = |all: Vec<Named>, name: &str| all.into_iter().find(|one| one.name == name);
     let context = named(file.contexts, &file.current_context)
         .ok_or_else(|| format!("there is no current context {:?}", file.current_context))?
