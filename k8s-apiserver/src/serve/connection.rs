@@ -8,7 +8,7 @@ use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -20,6 +20,7 @@ use tower::{Service, ServiceExt};
 
 use super::{
     BoxError, Limits, PeerAddress, ServerTls,
+    streams::Streams,
     tls::H2,
     until_drained,
     wire::{self, Loan},
@@ -34,6 +35,9 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 const FRAME: u32 = 64 << 10;
+
+/// How long a client may take to let go of a connection on which nothing happens.
+const GOODBYE: Duration = Duration::from_secs(5);
 
 pub(super) struct Connection {
     pub(super) tls: ServerTls,
@@ -123,18 +127,23 @@ impl Connection {
         S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
         S::Future: Send,
         S::Error: Into<BoxError>,
-        B: http_body::Body + Send + 'static,
+        B: http_body::Body + Send + Unpin + 'static,
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
         let peer = self.peer(&stream);
+        let streams = Streams::new();
+        let begun = streams.clone();
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             peer.mark(&mut request);
+            let reading = begun.begin();
+            let streams = begun.clone();
+            let answer = service.clone().oneshot(request);
             // In a box: the task of a stream goes on with the body, and takes no memory for what goes before.
-            Box::pin(service.clone().oneshot(request))
+            Box::pin(async move { Ok::<_, S::Error>(streams.answer(reading, answer.await?)) })
         });
         let mut connection = Box::pin(
-            http2::Builder::new(TokioExecutor::new())
+            http2::Builder::new(streams.clone())
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(self.limits.streams)
                 .max_header_list_size(self.limits.header_bytes)
@@ -146,8 +155,21 @@ impl Connection {
                 .keep_alive_timeout(Duration::from_secs(15))
                 .serve_connection(TokioIo::new(stream), service),
         );
-        until_drained(connection.as_mut(), &self.drain, |c| c.graceful_shutdown()).await?;
-        Ok(())
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => return Ok(ended?),
+            () = self.drain.cancelled() => {}
+            () = streams.unwelcome() => {}
+            () = streams.idle(self.limits.idle) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        // The client need not agree: it may leave its last streams unused, or go on with new ones.
+        tokio::select! {
+            biased;
+            ended = connection => Ok(ended?),
+            () = streams.idle(GOODBYE) => Ok(()),
+            () = streams.overrun(self.limits.streams as usize, GOODBYE) => Ok(()),
+        }
     }
 
     async fn speak_http1<S, B>(

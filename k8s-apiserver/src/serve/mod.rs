@@ -6,6 +6,7 @@
 //! any, and [`PeerAddress`].
 
 mod connection;
+mod streams;
 pub mod tls;
 mod wire;
 
@@ -31,6 +32,11 @@ pub struct PeerAddress(pub SocketAddr);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endless;
 
+/// In the extensions of an answer: a client that leaves it alone for so long does not want it. Over HTTP/2 the
+/// stream is reset then. The other streams of the connection go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadWithin(pub Duration);
+
 /// A listening socket that cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -42,7 +48,7 @@ pub enum BindError {
         address: SocketAddr,
     },
     /// Anything else.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Io {
         /// Where.
         address: SocketAddr,
@@ -70,8 +76,10 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 pub struct Limits {
     /// For the TLS handshake.
     pub handshake: Duration,
-    /// For the head of a request, and between two requests of an HTTP/1.1 connection.
+    /// For the head of a request in HTTP/1.1, from the end of the one before on.
     pub header: Duration,
+    /// Without a request in an HTTP/2 connection.
+    pub idle: Duration,
     /// Requests at once in an HTTP/2 connection.
     pub streams: u32,
     /// Bytes of a request's headers in HTTP/2; 1 MiB is what upstream's library takes.
@@ -79,12 +87,13 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Ten seconds for the handshake, three minutes for a head (which is how long upstream keeps an
-    /// idle connection), 1000 streams, 1 MiB.
+    /// Ten seconds for the handshake, ninety for a head and without a request, which is how long upstream keeps
+    /// an idle connection; 1000 streams, 1 MiB.
     fn default() -> Self {
         Limits {
             handshake: Duration::from_secs(10),
-            header: Duration::from_secs(180),
+            header: Duration::from_secs(90),
+            idle: Duration::from_secs(90),
             streams: 1000,
             header_bytes: 1 << 20,
         }

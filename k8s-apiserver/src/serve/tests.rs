@@ -48,11 +48,24 @@ where
     B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
+    start_with(service, Limits::default()).await
+}
+
+async fn start_with<S, B>(service: S, limits: Limits) -> Fixture
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
     let pki = Pki::in_memory().unwrap();
     let names = ServerNames::for_apiserver("cluster.local", None);
     let tls = server_config(&pki.apiserver(&names).unwrap(), pki.ca_der()).unwrap();
     let listener = bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
-    let server = serve(service, vec![listener], tls, Limits::default()).unwrap();
+    let server = serve(service, vec![listener], tls, limits).unwrap();
     Fixture { pki, server }
 }
 
@@ -206,6 +219,10 @@ struct Feed {
 }
 
 async fn feed() -> Feed {
+    feed_within(Limits::default()).await
+}
+
+async fn feed_within(limits: Limits) -> Feed {
     let (events, receiver) = mpsc::channel::<&'static str>(8);
     let dropped = CancellationToken::new();
     let watch = (receiver, dropped.clone().drop_guard());
@@ -229,7 +246,7 @@ async fn feed() -> Feed {
         }
     });
     Feed {
-        fixture: start(service).await,
+        fixture: start_with(service, limits).await,
         events,
         dropped,
     }
@@ -328,4 +345,115 @@ async fn shutdown_cuts_an_endless_answer() {
     }
     feed.fixture.server.shutdown(Duration::ZERO).await;
     feed.dropped.cancelled().await;
+}
+
+type Asker = http2::SendRequest<Full<Bytes>>;
+
+/// A client over HTTP/2, with windows of that size, and the end of its connection.
+async fn http2(
+    fixture: &Fixture,
+    window: u32,
+) -> (Asker, tokio::task::JoinHandle<hyper::Result<()>>) {
+    let stream = fixture.connect(None, b"h2").await.unwrap();
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(window)
+        .handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    (sender, tokio::spawn(connection))
+}
+
+async fn get2(sender: &mut Asker, path: &str) -> hyper::Result<Response<Incoming>> {
+    let request = Request::get(format!("https://localhost{path}"));
+    let request = request.body(Full::<Bytes>::default()).unwrap();
+    sender.send_request(request).await
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_ended_and_one_with_a_watch_goes_on() {
+    let limits = Limits {
+        idle: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let feed = feed_within(limits).await;
+    let (mut watcher, _connection) = http2(&feed.fixture, 1000).await;
+    let mut watch = get2(&mut watcher, "/watch").await.unwrap().into_body();
+
+    let (mut idler, ended) = http2(&feed.fixture, 1000).await;
+    let answer = get2(&mut idler, "/once").await.unwrap();
+    assert_eq!(answer.collect().await.unwrap().to_bytes(), "/once");
+    ended.await.unwrap().unwrap();
+    assert!(get2(&mut idler, "/again").await.is_err());
+
+    feed.events.send("event").await.unwrap();
+    let frame = watch.frame().await.unwrap().unwrap();
+    assert_eq!(frame.into_data().unwrap(), "event");
+}
+
+#[tokio::test]
+async fn a_client_that_agreed_on_http2_and_says_nothing_is_hung_up_on() {
+    let limits = Limits {
+        idle: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let feed = feed_within(limits).await;
+    let mut stream = feed.fixture.connect(None, b"h2").await.unwrap();
+    // With or without a goodbye of TLS.
+    let _ = stream.read_to_end(&mut Vec::new()).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_left_alone_is_given_up_and_the_connection_goes_on() {
+    let dropped = CancellationToken::new();
+    let guard = Arc::new(parking_lot::Mutex::new(Some(dropped.clone().drop_guard())));
+    let service = tower::service_fn(move |request: Request<Incoming>| {
+        let guard = (request.uri().path() == "/long").then(|| guard.lock().take());
+        async move {
+            let Some(guard) = guard else {
+                return Ok::<_, Infallible>(Response::new(Body::default()));
+            };
+            let pieces = stream::unfold(guard, |guard| async move {
+                Some((Ok(Bytes::from_static(b"piece")), guard))
+            });
+            let mut answer = Response::new(Body::from_stream(pieces));
+            let patience = ReadWithin(Duration::from_millis(50));
+            answer.extensions_mut().insert(patience);
+            Ok(answer)
+        }
+    });
+    let fixture = start(service).await;
+    let (mut sender, _connection) = http2(&fixture, 10).await;
+    let mut body = get2(&mut sender, "/long").await.unwrap().into_body();
+    // Two pieces are wanted, and no more.
+    dropped.cancelled().await;
+    let answer = get2(&mut sender, "/short").await.unwrap();
+    assert_eq!(answer.status(), http::StatusCode::OK);
+    let error = loop {
+        match body.frame().await.expect("not the end") {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(format!("{error:?}").contains("CANCEL"), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_closes_its_connection_says_goodbye_in_http2() {
+    let service = tower::service_fn(async |request: Request<Incoming>| {
+        let path = request.uri().path().to_owned();
+        let mut answer = Response::new(Full::from(path.clone()));
+        if path == "/last" {
+            let close = http::HeaderValue::from_static("close");
+            answer.headers_mut().insert(http::header::CONNECTION, close);
+        }
+        Ok::<_, Infallible>(answer)
+    });
+    let fixture = start(service).await;
+    let (mut sender, ended) = http2(&fixture, 1000).await;
+    for path in ["/first", "/second", "/last"] {
+        let answer = get2(&mut sender, path).await.unwrap();
+        assert!(!answer.headers().contains_key(http::header::CONNECTION));
+        assert_eq!(answer.collect().await.unwrap().to_bytes(), path);
+    }
+    ended.await.unwrap().unwrap();
 }
