@@ -206,9 +206,17 @@ impl ControlPlane {
             "admin",
             &["system:masters"],
         )?;
-        kubeconfig
-            .write(layout.kubeconfig())
-            .context("cannot write the administrator's kubeconfig")?;
+        match kubeconfig.write(layout.kubeconfig()) {
+            // That on a full disk nothing is written is no reason not to serve.
+            Err(error) if layout.kubeconfig().exists() => {
+                let error = anyhow::Error::new(error);
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "the administrator's kubeconfig is as it was before"
+                );
+            }
+            written => written.context("cannot write the administrator's kubeconfig")?,
+        }
 
         let stop = CancellationToken::new();
         let mut tasks = deciders(&server, (&pki, &tokens), options, metrics, &stop)?;

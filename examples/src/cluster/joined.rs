@@ -11,10 +11,7 @@ use k8s_kubelet::TlsOptions;
 use k8s_openapi::api::core::v1::Node as ApiNode;
 use k8s_runtime::net::IpCidr;
 use kube::{Api, runtime::wait::await_condition};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-};
+use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
@@ -23,6 +20,7 @@ use super::{
     layout::Layout,
     node::{self, Node, Place, Plan},
     rotation::Renewal,
+    stop::Stop,
     up,
 };
 
@@ -32,8 +30,7 @@ pub(super) async fn run(options: NodeOptions) -> anyhow::Result<()> {
     if real && !nix::unistd::geteuid().is_root() {
         bail!("running containers needs root: run as root, or with --runtime sim");
     }
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut stop = Stop::new()?;
     let dir = &options.data_dir;
     fs::create_dir_all(dir)
         .with_context(|| format!("cannot make the data directory {}", dir.display()))?;
@@ -51,18 +48,16 @@ pub(super) async fn run(options: NodeOptions) -> anyhow::Result<()> {
                     }
                 };
                 tokio::select! {
-                    _ = terminate.recv() => Ok(()),
-                    _ = interrupt.recv() => Ok(()),
+                    () = stop.signal() => Ok(()),
                     failure = failure => Err(failure),
                 }
             }
             Err(error) => Err(error),
         },
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
+        () = stop.signal() => Ok(()),
     };
     let stopped = match started_node {
-        Some(node) => node.stop().await,
+        Some(node) => stop.unless_again(node.stop()).await,
         None => Ok(()),
     };
     ended.and(stopped)

@@ -30,6 +30,7 @@ mod scheduler;
 mod server;
 mod signer;
 mod snapshot;
+mod stop;
 mod store;
 mod token;
 mod up;

@@ -3,14 +3,14 @@
 use std::{fs, time::Instant};
 
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
 
-use super::{arguments::ServerOptions, control_plane::ControlPlane, layout::Layout, node, up};
+use super::{
+    arguments::ServerOptions, control_plane::ControlPlane, layout::Layout, node, stop::Stop, up,
+};
 
 pub(super) async fn run(options: ServerOptions) -> anyhow::Result<()> {
     let started = Instant::now();
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut stop = Stop::new()?;
     fs::create_dir_all(&options.data_dir).with_context(|| {
         format!(
             "cannot make the data directory {}",
@@ -23,13 +23,9 @@ pub(super) async fn run(options: ServerOptions) -> anyhow::Result<()> {
     let starting = ControlPlane::start(&options, &layout, machine, false);
     let control_plane = tokio::select! {
         started = starting => started?,
-        _ = terminate.recv() => return Ok(()),
-        _ = interrupt.recv() => return Ok(()),
+        () = stop.signal() => return Ok(()),
     };
     up::announce(started, &options);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    control_plane.stop().await
+    stop.signal().await;
+    stop.unless_again(control_plane.stop()).await
 }

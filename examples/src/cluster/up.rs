@@ -6,20 +6,19 @@ use anyhow::{Context, bail};
 use k8s_apiserver::auth::Identity;
 use k8s_openapi::api::core::v1::Node as ApiNode;
 use kube::{Api, runtime::wait::await_condition};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     arguments::{RuntimeChoice, ServerOptions, UpOptions},
     control_plane::ControlPlane,
     layout::Layout,
     node::{self, Node, Place, Plan},
+    stop::Stop,
 };
 
 pub(super) async fn run(options: UpOptions) -> anyhow::Result<()> {
     let started = Instant::now();
     check(&options)?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut stop = Stop::new()?;
     fs::create_dir_all(&options.server.data_dir).with_context(|| {
         format!(
             "cannot make the data directory {}",
@@ -36,17 +35,15 @@ pub(super) async fn run(options: UpOptions) -> anyhow::Result<()> {
             Ok(()) => {
                 announce(started, &options.server);
                 tokio::select! {
-                    _ = terminate.recv() => Ok(()),
-                    _ = interrupt.recv() => Ok(()),
+                    () = stop.signal() => Ok(()),
                     failure = cluster.failure() => Err(failure),
                 }
             }
             Err(error) => Err(error),
         },
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
+        () = stop.signal() => Ok(()),
     };
-    let stopped = cluster.stop().await;
+    let stopped = stop.unless_again(cluster.stop()).await;
     ended.and(stopped)
 }
 

@@ -12,6 +12,10 @@ use std::{
     process::{Output, Stdio},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use snapshots::snapshot;
 use support::{Cluster, command};
 
@@ -62,6 +66,33 @@ fn a_log_that_cannot_be_written_ends_nothing() {
     process.wait().expect("it has ended");
     read.expect("text");
     assert!(line.starts_with("ready in "), "{line}");
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut process = command()
+        .args(["server", "--store", "memory", "--listen", "127.0.0.1:0"])
+        .args(["--shutdown-delay", "600", "--data-dir"])
+        .arg(folder.path().join("data"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let output = process.stdout.take().expect("its output");
+    let mut line = String::new();
+    let mut output = BufReader::new(output);
+    output.read_line(&mut line).expect("text");
+    assert!(line.starts_with("ready in "), "{line}");
+    // Two of one kind might come as one.
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let id = process.id().try_into().expect("an id");
+        kill(Pid::from_raw(id), signal).expect("it runs");
+    }
+    let output = process.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(1));
+    let said = said(&output);
+    assert!(said.contains("second signal"), "{said}");
 }
 
 #[test]
