@@ -295,7 +295,8 @@ impl GarbageCollector {
     async fn get(&self, identity: &Identity) -> Result<Option<ObjectMeta>, Error> {
         match self.api(identity)?.get(&identity.name).await {
             Ok(live) => Ok(Some(live.metadata)),
-            Err(error) if is_not_found(&error) => Ok(None),
+            // What is said of the object; that nothing is served under its path says nothing of it.
+            Err(kube::Error::Api(status)) if status.reason == "NotFound" => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

@@ -364,7 +364,35 @@ impl Graph {
         for dependent in &node.dependents {
             reaction.delete(dependent);
         }
-        for owner in &node.owners {
+        self.leave(uid, &node.owners, &mut reaction);
+        reaction
+    }
+
+    /// The resource of an object is not served any more. That does not say that the object is gone, so what it owns
+    /// stays, until it can be asked for again: it is as an owner that was never seen.
+    pub(crate) fn forget(&mut self, uid: &str) -> Reaction {
+        let mut reaction = Reaction::default();
+        let Some(node) = self.nodes.get_mut(uid) else {
+            return reaction;
+        };
+        let owners = std::mem::take(&mut node.owners);
+        if node.dependents.is_empty() {
+            self.nodes.remove(uid);
+        } else {
+            node.is_virtual = true;
+            node.being_deleted = false;
+            node.deleting_dependents = false;
+            node.orphaning = false;
+            // If it is deleted before it is seen again, nobody tells.
+            reaction.delete(uid);
+        }
+        self.leave(uid, &owners, &mut reaction);
+        reaction
+    }
+
+    /// An object is none of its owners' dependents any more.
+    fn leave(&mut self, uid: &str, owners: &[OwnerReference], reaction: &mut Reaction) {
+        for owner in owners {
             if let Some(owner) = self.nodes.get_mut(&owner.uid) {
                 owner.dependents.remove(uid);
                 if owner.deleting_dependents {
@@ -372,7 +400,6 @@ impl Graph {
                 }
             }
         }
-        reaction
     }
 
     /// A request has shown that there is no object with this identity.
@@ -499,6 +526,28 @@ mod tests {
         let reaction = graph.remove("uid-a");
         assert_eq!(work(&reaction), ["uid-b", "uid-c"]);
         assert_eq!(graph.nodes.len(), 2);
+    }
+
+    #[test]
+    fn an_owner_that_is_not_served_any_more_keeps_its_dependents_and_leaves_its_owners() {
+        let mut graph = Graph::default();
+        observe(&mut graph, &meta("a", &[]));
+        observe(&mut graph, &meta("b", &["a"]));
+        observe(&mut graph, &meta("c", &["b"]));
+        let b = graph.view("uid-b").unwrap().identity;
+        assert_eq!(work(&graph.forget("uid-b")), ["uid-b"]);
+        assert!(!graph.is_absent(&b));
+        assert!(graph.view("uid-a").unwrap().dependents.is_empty());
+        let view = graph.view("uid-b").unwrap();
+        assert!(view.is_virtual);
+        assert_eq!(view.dependents.len(), 1);
+        // One that nothing depends on is let go.
+        assert!(work(&graph.forget("uid-c")).is_empty());
+        assert!(graph.view("uid-c").is_none());
+        // It comes back as it was.
+        observe(&mut graph, &meta("b", &["a"]));
+        assert!(!graph.view("uid-b").unwrap().is_virtual);
+        assert_eq!(graph.view("uid-a").unwrap().dependents.len(), 1);
     }
 
     #[test]

@@ -82,7 +82,7 @@ fn reference(identity: &Identity) -> ObjectReference {
 /// come and go. Sends `true` on `synced` when the first lists are complete.
 pub(super) async fn run(client: Client, shared: Arc<Shared>, synced: watch::Sender<bool>) {
     let mode = Arc::<WatchMode>::default();
-    let mut monitors: HashMap<(String, String), tokio::task::AbortHandle> = HashMap::new();
+    let mut monitors: HashMap<(String, String), Monitor> = HashMap::new();
     let mut tasks = JoinSet::new();
     let mut backoff = Backoff::default();
     loop {
@@ -109,27 +109,25 @@ pub(super) async fn run(client: Client, shared: Arc<Shared>, synced: watch::Send
                 served.resource.plural.clone(),
             );
             wanted.push(slot.clone());
-            monitors.entry(slot).or_insert_with(|| {
-                let (sender, receiver) = watch::channel(false);
-                waiting.push(receiver);
-                tasks.spawn(monitor(
-                    client.clone(),
-                    mode.clone(),
-                    shared.clone(),
-                    served.resource.clone(),
-                    sender,
-                ))
-            });
+            if monitors.get(&slot).is_some_and(Monitor::goes_on) {
+                continue;
+            }
+            let (sender, receiver) = watch::channel(false);
+            waiting.push(receiver);
+            let service = Arc::new(Mutex::new(Service::Served));
+            let task = tasks.spawn(monitor(
+                client.clone(),
+                mode.clone(),
+                shared.clone(),
+                served.resource.clone(),
+                service.clone(),
+                sender,
+            ));
+            monitors.insert(slot, Monitor { service, task });
         }
         // A group that did not answer keeps its watches.
         if complete {
-            monitors.retain(|slot, task| {
-                let keep = wanted.contains(slot);
-                if !keep {
-                    task.abort();
-                }
-                keep
-            });
+            monitors.retain(|slot, monitor| wanted.contains(slot) || monitor.is_left());
         }
         for (group_version, reason) in &discovered.failed {
             debug!(group_version, reason, "group not discovered");
@@ -161,18 +159,55 @@ pub(super) async fn run(client: Client, shared: Arc<Shared>, synced: watch::Send
     }
 }
 
-/// Watches one resource. Its objects leave the graph with it.
+/// Whether a resource is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Service {
+    Served,
+    /// Not any more. The watch goes on until the server ends it, for what it has to tell until then.
+    Gone,
+    /// Not any more, and the watch has ended.
+    Ended,
+}
+
+/// The watch of one resource.
+struct Monitor {
+    service: Arc<Mutex<Service>>,
+    task: tokio::task::AbortHandle,
+}
+
+impl Monitor {
+    /// The resource is served; whether its watch is one that goes on.
+    fn goes_on(&self) -> bool {
+        let mut service = self.service.lock();
+        if *service == Service::Ended || self.task.is_finished() {
+            return false;
+        }
+        *service = Service::Served;
+        true
+    }
+
+    /// The resource is not served any more; whether there is a watch left of it.
+    fn is_left(&self) -> bool {
+        let mut service = self.service.lock();
+        if *service == Service::Served {
+            *service = Service::Gone;
+        }
+        *service != Service::Ended && !self.task.is_finished()
+    }
+}
+
+/// Watches one resource, until it is not served any more. Nothing is made of the end of the program: that the objects
+/// are not watched says nothing about them.
 async fn monitor(
     client: Client,
     mode: Arc<WatchMode>,
     shared: Arc<Shared>,
     resource: ApiResource,
+    service: Arc<Mutex<Service>>,
     synced: watch::Sender<bool>,
 ) {
-    let mut known = Known {
-        shared: shared.clone(),
-        uids: HashMap::new(),
-    };
+    // The UIDs that the watch has shown, with the list that showed them.
+    let mut known: HashMap<String, u64> = HashMap::new();
     let decides_resources = matches!(
         resource.plural.as_str(),
         "customresourcedefinitions" | "apiservices"
@@ -186,7 +221,7 @@ async fn monitor(
             Ok(Event::Init) => round += 1,
             Ok(Event::InitApply(object) | Event::Apply(object)) => {
                 let uid = object.metadata.uid.clone().unwrap_or_default();
-                known.uids.insert(uid, round);
+                known.insert(uid, round);
                 let reaction = shared.graph.lock().observe(
                     &resource.api_version,
                     &resource.kind,
@@ -199,7 +234,7 @@ async fn monitor(
             }
             Ok(Event::Delete(object)) => {
                 let uid = object.metadata.uid.unwrap_or_default();
-                known.uids.remove(&uid);
+                known.remove(&uid);
                 let reaction = shared.graph.lock().remove(&uid);
                 shared.react(reaction);
                 if decides_resources {
@@ -208,19 +243,21 @@ async fn monitor(
             }
             Ok(Event::InitDone) => {
                 let gone: Vec<String> = known
-                    .uids
                     .iter()
                     .filter(|(_, seen)| **seen != round)
                     .map(|(uid, _)| uid.clone())
                     .collect();
                 for uid in gone {
-                    known.uids.remove(&uid);
+                    known.remove(&uid);
                     let reaction = shared.graph.lock().remove(&uid);
                     shared.react(reaction);
                 }
                 synced.send_replace(true);
             }
             Err(error) => {
+                if end(&service, &shared, &known) {
+                    return;
+                }
                 let delay = backoff.next_delay();
                 debug!(error = %error, ?delay, resource = resource.plural, "metadata watch interrupted");
                 tokio::time::sleep(delay).await;
@@ -231,17 +268,61 @@ async fn monitor(
     }
 }
 
-/// The UIDs that a watch has shown, with the list that showed them.
-struct Known {
-    shared: Arc<Shared>,
-    uids: HashMap<String, u64>,
+/// Ends a watch if its resource is not served any more; whether it is not. Its objects leave the graph with it.
+fn end(service: &Mutex<Service>, shared: &Shared, known: &HashMap<String, u64>) -> bool {
+    let mut service = service.lock();
+    if *service == Service::Served {
+        return false;
+    }
+    for uid in known.keys() {
+        let reaction = shared.graph.lock().forget(uid);
+        shared.react(reaction);
+    }
+    *service = Service::Ended;
+    true
 }
 
-impl Drop for Known {
-    fn drop(&mut self) {
-        for uid in self.uids.keys() {
-            let reaction = self.shared.graph.lock().remove(uid);
-            self.shared.react(reaction);
+#[cfg(test)]
+mod tests {
+    use k8s_apiserver::{ApiServer, auth};
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::{Resource, api::PostParams};
+    use serde_json::json;
+
+    use super::*;
+    use crate::runtime::Clock;
+
+    #[tokio::test]
+    async fn the_end_of_the_watches_says_nothing_of_what_they_have_shown() {
+        let server = ApiServer::builder().build().await.unwrap();
+        let client = server.client(auth::Identity::system_masters());
+        let maps = Api::<ConfigMap>::namespaced(client.clone(), "default");
+        let mut owner = None;
+        for name in ["owner", "owned"] {
+            let map =
+                json!({"metadata": {"name": name, "ownerReferences": owner.map(|owner| [owner])}});
+            let map: ConfigMap = serde_json::from_value(map).unwrap();
+            let made = maps.create(&PostParams::default(), &map).await.unwrap();
+            owner = made.owner_ref(&());
         }
+        let uid = maps.get("owner").await.unwrap().metadata.uid.unwrap();
+
+        let (events, _sink) = EventRecorder::new(client.clone(), "test", Clock::system());
+        let shared = Arc::new(Shared::new(WorkQueue::new(), events));
+        let (sender, mut synced) = watch::channel(false);
+        let mut watches = Box::pin(run(client, shared.clone(), sender));
+        tokio::select! {
+            () = &mut watches => unreachable!("they go on for ever"),
+            done = synced.wait_for(|done| *done) => assert!(done.is_ok()),
+        }
+        drop(watches);
+        // The tasks end when the runtime comes to them.
+        while Arc::strong_count(&shared) > 1 {
+            tokio::task::yield_now().await;
+        }
+        let graph = shared.graph.lock();
+        let owner = graph.view(&uid).unwrap();
+        assert_eq!(owner.dependents.len(), 1);
+        assert!(!graph.is_absent(&owner.identity));
     }
 }

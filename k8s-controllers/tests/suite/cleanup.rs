@@ -1,16 +1,22 @@
 //! Garbage collection and namespaces against the real API server.
 
-use crate::support::{Cluster, deployment, until, until_all};
-use k8s_openapi::api::{
-    apps::v1::{Deployment, ReplicaSet},
-    batch::v1::Job,
-    core::v1::{ConfigMap, Namespace, Pod, ServiceAccount},
+use crate::support::{Cluster, deployment, from, until, until_all};
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, ReplicaSet},
+        batch::v1::Job,
+        core::v1::{ConfigMap, Namespace, Pod, ServiceAccount},
+    },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use kube::{
-    Api,
-    api::{DeleteParams, ListParams},
+    Api, Resource, ResourceExt,
+    api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
+    core::GroupVersionKind,
+    runtime::wait::{await_condition, conditions::is_crd_established},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 async fn running(cluster: &Cluster) {
     cluster
@@ -138,6 +144,101 @@ async fn an_object_with_an_owner_that_never_was_is_collected() {
         })
     })
     .await;
+    cluster.shut_down().await;
+}
+
+/// A ConfigMap that one object owns.
+fn owned(name: &str, owner: Option<OwnerReference>) -> Value {
+    json!({"metadata": {"name": name, "ownerReferences": [owner.unwrap()]}})
+}
+
+/// An owner that never was.
+fn ghost(name: &str) -> OwnerReference {
+    OwnerReference {
+        api_version: "v1".to_owned(),
+        kind: "ConfigMap".to_owned(),
+        name: name.to_owned(),
+        uid: format!("no-such-uid-{name}"),
+        ..OwnerReference::default()
+    }
+}
+
+/// Waits until an object without an owner is collected, and so what was found before it.
+async fn has_collected(cluster: &Cluster, name: &str) {
+    let map = owned(name, Some(ghost(name)));
+    cluster.create::<ConfigMap>("default", map).await;
+    let maps = cluster.api::<ConfigMap>("default");
+    until(&maps, name, |map| map.is_none()).await;
+}
+
+async fn define(cluster: &Cluster, kind: &str) -> ApiResource {
+    let (group, singular) = ("example.com", kind.to_lowercase());
+    let plural = format!("{singular}s");
+    let definition = json!({
+        "metadata": {"name": format!("{plural}.{group}")},
+        "spec": {
+            "group": group, "scope": "Namespaced",
+            "names": {"kind": kind, "plural": plural},
+            "versions": [{"name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object"}}}],
+        },
+    });
+    let definitions = Api::<CustomResourceDefinition>::all(cluster.client.clone());
+    let definition = from(definition);
+    let create = PostParams::default();
+    let made = definitions.create(&create, &definition).await.unwrap();
+    let name = made.name_any();
+    let established = await_condition(definitions, &name, is_crd_established());
+    established.await.unwrap();
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, "v1", kind), &plural)
+}
+
+#[tokio::test]
+async fn what_is_not_served_for_now_keeps_its_dependents() {
+    let cluster = Cluster::start().await;
+    let maps = cluster.api::<ConfigMap>("default");
+    let definitions = Api::<CustomResourceDefinition>::all(cluster.client.clone());
+    let serve = async |served: bool| {
+        let change = json!([{"op": "replace", "path": "/spec/versions/0/served", "value": served}]);
+        let change = Patch::Json::<()>(from(change));
+        let params = PatchParams::default();
+        let changed = definitions.patch("widgets.example.com", &params, &change);
+        changed.await.unwrap();
+    };
+    // The collector has seen what there is of a kind when it collects what was made last.
+    let seen = async |api: &Api<DynamicObject>, resource: &ApiResource| {
+        let mut last = DynamicObject::new("last", resource);
+        last.metadata.owner_references = Some(vec![ghost("of-a-kind")]);
+        api.create(&PostParams::default(), &last).await.unwrap();
+        until(api, "last", |last| last.is_none()).await;
+    };
+    let made = async |kind: &str, name: &str| {
+        let resource = define(&cluster, kind).await;
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(cluster.client.clone(), "default", &resource);
+        let owner = DynamicObject::new(name, &resource);
+        let owner = api.create(&PostParams::default(), &owner).await.unwrap();
+        let map = owned(name, owner.owner_ref(&resource));
+        cluster.create::<ConfigMap>("default", map).await;
+        seen(&api, &resource).await;
+        (api, resource)
+    };
+    let (widgets, resource) = made("Widget", "a").await;
+    serve(false).await;
+    // By then it was looked what is served.
+    made("Gadget", "b").await;
+    has_collected(&cluster, "last").await;
+    assert!(maps.get("a").await.is_ok());
+    assert!(maps.get("b").await.is_ok());
+
+    serve(true).await;
+    until(&widgets, "a", |widget| widget.is_some()).await;
+    seen(&widgets, &resource).await;
+    widgets
+        .delete("a", &DeleteParams::background())
+        .await
+        .unwrap();
+    until(&maps, "a", |map| map.is_none()).await;
     cluster.shut_down().await;
 }
 
