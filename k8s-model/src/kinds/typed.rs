@@ -50,6 +50,12 @@ pub(crate) trait KindRules: Send + Sync + 'static {
         self.validate(new)
     }
 
+    /// The checks of a new object, of one that takes the place of another: what an update is told twice. They are among
+    /// those of the update.
+    fn validate_changed(&self, new: &Self::Kind, _old: &Self::Kind) -> ErrorList {
+        self.validate(new)
+    }
+
     fn prepare_for_status_update(&self, _new: &mut Self::Kind, _old: &Self::Kind) {}
 
     fn validate_status_update(&self, _new: &Self::Kind, _old: &Self::Kind) -> ErrorList {
@@ -158,10 +164,12 @@ impl<R: KindRules> Strategy for Typed<R> {
         let again = std::iter::repeat_n(finalizers::<R>(new), times);
         let mut errors: ErrorList = again.flatten().collect();
         if let (Some(new), Some(old)) = (new.downcast_ref(), old.downcast_ref()) {
-            if R::TOLD_TWICE {
-                errors.extend(self.0.validate(new));
+            let found = self.0.validate_update(new, old);
+            // Where there is nothing to tell, there is nothing to tell twice.
+            if R::TOLD_TWICE && !found.is_empty() {
+                errors.extend(self.0.validate_changed(new, old));
             }
-            errors.extend(self.0.validate_update(new, old));
+            errors.extend(found);
         }
         errors
     }

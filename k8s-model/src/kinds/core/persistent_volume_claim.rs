@@ -295,7 +295,7 @@ impl KindRules for PersistentVolumeClaimRules {
         }
     }
 
-    fn validate_update(
+    fn validate_changed(
         &self,
         new: &PersistentVolumeClaim,
         old: &PersistentVolumeClaim,
@@ -309,7 +309,15 @@ impl KindRules for PersistentVolumeClaimRules {
             ];
             [one, other].into_iter().flatten().any(Option::is_some)
         });
-        let mut errors = validate(new, had_group);
+        validate(new, had_group)
+    }
+
+    fn validate_update(
+        &self,
+        new: &PersistentVolumeClaim,
+        old: &PersistentVolumeClaim,
+    ) -> ErrorList {
+        let mut errors = self.validate_changed(new, old);
         let (Some(new_spec), Some(old_spec)) = (&new.spec, &old.spec) else {
             return errors;
         };
