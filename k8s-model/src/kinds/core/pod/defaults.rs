@@ -264,15 +264,16 @@ fn is_reference(image: &str) -> bool {
 
 /// When an image is pulled if nothing is said: always for `latest`, else if not present, also of what is no name of one.
 fn pull_policy(image: &str) -> &'static str {
-    if !is_reference(image) {
-        return "IfNotPresent";
-    }
     let name = image.rsplit_once('/').map_or(image, |(_, name)| name);
     let latest = match name.rsplit_once('@') {
         Some((name, _digest)) => name.ends_with(":latest"),
         None => name.rsplit_once(':').is_none_or(|(_, tag)| tag == "latest"),
     };
-    if latest { "Always" } else { "IfNotPresent" }
+    if latest && is_reference(image) {
+        "Always"
+    } else {
+        "IfNotPresent"
+    }
 }
 
 fn volume(volume: &mut Volume) {
