@@ -1,7 +1,11 @@
-//! [`write_text`]: texts in JSON.
+//! Texts in JSON: [`write_text`] as `serde_json` writes them, [`go_text`] as Go does.
 //!
-//! Each write of an object spells its JSON twice, and it is names and short texts that it has most of. So this looks at
-//! eight bytes at a time. What it writes is what `serde_json` does.
+//! Each write of an object spells its JSON twice, and it is names and short texts that it has most of. So
+//! [`write_text`] looks at eight bytes at a time.
+
+use std::fmt::Write;
+
+use serde_json::Value;
 
 /// Appends a text with its quotes.
 pub(crate) fn write_text(text: &str, out: &mut Vec<u8>) {
@@ -9,6 +13,20 @@ pub(crate) fn write_text(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     write_escaped(text, out);
     out.push(b'"');
+}
+
+/// A value as Go's encoder writes it, which leaves nothing in that means something in HTML.
+pub(crate) fn go_text(value: &Value) -> String {
+    let mut out = String::new();
+    for c in value.to_string().chars() {
+        match c {
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 fn write_escaped(text: &str, out: &mut Vec<u8>) {

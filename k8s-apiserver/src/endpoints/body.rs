@@ -74,20 +74,21 @@ fn said_to_be(json: &[u8], api_version: &str) -> Result<Vec<u8>> {
 /// The body as JSON, whatever it was sent as, and the keys that YAML has twice.
 fn as_json(call: &Call, bytes: Bytes, kind: &str) -> Result<(Bytes, Vec<String>)> {
     let unread = |why: &str| Error::bad_request(decode::unrecognized(kind, why, &bytes));
-    match content_type(call).to_ascii_lowercase().as_str() {
-        "" | "application/json" => Ok((whole(bytes), Vec::new())),
-        "application/yaml" => {
-            let document = yaml::read(&bytes).map_err(|why| unread(&why))?;
-            let json = serde_json::to_vec(&document.value).map_err(Error::internal)?;
-            Ok((json.into(), document.repeated))
-        }
-        "application/vnd.kubernetes.protobuf" => {
-            let value =
-                k8s_model::protobuf::decode(&bytes).map_err(|error| unread(&error.to_string()))?;
-            let json = serde_json::to_vec(&value).map_err(Error::internal)?;
-            Ok((json.into(), Vec::new()))
-        }
-        _ => Err(Error::unsupported_media_type(&MEDIA_TYPES)),
+    let media_type = content_type(call);
+    let is = |known: &str| media_type.eq_ignore_ascii_case(known);
+    if media_type.is_empty() || is("application/json") {
+        Ok((whole(bytes), Vec::new()))
+    } else if is("application/yaml") {
+        let document = yaml::read(&bytes).map_err(|why| unread(&why))?;
+        let json = serde_json::to_vec(&document.value).map_err(Error::internal)?;
+        Ok((json.into(), document.repeated))
+    } else if is("application/vnd.kubernetes.protobuf") {
+        let value =
+            k8s_model::protobuf::decode(&bytes).map_err(|error| unread(&error.to_string()))?;
+        let json = serde_json::to_vec(&value).map_err(Error::internal)?;
+        Ok((json.into(), Vec::new()))
+    } else {
+        Err(Error::unsupported_media_type(&MEDIA_TYPES))
     }
 }
 

@@ -288,7 +288,7 @@ fn restore(original: &Value, converted: &Value) -> Result<Value, String> {
     let converted = match converted {
         Value::Object(converted) => converted,
         other => {
-            let of = go_type(other);
+            let of = decode::go_type_of(other);
             return Err(format!("invalid metadata of type {of} in converted object"));
         }
     };
@@ -304,7 +304,7 @@ fn restore(original: &Value, converted: &Value) -> Result<Value, String> {
                     let Value::String(value) = value else {
                         return Err(format!(
                             "metadata.{name}[{key}] must be a string, but is {} in converted object",
-                            go_type(value)
+                            decode::go_type_of(value)
                         ));
                     };
                     map.insert(key.clone(), value.clone());
@@ -323,7 +323,7 @@ fn restore(original: &Value, converted: &Value) -> Result<Value, String> {
                 out.insert(name.to_owned(), Value::Object(given.clone()));
             }
             Some(other) => {
-                let of = go_type(other);
+                let of = decode::go_type_of(other);
                 return Err(format!(
                     "invalid metadata.{name} of type {of} in converted object"
                 ));
@@ -331,19 +331,6 @@ fn restore(original: &Value, converted: &Value) -> Result<Value, String> {
         }
     }
     Ok(Value::Object(out))
-}
-
-/// What Go calls the type of a value.
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(n) if n.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
 }
 
 impl Row {

@@ -12,10 +12,10 @@ use super::{
 };
 use crate::{decode::SPELLED, patch::spell_go};
 
-/// What is found, with upstream's texts; empty if all is well.
 /// How many complaints there may be before it is asked how long their paths are.
 const FEW: usize = 64;
 
+/// What is found, with upstream's texts; empty if all is well.
 pub(super) fn findings(value: &Value, shape: &Shape) -> Vec<String> {
     let mut out = Vec::new();
     visit(value, shape, &mut String::new(), &mut out);

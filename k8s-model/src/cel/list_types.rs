@@ -152,6 +152,7 @@ mod tests {
             assert!(matches!(found, Ok(Val::Bool(true))), "{source}: {found:?}");
         }
     }
+
     #[test]
     fn sets_of_what_has_parts_are_not_compared() {
         let items = json!({"type": "array", "items": {"type": "string"}});

@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceColumnDefinition;
 use serde_json::{Value, json};
 
-use crate::{cel::double_text, decode, json_path::JsonPath, printers::human_duration};
+use crate::{
+    cel::double_text, decode, json::go_text, json_path::JsonPath, printers::human_duration,
+};
 
 /// A column that a definition asks for.
 #[derive(Clone, Debug)]
@@ -122,7 +124,7 @@ impl Column {
             ("string", Value::Number(n)) if n.is_f64() => {
                 double_text(n.as_f64().unwrap_or(0.0)).into()
             }
-            ("string", other) => go_json(other).into(),
+            ("string", other) => go_text(other).into(),
             ("integer", Value::Number(n)) => match n.as_i64() {
                 Some(n) => n.into(),
                 None => n.as_f64().map_or(Value::Null, |n| {
@@ -158,20 +160,6 @@ impl Column {
             _ => Value::Null,
         }
     }
-}
-
-/// A value as Go's encoder writes it, which leaves nothing in that means something in HTML.
-fn go_json(value: &Value) -> String {
-    let mut out = String::new();
-    for c in value.to_string().chars() {
-        match c {
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
-                out.push_str(&format!("\\u{:04x}", u32::from(c)));
-            }
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use serde_json::{Map, Value};
 
 use crate::{
+    decode::go_type_of,
     field::{self, ErrorList, Path},
     patch::spell_go,
 };
@@ -42,7 +43,7 @@ fn in_the_way(fields: &Map<String, Value>, path: &[String]) -> Option<String> {
                     ".{} accessor error: {} is of the type {}, expected map[string]interface{{}}",
                     path[..at + 2].join("."),
                     spell_go(other),
-                    go_type(other)
+                    go_type_of(other)
                 ));
             }
         };
@@ -137,7 +138,7 @@ impl ScalePaths {
                         ".{} accessor error: {} is of the type {}, expected int64",
                         path.join("."),
                         spell_go(other),
-                        go_type(other)
+                        go_type_of(other)
                     );
                     out.push(field::invalid(spelled, 0, text));
                 }
@@ -162,23 +163,11 @@ impl ScalePaths {
             let text = format!(
                 "{spelled} accessor error: {} is of the type {}, expected string",
                 spell_go(other),
-                go_type(other)
+                go_type_of(other)
             );
             out.push(field::invalid(Path::new(&spelled), "", text));
         }
         out
-    }
-}
-
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(n) if n.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
     }
 }
 

@@ -59,6 +59,20 @@ pub(super) fn explain(
     }
 }
 
+/// What Go calls the type of a value in an object whose kind it does not know, such as `map[string]interface {}`.
+#[must_use]
+pub fn go_type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Number(n) if n.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
+}
+
 /// What upstream says of a document whose `apiVersion` and `kind` cannot be read; nothing if they can.
 #[must_use]
 pub fn type_meta_fault(document: &Value) -> Option<String> {

@@ -24,8 +24,12 @@ pub(crate) use self::{
     duplicates::SPELLED, explain::go_kind, numbers::MAX_SAFE, time_text::is_time,
 };
 pub use self::{
-    duplicates::duplicate_fields, explain::type_meta_fault, numbers::whole_numbers,
-    surrogates::paired, syntax::syntax_error, tree::misfit,
+    duplicates::duplicate_fields,
+    explain::{go_type_of, type_meta_fault},
+    numbers::whole_numbers,
+    surrogates::paired,
+    syntax::syntax_error,
+    tree::misfit,
 };
 use crate::{
     Codec, Object,

@@ -183,7 +183,7 @@ pub(super) fn paths(row: &Resource, base: &str, tag: &str) -> Vec<(String, Value
 const PROXY: &str = "proxy";
 
 /// A watch of a collection, by its own path.
-const WATCH_LIST: &str = "watchlist";
+pub(super) const WATCH_LIST: &str = "watchlist";
 
 fn of_subresource<'a>(
     row: &'a Resource,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::operations::Operation;
+use super::operations::{Operation, WATCH_LIST};
 
 /// A parameter in the query.
 fn query(name: &str, schema: &str, description: &str) -> Value {
@@ -167,7 +167,7 @@ impl Operation<'_> {
     /// The parameters of an operation, but for those of its path.
     pub(super) fn parameters(&self) -> Vec<Value> {
         let mut out = match self.action {
-            "list" | "watch" | "watchlist" => list(),
+            "list" | "watch" | WATCH_LIST => list(),
             // As upstream has it.
             "deletecollection" if self.is_custom() => list(),
             "deletecollection" => selectors().into_iter().chain(delete()).collect(),

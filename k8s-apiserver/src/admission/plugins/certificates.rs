@@ -75,10 +75,7 @@ impl AdmissionPlugin for CertificateApproval {
     }
 
     fn concerns(&self, group: &str, resource: &str) -> bool {
-        matches!(
-            (group, resource),
-            ("certificates.k8s.io", "certificatesigningrequests")
-        )
+        matches!((group, resource), (GROUP, "certificatesigningrequests"))
     }
 
     async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), AdmissionError> {
@@ -124,10 +121,7 @@ impl AdmissionPlugin for CertificateSigning {
     }
 
     fn concerns(&self, group: &str, resource: &str) -> bool {
-        matches!(
-            (group, resource),
-            ("certificates.k8s.io", "certificatesigningrequests")
-        )
+        matches!((group, resource), (GROUP, "certificatesigningrequests"))
     }
 
     async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), AdmissionError> {
@@ -185,10 +179,7 @@ impl AdmissionPlugin for ClusterTrustBundleAttest {
     }
 
     fn concerns(&self, group: &str, resource: &str) -> bool {
-        matches!(
-            (group, resource),
-            ("certificates.k8s.io", "clustertrustbundles")
-        )
+        matches!((group, resource), (GROUP, "clustertrustbundles"))
     }
 
     async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), AdmissionError> {
@@ -239,10 +230,7 @@ impl AdmissionPlugin for PodCertificateSigning {
     }
 
     fn concerns(&self, group: &str, resource: &str) -> bool {
-        matches!(
-            (group, resource),
-            ("certificates.k8s.io", "podcertificaterequests")
-        )
+        matches!((group, resource), (GROUP, "podcertificaterequests"))
     }
 
     async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), AdmissionError> {
@@ -286,10 +274,7 @@ impl AdmissionPlugin for CertificateSubjectRestriction {
     }
 
     fn concerns(&self, group: &str, resource: &str) -> bool {
-        matches!(
-            (group, resource),
-            ("certificates.k8s.io", "certificatesigningrequests")
-        )
+        matches!((group, resource), (GROUP, "certificatesigningrequests"))
     }
 
     async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), AdmissionError> {

@@ -212,15 +212,14 @@ fn metadata(
 
 /// `excused` is one whose `anyOf` says that it is an integer or a string.
 fn values<'d>(schema: &'d JSONSchemaProps, excused: bool, path: &Path, out: &mut Found<'_, 'd>) {
-    let skips = excused;
     let first = schema.all_of.iter().flatten().next();
-    let excused = first.is_some_and(|first| is_int_or_string(checks::list(&first.any_of)));
+    let excuses_first = first.is_some_and(|first| is_int_or_string(checks::list(&first.any_of)));
     for (name, list) in junctors(schema) {
-        if name == "anyOf" && (skips || is_int_or_string(list)) {
+        if name == "anyOf" && (excused || is_int_or_string(list)) {
             continue;
         }
         for (at, inner) in list.iter().enumerate() {
-            let excused = name == "allOf" && at == 0 && excused;
+            let excused = name == "allOf" && at == 0 && excuses_first;
             nested(inner, excused, &path.child(name).index(at), out);
         }
     }

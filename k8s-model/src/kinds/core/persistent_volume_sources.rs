@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{
     AzureFilePersistentVolumeSource, CSIPersistentVolumeSource, GlusterfsPersistentVolumeSource,
-    LocalVolumeSource, PersistentVolumeSpec, SecretReference,
+    LocalVolumeSource, PersistentVolumeSpec,
 };
 
 use super::pod::{
@@ -82,7 +82,9 @@ pub(super) fn validate(spec: &PersistentVolumeSpec, name: &str, path: &Path) -> 
     });
     found.source(&spec.cinder, "cinder", |source, path| {
         let mut errors = all_required(&[("volumeID", &source.volume_id)], path);
-        errors.extend(secret(source.secret_ref.as_ref(), path));
+        if let Some(reference) = &source.secret_ref {
+            errors.extend(secret(&reference.name, &reference.namespace, path));
+        }
         errors
     });
     found.source(&spec.fc, "fc", network::fibre_channel);
@@ -125,12 +127,8 @@ pub(super) fn validate(spec: &PersistentVolumeSpec, name: &str, path: &Path) -> 
     });
     found.source(&spec.storageos, "storageos", |source, path| {
         let mut errors = rules::storage_os(&source.volume_name, &source.volume_namespace, path);
-        if let Some(secret) = &source.secret_ref {
-            let parts = [
-                ("name", text(&secret.name)),
-                ("namespace", text(&secret.namespace)),
-            ];
-            errors.extend(rules::secret(&parts, path));
+        if let Some(reference) = &source.secret_ref {
+            errors.extend(secret(&reference.name, &reference.namespace, path));
         }
         errors
     });
@@ -143,14 +141,8 @@ pub(super) fn validate(spec: &PersistentVolumeSpec, name: &str, path: &Path) -> 
 }
 
 /// A reference to a secret, both parts of which must say something.
-fn secret(secret: Option<&SecretReference>, path: &Path) -> ErrorList {
-    let Some(secret) = secret else {
-        return ErrorList::new();
-    };
-    let parts = [
-        ("name", text(&secret.name)),
-        ("namespace", text(&secret.namespace)),
-    ];
+fn secret(name: &Option<String>, namespace: &Option<String>, path: &Path) -> ErrorList {
+    let parts = [("name", text(name)), ("namespace", text(namespace))];
     rules::secret(&parts, path)
 }
 

@@ -11,6 +11,8 @@ use std::{collections::HashMap, fmt::Write, sync::LazyLock};
 
 use serde_json::Value;
 
+use crate::json::go_text;
+
 static TYPES: LazyLock<HashMap<&'static str, Vec<Field>>> = LazyLock::new(|| {
     let lines = include_str!("internal.txt").lines().skip(1);
     let types = lines.map(|line| {
@@ -166,7 +168,7 @@ fn plain(out: &mut String, value: &Value, depth: usize) {
             let mut fields: Vec<_> = fields.iter().collect();
             fields.sort_unstable_by_key(|(name, _)| *name);
             many(out, ['{', '}'], fields.into_iter(), depth, |out, field| {
-                text(out, field.0);
+                out.push_str(&go_text(&field.0.as_str().into()));
                 out.push_str(": ");
                 plain(out, field.1, depth + 1);
             });
@@ -175,22 +177,7 @@ fn plain(out: &mut String, value: &Value, depth: usize) {
             let write = |out: &mut String, element: &Value| plain(out, element, depth + 1);
             many(out, ['[', ']'], elements.iter(), depth, write);
         }
-        Value::String(value) => text(out, value),
-        other => {
-            let _ = write!(out, "{other}");
-        }
-    }
-}
-
-/// A string as Go writes it, which could stand in HTML.
-fn text(out: &mut String, value: &str) {
-    for c in Value::from(value).to_string().chars() {
-        match c {
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => out.push(c),
-        }
+        simple => out.push_str(&go_text(simple)),
     }
 }
 
