@@ -19,6 +19,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 use async_trait::async_trait;
 use futures::FutureExt;
 use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
+use http_body::Body as _;
 use k8s_model::ResourceTable;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
@@ -38,6 +39,7 @@ use crate::{
     },
     metrics::{Label, Outcome},
     registry::{CreateGate, Row},
+    serve::ReadWithin,
     server::Inner,
 };
 
@@ -270,6 +272,9 @@ fn is_listed(info: &RequestInfo) -> bool {
     info.subresource.is_empty() && matches!(info.verb.as_str(), "list" | "watch")
 }
 
+/// Answers shorter than this may wait for their clients, who have room for so much unless they want none at all.
+const SMALL: u64 = 16 << 10;
+
 /// What goes along with a request.
 struct Way {
     trail: Option<Arc<Trail>>,
@@ -303,6 +308,7 @@ async fn admitted(
             warnings.add(SPACED);
         }
     }
+    let is_http2 = parts.version == http::Version::HTTP_2;
     let user = match authenticate(&server, &mut parts).await {
         Ok(user) => user,
         Err(error) => {
@@ -311,9 +317,13 @@ async fn admitted(
             }
             let mut response = response::error(&error, &wanted);
             warn(&mut response, &warnings.take());
+            if is_http2 {
+                close(&mut response);
+            }
             return response;
         }
     };
+    let unknown = is_http2 && user.is_anonymous();
     if let Some(trail) = &trail {
         trail.authenticated(&parts, &user, &info).await;
     }
@@ -338,6 +348,9 @@ async fn admitted(
             Err(rejected) => {
                 let mut response = response::too_many_requests();
                 rejected.mark(response.headers_mut());
+                if unknown {
+                    close(&mut response);
+                }
                 return response;
             }
         }
@@ -347,6 +360,9 @@ async fn admitted(
         warn(&mut response, &warnings.take());
         if let Some(pass) = &pass {
             pass.mark(response.headers_mut());
+        }
+        if unknown {
+            close(&mut response);
         }
         return response;
     }
@@ -380,6 +396,13 @@ async fn admitted(
     }
     let mut response = result.unwrap_or_else(|error| response::error(&error, &wanted));
     warn(&mut response, &warnings.take());
+    let body = response.body();
+    if !long && (body.is_unfinished() || body.size_hint().lower() >= SMALL) {
+        response.extensions_mut().insert(ReadWithin(LONGEST));
+    }
+    if unknown {
+        close(&mut response);
+    }
     if let Some(pass) = pass {
         pass.mark(response.headers_mut());
         if response.body().is_unfinished() {
@@ -387,6 +410,12 @@ async fn admitted(
         }
     }
     response
+}
+
+/// Has the connection ended that the answer is sent on, if it is one of HTTP/2: as upstream, since 1.29, those who
+/// are not known do not keep what makes asking cheap.
+fn close(response: &mut Response<Body>) {
+    (response.headers_mut()).insert(header::CONNECTION, HeaderValue::from_static("close"));
 }
 
 /// A pass that ends with its task, or when the request has had all the time that it may take: a client that does not
@@ -552,4 +581,38 @@ fn success(call: &Call, code: StatusCode) -> Result<Response<Body>> {
         ..Default::default()
     };
     response::value(code, &call.wanted, &status)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Version;
+
+    use super::*;
+    use crate::{ApiServer, auth::Standard};
+
+    #[tokio::test]
+    async fn who_is_not_known_loses_the_connection_if_it_is_of_http2() {
+        let builder = ApiServer::builder().authenticator(Arc::new(Standard::new(None)));
+        let server = builder.build().await.unwrap();
+        let ask = async |version, path: &str, user: Option<Identity>| {
+            let mut request = Request::builder().version(version).uri(path);
+            if let Some(user) = user {
+                request = request.extension(user);
+            }
+            let answer = server.handle(request.body(Body::default()).unwrap());
+            let answer = answer.await;
+            let closes = answer.headers().get(header::CONNECTION).cloned();
+            (answer.status().as_u16(), closes)
+        };
+        let close = Some(HeaderValue::from_static("close"));
+        for (path, code) in [("/livez", 200), ("/api/v1/pods", 401)] {
+            let answer = ask(Version::HTTP_2, path, None).await;
+            assert_eq!(answer, (code, close.clone()), "{path}");
+            let answer = ask(Version::HTTP_11, path, None).await;
+            assert_eq!(answer, (code, None), "{path}");
+            let admin = Some(Identity::system_masters());
+            let answer = ask(Version::HTTP_2, path, admin).await;
+            assert_eq!(answer, (200, None), "{path}");
+        }
+    }
 }
