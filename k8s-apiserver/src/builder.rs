@@ -476,12 +476,13 @@ impl ApiServerBuilder {
         self.reader.bind(&registry);
         let flow = Arc::new(FlowControl::new(self.max_in_flight, self.fair));
         let mut flowing = flow::start(&flow, &registry, &*reader, self.bootstrap, &stop, &tasks);
-        aggregation.start(&registry, &stop, &tasks, self.bootstrap);
+        let mut defined = definitions::start(&registry, &*reader, &stop, &tasks);
+        let register = self.bootstrap.then(|| defined.clone());
+        aggregation.start(&registry, &stop, &tasks, register);
         legacy_tokens::start(&registry, &tokens, self.bootstrap, &stop, &tasks);
         if let Some(hostname) = self.identity {
             identity_lease::start(&registry, hostname, &stop, &tasks);
         }
-        let mut defined = definitions::start(&registry, &*reader, &stop, &tasks);
         let mut parts = self.components;
         let kept = Arc::new(OfStore(registry.clone()));
         parts.push((components::STORE.to_owned(), kept));

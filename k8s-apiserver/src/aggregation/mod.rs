@@ -19,6 +19,7 @@ use std::sync::{Arc, OnceLock};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use k8s_model::openapi::v2::Foreign;
 use k8s_openapi::api::core::v1::ConfigMap;
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{backend::Backend, table::Table};
@@ -70,13 +71,13 @@ impl Aggregation {
     }
 
     /// Follows the APIServices, in tasks of the server's own; with `register`, keeps those of custom
-    /// resources too.
+    /// resources too, from when it becomes true on: then all definitions are known.
     pub(crate) fn start(
         self: &Arc<Self>,
         registry: &Arc<Registry>,
         stop: &CancellationToken,
         tasks: &TaskTracker,
-        register: bool,
+        register: Option<watch::Receiver<bool>>,
     ) {
         if registry.stored_row(GROUP, RESOURCE).is_none() {
             return;
@@ -92,8 +93,8 @@ impl Aggregation {
             }
         });
         let _ = self.following.set(follower);
-        if register {
-            let keeping = registration::run(registry.clone(), registry.fork_random());
+        if let Some(defined) = register {
+            let keeping = registration::run(registry.clone(), registry.fork_random(), defined);
             let stop = stop.clone();
             tasks.spawn(async move {
                 stop.run_until_cancelled(keeping).await;

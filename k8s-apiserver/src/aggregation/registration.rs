@@ -14,6 +14,7 @@ use k8s_openapi::{
     },
 };
 use k8s_store::{Expect, Op, Write};
+use tokio::sync::watch;
 
 use super::{GROUP, RESOURCE};
 use crate::{
@@ -117,8 +118,16 @@ pub(crate) async fn at_start(registry: &Registry) -> Result<()> {
     settle(registry, &row, &found, &wanted, ON_START, &mut random).await
 }
 
-/// Keeps those of custom resources, as often as what is served changes.
-pub(super) async fn run(registry: Arc<Registry>, mut random: fastrand::Rng) {
+/// Keeps those of custom resources, as often as what is served changes. Before the definitions are known, those that are
+/// there look as if nobody wanted them.
+pub(super) async fn run(
+    registry: Arc<Registry>,
+    mut random: fastrand::Rng,
+    mut defined: watch::Receiver<bool>,
+) {
+    if defined.wait_for(|defined| *defined).await.is_err() {
+        return;
+    }
     loop {
         let changed = registry.served_changed.notified();
         if let Some(row) = registry.stored_row(GROUP, RESOURCE) {

@@ -167,6 +167,13 @@ impl Shared {
         cache.close();
     }
 
+    /// Ends all watches. Who asks for a cache again gets a new one.
+    fn close_all(&self) {
+        for cache in std::mem::take(&mut *self.caches.write()).values() {
+            cache.close();
+        }
+    }
+
     async fn follow(&self, mut stream: k8s_store::WatchStream) {
         let mut wake_at: Option<Instant> = None;
         loop {
@@ -191,17 +198,15 @@ impl Shared {
                     }
                 }
             };
-            let after = match error {
+            let (after, anew) = match error {
                 k8s_store::Error::Closed => return,
-                k8s_store::Error::Lagged => Revision(*self.applied.borrow()),
+                k8s_store::Error::Lagged => (Revision(*self.applied.borrow()), false),
                 error => {
                     // What was missed cannot be had any more: start anew from what is there now.
                     tracing::warn!(%error, "the store's changes cannot be followed; reading all objects again");
-                    for cache in std::mem::take(&mut *self.caches.write()).values() {
-                        cache.close();
-                    }
+                    self.close_all();
                     match self.newest().await {
-                        Some(revision) => revision,
+                        Some(revision) => (revision, true),
                         None => return,
                     }
                 }
@@ -211,6 +216,11 @@ impl Shared {
                 Err(k8s_store::Error::Closed) => return,
                 Err(error) => futures::stream::iter([Err(error)]).boxed(),
             };
+            if anew {
+                // One that was loaded in the meantime may be of before that revision: it would never hear of what came
+                // between.
+                self.close_all();
+            }
             self.applied.send_if_modified(|a| {
                 let ahead = after.0 > *a;
                 *a = (*a).max(after.0);

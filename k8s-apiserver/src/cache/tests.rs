@@ -1,11 +1,17 @@
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use bytes::Bytes;
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use k8s_store::{Change, Revision};
-use tokio::time::Instant;
+use k8s_store::{
+    Change, Committed, Entry, Error, Expect, List, MemoryStore, Op, Page, Revision, Store,
+    WatchStream, Write,
+};
+use tokio::{sync::Semaphore, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Cache, Field, Interest, Place, resource::RING};
+use super::{Cache, Caches, Field, Interest, Place, resource::RING};
 use crate::registry::value;
 
 fn change(key: &str, revision: u64, object: &mut dyn k8s_model::Object) -> Change {
@@ -228,4 +234,90 @@ async fn an_audience_ends_with_its_last_member() {
     assert_eq!(cache.audiences(), 1);
     drop(places);
     assert_eq!(cache.audiences(), 0);
+}
+
+/// A store whose first watch finds that what it wants is not kept any more, and that tells its revision when it may.
+#[derive(Debug)]
+struct Gap {
+    inner: MemoryStore,
+    lost: CancellationToken,
+    asked: Semaphore,
+    may_tell: Semaphore,
+}
+
+#[async_trait]
+impl Store for Gap {
+    async fn revision(&self) -> Result<Revision, Error> {
+        self.asked.add_permits(1);
+        if let Ok(permit) = self.may_tell.acquire().await {
+            permit.forget();
+        }
+        self.inner.revision().await
+    }
+
+    async fn get(&self, key: &[u8], at: Option<Revision>) -> Result<Option<Entry>, Error> {
+        self.inner.get(key, at).await
+    }
+
+    async fn list(&self, list: List) -> Result<Page, Error> {
+        self.inner.list(list).await
+    }
+
+    async fn commit(&self, writes: Vec<Write>) -> Result<Committed, Error> {
+        self.inner.commit(writes).await
+    }
+
+    async fn watch(&self, prefix: Bytes, after: Revision) -> Result<WatchStream, Error> {
+        let stream = self.inner.watch(prefix, after).await?;
+        let lost = self.lost.clone();
+        let lost = futures::stream::once(async move {
+            lost.cancelled().await;
+            Err(Error::Compacted {
+                requested: after,
+                oldest: after,
+            })
+        });
+        Ok(match self.lost.is_cancelled() {
+            true => stream,
+            false => futures::stream::select(stream, lost).boxed(),
+        })
+    }
+
+    async fn compact(&self, revision: Revision) -> Result<(), Error> {
+        self.inner.compact(revision).await
+    }
+}
+
+#[tokio::test]
+async fn what_is_written_while_the_store_is_found_again_is_not_missed() {
+    let store = Arc::new(Gap {
+        inner: MemoryStore::new(),
+        lost: CancellationToken::new(),
+        asked: Semaphore::new(0),
+        may_tell: Semaphore::new(1),
+    });
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let caches = Caches::start(store.clone(), stop.clone(), tasks.clone());
+    let caches = caches.await.unwrap();
+    let before = caches.get("/r/").await.unwrap();
+    store.lost.cancel();
+    store.asked.acquire_many(2).await.unwrap().forget();
+    // Somebody asks for the objects, and another one is made, before it is known where the store is.
+    assert!(before.is_closed());
+    let between = caches.get("/r/").await.unwrap();
+    assert!(between.snapshot(&Bytes::from_static(b"/r/")).is_empty());
+    let value = value::encode(&mut ConfigMap::default(), b"").unwrap();
+    let write = Write {
+        key: Bytes::from_static(b"/r/a/x"),
+        expect: Expect::Absent,
+        op: Op::Put { value, ttl: None },
+    };
+    let written = store.commit(vec![write]).await.unwrap().revision;
+    store.may_tell.add_permits(1);
+    caches.wait_for(written.0).await.unwrap();
+    let cache = caches.get("/r/").await.unwrap();
+    assert_eq!(cache.snapshot(&Bytes::from_static(b"/r/")).len(), 1);
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
 }

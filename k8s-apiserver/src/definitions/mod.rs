@@ -19,7 +19,10 @@ use k8s_model::{Resource, custom};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 use crate::{
     Result,
@@ -49,6 +52,7 @@ pub(crate) fn start(
         base: registry.served.load().table.rows().to_vec(),
         known: BTreeMap::new(),
         rows: HashMap::new(),
+        cleaning: HashMap::new(),
         stop: stop.clone(),
         tasks: tasks.clone(),
     };
@@ -87,6 +91,8 @@ struct Follower {
     known: BTreeMap<String, CustomResourceDefinition>,
     /// The rows of those that are served, and what they were made from.
     rows: HashMap<String, (Made, Vec<Arc<Resource>>)>,
+    /// Those whose objects are being deleted, with their UIDs. What a former server left unfinished is begun anew.
+    cleaning: HashMap<String, (String, DropGuard)>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -100,11 +106,16 @@ impl Follower {
                 for gone in before.iter().filter(|name| !self.known.contains_key(*name)) {
                     self.rows.remove(gone);
                 }
+                self.cleaning
+                    .retain(|name, _| self.known.contains_key(name));
                 let names: Vec<String> = self.known.keys().cloned().collect();
-                for name in names {
-                    self.accept(&name, false).await;
+                for name in &names {
+                    self.accept(name, false).await;
                 }
                 self.serve();
+                for name in &names {
+                    self.clean_up(name);
+                }
             }
             RawEvent::Applied(object) => {
                 let Some((name, definition)) = decode(&object) else {
@@ -114,6 +125,7 @@ impl Follower {
                 let group = definition.spec.group.clone();
                 let before = self.known.insert(name.clone(), definition);
                 self.accept(&name, true).await;
+                self.clean_up(&name);
                 if before.is_some_and(|before| before.spec.names != names) {
                     // It may have given up one that others wait for.
                     self.accept_waiting(&group).await;
@@ -125,6 +137,7 @@ impl Follower {
                 };
                 self.known.remove(&name);
                 self.rows.remove(&name);
+                self.cleaning.remove(&name);
                 self.serve();
                 // Its names are free now: others may have waited for them.
                 self.accept_waiting(&definition.spec.group).await;
@@ -188,16 +201,25 @@ impl Follower {
                 }
             }
         }
-        if judged.metadata.deletion_timestamp.is_some()
-            && has_finalizer(&judged)
-            && definition_is_new_to_cleanup(&self.known, name)
-        {
-            let cleaning = cleanup::run(self.registry.clone(), name.to_owned());
-            let stop = self.stop.clone();
-            self.tasks.spawn(async move {
-                stop.run_until_cancelled(cleaning).await;
-            });
+    }
+
+    /// Has the objects of a definition deleted, if it is to go when they are gone and nobody sees to that here yet.
+    fn clean_up(&mut self, name: &str) {
+        let known = self.known.get(name);
+        let Some(going) = known.filter(|definition| cleanup::is_going(definition)) else {
+            self.cleaning.remove(name);
+            return;
+        };
+        let uid = going.metadata.uid.clone().unwrap_or_default();
+        if matches!(self.cleaning.get(name), Some((of, _)) if *of == uid) {
+            return;
         }
+        let stop = self.stop.child_token();
+        let cleaning = cleanup::run(self.registry.clone(), name.to_owned(), uid.clone());
+        self.tasks
+            .spawn(stop.clone().run_until_cancelled_owned(cleaning));
+        let cleaning = (uid, stop.drop_guard());
+        self.cleaning.insert(name.to_owned(), cleaning);
     }
 
     /// Serves the rows as they are now. Watches of those that changed or went end.
@@ -233,27 +255,6 @@ impl Follower {
             }
         }
     }
-}
-
-fn has_finalizer(definition: &CustomResourceDefinition) -> bool {
-    let finalizers = definition.metadata.finalizers.as_deref();
-    finalizers
-        .unwrap_or_default()
-        .iter()
-        .any(|f| f == custom::CLEANUP_FINALIZER)
-}
-
-/// Whether nobody has begun yet to delete the objects of a definition: that begins with another
-/// reason in its condition.
-fn definition_is_new_to_cleanup(
-    known: &BTreeMap<String, CustomResourceDefinition>,
-    name: &str,
-) -> bool {
-    let condition = known
-        .get(name)
-        .and_then(|definition| custom::condition(definition, "Terminating"));
-    let reason = condition.and_then(|c| c.reason.as_deref());
-    reason.is_none_or(|reason| reason != cleanup::IN_PROGRESS)
 }
 
 fn decode(object: &Bytes) -> Option<(String, CustomResourceDefinition)> {

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use k8s_apiserver::{ApiServer, auth::Identity};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::{
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    kube_aggregator::pkg::apis::apiregistration::v1::APIService,
+};
 use kube::{
     Api, Client, CustomResource, CustomResourceExt, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams},
@@ -493,6 +496,111 @@ async fn a_definition_survives_the_server() {
     let client = server.client(Identity::system_masters());
     // Without waiting: what was there is there.
     api(&client, "v1", "Foo").get("x").await.unwrap();
+}
+
+/// A server that ends while a definition waits for an object of its own, and what comes after: the next server, and a
+/// client of it.
+async fn next_while_deleting(served: bool) -> (ApiServer, Client) {
+    let store = std::sync::Arc::new(k8s_store::MemoryStore::new());
+    let server = ApiServer::builder().store(store.clone());
+    let server = server.build().await.unwrap();
+    let client = server.client(Identity::system_masters());
+    define(&client, definition("Foo", json!({}))).await;
+    let mut foo = object("Foo", "held", json!({}));
+    foo.metadata.finalizers = Some(vec!["example.com/hold".into()]);
+    let foos = api(&client, "v1", "Foo");
+    foos.create(&PostParams::default(), &foo).await.unwrap();
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    if !served {
+        let none = json!([{"op": "replace", "path": "/spec/versions/0/served", "value": false}]);
+        let none = Patch::Json::<()>(serde_json::from_value(none).unwrap());
+        definitions
+            .patch("foos.example.com", &PatchParams::default(), &none)
+            .await
+            .unwrap();
+    }
+    definitions
+        .delete("foos.example.com", &DeleteParams::default())
+        .await
+        .unwrap();
+    let waits = await_condition(
+        definitions,
+        "foos.example.com",
+        |d: Option<&CustomResourceDefinition>| {
+            let status = d.and_then(|d| d.status.as_ref()?.conditions.as_ref());
+            status.is_some_and(|all| {
+                all.iter()
+                    .any(|c| c.reason.as_deref() == Some("InstanceDeletionInProgress"))
+            })
+        },
+    );
+    waits.await.unwrap();
+    server.shutdown().await;
+    let server = ApiServer::builder().store(store).build().await.unwrap();
+    let client = server.client(Identity::system_masters());
+    (server, client)
+}
+
+#[tokio::test]
+async fn the_next_server_ends_what_one_began_to_delete() {
+    let (_server, client) = next_while_deleting(true).await;
+    let release = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    api(&client, "v1", "Foo")
+        .patch("held", &PatchParams::default(), &release)
+        .await
+        .unwrap();
+    let gone = await_condition(
+        Api::all(client),
+        "foos.example.com",
+        |d: Option<&CustomResourceDefinition>| d.is_none(),
+    );
+    let gone = tokio::time::timeout(std::time::Duration::from_secs(30), gone);
+    gone.await.expect("the definition goes").unwrap();
+}
+
+#[tokio::test]
+async fn objects_that_are_not_served_hold_their_definition_too() {
+    let (_server, client) = next_while_deleting(false).await;
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let serve = json!([{"op": "replace", "path": "/spec/versions/0/served", "value": true}]);
+    let serve = Patch::Json::<()>(serde_json::from_value(serve).unwrap());
+    definitions
+        .patch("foos.example.com", &PatchParams::default(), &serve)
+        .await
+        .expect("the definition is still there");
+    let foos = api(&client, "v1", "Foo");
+    let shown = await_condition(foos, "held", |foo: Option<&DynamicObject>| {
+        foo.is_some_and(|foo| foo.metadata.deletion_timestamp.is_some())
+    });
+    shown.await.unwrap();
+}
+
+#[tokio::test]
+async fn the_api_services_of_custom_resources_outlive_the_server() {
+    let store = std::sync::Arc::new(k8s_store::MemoryStore::new());
+    let server = ApiServer::builder().store(store.clone());
+    let server = server.build().await.unwrap();
+    let client = server.client(Identity::system_masters());
+    define(&client, definition("Foo", json!({}))).await;
+    let services = |client: Client| Api::<APIService>::all(client);
+    let name = "v1.example.com";
+    let made = await_condition(services(client), name, |s: Option<&APIService>| s.is_some());
+    let made = made.await.unwrap().unwrap();
+    server.shutdown().await;
+    let server = ApiServer::builder().store(store).build().await.unwrap();
+    let client = server.client(Identity::system_masters());
+    // By when one that is new has its APIService, those that nobody wants would be gone.
+    let mut other = definition("Bar", json!({}));
+    other["spec"]["group"] = "other.example.com".into();
+    other["metadata"]["name"] = "bars.other.example.com".into();
+    define(&client, other).await;
+    let other = "v1.other.example.com";
+    let settled = await_condition(services(client.clone()), other, |s: Option<&APIService>| {
+        s.is_some()
+    });
+    settled.await.unwrap();
+    let kept = services(client).get(name).await.unwrap();
+    assert_eq!(kept.metadata.uid, made.metadata.uid);
 }
 
 #[tokio::test]
