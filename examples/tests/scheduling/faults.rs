@@ -7,16 +7,22 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_apiserver::auth::Identity;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use k8s_scheduler::{Backoff, Driver, DriverConfig, Profile};
+use k8s_scheduler::{
+    Backoff, Driver, DriverConfig, LeaderElection, Profile,
+    framework::{CycleState, Plugin, PreBind, Status},
+    snapshot::PodInfo,
+};
 use k8s_testing::{Faults, TestCluster};
 use kube::{
-    Api,
+    Api, Client,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams},
 };
 use serde_json::json;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::from;
@@ -307,4 +313,63 @@ async fn a_scheduler_that_starts_anew_knows_all_from_the_api() {
     trial.until_placed(10 * ROOM).await;
     trial.all_went_well();
     stop.cancel();
+}
+
+/// Has each pod wait before it is bound, for ever; says when it begins to and when it is given up.
+#[derive(Debug)]
+struct Endless(mpsc::UnboundedSender<&'static str>);
+
+impl Plugin for Endless {
+    fn name(&self) -> &'static str {
+        "Endless"
+    }
+}
+
+#[async_trait]
+impl PreBind for Endless {
+    async fn pre_bind(
+        &self,
+        _: &Client,
+        _: &CycleState,
+        _: &PodInfo,
+        _: &str,
+    ) -> Result<(), Status> {
+        struct Given(mpsc::UnboundedSender<&'static str>);
+        impl Drop for Given {
+            fn drop(&mut self) {
+                // The test may be over.
+                let _ = self.0.send("is given up");
+            }
+        }
+        let given = Given(self.0.clone());
+        given.0.send("waits").expect("the test listens");
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_lead_any_more_binds_nothing_that_it_decided_before() {
+    let trial = Trial::with_nodes(1).await;
+    let (network, (said, mut heard)) = (Faults::seeded(0), mpsc::unbounded_channel());
+    let identity = Identity::user("system:kube-scheduler").group("system:authenticated");
+    let client = trial.cluster.client_with_faults(identity, &network);
+    let config = DriverConfig {
+        leader_election: Some(LeaderElection {
+            lease_duration: Duration::from_secs(3),
+            renew_deadline: Duration::from_secs(2),
+            retry_period: Duration::from_millis(100),
+            ..LeaderElection::new("one")
+        }),
+        ..DriverConfig::default()
+    };
+    let profile = Profile::default().with_pre_bind(Arc::new(Endless(said)));
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(Driver::new(client, profile, config).run(stop.clone()));
+    trial.add_pods(names("pod", 1)).await;
+    assert_eq!(heard.recv().await, Some("waits"));
+    network.cut();
+    let given_up = tokio::time::timeout(Duration::from_secs(30), heard.recv());
+    assert_eq!(given_up.await.expect("in time"), Some("is given up"));
+    stop.cancel();
+    running.await.expect("no panic");
 }

@@ -49,13 +49,14 @@ impl LeaderElection {
     pub(super) async fn acquire(&self, client: &Client, stop: &CancellationToken) -> Option<Term> {
         let mut seen = Seen::default();
         loop {
-            let tried = tokio::select! {
+            let begun = Instant::now();
+            let standing = tokio::select! {
                 () = stop.cancelled() => return None,
-                tried = self.try_hold(client, &mut seen) => tried,
+                standing = self.try_hold(client, &mut seen) => standing,
             };
-            if tried {
+            if standing == Standing::Leads {
                 tracing::info!(identity = self.identity, "leading");
-                return Some(self.hold(client.clone()));
+                return Some(self.hold(client.clone(), begun));
             }
             tokio::select! {
                 () = stop.cancelled() => return None,
@@ -64,27 +65,26 @@ impl LeaderElection {
         }
     }
 
-    /// Renews the lease for as long as the term is kept.
-    fn hold(&self, client: Client) -> Term {
+    /// Renews the lease for as long as the term is kept. `renewed` is when the last try began that succeeded: others may
+    /// count from then on.
+    fn hold(&self, client: Client, mut renewed: Instant) -> Term {
         let lost = CancellationToken::new();
         let stop = CancellationToken::new();
         let (election, ended, stopped) = (self.clone(), lost.clone(), stop.clone());
         tokio::spawn(async move {
             let mut seen = Seen::default();
-            let mut renewed = Instant::now();
             loop {
                 tokio::select! {
                     () = stopped.cancelled() => return,
                     () = sleep(election.retry_period) => {}
                 }
-                let tried = tokio::time::timeout(
-                    election.renew_deadline,
-                    election.try_hold(&client, &mut seen),
-                );
-                if tried.await == Ok(true) {
-                    renewed = Instant::now();
-                } else if renewed.elapsed() >= election.renew_deadline {
-                    return ended.cancel();
+                let begun = Instant::now();
+                let left = election.renew_deadline.saturating_sub(begun - renewed);
+                let tried = tokio::time::timeout(left, election.try_hold(&client, &mut seen));
+                match tried.await {
+                    Ok(Standing::Leads) => renewed = begun,
+                    Ok(Standing::Unknown) if renewed.elapsed() < election.renew_deadline => {}
+                    _ => return ended.cancel(),
                 }
             }
         });
@@ -95,7 +95,14 @@ impl LeaderElection {
     }
 
     /// Makes or renews the lease, if it is free, ours or has run out.
-    async fn try_hold(&self, client: &Client, seen: &mut Seen) -> bool {
+    async fn try_hold(&self, client: &Client, seen: &mut Seen) -> Standing {
+        let held = |done: Result<Lease, kube::Error>| match done {
+            Ok(_) => Standing::Leads,
+            Err(error) => {
+                tracing::debug!(%error, "lease not written");
+                Standing::Unknown
+            }
+        };
         let api = self.api(client);
         let mut lease = match api.get_opt(&self.name).await {
             Ok(Some(lease)) => lease,
@@ -104,22 +111,22 @@ impl LeaderElection {
                 lease.metadata.name = Some(self.name.clone());
                 lease.metadata.namespace = Some(self.namespace.clone());
                 lease.spec = Some(self.spec(None));
-                return api.create(&PostParams::default(), &lease).await.is_ok();
+                return held(api.create(&PostParams::default(), &lease).await);
             }
             Err(error) => {
                 tracing::debug!(%error, "lease not read");
-                return false;
+                return Standing::Unknown;
             }
         };
         let spec = lease.spec.take().unwrap_or_default();
         let holder = spec.holder_identity.clone().unwrap_or_default();
         if !holder.is_empty() && holder != self.identity && !seen.has_run_out(&spec) {
-            return false;
+            return Standing::Follows;
         }
         lease.spec = Some(self.spec(Some(spec)));
         // The resource version sees to it that only one of several succeeds.
         let params = PostParams::default();
-        api.replace(&self.name, &params, &lease).await.is_ok()
+        held(api.replace(&self.name, &params, &lease).await)
     }
 
     fn spec(&self, before: Option<LeaseSpec>) -> LeaseSpec {
@@ -162,6 +169,17 @@ impl LeaderElection {
     }
 }
 
+/// Who leads, as a try to hold the lease has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// This one.
+    Leads,
+    /// Another.
+    Follows,
+    /// The try failed.
+    Unknown,
+}
+
 /// A lease that is held.
 pub(super) struct Term {
     lost: CancellationToken,
@@ -193,5 +211,83 @@ impl Seen {
                 false
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use http::{Method, Request, Response};
+    use kube::client::Body;
+    use serde_json::json;
+
+    use super::*;
+
+    /// What a server answers that has one lease.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Server {
+        HasNone,
+        SaysThatAnotherHoldsIt,
+        Refuses,
+        IsSilent,
+    }
+
+    fn client(server: &Arc<Mutex<Server>>) -> Client {
+        let server = server.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let now = *server.lock().unwrap();
+            async move {
+                let lease = json!({
+                    "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+                    "metadata": {"name": "kube-scheduler", "resourceVersion": "2"},
+                    "spec": {"holderIdentity": "other", "leaseDurationSeconds": 15},
+                });
+                let failed = |code: u16, reason: &str| {
+                    json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason,
+                        "message": reason})
+                };
+                let (code, body) = match now {
+                    Server::IsSilent => std::future::pending().await,
+                    Server::HasNone if *request.method() == Method::GET => {
+                        (404, failed(404, "NotFound"))
+                    }
+                    Server::HasNone | Server::SaysThatAnotherHoldsIt => (200, lease),
+                    Server::Refuses => (503, failed(503, "ServiceUnavailable")),
+                };
+                let body = Body::from(body.to_string().into_bytes());
+                Ok::<_, kube::Error>(Response::builder().status(code).body(body).unwrap())
+            }
+        });
+        Client::new(service, "default")
+    }
+
+    async fn term(server: &Arc<Mutex<Server>>) -> Term {
+        let (client, never) = (client(server), CancellationToken::new());
+        let election = LeaderElection::new("one");
+        election.acquire(&client, &never).await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_cannot_renew_stops_before_others_may_begin() {
+        let server = Arc::new(Mutex::new(Server::HasNone));
+        let (begun, term) = (Instant::now(), term(&server).await);
+        *server.lock().unwrap() = Server::Refuses;
+        sleep(Duration::from_millis(7500)).await;
+        *server.lock().unwrap() = Server::IsSilent;
+        term.cancelled().await;
+        let took = begun.elapsed();
+        assert!(took <= Duration::from_secs(11), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_term_ends_when_another_holds_the_lease() {
+        let server = Arc::new(Mutex::new(Server::HasNone));
+        let term = term(&server).await;
+        *server.lock().unwrap() = Server::SaysThatAnotherHoldsIt;
+        let since = Instant::now();
+        term.cancelled().await;
+        let took = since.elapsed();
+        assert!(took <= Duration::from_secs(3), "{took:?}");
     }
 }

@@ -208,7 +208,8 @@ impl Driver {
         self.metrics.clone()
     }
 
-    /// Runs until `stop` is cancelled, then lets the bindings under way finish.
+    /// Runs until `stop` is cancelled, then lets the bindings under way finish. Where it loses the lease, bindings under
+    /// way are dropped instead: another scheduler may be deciding already, and does not know of them.
     pub async fn run(self, stop: CancellationToken) {
         let Some(election) = self.config.leader_election.clone() else {
             return self.schedule(&stop).await;
@@ -217,16 +218,9 @@ impl Driver {
             let Some(lost) = election.acquire(&self.client, &stop).await else {
                 return;
             };
-            let term = stop.child_token();
-            let running = self.schedule(&term);
-            tokio::pin!(running);
             tokio::select! {
-                () = &mut running => {}
-                () = lost.cancelled() => {
-                    tracing::warn!("leadership lost");
-                    term.cancel();
-                    running.await;
-                }
+                () = self.schedule(&stop) => {}
+                () = lost.cancelled() => tracing::warn!("leadership lost"),
             }
             // Whoever comes next need not wait for the lease to run out.
             election.release(&self.client, lost).await;
