@@ -3,14 +3,14 @@
 use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use kube::{
     Api, Client,
-    api::{DeleteParams, PostParams},
+    api::{DeleteParams, PostParams, Preconditions},
 };
 
 use super::subsets;
 use crate::{
     Error,
     common::{context::Context, owner, service},
-    error::{is_namespace_terminating, is_not_found, server_message},
+    error::{is_namespace_terminating, server_message, unless_outdated},
     runtime::{
         Controller, EventRecorder, EventType, Informer, ObjectKey, Reconciler, Requeue, WorkQueue,
     },
@@ -38,11 +38,16 @@ pub(crate) fn controller(context: &Context) -> Controller<EndpointsController> {
     reconciler
         .services
         .add_handler(move |change| adds.add(ObjectKey::of(&change.object().metadata)));
-    // Also finds what a Service that went while nobody looked has left behind.
-    let adds = queue.clone();
-    reconciler
-        .endpoints
-        .add_handler(move |change| adds.add(ObjectKey::of(&change.object().metadata)));
+    // The first list also finds what a Service that went while nobody looked has left behind. Later, Endpoints without a
+    // Service are somebody's own, who may be about to make the Service.
+    let (adds, services) = (queue.clone(), reconciler.services.clone());
+    let endpoints = reconciler.endpoints.clone();
+    reconciler.endpoints.add_handler(move |change| {
+        let key = ObjectKey::of(&change.object().metadata);
+        if !endpoints.has_synced() || services.get(&key).is_some() {
+            adds.add(key);
+        }
+    });
     service::watch_pods(&reconciler.pods, &reconciler.services, &queue);
     let ready = [
         Box::pin(reconciler.services.synced()) as futures::future::BoxFuture<'static, ()>,
@@ -61,11 +66,8 @@ impl Reconciler for EndpointsController {
         let api = Api::<Endpoints>::namespaced(self.client.clone(), key.namespace());
         let current = self.endpoints.get(&key);
         let Some(service) = self.services.get(&key) else {
-            if current.is_some_and(|endpoints| !is_election_record(&endpoints)) {
-                match api.delete(key.name(), &DeleteParams::default()).await {
-                    Err(error) if !is_not_found(&error) => return Err(error.into()),
-                    _ => {}
-                }
+            if let Some(left) = current.filter(|endpoints| !is_election_record(endpoints)) {
+                self.remove_unless_served(&key, &left).await?;
             }
             return Ok(Requeue::OnChange);
         };
@@ -124,6 +126,23 @@ impl Reconciler for EndpointsController {
 
     fn is_expected(&self, error: &Error) -> bool {
         error.is_expected()
+    }
+}
+
+impl EndpointsController {
+    /// Deletes Endpoints whose Service is gone: the informers are not of one moment, so the server is asked.
+    async fn remove_unless_served(&self, key: &ObjectKey, left: &Endpoints) -> Result<(), Error> {
+        let services = Api::<Service>::namespaced(self.client.clone(), key.namespace());
+        if services.get_metadata_opt(key.name()).await?.is_some() {
+            // The informer will show it.
+            return Ok(());
+        }
+        let params = DeleteParams::default().preconditions(Preconditions {
+            uid: left.metadata.uid.clone(),
+            resource_version: None,
+        });
+        let api = Api::<Endpoints>::namespaced(self.client.clone(), key.namespace());
+        unless_outdated(api.delete(key.name(), &params).await)
     }
 }
 

@@ -16,6 +16,7 @@ use serde_json::json;
 use super::{
     health::{self, Health},
     taints,
+    zones::{self, Evict},
 };
 use crate::{
     Error,
@@ -127,6 +128,9 @@ impl Reconciler for Nodes {
             .and_then(|lease| lease.spec.as_ref()?.renew_time.as_ref());
         let (left, first) = {
             let mut all = self.health.lock();
+            if all.get(&key).is_some_and(|health| !health.is_of(&node)) {
+                all.remove(&key);
+            }
             let first = !all.contains_key(&key);
             let health = all
                 .entry(key.clone())
@@ -160,7 +164,7 @@ impl Reconciler for Nodes {
             // The change comes back as an event, and what follows from it then.
             return Ok(Requeue::OnChange);
         }
-        if let Some(taints) = taints::wanted(&node, self.may_evict(), now) {
+        if let Some(taints) = taints::wanted(&node, self.evict(&node), now) {
             let patch = json!({
                 "metadata": {"resourceVersion": node.metadata.resource_version, "uid": node.metadata.uid},
                 "spec": {"taints": taints},
@@ -180,12 +184,11 @@ impl Reconciler for Nodes {
 }
 
 impl Nodes {
-    /// When no node at all is ready, the fault is more likely between us and them.
-    fn may_evict(&self) -> bool {
-        self.nodes
-            .list()
-            .iter()
-            .any(|node| health::state(node, "Ready") == "True")
+    fn evict(&self, node: &Node) -> Evict {
+        match health::state(node, "Ready") {
+            "True" => Evict::Yes,
+            _ => zones::evict(node, &self.nodes.list()),
+        }
     }
 
     /// The pods of a node that has just stopped being ready are not ready either; the kubelet may

@@ -34,6 +34,8 @@ pub(crate) fn state<'a>(node: &'a Node, kind: &str) -> &'a str {
 /// trusted: only that something is new counts.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Health {
+    /// Which node it is of: another one of its name begins anew.
+    uid: Option<String>,
     heard: Timestamp,
     heartbeat: Option<Time>,
     renewed: Option<MicroTime>,
@@ -53,11 +55,17 @@ impl Health {
             now
         };
         Health {
+            uid: node.metadata.uid.clone(),
             heard,
             heartbeat: ready.and_then(|ready| ready.last_heartbeat_time.clone()),
             renewed: renewed.cloned(),
             told: false,
         }
+    }
+
+    /// Whether it is of this node.
+    pub(crate) fn is_of(&self, node: &Node) -> bool {
+        self.uid == node.metadata.uid
     }
 
     /// Another look. A new heartbeat or a renewed lease is a sign of life.
@@ -182,6 +190,17 @@ pub(crate) mod tests {
                 .iter()
                 .all(|c| c.reason.as_deref() == Some("NodeStatusNeverUpdated"))
         );
+    }
+
+    #[test]
+    fn another_node_of_the_name_begins_anew() {
+        let mut before = node(None);
+        before.metadata.uid = Some("1".to_owned());
+        let health = Health::first(&before, None, at(0));
+        assert!(health.is_of(&before));
+        let mut after = before.clone();
+        after.metadata.uid = Some("2".to_owned());
+        assert!(!health.is_of(&after));
     }
 
     #[test]

@@ -2,12 +2,13 @@
 //! tolerate it.
 //!
 //! Mirrors upstream's `pkg/controller/nodelifecycle` and `pkg/controller/tainteviction`, driven by
-//! events and deadlines instead of a 5 s poll, and without zones: the only disruption that is
-//! told apart is the one of all nodes at once, in which nothing is evicted. [`health`], [`taints`]
-//! and [`tolerate`] are the pure cores; [`driver`] and [`eviction`] act.
+//! events and deadlines instead of a 5 s poll, and without a limit to the rate: nothing is evicted while no
+//! node at all is ready, nor from a small zone that is mostly lost. [`health`], [`taints`], [`tolerate`] and
+//! [`zones`] are the pure cores; [`driver`] and [`eviction`] act.
 
 pub(crate) mod driver;
 pub(crate) mod eviction;
 mod health;
 mod taints;
 mod tolerate;
+mod zones;

@@ -6,7 +6,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
 };
 
-use super::health;
+use super::{health, zones::Evict};
 use crate::runtime::truncate;
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
@@ -33,7 +33,7 @@ const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 
 /// The node's taints as they should be; `None` when they are right as they are. `evict` says
 /// whether pods may be driven off a node that is not ready.
-pub(crate) fn wanted(node: &Node, evict: bool, now: Timestamp) -> Option<Vec<Taint>> {
+pub(crate) fn wanted(node: &Node, evict: Evict, now: Timestamp) -> Option<Vec<Taint>> {
     let spec = node.spec.as_ref();
     let current = spec
         .and_then(|spec| spec.taints.as_deref())
@@ -53,7 +53,13 @@ pub(crate) fn wanted(node: &Node, evict: bool, now: Timestamp) -> Option<Vec<Tai
     if spec.and_then(|spec| spec.unschedulable).unwrap_or(false) {
         needed.push((UNSCHEDULABLE, "NoSchedule"));
     }
-    if evict {
+    let drives = |taint: &Taint| ours(taint) && taint.effect == "NoExecute";
+    let may_evict = match evict {
+        Evict::Yes => true,
+        Evict::NoMore => current.iter().any(drives),
+        Evict::No => false,
+    };
+    if may_evict {
         match health::state(node, "Ready") {
             "False" => needed.push((NOT_READY, "NoExecute")),
             "Unknown" => needed.push((UNREACHABLE, "NoExecute")),
@@ -103,7 +109,12 @@ mod tests {
             ..Default::default()
         };
         lost.spec.get_or_insert_default().taints = Some(vec![own]);
-        let taints = wanted(&lost, true, now).unwrap();
+        assert_eq!(
+            wanted(&lost, Evict::NoMore, now).unwrap().len(),
+            2,
+            "nobody is driven off who was not"
+        );
+        let taints = wanted(&lost, Evict::Yes, now).unwrap();
         assert_eq!(
             keys(&taints),
             [
@@ -113,15 +124,16 @@ mod tests {
             ]
         );
         lost.spec.as_mut().unwrap().taints = Some(taints);
-        assert_eq!(wanted(&lost, true, now), None);
+        assert_eq!(wanted(&lost, Evict::Yes, now), None);
+        assert_eq!(wanted(&lost, Evict::NoMore, now), None);
         assert_eq!(
-            wanted(&lost, false, now).unwrap().len(),
+            wanted(&lost, Evict::No, now).unwrap().len(),
             2,
             "a general outage evicts nobody"
         );
         lost.status = node(Some(("True", "2026-01-01T00:00:00Z"))).status;
         assert_eq!(
-            keys(&wanted(&lost, true, now).unwrap()),
+            keys(&wanted(&lost, Evict::Yes, now).unwrap()),
             ["team:NoSchedule"]
         );
     }

@@ -97,7 +97,7 @@ pub(crate) struct PodGc {
     pods: Informer<Pod>,
     nodes: Informer<Node>,
     /// Since when nodes are missing.
-    missing: Mutex<HashMap<String, Instant>>,
+    missing: Arc<Mutex<HashMap<String, Instant>>>,
     clock: Clock,
 }
 
@@ -107,7 +107,7 @@ pub(crate) fn controller(context: &Context) -> Controller<PodGc> {
         client: context.client.clone(),
         pods: context.informers.informer(),
         nodes: context.informers.informer(),
-        missing: Mutex::default(),
+        missing: Arc::default(),
         clock: context.clock,
     };
     let queue = WorkQueue::new();
@@ -131,7 +131,12 @@ pub(crate) fn controller(context: &Context) -> Controller<PodGc> {
         }
     });
     let (adds, pods) = (queue.clone(), reconciler.pods.clone());
+    let missing = reconciler.missing.clone();
     reconciler.nodes.add_handler(move |change| {
+        // However long it was away before: it may come back each time.
+        missing
+            .lock()
+            .remove(owner::name(&change.object().metadata));
         let taints = |node: &Node| node.spec.as_ref().and_then(|spec| spec.taints.clone());
         let relevant = match &change {
             Change::Added(_) => false,
@@ -181,9 +186,6 @@ impl PodGc {
             .and_then(|spec| spec.node_name.as_deref())
             .unwrap_or_default();
         let node = self.nodes.find("", name);
-        if node.is_some() {
-            self.missing.lock().remove(name);
-        }
         match judge(&pod, node.as_deref()) {
             None => {}
             Some(Reason::Unscheduled | Reason::OutOfService) => self.remove(&pod, false).await?,

@@ -88,7 +88,8 @@ fn watch_pods<K: ReplicaOwner>(
     let (sets, queue, expectations) = (sets.clone(), queue.clone(), expectations.clone());
     pods.add_handler(move |change| {
         let pod = change.object();
-        let set = set_of::<K>(pod);
+        let set_of = |pod: &Pod| set_of(&sets, pod);
+        let set = set_of(pod);
         let uid = owner::uid(&pod.metadata);
         match change {
             Change::Deleted(_) => {
@@ -104,7 +105,7 @@ fn watch_pods<K: ReplicaOwner>(
                 }
             }
             Change::Updated { old, .. } => {
-                let before = set_of::<K>(old);
+                let before = set_of(old);
                 if before != set
                     && let Some(before) = before
                 {
@@ -136,11 +137,13 @@ fn watch_pods<K: ReplicaOwner>(
     });
 }
 
-/// The set of this kind that a pod says controls it.
-fn set_of<K: ReplicaOwner>(pod: &Pod) -> Option<ObjectKey> {
+/// The set of this kind that a pod says controls it. Pods of one that had its name before are none of its.
+fn set_of<K: ReplicaOwner>(sets: &Informer<K>, pod: &Pod) -> Option<ObjectKey> {
     let controller = owner::controller_of(&pod.metadata)?;
     let is_ours = controller.kind == K::kind(&()) && controller.api_version == K::api_version(&());
-    is_ours.then(|| ObjectKey::new(owner::namespace(&pod.metadata), &controller.name))
+    let key = ObjectKey::new(owner::namespace(&pod.metadata), &controller.name);
+    let set = sets.get(&key).filter(|_| is_ours)?;
+    (owner::uid(set.meta()) == controller.uid).then_some(key)
 }
 
 impl<K: ReplicaOwner> Reconciler for ReplicaSets<K> {

@@ -328,10 +328,11 @@ impl Claims {
         namespace: &str,
         consumer: &ResourceClaimConsumerReference,
     ) -> Result<bool, Error> {
-        if let Some(pod) = self.pods.find(namespace, &consumer.name) {
-            return Ok(owner::uid(&pod.metadata) == consumer.uid && !decide::is_done(&pod));
+        let is_it = |pod: &Arc<Pod>| owner::uid(&pod.metadata) == consumer.uid;
+        if let Some(pod) = self.pods.find(namespace, &consumer.name).filter(is_it) {
+            return Ok(!decide::is_done(&pod));
         }
-        // It may not be shown yet: only the server knows for sure.
+        // It may not be shown yet, nor that another one of its name is gone: only the server knows for sure.
         let api = Api::<Pod>::namespaced(self.client.clone(), namespace);
         let pod = api.get_metadata_opt(&consumer.name).await?;
         Ok(pod.is_some_and(|pod| owner::uid(&pod.metadata) == consumer.uid))
@@ -411,5 +412,55 @@ impl Claims {
         });
         let api = self.api(claim);
         unless_gone(api.delete(owner::name(&claim.metadata), &params).await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+    use kube::{client::Body, runtime::watcher};
+
+    use super::*;
+    use crate::runtime::Clock;
+
+    #[tokio::test]
+    async fn a_pod_that_took_the_place_of_one_still_shown_uses_its_claim() {
+        // The server has the new pod; the informer still shows the old one.
+        let service = tower::service_fn(|request: http::Request<Body>| async move {
+            assert!(request.uri().path().ends_with("/pods/p"));
+            let pod = json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+                "metadata": {"name": "p", "namespace": "n", "uid": "new"}});
+            let body = Body::from(pod.to_string().into_bytes());
+            Ok::<_, kube::Error>(http::Response::new(body))
+        });
+        let client = Client::new(service, "n");
+        let (events, _sink) = EventRecorder::new(client.clone(), "test", Clock::system());
+        let claims = Claims {
+            client,
+            events,
+            pods: Informer::default(),
+            claims: Informer::default(),
+            templates: Informer::default(),
+            made: Mutex::default(),
+        };
+        let old: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "p", "namespace": "n", "uid": "old"},
+            "status": {"phase": "Succeeded"},
+        }))
+        .unwrap();
+        let shown = [
+            watcher::Event::Init,
+            watcher::Event::InitApply(old),
+            watcher::Event::InitDone,
+        ];
+        claims.pods.run(stream::iter(shown.map(Ok))).await;
+        let consumer = |uid: &str| ResourceClaimConsumerReference {
+            name: "p".to_owned(),
+            resource: "pods".to_owned(),
+            uid: uid.to_owned(),
+            ..Default::default()
+        };
+        assert!(claims.is_used_by("n", &consumer("new")).await.unwrap());
+        assert!(!claims.is_used_by("n", &consumer("old")).await.unwrap());
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::{Api, Client, api::PostParams};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -62,6 +62,17 @@ impl fmt::Debug for LeaderElection {
     }
 }
 
+/// Who leads, as a try to lead has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// This replica.
+    Leads,
+    /// Another.
+    Follows,
+    /// The try failed.
+    Unknown,
+}
+
 impl LeaderElection {
     /// A candidate. Nothing happens before [`run`](Self::run).
     pub fn new(client: Client, config: LeaderElectionConfig, clock: Clock) -> Self {
@@ -79,8 +90,9 @@ impl LeaderElection {
 
     /// Waits to become the leader, then runs what `lead` gives until the lead is lost or `stop` is
     /// cancelled, whichever is first. The token handed to `lead` is cancelled in either case, and
-    /// the work gets until the renew deadline to end. Returns whether the lead was lost; then the
-    /// process must not go on as if it still led.
+    /// the work gets until the renew deadline to end, but no longer than others are sure to wait for
+    /// this replica; what is left of it then is dropped. The Lease is given back after that. Returns
+    /// whether the lead was lost; then the process must not go on as if it still led.
     pub async fn run<F>(
         mut self,
         stop: CancellationToken,
@@ -89,10 +101,11 @@ impl LeaderElection {
     where
         F: Future<Output = ()>,
     {
-        loop {
+        let mut renewed = loop {
+            let begun = Instant::now();
             tokio::select! {
                 () = stop.cancelled() => return false,
-                leading = self.acquire_or_renew() => if leading { break },
+                standing = self.acquire_or_renew() => if standing == Standing::Leads { break begun },
             }
             let pause = self
                 .config
@@ -102,24 +115,33 @@ impl LeaderElection {
                 () = stop.cancelled() => return false,
                 () = sleep(pause) => {}
             }
-        }
+        };
         info!(
             identity = self.config.identity,
             lease = self.config.name,
             "became the leader"
         );
         let leading = CancellationToken::new();
-        let mut work = std::pin::pin!(lead(leading.clone()));
-        let lost = tokio::select! {
-            () = &mut work => false,
-            () = stop.cancelled() => false,
-            () = self.keep() => true,
+        let mut work = Box::pin(lead(leading.clone()));
+        let (done, lost) = tokio::select! {
+            () = &mut work => (true, None),
+            () = stop.cancelled() => (false, None),
+            standing = self.keep(&mut renewed) => (false, Some(standing)),
         };
         leading.cancel();
-        if timeout(self.config.renew_deadline, work).await.is_err() {
-            warn!("work did not end within the renew deadline after the lead ended");
+        if !done {
+            let patience = Instant::now() + self.config.renew_deadline;
+            let end = match lost {
+                // Another leads already.
+                Some(Standing::Follows) => Instant::now(),
+                _ => patience.min(renewed + self.config.lease_duration),
+            };
+            if timeout_at(end, &mut work).await.is_err() {
+                warn!("work did not end in time after the lead ended; dropping it");
+            }
         }
-        if lost {
+        drop(work);
+        if lost.is_some() {
             warn!(
                 identity = self.config.identity,
                 lease = self.config.name,
@@ -128,35 +150,37 @@ impl LeaderElection {
         } else {
             self.release().await;
         }
-        lost
+        lost.is_some()
     }
 
-    /// Renews until that has failed for the renew deadline.
-    async fn keep(&mut self) {
-        let mut renewed = Instant::now();
+    /// Renews until that has failed for the renew deadline, or another leads; says which. `renewed` is when
+    /// the last try began that succeeded: others may count from then on.
+    async fn keep(&mut self, renewed: &mut Instant) -> Standing {
         loop {
             sleep(self.config.retry_period).await;
-            let left = self.config.renew_deadline.saturating_sub(renewed.elapsed());
+            let begun = Instant::now();
+            let left = self.config.renew_deadline.saturating_sub(begun - *renewed);
             match timeout(left, self.acquire_or_renew()).await {
-                Ok(true) => renewed = Instant::now(),
-                Ok(false) if renewed.elapsed() < self.config.renew_deadline => {}
-                _ => return,
+                Ok(Standing::Leads) => *renewed = begun,
+                Ok(Standing::Follows) => return Standing::Follows,
+                Ok(Standing::Unknown) if renewed.elapsed() < self.config.renew_deadline => {}
+                _ => return Standing::Unknown,
             }
         }
     }
 
-    /// One try; says whether this replica leads now.
-    async fn acquire_or_renew(&mut self) -> bool {
+    /// One try; says who leads now.
+    async fn acquire_or_renew(&mut self) -> Standing {
         match self.try_acquire_or_renew().await {
-            Ok(leads) => leads,
+            Ok(standing) => standing,
             Err(error) => {
                 debug!(error = %error, lease = self.config.name, "lease not taken or renewed");
-                false
+                Standing::Unknown
             }
         }
     }
 
-    async fn try_acquire_or_renew(&mut self) -> Result<bool, kube::Error> {
+    async fn try_acquire_or_renew(&mut self) -> Result<Standing, kube::Error> {
         let now = self.clock.micro_time();
         let mine = LeaseSpec {
             holder_identity: Some(self.config.identity.clone()),
@@ -176,7 +200,7 @@ impl LeaderElection {
                 lease.spec = Some(mine.clone());
                 self.api.create(&PostParams::default(), &lease).await?;
                 self.observed = Some((mine, Instant::now()));
-                return Ok(true);
+                return Ok(Standing::Leads);
             }
             Err(error) => return Err(error),
         };
@@ -204,7 +228,7 @@ impl LeaderElection {
             );
         let is_mine = holder == self.config.identity;
         if !is_mine && !holder.is_empty() && held > Instant::now() {
-            return Ok(false);
+            return Ok(Standing::Follows);
         }
         let transitions = theirs.lease_transitions.unwrap_or(0);
         let spec = if is_mine {
@@ -224,7 +248,7 @@ impl LeaderElection {
             .replace(&self.config.name, &PostParams::default(), &lease)
             .await?;
         self.observed = Some((spec, Instant::now()));
-        Ok(true)
+        Ok(Standing::Leads)
     }
 
     /// Gives the Lease back, so that the next leader need not wait.

@@ -5,6 +5,7 @@
 mod certificates;
 mod cleanup;
 mod disruption;
+mod leading;
 mod migrations;
 mod nodes;
 mod quotas;

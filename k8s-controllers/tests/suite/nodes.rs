@@ -2,9 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::support::{Cluster, until};
-use k8s_controllers::runtime::{Clock, LeaderElection, LeaderElectionConfig};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use crate::support::{Cluster, client_for, until};
+use k8s_controllers::{
+    ControllerManager,
+    runtime::{Clock, LeaderElection, LeaderElectionConfig},
+};
+use k8s_openapi::api::core::v1::{Node, Pod, ServiceAccount};
 use kube::{Api, api::DeleteParams};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -161,5 +164,46 @@ async fn one_replica_leads_and_another_follows_when_it_stops() {
     while let Some(lost) = tasks.join_next().await {
         assert!(!lost.unwrap());
     }
+    cluster.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_of_a_node_that_goes_twice_are_waited_for_twice() {
+    let cluster = Cluster::bare().await;
+    let server = cluster.server.clone();
+    let manager = ControllerManager::builder(move |name| client_for(&server, name))
+        .controllers("serviceaccount,podgc".parse().unwrap())
+        .build();
+    let stop = cluster.stop.clone();
+    let running = tokio::spawn(manager.run(stop.clone()));
+    let accounts = cluster.api::<ServiceAccount>("default");
+    until(&accounts, "default", |account| account.is_some()).await;
+    let nodes = Api::<Node>::all(cluster.client.clone());
+    let pods = cluster.api::<Pod>("default");
+    let on_node = |name: &str| {
+        json!({"metadata": {"name": name},
+            "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "i"}]}})
+    };
+    let at_once = DeleteParams::default().grace_period(0);
+    let later = tokio::time::sleep;
+    cluster.add_node("n", true).await;
+    cluster.create::<Pod>("default", on_node("first")).await;
+    nodes.delete("n", &DeleteParams::default()).await.unwrap();
+    later(Duration::from_secs(10)).await;
+    pods.delete("first", &at_once).await.unwrap();
+    cluster.add_node("n", true).await;
+    later(Duration::from_secs(100)).await;
+    cluster.create::<Pod>("default", on_node("second")).await;
+    later(Duration::from_secs(1)).await;
+    nodes.delete("n", &DeleteParams::default()).await.unwrap();
+    let since = tokio::time::Instant::now();
+    while pods.get_opt("second").await.unwrap().is_some() {
+        later(Duration::from_secs(1)).await;
+        assert!(since.elapsed() < Duration::from_secs(120), "it never goes");
+    }
+    let waited = since.elapsed();
+    assert!(waited >= Duration::from_secs(39), "{waited:?}");
+    stop.cancel();
+    running.await.unwrap();
     cluster.shut_down().await;
 }

@@ -135,3 +135,37 @@ async fn endpoints_written_by_hand_are_mirrored() {
     api.delete("db", &DeleteParams::default()).await.unwrap();
     until_all(&slices, |slices| of_db(slices).is_empty()).await;
 }
+
+#[tokio::test]
+async fn endpoints_that_come_before_their_service_stay() {
+    let cluster = Cluster::start().await;
+    let api = cluster.api::<Endpoints>("default");
+    let own = |name: &str| {
+        json!({"metadata": {"name": name},
+            "subsets": [{"addresses": [{"ip": "192.0.2.1"}], "ports": [{"port": 80}]}]})
+    };
+    let made = cluster.create::<Endpoints>("default", own("db")).await;
+    // By when this one has its own, the controller has looked at what came before.
+    let web = json!({"metadata": {"name": "web"},
+        "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}});
+    cluster.create::<Service>("default", web).await;
+    until(&api, "web", |endpoints| endpoints.is_some()).await;
+    let db = json!({"metadata": {"name": "db"}, "spec": {"ports": [{"port": 80}]}});
+    cluster.create::<Service>("default", db).await;
+    let slices = cluster.api::<EndpointSlice>("default");
+    until_all(&slices, |slices| {
+        let mut all = endpoints(slices).into_iter();
+        all.any(|endpoint| endpoint.addresses == ["192.0.2.1"])
+    })
+    .await;
+    let kept = api.get("db").await.unwrap();
+    assert_eq!(kept.metadata.uid, made.metadata.uid);
+    // With the Service they go.
+    let services = cluster.api::<Service>("default");
+    services
+        .delete("db", &DeleteParams::default())
+        .await
+        .unwrap();
+    until(&api, "db", |endpoints| endpoints.is_none()).await;
+    cluster.shut_down().await;
+}
