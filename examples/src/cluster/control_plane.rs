@@ -266,8 +266,10 @@ impl ControlPlane {
         self.server.announce_shutdown();
         tokio::time::sleep(self.delay).await;
         self.stop.cancel();
+        // Whatever has failed, the store is closed in the end.
+        let mut result = Ok(());
         for task in self.tasks {
-            task.await.context("a controller failed")?;
+            result = result.and(task.await.context("a controller failed"));
         }
         self.listener.drain();
         if !self.server.drain(GRACE).await {
@@ -276,7 +278,8 @@ impl ControlPlane {
         self.listener.shutdown(TUNNELS).await;
         drop(self.scheduler);
         self.server.shutdown().await;
-        self.store.close().await
+        let closed = self.store.close().await;
+        result.and(closed)
     }
 }
 
