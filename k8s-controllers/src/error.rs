@@ -66,6 +66,17 @@ pub(crate) fn is_not_found(error: &kube::Error) -> bool {
     status(error).is_some_and(|s| s.is_not_found())
 }
 
+/// Whether it is the object of that name that is not found, and not the path that is not served.
+pub(crate) fn is_gone(error: &kube::Error, name: &str) -> bool {
+    let details = status(error).and_then(|s| s.details.as_ref());
+    is_not_found(error) && details.is_some_and(|details| details.name == name)
+}
+
+/// Whether nothing is found at the path: of a collection, that it is not served. Servers may say so in mere text.
+pub(crate) fn is_nowhere(error: &kube::Error) -> bool {
+    status(error).is_some_and(|s| s.code == 404)
+}
+
 /// Whether the server answered that the object changed since it was read, or that a precondition
 /// did not hold.
 pub(crate) fn is_conflict(error: &kube::Error) -> bool {

@@ -19,7 +19,7 @@ use super::{count, triggers::Triggers};
 use crate::{
     Error,
     common::{context::Context, owner},
-    error::is_not_found,
+    error::{is_not_found, is_nowhere},
     runtime::{Change, Clock, Controller, Informer, ObjectKey, Reconciler, Requeue, WorkQueue},
 };
 
@@ -190,7 +190,16 @@ impl Reconciler for ResourceQuotas {
         }
         for ((group, plural), resource) in resources {
             if let Some(meter) = Meter::of(&group, &plural) {
-                let number = self.number(&resource, namespace).await?;
+                let number = match self.number(&resource, namespace).await {
+                    // Not served any more, or in another version: how many there are is not known, and the other
+                    // resources are counted all the same.
+                    Err(error) if is_nowhere(&error) => {
+                        self.triggers.forget(&(group, plural)).await;
+                        requeue = REDISCOVER;
+                        continue;
+                    }
+                    number => number?,
+                };
                 let objects = std::iter::repeat_n(Counted::Other, number);
                 used.extend(count::measured(&quota, &meter, objects, now));
             }

@@ -54,10 +54,16 @@ impl Triggers {
         &self,
         counted: &Counted,
     ) -> Result<Option<ApiResource>, kube::Error> {
-        if let Some((resource, task)) = self.watched.lock().get(counted)
-            && !task.is_finished()
-        {
-            return Ok(Some(resource.clone()));
+        let known = {
+            let watched = self.watched.lock();
+            let known = watched.get(counted);
+            known.map(|(resource, task)| (resource.clone(), task.is_finished()))
+        };
+        match known {
+            None => {}
+            Some((resource, false)) => return Ok(Some(resource)),
+            // It was not served any more.
+            Some((_, true)) => self.forget(counted).await,
         }
         let Some(resource) = self.find(counted).await? else {
             return Ok(None);
@@ -74,6 +80,12 @@ impl Triggers {
             (resource.clone(), AbortOnDropHandle::new(task)),
         );
         Ok(Some(resource))
+    }
+
+    /// What is known of the resource does not hold any more.
+    pub(super) async fn forget(&self, counted: &Counted) {
+        self.watched.lock().remove(counted);
+        *self.discovery.lock().await = None;
     }
 
     async fn find(&self, (group, plural): &Counted) -> Result<Option<ApiResource>, kube::Error> {
@@ -150,7 +162,7 @@ async fn watch(
 fn is_gone(error: &watcher::Error) -> bool {
     match error {
         watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => {
-            crate::error::is_not_found(error)
+            crate::error::is_nowhere(error)
         }
         _ => false,
     }

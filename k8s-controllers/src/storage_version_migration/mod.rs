@@ -28,7 +28,7 @@ use crate::{
         owner,
         status::write_status,
     },
-    error::{is_conflict, is_not_found},
+    error::{is_conflict, is_gone, is_nowhere},
     runtime::{Change, Clock, Controller, Informer, ObjectKey, Reconciler, Requeue, WorkQueue},
 };
 
@@ -211,7 +211,9 @@ impl Migrator {
             .await
         {
             Ok(_) => Ok(None),
-            Err(error) if is_conflict(&error) || is_not_found(&error) => Ok(None),
+            Err(error) if is_conflict(&error) || is_gone(&error, name) => Ok(None),
+            // The resource itself is not served for now: that says nothing of the object.
+            Err(error) if is_nowhere(&error) => Err(error.into()),
             // It cannot be written as it is: no try will change that.
             Err(kube::Error::Api(status))
                 if (400..500).contains(&status.code) && status.code != 429 =>

@@ -1,18 +1,25 @@
 //! Storage version migration, as upstream's documentation has it: a definition gets another storage
 //! version, and then what lies there in the old one is written again.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+use k8s_controllers::ControllerManager;
 use k8s_openapi::{
     api::{core::v1::ConfigMap, storagemigration::v1::StorageVersionMigration},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
-    Api,
+    Api, Client,
     api::{Patch, PatchParams, PostParams},
+    client::Body,
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, from, until};
+use crate::support::{Cluster, client_for, from, until};
 
 fn definition(storage: &str) -> Value {
     let version = |name: &str| {
@@ -162,4 +169,60 @@ async fn what_is_stored_rightly_is_left_alone_and_what_is_not_served_fails() {
     let conditions = failed.conditions.unwrap();
     let failure = conditions.iter().find(|c| c.type_ == "Failed").unwrap();
     assert_eq!(failure.message, "things.no.example.com is not served");
+}
+
+#[tokio::test]
+async fn an_object_whose_path_is_not_served_for_now_is_not_taken_for_gone() {
+    let cluster = Cluster::bare().await;
+    let maps = cluster.api::<ConfigMap>("default");
+    let map = from(json!({"metadata": {"name": "m"}, "data": {"k": "v"}}));
+    maps.create(&PostParams::default(), &map).await.unwrap();
+    let (asked, answered) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (server, counts) = (cluster.server.clone(), (asked.clone(), answered.clone()));
+    let manager = ControllerManager::builder(move |name| {
+        let (controller, (asked, answered)) = (client_for(&server, name), counts.clone());
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let is_write = request.method() == http::Method::PATCH
+                && request.uri().path().ends_with("/configmaps/m");
+            // As aggregators say it, and as servers do of a resource in a group that they know.
+            let texts = [
+                "404 page not found\n".to_owned(),
+                json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404,
+                    "reason": "NotFound", "details": {},
+                    "message": "the server could not find the requested resource"})
+                .to_string(),
+            ];
+            let attempt = if is_write {
+                asked.fetch_add(1, SeqCst)
+            } else {
+                usize::MAX
+            };
+            let refusal = texts.into_iter().nth(attempt);
+            let (controller, answered) = (controller.clone(), answered.clone());
+            async move {
+                if let Some(text) = refusal {
+                    let text = Body::from(text.into_bytes());
+                    return Ok(http::Response::builder().status(404).body(text).unwrap());
+                }
+                answered.fetch_add(usize::from(is_write), SeqCst);
+                controller.send(request).await
+            }
+        });
+        Client::new(service, "default")
+    })
+    .controllers("storage-version-migrator-controller".parse().unwrap())
+    .build();
+    let stop = cluster.stop.clone();
+    let running = tokio::spawn(manager.run(stop.clone()));
+    let migrations = Api::<StorageVersionMigration>::all(cluster.client.clone());
+    let wanted = migration("maps", "", "configmaps");
+    migrations
+        .create(&PostParams::default(), &wanted)
+        .await
+        .unwrap();
+    until(&migrations, "maps", |m| is(m, "Succeeded")).await;
+    assert_ne!(answered.load(SeqCst), 0, "it was never written");
+    stop.cancel();
+    running.await.unwrap();
+    cluster.shut_down().await;
 }

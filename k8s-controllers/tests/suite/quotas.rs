@@ -5,10 +5,12 @@ use crate::support::{Cluster, from, until};
 use k8s_openapi::{
     api::apps::v1::ReplicaSet,
     api::core::v1::{ConfigMap, Pod, ReplicationController, ResourceQuota, Secret, Service},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
     Api,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    runtime::wait::{await_condition, conditions::is_crd_established},
 };
 use serde_json::{Value, json};
 
@@ -193,6 +195,44 @@ async fn the_lives_of_other_objects_are_captured() {
     let set = json!({"metadata": {"name": "rs"},
         "spec": {"replicas": 0, "selector": {"matchLabels": {"a": "b"}}, "template": template}});
     counted::<ReplicaSet>(&cluster, "count/replicasets.apps", "0", "1", set).await;
+    cluster.shut_down().await;
+}
+
+#[tokio::test]
+async fn what_is_not_served_any_more_keeps_nothing_else_from_being_counted() {
+    let cluster = Cluster::start().await;
+    let definitions = Api::<CustomResourceDefinition>::all(cluster.client.clone());
+    let name = "widgets.example.com";
+    let definition = json!({
+        "metadata": {"name": name},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced",
+            "names": {"kind": "Widget", "plural": "widgets"},
+            "versions": [{"name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object"}}}],
+        },
+    });
+    definitions
+        .create(&PostParams::default(), &from(definition))
+        .await
+        .unwrap();
+    let established = await_condition(definitions.clone(), name, is_crd_established());
+    established.await.unwrap();
+    let hard = json!({"pods": "5", "count/widgets.example.com": "5"});
+    quota(&cluster, "q", json!({"hard": hard})).await;
+    definitions
+        .delete(name, &DeleteParams::default())
+        .await
+        .unwrap();
+    until(&definitions, name, |definition| definition.is_none()).await;
+    for name in ["a", "b"] {
+        cluster
+            .create::<Pod>("default", pod(name, json!({}), json!({})))
+            .await;
+        used(&cluster, "q", "pods", "1").await;
+        remove(&cluster, name).await;
+        used(&cluster, "q", "pods", "0").await;
+    }
     cluster.shut_down().await;
 }
 
