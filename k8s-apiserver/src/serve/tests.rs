@@ -372,7 +372,7 @@ async fn get2(sender: &mut Asker, path: &str) -> hyper::Result<Response<Incoming
 #[tokio::test]
 async fn an_idle_connection_is_ended_and_one_with_a_watch_goes_on() {
     let limits = Limits {
-        idle: Duration::from_millis(50),
+        idle: Duration::from_secs(2),
         ..Limits::default()
     };
     let feed = feed_within(limits).await;

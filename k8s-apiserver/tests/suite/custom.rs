@@ -506,10 +506,10 @@ async fn next_while_deleting(served: bool) -> (ApiServer, Client) {
     let server = server.build().await.unwrap();
     let client = server.client(Identity::system_masters());
     define(&client, definition("Foo", json!({}))).await;
-    let mut foo = object("Foo", "held", json!({}));
-    foo.metadata.finalizers = Some(vec!["example.com/hold".into()]);
+    let mut held = object("Foo", "held", json!({}));
+    held.metadata.finalizers = Some(vec!["example.com/hold".into()]);
     let foos = api(&client, "v1", "Foo");
-    foos.create(&PostParams::default(), &foo).await.unwrap();
+    foos.create(&PostParams::default(), &held).await.unwrap();
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
     if !served {
         let none = json!([{"op": "replace", "path": "/spec/versions/0/served", "value": false}]);

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     Error,
     common::{context::Context, discovery::Served},
-    error::{is_conflict, is_not_found, unless_gone},
+    error::{is_conflict, is_gone, is_not_found, unless_gone},
     runtime::{Controller, Reconciler, Requeue, WorkQueue},
 };
 
@@ -295,8 +295,7 @@ impl GarbageCollector {
     async fn get(&self, identity: &Identity) -> Result<Option<ObjectMeta>, Error> {
         match self.api(identity)?.get(&identity.name).await {
             Ok(live) => Ok(Some(live.metadata)),
-            // What is said of the object; that nothing is served under its path says nothing of it.
-            Err(kube::Error::Api(status)) if status.reason == "NotFound" => Ok(None),
+            Err(error) if is_gone(&error, &identity.name) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

@@ -163,9 +163,8 @@ impl Writer {
                 self.base = wanted.clone();
                 Ok(())
             }
-            Err(kube::Error::Api(status)) if status.code == 404 => Err(Lost::Pod),
-            // Another pod of the same name has come.
-            Err(kube::Error::Api(status)) if status.code == 409 => {
+            // It has gone, or another pod of the same name has come; or nothing is served for a while.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
                 debug!(%status, "status not written");
                 match self.api.get_opt(&self.name).await {
                     Ok(Some(pod)) if pod.metadata.uid.as_deref() == Some(&self.uid) => {
