@@ -43,6 +43,7 @@ pub(super) async fn run(registry: Weak<Registry>, name: String, uid: String) {
         };
         tracing::warn!(definition = name, %error, "the objects of a custom resource definition cannot be deleted");
         let message = format!("could not delete instances: {error}");
+        // If that cannot be written either, the next try says so anew.
         let _ = going
             .say(true, ("InstanceDeletionFailed", &message), |_| {})
             .await;
