@@ -19,7 +19,6 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 use async_trait::async_trait;
 use futures::FutureExt;
 use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
-use http_body::Body as _;
 use k8s_model::ResourceTable;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
@@ -39,7 +38,7 @@ use crate::{
     },
     metrics::{Label, Outcome},
     registry::{CreateGate, Row},
-    serve::ReadWithin,
+    serve::AtLeisure,
     server::Inner,
 };
 
@@ -95,7 +94,8 @@ pub(crate) async fn serve(server: Arc<Inner>, request: Request<Body>) -> Respons
         Some(_) => None,
         None => audit::name(&parts.headers),
     };
-    let watched = row.clone().filter(|_| info.verb == "watch");
+    let is_watch = info.verb == "watch";
+    let watched = row.clone().filter(|_| is_watch);
     let answer = answer(server.clone(), parts, body, info, row, trail.clone());
     // In a box, so that it is not copied into each of the futures around it.
     let answer = Box::pin(answer.instrument(span.clone()));
@@ -127,6 +127,9 @@ pub(crate) async fn serve(server: Arc<Inner>, request: Request<Body>) -> Respons
     }
     if let Some(socket) = socket {
         response = socket.serve(&server, response);
+    }
+    if !is_watch && is_tunnel(long, response.status()) {
+        response.extensions_mut().insert(AtLeisure);
     }
     series.count(response.status(), started.elapsed());
     span.record("code", response.status().as_u16());
@@ -210,6 +213,11 @@ async fn answer(
     }
 }
 
+/// Whether the answer may last as long as somebody looks at it.
+fn is_tunnel(long: bool, status: StatusCode) -> bool {
+    status == StatusCode::SWITCHING_PROTOCOLS || long && status.is_success()
+}
+
 /// Whether upstream shows a subresource as a table: these it forgot.
 fn has_table(row: &Row, subresource: &str) -> bool {
     match subresource {
@@ -271,9 +279,6 @@ fn check_shape(wanted: &Wanted, row: Option<&Row>, info: &RequestInfo) -> Result
 fn is_listed(info: &RequestInfo) -> bool {
     info.subresource.is_empty() && matches!(info.verb.as_str(), "list" | "watch")
 }
-
-/// Answers shorter than this may wait for their clients, who have room for so much unless they want none at all.
-const SMALL: u64 = 16 << 10;
 
 /// What goes along with a request.
 struct Way {
@@ -396,10 +401,6 @@ async fn admitted(
     }
     let mut response = result.unwrap_or_else(|error| response::error(&error, &wanted));
     warn(&mut response, &warnings.take());
-    let body = response.body();
-    if !long && (body.is_unfinished() || body.size_hint().lower() >= SMALL) {
-        response.extensions_mut().insert(ReadWithin(LONGEST));
-    }
     if unknown {
         close(&mut response);
     }

@@ -20,6 +20,7 @@ use tower::{Service, ServiceExt};
 
 use super::{
     BoxError, Limits, PeerAddress, ServerTls,
+    pace::Paced,
     streams::Streams,
     tls::H2,
     until_drained,
@@ -87,13 +88,14 @@ impl Connection {
             .with_interval(KEEPALIVE);
         let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
         let acceptor = self.tls.acceptor();
+        let untaken = self.limits.untaken;
         let accepted = Box::pin(async move {
             let mut stream = stream;
             if is_plain(&stream).await? {
                 answer_plainly(&mut stream).await?;
                 return Err(std::io::Error::other("HTTP without TLS"));
             }
-            acceptor.accept(stream).await
+            acceptor.accept(Paced::new(stream, untaken)).await
         });
         let handshake = tokio::time::timeout(self.limits.handshake, accepted);
         let stream = match self.drain.run_until_cancelled(handshake).await {
@@ -120,7 +122,7 @@ impl Connection {
 
     async fn speak_http2<S, B>(
         &self,
-        stream: Box<TlsStream<TcpStream>>,
+        stream: Box<TlsStream<Paced<TcpStream>>>,
         service: S,
     ) -> Result<(), BoxError>
     where
@@ -136,11 +138,18 @@ impl Connection {
         let begun = streams.clone();
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             peer.mark(&mut request);
-            let reading = begun.begin();
             let streams = begun.clone();
-            let answer = service.clone().oneshot(request);
+            let served = (begun.begin()).map(|reading| (reading, service.clone().oneshot(request)));
             // In a box: the task of a stream goes on with the body, and takes no memory for what goes before.
-            Box::pin(async move { Ok::<_, S::Error>(streams.answer(reading, answer.await?)) })
+            Box::pin(async move {
+                match served {
+                    Some((reading, answer)) => match answer.await {
+                        Ok(answer) => Ok(streams.answer(reading, answer)),
+                        Err(error) => Err(Failure::Service(error.into())),
+                    },
+                    None => Err(Failure::Late(h2::Reason::REFUSED_STREAM.into())),
+                }
+            })
         });
         let mut connection = Box::pin(
             http2::Builder::new(streams.clone())
@@ -150,31 +159,32 @@ impl Connection {
                 .initial_stream_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW)
                 .max_frame_size(FRAME)
-                // Upstream pings an idle connection and gives it up when nothing comes back.
-                .keep_alive_interval(Duration::from_secs(30))
-                .keep_alive_timeout(Duration::from_secs(15))
                 .serve_connection(TokioIo::new(stream), service),
         );
+        let mut left_alone = std::pin::pin!(streams.left_alone(self.limits.untaken));
         tokio::select! {
             biased;
             ended = connection.as_mut() => return Ok(ended?),
+            () = left_alone.as_mut() => return Err("an answer is not taken".into()),
             () = self.drain.cancelled() => {}
             () = streams.unwelcome() => {}
             () = streams.idle(self.limits.idle) => {}
         }
         connection.as_mut().graceful_shutdown();
+        streams.say_goodbye();
         // The client need not agree: it may leave its last streams unused, or go on with new ones.
         tokio::select! {
             biased;
             ended = connection => Ok(ended?),
             () = streams.idle(GOODBYE) => Ok(()),
-            () = streams.overrun(self.limits.streams as usize, GOODBYE) => Ok(()),
+            () = streams.overrun() => Ok(()),
+            () = left_alone => Err("an answer is not taken".into()),
         }
     }
 
     async fn speak_http1<S, B>(
         &self,
-        mut stream: Box<TlsStream<TcpStream>>,
+        mut stream: Box<TlsStream<Paced<TcpStream>>>,
         service: S,
     ) -> Result<(), BoxError>
     where
@@ -190,6 +200,7 @@ impl Connection {
             let Some(mut watch) = self.serve_http1(stream, ahead, service.clone()).await? else {
                 return Ok(());
             };
+            watch.stream.get_mut().0.set_at_leisure(false);
             wire::send(&mut watch.stream, &mut watch.ahead, watch.body).await?;
             (stream, ahead) = (watch.stream, watch.ahead);
             if self.drain.is_cancelled() {
@@ -203,7 +214,7 @@ impl Connection {
     /// library.
     async fn serve_http1<S, B>(
         &self,
-        stream: Box<TlsStream<TcpStream>>,
+        stream: Box<TlsStream<Paced<TcpStream>>>,
         ahead: BytesMut,
         service: S,
     ) -> Result<Option<Watch<B>>, BoxError>
@@ -259,7 +270,7 @@ impl Connection {
         }))
     }
 
-    fn peer(&self, stream: &TlsStream<TcpStream>) -> Peer {
+    fn peer(&self, stream: &TlsStream<Paced<TcpStream>>) -> Peer {
         let chain = stream.get_ref().1.peer_certificates();
         Peer {
             address: PeerAddress(self.peer),
@@ -268,9 +279,18 @@ impl Connection {
     }
 }
 
+/// Why a stream has no answer.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("the client was told goodbye before")]
+    Late(#[source] h2::Error),
+    #[error("{0}")]
+    Service(BoxError),
+}
+
 /// A watch whose head was sent, and the connection that it has to itself.
 struct Watch<B> {
-    stream: Box<TlsStream<TcpStream>>,
+    stream: Box<TlsStream<Paced<TcpStream>>>,
     /// What the client has sent besides.
     ahead: BytesMut,
     body: B,

@@ -6,6 +6,7 @@
 //! any, and [`PeerAddress`].
 
 mod connection;
+mod pace;
 mod streams;
 pub mod tls;
 mod wire;
@@ -32,10 +33,10 @@ pub struct PeerAddress(pub SocketAddr);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endless;
 
-/// In the extensions of an answer: a client that leaves it alone for so long does not want it. Over HTTP/2 the
-/// stream is reset then. The other streams of the connection go on.
+/// In the extensions of an answer: its client may leave it alone for as long as it likes, as one does who pages through
+/// a log. All other answers are [given up](Limits::untaken) then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReadWithin(pub Duration);
+pub struct AtLeisure;
 
 /// A listening socket that cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +81,10 @@ pub struct Limits {
     pub header: Duration,
     /// Without a request in an HTTP/2 connection.
     pub idle: Duration,
+    /// For taking the least of an answer that waits for the client: 240 bytes for each second of it. Over HTTP/2 the
+    /// stream of such an answer is reset, once or twice that time after it has begun to wait; the connection
+    /// ends if the answer was short. Over HTTP/1.1 the connection ends.
+    pub untaken: Duration,
     /// Requests at once in an HTTP/2 connection.
     pub streams: u32,
     /// Bytes of a request's headers in HTTP/2; 1 MiB is what upstream's library takes.
@@ -88,12 +93,13 @@ pub struct Limits {
 
 impl Default for Limits {
     /// Ten seconds for the handshake, ninety for a head and without a request, which is how long upstream keeps
-    /// an idle connection; 1000 streams, 1 MiB.
+    /// an idle connection; a minute for answers; 1000 streams, 1 MiB.
     fn default() -> Self {
         Limits {
             handshake: Duration::from_secs(10),
             header: Duration::from_secs(90),
             idle: Duration::from_secs(90),
+            untaken: Duration::from_secs(60),
             streams: 1000,
             header_bytes: 1 << 20,
         }

@@ -402,27 +402,69 @@ async fn a_client_that_agreed_on_http2_and_says_nothing_is_hung_up_on() {
     let _ = stream.read_to_end(&mut Vec::new()).await;
 }
 
-#[tokio::test]
-async fn an_answer_that_is_left_alone_is_given_up_and_the_connection_goes_on() {
+/// What a client may ask for.
+#[derive(Clone, Copy)]
+enum Long {
+    /// Never ends.
+    Endless,
+    /// Never ends, and the client may leave it alone.
+    AtLeisure,
+    /// All of it is in one piece.
+    Piece(usize),
+}
+
+/// Answers `/long` with that, whose end is told, and everything else with the path.
+async fn long(long: Long, untaken: Duration) -> (Fixture, CancellationToken) {
     let dropped = CancellationToken::new();
     let guard = Arc::new(parking_lot::Mutex::new(Some(dropped.clone().drop_guard())));
     let service = tower::service_fn(move |request: Request<Incoming>| {
-        let guard = (request.uri().path() == "/long").then(|| guard.lock().take());
+        let path = request.uri().path().to_owned();
+        let guard = (path == "/long").then(|| guard.lock().take());
         async move {
             let Some(guard) = guard else {
-                return Ok::<_, Infallible>(Response::new(Body::default()));
+                return Ok::<_, Infallible>(Response::new(Body::from(path)));
             };
+            if let Long::Piece(size) = long {
+                let piece = Bytes::from_owner(Piece {
+                    bytes: vec![0; size],
+                    _guard: guard,
+                });
+                return Ok(Response::new(Body::from(piece)));
+            }
             let pieces = stream::unfold(guard, |guard| async move {
-                Some((Ok(Bytes::from_static(b"piece")), guard))
+                Some((Ok(Bytes::from_static(&[0; 1000])), guard))
             });
             let mut answer = Response::new(Body::from_stream(pieces));
-            let patience = ReadWithin(Duration::from_millis(50));
-            answer.extensions_mut().insert(patience);
+            if matches!(long, Long::AtLeisure) {
+                answer.extensions_mut().insert(AtLeisure);
+            }
             Ok(answer)
         }
     });
-    let fixture = start(service).await;
-    let (mut sender, _connection) = http2(&fixture, 10).await;
+    let limits = Limits {
+        untaken,
+        ..Limits::default()
+    };
+    (start_with(service, limits).await, dropped)
+}
+
+struct Piece {
+    bytes: Vec<u8>,
+    _guard: Option<tokio_util::sync::DropGuard>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+const SOON: Duration = Duration::from_millis(50);
+
+#[tokio::test]
+async fn an_answer_that_is_left_alone_is_given_up_and_the_connection_goes_on() {
+    let (fixture, dropped) = long(Long::Endless, SOON).await;
+    let (mut sender, _connection) = http2(&fixture, 1010).await;
     let mut body = get2(&mut sender, "/long").await.unwrap().into_body();
     // Two pieces are wanted, and no more.
     dropped.cancelled().await;
@@ -435,6 +477,155 @@ async fn an_answer_that_is_left_alone_is_given_up_and_the_connection_goes_on() {
         }
     };
     assert!(format!("{error:?}").contains("CANCEL"), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_answer_is_given_up_though_the_http_library_has_all_of_it() {
+    let (fixture, dropped) = long(Long::Piece(100_000), SOON).await;
+    let (mut sender, _connection) = http2(&fixture, 10).await;
+    let mut body = get2(&mut sender, "/long").await.unwrap().into_body();
+    dropped.cancelled().await;
+    let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(first.len(), 10);
+    let error = body.frame().await.expect("not the end").unwrap_err();
+    assert!(format!("{error:?}").contains("CANCEL"), "{error:?}");
+    assert_eq!(
+        get2(&mut sender, "/short").await.unwrap().status(),
+        http::StatusCode::OK
+    );
+}
+
+#[tokio::test]
+async fn a_connection_whose_short_answer_is_left_alone_is_given_up() {
+    let (fixture, dropped) = long(Long::Piece(1000), SOON).await;
+    let (mut sender, ended) = http2(&fixture, 10).await;
+    let _answer = get2(&mut sender, "/long").await.unwrap();
+    dropped.cancelled().await;
+    let _ = ended.await.unwrap();
+}
+
+#[tokio::test]
+async fn answers_are_whole_over_http2_whatever_their_length() {
+    for size in [1, 1 << 14, 100_000, 1 << 20] {
+        let (fixture, _dropped) = long(Long::Piece(size), Duration::from_secs(60)).await;
+        for window in [1000, 1 << 16] {
+            let (mut sender, _connection) = http2(&fixture, window).await;
+            let answer = get2(&mut sender, "/long").await.unwrap();
+            let length = &answer.headers()[http::header::CONTENT_LENGTH];
+            assert_eq!(length.to_str().unwrap(), size.to_string());
+            assert_eq!(answer.collect().await.unwrap().to_bytes().len(), size);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_left_alone_is_given_up_over_http1() {
+    for request in [
+        "GET /long HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /long HTTP/1.0\r\n\r\n",
+    ] {
+        let (fixture, dropped) = long(Long::Endless, SOON).await;
+        let mut stream = fixture.connect(None, b"http/1.1").await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        dropped.cancelled().await;
+    }
+}
+
+#[tokio::test]
+async fn an_endless_answer_whose_client_is_stuck_is_ended() {
+    let limits = Limits {
+        untaken: SOON,
+        ..Limits::default()
+    };
+    let feed = feed_within(limits).await;
+    let mut stream = feed.fixture.connect(None, b"http/1.1").await.unwrap();
+    let request = b"GET /watch HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let event: &str = String::leak("x".repeat(100_000));
+    while feed.events.send(event).await.is_ok() {}
+    feed.dropped.cancelled().await;
+}
+
+#[tokio::test]
+async fn a_client_at_leisure_is_waited_for() {
+    let (fixture, dropped) = long(Long::AtLeisure, SOON).await;
+    let mut first = fixture.connect(None, b"http/1.1").await.unwrap();
+    let request = b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n";
+    first.write_all(request).await.unwrap();
+    // Another, who is not, is given up meanwhile.
+    let (other, given_up) = long(Long::Endless, SOON * 3).await;
+    let mut second = other.connect(None, b"http/1.1").await.unwrap();
+    second.write_all(request).await.unwrap();
+    given_up.cancelled().await;
+    assert!(!dropped.is_cancelled());
+    let mut space = vec![0; 10 << 20];
+    first.read_exact(&mut space).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_comes_after_a_goodbye_to_the_unwelcome_is_refused_and_much_of_it_ends_the_connection()
+{
+    let service = tower::service_fn(async |request: Request<Incoming>| {
+        let path = request.uri().path().to_owned();
+        let mut answer = Response::new(Body::from(path.clone()));
+        if path == "/last" {
+            let close = http::HeaderValue::from_static("close");
+            answer.headers_mut().insert(http::header::CONNECTION, close);
+        }
+        if path == "/watch" {
+            *answer.body_mut() = Body::from_stream(stream::pending());
+            answer.extensions_mut().insert(Endless);
+        }
+        Ok::<_, Infallible>(answer)
+    });
+    let fixture = start(service).await;
+    let mut stream = fixture.connect(None, b"h2").await.unwrap();
+    // A client who does not know of goodbyes: requests by hand, whose heads are in the static table of HPACK but
+    // for the path.
+    let ask = |stream: u32, path: &str| {
+        let mut head = vec![0x82, 0x87, 0x04, u8::try_from(path.len()).unwrap()];
+        head.extend_from_slice(path.as_bytes());
+        let length = u32::try_from(head.len()).unwrap().to_be_bytes();
+        let mut frame = length[1..].to_vec();
+        frame.extend_from_slice(&[1, 5]);
+        frame.extend_from_slice(&stream.to_be_bytes());
+        frame.extend_from_slice(&head);
+        frame
+    };
+    let mut said = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    said.extend(ask(1, "/watch"));
+    said.extend(ask(3, "/last"));
+    stream.write_all(&said).await.unwrap();
+    let next = async |stream: &mut TlsStream<TcpStream>| {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.ok()?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut body = vec![0; length as usize];
+        stream.read_exact(&mut body).await.ok()?;
+        let id = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        Some((head[3], id, body))
+    };
+    const RST_STREAM: u8 = 3;
+    const GOAWAY: u8 = 7;
+    const REFUSED_STREAM: [u8; 4] = [0, 0, 0, 7];
+    while next(&mut stream).await.unwrap().0 != GOAWAY {}
+    stream.write_all(&ask(5, "/more")).await.unwrap();
+    let reset = loop {
+        let (kind, id, body) = next(&mut stream).await.unwrap();
+        if id == 5 {
+            break (kind, body);
+        }
+    };
+    assert_eq!(reset, (RST_STREAM, REFUSED_STREAM.to_vec()));
+    let mut id = 7;
+    let (mut from, mut to) = tokio::io::split(stream);
+    let flood = async {
+        while to.write_all(&ask(id, "/more")).await.is_ok() {
+            id += 2;
+        }
+    };
+    let end = async { while from.read(&mut [0; 4096]).await.is_ok_and(|read| read > 0) {} };
+    tokio::join!(flood, end);
 }
 
 #[tokio::test]

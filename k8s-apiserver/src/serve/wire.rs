@@ -27,9 +27,9 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::{BoxError, Endless};
+use super::{AtLeisure, BoxError, Endless, pace::Paced};
 
-type Stream = Box<TlsStream<TcpStream>>;
+type Stream = Box<TlsStream<Paced<TcpStream>>>;
 
 /// How much of what a client sends while it watches is kept for later.
 const AHEAD: usize = 8 * 1024;
@@ -52,6 +52,8 @@ trait Home: std::fmt::Debug + Send + Sync {
     fn flushed(&self);
     /// Whether the reader is to wait. It is woken when it need not any more.
     fn is_held(&self, cx: &Context<'_>) -> bool;
+    /// Whether the client may take its time with what is being sent.
+    fn is_at_leisure(&self) -> bool;
 }
 
 /// A wire that is lent, and the watch for which it is wanted back.
@@ -63,6 +65,7 @@ pub(super) struct Loan<B> {
     /// Whether a request is being served whose answer may be a watch, and who waits to read on.
     held: AtomicBool,
     reader: Mutex<Option<Waker>>,
+    at_leisure: AtomicBool,
     home: Mutex<Option<(Stream, BytesMut)>>,
 }
 
@@ -93,6 +96,10 @@ impl<B: Send> Home for Loan<B> {
         }
         held
     }
+
+    fn is_at_leisure(&self) -> bool {
+        self.at_leisure.load(Ordering::Relaxed)
+    }
 }
 
 impl<B: Send + 'static> Loan<B> {
@@ -104,6 +111,7 @@ impl<B: Send + 'static> Loan<B> {
             flushed: AtomicBool::new(false),
             held: AtomicBool::new(false),
             reader: Mutex::new(None),
+            at_leisure: AtomicBool::new(false),
             home: Mutex::new(None),
         });
         let wire = Wire {
@@ -122,6 +130,8 @@ impl<B: Send + 'static> Loan<B> {
 
     /// The answer as the HTTP library is to have it. The body of a watch is kept back.
     pub(super) fn keep_back(&self, answer: Response<B>) -> Response<Lent<B>> {
+        let at_leisure = answer.extensions().get::<AtLeisure>().is_some();
+        self.at_leisure.store(at_leisure, Ordering::Relaxed);
         let held = self.held.load(Ordering::Relaxed);
         if !held || answer.extensions().get::<Endless>().is_none() {
             self.held.store(false, Ordering::Relaxed);
@@ -286,9 +296,19 @@ impl Line {
 }
 
 impl Wire {
-    fn stream(&mut self) -> io::Result<Pin<&mut TlsStream<TcpStream>>> {
+    fn stream(&mut self) -> io::Result<Pin<&mut TlsStream<Paced<TcpStream>>>> {
         let stream = self.stream.as_deref_mut().map(Pin::new);
         stream.ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    fn set_pace(&mut self) -> io::Result<()> {
+        let at_leisure = self.home.is_at_leisure();
+        self.stream()?
+            .get_mut()
+            .get_mut()
+            .0
+            .set_at_leisure(at_leisure);
+        Ok(())
     }
 }
 
@@ -330,6 +350,7 @@ impl AsyncWrite for Wire {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.home.written();
+        self.set_pace()?;
         self.stream()?.poll_write(cx, bytes)
     }
 
@@ -339,6 +360,7 @@ impl AsyncWrite for Wire {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.home.written();
+        self.set_pace()?;
         self.stream()?.poll_write_vectored(cx, parts)
     }
 
@@ -347,6 +369,7 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.set_pace()?;
         ready!(self.stream()?.poll_flush(cx))?;
         self.home.flushed();
         Poll::Ready(Ok(()))
