@@ -4,6 +4,7 @@ mod body;
 mod components;
 mod connect;
 mod events;
+mod framing;
 mod lists;
 mod objects;
 mod paths;
@@ -69,6 +70,9 @@ impl std::fmt::Debug for Call {
 /// Answers a request.
 pub(crate) async fn serve(server: Arc<Inner>, request: Request<Body>) -> Response<Body> {
     let (mut parts, body) = request.into_parts();
+    if let Some(refused) = framing::refused(&parts) {
+        return refused;
+    }
     let info = RequestInfo::new(&parts.method, &parts.uri);
     websocket::take_token(&mut parts.headers);
     let socket = match websocket::Asked::take(&mut parts, &info) {

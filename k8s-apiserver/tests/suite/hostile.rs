@@ -360,6 +360,40 @@ async fn heads_that_are_too_large_end_the_connection() {
 }
 
 #[tokio::test]
+async fn heads_that_others_may_read_otherwise_are_refused() {
+    let cluster = cluster().await;
+    for (headers, code, reason) in [
+        ("", 400, "400 Bad Request: missing required Host header"),
+        ("host: a\r\nhost: b\r\n", 400, "400 Bad Request"),
+        (
+            "host: a\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
+            501,
+            "Unsupported transfer encoding",
+        ),
+        (
+            "host: a\r\ntransfer-encoding: identity, chunked\r\n",
+            501,
+            "Unsupported transfer encoding",
+        ),
+    ] {
+        let mut wire = cluster.wire().await;
+        let head = format!(
+            "POST {MAPS} HTTP/1.1\r\n{headers}\r\n0\r\n\r\nGET /api HTTP/1.1\r\nhost: a\r\n\r\n"
+        );
+        wire.write(head.as_bytes()).await;
+        let answer = wire.answer().await.expect("there is an answer");
+        assert_eq!(answer.status, code, "{headers}");
+        assert_eq!(String::from_utf8_lossy(&answer.body), reason, "{headers}");
+        assert!(!wire.more().await, "{headers}");
+    }
+    let mut wire = cluster.wire().await;
+    let head = "GET /version HTTP/1.0\r\n\r\n";
+    wire.write(head.as_bytes()).await;
+    assert_eq!(wire.answer().await.unwrap().status, 200);
+    cluster.wire().await.is_sound().await;
+}
+
+#[tokio::test]
 async fn streams_that_are_reset_at_once_hurt_nobody() {
     let cluster = cluster().await;
     let stream = cluster.connect(&cluster.admin, b"h2").await;
