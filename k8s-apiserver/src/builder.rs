@@ -29,7 +29,7 @@ use crate::{
     definitions,
     flow::{self, FlowControl, MaxInFlight},
     identity_lease, legacy_tokens,
-    metrics::{Metrics, More},
+    metrics::{Metrics, More, Requests},
     pki::{FrontProxy, Pki, PkiError},
     proxy::Connecter,
     registry::{Clock, Registry, Served, reader::LateReader},
@@ -446,6 +446,7 @@ impl ApiServerBuilder {
                 Arc::new(Clients::new(reader.clone())),
             )),
             admission_metrics: AdmissionMetrics::new(&admission),
+            requests: Requests::default(),
             admission,
             services: Services {
                 cidr: self.service_cidr,

@@ -245,6 +245,7 @@ impl Follower {
         let after = Arc::new(before.with(all));
         registry.served.store(after.clone());
         registry.served_changed.notify_one();
+        registry.requests.keep(&after);
         for row in before.rows().filter(|row| row.custom().is_some()) {
             let resource = &row.resource;
             let stays = after

@@ -83,7 +83,7 @@ pub(crate) async fn serve(server: Arc<Inner>, request: Request<Body>) -> Respons
         .registry
         .row(&info.group, &info.version, &info.resource);
     let series = server
-        .metrics
+        .registry
         .requests
         .series(Label::new(row.as_deref(), &info, &parts));
     let span = trace::span(&parts.method, &parts.headers, &info);

@@ -13,24 +13,23 @@ mod writer;
 
 use std::{fmt, sync::Arc};
 
+use self::process::Process;
 pub(crate) use self::{
     attempts::{Attempts, Outcome},
     histogram::Histogram,
     labelled::{Counts, Timings},
-    requests::Label,
+    requests::{Label, Requests},
     server::{hashed, server_hash},
     writer::{Writer, quoted},
 };
-use self::{process::Process, requests::Requests};
 use crate::server::Inner;
 
 /// More metrics for the page: text in Prometheus' format.
 pub(crate) type More = Arc<dyn Fn() -> String + Send + Sync>;
 
-/// What is counted about requests.
+/// What is counted about requests before it is known what they are about.
 #[derive(Default)]
 pub(crate) struct Metrics {
-    pub(crate) requests: Requests,
     pub(crate) authentication: Attempts,
     pub(crate) authorization: Attempts,
     pub(crate) more: Vec<More>,
@@ -38,9 +37,7 @@ pub(crate) struct Metrics {
 
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Metrics")
-            .field("requests", &self.requests)
-            .finish_non_exhaustive()
+        f.debug_struct("Metrics").finish_non_exhaustive()
     }
 }
 
@@ -48,7 +45,7 @@ impl fmt::Debug for Metrics {
 pub(crate) async fn page(server: &Inner) -> String {
     let mut out = Writer::default();
     let metrics = &server.metrics;
-    metrics.requests.write(&mut out);
+    server.registry.requests.write(&mut out);
     let (reading, mutating) = server.flow.in_flight();
     out.family(
         "apiserver_current_inflight_requests",

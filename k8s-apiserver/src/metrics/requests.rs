@@ -16,7 +16,7 @@ use parking_lot::RwLock;
 use super::{Histogram, Writer};
 use crate::{
     http::{RequestInfo, uri},
-    registry::Row,
+    registry::{Row, Served},
 };
 
 /// Upper bounds of the latency buckets, in seconds; upstream's.
@@ -213,6 +213,16 @@ impl Requests {
         series
             .or_insert_with(|| Arc::new(Series::new(label)))
             .clone()
+    }
+
+    /// Forgets what was counted of resources that are no longer served: upstream keeps it, and grows with each that
+    /// comes and goes.
+    pub(crate) fn keep(&self, served: &Served) {
+        self.series.retain(|_, series| {
+            (series.label.resource).is_none_or(|(group, version, resource)| {
+                served.row(group, version, resource).is_some()
+            })
+        });
     }
 
     pub(super) fn write(&self, out: &mut Writer) {

@@ -46,6 +46,7 @@ use crate::{
     },
     auth::Identity,
     cache::Caches,
+    metrics::Requests,
     services::Services,
 };
 
@@ -64,6 +65,8 @@ pub(crate) struct Registry {
     pub(crate) fixed: HashSet<(&'static str, &'static str)>,
     pub(crate) admission: Vec<Arc<dyn AdmissionPlugin>>,
     pub(crate) admission_metrics: AdmissionMetrics,
+    /// What is counted of requests, by resource.
+    pub(crate) requests: Requests,
     pub(crate) services: Services,
     pub(crate) clock: Clock,
     pub(crate) random: Mutex<fastrand::Rng>,

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use k8s_apiserver::{ApiServer, http::Body};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::common::{MAPS, call, config_map, get, send, server};
 
@@ -106,6 +106,40 @@ async fn requests_are_counted_by_verb_resource_and_code() {
     ));
     let admitted = "apiserver_admission_controller_admission_duration_seconds_count{name=\"NamespaceLifecycle\",operation=\"CREATE\",rejected=\"false\",type=\"admit\"}";
     assert!(page.contains(admitted), "{page}");
+}
+
+#[tokio::test]
+async fn what_was_counted_of_a_custom_resource_goes_with_its_definition() {
+    let server = server().await;
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let schema = json!({"openAPIV3Schema": {"type": "object"}});
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "things.example.com"},
+        "spec": {"group": "example.com", "scope": "Namespaced",
+            "names": {"plural": "things", "kind": "Thing"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}]},
+    });
+    let things = "/apis/example.com/v1/namespaces/default/things";
+    let counted = "resource=\"things\",scope=\"namespace\",subresource=\"\",verb=\"LIST\"";
+    for _ in 0..2 {
+        let (code, _) = call(&server, "POST", definitions, definition.clone()).await;
+        assert_eq!(code, StatusCode::CREATED);
+        while get(&server, things).await.0 != StatusCode::OK {
+            tokio::task::yield_now().await;
+        }
+        assert!(page(&server).await.contains(counted));
+        let name = format!("{definitions}/things.example.com");
+        call(&server, "DELETE", &name, Value::Null).await;
+        while get(&server, things).await.0 != StatusCode::NOT_FOUND
+            || get(&server, &name).await.0 != StatusCode::NOT_FOUND
+        {
+            tokio::task::yield_now().await;
+        }
+        let page = page(&server).await;
+        assert!(!page.contains(counted), "{page}");
+        assert!(page.contains("resource=\"customresourcedefinitions\""));
+    }
 }
 
 #[tokio::test]
