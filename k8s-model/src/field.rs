@@ -310,6 +310,16 @@ pub fn invalid(field: Path, value: impl Into<Value>, detail: impl Into<String>) 
     }
 }
 
+/// A value that is not acceptable, and is not shown.
+pub(crate) fn invalid_unshown(field: Path, detail: impl Into<String>) -> Error {
+    Error {
+        kind: ErrorType::Invalid,
+        field,
+        value: None,
+        detail: detail.into(),
+    }
+}
+
 /// A value that appears twice where it must be unique.
 pub fn duplicate(field: Path, value: impl Into<Value>) -> Error {
     Error {

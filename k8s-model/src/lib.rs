@@ -124,5 +124,5 @@ pub use self::{
         Subresource,
     },
     strategy::{NoRules, Strategy},
-    table::{ApiGroup, ResourceTable, resources, subresource_codec},
+    table::{ApiGroup, ResourceTable, resources, subresource_codec, taken_for},
 };

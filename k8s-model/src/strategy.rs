@@ -138,6 +138,12 @@ pub trait Strategy: Send + Sync + 'static {
         &[]
     }
 
+    /// Whether [`Strategy::selectable_fields`] finds any at all. A custom resource has those of all its versions: one may be
+    /// selected by what another calls selectable.
+    fn has_selectable_fields(&self) -> bool {
+        !self.selectable_field_names().is_empty()
+    }
+
     /// What server-side apply must know of the kind, where it is not a built-in type: a custom
     /// resource's comes from its schema, see [`Shape::from_structural`](crate::apply::Shape).
     fn shape(&self) -> Option<crate::apply::Shape> {

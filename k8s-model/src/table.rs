@@ -43,6 +43,15 @@ pub fn subresource_codec(group: &str, version: &str, kind: &str) -> Option<Codec
     generated::resources::subresource_codec(group, version, kind)
 }
 
+/// The version in whose stead another is taken of a kind that only subresources take, although nothing else of that one
+/// is served: its fields are the same. As upstream, which takes the evictions of kubectl before 1.22.
+pub fn taken_for(api_version: &str, kind: &str) -> Option<&'static str> {
+    match (api_version, kind) {
+        ("policy/v1beta1", "Eviction") => Some("policy/v1"),
+        _ => None,
+    }
+}
+
 impl ResourceTable {
     /// The table of all built-in resources.
     pub fn builtin() -> &'static ResourceTable {

@@ -29,7 +29,7 @@ use crate::{
         follow::Follower,
         reader::{ObjectReader, RawEvent},
     },
-    auth::Identity,
+    auth::{Identity, RequestHeaders},
     endpoints::Call,
     http::{Body, response},
     metrics::{Counts, Writer, quoted},
@@ -224,22 +224,25 @@ impl Aggregation {
     /// The ConfigMap by which API servers behind know this one, and its clients.
     pub(crate) fn authentication(&self) -> Option<ConfigMap> {
         let identity = self.identity.as_ref()?;
-        let list = |values: &[&str]| serde_json::json!(values).to_string();
+        // What this server tells is what it believes itself.
+        let headers = RequestHeaders::new([crate::pki::FRONT_PROXY_CLIENT]);
+        let list = |values: &[String]| serde_json::json!(values).to_string();
         let mut map = ConfigMap::default();
         map.metadata.namespace = Some("kube-system".to_owned());
         map.metadata.name = Some("extension-apiserver-authentication".to_owned());
         let data = [
             ("client-ca-file", identity.client_ca.clone()),
             ("requestheader-client-ca-file", identity.ca.clone()),
+            ("requestheader-allowed-names", list(&headers.allowed_names)),
             (
-                "requestheader-allowed-names",
-                list(&[crate::pki::FRONT_PROXY_CLIENT]),
+                "requestheader-username-headers",
+                list(&headers.username_headers),
             ),
-            ("requestheader-username-headers", list(&["X-Remote-User"])),
-            ("requestheader-group-headers", list(&["X-Remote-Group"])),
+            ("requestheader-uid-headers", list(&headers.uid_headers)),
+            ("requestheader-group-headers", list(&headers.group_headers)),
             (
                 "requestheader-extra-headers-prefix",
-                list(&["X-Remote-Extra-"]),
+                list(&headers.extra_header_prefixes),
             ),
         ];
         map.data = Some(data.map(|(k, v)| (k.to_owned(), v)).into());
@@ -314,10 +317,12 @@ mod tests {
         headers.insert("x-remote-user", HeaderValue::from_static("root"));
         headers.insert("x-remote-extra-a", HeaderValue::from_static("b"));
         let mut user = Identity::user("bob").group("dev").group("ops");
+        user.uid = "u1".to_owned();
         let key = "example.com/Team".to_owned();
         user.extra.insert(key, vec!["x".to_owned()]);
         identify(&mut headers, &user);
         assert_eq!(headers["x-remote-user"], "bob");
+        assert_eq!(headers["x-remote-uid"], "u1");
         assert_eq!(headers.get_all("x-remote-group").iter().count(), 2);
         assert_eq!(headers["x-remote-extra-example.com%2fteam"], "x");
         assert!(!headers.contains_key("x-remote-extra-a"));

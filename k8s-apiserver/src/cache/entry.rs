@@ -123,7 +123,7 @@ impl Entry {
 
     fn read_index(&self, resource: &Resource) -> Index {
         let names = resource.strategy.selectable_field_names();
-        if names.is_empty() {
+        if !resource.strategy.has_selectable_fields() {
             let only = serde_json::from_slice::<OnlyLabels>(self.stored.json());
             let labels = only.ok().and_then(|only| only.metadata.labels);
             return Index::new(labels.as_ref(), &[], names);

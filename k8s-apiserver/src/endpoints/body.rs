@@ -60,10 +60,6 @@ pub(crate) fn whole(json: Bytes) -> Bytes {
     }
 }
 
-/// Evictions are taken in this version too, whose fields are the same, though nothing else of it is served: as upstream,
-/// since kubectl up to 1.21 drains with it.
-const OLD_EVICTION: &str = "policy/v1beta1";
-
 /// The same object with another `apiVersion`.
 fn said_to_be(json: &[u8], api_version: &str) -> Result<Vec<u8>> {
     let mut object: Value = serde_json::from_slice(json).map_err(Error::internal)?;
@@ -186,7 +182,7 @@ pub(crate) async fn subresource_object(
             api_version: sent,
             kind: found,
             ..
-        }) if (&*sent, &*found, kind) == (OLD_EVICTION, "Eviction", "Eviction") => {
+        }) if found == kind && k8s_model::taken_for(&sent, kind) == Some(api_version.as_str()) => {
             read(&said_to_be(&json, &api_version)?)
         }
         read => read,

@@ -314,6 +314,17 @@ async fn servers_behind_are_told_whom_to_believe() {
         map["data"]["requestheader-allowed-names"],
         "[\"front-proxy-client\"]"
     );
+    for (key, headers) in [
+        ("requestheader-username-headers", "[\"X-Remote-User\"]"),
+        ("requestheader-uid-headers", "[\"X-Remote-Uid\"]"),
+        ("requestheader-group-headers", "[\"X-Remote-Group\"]"),
+        (
+            "requestheader-extra-headers-prefix",
+            "[\"X-Remote-Extra-\"]",
+        ),
+    ] {
+        assert_eq!(map["data"][key], headers);
+    }
     let ca = map["data"]["requestheader-client-ca-file"]
         .as_str()
         .unwrap();

@@ -76,6 +76,7 @@ async fn who(cluster: &Cluster, credential: &Credential, headers: &[(&str, &str)
 
 const ALICE: &[(&str, &str)] = &[
     ("x-remote-user", "alice"),
+    ("x-remote-uid", "u1"),
     ("x-remote-group", "dev"),
     ("x-remote-extra-scopes", "all"),
 ];
@@ -86,6 +87,7 @@ async fn the_front_proxy_says_who_asks() {
     let proxy = cluster.pki.front_proxy().client;
     let user = who(&cluster, &proxy, ALICE).await;
     assert_eq!(user["username"], "alice");
+    assert_eq!(user["uid"], "u1");
     assert_eq!(
         user["groups"],
         serde_json::json!(["dev", "system:authenticated"])

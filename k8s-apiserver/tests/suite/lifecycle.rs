@@ -189,6 +189,34 @@ async fn objects_are_selected_by_fields_as_they_are_read() {
     assert_eq!(selected("").await, ["null"]);
 }
 
+#[tokio::test]
+async fn a_version_selects_by_its_own_fields_whichever_is_stored() {
+    let cluster = Cluster::start().await;
+    let spec = json!({"type": "object", "properties": {"colour": {"type": "string"}}});
+    let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}});
+    let stored = json!({"name": "v1", "served": true, "storage": true, "schema": schema});
+    let served = json!({"name": "v2", "served": true, "storage": false, "schema": schema,
+        "selectableFields": [{"jsonPath": ".spec.colour"}]});
+    cluster
+        .define(definition("Lamp", json!([stored, served])))
+        .await;
+    for colour in ["red", "blue"] {
+        let mut lamp = lamp(colour);
+        lamp["spec"] = json!({"colour": colour});
+        cluster.post(LAMPS, lamp).await.expect(201);
+    }
+    let selected = "?fieldSelector=spec.colour%3Dblue";
+    let list = cluster
+        .get(&format!("{}{selected}", LAMPS.replace("/v1/", "/v2/")))
+        .await
+        .expect(200);
+    let items = list["items"].as_array().unwrap();
+    assert_eq!(items.len(), 1, "{list}");
+    assert_eq!(items[0]["metadata"]["name"], "blue");
+    let refused = cluster.get(&format!("{LAMPS}{selected}")).await.expect(400);
+    assert_eq!(refused["message"], "field label not supported: spec.colour");
+}
+
 /// Whoever sees that a definition is established finds its resource, however many come at once.
 #[tokio::test]
 async fn many_definitions_are_discovered_as_they_are_established() {

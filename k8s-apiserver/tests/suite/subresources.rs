@@ -1,8 +1,10 @@
 //! Subresources: status, scale, binding, eviction, and the addresses of Services.
 
-use crate::common::{call, client, get, server};
+use crate::common::{call, client, get, send, server};
 use http::StatusCode;
+use http_body_util::BodyExt;
 use k8s_apiserver::ApiServer;
+use k8s_model::protobuf::{MessageType, decode, encode_as};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
     Api,
@@ -11,6 +13,7 @@ use kube::{
 use serde_json::{Value, json};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const SERVICES: &str = "/api/v1/namespaces/default/services";
 
 async fn pod(server: &ApiServer, name: &str) -> Value {
@@ -383,6 +386,81 @@ async fn an_eviction_may_be_of_the_older_version() {
     assert_eq!(code, StatusCode::CREATED, "{done}");
     let (_, going) = get(&server, &format!("{PODS}/p")).await;
     assert_eq!(going["metadata"]["deletionGracePeriodSeconds"], 7);
+}
+
+#[tokio::test]
+async fn an_eviction_of_the_older_version_may_be_protobuf() {
+    let server = server().await;
+    running(&server, "p", "True").await;
+    let body = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"},
+        "deleteOptions": {"gracePeriodSeconds": 7}});
+    let form = MessageType::of_kind("policy/v1", "Eviction").unwrap();
+    let headers = [("content-type", PROTOBUF), ("accept", PROTOBUF)];
+    let evict = async |version: &str| {
+        let body = encode_as(form, version, "Eviction", body.to_string().as_bytes()).unwrap();
+        let uri = format!("{PODS}/p/eviction");
+        let response = send(&server, "POST", &uri, &headers, body).await;
+        let code = response.status();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (code, decode(&bytes).unwrap())
+    };
+    let (code, refused) = evict("policy/v1beta2").await;
+    assert_eq!(code, StatusCode::BAD_REQUEST, "{refused}");
+    let (code, done) = evict("policy/v1beta1").await;
+    assert_eq!(code, StatusCode::CREATED, "{done}");
+    assert_eq!(done["status"], "Success");
+    let (_, going) = get(&server, &format!("{PODS}/p")).await;
+    assert_eq!(going["metadata"]["deletionGracePeriodSeconds"], 7);
+}
+
+#[tokio::test]
+async fn a_condition_without_a_time_is_read_and_judged() {
+    let server = server().await;
+    let condition = json!({"type": "A", "status": "True", "reason": "R", "message": ""});
+    let judged = async |uri: &str, time: Option<Value>| {
+        let mut condition = condition.clone();
+        if let Some(time) = time {
+            condition["lastTransitionTime"] = time;
+        }
+        let body = json!({"status": {"conditions": [condition]}}).to_string();
+        let headers = [("content-type", "application/merge-patch+json")];
+        let response = send(&server, "PATCH", uri, &headers, body).await;
+        let (code, text) = crate::common::text(response).await;
+        (code, serde_json::from_str::<Value>(&text).unwrap())
+    };
+    // Where conditions are checked there must be one,
+    call(&server, "POST", BUDGETS, json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+        "metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"a": "b"}}}}))
+    .await;
+    for time in [None, Some(Value::Null), Some(json!("0001-01-01T00:00:00Z"))] {
+        let (code, error) = judged(&format!("{BUDGETS}/b/status"), time).await;
+        assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{error}");
+        assert_eq!(
+            error["details"]["causes"],
+            json!([{"reason": "FieldValueRequired", "message": "Required value: must be set",
+                "field": "status.conditions[0].lastTransitionTime"}])
+        );
+    }
+    // and where they are not, it is the zero of times.
+    call(&server, "POST", SERVICES, service("s", json!({}))).await;
+    let uri = format!("{SERVICES}/s");
+    for time in [None, Some(Value::Null)] {
+        let (code, told) = judged(&format!("{uri}/status"), time).await;
+        assert_eq!(code, StatusCode::OK, "{told}");
+        let found: k8s_openapi::api::core::v1::Service =
+            serde_json::from_value(get(&server, &uri).await.1).unwrap();
+        let conditions = found.status.unwrap().conditions.unwrap();
+        let time = conditions[0].last_transition_time.0;
+        assert_eq!(time.to_string(), "0001-01-01T00:00:00Z");
+        let response = send(&server, "GET", &uri, &[("accept", PROTOBUF)], "").await;
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        let told = decode(&bytes).unwrap();
+        let condition = &told["status"]["conditions"][0];
+        assert_eq!(
+            (&condition["type"], condition.get("lastTransitionTime")),
+            (&json!("A"), None)
+        );
+    }
 }
 
 fn service(name: &str, spec: Value) -> Value {

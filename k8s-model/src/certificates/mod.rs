@@ -6,9 +6,13 @@
 mod client;
 mod pem;
 k8s_openapi::k8s_if_ge_1_37! {
+    mod anchors;
     mod pods;
 
-    pub(crate) use self::pods::{IssuedCertificate, PodKey};
+    pub(crate) use self::{
+        anchors::trust_anchors,
+        pods::{IssuedCertificate, PodKey},
+    };
 }
 
 use std::net::IpAddr;

@@ -2,6 +2,7 @@
 
 use k8s_openapi::jiff::Timestamp;
 use x509_parser::{
+    extensions::GeneralName,
     certification_request::X509CertificationRequest, prelude::FromDer, public_key::PublicKey,
     x509::SubjectPublicKeyInfo,
 };
@@ -63,6 +64,9 @@ pub(crate) struct IssuedCertificate {
     pub(crate) begins: Timestamp,
     /// Until when it is.
     pub(crate) ends: Timestamp,
+    /// For which DNS names and mail addresses it is.
+    pub(crate) dns_names: Vec<String>,
+    pub(crate) email_addresses: Vec<String>,
 }
 
 impl IssuedCertificate {
@@ -82,7 +86,21 @@ impl IssuedCertificate {
         };
         let validity = certificate.validity();
         let time = |seconds| Timestamp::from_second(seconds).map_err(|_| malformed);
+        let (mut dns_names, mut email_addresses) = (Vec::new(), Vec::new());
+        let alternatives = certificate
+            .subject_alternative_name()
+            .map_err(|_| malformed)?;
+        let names = alternatives.map(|extension| &extension.value.general_names);
+        for name in names.into_iter().flatten() {
+            match name {
+                GeneralName::DNSName(name) => dns_names.push((*name).to_owned()),
+                GeneralName::RFC822Name(name) => email_addresses.push((*name).to_owned()),
+                _ => {}
+            }
+        }
         Ok(IssuedCertificate {
+            dns_names,
+            email_addresses,
             key: PodKey(certificate.public_key().raw.to_vec()),
             begins: time(validity.not_before.timestamp())?,
             ends: time(validity.not_after.timestamp())?,

@@ -147,6 +147,10 @@ impl Strategy for Version {
     fn selectable_field_names(&self) -> &'static [&'static str] {
         self.selectable_names
     }
+
+    fn has_selectable_fields(&self) -> bool {
+        !self.all_selectable.is_empty()
+    }
 }
 
 /// Advice on the names of finalizers that are new, as upstream's `validateKubeFinalizerName`.

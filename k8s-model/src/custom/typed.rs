@@ -406,6 +406,10 @@ impl<K: Serialize + DeserializeOwned + 'static> Strategy for OfKind<K> {
         self.selectable_names
     }
 
+    fn has_selectable_fields(&self) -> bool {
+        self.version.has_selectable_fields() || !self.selectable_names.is_empty()
+    }
+
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
         self.rules.validate_name(name, prefix)
     }

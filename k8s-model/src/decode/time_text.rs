@@ -4,6 +4,8 @@
 const SECONDS: &str = "2006-01-02T15:04:05Z07:00";
 /// How many digits those have.
 const DIGITS: usize = 6;
+/// What upstream has for a time that nobody said.
+pub(super) const UNSET: &str = "0001-01-01T00:00:00Z";
 const MICROSECONDS: &str = "2006-01-02T15:04:05.000000Z07:00";
 
 /// Why a text is no time as RFC 3339 has them.

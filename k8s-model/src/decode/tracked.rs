@@ -157,6 +157,7 @@ enum Zero {
 enum Form {
     Any,
     Quantity,
+    Time,
     MicroTime,
 }
 
@@ -251,6 +252,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Tracked<'_, D> {
         let at = At {
             form: match name {
                 "Quantity" => Form::Quantity,
+                "Time" => Form::Time,
                 "MicroTime" => Form::MicroTime,
                 _ => Form::Any,
             },
@@ -400,7 +402,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watcher<'_, V> {
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<V::Value, E> {
-        if self.at.form != Form::Any {
+        if !matches!(self.at.form, Form::Any | Form::Time) {
             self.formed(value)
         } else if let Some(expected) = self.expected(value) {
             self.visitor.visit_str(expected)
@@ -410,7 +412,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watcher<'_, V> {
     }
 
     fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<V::Value, E> {
-        if self.at.form != Form::Any {
+        if !matches!(self.at.form, Form::Any | Form::Time) {
             self.formed(value)
         } else if let Some(expected) = self.expected(value) {
             self.visitor.visit_str(expected)
@@ -449,8 +451,10 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watcher<'_, V> {
 
     fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
         // Upstream reads `null` as nothing, in lists and maps too.
-        if self.at.form == Form::Quantity {
-            return self.quantity("0");
+        match self.at.form {
+            Form::Any => {}
+            Form::Quantity => return self.quantity("0"),
+            Form::Time | Form::MicroTime => return self.visitor.visit_str(time_text::UNSET),
         }
         match self.at.zero {
             Zero::Nothing => self.visitor.visit_unit(),

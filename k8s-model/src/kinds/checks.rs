@@ -6,7 +6,10 @@ use std::{
     net::IpAddr,
 };
 
-use k8s_openapi::apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString};
+use k8s_openapi::apimachinery::pkg::{
+    apis::meta::v1::{Condition, LabelSelector},
+    util::intstr::IntOrString,
+};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -188,6 +191,53 @@ pub(crate) fn label_selector(selector: &LabelSelector, path: &Path) -> ErrorList
                 value.as_str(),
                 names::label_value(value),
             ));
+        }
+    }
+    errors
+}
+
+/// The longest reason and message of a condition, in bytes.
+const REASON: usize = 1024;
+const MESSAGE: usize = 32 * 1024;
+
+/// The conditions of a status: each of another type, and whole. Upstream's `metav1validation.ValidateConditions`.
+pub(crate) fn conditions(all: &[Condition], path: &Path) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let repeats = repeats(all.iter().map(|condition| &condition.type_));
+    for (index, condition) in all.iter().enumerate() {
+        let path = path.index(index);
+        let sort = condition.type_.as_str();
+        if repeats[index] {
+            errors.push(field::duplicate(path.child("type"), sort));
+        }
+        errors.extend(qualified_name(sort, path.child("type")));
+        let said = condition.status.as_str();
+        let statuses = ["False", "True", "Unknown"];
+        if !statuses.contains(&said) {
+            errors.push(field::not_supported(path.child("status"), said, &statuses));
+        }
+        if condition.observed_generation.is_some_and(|seen| seen < 0) {
+            let text = "must be greater than or equal to zero";
+            let path = path.child("observedGeneration");
+            errors.push(field::invalid(path, condition.observed_generation, text));
+        }
+        if condition.last_transition_time.0 == metadata::UNSET_TIME {
+            errors.push(field::required(
+                path.child("lastTransitionTime"),
+                "must be set",
+            ));
+        }
+        let (reason, at) = (condition.reason.as_str(), path.child("reason"));
+        if reason.is_empty() {
+            errors.push(field::required(at, "must be set"));
+        } else {
+            errors.extend(messages(&at, reason, names::condition_reason(reason)));
+            if reason.len() > REASON {
+                errors.push(field::too_long(at, REASON));
+            }
+        }
+        if condition.message.len() > MESSAGE {
+            errors.push(field::too_long(path.child("message"), MESSAGE));
         }
     }
     errors
@@ -465,4 +515,61 @@ pub(crate) fn slot<T>(field: &impl Slot<T>) -> Option<&T> {
 /// The value of a field that may or may not be optional, to change.
 pub(crate) fn slot_mut<T>(field: &mut impl Slot<T>) -> Option<&mut T> {
     field.get_mut()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn found(all: serde_json::Value) -> Vec<String> {
+        let all: Vec<Condition> = serde_json::from_value(all).unwrap();
+        let found = conditions(&all, &Path::new("conditions"));
+        found.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn conditions_are_whole_and_each_of_another_type() {
+        let (now, never) = ("2026-01-01T00:00:00Z", "0001-01-01T00:00:00Z");
+        let good = json!({"type": "a.b/C", "status": "Unknown", "reason": "R:s", "message": "", "lastTransitionTime": now});
+        assert_eq!(found(json!([good])), [""; 0]);
+        let bad = json!({"type": "", "status": "true", "reason": "", "message": "", "lastTransitionTime": never,
+            "observedGeneration": -1});
+        let found = found(json!([good, good, bad]));
+        let begins = [
+            r#"conditions[1].type: Duplicate value: "a.b/C""#,
+            r#"conditions[2].type: Invalid value: "": name part must be non-empty"#,
+            r#"conditions[2].type: Invalid value: "": name part must consist of"#,
+            r#"conditions[2].status: Unsupported value: "true": supported values: "False", "True", "Unknown""#,
+            "conditions[2].observedGeneration: Invalid value: -1: must be greater than or equal to zero",
+            "conditions[2].lastTransitionTime: Required value: must be set",
+            "conditions[2].reason: Required value: must be set",
+        ];
+        assert_eq!(found.len(), begins.len(), "{found:?}");
+        for (found, begins) in found.iter().zip(begins) {
+            assert!(found.starts_with(begins), "{found}");
+        }
+    }
+
+    #[test]
+    fn reasons_and_messages_have_an_end() {
+        let (reason, message) = ("r".repeat(REASON), "m".repeat(MESSAGE));
+        let of = |reason: &str, message: &str| {
+            found(
+                json!([{"type": "A", "status": "True", "reason": reason, "message": message,
+                "lastTransitionTime": "2026-01-01T00:00:00Z"}]),
+            )
+        };
+        assert_eq!(of(&reason, &message), [""; 0]);
+        let found = of(&(reason + "r"), &(message + "m"));
+        assert!(
+            found[0].starts_with("conditions[0].reason: Too long"),
+            "{found:?}"
+        );
+        assert!(
+            found[1].starts_with("conditions[0].message: Too long"),
+            "{found:?}"
+        );
+    }
 }

@@ -3,13 +3,16 @@
 use k8s_openapi::api::resource::v1::DeviceTaintRule;
 
 use super::{
-    checks::{one_of, qualified_name},
+    checks::{conditions, list, one_of, qualified_name},
     typed::KindRules,
 };
 use crate::{
     field::{self, ErrorList, Path},
     names,
 };
+
+/// How many conditions a rule may have at most.
+const CONDITIONS: usize = 8;
 
 /// The rules of DeviceTaintRules.
 pub(crate) struct DeviceTaintRuleRules;
@@ -52,5 +55,18 @@ impl KindRules for DeviceTaintRuleRules {
 
     fn prepare_for_status_update(&self, new: &mut DeviceTaintRule, old: &DeviceTaintRule) {
         new.spec.clone_from(&old.spec);
+    }
+
+    fn validate_status_update(&self, new: &DeviceTaintRule, _old: &DeviceTaintRule) -> ErrorList {
+        let said = new.status.as_ref().map(|status| list(&status.conditions));
+        let (said, path) = (
+            said.unwrap_or_default(),
+            Path::new("status").child("conditions"),
+        );
+        let mut out = conditions(said, &path);
+        if said.len() > CONDITIONS {
+            out.push(field::too_many(path, said.len(), CONDITIONS));
+        }
+        out
     }
 }

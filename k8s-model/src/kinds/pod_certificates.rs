@@ -10,13 +10,14 @@ use k8s_openapi::{
 
 use super::{
     certificates::signer,
-    checks::{immutable, list, messages, text},
+    checks::{conditions, immutable, list, messages, text},
     typed::KindRules,
 };
 use crate::{
     certificates::{IssuedCertificate, PodKey, check_certificates},
     field::{self, ErrorList, Path},
     metadata, names,
+    structural::is_email,
 };
 
 /// How a request ends.
@@ -25,13 +26,8 @@ const ENDS: [&str; 3] = ["Issued", "Denied", "Failed"];
 const UID: usize = 128;
 const REQUEST: usize = 10 * 1024;
 const CHAIN: usize = 100 * 1024;
-/// The longest reason and message of a condition, in bytes.
-const REASON: usize = 1024;
-const MESSAGE: usize = 32 * 1024;
 /// How long after its beginning and before its end a certificate is renewed at least, in seconds.
 const MARGIN: i64 = 600;
-/// What stands for a value that is not told.
-const OMITTED: &str = "<value omitted>";
 
 /// The shortest, the longest and the default life of a pod's certificate, in seconds.
 const LIFE: (i32, i32, i32) = (3600, 91 * 24 * 3600, 24 * 3600);
@@ -110,7 +106,7 @@ impl KindRules for PodCertificateRequestRules {
         if key.len() > REQUEST {
             out.push(field::too_long(path, REQUEST));
         } else if let Err(problem) = PodKey::requested(key) {
-            out.push(field::invalid(path, OMITTED, problem));
+            out.push(field::invalid_unshown(path, problem));
         }
         out
     }
@@ -142,13 +138,15 @@ impl KindRules for PodCertificateRequestRules {
     ) -> ErrorList {
         let (now, before) = (status(new), status(old));
         let path = Path::new("status");
-        let out = conditions(list(&now.conditions), &path.child("conditions"));
+        let said = path.child("conditions");
+        let mut out = ends(list(&now.conditions), &said);
+        out.extend(conditions(list(&now.conditions), &said));
         if !out.is_empty() {
             return out;
         }
         let unlike = |wanted: &PodCertificateRequestStatus, text: &str| match now == *wanted {
             true => ErrorList::new(),
-            false => vec![field::invalid(path.clone(), OMITTED, text)],
+            false => vec![field::invalid_unshown(path.clone(), text)],
         };
         if !list(&before.conditions).is_empty() {
             let text = "immutable after PodCertificateRequest is issued, denied, or failed";
@@ -190,16 +188,19 @@ fn status(request: &PodCertificateRequest) -> PodCertificateRequestStatus {
     status
 }
 
-fn conditions(all: &[Condition], path: &Path) -> ErrorList {
+/// At most one condition, which says how the request ended.
+fn ends(all: &[Condition], path: &Path) -> ErrorList {
     let mut out = ErrorList::new();
+    let mut ended = false;
     for (i, condition) in all.iter().enumerate() {
-        let path = path.index(i);
+        // Upstream puts the index where a name is.
+        let path = path.child(&format!("[{i}]"));
         let sort = condition.type_.as_str();
         if !ENDS.contains(&sort) {
             out.push(field::not_supported(path.child("type"), sort, &ENDS));
             continue;
         }
-        if i > 0 {
+        if std::mem::replace(&mut ended, true) {
             let text = "There may be at most one condition with type \"Issued\", \"Denied\", or \"Failed\"";
             out.push(field::invalid(path.child("type"), sort, text));
         }
@@ -211,26 +212,35 @@ fn conditions(all: &[Condition], path: &Path) -> ErrorList {
                 &["True"],
             ));
         }
-        let (reason, path) = (condition.reason.as_str(), path.child("reason"));
-        if reason.is_empty() {
-            out.push(field::required(path, "must be set"));
-            continue;
-        }
-        out.extend(messages(&path, reason, names::condition_reason(reason)));
-        if reason.len() > REASON {
-            out.push(field::too_long(path, REASON));
-        }
     }
-    for (i, condition) in all.iter().enumerate() {
-        let path = path.index(i);
-        if condition.observed_generation.is_some_and(|seen| seen < 0) {
-            let text = "must be greater than or equal to zero";
-            let path = path.child("observedGeneration");
-            out.push(field::invalid(path, condition.observed_generation, text));
-        }
-        if condition.message.len() > MESSAGE {
-            out.push(field::too_long(path.child("message"), MESSAGE));
-        }
+    out
+}
+
+/// That names in a certificate are such as can be resolved and written to.
+fn leaf_names(leaf: &IssuedCertificate, path: &Path) -> ErrorList {
+    let mut out = ErrorList::new();
+    for name in &leaf.dns_names {
+        let mut wrong = |is_wrong: bool, text: &str| {
+            if is_wrong {
+                out.push(field::invalid(path.clone(), name.as_str(), text));
+            }
+        };
+        wrong(
+            name.is_empty(),
+            "leaf certificate should not contain empty DNSName",
+        );
+        wrong(
+            name.contains(".."),
+            "leaf certificate's DNSName should not contain '..'",
+        );
+        wrong(
+            name.starts_with('.') || name.ends_with('.'),
+            "leaf certificate's DNSName should not start or end with '.'",
+        );
+    }
+    for address in leaf.email_addresses.iter().filter(|text| !is_email(text)) {
+        let text = "leaf certificate should not contain invalid EmailAddress";
+        out.push(field::invalid(path.clone(), address.as_str(), text));
     }
     out
 }
@@ -246,16 +256,19 @@ fn issued(
     if chain.len() > CHAIN {
         return vec![field::too_long(chain_path, CHAIN)];
     }
-    let bad = |text: &str| vec![field::invalid(chain_path.clone(), OMITTED, text)];
+    let bad = |text: &str| vec![field::invalid(chain_path.clone(), chain, text)];
     let leaf = match IssuedCertificate::first(chain.as_bytes()) {
         Ok(leaf) => leaf,
         Err(problem) => return bad(problem),
     };
+    let mut out = leaf_names(&leaf, &chain_path);
     let asked = PodKey::requested(&request.spec.stub_pkc_s10_request.0);
     if asked.is_ok_and(|asked| asked != leaf.key) {
-        return bad("leaf certificate was not issued to the requested public key");
+        out.extend(bad(
+            "leaf certificate was not issued to the requested public key",
+        ));
+        return out;
     }
-    let mut out = ErrorList::new();
     let mut time = |name: &str, time: &Option<Time>, text: &str| {
         if time.is_none() {
             out.push(field::required(path.child(name), text));
@@ -267,7 +280,8 @@ fn issued(
     let begins = time("notBefore", &status.not_before, consistent);
     let ends = time("notAfter", &status.not_after, consistent);
     let renews = time("beginRefreshAt", &status.begin_refresh_at, refresh);
-    let (Some(begins), Some(ends), Some(renews)) = (begins, ends, renews) else {
+    let (Some(begins), Some(ends), Some(renews), true) = (begins, ends, renews, out.is_empty())
+    else {
         return out;
     };
     let wrong = |name: &str, time: Timestamp, text: &str| {
@@ -443,6 +457,44 @@ mod tests {
         unreasoned[0]["reason"] = "".into();
         babbled[0]["reason"] = "because, of".into();
         let nested = good["certificateChain"].as_str().unwrap().to_owned();
+        let named = |name: rcgen::SanType| {
+            let mut params = CertificateParams::default();
+            params.subject_alt_names.push(name);
+            json!({"certificateChain": params.self_signed(&mine).unwrap().pem()})
+        };
+        let dns = |name: &str| named(rcgen::SanType::DnsName(name.try_into().unwrap()));
+        let mail = |name: &str| named(rcgen::SanType::Rfc822Name(name.try_into().unwrap()));
+        let first = |status: &Value| judge(&old, status).0.swap_remove(0);
+        for (names, text) in [
+            (
+                dns(""),
+                r#""": leaf certificate should not contain empty DNSName"#,
+            ),
+            (
+                dns("a..b"),
+                r#""a..b": leaf certificate's DNSName should not contain '..'"#,
+            ),
+            (
+                dns("a.b."),
+                r#""a.b.": leaf certificate's DNSName should not start or end with '.'"#,
+            ),
+            (
+                mail("nobody"),
+                r#""nobody": leaf certificate should not contain invalid EmailAddress"#,
+            ),
+        ] {
+            let wanted = format!("status.certificateChain: Invalid value: {text}");
+            assert_eq!(first(&with(names)), wanted);
+        }
+        for names in [dns("a.b"), mail("jane@example.com")] {
+            // These times are not the certificate's.
+            let found = first(&with(names));
+            assert!(found.starts_with("status.notBefore: "), "{found}");
+        }
+        assert_eq!(
+            first(&with(json!({"conditions": ended("Other")}))),
+            "status.conditions.[0].type: Unsupported value: \"Other\": supported values: \"Issued\", \"Denied\", \"Failed\""
+        );
         for (old, status, text) in [
             (
                 &issued,

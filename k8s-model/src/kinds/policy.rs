@@ -8,8 +8,8 @@ use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{
-            at_most_100_percent, int_or_percent, json, label_selector, non_negative, same, slot,
-            supported,
+            at_most_100_percent, conditions, int_or_percent, json, label_selector, list,
+            non_negative, same, slot, supported,
         },
         typed::KindRules,
     },
@@ -97,12 +97,12 @@ impl KindRules for PodDisruptionBudgetRules {
             (slot(&status.desired_healthy), "desiredHealthy"),
             (slot(&status.expected_pods), "expectedPods"),
         ];
-        counts
-            .into_iter()
-            .flat_map(|(count, name)| {
-                non_negative(count.copied().unwrap_or_default(), path.child(name))
-            })
-            .collect()
+        let counts = counts.into_iter().flat_map(|(count, name)| {
+            non_negative(count.copied().unwrap_or_default(), path.child(name))
+        });
+        let mut errors = conditions(list(&status.conditions), &path.child("conditions"));
+        errors.extend(counts);
+        errors
     }
 
     fn warnings(&self, budget: &PodDisruptionBudget) -> Vec<String> {

@@ -9,8 +9,8 @@ use k8s_openapi::api::resource::v1::{
 
 use super::{
     checks::{
-        IMMUTABLE, Slot, blank, dns_label, dns_subdomain, fill, immutable, json, list, messages,
-        same, slot, slot_mut, text,
+        IMMUTABLE, Slot, blank, conditions, dns_label, dns_subdomain, fill, immutable, json, list,
+        messages, same, slot, slot_mut, text,
     },
     typed::KindRules,
 };
@@ -27,6 +27,7 @@ const SELECTORS: usize = 32;
 const ALTERNATIVES: usize = 8;
 const RESERVED: usize = 256;
 const DEVICES: usize = 128;
+const CONDITIONS: usize = 8;
 const DRIVER_NAME: usize = 63;
 const POOL_NAME: usize = 253;
 
@@ -182,6 +183,12 @@ impl KindRules for ResourceClaimRules {
         {
             let path = path.child("allocation");
             out.push(field::invalid(path, json(now), IMMUTABLE));
+        }
+        for (i, device) in list(&status.devices).iter().enumerate() {
+            let (said, path) = (list(&device.conditions), path.child("devices").index(i));
+            let path = path.child("conditions");
+            out.extend(too_many(path.clone(), said.len(), CONDITIONS));
+            out.extend(conditions(said, &path));
         }
         // What is on its way out, or not allocated, is for nobody new.
         let known: BTreeSet<&String> = before

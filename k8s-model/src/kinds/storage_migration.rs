@@ -7,9 +7,10 @@ use k8s_openapi::api::storagemigration::v1::{
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{immutable, list, text},
+        checks::{conditions, immutable, list, text},
         typed::KindRules,
     },
+    names,
 };
 
 /// The rules of StorageVersionMigrations.
@@ -38,12 +39,27 @@ impl KindRules for StorageVersionMigrationRules {
     }
 
     fn validate(&self, migration: &Self::Kind) -> ErrorList {
-        let path = Path::new("spec").child("resource").child("resource");
-        let resource = migration.spec.as_ref().map(|spec| &spec.resource.resource);
-        if resource.is_none_or(String::is_empty) {
-            return vec![field::required(path, "resource is required")];
+        let path = Path::new("spec").child("resource");
+        let spec = migration.spec.as_ref();
+        let (resource, group) = spec.map_or(("", ""), |spec| {
+            (&spec.resource.resource, &spec.resource.group)
+        });
+        let at = path.child("resource");
+        let mut errors = ErrorList::new();
+        // All that is wrong with a name is one finding here.
+        let mut wrong = |at: Path, name: &str, texts: Vec<String>| {
+            if !texts.is_empty() {
+                errors.push(field::invalid(at, name, texts.join(",")));
+            }
+        };
+        match resource {
+            "" => return vec![field::required(at, "resource is required to be set")],
+            _ => wrong(at, resource, names::dns1035(resource, false)),
         }
-        ErrorList::new()
+        if !group.is_empty() {
+            wrong(path.child("group"), group, names::dns_subdomain(group, false));
+        }
+        errors
     }
 
     fn prepare_for_update(&self, new: &mut Self::Kind, old: &Self::Kind) {
@@ -52,10 +68,7 @@ impl KindRules for StorageVersionMigrationRules {
 
     fn validate_update(&self, new: &Self::Kind, old: &Self::Kind) -> ErrorList {
         let mut errors = self.validate(new);
-        if let (Some(new), Some(old)) = (&new.spec, &old.spec) {
-            let path = Path::new("spec").child("resource");
-            errors.extend(immutable(&new.resource, &old.resource, path));
-        }
+        errors.extend(immutable(&new.spec, &old.spec, Path::new("spec")));
         errors
     }
 
@@ -73,10 +86,13 @@ impl KindRules for StorageVersionMigrationRules {
                 .unwrap_or_default()
         };
         let (now, before) = (revision(new), revision(old));
+        let said = path.child("conditions");
+        if let Some(status) = new {
+            errors.extend(conditions(list(&status.conditions), &said));
+        }
         if !before.is_empty() {
             errors.extend(immutable(&now, &before, path.child("resourceVersion")));
         }
-        let said = path.child("conditions");
         let mut wrong = |is_wrong: bool, why: &str| {
             if is_wrong {
                 let conditions = new.map(|status| list(&status.conditions).to_vec());
@@ -141,12 +157,17 @@ mod tests {
         new.spec.as_mut().unwrap().resource.resource = "pods".into();
         let errors = rules.validate_update(&new, &old);
         assert_eq!(errors.len(), 1);
-        assert_eq!(errors[0].field.to_string(), "spec.resource");
+        assert_eq!(errors[0].field.to_string(), "spec");
+        new.spec.as_mut().unwrap().resource.resource = "Pods/x".into();
+        new.spec.as_mut().unwrap().resource.group = "-".into();
+        let errors = rules.validate(&new);
+        let fields: Vec<String> = errors.iter().map(|e| e.field.to_string()).collect();
+        assert_eq!(fields, ["spec.resource.resource", "spec.resource.group"]);
         new.spec.as_mut().unwrap().resource.resource.clear();
         let error = &rules.validate(&new)[0];
         assert_eq!(
             error.to_string(),
-            "spec.resource.resource: Required value: resource is required"
+            "spec.resource.resource: Required value: resource is required to be set"
         );
     }
 

@@ -1,15 +1,13 @@
 //! ClusterTrustBundles.
 
-use std::collections::BTreeSet;
-
 use k8s_openapi::api::certificates::v1::ClusterTrustBundle;
-use x509_parser::prelude::{FromDer, Pem, X509Certificate};
 
 use super::{
-    checks::{IMMUTABLE, text},
+    checks::{IMMUTABLE, messages, text},
     typed::KindRules,
 };
 use crate::{
+    certificates::trust_anchors,
     field::{self, ErrorList, Path},
     names,
 };
@@ -30,40 +28,17 @@ impl KindRules for ClusterTrustBundleRules {
     }
 
     fn validate(&self, bundle: &ClusterTrustBundle) -> ErrorList {
-        let name = text(&bundle.metadata.name);
-        let signer = text(&bundle.spec.signer_name);
-        let path = Path::new("metadata").child("name");
-        let problems = match (signer, signer.replace('/', ":") + ":") {
-            ("", _) if name.contains(':') => {
-                vec![
-                    "ClusterTrustBundle without signer name must not have \":\" in its name"
-                        .to_owned(),
-                ]
-            }
-            ("", _) => names::dns_subdomain(name, false),
-            (signer, prefix) => match name.strip_prefix(&prefix) {
-                Some(rest) => names::dns_subdomain(rest, false),
-                None => vec![format!(
-                    "ClusterTrustBundle for signerName {signer} must be named with prefix {prefix}"
-                )],
-            },
-        };
-        let mut out: ErrorList = problems
-            .into_iter()
-            .map(|problem| field::invalid(path.clone(), name, problem))
-            .collect();
-        let path = Path::new("spec").child("trustBundle");
-        let pem = &bundle.spec.trust_bundle;
-        if pem.len() > BUNDLE {
-            out.push(field::too_long(path, BUNDLE));
-        } else if let Err(problem) = anchors(pem) {
-            out.push(field::invalid(path, "<value omitted>", problem));
-        }
+        let mut out = named(bundle);
+        out.extend(anchored(bundle));
         out
     }
 
     fn validate_update(&self, new: &ClusterTrustBundle, old: &ClusterTrustBundle) -> ErrorList {
-        let mut out = self.validate(new);
+        let mut out = named(new);
+        // What was good once stays so.
+        if new.spec.trust_bundle != old.spec.trust_bundle {
+            out.extend(anchored(new));
+        }
         if text(&new.spec.signer_name) != text(&old.spec.signer_name) {
             let path = Path::new("spec").child("signerName");
             out.push(field::invalid(path, text(&new.spec.signer_name), IMMUTABLE));
@@ -77,37 +52,55 @@ impl KindRules for ClusterTrustBundleRules {
     }
 }
 
-/// That a text is certificates and nothing else, each once.
-fn anchors(pem: &str) -> Result<(), String> {
-    let mut seen = BTreeSet::new();
-    for (i, block) in Pem::iter_from_buffer(pem.as_bytes()).enumerate() {
-        let block = block.map_err(|_| format!("entry {i} is no PEM block"))?;
-        if block.label != "CERTIFICATE" {
-            return Err(format!("entry {i} has bad block type: {}", block.label));
+/// That a bundle is named after its signer, if it has one.
+fn named(bundle: &ClusterTrustBundle) -> ErrorList {
+    let name = text(&bundle.metadata.name);
+    let signer = text(&bundle.spec.signer_name);
+    let path = Path::new("metadata").child("name");
+    let problems = match (signer, signer.replace('/', ":") + ":") {
+        ("", _) if name.contains(':') => {
+            vec![
+                "ClusterTrustBundle without signer name must not have \":\" in its name"
+                    .to_owned(),
+            ]
         }
-        match X509Certificate::from_der(&block.contents) {
-            Ok(([], _)) => {}
-            _ => return Err(format!("entry {i} does not parse as X.509")),
-        }
-        if !seen.insert(block.contents) {
-            return Err(format!("entry {i} is a repeat of an earlier one"));
-        }
+        ("", _) => names::dns_subdomain(name, false),
+        (signer, prefix) => match name.strip_prefix(&prefix) {
+            Some(rest) => names::dns_subdomain(rest, false),
+            None => vec![format!(
+                "ClusterTrustBundle for signerName {signer} must be named with prefix {prefix}"
+            )],
+        },
+    };
+    let mut out = messages(&path, name, problems);
+    if !signer.is_empty() {
+        out.extend(super::certificates::signer(signer, &Path::new("spec").child("signerName")));
     }
-    match seen.is_empty() {
-        true => Err("at least one trust anchor must be provided".to_owned()),
-        false => Ok(()),
+    out
+}
+
+/// That its text is certificates of authorities and nothing else, each once.
+fn anchored(bundle: &ClusterTrustBundle) -> ErrorList {
+    let path = Path::new("spec").child("trustBundle");
+    let pem = &bundle.spec.trust_bundle;
+    if pem.len() > BUNDLE {
+        return vec![field::too_long(path, BUNDLE)];
     }
+    messages(&path, "<value omitted>", trust_anchors(pem.as_bytes()))
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
-    fn certificate() -> String {
+    fn certificate(is_ca: bool) -> String {
         let key = rcgen::KeyPair::generate().unwrap();
-        let made = rcgen::CertificateParams::new(vec!["ca.example.com".to_owned()]).unwrap();
+        let mut made = rcgen::CertificateParams::new(vec!["ca.example.com".to_owned()]).unwrap();
+        if is_ca {
+            made.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        }
         made.self_signed(&key).unwrap().pem()
     }
 
@@ -121,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_bundle_is_named_after_its_signer() {
-        let pem = certificate();
+        let pem = certificate(true);
         assert_eq!(bundle("roots", "", &pem), [""; 0]);
         assert_eq!(
             bundle("example.com:ca:roots", "example.com/ca", &pem),
@@ -136,14 +129,59 @@ mod tests {
     }
 
     #[test]
+    fn a_signer_has_the_form_of_one() {
+        let pem = certificate(true);
+        assert_eq!(
+            bundle("ca:roots", "ca", &pem),
+            [
+                r#"spec.signerName: Invalid value: "ca": must be a fully qualified domain and path of the form 'example.com/signer-name'"#
+            ]
+        );
+        let found = bundle("example:ca:roots", "example/ca", &pem);
+        assert_eq!(
+            found,
+            [
+                r#"spec.signerName: Invalid value: "example": should be a domain with at least two segments separated by dots"#
+            ]
+        );
+    }
+
+    #[test]
+    fn a_bundle_that_stays_is_not_read_again() {
+        let bundle = |pem: &str, labels: Value| -> ClusterTrustBundle {
+            let bundle = json!({"metadata": {"name": "roots", "labels": labels}, "spec": {"trustBundle": pem}});
+            serde_json::from_value(bundle).unwrap()
+        };
+        let old = bundle("read once", json!({}));
+        let update = |new| ClusterTrustBundleRules.validate_update(&new, &old).len();
+        assert_eq!(update(bundle("read once", json!({"a": "b"}))), 0);
+        assert_eq!(update(bundle("read anew", json!({}))), 1);
+    }
+
+    #[test]
     fn a_bundle_holds_certificates_each_once_and_nothing_else() {
-        let pem = certificate();
+        let pem = certificate(true);
         for (text, problem) in [
             (String::new(), "at least one trust anchor must be provided"),
-            (pem.clone() + &pem, "entry 1 is a repeat"),
             (
-                pem.replace("CERTIFICATE", "PUBLIC KEY"),
+                "roots\n".to_owned() + &pem + &certificate(true) + &pem,
+                "duplicate trust anchor (indices [0 2])",
+            ),
+            (
+                pem.replace("CERTIFICATE", "PUBLIC KEY") + &pem + &pem,
                 "entry 0 has bad block type: PUBLIC KEY",
+            ),
+            (
+                pem.replace("BEGIN CERTIFICATE-----", "BEGIN CERTIFICATE-----\na: b\n"),
+                "entry 0 has PEM block headers",
+            ),
+            (
+                "-----BEGIN CERTIFICATE-----\nAAEC\n-----END CERTIFICATE-----\n".to_owned(),
+                "entry 0 does not parse as X.509",
+            ),
+            (
+                certificate(false),
+                "entry 0 does not have the CA bit set",
             ),
         ] {
             let found = bundle("roots", "", &text);

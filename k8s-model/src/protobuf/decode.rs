@@ -69,7 +69,8 @@ pub fn decode(bytes: &[u8]) -> Result<Json, DecodeError> {
             _ => {}
         }
     }
-    let Some(ty) = Ref::of_kind(&api_version, &kind) else {
+    let same = || Ref::of_kind(crate::taken_for(&api_version, &kind)?, &kind);
+    let Some(ty) = Ref::of_kind(&api_version, &kind).or_else(same) else {
         return Err(DecodeError::UnknownKind { api_version, kind });
     };
     let mut object = Map::new();

@@ -12,7 +12,7 @@ use super::{
     table::{Field, Kind, Message, Ref, Special},
     tree::{self, Node},
 };
-use crate::duration;
+use crate::{duration, metadata::UNSET_TIME};
 
 /// JSON that is no object of its kind.
 #[derive(Debug, thiserror::Error)]
@@ -341,10 +341,10 @@ fn content(field: &Field, inner: &Message, value: &Node<'_>, out: &mut Vec<u8>) 
 
 /// Seconds and nanoseconds since 1970; nothing for the zero of clients in Go, which is in the year 1.
 fn time(text: &str, micro: bool, out: &mut Vec<u8>) -> Option<()> {
-    if text == "0001-01-01T00:00:00Z" {
+    let at: Timestamp = text.parse().ok()?;
+    if at == UNSET_TIME {
         return Some(());
     }
-    let at: Timestamp = text.parse().ok()?;
     // Rounded down, as the number of nanoseconds is never negative.
     let nanos = at.as_nanosecond();
     let seconds = i64::try_from(nanos.div_euclid(1_000_000_000)).ok()?;

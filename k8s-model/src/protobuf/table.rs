@@ -96,6 +96,8 @@ pub(super) struct Message {
     by_name: Box<[u16]>,
     /// The fields of its JSON, those of inlined ones among them, in the order of their names.
     members: OnceLock<Box<[Member]>>,
+    /// The time that its type in Rust does not do without, as it is written where nobody says it, with a comma.
+    pub(super) needed: Option<&'static str>,
 }
 
 /// A field of a message's JSON.
@@ -291,10 +293,23 @@ fn message(name: &'static str, line: &'static str, names: &[&'static str]) -> Me
             special(name)
         },
         members: OnceLock::new(),
+        needed: NEEDED
+            .iter()
+            .find(|(needs, _)| *needs == name)
+            .map(|(_, text)| *text),
         fields,
         by_name,
     }
 }
+
+/// The messages with such a time.
+const NEEDED: [(&str, &str); 2] = [
+    ("api.events.v1.eventseries", r#""lastObservedTime":null,"#),
+    (
+        "apimachinery.pkg.apis.meta.v1.condition",
+        r#""lastTransitionTime":null,"#,
+    ),
+];
 
 fn special(name: &str) -> Special {
     let (package, last) = name.rsplit_once('.').unwrap_or(("", name));
@@ -361,6 +376,28 @@ mod tests {
             assert!(message.fields.is_sorted_by_key(|f| f.number), "{line}");
             assert!(Ref::named(&[message.name]).is_some());
         }
+    }
+
+    #[test]
+    fn the_times_that_types_need_are_those_that_are_required() {
+        let mut needed = 0;
+        for line in include_str!("../generated/schema.txt").lines() {
+            let mut words = line.split(' ');
+            let name = words.next().unwrap_or_default();
+            for word in words {
+                let (field, shape) = word.split_once(':').unwrap_or_default();
+                let shape = shape.split(';').next().unwrap_or_default();
+                let is_time = matches!(shape.rsplit('.').next(), Some("Time" | "MicroTime"));
+                let Some(field) = field.strip_suffix('*').filter(|_| is_time) else {
+                    continue;
+                };
+                let message = Ref::of_type(name).unwrap().get();
+                let text = format!("{field:?}:null,");
+                assert_eq!(message.needed, Some(text.as_str()), "{name}");
+                needed += 1;
+            }
+        }
+        assert_eq!(needed, NEEDED.len());
     }
 
     #[test]

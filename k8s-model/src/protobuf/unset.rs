@@ -2,7 +2,8 @@
 //!
 //! In clients in Go, and so in what upstream stores, an empty list, map or text and a zero are not
 //! told from what is not there, unless the field is a pointer or is always written. The table of
-//! messages knows which fields those are.
+//! messages knows which fields those are. It also knows the times without which the types in Rust
+//! cannot be: what leaves one out gets a `null`, which the decoder takes for the zero of times.
 
 use memchr::memchr2;
 
@@ -14,24 +15,25 @@ use super::{
 /// How deep messages may lie in each other; what is deeper is left as it is.
 const DEPTH: u8 = 100;
 
-/// The JSON of an object without the fields that hold nothing; nothing if there are none, or if the text is no JSON,
-/// which is for the decoder to say.
+/// The JSON of an object without the fields that hold nothing, and with the times that must be there; nothing if it is
+/// so already, or if the text is no JSON, which is for the decoder to say.
 pub(crate) fn without_unset(message: MessageType, json: &[u8]) -> Option<Vec<u8>> {
     let mut walk = Walk {
         json,
         at: 0,
-        cuts: Vec::new(),
+        edits: Vec::new(),
     };
     walk.space();
     walk.message(message.table(), DEPTH)?;
-    if walk.cuts.is_empty() {
+    if walk.edits.is_empty() {
         return None;
     }
     let mut out = Vec::with_capacity(json.len());
     let mut from = 0;
-    for (start, end) in walk.cuts {
-        out.extend_from_slice(&json[from..start]);
-        from = end;
+    for edit in walk.edits {
+        out.extend_from_slice(&json[from..edit.start]);
+        out.extend_from_slice(edit.text.as_bytes());
+        from = edit.end;
     }
     out.extend_from_slice(&json[from..]);
     Some(out)
@@ -41,8 +43,22 @@ pub(crate) fn without_unset(message: MessageType, json: &[u8]) -> Option<Vec<u8>
 struct Walk<'j> {
     json: &'j [u8],
     at: usize,
-    /// What is to go, in order.
-    cuts: Vec<(usize, usize)>,
+    /// What is to go or to come, in order.
+    edits: Vec<Edit>,
+}
+
+/// A piece of the text, and what comes in its place.
+struct Edit {
+    start: usize,
+    end: usize,
+    text: &'static str,
+}
+
+impl Edit {
+    fn cut(start: usize, end: usize) -> Self {
+        let text = "";
+        Edit { start, end, text }
+    }
 }
 
 impl<'j> Walk<'j> {
@@ -81,6 +97,8 @@ impl<'j> Walk<'j> {
         if message.special != Special::No || self.peek()? != b'{' || depth == 0 {
             return self.skip();
         }
+        let (begin, edits) = (self.at + 1, self.edits.len());
+        let mut needed = message.needed;
         self.take(b'{')?;
         // Where the comma is that follows the last member that stays.
         let mut comma = None;
@@ -89,6 +107,7 @@ impl<'j> Walk<'j> {
             let name = self.text()?;
             self.space();
             self.take(b':')?;
+            needed = needed.filter(|text| !is_named(text, name));
             let value = self.at;
             let field = name.filter(|_| self.may_be_unset());
             let field = field.and_then(|name| {
@@ -113,17 +132,25 @@ impl<'j> Walk<'j> {
             }
             match (goes, is_last) {
                 (false, _) => comma = Some(after),
-                (true, false) => self.cuts.push((start, self.at)),
+                (true, false) => self.edits.push(Edit::cut(start, self.at)),
                 (true, true) => {
                     // The comma before it goes too, and with it what went in between.
                     let start = comma.unwrap_or(start);
-                    while self.cuts.pop_if(|cut| cut.0 > start).is_some() {}
-                    self.cuts.push((start, end));
+                    while self.edits.pop_if(|edit| edit.start > start).is_some() {}
+                    self.edits.push(Edit::cut(start, end));
                 }
             }
             if is_last {
                 break;
             }
+        }
+        if let Some(text) = needed {
+            let text = match comma {
+                Some(_) => text,
+                None => text.trim_end_matches(','),
+            };
+            let (start, end) = (begin, begin);
+            self.edits.insert(edits, Edit { start, end, text });
         }
         self.close(b'}')
     }
@@ -230,6 +257,13 @@ impl<'j> Walk<'j> {
             }
         }
     }
+}
+
+/// Whether a member `"name":…` has that name.
+fn is_named(member: &str, name: Option<&[u8]>) -> bool {
+    let rest = member.as_bytes().strip_prefix(b"\"");
+    rest.zip(name)
+        .is_some_and(|(rest, name)| rest.starts_with(name) && rest.get(name.len()) == Some(&b'"'))
 }
 
 /// Whether a value is one that its field does not show.
@@ -362,6 +396,41 @@ mod tests {
                 assert_eq!(pod(&text), wanted, "{text}");
             }
         }
+    }
+
+    #[test]
+    fn times_that_must_be_there_are_put_in() {
+        let conditions = |items: &str| {
+            let text = format!(r#"{{"status":{{"conditions":[{items}]}}}}"#);
+            without("policy/v1 PodDisruptionBudget", &text).map(|bytes| {
+                let text = String::from_utf8(bytes).unwrap();
+                let _: Value = serde_json::from_str(&text).unwrap();
+                text.replace(r#"{"status":{"conditions":["#, "")
+                    .replace("]}}", "")
+            })
+        };
+        let time = r#""lastTransitionTime":null"#;
+        for (items, wanted) in [
+            ("{}", format!("{{{time}}}")),
+            (
+                r#"{ "type" : "a" }"#,
+                format!(r#"{{{time}, "type" : "a" }}"#),
+            ),
+            // Zeros go, and are all there is.
+            (r#"{"observedGeneration":0}"#, format!("{{{time}}}")),
+            (
+                r#"{"type":"a","observedGeneration":0},{"lastTransitionTime":null}"#,
+                format!(r#"{{{time},"type":"a"}},{{{time}}}"#),
+            ),
+            (
+                r#"{"lastTransitionTimes":1},{"x":{}}"#,
+                format!(r#"{{{time},"lastTransitionTimes":1}},{{{time},"x":{{}}}}"#),
+            ),
+        ] {
+            assert_eq!(conditions(items).as_deref(), Some(&*wanted), "{items}");
+        }
+        assert_eq!(conditions(r#"{"type":"a","lastTransitionTime":"b"}"#), None);
+        assert_eq!(conditions("null"), None);
     }
 
     #[test]

@@ -130,7 +130,8 @@ fn is_host_name(text: &str) -> bool {
     text.len() <= 255 && text.trim_end_matches('.').split('.').all(label)
 }
 
-fn is_email(text: &str) -> bool {
+/// Whether a text is a mail address.
+pub(crate) fn is_email(text: &str) -> bool {
     text.rsplit_once('@').is_some_and(|(local, domain)| {
         !local.is_empty() && !local.contains([' ', '<', '>', ',']) && is_host_name(domain)
     })

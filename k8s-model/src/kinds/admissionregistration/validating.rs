@@ -17,7 +17,7 @@ use super::{
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{list, messages, one_of, repeats, same, supported, text},
+        checks::{conditions, list, messages, one_of, repeats, same, supported, text},
         typed::KindRules,
     },
     labels, names,
@@ -82,6 +82,31 @@ impl KindRules for ValidatingAdmissionPolicyRules {
 
     fn prepare_for_status_update(&self, new: &mut Self::Kind, old: &Self::Kind) {
         new.spec.clone_from(&old.spec);
+    }
+
+    fn validate_status_update(&self, new: &Self::Kind, _old: &Self::Kind) -> ErrorList {
+        let Some(status) = &new.status else {
+            return ErrorList::new();
+        };
+        let path = Path::new("status");
+        let checked = status.type_checking.as_ref();
+        let warnings = checked.and_then(|checked| checked.expression_warnings.as_deref());
+        let at = path.child("typeChecking").child("expressionWarnings");
+        let mut out = ErrorList::new();
+        for (i, warning) in warnings.unwrap_or_default().iter().enumerate() {
+            let at = at.index(i);
+            if warning.warning.is_empty() {
+                out.push(field::required(at.child("warning"), ""));
+            }
+            if warning.field_ref.trim().is_empty() {
+                out.push(field::required(at.child("fieldRef"), ""));
+            }
+        }
+        out.extend(conditions(
+            list(&status.conditions),
+            &path.child("conditions"),
+        ));
+        out
     }
 }
 
