@@ -11,7 +11,7 @@ use anyhow::Result;
 use common::{World, condition, container, is_ready, phase, waiting_reason};
 use k8s_openapi::api::{
     coordination::v1::Lease,
-    core::v1::{ConfigMap, Node},
+    core::v1::{ConfigMap, Node, Pod},
     node::v1::RuntimeClass,
 };
 use k8s_runtime::{ContainerRuntime, PullErrorKind};
@@ -467,6 +467,37 @@ async fn a_broken_sandbox_is_made_anew() -> Result<()> {
         )
         .await?;
     Ok(())
+}
+
+#[tokio::test]
+async fn a_pod_whose_worker_panics_gets_another_one() -> Result<()> {
+    let mut world = World::new().await?;
+    world
+        .run("p", json!({"containers": [container("busybox")]}))
+        .await?;
+    world.until("p", "readiness", is_ready).await?;
+    world.faulty.panic(1);
+    let id = world.runtime.containers().await?[0].id.clone();
+    // The worker looks at the container when it hears that it has ended.
+    world.runtime.finish(&id, 1)?;
+    let restarted = |times: i32| {
+        move |p: &Pod| {
+            let statuses = p
+                .status
+                .as_ref()
+                .and_then(|s| s.container_statuses.as_ref());
+            is_ready(p) && statuses.is_some_and(|s| s[0].restart_count == times)
+        }
+    };
+    world.until("p", "a restart", restarted(1)).await?;
+    assert_eq!(world.faulty.panics(), 0);
+    let told = "FailedSync: The worker of the pod broke off, and is begun anew";
+    world.until_event("p", told).await?;
+    // The new worker is told what the old one would have been.
+    let now = DeleteParams::default().grace_period(0);
+    world.pods().delete("p", &now).await?;
+    world.until_gone("p").await?;
+    world.stop_kubelet().await
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt, StreamExt, stream::BoxStream};
+use futures::{StreamExt, stream::BoxStream};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_runtime::{ContainerStatus, RuntimeEvent, SandboxStatus};
 use kube::{
@@ -15,23 +16,28 @@ use kube::{
 };
 use tokio::{
     sync::mpsc,
-    task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval_at},
+    task::{self, JoinError, JoinSet},
+    time::{Instant, MissedTickBehavior, interval_at, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{Message, orphans, worker::Worker};
 use crate::{
+    clock::Clock,
     context::Context,
+    events::Kind,
     eviction::Eviction,
     pod::{PodView, admission, labels, sysctl},
+    sync::backoff::Backoff,
 };
 
 /// Messages that may wait for one worker. It takes them in without waiting for anything slow.
 const INBOX: usize = 256;
 /// Events make things fast, listing makes them sure.
 pub(crate) const RELIST: Duration = Duration::from_secs(60);
+/// When a worker is begun anew that could not be because the runtime does not answer.
+const RETRY: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 struct Handle {
@@ -49,7 +55,12 @@ pub(crate) struct Manager {
     changes: mpsc::UnboundedReceiver<String>,
     evictions: mpsc::Receiver<Eviction>,
     handles: HashMap<String, Handle>,
-    workers: JoinSet<String>,
+    workers: JoinSet<()>,
+    /// The pods of the workers.
+    tasks: HashMap<task::Id, String>,
+    /// How often workers broke off, by pod UID, and when those are begun anew that did.
+    broken: HashMap<String, Backoff>,
+    waiting: HashMap<String, Timestamp>,
     /// Deleted by their workers; events about them may still come.
     done: HashSet<String>,
     /// Left over from before this kubelet, by pod UID.
@@ -70,6 +81,9 @@ impl Manager {
             evictions,
             handles: HashMap::new(),
             workers: JoinSet::new(),
+            tasks: HashMap::new(),
+            broken: HashMap::new(),
+            waiting: HashMap::new(),
             done: HashSet::new(),
             left: HashMap::new(),
             listing: None,
@@ -110,7 +124,8 @@ impl Manager {
                 event = events.next() => self.runtime_event(event, &mut events).await,
                 Some(uid) = self.changes.recv() => self.tell(&uid, Message::SourceChanged).await,
                 Some(e) = self.evictions.recv() => self.tell(&e.uid, Message::Evict(e.message)).await,
-                Some(ended) = self.workers.join_next(), if !self.workers.is_empty() => self.ended(ended),
+                Some(ended) = self.workers.join_next_with_id() => self.ended(ended),
+                uid = due(&self.waiting, self.cx.clock) => self.begin_anew(&uid).await,
                 _ = relist.tick() => self.relist().await,
             }
         }
@@ -129,24 +144,85 @@ impl Manager {
         for uid in self.handles.keys().cloned().collect::<Vec<_>>() {
             self.tell(&uid, Message::Stop).await;
         }
-        while !self.workers.is_empty() {
+        while !self.workers.is_empty() || !self.waiting.is_empty() {
             tokio::select! {
                 () = abort.cancelled() => return,
-                Some(ended) = self.workers.join_next() => self.ended(ended),
+                Some(ended) = self.workers.join_next_with_id() => self.ended(ended),
+                uid = due(&self.waiting, self.cx.clock) => {
+                    self.begin_anew(&uid).await;
+                    self.tell(&uid, Message::Stop).await;
+                }
                 event = events.next() => self.runtime_event(event, events).await,
             }
         }
     }
 
-    fn ended(&mut self, ended: Result<String, tokio::task::JoinError>) {
+    fn ended(&mut self, ended: Result<(task::Id, ()), JoinError>) {
+        let id = match &ended {
+            Ok((id, ())) => *id,
+            Err(error) => error.id(),
+        };
+        let Some(uid) = self.tasks.remove(&id) else {
+            return;
+        };
         match ended {
-            Ok(uid) => {
+            Ok(_) => {
+                self.broken.remove(&uid);
                 let gone = self.handles.remove(&uid).is_some_and(|h| h.gone);
                 if !gone {
                     self.done.insert(uid);
                 }
             }
-            Err(error) => warn!(%error, "pod worker broke off"),
+            Err(error) => self.broke_off(uid, &error),
+        }
+    }
+
+    /// A worker has panicked. Its pod gets another one, at once the first time and then after a while.
+    fn broke_off(&mut self, uid: String, error: &JoinError) {
+        let Some(handle) = self.handles.get(&uid) else {
+            return;
+        };
+        warn!(%error, pod = %handle.view.describe(), "pod worker broke off");
+        let message = "The worker of the pod broke off, and is begun anew";
+        (self.cx.recorder).pod(&handle.view, None, Kind::Warning, "FailedSync", message);
+        let now = self.cx.clock.now();
+        let before = self.broken.get(&uid);
+        let at = Backoff::wait_until(before, now, now).unwrap_or(now);
+        let backoff = Backoff::next(before, now, now);
+        self.broken.insert(uid.clone(), backoff);
+        self.waiting.insert(uid, at);
+    }
+
+    /// Gives a pod a new worker, as a new kubelet would: it takes over what the runtime has.
+    async fn begin_anew(&mut self, uid: &str) {
+        self.waiting.remove(uid);
+        let left = match list(&self.cx).await {
+            Ok(mut all) => all.remove(uid),
+            Err(error) => {
+                warn!(%error, "runtime not listed");
+                let now = self.cx.clock.now();
+                let at = now.saturating_add(RETRY).unwrap_or(now);
+                self.waiting.insert(uid.to_owned(), at);
+                return;
+            }
+        };
+        let Some(before) = self.handles.remove(uid) else {
+            return;
+        };
+        if let Some(left) = left {
+            self.left.insert(uid.to_owned(), left);
+        }
+        self.add(before.view);
+        if before.gone {
+            self.gone(uid).await;
+        }
+    }
+
+    /// The API has it no more.
+    async fn gone(&mut self, uid: &str) {
+        if let Some(handle) = self.handles.get_mut(uid) {
+            handle.gone = true;
+            self.tell(uid, Message::Gone).await;
         }
     }
 
@@ -199,7 +275,7 @@ impl Manager {
                     .cloned()
                     .collect();
                 for uid in gone {
-                    self.tell(&uid, Message::Gone).await;
+                    self.gone(&uid).await;
                 }
                 self.done.retain(|uid| listing.contains_key(uid));
                 let mut pods: Vec<Pod> = listing.into_values().collect();
@@ -218,10 +294,10 @@ impl Manager {
                 let uid = pod.metadata.uid.clone().unwrap_or_default();
                 self.done.remove(&uid);
                 if let Some(handle) = self.handles.get_mut(&uid) {
-                    handle.gone = true;
-                    self.tell(&uid, Message::Pod(Arc::new(PodView::new(pod))))
-                        .await;
-                    self.tell(&uid, Message::Gone).await;
+                    let view = Arc::new(PodView::new(pod));
+                    handle.view = view.clone();
+                    self.tell(&uid, Message::Pod(view)).await;
+                    self.gone(&uid).await;
                 }
             }
         }
@@ -266,7 +342,8 @@ impl Manager {
                 gone: false,
             },
         );
-        self.workers.spawn(worker.run().map(move |()| uid));
+        let task = self.workers.spawn(worker.run());
+        self.tasks.insert(task.id(), uid);
     }
 
     fn admit(&self, view: &PodView) -> Result<(), admission::Refusal> {
@@ -311,6 +388,17 @@ impl Manager {
                 })
                 .await;
         }
+    }
+}
+
+/// Waits until one of them is due.
+async fn due(waiting: &HashMap<String, Timestamp>, clock: Clock) -> String {
+    match waiting.iter().min_by_key(|(_, at)| **at) {
+        Some((uid, at)) => {
+            sleep_until(clock.instant(*at)).await;
+            uid.clone()
+        }
+        None => std::future::pending().await,
     }
 }
 

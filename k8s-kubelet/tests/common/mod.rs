@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+mod faulty;
+
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
@@ -9,12 +11,14 @@ use http_body_util::BodyExt;
 use k8s_apiserver::{ApiServer, auth::Identity};
 use k8s_kubelet::{Kubelet, KubeletBuilder, KubeletService};
 use k8s_openapi::api::core::v1::{Event, Pod, ServiceAccount};
-use k8s_runtime::sim::{SimOptions, SimRuntime};
+use k8s_runtime::sim::{SimImages, SimOptions, SimRuntime};
 use kube::{Api, Client, api::PostParams, runtime::wait::await_condition};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
+
+pub(crate) use self::faulty::Faulty;
 
 pub(crate) const NODE: &str = "node-1";
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct World {
     pub(crate) client: Client,
     pub(crate) runtime: Arc<SimRuntime>,
+    /// What the kubelet has of it.
+    pub(crate) faulty: Arc<Faulty>,
     pub(crate) service: KubeletService,
     pub(crate) dir: tempfile::TempDir,
     server: ApiServer,
@@ -49,10 +55,13 @@ impl World {
             other => drop(other?),
         }
         let stop = CancellationToken::new();
-        let (service, kubelet) = start(&server, &runtime, &dir, &stop, change)?;
+        let faulty = Arc::new(Faulty::new(runtime.clone()));
+        let images = runtime.images();
+        let (service, kubelet) = start(&server, (&faulty, images), &dir, &stop, change)?;
         Ok(Self {
             client,
             runtime,
+            faulty,
             service,
             dir,
             server,
@@ -65,7 +74,8 @@ impl World {
     pub(crate) async fn restart_kubelet(&mut self) -> Result<()> {
         self.stop_kubelet().await?;
         self.stop = CancellationToken::new();
-        let (service, kubelet) = start(&self.server, &self.runtime, &self.dir, &self.stop, |b| b)?;
+        let runtime = (&self.faulty, self.runtime.images());
+        let (service, kubelet) = start(&self.server, runtime, &self.dir, &self.stop, |b| b)?;
         (self.service, self.kubelet) = (service, Some(kubelet));
         Ok(())
     }
@@ -183,13 +193,13 @@ impl World {
 
 fn start(
     server: &ApiServer,
-    runtime: &Arc<SimRuntime>,
+    (runtime, images): (&Arc<Faulty>, Arc<SimImages>),
     dir: &tempfile::TempDir,
     stop: &CancellationToken,
     change: impl FnOnce(KubeletBuilder) -> KubeletBuilder,
 ) -> Result<(KubeletService, JoinHandle<Result<(), k8s_kubelet::Error>>)> {
     let identity = Identity::user(format!("system:node:{NODE}")).group("system:nodes");
-    let builder = Kubelet::builder(server.client(identity), runtime.clone(), runtime.images())
+    let builder = Kubelet::builder(server.client(identity), runtime.clone(), images)
         .node_name(NODE)
         .node_ip("192.168.7.1".parse()?)
         .root_dir(dir.path().join("kubelet"))
