@@ -84,6 +84,8 @@
 //! - Ranges such as `application/*` are good in `Accept`.
 //! - The status of what does not exist is 404, where upstream creates objects of the kinds that a PUT creates, such as Services.
 //! - Whole numbers beyond 2⁵³ that a custom resource has with an exponent keep it.
+//! - Where a webhook answers with a redirect, it is not followed: its configuration says whom this server asks, and with
+//!   which credentials.
 //! - A condition's `lastTransitionTime` that nobody said is written as the zero of times, `0001-01-01T00:00:00Z`, where upstream
 //!   writes `null`: clients in Go take both for the same, those in Rust and Python refuse `null`.
 //!

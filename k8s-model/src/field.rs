@@ -5,6 +5,7 @@
 
 use std::{borrow::Cow, collections::HashSet, fmt, sync::Arc};
 
+use k8s_openapi::jiff::{Timestamp, fmt::strtime};
 use serde_json::Value;
 
 /// Where in an object a field is, as in `spec.containers[0].name`.
@@ -318,6 +319,17 @@ pub(crate) fn invalid_unshown(field: Path, detail: impl Into<String>) -> Error {
         value: None,
         detail: detail.into(),
     }
+}
+
+/// A value that is not acceptable, spelled otherwise than in JSON.
+pub(crate) fn invalid_spelled(field: Path, spelled: &str, detail: &str) -> Error {
+    invalid_unshown(field, format!("{spelled}: {detail}"))
+}
+
+/// A time that is not acceptable, spelled as Go spells it.
+pub(crate) fn invalid_time(field: Path, time: Timestamp, detail: &str) -> Error {
+    let spelled = strtime::format("%Y-%m-%d %H:%M:%S +0000 UTC", time);
+    invalid_spelled(field, &spelled.unwrap_or_else(|_| time.to_string()), detail)
 }
 
 /// A value that appears twice where it must be unique.

@@ -236,9 +236,22 @@ pub fn validate_update(new: &ObjectMeta, old: &ObjectMeta, path: &Path) -> Error
         ));
     }
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    const IMMUTABLE: &str = "field is immutable";
+    let times = [
+        (
+            "creationTimestamp",
+            &new.creation_timestamp,
+            &old.creation_timestamp,
+        ),
+        (
+            "deletionTimestamp",
+            &new.deletion_timestamp,
+            &old.deletion_timestamp,
+        ),
+    ];
     let mut immutable = |name: &str, new: Value, old: Value| {
         if new != old {
-            out.push(field::invalid(path.child(name), new, "field is immutable"));
+            out.push(field::invalid(path.child(name), new, IMMUTABLE));
         }
     };
     immutable("name", text(&new.name).into(), text(&old.name).into());
@@ -248,21 +261,18 @@ pub fn validate_update(new: &ObjectMeta, old: &ObjectMeta, path: &Path) -> Error
         text(&old.namespace).into(),
     );
     immutable("uid", text(&new.uid).into(), text(&old.uid).into());
-    immutable(
-        "creationTimestamp",
-        value(&new.creation_timestamp),
-        value(&old.creation_timestamp),
-    );
-    immutable(
-        "deletionTimestamp",
-        value(&new.deletion_timestamp),
-        value(&old.deletion_timestamp),
-    );
-    immutable(
-        "deletionGracePeriodSeconds",
-        value(&new.deletion_grace_period_seconds),
-        value(&old.deletion_grace_period_seconds),
-    );
+    for (name, new, _) in times.into_iter().filter(|(_, new, old)| new != old) {
+        let path = path.child(name);
+        out.push(match new {
+            Some(Time(time)) => field::invalid_time(path, *time, IMMUTABLE),
+            None => field::invalid(path, Value::Null, IMMUTABLE),
+        });
+    }
+    let grace = &new.deletion_grace_period_seconds;
+    if *grace != old.deletion_grace_period_seconds {
+        let path = path.child("deletionGracePeriodSeconds");
+        out.push(field::invalid(path, value(grace), IMMUTABLE));
+    }
     out.extend(validate_common(new, path));
     out.extend(validate_managed_fields(new, path));
     out
@@ -629,6 +639,27 @@ mod tests {
             [
                 "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{\"c/d\"}",
                 "metadata.name: Invalid value: \"b\": field is immutable",
+            ]
+        );
+    }
+
+    #[test]
+    fn times_are_told_as_go_spells_them() {
+        let old = ObjectMeta {
+            uid: Some("1".into()),
+            ..named("a")
+        };
+        let new = ObjectMeta {
+            resource_version: Some("1".into()),
+            deletion_timestamp: Some(to_second(Timestamp::UNIX_EPOCH)),
+            deletion_grace_period_seconds: Some(5),
+            ..old.clone()
+        };
+        assert_eq!(
+            texts(&validate_update(&new, &old, &Path::new("metadata"))),
+            [
+                "metadata.deletionTimestamp: Invalid value: 1970-01-01 00:00:00 +0000 UTC: field is immutable",
+                "metadata.deletionGracePeriodSeconds: Invalid value: 5: field is immutable",
             ]
         );
     }

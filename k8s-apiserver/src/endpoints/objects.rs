@@ -185,9 +185,7 @@ pub(crate) async fn create(call: &Call, row: &Row, body: Body) -> Result<Respons
     }
     if let Some(create_only) = call.server.create_only(row, "") {
         let mut object = object;
-        if row.is_namespaced() {
-            match_namespace(&target, &mut *object)?;
-        }
+        match_namespace(&target, &mut *object)?;
         create_only.default(&mut *object);
         let registry = &call.server.registry;
         registry.own_unstored(&target, None, &mut *object);
@@ -243,7 +241,7 @@ pub(crate) async fn update(call: &Call, row: &Row, body: Body) -> Result<Respons
         .await;
     let creates = rules == Rules::Object && row.resource.strategy.allow_create_on_update();
     let outcome = match changed {
-        Err(error) if error.code() == 404 && creates => {
+        Err(error) if error == not_found(&target) => {
             if let Some(uid) = object
                 .metadata()
                 .uid
@@ -251,6 +249,9 @@ pub(crate) async fn update(call: &Call, row: &Row, body: Body) -> Result<Respons
                 .filter(|uid| !uid.is_empty())
             {
                 return Err(registry.other_uid(&target, uid, ""));
+            }
+            if !creates {
+                return Err(error);
             }
             if !options.dry_run {
                 object.metadata_mut().resource_version = None;

@@ -309,16 +309,9 @@ impl WriteOptions {
     fn read(query: Option<&str>) -> (Self, field::ErrorList) {
         let mut options = WriteOptions::default();
         let mut dry_run = Vec::new();
-        for (key, value) in uri::query_pairs(query) {
-            match (key.as_ref(), value.as_ref()) {
-                ("dryRun", "All") => options.dry_run = true,
-                ("dryRun", other) => dry_run.push(field::not_supported(
-                    Path::new("dryRun"),
-                    vec![other],
-                    &["All"],
-                )),
-                _ => {}
-            }
+        match self::dry_run(&dry_runs(query)) {
+            Ok(dry) => options.dry_run = dry,
+            Err(finding) => dry_run.push(finding),
         }
         let names = ["fieldManager", "force", "fieldValidation"];
         let [manager, force, validated] = first(query, names);
@@ -344,12 +337,20 @@ impl WriteOptions {
     }
 }
 
-fn dry_run(value: &str, kind: &str) -> Result<bool> {
-    match value {
-        "All" => Ok(true),
-        other => Err(Error::invalid_options(
-            kind,
-            field::not_supported(Path::new("dryRun"), vec![other], &["All"]),
+/// What a query says of dry runs.
+fn dry_runs(query: Option<&str>) -> Vec<String> {
+    let said = uri::query_pairs(query).filter(|(key, _)| key == "dryRun");
+    said.map(|(_, value)| value.into()).collect()
+}
+
+/// Whether nothing is to be stored. What is wrong with one of the values is told of them all.
+fn dry_run(values: &[String]) -> Result<bool, field::Error> {
+    match values.iter().all(|value| value == "All") {
+        true => Ok(!values.is_empty()),
+        false => Err(field::not_supported(
+            Path::new("dryRun"),
+            values.to_vec(),
+            &["All"],
         )),
     }
 }
@@ -410,9 +411,7 @@ impl DeleteOptions {
                 wire.grace_period_seconds = grace.flatten();
                 wire.orphan_dependents = orphan.map(|value| flag(&value));
                 wire.propagation_policy = propagation.map(Cow::into_owned);
-                let dry_runs = uri::query_pairs(query).filter(|(key, _)| key == "dryRun");
-                let dry_runs: Vec<String> = dry_runs.map(|(_, value)| value.into()).collect();
-                wire.dry_run = (!dry_runs.is_empty()).then_some(dry_runs);
+                wire.dry_run = Some(dry_runs(query));
                 wire
             }
         };
@@ -433,9 +432,8 @@ impl DeleteOptions {
             orphan_dependents: wire.orphan_dependents,
             ..Default::default()
         };
-        for value in wire.dry_run.iter().flatten() {
-            options.dry_run |= dry_run(value, "DeleteOptions")?;
-        }
+        options.dry_run = dry_run(&wire.dry_run.unwrap_or_default())
+            .map_err(|finding| Error::invalid_options("DeleteOptions", finding))?;
         options.propagation = match wire.propagation_policy.as_deref() {
             None => None,
             Some("Orphan") => Some(Propagation::Orphan),
@@ -492,6 +490,20 @@ mod tests {
             )
             .is_ok()
         );
+    }
+
+    #[test]
+    fn dry_runs_are_of_all_or_refused_as_a_whole() {
+        let refused = |error: Error| error.status().message.clone().unwrap_or_default();
+        let query = Some("dryRun=All&dryRun=x");
+        let told = r#"dryRun: Unsupported value: ["All","x"]: supported values: "All""#;
+        let write = WriteOptions::parse(query, "PatchOptions").unwrap_err();
+        assert!(refused(write).ends_with(told));
+        let delete = DeleteOptions::parse(query, None).unwrap_err();
+        assert!(refused(delete).ends_with(told));
+        let query = Some("dryRun=All&dryRun=All");
+        assert!(DeleteOptions::parse(query, None).unwrap().dry_run);
+        assert!(!DeleteOptions::parse(None, None).unwrap().dry_run);
     }
 
     #[test]

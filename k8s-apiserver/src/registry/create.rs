@@ -196,7 +196,12 @@ impl Registry {
                     return Err(Error::generated_name_taken(&row.resource, &name));
                 }
                 Err(existing) => {
-                    let error = Error::already_exists(&row.resource, &name);
+                    // Upstream asks whether a name could have been generated, not whether it was.
+                    let base = object.metadata().generate_name.as_deref();
+                    let error = match base.is_some_and(|base| !base.is_empty()) {
+                        true => Error::generated_name_taken(&row.resource, &name),
+                        false => Error::already_exists(&row.resource, &name),
+                    };
                     let leaving = existing
                         .as_ref()
                         .and_then(|e| row.decode_entry(e).ok())

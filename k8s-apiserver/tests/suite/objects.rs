@@ -49,6 +49,34 @@ async fn a_created_object_can_be_read_changed_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_conflict_says_what_could_have_been_otherwise() {
+    let server = server().await;
+    call(&server, "POST", MAPS, config_map("x")).await;
+    // A name that could have been generated, though this one was not.
+    let mut again = config_map("x");
+    again["metadata"]["generateName"] = "y-".into();
+    let (code, error) = call(&server, "POST", MAPS, again).await;
+    assert_eq!(code, StatusCode::CONFLICT);
+    assert_eq!(error["details"]["retryAfterSeconds"], 1);
+    assert_eq!(
+        error["message"],
+        "configmaps \"x\" already exists, the server was not able to generate a unique name for the object"
+    );
+    // An object with a UID is no other, nor one that is not there.
+    let mut other = config_map("none");
+    other["metadata"]["uid"] = "u".into();
+    let uri = format!("{MAPS}/none");
+    let (code, error) = call(&server, "PUT", &uri, other).await;
+    assert_eq!(code, StatusCode::CONFLICT);
+    assert_eq!(
+        error["message"],
+        "Operation cannot be fulfilled on configmaps \"none\": StorageError: invalid object, Code: 4, Key: /registry/configmaps/default/none, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: u, UID in object meta: "
+    );
+    let (code, _) = call(&server, "PUT", &uri, config_map("none")).await;
+    assert_eq!(code, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
 async fn lists_come_in_consistent_pages() {
     let server = server().await;
     let api: Api<ConfigMap> = Api::namespaced(client(&server), "default");

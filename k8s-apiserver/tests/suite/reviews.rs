@@ -30,6 +30,15 @@ fn entry(api_version: &str, fields: Value, subresource: Option<&str>) -> Value {
 }
 
 #[tokio::test]
+async fn a_review_of_the_cluster_has_no_namespace_whatever_it_says() {
+    let cluster = Cluster::start().await;
+    let review = json!({"metadata": {"namespace": "x"}, "spec": {"resourceAttributes": {}}});
+    let path = format!("{ACCESS}/selfsubjectaccessreviews");
+    let told = cluster.post(&path, review).await.expect(201);
+    assert_eq!(told["metadata"].get("namespace"), None, "{told}");
+}
+
+#[tokio::test]
 async fn who_asks_owns_what_was_asked() {
     let cluster = Cluster::start().await;
     let attributes = json!({"verb": "get", "resource": "pods"});

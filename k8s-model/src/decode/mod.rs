@@ -105,6 +105,9 @@ impl DecodeError {
                 kind: found_kind,
                 ..
             } => {
+                if let Some(text) = unexpected(found) {
+                    return unrecognized(kind, &text, body);
+                }
                 let (group, found_version) = found.split_once('/').unwrap_or(("", found));
                 if found_kind == kind && is_known(group, found_version, found_kind) {
                     return other_version(found, api_version);
@@ -131,6 +134,9 @@ impl DecodeError {
                 expected_api_version,
                 expected_kind,
             } => {
+                if let Some(text) = unexpected(api_version) {
+                    return text;
+                }
                 let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
                 if !is_known(group, version, kind) {
                     return format!(
@@ -174,10 +180,21 @@ pub fn missing_kind(object: &[u8]) -> String {
     format!("Object 'Kind' is missing in '{object}'")
 }
 
-/// Whether a kind is built in.
+/// What upstream says of an `apiVersion` that is none.
+fn unexpected(api_version: &str) -> Option<String> {
+    let is_none = api_version.matches('/').count() > 1;
+    is_none.then(|| format!("unexpected GroupVersion string: {api_version}"))
+}
+
+/// Whether a kind is built in, or the list of one.
 fn is_known(group: &str, version: &str, kind: &str) -> bool {
     let table = crate::ResourceTable::builtin();
-    table.kind(group, version, kind).is_some()
+    let listed = || {
+        let row = table.kind(group, version, kind.strip_suffix("List")?)?;
+        row.verbs.contains(&"list").then_some(row)
+    };
+    (group, version, kind) == ("", "v1", "List")
+        || table.kind(group, version, kind).or_else(listed).is_some()
 }
 
 /// Upstream calls the table of all types by the place where it is made.
@@ -535,6 +552,21 @@ mod tests {
         assert_eq!(
             error.answer(body, "v1", "Pod"),
             "ConfigMap in version \"v1\" cannot be handled as a Pod: converting (v1.ConfigMap) to (core.Pod): unknown conversion"
+        );
+        for list in ["List", "PodList", "ConfigMapList"] {
+            let body = format!(r#"{{"apiVersion": "v1", "kind": "{list}"}}"#);
+            let error = (codec::<Pod>().from_json)(body.as_bytes(), &mut |_| {}).unwrap_err();
+            assert_eq!(
+                error.reason(),
+                format!("converting (v1.{list}) to (core.Pod): unknown conversion")
+            );
+        }
+        let body = br#"{"apiVersion": "a/b/c", "kind": "Pod"}"#;
+        let error = (codec::<Pod>().from_json)(body, &mut |_| {}).unwrap_err();
+        assert_eq!(error.reason(), "unexpected GroupVersion string: a/b/c");
+        assert_eq!(
+            error.answer(body, "v1", "Pod"),
+            "the object provided is unrecognized (must be of type Pod): unexpected GroupVersion string: a/b/c ({\"apiVersion\": \"a/b/c\", \"kind\" ...)"
         );
         let body = br#"{"apiVersion": "v2", "kind": "Pod"}"#;
         let error = (codec::<Pod>().from_json)(body, &mut |_| {}).unwrap_err();

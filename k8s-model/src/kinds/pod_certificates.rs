@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     certificates::{IssuedCertificate, PodKey, check_certificates},
+    duration,
     field::{self, ErrorList, Path},
     metadata, names,
     structural::is_email,
@@ -285,8 +286,7 @@ fn issued(
         return out;
     };
     let wrong = |name: &str, time: Timestamp, text: &str| {
-        let path = path.child(name);
-        vec![field::invalid(path, time.to_string(), text)]
+        vec![field::invalid_time(path.child(name), time, text)]
     };
     if begins != leaf.begins {
         let text = "must be set to the NotBefore time encoded in the leaf certificate";
@@ -297,12 +297,16 @@ fn issued(
         return wrong("notAfter", ends, text);
     }
     let life = ends.as_second() - begins.as_second();
+    let too = |text: &str| {
+        let spelled = duration::print(life.saturating_mul(1_000_000_000));
+        vec![field::invalid_spelled(chain_path.clone(), &spelled, text)]
+    };
     if life < i64::from(LIFE.0) {
-        return bad("leaf certificate lifetime must be >= 1 hour");
+        return too("leaf certificate lifetime must be >= 1 hour");
     }
     let most = request.spec.max_expiration_seconds.unwrap_or(LIFE.2);
     if life > i64::from(most) {
-        return bad(&format!(
+        return too(&format!(
             "leaf certificate lifetime must be <= spec.maxExpirationSeconds ({most})"
         ));
     }
@@ -564,7 +568,7 @@ mod tests {
             (
                 &old,
                 with(json!({"certificateChain": certificate(&mine, 1800), "notAfter": at(1800)})),
-                ">= 1 hour",
+                "Invalid value: 30m0s: leaf certificate lifetime must be >= 1 hour",
             ),
             (
                 &old,
@@ -576,7 +580,7 @@ mod tests {
             (
                 &old,
                 with(json!({"notAfter": at(7000)})),
-                "must be set to the NotAfter time",
+                "notAfter: Invalid value: 2027-01-15 09:56:40 +0000 UTC: must be set to the NotAfter time",
             ),
             (
                 &old,

@@ -63,28 +63,7 @@ impl KindRules for NamespaceRules {
     }
 
     fn validate(&self, namespace: &Namespace) -> ErrorList {
-        let path = Path::new("spec").child("finalizers");
-        let finalizers = namespace.spec.as_ref().map(|spec| list(&spec.finalizers));
-        let mut errors = ErrorList::new();
-        for finalizer in finalizers.unwrap_or_default() {
-            errors.extend(messages(
-                &path,
-                finalizer.as_str(),
-                names::qualified_name(finalizer),
-            ));
-            let standard = matches!(
-                finalizer.as_str(),
-                FINALIZER | "orphan" | "foregroundDeletion"
-            );
-            if !finalizer.contains('/') && !standard {
-                errors.push(field::invalid(
-                    path.clone(),
-                    finalizer.as_str(),
-                    "name is neither a standard finalizer name nor is it fully qualified",
-                ));
-            }
-        }
-        errors
+        finalizers(namespace, |path, _| path.clone())
     }
 
     fn prepare_for_update(&self, new: &mut Namespace, old: &Namespace) {
@@ -134,7 +113,7 @@ impl KindRules for NamespaceRules {
         old: &Namespace,
     ) -> ErrorList {
         match subresource {
-            "finalize" => self.validate(new),
+            "finalize" => finalizers(new, Path::index),
             _ => self.validate_status_update(new, old),
         }
     }
@@ -152,6 +131,33 @@ impl KindRules for NamespaceRules {
     }
 }
 
+/// That finalizers have names that can be theirs; `place` says where one of them is.
+fn finalizers(namespace: &Namespace, place: fn(&Path, usize) -> Path) -> ErrorList {
+    let path = Path::new("spec").child("finalizers");
+    let finalizers = namespace.spec.as_ref().map(|spec| list(&spec.finalizers));
+    let mut errors = ErrorList::new();
+    for (i, finalizer) in finalizers.unwrap_or_default().iter().enumerate() {
+        let path = place(&path, i);
+        errors.extend(messages(
+            &path,
+            finalizer.as_str(),
+            names::qualified_name(finalizer),
+        ));
+        let standard = matches!(
+            finalizer.as_str(),
+            FINALIZER | "orphan" | "foregroundDeletion"
+        );
+        if !finalizer.contains('/') && !standard {
+            errors.push(field::invalid(
+                path,
+                finalizer.as_str(),
+                "name is neither a standard finalizer name nor is it fully qualified",
+            ));
+        }
+    }
+    errors
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,6 +173,21 @@ mod tests {
             serde_json::json!({"apiVersion": "v1", "kind": "Namespace",
                 "metadata": {"name": "a", "labels": {"kubernetes.io/metadata.name": "a"}},
                 "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}})
+        );
+    }
+
+    #[test]
+    fn finalizers_are_told_by_their_places_where_they_are_put() {
+        let namespace: Namespace = serde_json::from_value(
+            serde_json::json!({"spec": {"finalizers": ["kubernetes", "x"]}}),
+        )
+        .unwrap();
+        let rules = NamespaceRules;
+        let told = rules.validate_subresource_update("finalize", &namespace, &namespace);
+        assert_eq!(told[0].field.to_string(), "spec.finalizers[1]");
+        assert_eq!(
+            rules.validate(&namespace)[0].field.to_string(),
+            "spec.finalizers"
         );
     }
 }
