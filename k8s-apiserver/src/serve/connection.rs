@@ -31,6 +31,11 @@ use crate::auth::PeerCertificates;
 /// How long a connection is silent before the kernel asks whether the peer is there, and how often it asks then;
 /// as Go's listeners.
 const KEEPALIVE: Duration = Duration::from_secs(15);
+/// How much the kernel takes for a client that takes nothing, beside what is on its way. It would take some
+/// megabytes, and ask for more when a third of that is gone: of a slow client it would be known once a minute that it takes
+/// anything.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 512 << 10;
 /// Frames and windows of HTTP/2: lists are long, and a window that is too small makes them wait
 /// for the client.
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -86,7 +91,10 @@ impl Connection {
         let keepalive = TcpKeepalive::new()
             .with_time(KEEPALIVE)
             .with_interval(KEEPALIVE);
-        let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
+        let socket = SockRef::from(&stream);
+        let _ = socket.set_tcp_keepalive(&keepalive);
+        #[cfg(target_os = "linux")]
+        let _ = socket.set_tcp_notsent_lowat(UNSENT);
         let acceptor = self.tls.acceptor();
         let untaken = self.limits.untaken;
         let accepted = Box::pin(async move {

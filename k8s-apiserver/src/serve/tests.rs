@@ -531,6 +531,36 @@ async fn an_answer_that_is_left_alone_is_given_up_over_http1() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn little_of_what_a_client_leaves_alone_is_in_the_kernel() {
+    let made = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = made.clone();
+    let dropped = CancellationToken::new();
+    let guard = Arc::new(parking_lot::Mutex::new(Some(dropped.clone().drop_guard())));
+    let service = tower::service_fn(move |_: Request<Incoming>| {
+        let watched = (count.clone(), guard.lock().take());
+        let pieces = stream::unfold(watched, |(count, guard)| async move {
+            count.fetch_add(10_000, std::sync::atomic::Ordering::Relaxed);
+            Some((Ok(Bytes::from_static(&[0; 10_000])), (count, guard)))
+        });
+        let answer = Response::new(Body::from_stream(pieces));
+        std::future::ready(Ok::<_, Infallible>(answer))
+    });
+    let limits = Limits {
+        untaken: SOON,
+        ..Limits::default()
+    };
+    let fixture = start_with(service, limits).await;
+    let mut stream = fixture.connect(None, b"http/1.1").await.unwrap();
+    let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    dropped.cancelled().await;
+    let made = made.load(std::sync::atomic::Ordering::Relaxed);
+    // The client's side of the connection, TLS and the library have some too.
+    assert!(made < 2 << 20, "{made}");
+}
+
 #[tokio::test]
 async fn an_endless_answer_whose_client_is_stuck_is_ended() {
     let limits = Limits {
