@@ -7,11 +7,23 @@ use std::{
 
 use anyhow::{Context, bail};
 
-/// A command run by cargo, at the root of the workspace.
+/// A command run by cargo, at the root of the workspace, with the environment of one that is run by hand.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(root());
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(tells_of_the_package) {
+            command.env_remove(name);
+        }
+    }
     command
+}
+
+/// Whether cargo sets that variable for the program that it runs, to say of which package it is. Build scripts that
+/// ask for them (ring's does) would run again whenever what was built by hand is built from here, or the other way
+/// round, and with them all that depends on theirs.
+fn tells_of_the_package(variable: &str) -> bool {
+    variable.starts_with("CARGO_PKG_") || variable.starts_with("CARGO_MANIFEST_")
 }
 
 /// The root of the workspace.

@@ -85,14 +85,13 @@ pub(crate) fn privileged() -> anyhow::Result<()> {
     packages::ensure(KUBECTL)?;
     packages::ensure(ETCD)?;
     let clients = clients::ensure()?;
-    // They share one machine's bridges, ports and rules.
     nextest(
         &[
             "--all-features",
             "--run-ignored",
             "only",
-            "--test-threads",
-            "1",
+            "--profile",
+            "privileged",
         ],
         &[("CLIENTS", &clients)],
     )
