@@ -220,6 +220,8 @@ impl Interest {
             Interest::All => true,
             Interest::Below(prefix) => event.key().starts_with(prefix),
             Interest::One(key) => event.key() == key,
+            // Of what cannot be read nobody knows the fields.
+            Interest::Field(_) if event.fault().is_some() => true,
             Interest::Field(field) => [&event.current, &event.previous]
                 .into_iter()
                 .flatten()
@@ -316,6 +318,10 @@ impl Audiences {
             each(audience);
         }
         for by in &self.fields {
+            if event.fault().is_some() {
+                by.values.values().for_each(&mut each);
+                continue;
+            }
             let value = |entry: &'_ Option<Arc<Entry>>| {
                 let entry = entry.as_ref()?;
                 by.values.get(value_of(&by.resource, &by.name, entry))

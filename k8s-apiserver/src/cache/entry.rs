@@ -32,6 +32,8 @@ pub(crate) struct Index {
     labels: usize,
     /// The names of the fields.
     names: Cow<'static, [&'static str]>,
+    /// The object is not what it should be: nobody knows what is in it.
+    unreadable: bool,
 }
 
 impl Index {
@@ -59,6 +61,7 @@ impl Index {
                 true => Cow::Borrowed(names),
                 false => Cow::Owned(found.collect()),
             },
+            unreadable: false,
         }
     }
 
@@ -121,23 +124,36 @@ impl Entry {
             .get_or_init(|| Box::new(self.read_index(resource)))
     }
 
+    /// The same for who must not take an object that cannot be read for one that is not selected.
+    pub(crate) fn readable_index(&self, resource: &Resource) -> Result<&Index, BadValue> {
+        match self.index(resource) {
+            index if index.unreadable => Err(BadValue("it cannot be decoded")),
+            index => Ok(index),
+        }
+    }
+
     fn read_index(&self, resource: &Resource) -> Index {
         let names = resource.strategy.selectable_field_names();
+        let unreadable = |error: &dyn std::fmt::Display| {
+            let key = self.key.escape_ascii();
+            tracing::error!(%key, %error, "a stored object cannot be decoded");
+            Index {
+                unreadable: true,
+                ..Index::default()
+            }
+        };
         if !resource.strategy.has_selectable_fields() {
-            let only = serde_json::from_slice::<OnlyLabels>(self.stored.json());
-            let labels = only.ok().and_then(|only| only.metadata.labels);
-            return Index::new(labels.as_ref(), &[], names);
+            return match serde_json::from_slice::<OnlyLabels>(self.stored.json()) {
+                Ok(only) => Index::new(only.metadata.labels.as_ref(), &[], names),
+                Err(error) => unreadable(&error),
+            };
         }
         match decode(resource, &self.stored.bare()) {
             Ok(object) => {
                 let fields = resource.strategy.selectable_fields(&*object);
                 Index::new(object.metadata().labels.as_ref(), &fields, names)
             }
-            Err(error) => {
-                let key = self.key.escape_ascii();
-                tracing::error!(%key, %error, "a stored object cannot be decoded");
-                Index::default()
-            }
+            Err(error) => unreadable(&error),
         }
     }
 }
@@ -180,6 +196,8 @@ pub(crate) struct Event {
     pub(crate) revision: u64,
     pub(crate) current: Option<Arc<Entry>>,
     pub(crate) previous: Option<Arc<Entry>>,
+    /// What was written is no object: its key, and why.
+    unreadable: Option<Box<(Bytes, BadValue)>>,
     encoded: [OnceLock<Bytes>; 3],
     /// The same in protobuf: nothing until somebody watches so.
     protobuf: OnceLock<Box<[OnceLock<Bytes>; 3]>>,
@@ -195,9 +213,23 @@ impl Event {
             revision,
             current,
             previous,
+            unreadable: None,
             encoded: Default::default(),
             protobuf: OnceLock::new(),
         }
+    }
+
+    /// That something was written which cannot be read.
+    pub(crate) fn unreadable(revision: u64, key: Bytes, error: BadValue) -> Self {
+        Event {
+            unreadable: Some(Box::new((key, error))),
+            ..Event::new(revision, None, None)
+        }
+    }
+
+    /// Why nobody can tell what was written.
+    pub(crate) fn fault(&self) -> Option<&BadValue> {
+        self.unreadable.as_deref().map(|(_, error)| error)
     }
 
     pub(crate) fn key(&self) -> &Bytes {
@@ -205,7 +237,7 @@ impl Event {
             (Some(entry), _) | (None, Some(entry)) => &entry.key,
             (None, None) => {
                 static EMPTY: Bytes = Bytes::new();
-                &EMPTY
+                self.unreadable.as_deref().map_or(&EMPTY, |(key, _)| key)
             }
         }
     }

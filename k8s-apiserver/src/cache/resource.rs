@@ -15,6 +15,7 @@ use super::{
     entry::{Entry, Event},
     place::{Place, Written},
 };
+use crate::registry::value::BadValue;
 
 /// How many changes of a resource are kept for watchers. One that falls further behind is
 /// disconnected, and one that wants to start further back reads the store's history.
@@ -48,7 +49,11 @@ pub(crate) enum Readiness {
 
 #[derive(Debug, Default)]
 pub(super) struct State {
+    /// As they could be read last.
     objects: BTreeMap<Bytes, Arc<Entry>>,
+    /// Those that cannot be read now: by a server of an older version, on the same etcd, or when they are damaged. Who
+    /// asks for all must not think that they are gone.
+    unreadable: BTreeMap<Bytes, BadValue>,
     pub(super) ring: VecDeque<Arc<Event>>,
     /// The number of the first change in the ring.
     pub(super) first: u64,
@@ -79,15 +84,16 @@ impl Cache {
         {
             let mut state = self.state.write();
             for entry in &entries {
-                if let Some(entry) = parse(entry) {
-                    state.objects.insert(entry.key.clone(), entry);
+                match parse(entry) {
+                    Ok(entry) => drop(state.objects.insert(entry.key.clone(), entry)),
+                    Err(error) => drop(state.unreadable.insert(entry.key.clone(), error)),
                 }
             }
             state.complete_after = revision;
             for (at, changes) in state.early.take().unwrap_or_default() {
                 if at > revision {
                     for change in &changes {
-                        let current = change.current.as_ref().and_then(parse);
+                        let current = change.current.as_ref().map(parse);
                         self.take(&mut state, change, current, at);
                     }
                 }
@@ -101,8 +107,8 @@ impl Cache {
     /// Takes in the changes of one revision, those below this cache's prefix.
     pub(crate) fn apply(&self, revision: u64, changes: &[k8s_store::Change]) {
         for change in changes {
-            let current = change.current.as_ref().and_then(parse);
-            if let Some(entry) = &current {
+            let current = change.current.as_ref().map(parse);
+            if let Some(Ok(entry)) = &current {
                 // Before the lock that keeps everybody out.
                 self.state.read().audiences.read_fields(entry);
             }
@@ -119,7 +125,7 @@ impl Cache {
         &self,
         state: &mut State,
         change: &k8s_store::Change,
-        current: Option<Arc<Entry>>,
+        current: Option<Result<Arc<Entry>, BadValue>>,
         revision: u64,
     ) {
         let Some(number) = state.apply(change, current, revision) else {
@@ -181,28 +187,37 @@ impl Cache {
         self.all.subscribe()
     }
 
-    /// The objects below a prefix, in key order.
-    pub(crate) fn snapshot(&self, prefix: &Bytes) -> Vec<Arc<Entry>> {
-        self.state.read().below(prefix)
+    /// The objects below a prefix, in key order. An error if one of them cannot be read.
+    pub(crate) fn snapshot(&self, prefix: &Bytes) -> Result<Vec<Arc<Entry>>, BadValue> {
+        let state = self.state.read();
+        state.check(prefix)?;
+        Ok(state.below(prefix))
     }
 
     /// The objects below a prefix, in key order, and the place after them, for who wants to hear of such
-    /// changes.
+    /// changes. An error if one of the objects cannot be read.
     pub(crate) fn follow(
         self: &Arc<Self>,
         prefix: &Bytes,
         interest: &Interest,
-    ) -> (Vec<Arc<Entry>>, Place) {
+    ) -> Result<(Vec<Arc<Entry>>, Place), BadValue> {
         let mut state = self.state.write();
         let entries = match interest {
-            Interest::One(key) => state.objects.get(key).cloned().into_iter().collect(),
-            _ => state.below(prefix),
+            Interest::One(key) => match state.unreadable.get(key) {
+                Some(error) => return Err(error.clone()),
+                None => state.objects.get(key).cloned().into_iter().collect(),
+            },
+            _ => {
+                state.check(prefix)?;
+                state.below(prefix)
+            }
         };
         let end = state.end();
-        (entries, self.place(&mut state, interest, end))
+        Ok((entries, self.place(&mut state, interest, end)))
     }
 
     /// The objects below a prefix, and the place after them, for a part of the server that is to hear of every change.
+    /// One that cannot be read is as it was last.
     pub(crate) fn follow_at_once(self: &Arc<Self>, prefix: &Bytes) -> (Vec<Arc<Entry>>, Place) {
         let state = self.state.write();
         let end = state.end();
@@ -263,20 +278,39 @@ impl State {
             .collect()
     }
 
+    /// Makes sure that all objects below a prefix can be read.
+    fn check(&self, prefix: &Bytes) -> Result<(), BadValue> {
+        let mut from =
+            (self.unreadable).range::<Bytes, _>((Bound::Included(prefix), Bound::Unbounded));
+        match from.next() {
+            Some((key, error)) if key.starts_with(prefix) => Err(error.clone()),
+            _ => Ok(()),
+        }
+    }
+
     /// Puts a change into the ring; says which number it has there, unless it changes nothing.
     fn apply(
         &mut self,
         change: &k8s_store::Change,
-        current: Option<Arc<Entry>>,
+        current: Option<Result<Arc<Entry>, BadValue>>,
         revision: u64,
     ) -> Option<u64> {
-        let previous = match &current {
-            Some(entry) => self.objects.insert(entry.key.clone(), entry.clone()),
-            None => self.objects.remove(&change.key),
+        let key = &change.key;
+        let event = match current {
+            Some(Err(error)) => {
+                self.unreadable.insert(key.clone(), error.clone());
+                Event::unreadable(revision, key.clone(), error)
+            }
+            readable => {
+                self.unreadable.remove(key);
+                let current = readable.and_then(Result::ok);
+                let previous = match &current {
+                    Some(entry) => self.objects.insert(entry.key.clone(), entry.clone()),
+                    None => Some(self.objects.remove(key)?),
+                };
+                Event::new(revision, current, previous)
+            }
         };
-        if current.is_none() && previous.is_none() {
-            return None;
-        }
         if self.ring.len() == RING
             && let Some(gone) = self.ring.pop_front()
         {
@@ -284,18 +318,14 @@ impl State {
             self.complete_after = gone.revision;
         }
         let number = self.end();
-        self.ring
-            .push_back(Arc::new(Event::new(revision, current, previous)));
+        self.ring.push_back(Arc::new(event));
         Some(number)
     }
 }
 
-fn parse(entry: &k8s_store::Entry) -> Option<Arc<Entry>> {
-    match Entry::new(entry) {
-        Ok(entry) => Some(Arc::new(entry)),
-        Err(error) => {
-            tracing::error!(key = %entry.key.escape_ascii(), %error, "a stored object cannot be read");
-            None
-        }
-    }
+fn parse(entry: &k8s_store::Entry) -> Result<Arc<Entry>, BadValue> {
+    let read = Entry::new(entry).map(Arc::new);
+    read.inspect_err(|error| {
+        tracing::error!(key = %entry.key.escape_ascii(), %error, "a stored object cannot be read");
+    })
 }

@@ -56,7 +56,7 @@ fn read(place: &mut Place) -> Result<Vec<u64>, super::place::Lagged> {
 #[tokio::test]
 async fn a_change_wakes_those_whom_it_concerns_and_nobody_else() {
     let cache = loaded();
-    let place = |interest: Interest| cache.follow(&Bytes::new(), &interest).1;
+    let place = |interest: Interest| cache.follow(&Bytes::new(), &interest).unwrap().1;
     let (mut all, mut one) = (
         place(Interest::All),
         place(Interest::One(Bytes::from_static(b"/r/a/x"))),
@@ -88,7 +88,10 @@ async fn a_field_concerns_those_who_select_by_its_value_now_or_before() {
             name: "spec.nodeName".into(),
             value: node.into(),
         };
-        cache.follow(&Bytes::new(), &Interest::Field(field)).1
+        cache
+            .follow(&Bytes::new(), &Interest::Field(field))
+            .unwrap()
+            .1
     };
     let (mut nowhere, mut first, mut second) = (on(""), on("first"), on("second"));
     for (revision, node) in [(1, ""), (2, "first"), (3, "first")] {
@@ -106,9 +109,9 @@ async fn a_field_concerns_those_who_select_by_its_value_now_or_before() {
 #[tokio::test]
 async fn only_changes_that_concern_a_reader_leave_it_behind() {
     let cache = loaded();
-    let mut quiet = cache.follow(&Bytes::new(), &below("/r/quiet/")).1;
-    let mut busy = cache.follow(&Bytes::new(), &below("/r/busy/")).1;
-    let mut late = cache.follow(&Bytes::new(), &below("/r/quiet/")).1;
+    let mut quiet = cache.follow(&Bytes::new(), &below("/r/quiet/")).unwrap().1;
+    let mut busy = cache.follow(&Bytes::new(), &below("/r/busy/")).unwrap().1;
+    let mut late = cache.follow(&Bytes::new(), &below("/r/quiet/")).unwrap().1;
     write(&cache, "/r/quiet/x", 1);
     assert_eq!(read(&mut quiet), Ok(vec![1]));
     let newest = RING as u64 + 1;
@@ -128,7 +131,7 @@ async fn who_begins_in_the_past_sees_what_others_of_the_audience_had_before() {
         write(&cache, "/r/a/x", revision);
         write(&cache, "/r/b/x", revision + 10);
     }
-    let mut now = cache.follow(&Bytes::new(), &below("/r/a/")).1;
+    let mut now = cache.follow(&Bytes::new(), &below("/r/a/")).unwrap().1;
     let mut past = cache.follow_after(1, &below("/r/a/")).unwrap();
     write(&cache, "/r/a/x", 20);
     assert_eq!(read(&mut now), Ok(vec![20]));
@@ -139,7 +142,7 @@ async fn who_begins_in_the_past_sees_what_others_of_the_audience_had_before() {
 async fn what_one_wrote_serves_others_at_the_same_place_in_the_same_manner() {
     let cache = loaded();
     let mut places: Vec<Place> = (0..4)
-        .map(|_| cache.follow(&Bytes::new(), &Interest::All).1)
+        .map(|_| cache.follow(&Bytes::new(), &Interest::All).unwrap().1)
         .collect();
     write(&cache, "/r/a/x", 1);
     let (json, table): (Arc<str>, Arc<str>) = ("json".into(), "other".into());
@@ -162,7 +165,7 @@ async fn what_one_wrote_serves_others_at_the_same_place_in_the_same_manner() {
 async fn many_read_up_to_the_change_that_they_were_told_of_together() {
     let cache = loaded();
     let mut places: Vec<Place> = (0..10)
-        .map(|_| cache.follow(&Bytes::new(), &Interest::All).1)
+        .map(|_| cache.follow(&Bytes::new(), &Interest::All).unwrap().1)
         .collect();
     let now = Instant::now();
     let apply = |revision| {
@@ -201,7 +204,7 @@ async fn many_read_up_to_the_change_that_they_were_told_of_together() {
 async fn parts_of_the_server_are_told_at_once_while_clients_are_left_alone() {
     let cache = loaded();
     let mut clients: Vec<Place> = (0..10)
-        .map(|_| cache.follow(&Bytes::new(), &Interest::All).1)
+        .map(|_| cache.follow(&Bytes::new(), &Interest::All).unwrap().1)
         .collect();
     let mut parts: Vec<Place> = (0..10)
         .map(|_| cache.follow_at_once(&Bytes::new()).1)
@@ -229,7 +232,7 @@ async fn an_audience_ends_with_its_last_member() {
     let cache = loaded();
     let interest = below("/r/a/");
     let places: Vec<Place> = (0..2)
-        .map(|_| cache.follow(&Bytes::new(), &interest).1)
+        .map(|_| cache.follow(&Bytes::new(), &interest).unwrap().1)
         .collect();
     assert_eq!(cache.audiences(), 1);
     drop(places);
@@ -305,7 +308,12 @@ async fn what_is_written_while_the_store_is_found_again_is_not_missed() {
     // Somebody asks for the objects, and another one is made, before it is known where the store is.
     assert!(before.is_closed());
     let between = caches.get("/r/").await.unwrap();
-    assert!(between.snapshot(&Bytes::from_static(b"/r/")).is_empty());
+    assert!(
+        between
+            .snapshot(&Bytes::from_static(b"/r/"))
+            .unwrap()
+            .is_empty()
+    );
     let value = value::encode(&mut ConfigMap::default(), b"").unwrap();
     let write = Write {
         key: Bytes::from_static(b"/r/a/x"),
@@ -316,7 +324,10 @@ async fn what_is_written_while_the_store_is_found_again_is_not_missed() {
     store.may_tell.add_permits(1);
     caches.wait_for(written.0).await.unwrap();
     let cache = caches.get("/r/").await.unwrap();
-    assert_eq!(cache.snapshot(&Bytes::from_static(b"/r/")).len(), 1);
+    assert_eq!(
+        cache.snapshot(&Bytes::from_static(b"/r/")).unwrap().len(),
+        1
+    );
     stop.cancel();
     tasks.close();
     tasks.wait().await;

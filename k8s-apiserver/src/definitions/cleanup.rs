@@ -177,7 +177,7 @@ impl Going<'_> {
                     // Another one takes its place.
                     break;
                 }
-                if cache.snapshot(&prefix).is_empty() {
+                if cache.snapshot(&prefix).is_ok_and(|left| left.is_empty()) {
                     return Ok(());
                 }
                 if wake.changed().await.is_err() {

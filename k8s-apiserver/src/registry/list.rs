@@ -87,11 +87,13 @@ impl Registry {
             self.caches.wait_for(newest.max(asked.unwrap_or(0))).await?;
         }
         let revision = self.caches.applied();
-        let mut entries = cache.snapshot(&selection.prefix);
-        if selection.is_nothing() {
-            entries.clear();
-        } else {
-            entries.retain(|entry| selection.matches_inside(row, entry));
+        let mut entries = Vec::new();
+        if !selection.is_nothing() {
+            for entry in cache.snapshot(&selection.prefix)? {
+                if selection.matches_inside(row, &entry)? {
+                    entries.push(entry);
+                }
+            }
         }
         Ok(Listed {
             entries,
@@ -121,7 +123,7 @@ impl Registry {
         let mut entries = Vec::new();
         if let Some(found) = found {
             let entry = Arc::new(Entry::new(&found)?);
-            if selection.matches_inside(row, &entry) {
+            if selection.matches_inside(row, &entry)? {
                 entries.push(entry);
             }
         }
@@ -205,7 +207,7 @@ impl Registry {
                 used += 1;
                 after = Some(found.key.clone());
                 let entry = Entry::new(found)?;
-                if !selection.is_nothing() && selection.matches_inside(row, &entry) {
+                if !selection.is_nothing() && selection.matches_inside(row, &entry)? {
                     entries.push(Arc::new(entry));
                 }
             }

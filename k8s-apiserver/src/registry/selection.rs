@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use k8s_model::{fields, labels};
 
-use super::{Row, key};
+use super::{Row, key, value::BadValue};
 use crate::{
     Error, Result,
     cache::{Entry, Field, Interest},
@@ -95,9 +95,13 @@ impl Selection {
     }
 
     /// Whether an object whose key matches is selected.
-    pub(crate) fn matches_inside(&self, row: &Row, entry: &Entry) -> bool {
+    pub(crate) fn matches_inside(
+        &self,
+        row: &Row,
+        entry: &Entry,
+    ) -> std::result::Result<bool, BadValue> {
         if !self.looks_inside() {
-            return true;
+            return Ok(true);
         }
         let (namespace, name) = key::split(&row.prefix, &entry.key);
         let needs_index = !self.labels.is_everything()
@@ -107,15 +111,15 @@ impl Selection {
                 .iter()
                 .any(|r| !r.field.starts_with("metadata."));
         if !needs_index {
-            return self
+            return Ok(self
                 .fields
-                .matches_with(|field| metadata_field(field, namespace, name));
+                .matches_with(|field| metadata_field(field, namespace, name)));
         }
-        let index = entry.index(&row.storage);
-        self.labels.matches_with(|key| index.label(key))
+        let index = entry.readable_index(&row.storage)?;
+        Ok(self.labels.matches_with(|key| index.label(key))
             && self.fields.matches_with(|field| {
                 metadata_field(field, namespace, name).or_else(|| index.field(field))
-            })
+            }))
     }
 }
 

@@ -148,7 +148,7 @@ impl Registry {
                 self.caches.wait_for(newest.max(asked.unwrap_or(0))).await?;
             }
             let at_least = self.caches.applied();
-            let (entries, place) = cache.follow(&selection.prefix, &interest);
+            let (entries, place) = cache.follow(&selection.prefix, &interest)?;
             let seen = entries
                 .iter()
                 .map(|e| e.revision)
@@ -156,7 +156,7 @@ impl Registry {
                 .unwrap_or(0)
                 .max(at_least);
             for entry in entries {
-                if selection.matches_inside(row, &entry) {
+                if selection.matches_inside(row, &entry)? {
                     queue.push_back(Told::Existing(entry));
                 }
             }
@@ -385,10 +385,15 @@ impl<W: Writer> Watcher<W> {
             self.done |= place.cache.is_closed();
             return None;
         };
-        let told: Vec<Told> = (events.into_iter())
+        let mut told: Vec<Told> = (events.into_iter())
             .filter(|event| event.revision > self.seen)
             .filter_map(|event| tell(&self.want.row, &self.want.selection, event))
             .collect();
+        if let Some(at) = told.iter().position(|told| matches!(told, Told::Failed(_))) {
+            told.truncate(at + 1);
+            self.queue.extend(told);
+            return Some(Bytes::new());
+        }
         let bytes = if told.is_empty() {
             Bytes::new()
         } else if self.want.row.asks_webhook() {
@@ -465,31 +470,43 @@ impl<W: Writer> Watcher<W> {
 
     fn take_history(&mut self, batch: &k8s_store::WatchBatch) {
         for change in batch.changes.iter() {
-            let parse = |entry: &k8s_store::Entry| Entry::new(entry).ok().map(Arc::new);
-            let event = Event::new(
-                batch.revision.0,
-                change.current.as_ref().and_then(parse),
-                change.previous.as_ref().and_then(parse),
-            );
-            if let Some(told) = tell(&self.want.row, &self.want.selection, Arc::new(event)) {
-                self.queue.push_back(told);
+            let parse = |entry: &k8s_store::Entry| Entry::new(entry).map(Arc::new);
+            let (revision, previous) = (batch.revision.0, change.previous.as_ref().map(parse));
+            let event = match change.current.as_ref().map(parse).transpose() {
+                Ok(current) => Event::new(revision, current, previous.and_then(Result::ok)),
+                Err(error) => Event::unreadable(revision, change.key.clone(), error),
+            };
+            let Some(told) = tell(&self.want.row, &self.want.selection, Arc::new(event)) else {
+                continue;
+            };
+            let last = matches!(told, Told::Failed(_));
+            self.queue.push_back(told);
+            if last {
+                return;
             }
         }
     }
 }
 
 /// What a change looks like through a selector: an object that comes to be selected is added, one
-/// that ceases to be is deleted.
+/// that ceases to be is deleted. What cannot be read ends the watch, for it may be selected, and is not gone.
 fn tell(row: &Row, selection: &Selection, event: Arc<Event>) -> Option<Told> {
     if !selection.matches_key(event.key()) || selection.is_nothing() {
         return None;
     }
-    let selected = |entry: &Option<Arc<Entry>>| {
-        entry
-            .as_ref()
-            .is_some_and(|e| selection.matches_inside(row, e))
+    if let Some(fault) = event.fault() {
+        return Some(Told::Failed(fault.clone().into()));
+    }
+    let selected = |entry: &Option<Arc<Entry>>| match entry {
+        Some(entry) => selection.matches_inside(row, entry),
+        None => Ok(false),
     };
-    let (now, before) = (selected(&event.current), selected(&event.previous));
+    let now = match selected(&event.current) {
+        Ok(now) => now,
+        Err(error) => return Some(Told::Failed(error.into())),
+    };
+    // Who heard of it before could read it.
+    let before = selected(&event.previous).unwrap_or(false);
     let kind = match (before, now) {
         (false, true) => EventType::Added,
         (true, true) => EventType::Modified,

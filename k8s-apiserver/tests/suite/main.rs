@@ -41,6 +41,7 @@ mod shapes;
 mod subresources;
 mod tunnels;
 mod typed;
+mod unreadable;
 mod versions;
 mod watches;
 mod webhook_rules;

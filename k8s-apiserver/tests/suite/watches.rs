@@ -16,13 +16,13 @@ use kube::{
 use serde_json::{Value, json};
 
 /// The lines of a watch.
-struct Lines {
+pub(crate) struct Lines {
     body: k8s_apiserver::http::Body,
     rest: String,
 }
 
 impl Lines {
-    async fn open(server: &ApiServer, uri: &str, accept: &str) -> Lines {
+    pub(crate) async fn open(server: &ApiServer, uri: &str, accept: &str) -> Lines {
         let response = crate::common::send(server, "GET", uri, &[("accept", accept)], "").await;
         assert_eq!(response.status(), StatusCode::OK);
         Lines {
@@ -31,7 +31,7 @@ impl Lines {
         }
     }
 
-    async fn next(&mut self) -> Option<Value> {
+    pub(crate) async fn next(&mut self) -> Option<Value> {
         loop {
             if let Some((line, rest)) = self.rest.split_once('\n') {
                 let value = serde_json::from_str(line).unwrap();
@@ -54,7 +54,7 @@ async fn version(server: &ApiServer) -> String {
         .to_owned()
 }
 
-fn brief(event: &Value) -> (&str, &str) {
+pub(crate) fn brief(event: &Value) -> (&str, &str) {
     (
         event["type"].as_str().unwrap(),
         event["object"]["metadata"]["name"]
