@@ -1,9 +1,16 @@
 //! The signals that stop a command: the first one politely, the second one at once.
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use anyhow::bail;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::Instant,
+};
+
+/// How long after the first signal others mean the same: one Ctrl-C comes from the terminal, and again from a program
+/// that started this one and passes it on.
+const ECHO: Duration = Duration::from_secs(1);
 
 /// SIGTERM and SIGINT, from when this is made on.
 #[derive(Debug)]
@@ -28,7 +35,7 @@ impl Stop {
         }
     }
 
-    /// Lets the stopping finish, unless another signal comes: as upstream, that ends the program with code 1.
+    /// Lets the stopping finish, unless another signal comes later: as upstream, that ends the program with code 1.
     pub(super) async fn unless_again(
         mut self,
         stopping: impl Future<Output = anyhow::Result<()>>,
@@ -36,7 +43,18 @@ impl Stop {
         tokio::select! {
             biased;
             stopped = stopping => stopped,
-            () = self.signal() => bail!("stopped at once, as a second signal wants"),
+            () = self.again() => bail!("stopped at once, as a second signal wants"),
+        }
+    }
+
+    /// Waits for a signal that is no echo of one just before.
+    async fn again(&mut self) {
+        let first = Instant::now();
+        loop {
+            self.signal().await;
+            if first.elapsed() >= ECHO {
+                return;
+            }
         }
     }
 }

@@ -9,7 +9,8 @@ use std::{
     io::{BufRead, BufReader},
     net::TcpListener,
     path::Path,
-    process::{Output, Stdio},
+    process::{Child, Output, Stdio},
+    time::Duration,
 };
 
 use nix::{
@@ -68,31 +69,53 @@ fn a_log_that_cannot_be_written_ends_nothing() {
     assert!(line.starts_with("ready in "), "{line}");
 }
 
-#[test]
-fn a_second_signal_ends_it_at_once() {
-    let folder = tempfile::tempdir().expect("a folder");
+/// A server that runs, and its id.
+fn running(data_dir: &Path, more: &[&str]) -> (Child, Pid) {
     let mut process = command()
         .args(["server", "--store", "memory", "--listen", "127.0.0.1:0"])
-        .args(["--shutdown-delay", "600", "--data-dir"])
-        .arg(folder.path().join("data"))
+        .args(more)
+        .arg("--data-dir")
+        .arg(data_dir)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("it runs");
-    let output = process.stdout.take().expect("its output");
+    let output = process.stdout.as_mut().expect("its output");
     let mut line = String::new();
-    let mut output = BufReader::new(output);
-    output.read_line(&mut line).expect("text");
+    let read = BufReader::new(output).read_line(&mut line);
+    read.expect("text");
     assert!(line.starts_with("ready in "), "{line}");
-    // Two of one kind might come as one.
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let id = process.id().try_into().expect("an id");
-        kill(Pid::from_raw(id), signal).expect("it runs");
+    let id = process.id().try_into().expect("an id");
+    (process, Pid::from_raw(id))
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut process, id) = running(&folder.path().join("data"), &["--shutdown-delay", "600"]);
+    kill(id, Signal::SIGTERM).expect("it runs");
+    // Until one comes that is no echo of the first.
+    while process.try_wait().expect("a status").is_none() {
+        kill(id, Signal::SIGINT).expect("it runs");
+        std::thread::sleep(Duration::from_millis(20));
     }
     let output = process.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(1));
     let said = said(&output);
     assert!(said.contains("second signal"), "{said}");
+}
+
+#[test]
+fn a_signal_that_comes_twice_ends_it_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (process, id) = running(&folder.path().join("data"), &["--shutdown-delay", "2"]);
+    // Two of one kind might come as one.
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        kill(id, signal).expect("it runs");
+    }
+    let output = process.wait_with_output().expect("it ends");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{told}");
 }
 
 #[test]

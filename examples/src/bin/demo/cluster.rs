@@ -43,6 +43,8 @@ impl Cluster {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
+            // Ctrl-C reaches it through this program alone, once.
+            .process_group(0)
             .spawn()
             .with_context(|| format!("cannot run {}", binary.display()))?;
         let output = process.stdout.take().context("no output")?;
@@ -112,7 +114,7 @@ impl Cluster {
     /// Ends the cluster as Ctrl-C would, and waits for it to have cleaned up.
     pub(crate) async fn stop(&mut self) -> anyhow::Result<()> {
         if let Some(pid) = self.process.id().and_then(|id| i32::try_from(id).ok()) {
-            // It may have ended by itself, on the same Ctrl-C.
+            // It may have ended by itself.
             kill(Pid::from_raw(pid), Signal::SIGTERM).ok();
         }
         let status = timeout(PATIENCE, self.process.wait())

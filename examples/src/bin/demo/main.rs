@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
 
 use cluster::Cluster;
 use proofs::Proofs;
@@ -52,7 +53,7 @@ async fn main() -> anyhow::Result<()> {
     let mut cluster = Cluster::boot(&arguments.cluster).await?;
     let shown = tokio::select! {
         shown = show(&cluster, &arguments, &progress) => shown,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        ended = interrupted() => Err(ended.err().unwrap_or_else(|| anyhow::anyhow!("interrupted"))),
     };
     progress.finish_and_clear();
     let result = match shown {
@@ -63,9 +64,7 @@ async fn main() -> anyhow::Result<()> {
                     "\nexport KUBECONFIG={}\nCtrl-C ends the cluster.",
                     cluster.kubeconfig().display()
                 );
-                tokio::signal::ctrl_c()
-                    .await
-                    .context("cannot wait for Ctrl-C")?;
+                interrupted().await?;
             }
             if proofs.all_hold() {
                 Ok(())
@@ -80,6 +79,19 @@ async fn main() -> anyhow::Result<()> {
     };
     cluster.stop().await?;
     result
+}
+
+/// Waits for Ctrl-C, or that the terminal is closed, or that somebody else ends this program.
+async fn interrupted() -> anyhow::Result<()> {
+    let on = |kind| signal(kind).context("cannot wait for signals");
+    let (mut interrupt, mut hangup) = (on(SignalKind::interrupt())?, on(SignalKind::hangup())?);
+    let mut terminate = on(SignalKind::terminate())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = hangup.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
 }
 
 async fn show(
