@@ -94,7 +94,7 @@ fn a_second_signal_ends_it_at_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut process, id) = running(&folder.path().join("data"), &["--shutdown-delay", "600"]);
     kill(id, Signal::SIGTERM).expect("it runs");
-    // Until one comes that is no echo of the first.
+    // Until one comes that is no echo of the first: nothing tells when that time is over.
     while process.try_wait().expect("a status").is_none() {
         kill(id, Signal::SIGINT).expect("it runs");
         std::thread::sleep(Duration::from_millis(20));

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{Registry, Row, selection::Selection};
+use super::{Registry, Row, selection::Selection, value::BadValue};
 use crate::{
     Error, Result,
     cache::{Cache, Entry, Event, EventType, Place},
@@ -489,13 +489,13 @@ impl<W: Writer> Watcher<W> {
 }
 
 /// What a change looks like through a selector: an object that comes to be selected is added, one
-/// that ceases to be is deleted. What cannot be read ends the watch, for it may be selected, and is not gone.
+/// that ceases to be is deleted. What cannot be read may be selected, and is not gone: it ends the watch.
 fn tell(row: &Row, selection: &Selection, event: Arc<Event>) -> Option<Told> {
     if !selection.matches_key(event.key()) || selection.is_nothing() {
         return None;
     }
     if let Some(fault) = event.fault() {
-        return Some(Told::Failed(fault.clone().into()));
+        return Some(Told::Failed(unknown(fault)));
     }
     let selected = |entry: &Option<Arc<Entry>>| match entry {
         Some(entry) => selection.matches_inside(row, entry),
@@ -503,7 +503,7 @@ fn tell(row: &Row, selection: &Selection, event: Arc<Event>) -> Option<Told> {
     };
     let now = match selected(&event.current) {
         Ok(now) => now,
-        Err(error) => return Some(Told::Failed(error.into())),
+        Err(error) => return Some(Told::Failed(unknown(&error))),
     };
     // Who heard of it before could read it.
     let before = selected(&event.previous).unwrap_or(false);
@@ -515,6 +515,12 @@ fn tell(row: &Row, selection: &Selection, event: Arc<Event>) -> Option<Told> {
     };
     event.object(kind)?;
     Some(Told::Change(kind, event))
+}
+
+/// That nobody can tell what changed. The watcher is to list again, which says the same as long as it is so: from where
+/// it was it would come to this change for ever.
+fn unknown(error: &BadValue) -> Error {
+    Error::expired(error.to_string())
 }
 
 fn watch_error(error: k8s_store::Error, after: u64) -> Error {

@@ -1,16 +1,22 @@
 //! Stored values that this server cannot read: those of a later version, on the same etcd, and damaged ones. They are
 //! told with an error, and never taken for objects that are gone.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures::TryStreamExt;
 use http::StatusCode;
 use k8s_apiserver::ApiServer;
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_store::{Entry, Expect, List, MemoryStore, Op, Store, Write};
+use kube::{
+    Api,
+    runtime::{WatchStreamExt, watcher},
+};
 use serde_json::{Value, json};
 
 use crate::{
-    common::{MAPS, call, config_map, get},
+    common::{MAPS, call, client, config_map, get},
     watches::{Lines, brief},
 };
 
@@ -28,6 +34,11 @@ fn damaged(value: &Bytes) -> Bytes {
     let mut damaged = value.to_vec();
     damaged[at.unwrap()..][..text.len()].copy_from_slice(br#"["app","x"]"#);
     damaged.into()
+}
+
+async fn server_on(store: &MemoryStore) -> ApiServer {
+    let server = ApiServer::builder().seed(1).store(Arc::new(store.clone()));
+    server.build().await.unwrap()
 }
 
 async fn stored(store: &MemoryStore, end: &str) -> Entry {
@@ -58,19 +69,27 @@ async fn version(server: &ApiServer) -> String {
         .to_owned()
 }
 
-/// What a watch is told at its end.
+/// Why a watch ends whose client is to list again.
 async fn failure(lines: &mut Lines) -> Value {
     let told = lines.next().await.unwrap();
     assert_eq!(told["type"], "ERROR", "{told}");
-    assert_eq!(told["object"]["code"], 500, "{told}");
+    assert_eq!(told["object"]["code"], 410, "{told}");
     assert_eq!(lines.next().await, None);
     told["object"]["message"].clone()
 }
 
 const JSON: &str = "application/json";
 const SELECTED: &str = "labelSelector=app%3Dx";
-const LATER: &str = "Internal error occurred: a stored value is not an object of this server: \
-                     written by another version";
+const LATER: &str = "a stored value is not an object of this server: written by another version";
+
+/// What a request is answered that such a value concerns.
+async fn refusal(server: &ApiServer, query: &str) -> String {
+    let (code, answer) = get(server, &format!("{MAPS}?{query}")).await;
+    assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR, "{query}: {answer}");
+    let message = answer["message"].as_str().unwrap();
+    let reason = message.strip_prefix("Internal error occurred: ");
+    reason.unwrap_or_else(|| panic!("{message}")).to_owned()
+}
 
 fn labelled() -> Value {
     let mut map = config_map("a");
@@ -81,8 +100,7 @@ fn labelled() -> Value {
 #[tokio::test]
 async fn what_cannot_be_read_is_told_with_an_error_and_is_not_gone() {
     let store = MemoryStore::new();
-    let server = ApiServer::builder().seed(1).store(Arc::new(store.clone()));
-    let server = server.build().await.unwrap();
+    let server = server_on(&store).await;
     for map in [labelled(), config_map("b")] {
         assert_eq!(call(&server, "POST", MAPS, map).await.0, 201);
     }
@@ -105,9 +123,7 @@ async fn what_cannot_be_read_is_told_with_an_error_and_is_not_gone() {
     assert_eq!(brief(&other.next().await.unwrap()), ("MODIFIED", "b"));
 
     for query in ["", SELECTED, "watch=true", "watch=true&resourceVersion=0"] {
-        let (code, answer) = get(&server, &format!("{MAPS}?{query}")).await;
-        assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR, "{query}: {answer}");
-        assert_eq!(answer["message"], LATER, "{query}");
+        assert_eq!(refusal(&server, query).await, LATER, "{query}");
     }
     // Those who watch from before it are told, too, from the history.
     assert_eq!(failure(&mut watch(String::new()).await).await, LATER);
@@ -140,24 +156,48 @@ async fn what_cannot_be_read_is_told_with_an_error_and_is_not_gone() {
     );
 }
 
+/// A client that resumed from where it was would come to the same error again when all is well.
+#[tokio::test]
+async fn a_client_gets_over_it_when_it_is_mended() {
+    let store = MemoryStore::new();
+    let server = server_on(&store).await;
+    assert_eq!(call(&server, "POST", MAPS, labelled()).await.0, 201);
+    let good = stored(&store, "/a").await;
+    let api = Api::<ConfigMap>::namespaced(client(&server), "default");
+    let config = watcher::Config::default().labels("app=x");
+    let mut seen = pin!(watcher(api, config).default_backoff());
+    let mut next = async || {
+        let next = tokio::time::timeout(Duration::from_secs(30), seen.try_next());
+        next.await.expect("an event or an error")
+    };
+    while !matches!(next().await, Ok(Some(watcher::Event::InitDone))) {}
+    put(&store, &good.key, of_a_later_version(&good.value)).await;
+    let mut errors = 0;
+    while errors < 2 {
+        match next().await {
+            Err(_) => errors += 1,
+            Ok(Some(watcher::Event::Init)) => {}
+            told => panic!("{told:?}"),
+        }
+    }
+    put(&store, &good.key, good.value.clone()).await;
+    while !matches!(next().await, Ok(Some(watcher::Event::InitDone))) {}
+}
+
 #[tokio::test]
 async fn an_object_whose_labels_cannot_be_read_may_be_selected() {
     let store = MemoryStore::new();
-    let server = ApiServer::builder().seed(1).store(Arc::new(store.clone()));
-    let server = server.build().await.unwrap();
+    let server = server_on(&store).await;
     assert_eq!(call(&server, "POST", MAPS, labelled()).await.0, 201);
     let good = stored(&store, "/a").await;
     let from = version(&server).await;
     let uri = format!("{MAPS}?watch=true&resourceVersion={from}&{SELECTED}");
     let mut selected = Lines::open(&server, &uri, JSON).await;
     put(&store, &good.key, damaged(&good.value)).await;
-    let text = "Internal error occurred: a stored value is not an object of this server: \
-                it cannot be decoded";
+    let text = "a stored value is not an object of this server: it cannot be decoded";
     assert_eq!(failure(&mut selected).await, text);
     for query in [SELECTED, "watch=true&labelSelector=app"] {
-        let (code, answer) = get(&server, &format!("{MAPS}?{query}")).await;
-        assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR, "{query}: {answer}");
-        assert_eq!(answer["message"], text, "{query}");
+        assert_eq!(refusal(&server, query).await, text, "{query}");
     }
 }
 
@@ -202,21 +242,18 @@ async fn until_allowed(server: &ApiServer, user: &str) {
 #[tokio::test]
 async fn a_server_that_begins_with_what_it_cannot_read_serves_the_rest() {
     let store = MemoryStore::new();
-    let first = ApiServer::builder().seed(1).store(Arc::new(store.clone()));
-    let first = first.build().await.unwrap();
+    let first = server_on(&store).await;
     assert_eq!(call(&first, "POST", MAPS, labelled()).await.0, 201);
     first.shutdown().await;
     let good = stored(&store, "/a").await;
     put(&store, &good.key, of_a_later_version(&good.value)).await;
 
-    let server = ApiServer::builder().seed(2).store(Arc::new(store.clone()));
-    let server = server.build().await.unwrap();
+    let server = server_on(&store).await;
     assert_eq!(get(&server, "/readyz").await.0, StatusCode::OK);
     assert_eq!(call(&server, "POST", MAPS, config_map("b")).await.0, 201);
     assert_eq!(get(&server, &format!("{MAPS}/b")).await.0, StatusCode::OK);
     for query in [SELECTED, "watch=true"] {
-        let (code, answer) = get(&server, &format!("{MAPS}?{query}")).await;
-        assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR, "{query}: {answer}");
+        assert_eq!(refusal(&server, query).await, LATER, "{query}");
     }
 }
 
@@ -224,8 +261,7 @@ async fn a_server_that_begins_with_what_it_cannot_read_serves_the_rest() {
 #[tokio::test]
 async fn a_role_that_cannot_be_read_is_not_taken_away() {
     let store = MemoryStore::new();
-    let server = ApiServer::builder().seed(1).store(Arc::new(store.clone()));
-    let server = server.build().await.unwrap();
+    let server = server_on(&store).await;
     allow(&server, "readers", "ann").await;
     until_allowed(&server, "ann").await;
     let good = stored(&store, "clusterroles/readers").await;
