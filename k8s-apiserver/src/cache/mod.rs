@@ -97,6 +97,13 @@ impl Caches {
         }
     }
 
+    /// How often stored values could not be read, by the prefixes below which they are.
+    pub(crate) fn failures(&self) -> Vec<(String, u64)> {
+        let caches = self.shared.caches.read();
+        let failures = caches.iter().map(|(prefix, cache)| (prefix.clone(), cache.failures()));
+        failures.filter(|(_, failures)| *failures > 0).collect()
+    }
+
     /// Wakes all watchers, so that they look whether they are to end.
     pub(crate) fn wake(&self) {
         self.shared

@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     ops::Bound,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -37,6 +40,8 @@ pub(crate) struct Cache {
     ready: watch::Sender<Readiness>,
     /// What watchers wrote last, for others who want the same.
     pub(super) written: Mutex<VecDeque<Written>>,
+    /// How often a stored value could not be read.
+    failures: AtomicU64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +81,7 @@ impl Cache {
             due: Mutex::default(),
             ready: watch::Sender::new(Readiness::Loading),
             written: Mutex::default(),
+            failures: AtomicU64::new(0),
         }
     }
 
@@ -84,7 +90,7 @@ impl Cache {
         {
             let mut state = self.state.write();
             for entry in &entries {
-                match parse(entry) {
+                match self.parse(entry) {
                     Ok(entry) => drop(state.objects.insert(entry.key.clone(), entry)),
                     Err(error) => drop(state.unreadable.insert(entry.key.clone(), error)),
                 }
@@ -93,7 +99,7 @@ impl Cache {
             for (at, changes) in state.early.take().unwrap_or_default() {
                 if at > revision {
                     for change in &changes {
-                        let current = change.current.as_ref().map(parse);
+                        let current = change.current.as_ref().map(|entry| self.parse(entry));
                         self.take(&mut state, change, current, at);
                     }
                 }
@@ -107,7 +113,7 @@ impl Cache {
     /// Takes in the changes of one revision, those below this cache's prefix.
     pub(crate) fn apply(&self, revision: u64, changes: &[k8s_store::Change]) {
         for change in changes {
-            let current = change.current.as_ref().map(parse);
+            let current = change.current.as_ref().map(|entry| self.parse(entry));
             if let Some(Ok(entry)) = &current {
                 // Before the lock that keeps everybody out.
                 self.state.read().audiences.read_fields(entry);
@@ -119,6 +125,19 @@ impl Cache {
             }
             self.take(&mut state, change, current, revision);
         }
+    }
+
+    fn parse(&self, entry: &k8s_store::Entry) -> Result<Arc<Entry>, BadValue> {
+        let read = Entry::new(entry).map(Arc::new);
+        read.inspect_err(|error| {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(key = %entry.key.escape_ascii(), %error, "a stored object cannot be read");
+        })
+    }
+
+    /// How often a stored value could not be read.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     fn take(
@@ -321,11 +340,4 @@ impl State {
         self.ring.push_back(Arc::new(event));
         Some(number)
     }
-}
-
-fn parse(entry: &k8s_store::Entry) -> Result<Arc<Entry>, BadValue> {
-    let read = Entry::new(entry).map(Arc::new);
-    read.inspect_err(|error| {
-        tracing::error!(key = %entry.key.escape_ascii(), %error, "a stored object cannot be read");
-    })
 }

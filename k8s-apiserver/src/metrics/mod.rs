@@ -147,4 +147,15 @@ async fn objects(server: &Inner, out: &mut Writer) {
             out.sample("", &labels, *count as f64);
         }
     }
+    out.family(
+        "apiserver_storage_decode_errors_total",
+        "counter",
+        "[ALPHA] Number of stored object decode errors split by object type",
+    );
+    for (prefix, failures) in server.registry.caches.failures() {
+        if let Some((group, resource)) = named(&prefix) {
+            let labels = format!("group=\"{group}\",resource=\"{resource}\"");
+            out.sample("", &labels, failures as f64);
+        }
+    }
 }
