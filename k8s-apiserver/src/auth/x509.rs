@@ -9,16 +9,16 @@ use rustls_pki_types::CertificateDer;
 
 use super::{AuthenticationError, Authenticator, Identity};
 
-/// The certificates that the peer of a TLS connection showed, its own first; they were verified
-/// against the listener's authorities. The listener puts this into the request's extensions.
+/// The certificates that the peer of a TLS connection showed, its own first, and whether one of the listener's
+/// authorities vouches for them. The listener puts this into the request's extensions.
 #[derive(Clone, Debug)]
 pub struct PeerCertificates(Arc<Peer>);
 
 #[derive(Debug)]
 struct Peer {
     chain: Vec<CertificateDer<'static>>,
-    /// Whether the authority of clients vouches for it, and whether that of front proxies does.
-    client: bool,
+    /// Whether the authority of clients vouches for it, or else why not, and whether that of front proxies does.
+    client: Result<(), String>,
     front_proxy: bool,
     own: OnceLock<Own>,
 }
@@ -35,7 +35,7 @@ struct Own {
 impl PeerCertificates {
     /// The certificates, the peer's own first, for which the authority of clients vouches.
     pub fn new(chain: impl IntoIterator<Item = CertificateDer<'static>>) -> Self {
-        Self::vouched_for(chain, true, false)
+        Self::judged(chain, Ok(()), false)
     }
 
     /// The certificates, the peer's own first; whether the authority of clients vouches for them, and whether that of
@@ -45,12 +45,28 @@ impl PeerCertificates {
         client: bool,
         front_proxy: bool,
     ) -> Self {
+        let unknown = || "x509: certificate signed by unknown authority".to_owned();
+        Self::judged(chain, client.then_some(()).ok_or_else(unknown), front_proxy)
+    }
+
+    /// The same, with the reason why the authority of clients does not vouch for them.
+    pub(crate) fn judged(
+        chain: impl IntoIterator<Item = CertificateDer<'static>>,
+        client: Result<(), String>,
+        front_proxy: bool,
+    ) -> Self {
         PeerCertificates(Arc::new(Peer {
             chain: chain.into_iter().collect(),
             client,
             front_proxy,
             own: OnceLock::new(),
         }))
+    }
+
+    /// Whether the authority of clients vouches for the peer. It may have said so a while ago: a certificate that has
+    /// run out since is refused by [`ClientCertificates`].
+    pub fn is_client(&self) -> bool {
+        self.0.client.is_ok()
     }
 
     /// Whether the authority of front proxies vouches for the peer.
@@ -119,7 +135,8 @@ fn identity_of(certificate: ClientCertificate) -> Option<Identity> {
     })
 }
 
-/// Knows clients by the certificates of their connections.
+/// Knows clients by the certificates of their connections. A certificate that nobody vouches for is a credential
+/// that is not good.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ClientCertificates;
 
@@ -129,11 +146,12 @@ impl Authenticator for ClientCertificates {
         &self,
         parts: &http::request::Parts,
     ) -> Result<Option<Identity>, AuthenticationError> {
-        match parts.extensions.get::<PeerCertificates>() {
-            None => Ok(None),
-            Some(peer) if !peer.0.client => Ok(None),
-            Some(peer) => Ok(peer.identity()?.cloned()),
-        }
+        let Some(peer) = parts.extensions.get::<PeerCertificates>() else {
+            return Ok(None);
+        };
+        let refused = |reason: &String| AuthenticationError::Invalid(reason.clone());
+        peer.0.client.as_ref().map_err(refused)?;
+        Ok(peer.identity()?.cloned())
     }
 }
 

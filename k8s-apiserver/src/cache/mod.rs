@@ -100,7 +100,9 @@ impl Caches {
     /// How often stored values could not be read, by the prefixes below which they are.
     pub(crate) fn failures(&self) -> Vec<(String, u64)> {
         let caches = self.shared.caches.read();
-        let failures = caches.iter().map(|(prefix, cache)| (prefix.clone(), cache.failures()));
+        let failures = caches
+            .iter()
+            .map(|(prefix, cache)| (prefix.clone(), cache.failures()));
         failures.filter(|(_, failures)| *failures > 0).collect()
     }
 

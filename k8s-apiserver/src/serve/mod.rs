@@ -3,8 +3,9 @@
 //! [`serve`] runs a service on one or more listening sockets. A connection is one task; HTTP/2
 //! and HTTP/1.1 (with upgrades) are told apart by ALPN. What the service finds in a request's
 //! extensions is [`PeerCertificates`](crate::auth::PeerCertificates), where the client showed
-//! any, and [`PeerAddress`].
+//! any, be they [good](crate::auth::PeerCertificates::is_client) or not, and [`PeerAddress`].
 
+mod clients;
 mod connection;
 mod pace;
 mod streams;

@@ -3,17 +3,12 @@
 use std::sync::Arc;
 
 use rustls::{
-    CipherSuite, ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore,
-    ServerConfig, SignatureScheme,
-    client::danger::HandshakeSignatureValid,
-    crypto::CryptoProvider,
-    server::{
-        WebPkiClientVerifier,
-        danger::{ClientCertVerified, ClientCertVerifier},
-    },
+    CipherSuite, ClientConfig, RootCertStore, ServerConfig, crypto::CryptoProvider,
+    server::danger::ClientCertVerifier,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
+use super::clients::{Anybody, Authority};
 use crate::{auth::PeerCertificates, pki::Credential};
 
 /// HTTP/2's name in ALPN.
@@ -67,7 +62,8 @@ fn pair(
 }
 
 /// Settings of a server that shows that certificate. Clients may show one of their own: it must then
-/// be good, and from that authority.
+/// be good, and from that authority, or else they are not let in. An API server lets them in and answers:
+/// [`ServerTls::new`].
 ///
 /// TLS 1.2 and 1.3; HTTP/2 and HTTP/1.1 by ALPN; sessions are resumed by tickets, so that the server
 /// remembers nothing.
@@ -79,16 +75,22 @@ pub fn server_config(
     client_ca: &CertificateDer<'_>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = server_provider();
-    let verifier = verifier(client_ca, &provider)?;
+    let verifier = Authority::new(client_ca, &provider)?.strictly();
     settings(credential, provider, verifier)
 }
 
-/// What a listener shows, and whose clients it lets in.
+/// What a listener shows, and whose clients it knows.
 #[derive(Clone, Debug)]
 pub struct ServerTls {
     config: Arc<ServerConfig>,
-    /// Where there are two authorities: that of clients and that of front proxies.
+    /// Who vouches for those that the settings let in.
     authorities: Option<Arc<Authorities>>,
+}
+
+#[derive(Debug)]
+struct Authorities {
+    client: Authority,
+    front_proxy: Option<Authority>,
 }
 
 impl From<Arc<ServerConfig>> for ServerTls {
@@ -102,7 +104,19 @@ impl From<Arc<ServerConfig>> for ServerTls {
 }
 
 impl ServerTls {
-    /// As [`server_config`], but clients may also show a certificate from the authority of front proxies: they are no
+    /// That of an API server, which shows that certificate. Clients may show one of their own. Whether it is good, and
+    /// from that authority, is found out for [`PeerCertificates`]: who shows another is let in, as by upstream,
+    /// may be known by a token, and is told 401 if not.
+    ///
+    /// Otherwise as [`server_config`].
+    ///
+    /// # Errors
+    /// If the certificate, its key or the authority cannot be used.
+    pub fn new(credential: &Credential, client_ca: &CertificateDer<'_>) -> Result<Self, TlsError> {
+        Self::knowing(credential, client_ca, None)
+    }
+
+    /// As [`new`](Self::new), but clients may also show a certificate from the authority of front proxies: they are no
     /// clients then, but [may say](crate::auth::RequestHeaders) whom they speak for.
     ///
     /// # Errors
@@ -112,19 +126,27 @@ impl ServerTls {
         client_ca: &CertificateDer<'_>,
         front_proxy_ca: &CertificateDer<'_>,
     ) -> Result<Self, TlsError> {
+        Self::knowing(credential, client_ca, Some(front_proxy_ca))
+    }
+
+    fn knowing(
+        credential: &Credential,
+        client_ca: &CertificateDer<'_>,
+        front_proxy_ca: Option<&CertificateDer<'_>>,
+    ) -> Result<Self, TlsError> {
         let provider = server_provider();
-        let authorities = Arc::new(Authorities {
-            client: verifier(client_ca, &provider)?,
-            front_proxy: verifier(front_proxy_ca, &provider)?,
-            hints: [
-                roots(client_ca)?.subjects(),
-                roots(front_proxy_ca)?.subjects(),
-            ]
-            .concat(),
-        });
+        let authority = |ca| Authority::new(ca, &provider);
+        let authorities = Authorities {
+            client: authority(client_ca)?,
+            front_proxy: front_proxy_ca.map(authority).transpose()?,
+        };
+        let hints = std::iter::once(&authorities.client)
+            .chain(&authorities.front_proxy)
+            .flat_map(Authority::hints);
+        let anybody = Arc::new(Anybody::new(hints.cloned().collect(), &provider));
         Ok(ServerTls {
-            config: settings(credential, provider, authorities.clone())?,
-            authorities: Some(authorities),
+            config: settings(credential, provider, anybody)?,
+            authorities: Some(Arc::new(authorities)),
         })
     }
 
@@ -135,82 +157,18 @@ impl ServerTls {
     /// What is known of a peer that the handshake let in.
     pub(super) fn peer(&self, chain: &[CertificateDer<'_>]) -> PeerCertificates {
         let owned = chain.iter().map(|c| c.clone().into_owned());
-        match (&self.authorities, chain.split_first()) {
-            (Some(authorities), Some((own, rest))) => {
-                let vouches = |verifier: &Arc<dyn ClientCertVerifier>| {
-                    verifier
-                        .verify_client_cert(own, rest, UnixTime::now())
-                        .is_ok()
-                };
-                let client = vouches(&authorities.client);
-                PeerCertificates::vouched_for(owned, client, vouches(&authorities.front_proxy))
-            }
-            _ => PeerCertificates::new(owned),
-        }
+        let (Some(authorities), Some((own, rest))) = (&self.authorities, chain.split_first())
+        else {
+            return PeerCertificates::new(owned);
+        };
+        let vouches = |authority: &Authority| authority.vouches(own, rest, UnixTime::now());
+        let front_proxy = authorities.front_proxy.as_ref();
+        PeerCertificates::judged(
+            owned,
+            vouches(&authorities.client),
+            front_proxy.is_some_and(|authority| vouches(authority).is_ok()),
+        )
     }
-}
-
-/// Lets in for whom one of two authorities vouches.
-#[derive(Debug)]
-struct Authorities {
-    client: Arc<dyn ClientCertVerifier>,
-    front_proxy: Arc<dyn ClientCertVerifier>,
-    hints: Vec<DistinguishedName>,
-}
-
-impl ClientCertVerifier for Authorities {
-    fn client_auth_mandatory(&self) -> bool {
-        false
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &self.hints
-    }
-
-    fn verify_client_cert(
-        &self,
-        own: &CertificateDer<'_>,
-        rest: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        self.client
-            .verify_client_cert(own, rest, now)
-            .or_else(|error| {
-                let proxy = self.front_proxy.verify_client_cert(own, rest, now);
-                proxy.map_err(|_| error)
-            })
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        own: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.client.verify_tls12_signature(message, own, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        own: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.client.verify_tls13_signature(message, own, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.client.supported_verify_schemes()
-    }
-}
-
-fn verifier(
-    ca: &CertificateDer<'_>,
-    provider: &Arc<CryptoProvider>,
-) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let roots = Arc::new(roots(ca)?);
-    let builder = WebPkiClientVerifier::builder_with_provider(roots, provider.clone());
-    Ok(builder.allow_unauthenticated().build()?)
 }
 
 fn settings(

@@ -9,6 +9,7 @@ mod answers;
 mod apply;
 mod audit;
 mod bounds;
+mod client_certificates;
 mod common;
 mod components;
 mod connections;

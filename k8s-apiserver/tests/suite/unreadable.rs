@@ -260,7 +260,10 @@ async fn a_server_that_begins_with_what_it_cannot_read_serves_the_rest() {
     let (_, page) = get(&server, "/metrics").await;
     let family = "apiserver_storage_decode_errors_total";
     let told = format!("{family}{{group=\"\",resource=\"configmaps\"}} 2");
-    assert!(page.as_str().unwrap().lines().any(|line| line == told), "{page}");
+    assert!(
+        page.as_str().unwrap().lines().any(|line| line == told),
+        "{page}"
+    );
 }
 
 /// What the server itself knows stays as it could be read last.

@@ -11,7 +11,7 @@ use anyhow::Context;
 use k8s_apiserver::{
     ApiServer,
     pki::{Pki, ServerNames},
-    serve::{Limits, bind, client_config, serve as serve_tls, server_config},
+    serve::{Limits, ServerTls, bind, client_config, serve as serve_tls},
 };
 use k8s_store::EmbeddedStore;
 use tokio::{process::Command, signal::unix::SignalKind, time::Instant};
@@ -56,7 +56,7 @@ pub(crate) async fn serve(dir: &Path, port: u16) -> anyhow::Result<()> {
     let store = EmbeddedStore::open(dir.join("store")).await?;
     let server = ApiServer::builder().store(Arc::new(store)).build().await?;
     let credential = pki.apiserver(&ServerNames::for_apiserver("cluster.local", None))?;
-    let tls = server_config(&credential, pki.ca_der())?;
+    let tls = ServerTls::new(&credential, pki.ca_der())?;
     let listener = bind(SocketAddr::from(([127, 0, 0, 1], port))).await?;
     let running = serve_tls(server, vec![listener], tls, Limits::default())?;
     tokio::signal::unix::signal(SignalKind::terminate())?

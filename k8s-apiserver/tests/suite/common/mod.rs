@@ -12,7 +12,7 @@ use k8s_apiserver::{
     auth::Identity,
     http::Body,
     pki::{Pki, ServerNames},
-    serve::{self, Limits, Server},
+    serve::{self, Limits, Server, ServerTls},
 };
 use serde_json::{Value, json};
 
@@ -27,7 +27,7 @@ pub(crate) fn client(server: &ApiServer) -> kube::Client {
 /// Serves over TLS, as it is done in a cluster, at a port of its own.
 pub(crate) async fn listen(server: &ApiServer, pki: &Pki, limits: Limits) -> Server {
     let names = ServerNames::for_apiserver("cluster.local", None);
-    let tls = serve::server_config(&pki.apiserver(&names).unwrap(), pki.ca_der()).unwrap();
+    let tls = ServerTls::new(&pki.apiserver(&names).unwrap(), pki.ca_der()).unwrap();
     let socket = serve::bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
     serve::serve(server.clone(), vec![socket], tls, limits).unwrap()
 }
