@@ -74,7 +74,9 @@
 //! most: paths, verbs, status codes, reasons and texts.
 //!
 //! Left out: CBOR (KEP-4222), which upstream serves behind the feature gate `CBORServingAndStorage` alone. Who wants it is
-//! answered 406, and who sends it 415, as with the gate off; client-go goes on in JSON then.
+//! answered 406, and who sends it 415, as with the gate off; client-go goes on in JSON then. ServiceCIDRs and IPAddresses
+//! (KEP-1880) are stored and checked, and that is all: ClusterIPs come from the server's own ranges, which ServiceCIDRs do not
+//! widen, and no IPAddress is made for them.
 //!
 //! Otherwise than upstream, on purpose:
 //! - What a client got wrong is a 4xx, where upstream says 500: a `resourceVersion` that is no number and `DeleteOptions` that
