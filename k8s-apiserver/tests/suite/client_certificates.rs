@@ -19,6 +19,7 @@ use rcgen::{
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::ring::default_provider,
+    sign::{CertifiedKey, SingleCertAndKey},
     version::{TLS12, TLS13},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
@@ -76,6 +77,14 @@ fn again(shown: &Shown) -> Shown {
     (shown.0.clone(), shown.1.clone_key())
 }
 
+/// As it is: the library would refuse to show what it cannot read.
+fn shown_as_it_is(shown: &Shown) -> CertifiedKey {
+    let key = default_provider()
+        .key_provider
+        .load_private_key(shown.1.clone_key());
+    CertifiedKey::new(vec![shown.0.clone()], key.unwrap())
+}
+
 /// The first value of DER's, with its head and without it, and what follows.
 fn first(der: &[u8]) -> (&[u8], &[u8], &[u8]) {
     let (head, length) = match der[1] {
@@ -98,7 +107,12 @@ fn first(der: &[u8]) -> (&[u8], &[u8], &[u8]) {
 
 fn wrapped(tag: u8, content: &[u8]) -> Vec<u8> {
     let length = u16::try_from(content.len()).unwrap().to_be_bytes();
-    [&[tag, 0x82], &length[..], content].concat()
+    let head = match length {
+        [0, short @ ..0x80] => vec![tag, short],
+        [0, short] => vec![tag, 0x81, short],
+        [high, low] => vec![tag, 0x82, high, low],
+    };
+    [&head[..], content].concat()
 }
 
 /// The same certificate as `openssl x509 -req` makes it: of X.509's first version, without extensions.
@@ -170,8 +184,7 @@ impl Cluster {
             .with_protocol_versions(&[version])
             .unwrap()
             .with_root_certificates(roots)
-            .with_client_auth_cert(vec![shown.0.clone()], shown.1.clone_key())
-            .unwrap();
+            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown_as_it_is(shown))));
         let address = self.listener.addresses()[0];
         let stream = tokio::net::TcpStream::connect(address).await.unwrap();
         let stream = tokio_rustls::TlsConnector::from(Arc::new(config))
