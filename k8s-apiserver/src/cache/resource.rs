@@ -105,7 +105,14 @@ impl Cache {
                 }
             }
         }
-        self.ready.send_replace(Readiness::Ready);
+        // One that was closed meanwhile is dealt no changes any more: it must not look as if it were.
+        self.ready.send_if_modified(|readiness| {
+            let loading = *readiness == Readiness::Loading;
+            if loading {
+                *readiness = Readiness::Ready;
+            }
+            loading
+        });
         self.own.wake();
         self.all.wake();
     }

@@ -54,6 +54,15 @@ fn read(place: &mut Place) -> Result<Vec<u64>, super::place::Lagged> {
 }
 
 #[tokio::test]
+async fn a_cache_that_is_closed_while_it_is_loaded_stays_closed() {
+    let cache = Arc::new(Cache::loading());
+    cache.close();
+    cache.load(Vec::new(), 1);
+    assert!(cache.is_closed());
+    assert!(!cache.wait_ready().await);
+}
+
+#[tokio::test]
 async fn a_change_wakes_those_whom_it_concerns_and_nobody_else() {
     let cache = loaded();
     let place = |interest: Interest| cache.follow(&Bytes::new(), &interest).unwrap().1;
