@@ -24,7 +24,7 @@ pub(crate) use self::{
     place::Place,
     resource::Cache,
 };
-use crate::{Error, Result};
+use crate::{Error, Result, registry::value::BadValue};
 
 /// How long a reader waits for the caches to catch up; upstream's `blockTimeout`.
 const CATCH_UP: Duration = Duration::from_secs(3);
@@ -127,6 +127,29 @@ impl Caches {
                 return Err(Error::service_unavailable("the server is shutting down"));
             }
             tokio::task::yield_now().await;
+        }
+    }
+
+    /// Reads from the cache of the objects below a prefix once it has all that the store has, and no less than was asked
+    /// for; says up to which revision that is. Who asks for zero is satisfied with what the cache has.
+    pub(crate) async fn read<T>(
+        &self,
+        prefix: &str,
+        asked: Option<u64>,
+        read: impl Fn(&Arc<Cache>) -> Result<T, BadValue> + Send + Sync,
+    ) -> Result<(u64, T)> {
+        loop {
+            let cache = self.get(prefix).await?;
+            if asked != Some(0) {
+                let newest = self.shared.store.revision().await?.0;
+                self.wait_for(newest.max(asked.unwrap_or(0))).await?;
+            }
+            let revision = self.applied();
+            let found = read(&cache);
+            // Before that revision came to be known, one that missed changes was closed: another one has them.
+            if !cache.is_closed() {
+                return Ok((revision, found?));
+            }
         }
     }
 

@@ -257,6 +257,29 @@ struct Gap {
     may_tell: Semaphore,
 }
 
+impl Gap {
+    /// One that may tell its revision once: to who begins to follow it.
+    fn new() -> Arc<Self> {
+        Arc::new(Gap {
+            inner: MemoryStore::new(),
+            lost: CancellationToken::new(),
+            asked: Semaphore::new(0),
+            may_tell: Semaphore::new(1),
+        })
+    }
+
+    /// Writes an object; says at which revision.
+    async fn write(&self, key: &'static [u8]) -> u64 {
+        let value = value::encode(&mut ConfigMap::default(), b"").unwrap();
+        let write = Write {
+            key: Bytes::from_static(key),
+            expect: Expect::Absent,
+            op: Op::Put { value, ttl: None },
+        };
+        self.commit(vec![write]).await.unwrap().revision.0
+    }
+}
+
 #[async_trait]
 impl Store for Gap {
     async fn revision(&self) -> Result<Revision, Error> {
@@ -302,12 +325,7 @@ impl Store for Gap {
 
 #[tokio::test]
 async fn what_is_written_while_the_store_is_found_again_is_not_missed() {
-    let store = Arc::new(Gap {
-        inner: MemoryStore::new(),
-        lost: CancellationToken::new(),
-        asked: Semaphore::new(0),
-        may_tell: Semaphore::new(1),
-    });
+    let store = Gap::new();
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let caches = Caches::start(store.clone(), stop.clone(), tasks.clone());
     let caches = caches.await.unwrap();
@@ -323,20 +341,38 @@ async fn what_is_written_while_the_store_is_found_again_is_not_missed() {
             .unwrap()
             .is_empty()
     );
-    let value = value::encode(&mut ConfigMap::default(), b"").unwrap();
-    let write = Write {
-        key: Bytes::from_static(b"/r/a/x"),
-        expect: Expect::Absent,
-        op: Op::Put { value, ttl: None },
-    };
-    let written = store.commit(vec![write]).await.unwrap().revision;
+    let written = store.write(b"/r/a/x").await;
     store.may_tell.add_permits(1);
-    caches.wait_for(written.0).await.unwrap();
+    caches.wait_for(written).await.unwrap();
     let cache = caches.get("/r/").await.unwrap();
     assert_eq!(
         cache.snapshot(&Bytes::from_static(b"/r/")).unwrap().len(),
         1
     );
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+}
+
+#[tokio::test]
+async fn who_reads_while_the_store_is_found_again_reads_what_is_there_then() {
+    let store = Gap::new();
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let caches = Caches::start(store.clone(), stop.clone(), tasks.clone());
+    let caches = caches.await.unwrap();
+    let all = Bytes::from_static(b"/r/");
+    let before = caches.get("/r/").await.unwrap();
+    // It has the cache, and waits to be told where the store is, while that is lost and found.
+    let mut reading = Box::pin(caches.read("/r/", None, |cache| cache.snapshot(&all)));
+    assert!(futures::poll!(reading.as_mut()).is_pending());
+    store.lost.cancel();
+    store.asked.acquire_many(3).await.unwrap().forget();
+    assert!(before.is_closed());
+    let written = store.write(b"/r/a/x").await;
+    // To both, and to who reads once more.
+    store.may_tell.add_permits(3);
+    let (revision, found) = reading.await.unwrap();
+    assert_eq!((revision, found.len()), (written, 1));
     stop.cancel();
     tasks.close();
     tasks.wait().await;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Registry, Row, selection::Selection};
 use crate::{
     Error, Result,
-    cache::Entry,
+    cache::{Cache, Entry},
     http::options::{ListOptions, VersionMatch, parse_resource_version},
 };
 
@@ -80,19 +80,15 @@ impl Registry {
         selection: &Selection,
         asked: Option<u64>,
     ) -> Result<Listed> {
-        let cache = self.caches.get(&row.prefix).await?;
-        // Zero is satisfied with what the cache has; everything else wants the newest.
-        if asked != Some(0) {
-            let newest = self.store.revision().await?.0;
-            self.caches.wait_for(newest.max(asked.unwrap_or(0))).await?;
-        }
-        let revision = self.caches.applied();
+        let read = |cache: &Arc<Cache>| match selection.is_nothing() {
+            true => Ok(Vec::new()),
+            false => cache.snapshot(&selection.prefix),
+        };
+        let (revision, found) = self.caches.read(&row.prefix, asked, read).await?;
         let mut entries = Vec::new();
-        if !selection.is_nothing() {
-            for entry in cache.snapshot(&selection.prefix)? {
-                if selection.matches_inside(row, &entry)? {
-                    entries.push(entry);
-                }
+        for entry in found {
+            if selection.matches_inside(row, &entry)? {
+                entries.push(entry);
             }
         }
         Ok(Listed {

@@ -136,19 +136,14 @@ impl Registry {
         let selection = Selection::new(row, namespace, options)?;
         let interest = selection.interest(row);
         let asked = parse_resource_version(&options.resource_version)?;
-        let cache = self.caches.get(&row.prefix).await?;
         let mut queue = VecDeque::new();
         // A watch from nowhere begins with what there is; so does one that says so.
         let snapshot = options
             .send_initial_events
             .unwrap_or(matches!(asked, None | Some(0)));
         let (source, seen) = if snapshot {
-            if asked != Some(0) {
-                let newest = self.store.revision().await?.0;
-                self.caches.wait_for(newest.max(asked.unwrap_or(0))).await?;
-            }
-            let at_least = self.caches.applied();
-            let (entries, place) = cache.follow(&selection.prefix, &interest)?;
+            let read = |cache: &Arc<Cache>| cache.follow(&selection.prefix, &interest);
+            let (at_least, (entries, place)) = self.caches.read(&row.prefix, asked, read).await?;
             let seen = entries
                 .iter()
                 .map(|e| e.revision)
@@ -168,6 +163,7 @@ impl Registry {
             }
             (Source::Ring(place), 0)
         } else {
+            let cache = self.caches.get(&row.prefix).await?;
             // `sendInitialEvents=false` without a version is from now on.
             let after = match asked {
                 None | Some(0) => self.store.revision().await?.0,
