@@ -37,10 +37,30 @@ pub(super) struct MatchResources {
     pub(super) object_selector: Option<LabelSelector>,
 }
 
-/// Whether webhooks and policies have no say in a request: the one for their own configurations, so that nobody
-/// locks everybody out.
-pub(super) fn is_exempt(request: &AdmissionRequest<'_>) -> bool {
+/// What policies have no say in, as upstream's `pkg/kubeapiserver/admission/exclusion` has it: policies and bindings, and
+/// what is only asked and never stored.
+const BEYOND_POLICIES: [(&str, &str); 10] = [
+    (GROUP, "validatingadmissionpolicies"),
+    (GROUP, "validatingadmissionpolicybindings"),
+    (GROUP, "mutatingadmissionpolicies"),
+    (GROUP, "mutatingadmissionpolicybindings"),
+    ("authentication.k8s.io", "selfsubjectreviews"),
+    ("authentication.k8s.io", "tokenreviews"),
+    ("authorization.k8s.io", "localsubjectaccessreviews"),
+    ("authorization.k8s.io", "selfsubjectaccessreviews"),
+    ("authorization.k8s.io", "selfsubjectrulesreviews"),
+    ("authorization.k8s.io", "subjectaccessreviews"),
+];
+
+/// Whether webhooks have no say in a request: one for their own configurations or for policies, so that nobody locks
+/// everybody out.
+pub(super) fn is_beyond_webhooks(request: &AdmissionRequest<'_>) -> bool {
     request.resource.group == GROUP
+}
+
+/// Whether policies have no say in a request. They have in one for a webhook's configuration.
+pub(super) fn is_beyond_policies(request: &AdmissionRequest<'_>) -> bool {
+    BEYOND_POLICIES.contains(&(request.resource.group, request.resource.resource))
 }
 
 /// The namespace of a request as upstream counts it: a namespace is in itself.

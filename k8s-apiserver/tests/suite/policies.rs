@@ -7,7 +7,7 @@ use k8s_apiserver::{
 };
 use serde_json::{Value, json};
 
-use crate::common::hooks::{Answer, Cluster, config_map, pod, rule};
+use crate::common::hooks::{Answer, Cluster, MUTATING, VALIDATING, config_map, pod, rule};
 
 const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -534,6 +534,30 @@ async fn policies_themselves_are_beyond_their_own_reach() {
         "validations": [{"expression": "false"}]});
     policy(&cluster, "everything.example.com", spec, json!({})).await;
     refused(&cluster, config_map("a", json!({}))).await;
+    // What is only asked is beyond it, too; what others are asked by is not.
+    let attributes = json!({"spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}}});
+    for (path, review) in [
+        ("authentication.k8s.io/v1/selfsubjectreviews", json!({})),
+        (
+            "authorization.k8s.io/v1/selfsubjectaccessreviews",
+            attributes,
+        ),
+    ] {
+        let answer = cluster.post(&format!("/apis/{path}"), review).await;
+        answer.expect(201);
+    }
+    for path in [VALIDATING, MUTATING] {
+        let hooks = json!({"metadata": {"name": "hooks"}, "webhooks": []});
+        let answer = cluster.post(path, hooks).await;
+        assert_eq!(answer.code, StatusCode::UNPROCESSABLE_ENTITY, "{answer:?}");
+        assert!(
+            answer
+                .message()
+                .ends_with("denied request: failed expression: false"),
+            "{}",
+            answer.message()
+        );
+    }
     let path = format!("{GROUP}/validatingadmissionpolicybindings/everything.example.com");
     cluster.delete(&path).await.expect(200);
     cluster

@@ -119,7 +119,7 @@ impl Plugin {
         &self,
         request: &AdmissionRequest<'_>,
     ) -> Result<Arc<Vec<Bound>>, AdmissionError> {
-        if matching::is_exempt(request) {
+        if matching::is_beyond_policies(request) {
             return Ok(Arc::default());
         }
         self.source.bound().await

@@ -60,7 +60,7 @@ impl Plugin {
         &self,
         request: &AdmissionRequest<'_>,
     ) -> Result<Arc<Vec<Arc<Hook>>>, AdmissionError> {
-        if matching::is_exempt(request) {
+        if matching::is_beyond_webhooks(request) {
             return Ok(Arc::default());
         }
         self.source.hooks().await
