@@ -71,7 +71,7 @@ pub(super) fn namespace_of<'r>(request: &'r AdmissionRequest<'_>) -> &'r str {
     }
 }
 
-fn is_namespace(request: &AdmissionRequest<'_>) -> bool {
+pub(super) fn is_namespace(request: &AdmissionRequest<'_>) -> bool {
     request.resource.group.is_empty() && request.resource.resource == "namespaces"
 }
 

@@ -255,6 +255,30 @@ async fn expressions_see_the_request_the_namespace_the_old_object_and_the_author
         .expect(201);
 }
 
+#[tokio::test]
+async fn expressions_about_a_namespace_see_no_namespace_around_it() {
+    let cluster = Cluster::start().await;
+    let namespaces = "/api/v1/namespaces";
+    let space = |name: &str, seen: &str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"seen": seen}}});
+    cluster
+        .post(namespaces, space("a", "before"))
+        .await
+        .expect(201);
+    let spec = json!({
+        "matchConstraints": {"resourceRules": [rule(&["CREATE", "UPDATE"], "", "namespaces")]},
+        "validations": [{"expression": "object.metadata.labels['seen'] != 'now' || namespaceObject != null", "message": "none"}],
+    });
+    policy(&cluster, "space.example.com", spec, json!({})).await;
+    let path = format!("{namespaces}?dryRun=All");
+    let refused = |answer: &Answer| answer.message().ends_with("denied request: none");
+    cluster
+        .until("POST", &path, space("b", "now"), refused)
+        .await;
+    let now = json!({"metadata": {"labels": {"seen": "now"}}});
+    let answer = cluster.ask("PATCH", "/api/v1/namespaces/a", now).await;
+    assert!(refused(&answer), "{answer:?}");
+}
+
 /// Lets nobody list pods but those of node `a` with the label `app`.
 #[derive(Debug)]
 struct Choosy;

@@ -131,8 +131,9 @@ impl Plugin {
         request: &AdmissionRequest<'_>,
         resource: &Resource,
     ) -> Result<Scene, AdmissionError> {
-        let name = matching::namespace_of(request);
-        let namespace = match name {
+        let namespace = match request.namespace {
+            // Here upstream does not count a namespace as in itself.
+            _ if matching::is_namespace(request) => None,
             "" => None,
             name => {
                 let (group, resource) = (Namespace::GROUP, Namespace::URL_PATH_SEGMENT);
