@@ -149,7 +149,8 @@ pub(super) fn selects_object(selector: &Selector, request: &AdmissionRequest<'_>
     request.object.as_deref().is_some_and(selected) || request.old.is_some_and(selected)
 }
 
-/// The labels of a request's namespace, looked up at most once.
+/// The labels of a request's namespace, looked up at most once. Those of a namespace that is written are as they are
+/// now: what changes it while it is admitted counts for who is asked next.
 #[derive(Debug, Default)]
 pub(super) struct NamespaceLabels(Option<BTreeMap<String, String>>);
 
@@ -164,12 +165,15 @@ impl NamespaceLabels {
         if selector.is_everything() {
             return Ok(true);
         }
+        if let Some(labels) = labels_to_be(request) {
+            return Ok(selector.matches(&labels));
+        }
         let name = namespace_of(request);
         if name.is_empty() && !is_namespace(request) {
             return Ok(true);
         }
         if self.0.is_none() {
-            let labels = self::labels(name, request, reader).await?;
+            let labels = labels_of(name, reader).await?;
             self.0 = Some(labels);
         }
         Ok(self
@@ -179,19 +183,19 @@ impl NamespaceLabels {
     }
 }
 
-async fn labels(
+/// The labels of a namespace as it is to be, where the request writes it: it may not be there yet.
+fn labels_to_be(request: &AdmissionRequest<'_>) -> Option<BTreeMap<String, String>> {
+    let written = request.subresource.is_empty()
+        && is_namespace(request)
+        && matches!(request.operation, Operation::Create | Operation::Update);
+    let object = request.object.as_ref().filter(|_| written)?;
+    Some(object.metadata().labels.clone().unwrap_or_default())
+}
+
+async fn labels_of(
     name: &str,
-    request: &AdmissionRequest<'_>,
     reader: &dyn ObjectReader,
 ) -> Result<BTreeMap<String, String>, AdmissionError> {
-    // As it is to be: it may not be there yet.
-    if request.subresource.is_empty()
-        && is_namespace(request)
-        && matches!(request.operation, Operation::Create | Operation::Update)
-        && let Some(object) = &request.object
-    {
-        return Ok(object.metadata().labels.clone().unwrap_or_default());
-    }
     match reader.get::<Namespace>("", name).await {
         // A server without namespaces has namespaces without labels.
         Err(ReadError::NotServed(_)) => Ok(BTreeMap::new()),

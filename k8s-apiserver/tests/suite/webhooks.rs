@@ -694,3 +694,20 @@ async fn a_webhook_changes_of_a_pod_no_more_than_what_is_asked_for() {
         refused.body
     );
 }
+
+#[tokio::test]
+async fn a_namespace_is_selected_by_the_labels_that_the_webhook_before_has_given_it() {
+    let (cluster, hook) = (Cluster::start().await, webhook().await);
+    let spaces = |selector: Value| json!({"rules": [rule(&["CREATE"], "", "namespaces")], "namespaceSelector": selector});
+    let before = json!({"matchExpressions": [{"key": "mutated", "operator": "DoesNotExist"}]});
+    let after = json!({"matchLabels": {"mutated": "yes"}});
+    let hooks = [
+        hook.hook("/mutate-configuration", spaces(before)),
+        hook.hook("/selected", spaces(after)),
+    ];
+    cluster.install(&hook, MUTATING, "spaces", &hooks).await;
+    let space = json!({"metadata": {"name": "a", "labels": {"own": "yes"}}});
+    let made = cluster.post("/api/v1/namespaces", space).await.expect(201);
+    assert_eq!(made["metadata"]["labels"]["mutated"], "yes");
+    assert_eq!(hook.asked("/selected").len(), 1);
+}
