@@ -1,6 +1,9 @@
 //! [`LimitRanger`]: the limits that a namespace sets to its pods and claims.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use k8s_model::{
@@ -292,7 +295,9 @@ impl AdmissionPlugin for LimitRanger {
                 (_, Some(claim)) => check_claim(range, claim),
                 _ => Vec::new(),
             };
-            found.dedup();
+            // As upstream's aggregates: the same is told once, however many containers it is true of.
+            let mut told = BTreeSet::new();
+            found.retain(|text| told.insert(text.clone()));
             match found.as_slice() {
                 [] => {}
                 [one] => return Err(AdmissionError::forbidden(one)),

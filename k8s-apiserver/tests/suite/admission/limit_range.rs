@@ -65,6 +65,24 @@ async fn pods_get_the_defaults_of_the_range_and_stay_in_it() {
     make(&server, PODS, pod("high", high)).await;
 }
 
+#[tokio::test]
+async fn what_is_wrong_with_several_containers_is_told_once() {
+    let server = ready().await;
+    make(&server, RANGES, range("r")).await;
+    let mut low = pod(
+        "low",
+        json!({"resources": {"requests": list("10m", "50Mi")}}),
+    );
+    let containers = low["spec"]["containers"].as_array_mut().unwrap();
+    let mut second = containers[0].clone();
+    second["name"] = "second".into();
+    containers.push(second);
+    assert_eq!(
+        refused(&server, PODS, low).await,
+        "pods \"low\" is forbidden: [minimum cpu usage per Container is 50m, but request is 10m, minimum memory usage per Container is 100Mi, but request is 50Mi]"
+    );
+}
+
 /// `[sig-scheduling] LimitRange should list, patch and delete a LimitRange by collection`.
 #[tokio::test]
 async fn ranges_are_listed_patched_and_deleted_by_collection() {
