@@ -3,8 +3,10 @@
 //! As upstream's `k8s.io/apiserver/pkg/registry/generic/registry.Store.Delete` and
 //! `registry/rest.BeforeDelete`.
 
+use std::sync::OnceLock;
+
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use k8s_model::{
     Object, custom,
     metadata::{self, DELETE_DEPENDENTS, ORPHAN_DEPENDENTS},
@@ -179,7 +181,8 @@ impl Registry {
         }
     }
 
-    /// Deletes what a list finds, and gives it back.
+    /// Deletes what a list finds, and gives it back. After an error no more are begun, but those that are begun are
+    /// finished: none is left marked by a request that nobody goes on with.
     pub(crate) async fn delete_collection(
         &self,
         target: &Target<'_>,
@@ -187,8 +190,13 @@ impl Registry {
         options: &DeleteOptions,
     ) -> Result<Listed> {
         let listed = self.list(target.row, target.namespace, list).await?;
+        let first = OnceLock::new();
+        let failed = &first;
         stream::iter(listed.entries.clone())
-            .map(|entry| async move {
+            .for_each_concurrent(COLLECTION_WORKERS, |entry| async move {
+                if failed.get().is_some() {
+                    return;
+                }
                 let (namespace, name) = super::key::split(&target.row.prefix, &entry.key);
                 let target = Target {
                     namespace,
@@ -196,14 +204,16 @@ impl Registry {
                     ..*target
                 };
                 match self.delete(&target, options).await {
-                    Err(error) if error.code() != 404 => Err(error),
-                    _ => Ok(()),
+                    // The first is the answer; others are much the same.
+                    Err(error) if error.code() != 404 => drop(failed.set(error)),
+                    _ => {}
                 }
             })
-            .buffer_unordered(COLLECTION_WORKERS)
-            .try_collect::<()>()
-            .await?;
-        Ok(listed)
+            .await;
+        match first.into_inner() {
+            Some(error) => Err(error),
+            None => Ok(listed),
+        }
     }
 
     /// Removes the entry, and with it what was allocated to the object.

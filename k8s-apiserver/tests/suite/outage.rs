@@ -3,15 +3,22 @@
 use std::{pin::pin, sync::Arc};
 
 use crate::common::{MAPS, call, client, config_map, get};
+use async_trait::async_trait;
+use bytes::Bytes;
 use futures::TryStreamExt;
 use http::StatusCode;
 use k8s_apiserver::ApiServer;
 use k8s_openapi::api::core::v1::ConfigMap;
-use k8s_store::{MemoryStore, testing::FaultyStore};
+use k8s_store::{
+    Committed, Entry, Error, List, MemoryStore, Op, Page, Revision, Store, WatchStream, Write,
+    testing::FaultyStore,
+};
 use kube::{
     Api,
     runtime::{WatchStreamExt, watcher},
 };
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 #[tokio::test]
 async fn while_the_store_is_away_requests_fail_and_afterwards_all_goes_on() {
@@ -55,4 +62,72 @@ async fn while_the_store_is_away_requests_fail_and_afterwards_all_goes_on() {
         }
     };
     assert_eq!(later.data.unwrap()["a"], "1");
+}
+
+/// A store that cannot delete one object, and deletes no other before it has said so.
+#[derive(Debug, Default)]
+struct Stuck {
+    inner: MemoryStore,
+    said: CancellationToken,
+}
+
+#[async_trait]
+impl Store for Stuck {
+    async fn revision(&self) -> Result<Revision, Error> {
+        self.inner.revision().await
+    }
+
+    async fn get(&self, key: &[u8], at: Option<Revision>) -> Result<Option<Entry>, Error> {
+        self.inner.get(key, at).await
+    }
+
+    async fn list(&self, list: List) -> Result<Page, Error> {
+        self.inner.list(list).await
+    }
+
+    async fn commit(&self, writes: Vec<Write>) -> Result<Committed, Error> {
+        let gone = writes.iter().find(|write| write.op == Op::Delete);
+        match gone {
+            Some(write) if write.key.ends_with(b"/stuck") => {
+                self.said.cancel();
+                let source = Arc::new(std::io::ErrorKind::StorageFull.into());
+                return Err(Error::ReadOnly { source });
+            }
+            Some(_) => self.said.cancelled().await,
+            None => {}
+        }
+        self.inner.commit(writes).await
+    }
+
+    async fn watch(&self, prefix: Bytes, after: Revision) -> Result<WatchStream, Error> {
+        self.inner.watch(prefix, after).await
+    }
+
+    async fn compact(&self, revision: Revision) -> Result<(), Error> {
+        self.inner.compact(revision).await
+    }
+}
+
+#[tokio::test]
+async fn where_one_of_a_collection_cannot_be_deleted_those_begun_are_and_no_more_are_begun() {
+    let store = Arc::new(Stuck::default());
+    let server = ApiServer::builder().seed(1).store(store.clone());
+    let server = server.build().await.unwrap();
+    let secrets = "/api/v1/namespaces/default/secrets";
+    // Sixteen are deleted at a time: those before it are begun when it fails.
+    let before = (0..15).map(|i| format!("a-{i}"));
+    let after = ["stuck", "z-0", "z-1"].map(str::to_owned);
+    for name in before.chain(after) {
+        let secret = json!({"metadata": {"name": name}});
+        let made = call(&server, "POST", secrets, secret).await;
+        assert_eq!(made.0, StatusCode::CREATED, "{}", made.1);
+    }
+    let (code, answer) = call(&server, "DELETE", secrets, Value::Null).await;
+    assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR, "{answer}");
+    let left = get(&server, secrets).await.1;
+    let names = left["items"].as_array().unwrap().iter();
+    let names: Vec<&str> = names
+        .map(|item| item["metadata"]["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["stuck", "z-0", "z-1"]);
 }
