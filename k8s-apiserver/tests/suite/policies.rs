@@ -470,6 +470,37 @@ async fn policies_see_what_others_have_made_and_are_evaluated_again() {
 }
 
 #[tokio::test]
+async fn policies_are_selected_by_the_object_as_it_came() {
+    let cluster = Cluster::start().await;
+    let label = json!([apply(
+        "Object{metadata: Object.metadata{labels: {'picked': 'yes'}}}"
+    )]);
+    mutating(&cluster, "a.example.com", label, json!({})).await;
+    let data = json!([json_patch(
+        "[JSONPatch{op: 'add', path: '/data/second', value: 'yes'}]"
+    )]);
+    let matching = json!({"matchConstraints": {
+        "resourceRules": [rule(&["CREATE"], "", "configmaps")],
+        "objectSelector": {"matchLabels": {"picked": "yes"}},
+    }});
+    mutating(&cluster, "b.example.com", data, matching).await;
+    let path = format!("{MAPS}?dryRun=All");
+    let map = config_map("a", json!({"a": "1"}));
+    let mut picked = map.clone();
+    picked["metadata"]["labels"] = json!({"picked": "yes"});
+    // Both are in effect.
+    cluster
+        .until("POST", &path, picked, |a| a.body["data"]["second"] == "yes")
+        .await;
+    let made = cluster
+        .until("POST", &path, map, |a| {
+            a.body["metadata"]["labels"]["picked"] == "yes"
+        })
+        .await;
+    assert_eq!(made.body["data"], json!({"a": "1"}));
+}
+
+#[tokio::test]
 async fn a_mutation_that_fails_ends_the_request() {
     let cluster = Cluster::start().await;
     let mutations = json!([json_patch(

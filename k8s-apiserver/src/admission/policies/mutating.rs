@@ -28,8 +28,9 @@ use crate::{
 };
 
 /// Changes objects as bound `MutatingAdmissionPolicy`s say, one after the other: each sees what those before it have
-/// made of the object. One with `reinvocationPolicy: IfNeeded` is evaluated once more if anybody changes the object
-/// after it. Of a connection the options are the object; what goes is not changed.
+/// made of the object, but which of them are asked is known before the first changes anything. One with
+/// `reinvocationPolicy: IfNeeded` is evaluated once more if anybody changes the object after it. Of a connection the
+/// options are the object; what goes is not changed.
 #[derive(Debug)]
 pub struct MutatingAdmissionPolicy(Plugin);
 
@@ -82,11 +83,9 @@ impl MutatingAdmissionPolicy {
             let invoked = &mut request.more.reinvocation.policies;
             invoked.begin_again(object.as_ref());
         }
-        let mut namespace = NamespaceLabels::default();
         let mut failures = Failures::default();
-        for bound in all.iter() {
-            self.change(bound, request, &mut namespace, &mut failures)
-                .await?;
+        for invocation in self.invocations(all, request, &mut failures).await {
+            self.invoke(&invocation, request, &mut failures).await?;
         }
         let object = object(request);
         request.more.reinvocation.policies.end(object);
@@ -155,58 +154,88 @@ impl Failures {
     }
 }
 
+/// What a policy says, with one of its parameters, of an object in that version.
+struct Invocation<'a> {
+    policy: &'a Policy,
+    binding: &'a Binding,
+    param: Option<Value>,
+    resource: &'a Resource,
+}
+
 impl MutatingAdmissionPolicy {
-    async fn change(
+    /// Who is to be asked about the object as it is now, in which order. As upstream's `policyDispatcher` has it: what
+    /// one of them makes of the object calls in no other, and keeps none out.
+    async fn invocations<'a>(
         &self,
-        bound: &Bound,
-        request: &mut AdmissionRequest<'_>,
-        namespace: &mut NamespaceLabels,
+        all: &'a [Bound],
+        request: &AdmissionRequest<'a>,
         failures: &mut Failures,
-    ) -> Result<(), AdmissionError> {
-        let (plugin, policy): (_, &Policy) = (&self.0, &bound.policy);
-        let found = policy
-            .matcher
-            .find(request, namespace, &*plugin.reader)
-            .await;
-        let resource = match found {
-            Ok(Some(resource)) => resource,
-            Ok(None) => return Ok(()),
-            Err(error) => {
-                failures.misconfigured(policy, None, &error);
-                return Ok(());
-            }
-        };
-        for binding in &bound.bindings {
-            let binding: &Binding = binding;
-            let params = params::bound(policy, binding, request, namespace, &*plugin.reader);
-            let params = match params.await {
-                Ok(Some(params)) => params,
-                Ok(None) => continue,
-                Err(text) => {
-                    failures.misconfigured(policy, Some(binding), &text);
-                    continue;
+    ) -> Vec<Invocation<'a>> {
+        let mut namespace = NamespaceLabels::default();
+        let mut invocations = Vec::new();
+        for bound in all {
+            let found = bound
+                .policy
+                .matcher
+                .find(request, &mut namespace, &*self.0.reader)
+                .await;
+            match found {
+                Ok(Some(resource)) => {
+                    let of = self.bound(bound, resource, request, &mut namespace, failures);
+                    invocations.extend(of.await);
                 }
-            };
-            for param in &params {
-                let param = policy.param_kind.as_ref().map(|_| param);
-                self.invoke((policy, binding), param, request, resource, failures)
-                    .await?;
+                Ok(None) => {}
+                Err(error) => failures.misconfigured(&bound.policy, None, &error),
             }
         }
-        Ok(())
+        invocations
+    }
+
+    /// The invocations of a policy that covers the request, by its bindings.
+    async fn bound<'a>(
+        &self,
+        bound: &'a Bound,
+        resource: &'a Resource,
+        request: &AdmissionRequest<'_>,
+        namespace: &mut NamespaceLabels,
+        failures: &mut Failures,
+    ) -> Vec<Invocation<'a>> {
+        let policy: &Policy = &bound.policy;
+        let mut invocations = Vec::new();
+        for binding in &bound.bindings {
+            let binding: &Binding = binding;
+            let params = params::bound(policy, binding, request, namespace, &*self.0.reader);
+            match params.await {
+                Ok(params) => {
+                    let params = params.into_iter().flatten();
+                    invocations.extend(params.map(|param| Invocation {
+                        policy,
+                        binding,
+                        param: policy.param_kind.as_ref().map(|_| param),
+                        resource,
+                    }));
+                }
+                Err(text) => failures.misconfigured(policy, Some(binding), &text),
+            }
+        }
+        invocations
     }
 
     /// Does what a policy says, with one of its parameters. What goes wrong with one of its mutations leaves the others
     /// alone, as upstream has it.
     async fn invoke(
         &self,
-        (policy, binding): (&Policy, &Binding),
-        param: Option<&Value>,
+        invocation: &Invocation<'_>,
         request: &mut AdmissionRequest<'_>,
-        resource: &Resource,
         failures: &mut Failures,
     ) -> Result<(), AdmissionError> {
-        let plugin = &self.0;
+        let Invocation {
+            policy,
+            binding,
+            ref param,
+            resource,
+        } = *invocation;
+        let (plugin, param) = (&self.0, param.as_ref());
         let mut scene = plugin.scene(request, resource).await?;
         let judged = plugin
             .evaluate(&scene, request, param, |inputs| {
