@@ -47,4 +47,8 @@ impl NodeDialer for Kubelets {
         });
         Ok(Box::new(near))
     }
+
+    fn dials(&self) -> bool {
+        false
+    }
 }

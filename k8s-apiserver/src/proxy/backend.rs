@@ -1,6 +1,6 @@
 //! Servers in pods, as the proxies reach them: over TCP, or over TLS that vouches for nothing.
 
-use std::{io, sync::Arc};
+use std::{io, net::IpAddr, sync::Arc};
 
 use rustls::{
     ClientConfig, DigitallySignedStruct, SignatureScheme,
@@ -10,11 +10,17 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::TlsConnector;
 
-use super::dial::{ByteStream, server_name, tcp};
+use super::dial::{ByteStream, server_name, tcp_to};
+use crate::Error;
 
-/// Connects to a server in a pod.
-pub(super) async fn dial(https: bool, host: &str, port: u16) -> io::Result<Box<dyn ByteStream>> {
-    let stream = tcp(host, port).await?;
+/// Connects to a server in a pod or on a node, at one of the addresses that were judged.
+pub(super) async fn dial(
+    https: bool,
+    host: &str,
+    addresses: &[IpAddr],
+    port: u16,
+) -> io::Result<Box<dyn ByteStream>> {
+    let stream = tcp_to(host, addresses, port).await?;
     if !https {
         return Ok(Box::new(stream));
     }
@@ -30,6 +36,10 @@ pub(super) async fn dial(https: bool, host: &str, port: u16) -> io::Result<Box<d
         .connect(server_name(host)?, stream)
         .await?;
     Ok(Box::new(stream))
+}
+
+pub(super) fn unreached(error: io::Error) -> Error {
+    Error::service_unavailable(format!("error trying to reach service: {error}"))
 }
 
 /// A verifier that takes any certificate.

@@ -1,6 +1,12 @@
 //! [`NodeDialer`]: the way to a kubelet.
 
-use std::{fmt::Debug, io, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    fmt::Debug,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use rustls::ClientConfig;
@@ -33,6 +39,9 @@ pub struct NodeEndpoint {
     pub host: String,
     /// The kubelet's port.
     pub port: u16,
+    /// What `host` stands for, if that has been looked up and judged: these are to be dialled, and nothing that a second
+    /// look-up may say. Empty if nobody has looked.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Opens connections to kubelets.
@@ -51,6 +60,13 @@ pub struct NodeEndpoint {
 pub trait NodeDialer: Debug + Send + Sync {
     /// Connects to the kubelet of the node.
     async fn dial(&self, endpoint: &NodeEndpoint) -> io::Result<Box<dyn ByteStream>>;
+
+    /// Whether it connects over the network to where the node says it is; true by default. A node says of itself what it
+    /// likes, so `nodes/proxy` then refuses addresses that are the server's own: it would be asked as the API server.
+    /// False is for those that find kubelets by the names of their nodes alone.
+    fn dials(&self) -> bool {
+        true
+    }
 }
 
 /// Reaches kubelets over TLS: they must show a certificate of the cluster's authority for the address
@@ -76,7 +92,19 @@ impl TlsDialer {
 
 /// Connects to a host within [`DIAL_TIMEOUT`]. The error is as Go's dialler words it, whom clients know.
 pub(crate) async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
-    let stream = tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect((host, port)))
+    tcp_to(host, &[], port).await
+}
+
+/// As [`tcp`], to one of these addresses of the host if there are any.
+pub(super) async fn tcp_to(host: &str, addresses: &[IpAddr], port: u16) -> io::Result<TcpStream> {
+    let addresses: Vec<SocketAddr> = addresses.iter().map(|ip| (*ip, port).into()).collect();
+    let connecting = async {
+        match addresses.as_slice() {
+            [] => TcpStream::connect((host, port)).await,
+            some => TcpStream::connect(some).await,
+        }
+    };
+    let stream = tokio::time::timeout(DIAL_TIMEOUT, connecting)
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))
         .flatten()
@@ -122,7 +150,7 @@ pub(super) fn server_name(host: &str) -> io::Result<ServerName<'static>> {
 #[async_trait]
 impl NodeDialer for TlsDialer {
     async fn dial(&self, endpoint: &NodeEndpoint) -> io::Result<Box<dyn ByteStream>> {
-        let stream = tcp(&endpoint.host, endpoint.port).await?;
+        let stream = tcp_to(&endpoint.host, &endpoint.addresses, endpoint.port).await?;
         let handshake =
             TlsConnector::from(self.0.clone()).connect(server_name(&endpoint.host)?, stream);
         let stream = tokio::time::timeout(DIAL_TIMEOUT, handshake)

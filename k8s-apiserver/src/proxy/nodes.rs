@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Node;
 use super::{
     Connecter, NodeDialer, NodeEndpoint, backend,
     forward::{Forwarder, refusal},
-    target::{Target, authority, path_and_query, proxyable},
+    target::{Target, authority, path_and_query, resolved},
 };
 use crate::{Error, admission::reader::ObjectReader, http::Body};
 
@@ -71,6 +71,7 @@ fn endpoint(name: &str, node: &Node) -> Result<NodeEndpoint, Error> {
         node: name.to_owned(),
         host,
         port,
+        addresses: Vec::new(),
     })
 }
 
@@ -113,22 +114,22 @@ impl Nodes {
         request: Request<Body>,
     ) -> Result<Response<Body>, Error> {
         let target = Target::parse("node", name)?;
-        let (_, endpoint) = find(&*self.reader, target.name).await?;
+        let (_, mut endpoint) = find(&*self.reader, target.name).await?;
         let wanted = target.port.parse::<u16>().ok();
         if !target.port.is_empty() && wanted.is_none() {
             return Err(Error::bad_request(format!("invalid node request {name:?}")));
         }
         let path = path_and_query(request.uri(), DEPTH, rest);
-        let (stream, port) = match wanted.filter(|port| *port != endpoint.port) {
+        let other = wanted.filter(|port| *port != endpoint.port);
+        if other.is_some() || self.dialer.dials() {
+            endpoint.addresses = resolved(&endpoint.host).await?;
+        }
+        let (stream, port) = match other {
             None => (dial(&*self.dialer, &endpoint).await?, endpoint.port),
             Some(port) => {
-                proxyable(&endpoint.host)?;
-                let stream = backend::dial(target.https, &endpoint.host, port)
-                    .await
-                    .map_err(|e| {
-                        Error::service_unavailable(format!("error trying to reach service: {e}"))
-                    })?;
-                (stream, port)
+                let (host, addresses) = (&endpoint.host, &endpoint.addresses);
+                let stream = backend::dial(target.https, host, addresses, port).await;
+                (stream.map_err(backend::unreached)?, port)
             }
         };
         let host = authority(&endpoint.host, port);

@@ -186,10 +186,9 @@ impl Pods {
             target.port.parse::<u16>().or(u16::try_from(-1))
         }
         .map_err(|_| Error::bad_request(format!("invalid pod request {name:?}")))?;
-        proxyable(&ip)?;
-        let stream = backend::dial(target.https, &ip, port).await.map_err(|e| {
-            Error::service_unavailable(format!("error trying to reach service: {e}"))
-        })?;
+        let address = proxyable(&ip)?;
+        let stream = backend::dial(target.https, &ip, &[address], port).await;
+        let stream = stream.map_err(backend::unreached)?;
         let path = path_and_query(request.uri(), DEPTH, rest);
         self.forwarder
             .forward(stream, &authority(&ip, port), &path, request)

@@ -98,10 +98,9 @@ impl Services {
             Error::service_unavailable(format!("no endpoints available for service {name:?}"))
         })?;
         let (ip, port) = chosen;
-        proxyable(ip)?;
-        let stream = backend::dial(target.https, ip, *port).await.map_err(|e| {
-            Error::service_unavailable(format!("error trying to reach service: {e}"))
-        })?;
+        let address = proxyable(ip)?;
+        let stream = backend::dial(target.https, ip, &[address], *port).await;
+        let stream = stream.map_err(backend::unreached)?;
         let path = path_and_query(request.uri(), DEPTH, rest);
         self.forwarder
             .forward(stream, &authority(ip, *port), &path, request)

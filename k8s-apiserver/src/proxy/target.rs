@@ -36,10 +36,32 @@ impl<'a> Target<'a> {
 }
 
 /// Refuses addresses that are the server's own, however they are written, and those of more than one machine.
-pub(super) fn proxyable(host: &str) -> Result<(), Error> {
-    let ip: IpAddr = host
-        .parse()
-        .map_err(|_| Error::bad_request("address not allowed"))?;
+pub(super) fn proxyable(host: &str) -> Result<IpAddr, Error> {
+    let ip = host.parse();
+    let ip = ip.map_err(|_| Error::bad_request("address not allowed"))?;
+    allowed(ip).map(|()| ip)
+}
+
+/// What a host stands for: an address, or those of a name, which must all be [`proxyable`].
+pub(super) async fn resolved(host: &str) -> Result<Vec<IpAddr>, Error> {
+    let found: Vec<IpAddr> = match host.parse() {
+        Ok(ip) => vec![ip],
+        Err(_) => {
+            let found = tokio::net::lookup_host((host, 0)).await;
+            let found = found.map_err(|error| Error::bad_request(error.to_string()))?;
+            found.map(|address| address.ip()).collect()
+        }
+    };
+    if found.is_empty() {
+        return Err(Error::bad_request("no addresses for hostname"));
+    }
+    for ip in &found {
+        allowed(*ip)?;
+    }
+    Ok(found)
+}
+
+fn allowed(ip: IpAddr) -> Result<(), Error> {
     let refused = match ip.to_canonical() {
         IpAddr::V4(ip) => {
             ip.is_loopback() || ip.is_link_local() || ip.is_multicast() || ip.is_broadcast()

@@ -106,6 +106,62 @@ fn message(json: &str) -> String {
     value["message"].as_str().unwrap().to_owned()
 }
 
+/// The fake kubelet, found by the node's name.
+#[derive(Debug)]
+struct WithinTheProcess;
+
+#[async_trait]
+impl NodeDialer for WithinTheProcess {
+    async fn dial(&self, endpoint: &NodeEndpoint) -> io::Result<Box<dyn ByteStream>> {
+        FakeKubelet.dial(endpoint).await
+    }
+
+    fn dials(&self) -> bool {
+        false
+    }
+}
+
+async fn node_proxy(dialer: Arc<dyn NodeDialer>, kind: &str, address: &str, name: &str) -> String {
+    let reader = MemoryReader::default();
+    let addresses = json!([{ "type": kind, "address": address }]);
+    let node = json!({ "metadata": { "name": "n" }, "status": { "addresses": addresses } });
+    reader.put("", "nodes", node);
+    let reader: Arc<dyn ObjectReader> = Arc::new(reader);
+    let (_, nodes) = connecters(&reader, &dialer).remove(1);
+    let request = Request::get(format!("/api/v1/nodes/{name}/proxy/healthz"));
+    let request = request.body(Body::empty()).unwrap();
+    let answer = nodes.connect("", name, "proxy", "healthz", request).await;
+    let status = answer.status();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    match status {
+        StatusCode::OK => text,
+        status => format!("{}: {}", status.as_u16(), message(&text)),
+    }
+}
+
+#[tokio::test]
+async fn a_node_cannot_have_the_server_ask_itself() {
+    for (kind, address) in [
+        ("InternalIP", "127.0.0.1"),
+        ("ExternalIP", "::ffff:127.0.0.1"),
+        ("InternalIP", "169.254.169.254"),
+        ("Hostname", "localhost"),
+    ] {
+        for name in ["n", "n:10250", "https:n:10250", "n:80"] {
+            let refused = node_proxy(Arc::new(FakeKubelet), kind, address, name).await;
+            assert_eq!(refused, "400: address not allowed", "{address} {name}");
+        }
+        // Nothing is dialled where the kubelet is known by its node's name; other ports are.
+        let found = node_proxy(Arc::new(WithinTheProcess), kind, address, "n").await;
+        assert_eq!(found, "/healthz");
+        let refused = node_proxy(Arc::new(WithinTheProcess), kind, address, "n:80").await;
+        assert_eq!(refused, "400: address not allowed", "{address}");
+    }
+    let found = node_proxy(Arc::new(FakeKubelet), "InternalIP", "10.0.0.7", "n").await;
+    assert_eq!(found, "/healthz");
+}
+
 #[tokio::test]
 async fn logs_come_from_the_kubelet_of_the_pods_node() {
     let (status, text) = ask("single", "log", "follow=true&tailLines=3").await;
