@@ -7,12 +7,14 @@
 mod cidr;
 mod ports;
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use k8s_model::{
     Object,
     field::{self, Path},
 };
-use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_store::{Expect, Op, Write};
 
 pub use self::{
@@ -409,7 +411,11 @@ fn keep(new: &mut Service, old: &Service) {
         new.ip_family_policy = None;
     }
     if needs_node_ports(new) && wants_any_node_port(old.type_.as_deref()) {
-        let old_ports: Vec<_> = old.ports.iter().flatten().collect();
+        // By name, whatever else of the port has changed.
+        let named = |port: &ServicePort| port.name.clone().unwrap_or_default();
+        let had: BTreeMap<String, Option<i32>> = (old.ports.iter().flatten())
+            .map(|port| (named(port), port.node_port))
+            .collect();
         let used: Vec<i32> = new
             .ports
             .iter()
@@ -422,12 +428,8 @@ fn keep(new: &mut Service, old: &Service) {
             .flatten()
             .filter(|p| p.node_port.unwrap_or(0) == 0)
         {
-            let found = old_ports
-                .iter()
-                .find(|o| o.port == port.port && o.protocol == port.protocol);
-            port.node_port = found
-                .and_then(|o| o.node_port)
-                .filter(|n| !used.contains(n));
+            let found = had.get(&named(port)).copied().flatten();
+            port.node_port = found.filter(|n| !used.contains(n));
         }
     } else if !wants_any_node_port(new.type_.as_deref())
         && wants_any_node_port(old.type_.as_deref())

@@ -556,6 +556,27 @@ async fn services_get_addresses_and_ports_of_their_own() {
 }
 
 #[tokio::test]
+async fn a_port_keeps_its_node_port_by_its_name() {
+    let server = server().await;
+    let ports =
+        json!([{"name": "web", "port": 80}, {"name": "dns", "port": 53, "protocol": "UDP"}]);
+    let spec = json!({"type": "NodePort", "ports": ports});
+    let (status, made) = call(&server, "POST", SERVICES, service("one", spec)).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    let had = |object: &Value, index: usize| object["spec"]["ports"][index]["nodePort"].clone();
+    // Others in other places, but for the names.
+    let ports = json!([{"name": "dns", "port": 5353, "protocol": "TCP"}, {"name": "web", "port": 8080},
+        {"name": "new", "port": 80}]);
+    let spec = json!({"type": "NodePort", "ports": ports});
+    let path = format!("{SERVICES}/one");
+    let (status, put) = call(&server, "PUT", &path, service("one", spec)).await;
+    assert_eq!(status, StatusCode::OK, "{put}");
+    assert_eq!(had(&put, 0), had(&made, 1), "{put}");
+    assert_eq!(had(&put, 1), had(&made, 0), "{put}");
+    assert!(![had(&made, 0), had(&made, 1)].contains(&had(&put, 2)));
+}
+
+#[tokio::test]
 async fn headless_and_external_services_have_no_address() {
     let server = server().await;
     let (status, headless) = call(
