@@ -7,7 +7,7 @@
 mod cidr;
 mod ports;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use k8s_model::{
@@ -29,6 +29,8 @@ use crate::{
 const ADDRESSES: &str = "/registry/ranges/serviceips/";
 const PORTS: &str = "/registry/ranges/servicenodeports/";
 
+const ALLOCATED: &str = "provided port is already allocated";
+
 /// Hands out addresses and ports.
 #[derive(Clone, Debug)]
 pub(crate) struct Services {
@@ -44,6 +46,15 @@ struct Holdings {
     ports: Vec<i32>,
 }
 
+/// Whose addresses and ports are handed out.
+struct Claimant<'a> {
+    name: &'a str,
+    /// Its namespace and name: what the keys of what it gets say.
+    owner: &'a str,
+    held: &'a Holdings,
+    is_new: bool,
+}
+
 impl Services {
     pub(crate) fn handles(&self, row: &Row) -> bool {
         row.is("", "services")
@@ -55,7 +66,8 @@ impl Services {
         registry: &Registry,
         object: &mut dyn Object,
     ) -> Result<Vec<Write>> {
-        self.allocate(registry, object, &Holdings::default()).await
+        let none = Holdings::default();
+        self.allocate(registry, object, &none, true).await
     }
 
     /// Keeps what a Service has, fills in what it now needs, and gives up what it needs no more.
@@ -72,7 +84,7 @@ impl Services {
         };
         keep(service, old);
         let held = old.spec.as_ref().map(holdings).unwrap_or_default();
-        self.allocate(registry, new, &held).await
+        self.allocate(registry, new, &held, false).await
     }
 
     /// Gives up what a Service had.
@@ -90,6 +102,7 @@ impl Services {
         registry: &Registry,
         object: &mut dyn Object,
         held: &Holdings,
+        is_new: bool,
     ) -> Result<Vec<Write>> {
         let Some(service) = object.downcast_mut::<Service>() else {
             return Ok(Vec::new());
@@ -102,11 +115,15 @@ impl Services {
         let Some(spec) = service.spec.as_mut() else {
             return Ok(Vec::new());
         };
+        let of = Claimant {
+            name: &name,
+            owner: &owner,
+            held,
+            is_new,
+        };
         let mut writes = Vec::new();
-        self.address(registry, spec, held, &name, &owner, &mut writes)
-            .await?;
-        self.ports(registry, spec, held, &name, &owner, &mut writes)
-            .await?;
+        self.address(registry, spec, &of, &mut writes).await?;
+        self.ports(registry, spec, &of, &mut writes).await?;
         let now = holdings(spec);
         writes.extend(release(held, &now));
         Ok(writes)
@@ -116,9 +133,7 @@ impl Services {
         &self,
         registry: &Registry,
         spec: &mut ServiceSpec,
-        held: &Holdings,
-        name: &str,
-        owner: &str,
+        of: &Claimant<'_>,
         writes: &mut Vec<Write>,
     ) -> Result<()> {
         if !has_cluster_ip(spec) {
@@ -130,14 +145,14 @@ impl Services {
             // What does not agree, or is too much for one family, is for validation to say.
             return Ok(());
         }
-        self.families(spec, name)?;
+        self.families(spec, of.name)?;
         let wanted = spec.cluster_ip.clone().filter(|ip| !ip.is_empty());
         let path = Path::new("spec").child("clusterIPs");
         let invalid = |value: &str, text: String| {
             Error::invalid_kind(
                 "",
                 "Service",
-                name,
+                of.name,
                 &vec![field::invalid(path.clone(), vec![value], text)],
             )
         };
@@ -152,7 +167,7 @@ impl Services {
                     spec.cluster_ips = Some(vec![ip]);
                     return Ok(());
                 };
-                if held.address.as_deref() != Some(&ip) {
+                if of.held.address.as_deref() != Some(&ip) {
                     let failed =
                         |text: String| invalid(&ip, format!("failed to allocate IP {ip}: {text}"));
                     if !self.cidr.contains_host(address) {
@@ -169,7 +184,7 @@ impl Services {
                     {
                         return Err(failed("provided IP is already allocated".into()));
                     }
-                    writes.push(claim(address_key(&ip), owner));
+                    writes.push(claim(address_key(&ip), of.owner));
                 }
                 spec.cluster_ips = Some(vec![ip]);
             }
@@ -179,7 +194,7 @@ impl Services {
                 })?;
                 spec.cluster_ip = Some(address.clone());
                 spec.cluster_ips = Some(vec![address.clone()]);
-                writes.push(claim(address_key(&address), owner));
+                writes.push(claim(address_key(&address), of.owner));
             }
         }
         Ok(())
@@ -263,96 +278,103 @@ impl Services {
         &self,
         registry: &Registry,
         spec: &mut ServiceSpec,
-        held: &Holdings,
-        name: &str,
-        owner: &str,
+        of: &Claimant<'_>,
         writes: &mut Vec<Write>,
     ) -> Result<()> {
         let wants = needs_node_ports(spec);
-        let mut mine: Vec<(i32, String)> = Vec::new();
         let mut claimed: Vec<i32> = Vec::new();
-        let mut all: Option<std::collections::BTreeSet<String>> = None;
-        for pass in 0..2 {
-            for (i, port) in spec.ports.iter_mut().flatten().enumerate() {
-                let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".into());
-                let path = Path::new("spec").child("ports").index(i).child("nodePort");
+        // Chosen numbers first, so that none of them is handed out to another port.
+        if wants_any_node_port(spec.type_.as_deref()) {
+            for (i, port) in spec.ports.iter().flatten().enumerate() {
                 let number = port.node_port.unwrap_or(0);
-                // Chosen numbers first, so that none of them is handed out to another port.
-                if pass == 0 && number != 0 && wants_any_node_port(spec.type_.as_deref()) {
-                    if mine.iter().any(|(n, p)| *n == number && *p == protocol) {
-                        continue; // Validation says that it is there twice.
-                    }
-                    if !held.ports.contains(&number) && !claimed.contains(&number) {
-                        let invalid = |text: String| {
-                            Error::invalid_kind(
-                                "",
-                                "Service",
-                                name,
-                                &vec![field::invalid(path.clone(), number, text)],
-                            )
-                        };
-                        if !self.node_ports.contains(number) {
-                            return Err(invalid(format!(
-                                "provided port is not in the valid range. The range of valid ports is {}",
-                                self.node_ports
-                            )));
-                        }
-                        if registry
-                            .store
-                            .get(port_key(number).as_ref(), None)
-                            .await?
-                            .is_some()
-                        {
-                            return Err(invalid("provided port is already allocated".into()));
-                        }
-                        claimed.push(number);
-                        writes.push(claim(port_key(number), owner));
-                    }
-                    mine.push((number, protocol));
-                } else if pass == 1 && number == 0 && wants {
-                    if all.is_none() {
-                        all = Some(taken(registry, PORTS).await?);
-                    }
-                    let free = |n: i32| {
-                        all.as_ref().is_none_or(|all| !all.contains(&n.to_string()))
-                            && !claimed.contains(&n)
-                            && !held.ports.contains(&n)
-                    };
-                    let number = self
-                        .node_ports
-                        .pick(&mut registry.fork_random(), free)
-                        .ok_or_else(|| {
-                            Error::internal("failed to allocate a nodePort: range is full")
-                        })?;
-                    claimed.push(number);
-                    writes.push(claim(port_key(number), owner));
-                    port.node_port = Some(number);
-                    mine.push((number, protocol));
+                // Validation says what is there twice.
+                if number == 0 || of.held.ports.contains(&number) || claimed.contains(&number) {
+                    continue;
                 }
+                if let Some(text) = self.refusal(registry, number).await? {
+                    let path = Path::new("spec").child("ports").index(i).child("nodePort");
+                    let findings = vec![field::invalid(path, number, text)];
+                    return Err(Error::invalid_kind("", "Service", of.name, &findings));
+                }
+                claimed.push(number);
+                writes.push(claim(port_key(number), of.owner));
             }
         }
-        self.health_check_port(registry, spec, held, name, owner, &claimed, writes)
+        let ports = spec.ports.as_deref_mut().unwrap_or_default();
+        if wants {
+            self.fill(registry, ports, of, &mut claimed, writes).await?;
+        }
+        self.health_check_port(registry, spec, of, &claimed, writes)
             .await
     }
 
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one step of `ports`, apart for its length"
-    )]
+    /// Gives a node port to each that has none.
+    async fn fill(
+        &self,
+        registry: &Registry,
+        ports: &mut [ServicePort],
+        of: &Claimant<'_>,
+        claimed: &mut Vec<i32>,
+        writes: &mut Vec<Write>,
+    ) -> Result<()> {
+        let has_none = |port: &ServicePort| port.node_port.unwrap_or(0) == 0;
+        let mut all: Option<BTreeSet<String>> = None;
+        for i in 0..ports.len() {
+            if !has_none(&ports[i]) {
+                continue;
+            }
+            // One number over several protocols is one port of the nodes, too, where a Service is new.
+            let same = ports
+                .iter()
+                .find(|other| other.port == ports[i].port && !has_none(other));
+            if let Some(number) = same.filter(|_| of.is_new).and_then(|other| other.node_port) {
+                ports[i].node_port = Some(number);
+                continue;
+            }
+            let taken = match all.take() {
+                Some(all) => all,
+                None => taken(registry, PORTS).await?,
+            };
+            let free = |n: i32| {
+                !taken.contains(&n.to_string())
+                    && !claimed.contains(&n)
+                    && !of.held.ports.contains(&n)
+            };
+            let number = self.node_ports.pick(&mut registry.fork_random(), free);
+            let number = number
+                .ok_or_else(|| Error::internal("failed to allocate a nodePort: range is full"))?;
+            all = Some(taken);
+            claimed.push(number);
+            writes.push(claim(port_key(number), of.owner));
+            ports[i].node_port = Some(number);
+        }
+        Ok(())
+    }
+
+    /// Why somebody cannot have the port that they chose, if so.
+    async fn refusal(&self, registry: &Registry, number: i32) -> Result<Option<String>> {
+        if !self.node_ports.contains(number) {
+            return Ok(Some(format!(
+                "provided port is not in the valid range. The range of valid ports is {}",
+                self.node_ports
+            )));
+        }
+        let taken = registry.store.get(port_key(number).as_ref(), None).await?;
+        Ok(taken.map(|_| ALLOCATED.to_owned()))
+    }
+
     async fn health_check_port(
         &self,
         registry: &Registry,
         spec: &mut ServiceSpec,
-        held: &Holdings,
-        name: &str,
-        owner: &str,
+        of: &Claimant<'_>,
         claimed: &[i32],
         writes: &mut Vec<Write>,
     ) -> Result<()> {
         let needs = spec.type_.as_deref() == Some("LoadBalancer")
             && spec.external_traffic_policy.as_deref() == Some("Local");
         let number = spec.health_check_node_port.unwrap_or(0);
-        if !needs || held.ports.contains(&number) {
+        if !needs || of.held.ports.contains(&number) {
             return Ok(());
         }
         let number = if number != 0 {
@@ -363,8 +385,8 @@ impl Services {
                 .is_some()
             {
                 let path = Path::new("spec").child("healthCheckNodePort");
-                let finding = field::invalid(path, number, "provided port is already allocated");
-                return Err(Error::invalid_kind("", "Service", name, &vec![finding]));
+                let finding = field::invalid(path, number, ALLOCATED);
+                return Err(Error::invalid_kind("", "Service", of.name, &vec![finding]));
             }
             number
         } else {
@@ -376,7 +398,7 @@ impl Services {
                 .ok_or_else(|| Error::internal("failed to allocate a nodePort: range is full"))?
         };
         spec.health_check_node_port = Some(number);
-        writes.push(claim(port_key(number), owner));
+        writes.push(claim(port_key(number), of.owner));
         Ok(())
     }
 }
@@ -534,10 +556,7 @@ fn release(held: &Holdings, now: &Holdings) -> Vec<Write> {
 }
 
 /// What is taken below a prefix.
-async fn taken(
-    registry: &Registry,
-    prefix: &'static str,
-) -> Result<std::collections::BTreeSet<String>> {
+async fn taken(registry: &Registry, prefix: &'static str) -> Result<BTreeSet<String>> {
     let list = k8s_store::List {
         prefix: Bytes::from_static(prefix.as_bytes()),
         ..Default::default()

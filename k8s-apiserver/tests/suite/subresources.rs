@@ -577,6 +577,38 @@ async fn a_port_keeps_its_node_port_by_its_name() {
 }
 
 #[tokio::test]
+async fn one_port_over_two_protocols_is_one_node_port_of_a_new_service() {
+    let server = server().await;
+    let numbers = |object: &Value| -> Vec<i64> {
+        let ports = object["spec"]["ports"].as_array().unwrap().iter();
+        ports.map(|p| p["nodePort"].as_i64().unwrap()).collect()
+    };
+    let udp = json!({"name": "udp", "port": 53, "protocol": "UDP"});
+    let ports = json!([{"name": "web", "port": 80}, {"name": "tcp", "port": 53}, udp]);
+    let spec = json!({"type": "NodePort", "ports": ports});
+    let (status, made) = call(&server, "POST", SERVICES, service("one", spec)).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    let given = numbers(&made);
+    assert!(given[1] == given[2] && given[0] != given[1], "{given:?}");
+    // A number that is chosen for the later one is the earlier one's, too.
+    let mut udp = udp;
+    udp["nodePort"] = 30100.into();
+    let spec = json!({"type": "NodePort", "ports": [{"name": "tcp", "port": 53}, udp]});
+    let (status, made) = call(&server, "POST", SERVICES, service("two", spec)).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    assert_eq!(numbers(&made), [30100, 30100]);
+    // What comes later gets one of its own.
+    let ports =
+        json!([{"name": "tcp", "port": 53}, {"name": "sctp", "port": 53, "protocol": "SCTP"}]);
+    let spec = json!({"type": "NodePort", "ports": ports});
+    let path = format!("{SERVICES}/two");
+    let (status, put) = call(&server, "PUT", &path, service("two", spec)).await;
+    assert_eq!(status, StatusCode::OK, "{put}");
+    let given = numbers(&put);
+    assert!(given[0] == 30100 && given[1] != 30100, "{given:?}");
+}
+
+#[tokio::test]
 async fn headless_and_external_services_have_no_address() {
     let server = server().await;
     let (status, headless) = call(
