@@ -44,6 +44,8 @@ struct Holdings {
     address: Option<String>,
     /// With the protocol: TCP and UDP may share a number within one Service.
     ports: Vec<i32>,
+    /// The one of these that is for health checks.
+    health_check: Option<i32>,
 }
 
 /// Whose addresses and ports are handed out.
@@ -300,20 +302,23 @@ impl Services {
                 writes.push(claim(port_key(number), of.owner));
             }
         }
+        let reserved = spec.health_check_node_port.unwrap_or(0);
         let ports = spec.ports.as_deref_mut().unwrap_or_default();
         if wants {
-            self.fill(registry, ports, of, &mut claimed, writes).await?;
+            self.fill(registry, ports, of, reserved, &mut claimed, writes)
+                .await?;
         }
         self.health_check_port(registry, spec, of, &claimed, writes)
             .await
     }
 
-    /// Gives a node port to each that has none.
+    /// Gives a node port to each that has none, but not the one that is chosen for something else.
     async fn fill(
         &self,
         registry: &Registry,
         ports: &mut [ServicePort],
         of: &Claimant<'_>,
+        reserved: i32,
         claimed: &mut Vec<i32>,
         writes: &mut Vec<Write>,
     ) -> Result<()> {
@@ -339,6 +344,7 @@ impl Services {
                 !taken.contains(&n.to_string())
                     && !claimed.contains(&n)
                     && !of.held.ports.contains(&n)
+                    && n != reserved
             };
             let number = self.node_ports.pick(&mut registry.fork_random(), free);
             let number = number
@@ -374,28 +380,31 @@ impl Services {
         let needs = spec.type_.as_deref() == Some("LoadBalancer")
             && spec.external_traffic_policy.as_deref() == Some("Local");
         let number = spec.health_check_node_port.unwrap_or(0);
-        if !needs || of.held.ports.contains(&number) {
+        if !needs || (number != 0 && of.held.health_check == Some(number)) {
             return Ok(());
         }
         let number = if number != 0 {
-            if registry
-                .store
-                .get(port_key(number).as_ref(), None)
-                .await?
-                .is_some()
-            {
-                let path = Path::new("spec").child("healthCheckNodePort");
-                let finding = field::invalid(path, number, ALLOCATED);
-                return Err(Error::invalid_kind("", "Service", of.name, &vec![finding]));
+            // Its other ports, those from before and new ones, are taken as well.
+            let own = of.held.ports.contains(&number) || claimed.contains(&number);
+            let refusal = match own {
+                true => Some(ALLOCATED.to_owned()),
+                false => self.refusal(registry, number).await?,
+            };
+            if let Some(text) = refusal {
+                // Upstream's own failure (500), though it is the client's.
+                return Err(Error::internal(format!(
+                    "failed to allocate requested HealthCheck NodePort {number}: {text}"
+                )));
             }
             number
         } else {
             let taken = taken(registry, PORTS).await?;
-            self.node_ports
-                .pick(&mut registry.fork_random(), |n| {
-                    !taken.contains(&n.to_string()) && !claimed.contains(&n)
-                })
-                .ok_or_else(|| Error::internal("failed to allocate a nodePort: range is full"))?
+            let free = |n: i32| !taken.contains(&n.to_string()) && !claimed.contains(&n);
+            let number = self.node_ports.pick(&mut registry.fork_random(), free);
+            number.ok_or_else(|| {
+                let text = "failed to allocate a HealthCheck NodePort 0: range is full";
+                Error::internal(text)
+            })?
         };
         spec.health_check_node_port = Some(number);
         writes.push(claim(port_key(number), of.owner));
@@ -500,19 +509,25 @@ fn holdings(spec: &ServiceSpec) -> Holdings {
         .clone()
         .filter(|ip| has_cluster_ip(spec) && !ip.is_empty() && ip != "None");
     let mut ports: Vec<i32> = Vec::new();
+    let mut health_check = None;
     if wants_any_node_port(spec.type_.as_deref()) {
+        health_check = spec.health_check_node_port.filter(|port| *port != 0);
         ports = spec
             .ports
             .iter()
             .flatten()
             .filter_map(|p| p.node_port)
-            .chain(spec.health_check_node_port)
+            .chain(health_check)
             .collect();
         ports.retain(|p| *p != 0);
         ports.sort_unstable();
         ports.dedup();
     }
-    Holdings { address, ports }
+    Holdings {
+        address,
+        ports,
+        health_check,
+    }
 }
 
 fn address_key(address: &str) -> Bytes {

@@ -609,6 +609,61 @@ async fn one_port_over_two_protocols_is_one_node_port_of_a_new_service() {
 }
 
 #[tokio::test]
+async fn a_chosen_port_for_health_checks_is_in_the_range_and_nobody_elses() {
+    let server = server().await;
+    let spec = |node: i64, health: i64| {
+        json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": health,
+            "ports": [{"port": 80, "nodePort": node}]})
+    };
+    let taken = "provided port is already allocated";
+    let range = "provided port is not in the valid range. The range of valid ports is 30000-32767";
+    let (status, one) = call(
+        &server,
+        "POST",
+        SERVICES,
+        service("one", spec(30100, 30101)),
+    )
+    .await;
+    assert_eq!(status, StatusCode::CREATED, "{one}");
+    for (node, health, text) in [
+        (30200, 80, range),
+        (30200, 30100, taken),
+        (30200, 30101, taken),
+        (30200, 30200, taken),
+    ] {
+        let asked = service("two", spec(node, health));
+        let (status, error) = call(&server, "POST", SERVICES, asked).await;
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR, "{error}");
+        let text = format!(
+            "Internal error occurred: failed to allocate requested HealthCheck NodePort {health}: {text}"
+        );
+        assert_eq!(error["message"], text);
+    }
+    // Nothing of what was refused is taken, and what it has is its own to keep.
+    let (status, two) = call(
+        &server,
+        "POST",
+        SERVICES,
+        service("two", spec(30200, 30201)),
+    )
+    .await;
+    assert_eq!(status, StatusCode::CREATED, "{two}");
+    let path = format!("{SERVICES}/one");
+    let (status, put) = call(&server, "PUT", &path, service("one", spec(30102, 30101))).await;
+    assert_eq!(status, StatusCode::OK, "{put}");
+    // Nor is one of its node ports.
+    let plain = json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30300}]});
+    let (status, three) = call(&server, "POST", SERVICES, service("three", plain)).await;
+    assert_eq!(status, StatusCode::CREATED, "{three}");
+    let path = format!("{SERVICES}/three");
+    let (_, error) = call(&server, "PUT", &path, service("three", spec(30300, 30300))).await;
+    assert!(
+        error["message"].as_str().unwrap().ends_with(taken),
+        "{error}"
+    );
+}
+
+#[tokio::test]
 async fn headless_and_external_services_have_no_address() {
     let server = server().await;
     let (status, headless) = call(
