@@ -137,13 +137,16 @@ impl Going<'_> {
         }
     }
 
-    /// The row of its objects, though none of its versions is served. `None` if the name is that of a resource which the
-    /// server has by itself.
+    /// The row of its objects as they are stored, though that version is not served. `None` if the name is that of a
+    /// resource which the server has by itself.
     fn row(&self, definition: &CustomResourceDefinition) -> Result<Option<Arc<Row>>> {
         let (group, plural) = (&definition.spec.group, &definition.spec.names.plural);
         let served = self.registry.served.load_full();
-        if let Some(row) = served.stored(group, plural) {
-            return Ok(row.custom().is_some().then(|| row.clone()));
+        match served.stored(group, plural) {
+            Some(row) if row.custom().is_none() => return Ok(None),
+            // Another version would have every object converted, perhaps by a webhook that is gone.
+            Some(row) if row.is_storage_version() => return Ok(Some(row.clone())),
+            _ => {}
         }
         let mut readable = definition.clone();
         for version in &mut readable.spec.versions {

@@ -4,7 +4,7 @@
 use futures::StreamExt;
 use serde_json::{Value, json};
 
-use crate::common::hooks::{Cluster, Webhook};
+use crate::common::hooks::{Answer, Cluster, Webhook};
 
 const DEFINITION: &str =
     "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/lamps.example.com";
@@ -286,6 +286,31 @@ async fn a_webhook_that_fails_is_told_and_loses_nothing() {
     cluster
         .until("GET", &path, Value::Null, |answer| answer.code == 200)
         .await;
+}
+
+#[tokio::test]
+async fn a_definition_goes_without_its_webhook_though_its_stored_version_is_not_served() {
+    let (cluster, hook) = (Cluster::start().await, webhook().await);
+    cluster.define(definition(&hook, "/fails")).await;
+    cluster.post(&lamps("v1"), v1("a")).await.expect(201);
+    let mut versions = cluster.get(DEFINITION).await.expect(200)["spec"]["versions"].clone();
+    versions[0]["served"] = false.into();
+    let change = json!({"spec": {"versions": versions}});
+    cluster.ask("PATCH", DEFINITION, change).await.expect(200);
+    let unserved = |answer: &Answer| answer.code == 404;
+    cluster
+        .until("GET", &lamps("v1"), Value::Null, unserved)
+        .await;
+    cluster.delete(DEFINITION).await.expect(200);
+    let gone = |answer: &Answer| {
+        let conditions = answer.body["status"]["conditions"].to_string();
+        assert!(
+            !conditions.contains("InstanceDeletionFailed"),
+            "{conditions}"
+        );
+        answer.code == 404
+    };
+    cluster.until("GET", DEFINITION, Value::Null, gone).await;
 }
 
 #[tokio::test]
