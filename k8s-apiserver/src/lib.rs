@@ -130,6 +130,7 @@ pub mod proxy;
 mod registry;
 mod reload;
 pub mod resources;
+mod retry;
 pub mod reviews;
 pub mod serve;
 mod server;

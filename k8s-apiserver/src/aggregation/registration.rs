@@ -21,6 +21,7 @@ use crate::{
     Error, Result,
     http::options::DeleteOptions,
     registry::{Internal, Registry, Row, key, update::Rules},
+    retry::Retry,
 };
 
 /// The label that says how an APIService is kept.
@@ -118,7 +119,7 @@ pub(crate) async fn at_start(registry: &Registry) -> Result<()> {
     settle(registry, &row, &found, &wanted, ON_START, &mut random).await
 }
 
-/// Keeps those of custom resources, as often as what is served changes. Before the definitions are known, those that are
+/// Keeps those of custom resources, as often as what is served changes, or what failed is to be tried again. Before the definitions are known, those that are
 /// there look as if nobody wanted them.
 pub(super) async fn run(
     registry: Arc<Registry>,
@@ -128,6 +129,7 @@ pub(super) async fn run(
     if defined.wait_for(|defined| *defined).await.is_err() {
         return;
     }
+    let mut retry = Retry::default();
     loop {
         let changed = registry.served_changed.notified();
         if let Some(row) = registry.stored_row(GROUP, RESOURCE) {
@@ -136,11 +138,16 @@ pub(super) async fn run(
                 let wanted = wanted(&registry, true);
                 settle(&registry, &row, &found, &wanted, ALWAYS, &mut random).await
             };
-            if let Err(error) = outcome.await {
+            let outcome = outcome.await;
+            retry.after(outcome.is_ok());
+            if let Err(error) = outcome {
                 tracing::warn!(%error, "the APIServices of custom resources cannot be written");
             }
         }
-        changed.await;
+        tokio::select! {
+            () = changed => {}
+            () = retry.due() => {}
+        }
     }
 }
 

@@ -9,7 +9,7 @@ mod cleanup;
 mod names;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, Weak},
 };
 
@@ -28,6 +28,7 @@ use crate::{
     Result,
     admission::reader::{ObjectReader, RawEvent},
     registry::{Internal, Registry, update::Rules},
+    retry::Retry,
 };
 
 const GROUP: &str = "apiextensions.k8s.io";
@@ -53,15 +54,26 @@ pub(crate) fn start(
         known: BTreeMap::new(),
         rows: HashMap::new(),
         cleaning: HashMap::new(),
+        unsaid: BTreeSet::new(),
+        retry: Retry::default(),
         stop: stop.clone(),
         tasks: tasks.clone(),
     };
     let stop = stop.clone();
     tasks.spawn(async move {
         let following = async {
-            while let Some(event) = events.next().await {
-                follower.take(event).await;
-                synced.send_replace(true);
+            loop {
+                tokio::select! {
+                    event = events.next() => match event {
+                        Some(event) => {
+                            follower.take(event).await;
+                            synced.send_replace(true);
+                        }
+                        None => return,
+                    },
+                    () = follower.retry.due() => follower.try_again().await,
+                }
+                follower.retry.after(follower.unsaid.is_empty());
             }
         };
         stop.run_until_cancelled(following).await;
@@ -93,6 +105,9 @@ struct Follower {
     rows: HashMap<String, (Made, Vec<Arc<Resource>>)>,
     /// Those whose objects are being deleted, with their UIDs. What a former server left unfinished is begun anew.
     cleaning: HashMap<String, (String, DropGuard)>,
+    /// Those whose status could not be written.
+    unsaid: BTreeSet<String>,
+    retry: Retry,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -145,6 +160,13 @@ impl Follower {
         }
     }
 
+    /// Says again what could not be written.
+    async fn try_again(&mut self) {
+        for name in std::mem::take(&mut self.unsaid) {
+            self.accept(&name, true).await;
+        }
+    }
+
     /// Judges those of a group whose names were not good.
     async fn accept_waiting(&mut self, group: &str) {
         let waiting = self.known.iter().filter(|(_, other)| {
@@ -186,6 +208,7 @@ impl Follower {
                 }
             }
         }
+        self.unsaid.remove(name);
         if judged.status != definition.status {
             let written = update(&registry, name, |definition| {
                 names::judge(definition, &taken, now.clone());
@@ -198,6 +221,7 @@ impl Follower {
                 Err(error) if error.code() == 404 => {}
                 Err(error) => {
                     tracing::warn!(definition = name, %error, "the status of a custom resource definition cannot be written");
+                    self.unsaid.insert(name.to_owned());
                 }
             }
         }

@@ -28,6 +28,7 @@ use crate::{
     admission::reader::{ObjectReader, RawEvent},
     bootstrap, compat,
     registry::{Internal, Registry, Target, update::Rules},
+    retry::Retry,
 };
 
 const GROUP: &str = "flowcontrol.apiserver.k8s.io";
@@ -241,7 +242,8 @@ impl Upkeep {
         take(&mut self.schemas, second);
         self.digest();
         synced.send_replace(true);
-        self.say().await;
+        let mut retry = Retry::default();
+        retry.after(self.say().await);
         let every = |period| {
             let mut interval = tokio::time::interval(period);
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -256,7 +258,7 @@ impl Upkeep {
                     Some(event) => {
                         take(&mut self.levels, event);
                         self.digest();
-                        self.say().await;
+                        retry.after(self.say().await);
                     }
                     None => return,
                 },
@@ -264,10 +266,11 @@ impl Upkeep {
                     Some(event) => {
                         take(&mut self.schemas, event);
                         self.digest();
-                        self.say().await;
+                        retry.after(self.say().await);
                     }
                     None => return,
                 },
+                () = retry.due() => retry.after(self.say().await),
                 _ = rebalance.tick() => self.flow.levels.lock().rebalance(),
                 _ = look_after.tick() => {
                     let Some(registry) = self.registry.upgrade() else {
@@ -291,11 +294,12 @@ impl Upkeep {
         }
     }
 
-    /// Writes into the schemas whether their priority levels are there.
-    async fn say(&self) {
+    /// Writes into the schemas whether their priority levels are there. Whether that went well.
+    async fn say(&self) -> bool {
         let Some(registry) = self.registry.upgrade() else {
-            return;
+            return true;
         };
+        let mut fine = true;
         for (name, schema) in &self.schemas {
             let spec: Option<&FlowSchemaSpec> = compat::get(&schema.spec);
             let found = spec.is_some_and(|spec| {
@@ -310,9 +314,11 @@ impl Upkeep {
                 Err(error) if matches!(error.code(), 404 | 409) => {}
                 Err(error) => {
                     tracing::warn!(schema = name, %error, "the status of a FlowSchema cannot be written");
+                    fine = false;
                 }
             }
         }
+        fine
     }
 }
 

@@ -1,21 +1,28 @@
 //! A store that is away for a while, as an etcd is without a majority.
 
-use std::{pin::pin, sync::Arc};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use crate::common::{MAPS, call, client, config_map, get};
+use crate::common::{MAPS, call, client, config_map, get, send};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use http::StatusCode;
 use k8s_apiserver::ApiServer;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::{
+    api::core::v1::ConfigMap,
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
 use k8s_store::{
     Committed, Entry, Error, List, MemoryStore, Op, Page, Revision, Store, WatchStream, Write,
     testing::FaultyStore,
 };
 use kube::{
     Api,
-    runtime::{WatchStreamExt, watcher},
+    runtime::{
+        WatchStreamExt,
+        wait::{await_condition, conditions},
+        watcher,
+    },
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -130,4 +137,66 @@ async fn where_one_of_a_collection_cannot_be_deleted_those_begun_are_and_no_more
         .map(|item| item["metadata"]["name"].as_str().unwrap())
         .collect();
     assert_eq!(names, ["stuck", "z-0", "z-1"]);
+}
+
+/// Asks until the answer is as wanted.
+async fn until(server: &ApiServer, path: &str, wanted: impl Fn(StatusCode, &Value) -> bool) {
+    let waiting = async {
+        loop {
+            let (code, answer) = get(server, path).await;
+            if wanted(code, &answer) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waiting = tokio::time::timeout(Duration::from_secs(20), waiting);
+    assert!(waiting.await.is_ok(), "{path} never answers as wanted");
+}
+
+#[tokio::test]
+async fn what_the_server_could_not_write_by_itself_is_written_later() {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let server = ApiServer::builder().seed(1).store(store.clone());
+    let server = server.build().await.unwrap();
+
+    // The status of a definition, and then the APIService of its version.
+    store.refuse_values("NamesAccepted", 2);
+    let schema = json!({"openAPIV3Schema": {"type": "object"}});
+    let definition = json!({"metadata": {"name": "as.example.com"}, "spec": {
+        "group": "example.com", "scope": "Namespaced", "names": {"plural": "as", "kind": "A"},
+        "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}]}});
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let made = call(&server, "POST", path, definition).await;
+    assert_eq!(made.0, StatusCode::CREATED, "{}", made.1);
+    let definitions = Api::<CustomResourceDefinition>::all(client(&server));
+    let established = await_condition(
+        definitions,
+        "as.example.com",
+        conditions::is_crd_established(),
+    );
+    let established = tokio::time::timeout(Duration::from_secs(20), established).await;
+    established.expect("it is established").unwrap();
+
+    store.refuse_values("v2.example.com", 2);
+    let version = json!({"name": "v2", "served": true, "storage": false, "schema": {"openAPIV3Schema": {"type": "object"}}});
+    let more = json!([{"op": "add", "path": "/spec/versions/-", "value": version}]);
+    let definition = format!("{path}/as.example.com");
+    let kind = [("content-type", "application/json-patch+json")];
+    let answer = send(&server, "PATCH", &definition, &kind, more.to_string()).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    let local = "/apis/apiregistration.k8s.io/v1/apiservices/v2.example.com";
+    until(&server, local, |code, _| code == StatusCode::OK).await;
+
+    // What a FlowSchema's priority level is.
+    store.refuse_values("there is no such object", 2);
+    let schema = json!({"metadata": {"name": "lost"},
+        "spec": {"priorityLevelConfiguration": {"name": "nowhere"}, "matchingPrecedence": 9000}});
+    let path = "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas";
+    let made = call(&server, "POST", path, schema).await;
+    assert_eq!(made.0, StatusCode::CREATED, "{}", made.1);
+    until(&server, &format!("{path}/lost"), |_, schema| {
+        schema["status"]["conditions"][0]["status"] == "True"
+    })
+    .await;
 }

@@ -8,10 +8,13 @@ use std::sync::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::Subject;
-use crate::{Committed, Entry, Error, List, Page, Revision, Store, WatchBatch, WatchStream, Write};
+use crate::{
+    Committed, Entry, Error, List, Op, Page, Revision, Store, WatchBatch, WatchStream, Write,
+};
 
 /// A store around another one that fails on command, for tests of what uses a
 /// [`Store`].
@@ -32,6 +35,7 @@ use crate::{Committed, Entry, Error, List, Page, Revision, Store, WatchBatch, Wa
 pub struct FaultyStore {
     inner: Subject,
     refuse: AtomicUsize,
+    refuse_some: Mutex<(Vec<u8>, usize)>,
     lose: AtomicUsize,
     cuts: watch::Sender<u64>,
     away: AtomicBool,
@@ -43,6 +47,7 @@ impl FaultyStore {
         Self {
             inner,
             refuse: AtomicUsize::new(0),
+            refuse_some: Mutex::default(),
             lose: AtomicUsize::new(0),
             cuts: watch::Sender::new(0),
             away: AtomicBool::new(false),
@@ -52,6 +57,27 @@ impl FaultyStore {
     /// The next so many commits change nothing and return [`Error::ReadOnly`].
     pub fn refuse_commits(&self, count: usize) {
         self.refuse.store(count, Ordering::SeqCst);
+    }
+
+    /// The next so many commits that put a value with this text in it change nothing and return [`Error::ReadOnly`]:
+    /// for what is written from several tasks, in no certain order.
+    pub fn refuse_values(&self, text: &str, count: usize) {
+        *self.refuse_some.lock() = (text.as_bytes().to_vec(), count);
+    }
+
+    /// Whether these writes are among those.
+    fn refuses(&self, writes: &[Write]) -> bool {
+        let (text, left) = &mut *self.refuse_some.lock();
+        let has = |value: &[u8]| {
+            value
+                .windows(text.len().max(1))
+                .any(|part| part == text.as_slice())
+        };
+        let meant = *left > 0
+            && (writes.iter())
+                .any(|write| matches!(&write.op, Op::Put { value, .. } if has(value)));
+        *left -= usize::from(meant);
+        meant
     }
 
     /// The next so many commits that succeed return [`Error::Closed`] all the
@@ -111,7 +137,7 @@ impl Store for FaultyStore {
 
     async fn commit(&self, writes: Vec<Write>) -> Result<Committed, Error> {
         self.check()?;
-        if take(&self.refuse) {
+        if take(&self.refuse) || self.refuses(&writes) {
             let source = Arc::new(std::io::ErrorKind::StorageFull.into());
             return Err(Error::ReadOnly { source });
         }
