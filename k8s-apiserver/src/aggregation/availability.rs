@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::future::join_all;
+use futures::future::{join_all, select_ok};
 use http::{Response, header};
 use http_body_util::{BodyExt, Limited};
 use k8s_model::openapi::v2::Foreign;
@@ -30,6 +30,8 @@ use crate::{
 const RESYNC: Duration = Duration::from_secs(30);
 /// How soon what failed is checked again, at first.
 const RETRY: Duration = Duration::from_millis(100);
+/// How many endpoints are tried at once: one that answers is enough. As upstream.
+const ATTEMPTS: usize = 5;
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long discovery may be.
@@ -231,10 +233,18 @@ async fn look(aggregation: &Aggregation, backend: &Backend) -> (Condition, Found
     }
 }
 
+/// The first that is fine of several tries, each of which may come to another endpoint; or else the last failure.
+async fn first<T, F: Future<Output = Result<T, String>>>(
+    attempt: impl Fn() -> F,
+) -> Result<T, String> {
+    let tries = (0..ATTEMPTS).map(|_| Box::pin(attempt()));
+    select_ok(tries).await.map(|(found, _)| found)
+}
+
 /// Reads discovery and where OpenAPI is. Only discovery is a must.
 async fn discover(aggregation: &Aggregation, backend: &Backend) -> Result<Found, String> {
     let path = backend.path();
-    let resources = fetch(aggregation, backend, &path).await?;
+    let resources = first(|| fetch(aggregation, backend, &path)).await?;
     let openapi = fetch(aggregation, backend, "/openapi/v3").await.ok();
     let openapi = openapi.and_then(|index| {
         let entry = &index["paths"][path.trim_start_matches('/')];
@@ -335,5 +345,34 @@ async fn write(registry: &Registry, backend: &Backend, condition: &Condition) ->
         // It was deleted in the meantime.
         Err(error) if error.code() == 404 => Ok(()),
         other => other.map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_endpoint_that_answers_is_enough() {
+        for (good, wanted) in [
+            (ATTEMPTS, Ok(5)),
+            (2, Ok(2)),
+            (ATTEMPTS + 1, Err("none".to_owned())),
+        ] {
+            let tried = Cell::new(0);
+            let found = first(|| {
+                tried.set(tried.get() + 1);
+                let number = tried.get();
+                async move {
+                    (number == good)
+                        .then_some(number)
+                        .ok_or_else(|| "none".to_owned())
+                }
+            });
+            assert_eq!(found.await, wanted);
+            assert_eq!(tried.get(), ATTEMPTS);
+        }
     }
 }

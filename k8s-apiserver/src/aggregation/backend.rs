@@ -5,6 +5,7 @@ use std::{cmp::Ordering, io, sync::Arc, time::Duration};
 use k8s_model::openapi::v2::Foreign;
 use k8s_openapi::{
     api::core::v1::Service,
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
     kube_aggregator::pkg::apis::apiregistration::v1::{APIService, APIServiceSpec},
 };
 use parking_lot::RwLock;
@@ -54,12 +55,19 @@ pub(crate) struct Backend {
     /// The condition `Available` as it is stored: its status, reason and message.
     pub(super) stored: Option<(String, String, String)>,
     spec: APIServiceSpec,
+    /// Its metadata, but for what changes with every write.
+    metadata: ObjectMeta,
     found: Arc<RwLock<Found>>,
 }
 
 impl Backend {
     /// What the object says; what was found out about it before holds as long as its spec does.
     pub(super) fn new(object: APIService, before: Option<&Backend>) -> Self {
+        let metadata = ObjectMeta {
+            managed_fields: None,
+            resource_version: None,
+            ..object.metadata.clone()
+        };
         let spec = object.spec.unwrap_or_default();
         let conditions = object.status.and_then(|s| s.conditions);
         let stored = conditions
@@ -97,7 +105,13 @@ impl Backend {
             }),
             stored,
             spec,
+            metadata,
         }
+    }
+
+    /// Whether more than the status is another.
+    pub(super) fn differs(&self, before: &Backend) -> bool {
+        self.spec != before.spec || self.metadata != before.metadata
     }
 
     pub(super) fn is_local(&self) -> bool {

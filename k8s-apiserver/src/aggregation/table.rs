@@ -38,16 +38,18 @@ impl Table {
 
     pub(super) fn apply(&self, event: RawEvent) {
         let mut all = self.all.lock();
+        // What is said of the last check is no reason for another one.
+        let mut matters = true;
         match event {
             RawEvent::Snapshot(objects) => {
                 let before = std::mem::take(&mut *all);
                 for json in &objects {
-                    put(&mut all, &before, json);
+                    let _ = put(&mut all, &before, json);
                 }
             }
             RawEvent::Applied(json) => {
                 let before = all.clone();
-                put(&mut all, &before, &json);
+                matters = put(&mut all, &before, &json);
             }
             RawEvent::Deleted(json) => {
                 if let Some(service) = decode(&json) {
@@ -59,7 +61,9 @@ impl Table {
             all.values().filter(|b| !b.is_local()).cloned().collect();
         proxied.sort_by(|a, b| a.order(b));
         self.proxied.store(Arc::new(proxied));
-        self.changed.notify_one();
+        if matters {
+            self.changed.notify_one();
+        }
     }
 }
 
@@ -69,14 +73,51 @@ fn decode(json: &Bytes) -> Option<APIService> {
         .ok()
 }
 
+/// Puts one in its place. Whether more of it than its status is new.
 fn put(
     all: &mut HashMap<String, Arc<Backend>>,
     before: &HashMap<String, Arc<Backend>>,
     json: &Bytes,
-) {
-    if let Some(service) = decode(json) {
-        let name = service.metadata.name.clone().unwrap_or_default();
-        let backend = Backend::new(service, before.get(&name).map(Arc::as_ref));
-        all.insert(name, Arc::new(backend));
+) -> bool {
+    let Some(service) = decode(json) else {
+        return false;
+    };
+    let name = service.metadata.name.clone().unwrap_or_default();
+    let known = before.get(&name).map(Arc::as_ref);
+    let backend = Backend::new(service, known);
+    let differs = known.is_none_or(|known| backend.differs(known));
+    all.insert(name, Arc::new(backend));
+    differs
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_status_is_no_reason_to_check_again() {
+        let table = Table::default();
+        let wakes = |object: &Value| {
+            table.apply(RawEvent::Applied(Bytes::from(object.to_string())));
+            table.changed.notified().now_or_never().is_some()
+        };
+        let mut object = json!({"metadata": {"name": "v1.example.com", "resourceVersion": "1"},
+            "spec": {"group": "example.com", "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1,
+                "service": {"namespace": "default", "name": "api", "port": 443}}});
+        assert!(wakes(&object));
+        let condition =
+            json!({"type": "Available", "status": "False", "reason": "ServiceNotFound"});
+        object["status"] = json!({"conditions": [condition]});
+        object["metadata"]["resourceVersion"] = "2".into();
+        assert!(!wakes(&object));
+        let known = table.all();
+        assert_eq!(known[0].stored.as_ref().unwrap().1, "ServiceNotFound");
+        object["metadata"]["labels"] = json!({"touched": "yes"});
+        assert!(wakes(&object));
+        object["spec"]["service"]["name"] = "other".into();
+        assert!(wakes(&object));
     }
 }
