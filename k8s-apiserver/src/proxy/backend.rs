@@ -1,6 +1,6 @@
 //! Servers in pods, as the proxies reach them: over TCP, or over TLS that vouches for nothing.
 
-use std::{io, net::IpAddr, sync::Arc};
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use rustls::{
     ClientConfig, DigitallySignedStruct, SignatureScheme,
@@ -13,6 +13,9 @@ use tokio_rustls::TlsConnector;
 use super::dial::{ByteStream, server_name, tcp_to};
 use crate::Error;
 
+/// How long a handshake may take, as upstream's.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
 /// Connects to a server in a pod or on a node, at one of the addresses that were judged.
 pub(super) async fn dial(
     https: bool,
@@ -21,9 +24,14 @@ pub(super) async fn dial(
     port: u16,
 ) -> io::Result<Box<dyn ByteStream>> {
     let stream = tcp_to(host, addresses, port).await?;
-    if !https {
-        return Ok(Box::new(stream));
+    if https {
+        return secured(host, stream).await;
     }
+    Ok(Box::new(stream))
+}
+
+/// Speaks TLS, if the other end does so in time.
+async fn secured(host: &str, stream: impl ByteStream) -> io::Result<Box<dyn ByteStream>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -32,9 +40,12 @@ pub(super) async fn dial(
         .with_custom_certificate_verifier(any_certificate(provider))
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let stream = TlsConnector::from(Arc::new(config))
-        .connect(server_name(host)?, stream)
-        .await?;
+    let handshake = TlsConnector::from(Arc::new(config)).connect(server_name(host)?, stream);
+    let stream = tokio::time::timeout(HANDSHAKE, handshake)
+        .await
+        .map_err(|_| {
+            io::Error::new(io::ErrorKind::TimedOut, "net/http: TLS handshake timeout")
+        })??;
     Ok(Box::new(stream))
 }
 
@@ -86,5 +97,28 @@ impl ServerCertVerifier for AnyCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_says_nothing_is_not_waited_for() {
+        let (near, _far) = tokio::io::duplex(1 << 16);
+        let begun = Instant::now();
+        let Err(error) = secured("10.0.0.7", near).await else {
+            panic!("nobody is there");
+        };
+        assert_eq!(begun.elapsed().as_secs(), 10);
+        let error = unreached(error);
+        let text = "error trying to reach service: net/http: TLS handshake timeout";
+        assert_eq!(
+            (error.code(), error.status().message.as_deref()),
+            (503, Some(text))
+        );
     }
 }
