@@ -8,6 +8,7 @@
 //! process.
 
 mod backend;
+mod below;
 mod copy;
 mod dial;
 mod forward;

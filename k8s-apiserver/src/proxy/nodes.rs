@@ -8,8 +8,9 @@ use k8s_openapi::api::core::v1::Node;
 
 use super::{
     Connecter, NodeDialer, NodeEndpoint, backend,
+    below::with_slash,
     forward::{Forwarder, refusal},
-    target::{Target, authority, path_and_query, resolved},
+    target::{Target, authority, resolved},
 };
 use crate::{Error, admission::reader::ObjectReader, http::Body};
 
@@ -119,10 +120,12 @@ impl Nodes {
         if !target.port.is_empty() && wanted.is_none() {
             return Err(Error::bad_request(format!("invalid node request {name:?}")));
         }
-        let path = path_and_query(request.uri(), DEPTH, rest);
         let other = wanted.filter(|port| *port != endpoint.port);
         if other.is_some() || self.dialer.dials() {
             endpoint.addresses = resolved(&endpoint.host).await?;
+        }
+        if let Some(answer) = with_slash(&request, DEPTH) {
+            return Ok(answer);
         }
         let (stream, port) = match other {
             None => (dial(&*self.dialer, &endpoint).await?, endpoint.port),
@@ -133,7 +136,8 @@ impl Nodes {
             }
         };
         let host = authority(&endpoint.host, port);
-        self.forwarder.forward(stream, &host, &path, request).await
+        let below = (DEPTH, rest);
+        self.forwarder.below(stream, &host, below, request).await
     }
 }
 

@@ -12,10 +12,11 @@ use k8s_streaming::{
 
 use super::{
     Connecter, NodeDialer, NodeEndpoint, backend,
+    below::with_slash,
     forward::{Forwarder, refusal, text},
     nodes, options,
     options::Query,
-    target::{Target, authority, path_and_query, proxyable},
+    target::{Target, authority, proxyable},
     translate::Backend,
 };
 use crate::{Error, admission::reader::ObjectReader, http::Body};
@@ -187,11 +188,14 @@ impl Pods {
         }
         .map_err(|_| Error::bad_request(format!("invalid pod request {name:?}")))?;
         let address = proxyable(&ip)?;
+        if let Some(answer) = with_slash(&request, DEPTH) {
+            return Ok(answer);
+        }
         let stream = backend::dial(target.https, &ip, &[address], port).await;
         let stream = stream.map_err(backend::unreached)?;
-        let path = path_and_query(request.uri(), DEPTH, rest);
+        let below = (DEPTH, rest);
         self.forwarder
-            .forward(stream, &authority(&ip, port), &path, request)
+            .below(stream, &authority(&ip, port), below, request)
             .await
     }
 }

@@ -9,8 +9,9 @@ use serde::Deserialize;
 
 use super::{
     Connecter, backend,
+    below::with_slash,
     forward::{Forwarder, refusal},
-    target::{Target, authority, path_and_query, proxyable},
+    target::{Target, authority, proxyable},
 };
 use crate::{Error, admission::reader::ObjectReader, http::Body};
 
@@ -99,11 +100,14 @@ impl Services {
         })?;
         let (ip, port) = chosen;
         let address = proxyable(ip)?;
+        if let Some(answer) = with_slash(&request, DEPTH) {
+            return Ok(answer);
+        }
         let stream = backend::dial(target.https, ip, &[address], *port).await;
         let stream = stream.map_err(backend::unreached)?;
-        let path = path_and_query(request.uri(), DEPTH, rest);
+        let below = (DEPTH, rest);
         self.forwarder
-            .forward(stream, &authority(ip, *port), &path, request)
+            .below(stream, &authority(ip, *port), below, request)
             .await
     }
 }

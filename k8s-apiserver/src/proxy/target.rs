@@ -83,6 +83,13 @@ pub(super) fn authority(host: &str, port: u16) -> String {
     }
 }
 
+/// The path of a proxy itself: the first segments, as many as `depth`.
+pub(super) fn prefix(uri: &http::Uri, depth: usize) -> &str {
+    let path = uri.path();
+    let end = path.match_indices('/').nth(depth);
+    end.map_or(path, |(at, _)| &path[..at])
+}
+
 /// What follows `/proxy` in the request's path, as it was written: escapes and the last slash are the
 /// backend's business. `depth` is how many segments come before it.
 pub(super) fn path_and_query(uri: &http::Uri, depth: usize, rest: &str) -> String {

@@ -26,6 +26,19 @@ async fn kubelet(mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>
         *refusal.status_mut() = StatusCode::BAD_REQUEST;
         return Ok(refusal);
     }
+    if asked == "/seen" {
+        let seen = |name: &str| {
+            let value = request.headers().get(name);
+            value.map(|value| value.to_str().unwrap().to_owned())
+        };
+        let seen = json!([seen("host"), seen("x-forwarded-uri")]);
+        return Ok(Response::builder()
+            .status(StatusCode::FOUND)
+            .header(header::LOCATION, "http://10.0.0.7:10250/there")
+            .header(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")
+            .body(Full::from(seen.to_string()))
+            .unwrap());
+    }
     if !request.headers().contains_key(header::UPGRADE) {
         return Ok(Response::new(Full::from(asked)));
     }
@@ -160,6 +173,48 @@ async fn a_node_cannot_have_the_server_ask_itself() {
     }
     let found = node_proxy(Arc::new(FakeKubelet), "InternalIP", "10.0.0.7", "n").await;
     assert_eq!(found, "/healthz");
+}
+
+#[tokio::test]
+async fn a_backend_below_a_path_hears_of_it_and_is_found_there() {
+    let reader = MemoryReader::default();
+    let addresses = json!([{ "type": "InternalIP", "address": "10.0.0.7" }]);
+    let node = json!({ "metadata": { "name": "n" }, "status": { "addresses": addresses } });
+    reader.put("", "nodes", node);
+    let reader: Arc<dyn ObjectReader> = Arc::new(reader);
+    let dialer: Arc<dyn NodeDialer> = Arc::new(FakeKubelet);
+    let (_, nodes) = connecters(&reader, &dialer).remove(1);
+    let ask = async |path: &str| {
+        // A client cannot have the header taken away.
+        let request = Request::get(format!("/api/v1/nodes/n/proxy{path}"))
+            .header(header::HOST, "api.example:6443")
+            .header(header::CONNECTION, "x-forwarded-uri")
+            .body(Body::empty());
+        let rest = path.trim_start_matches('/');
+        nodes
+            .connect("", "n", "proxy", rest, request.unwrap())
+            .await
+    };
+    let answer = ask("/seen").await;
+    assert_eq!(answer.status(), StatusCode::FOUND);
+    assert!(
+        !answer
+            .headers()
+            .contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN)
+    );
+    assert_eq!(
+        answer.headers()[header::LOCATION],
+        "/api/v1/nodes/n/proxy/there"
+    );
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    let seen: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(
+        seen,
+        json!(["api.example:6443", "/api/v1/nodes/n/proxy/seen"])
+    );
+    let answer = ask("").await;
+    assert_eq!(answer.status(), StatusCode::MOVED_PERMANENTLY);
+    assert_eq!(answer.headers()[header::LOCATION], "/api/v1/nodes/n/proxy/");
 }
 
 #[tokio::test]
