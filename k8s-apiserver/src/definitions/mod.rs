@@ -16,7 +16,10 @@ use std::{
 use bytes::Bytes;
 use futures::StreamExt;
 use k8s_model::{Resource, custom};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::{
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    apimachinery::pkg::apis::meta::v1::Time,
+};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio_util::{
@@ -193,7 +196,7 @@ impl Follower {
         let fixed = self.base.iter().map(|row| &**row);
         let fixed = fixed.filter(|row| row.group == definition.spec.group);
         let taken = names::Taken::of(others).and_of_rows(fixed);
-        names::judge(&mut judged, &taken, now.clone());
+        judge(&mut judged, &taken, now.clone());
         if custom::is_established(&judged) {
             let made = made_from(&judged);
             if self
@@ -211,7 +214,7 @@ impl Follower {
         self.unsaid.remove(name);
         if judged.status != definition.status {
             let written = update(&registry, name, |definition| {
-                names::judge(definition, &taken, now.clone());
+                judge(definition, &taken, now.clone());
             })
             .await;
             match written {
@@ -280,6 +283,12 @@ impl Follower {
             }
         }
     }
+}
+
+/// Writes into a definition's status what there is to say of it.
+fn judge(definition: &mut CustomResourceDefinition, taken: &names::Taken, now: Time) {
+    names::judge(definition, taken, now.clone());
+    custom::say_approval(definition, now);
 }
 
 fn decode(object: &Bytes) -> Option<(String, CustomResourceDefinition)> {

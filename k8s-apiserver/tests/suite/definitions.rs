@@ -223,6 +223,52 @@ async fn published_schemas_follow_the_versions() {
 }
 
 #[tokio::test]
+async fn a_group_of_the_communitys_says_whether_it_is_approved() {
+    let server = server().await;
+    let schema = json!({"type": "object"});
+    let mut asked = definition("A", json!([version("v1", true, schema)]));
+    asked["metadata"] = json!({"name": "as.foo.k8s.io",
+        "annotations": {"api-approved.kubernetes.io": "unapproved, a test"}});
+    asked["spec"]["group"] = "foo.k8s.io".into();
+    define(&server, &asked).await;
+    let path = format!("{DEFINITIONS}/as.foo.k8s.io");
+    let says = async || {
+        let (_, found) = get(&server, &path).await;
+        let conditions = found["status"]["conditions"].as_array().unwrap();
+        let type_ = "KubernetesAPIApprovalPolicyConformant";
+        let condition = conditions.iter().find(|c| c["type"] == type_);
+        let condition = condition.expect("there is one");
+        ["status", "reason", "message"].map(|key| condition[key].as_str().unwrap().to_owned())
+    };
+    assert_eq!(
+        says().await,
+        [
+            "False",
+            "UnapprovedAnnotation",
+            "not approved: \"unapproved, a test\""
+        ]
+    );
+    let url = "https://github.com/kubernetes/kubernetes/pull/78458";
+    let approved = json!({"metadata": {"annotations": {"api-approved.kubernetes.io": url}}});
+    let (code, answer) = call(&server, "PATCH", &path, approved).await;
+    assert_eq!(code, StatusCode::OK, "{answer}");
+    let approved = loop {
+        let said = says().await;
+        if said[0] == "True" {
+            break said;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(
+        approved[1..],
+        [
+            "ApprovedAnnotation".to_owned(),
+            format!("approved in {url}")
+        ]
+    );
+}
+
+#[tokio::test]
 async fn unknown_fields_stay_where_the_schema_says_so() {
     let server = server().await;
     let schema = json!({"type": "object", "properties": {

@@ -7,7 +7,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
 };
 
-use crate::kinds::ca_fault;
+use crate::kinds::{approval_state, ca_fault};
 
 /// A condition of a definition.
 pub fn condition<'d>(
@@ -27,6 +27,14 @@ pub fn trusts_its_webhook(definition: &CustomResourceDefinition) -> bool {
 /// Whether a condition of a definition holds.
 pub fn is_true(definition: &CustomResourceDefinition, type_: &str) -> bool {
     condition(definition, type_).is_some_and(|c| c.status == "True")
+}
+
+/// Says whether a definition has the community's approval, if its group is one that needs it (KEP-1111).
+pub fn say_approval(definition: &mut CustomResourceDefinition, now: Time) {
+    if let Some((holds, reason, message)) = approval_state(definition) {
+        let type_ = "KubernetesAPIApprovalPolicyConformant";
+        set_condition(definition, type_, holds, (reason, &message), now);
+    }
 }
 
 /// Sets a condition of a definition. The time of the last transition changes with its status alone.

@@ -22,7 +22,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 
 pub use self::{
     columns::Column,
-    conditions::{condition, is_true, set_condition, trusts_its_webhook},
+    conditions::{condition, is_true, say_approval, set_condition, trusts_its_webhook},
     functions::Functions,
     object::CustomObject,
     scale::ScalePaths,

@@ -35,7 +35,7 @@ k8s_if_ge_1_37! {
 
 use k8s_openapi::{k8s_if_ge_1_34, k8s_if_ge_1_37};
 
-pub(crate) use self::apiextensions::ca_fault;
+pub(crate) use self::apiextensions::{approval_state, ca_fault};
 use self::typed::{Either, Typed};
 use crate::{NoRules, Strategy};
 

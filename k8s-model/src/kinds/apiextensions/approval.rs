@@ -6,11 +6,15 @@ use crate::field::{self, ErrorList, Path};
 
 const ANNOTATION: &str = "api-approved.kubernetes.io";
 
-#[derive(PartialEq, Eq)]
+const MISSING: &str = "protected groups must have approval annotation \"api-approved.kubernetes.io\", see https://github.com/kubernetes/enhancements/pull/1111";
+const INVALID: &str = "protected groups must have approval annotation \"api-approved.kubernetes.io\" with either a URL or a reason starting with \"unapproved\", see https://github.com/kubernetes/enhancements/pull/1111";
+
 enum State {
     Missing,
     Invalid(String),
-    Approved,
+    Approved(String),
+    /// Somebody says that there is no approval.
+    Bypassed(String),
 }
 
 fn is_protected(group: &str) -> bool {
@@ -22,17 +26,40 @@ fn is_protected(group: &str) -> bool {
 
 fn state(definition: &CustomResourceDefinition) -> State {
     let annotations = definition.metadata.annotations.as_ref();
-    let Some(text) = annotations.and_then(|all| all.get(ANNOTATION)) else {
+    let text = annotations.and_then(|all| all.get(ANNOTATION));
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
         return State::Missing;
     };
     let is_url = text.split_once("://").is_some_and(|(scheme, rest)| {
         !scheme.is_empty() && !rest.split('/').next().unwrap_or("").is_empty()
     });
-    if text.starts_with("unapproved") || is_url {
-        State::Approved
+    if text.starts_with("unapproved") {
+        State::Bypassed(text.clone())
+    } else if is_url {
+        State::Approved(text.clone())
     } else {
         State::Invalid(text.clone())
     }
+}
+
+/// Whether a definition has the approval that its group needs, with the reason and message of the condition that says so.
+/// `None` for groups that need none.
+pub(crate) fn approval_state(
+    definition: &CustomResourceDefinition,
+) -> Option<(bool, &'static str, String)> {
+    if !is_protected(&definition.spec.group) {
+        return None;
+    }
+    Some(match state(definition) {
+        State::Missing => (false, "MissingAnnotation", MISSING.to_owned()),
+        State::Invalid(_) => (false, "InvalidAnnotation", INVALID.to_owned()),
+        State::Approved(text) => (true, "ApprovedAnnotation", format!("approved in {text}")),
+        State::Bypassed(text) => (
+            false,
+            "UnapprovedAnnotation",
+            format!("not approved: {text:?}"),
+        ),
+    })
 }
 
 pub(super) fn validate(
@@ -50,19 +77,8 @@ pub(super) fn validate(
     }
     let path = Path::new("metadata").child("annotations").key(ANNOTATION);
     match now {
-        State::Approved => ErrorList::new(),
-        State::Missing => vec![field::required(
-            path,
-            format!(
-                "protected groups must have approval annotation {ANNOTATION:?}, see https://github.com/kubernetes/enhancements/pull/1111"
-            ),
-        )],
-        State::Invalid(text) => vec![field::invalid(
-            path,
-            text.as_str(),
-            format!(
-                "protected groups must have approval annotation {ANNOTATION:?} with either a URL or a reason starting with \"unapproved\", see https://github.com/kubernetes/enhancements/pull/1111"
-            ),
-        )],
+        State::Approved(_) | State::Bypassed(_) => ErrorList::new(),
+        State::Missing => vec![field::required(path, MISSING)],
+        State::Invalid(text) => vec![field::invalid(path, text.as_str(), INVALID)],
     }
 }

@@ -17,7 +17,10 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionStatus,
 };
 
-pub(crate) use self::conversion::{ca_fault, webhook_service, webhook_url};
+pub(crate) use self::{
+    approval::approval_state,
+    conversion::{ca_fault, webhook_service, webhook_url},
+};
 use super::typed::KindRules;
 use crate::{
     custom,
