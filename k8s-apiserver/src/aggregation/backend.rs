@@ -150,6 +150,11 @@ impl Backend {
             .then_with(|| self.version.cmp(&other.version))
     }
 
+    /// Where its group stands among groups, and its version in its group.
+    pub(super) fn priorities(&self) -> (i32, i32) {
+        (self.spec.group_priority_minimum, self.spec.version_priority)
+    }
+
     /// What its discovery is asked at.
     pub(super) fn path(&self) -> String {
         match self.group.as_str() {

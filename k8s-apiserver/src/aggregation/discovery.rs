@@ -1,13 +1,13 @@
 //! Discovery and OpenAPI with what the servers behind have.
 
-use std::sync::Arc;
+use std::{cmp::Reverse, sync::Arc};
 
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Aggregation, backend::Backend};
+use super::{Aggregation, backend::Backend, registration::priorities};
 use crate::{
     Error, Result,
     discovery::{Form, in_order},
@@ -34,14 +34,15 @@ impl Aggregation {
                 let Some(document) = local.legacy(path) else {
                     return Ok(Err(call));
                 };
-                let merged = groups(&document, &all)?;
+                let merged = groups(&document, &all, &self.standing())?;
                 document_of(&call, &merged).map(Ok)
             }
             ["apis"] => {
                 let Some((document, _)) = local.aggregated(path, form) else {
                     return Ok(Err(call));
                 };
-                let bytes = Bytes::from(in_order(&merged(&document, &all)?) + "\n");
+                let bytes =
+                    Bytes::from(in_order(&merged(&document, &all, &self.standing())?) + "\n");
                 let hash = Sha256::digest(&bytes);
                 let tag: String = hash.iter().map(|b| format!("{b:02X}")).collect();
                 Ok(Ok(cached(&call, bytes, &tag, form.content_type())))
@@ -55,7 +56,7 @@ impl Aggregation {
                     Some(document) => parse(document)?,
                     None => json!({"kind": "APIGroup", "apiVersion": "v1", "name": name}),
                 };
-                let merged = group(before, name, &all);
+                let merged = group(before, name, &all, &self.standing());
                 document_of(&call, &merged).map(Ok)
             }
             ["apis", group, version] | ["openapi", "v3", "apis", group, version] => {
@@ -78,6 +79,42 @@ impl Aggregation {
             }
             _ => Ok(Err(call)),
         }
+    }
+
+    fn standing(&self) -> Standing {
+        Standing(self.table.all())
+    }
+}
+
+/// Who comes first, as all APIServices say; those of the server's own groups may not be there yet.
+struct Standing(Vec<Arc<Backend>>);
+
+impl Standing {
+    /// Whether a group comes before one that is served here: by its priority, and then by its name.
+    fn is_before(&self, name: &str, local: &Value) -> bool {
+        let place = |name: &str, local: Option<i32>| {
+            let of = self.0.iter().filter(|b| b.group == name);
+            let highest = of.map(|b| b.priorities().0).max();
+            Reverse(highest.or(local).unwrap_or_default())
+        };
+        let other = local["name"]
+            .as_str()
+            .or(local["metadata"]["name"].as_str());
+        let other = other.unwrap_or_default();
+        let version = &local["versions"][0]["version"];
+        let own = priorities(other, version.as_str().unwrap_or_default()).0;
+        (place(name, None), name) < (place(other, Some(own)), other)
+    }
+
+    /// Puts the versions of a group in order. Those that are as important stay as they are.
+    fn sort(&self, group: &str, versions: &mut [Value]) {
+        versions.sort_by_key(|version| {
+            let version = version["version"].as_str().unwrap_or_default();
+            let mut all = self.0.iter();
+            let service = all.find(|b| b.group == group && b.version == version);
+            let told = service.map_or_else(|| priorities(group, version), |b| b.priorities());
+            Reverse(told.1)
+        });
     }
 }
 
@@ -109,8 +146,8 @@ fn names(all: &[Arc<Backend>]) -> Vec<&str> {
     names
 }
 
-/// An `APIGroup` with the versions of servers behind after its own.
-fn group(mut group: Value, name: &str, all: &[Arc<Backend>]) -> Value {
+/// An `APIGroup` with the versions of servers behind among its own.
+fn group(mut group: Value, name: &str, all: &[Arc<Backend>], standing: &Standing) -> Value {
     let mut versions = group["versions"].as_array().cloned().unwrap_or_default();
     for backend in all.iter().filter(|b| b.group == name) {
         let version = json!({
@@ -120,6 +157,7 @@ fn group(mut group: Value, name: &str, all: &[Arc<Backend>]) -> Value {
             versions.push(version);
         }
     }
+    standing.sort(name, &mut versions);
     group["name"] = name.into();
     group["preferredVersion"] = versions.first().cloned().unwrap_or_default();
     group["versions"] = versions.into();
@@ -127,13 +165,17 @@ fn group(mut group: Value, name: &str, all: &[Arc<Backend>]) -> Value {
 }
 
 /// The `APIGroupList`.
-fn groups(local: &Bytes, all: &[Arc<Backend>]) -> Result<Value> {
+fn groups(local: &Bytes, all: &[Arc<Backend>], standing: &Standing) -> Result<Value> {
     let mut list = parse(local)?;
     let mut out = list["groups"].as_array().cloned().unwrap_or_default();
     for name in names(all) {
         match out.iter().position(|g| g["name"] == name) {
-            Some(at) => out[at] = group(out[at].take(), name, all),
-            None => out.push(group(json!({}), name, all)),
+            Some(at) => out[at] = group(out[at].take(), name, all, standing),
+            None => {
+                let at = out.iter().position(|g| standing.is_before(name, g));
+                let new = group(json!({}), name, all, standing);
+                out.insert(at.unwrap_or(out.len()), new);
+            }
         }
     }
     list["groups"] = out.into();
@@ -141,11 +183,11 @@ fn groups(local: &Bytes, all: &[Arc<Backend>]) -> Result<Value> {
 }
 
 /// The `APIGroupDiscoveryList`.
-fn merged(local: &Bytes, all: &[Arc<Backend>]) -> Result<Value> {
+fn merged(local: &Bytes, all: &[Arc<Backend>], standing: &Standing) -> Result<Value> {
     let mut list = parse(local)?;
     let mut items = list["items"].as_array().cloned().unwrap_or_default();
     for name in names(all) {
-        let versions: Vec<Value> = all
+        let mut versions: Vec<Value> = all
             .iter()
             .filter(|b| b.group == name)
             .map(|b| version(b))
@@ -156,11 +198,18 @@ fn merged(local: &Bytes, all: &[Arc<Backend>]) -> Result<Value> {
                 let new = versions
                     .into_iter()
                     .filter(|v| own.iter().all(|o| o["version"] != v["version"]));
-                item["versions"] = own.iter().cloned().chain(new).collect();
+                let mut whole: Vec<Value> = own.iter().cloned().chain(new).collect();
+                standing.sort(name, &mut whole);
+                item["versions"] = whole.into();
             }
-            None => items.push(json!({
-                "metadata": {"name": name, "creationTimestamp": null}, "versions": versions,
-            })),
+            None => {
+                standing.sort(name, &mut versions);
+                let at = items.iter().position(|i| standing.is_before(name, i));
+                let new = json!({
+                    "metadata": {"name": name, "creationTimestamp": null}, "versions": versions,
+                });
+                items.insert(at.unwrap_or(items.len()), new);
+            }
         }
     }
     list["items"] = items.into();
@@ -222,4 +271,66 @@ fn version(backend: &Backend) -> Value {
         "resources": resources,
         "freshness": if found.available { "Current" } else { "Stale" },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn behind(group: &str, version: &str, priorities: (i32, i32)) -> Arc<Backend> {
+        let service = json!({"metadata": {"name": format!("{version}.{group}")}, "spec": {
+            "group": group, "version": version, "groupPriorityMinimum": priorities.0, "versionPriority": priorities.1,
+            "service": {"namespace": "default", "name": "api", "port": 443}}});
+        Arc::new(Backend::new(serde_json::from_value(service).unwrap(), None))
+    }
+
+    #[test]
+    fn groups_and_versions_stand_where_their_priorities_say() {
+        let mut all = vec![
+            behind("first.example.com", "v1", (20000, 15)),
+            behind("a.example.com", "v1", (1000, 15)),
+            behind("mine.example.com", "v2", (1000, 200)),
+            behind("mine.example.com", "v0", (1000, 1)),
+            behind("last.example.com", "v1", (100, 15)),
+        ];
+        all.sort_by(|a, b| a.order(b));
+        let standing = Standing(all.clone());
+        let wanted = [
+            ("first.example.com", vec!["v1"]),
+            ("apps", vec!["v1"]),
+            ("batch", vec!["v1"]),
+            ("a.example.com", vec!["v1"]),
+            ("mine.example.com", vec!["v2", "v1", "v0"]),
+            ("last.example.com", vec!["v1"]),
+        ];
+        let own = [("apps", "v1"), ("batch", "v1"), ("mine.example.com", "v1")];
+        let told = |list: &Value, key: &str| -> Vec<(String, Vec<String>)> {
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            let groups = list[key].as_array().unwrap().iter();
+            let entry = |group: &Value| {
+                let name = group.get("name").unwrap_or(&group["metadata"]["name"]);
+                let versions = group["versions"].as_array().unwrap().iter();
+                (text(name), versions.map(|v| text(&v["version"])).collect())
+            };
+            groups.map(entry).collect()
+        };
+        let wanted = wanted.map(|(name, versions)| {
+            let versions: Vec<String> = versions.into_iter().map(str::to_owned).collect();
+            (name.to_owned(), versions)
+        });
+        let local = own.map(|(name, version)| {
+            let version = json!({"groupVersion": format!("{name}/{version}"), "version": version});
+            json!({"name": name, "versions": [version], "preferredVersion": version})
+        });
+        let local = Bytes::from(json!({"groups": local}).to_string());
+        let list = groups(&local, &all, &standing).unwrap();
+        assert_eq!(told(&list, "groups"), wanted);
+        assert_eq!(list["groups"][4]["preferredVersion"]["version"], "v2");
+        let local = own.map(|(name, version)| {
+            json!({"metadata": {"name": name}, "versions": [{"version": version, "resources": []}]})
+        });
+        let local = Bytes::from(json!({"items": local}).to_string());
+        let list = merged(&local, &all, &standing).unwrap();
+        assert_eq!(told(&list, "items"), wanted);
+    }
 }

@@ -60,6 +60,14 @@ const PRIORITIES: &[(&str, &str, i32, i32)] = &[
 /// Where custom resources stand.
 const OTHERS: (i32, i32) = (1000, 100);
 
+/// Where a group and a version of it stand that the server serves itself.
+pub(super) fn priorities(group: &str, version: &str) -> (i32, i32) {
+    let known = PRIORITIES
+        .iter()
+        .find(|(g, v, ..)| *g == group && *v == version);
+    known.map_or(OTHERS, |(_, _, group, version)| (*group, *version))
+}
+
 /// The APIServices of what is served, by name.
 fn wanted(registry: &Registry, custom: bool) -> BTreeMap<String, APIService> {
     let served = registry.served.load();
@@ -72,12 +80,7 @@ fn wanted(registry: &Registry, custom: bool) -> BTreeMap<String, APIService> {
         }
         out.entry(format!("{version}.{group}"))
             .or_insert_with_key(|name| {
-                let known = PRIORITIES
-                    .iter()
-                    .find(|(g, v, ..)| *g == group && *v == version);
-                let (of_group, of_version) =
-                    known.map_or(OTHERS, |(_, _, group, version)| (*group, *version));
-                local(name, (group, version), (of_group, of_version), custom)
+                local(name, (group, version), priorities(group, version), custom)
             });
     }
     out
