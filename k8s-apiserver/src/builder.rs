@@ -18,7 +18,7 @@ use crate::{
     audit::{Audit, AuditSink, Policy},
     auth::{Authenticator, DEFAULT_ISSUER, ServiceAccountTokens, Standard, TokenKeyError},
     authz::{
-        Authorizer, Chain,
+        AllowMasters, Authorizer, Chain,
         node::NodeAuthorizer,
         rbac::{EscalationCheck, Rbac},
     },
@@ -405,7 +405,8 @@ impl ApiServerBuilder {
                 let node = Arc::new(NodeAuthorizer::start(&*reader));
                 rbac = Some(roles.clone());
                 nodes = Some(node.clone());
-                Arc::new(Chain::new(vec![node, roles])) as Arc<dyn Authorizer>
+                Arc::new(Chain::new(vec![Arc::new(AllowMasters), node, roles]))
+                    as Arc<dyn Authorizer>
             }
         };
         let admission = self.admission.unwrap_or_else(|| {

@@ -12,8 +12,8 @@ use k8s_apiserver::{
         Standard, WebhookTokenOptions, WebhookTokens,
     },
     authz::{
-        Authorizer, Chain, ConfiguredAuthorizers, WebhookAuthorizer, WebhookAuthorizerOptions,
-        node::NodeAuthorizer, rbac::Rbac,
+        AllowMasters, Authorizer, Chain, ConfiguredAuthorizers, WebhookAuthorizer,
+        WebhookAuthorizerOptions, node::NodeAuthorizer, rbac::Rbac,
     },
     pki::FRONT_PROXY_CLIENT,
 };
@@ -151,7 +151,7 @@ impl AccessOptions {
             let metrics: Metrics = Box::new(made.metrics());
             return Ok((Arc::new(made), Some(metrics)));
         }
-        let mut authorizers: Vec<Arc<dyn Authorizer>> = vec![nodes, rbac];
+        let mut authorizers: Vec<Arc<dyn Authorizer>> = vec![Arc::new(AllowMasters), nodes, rbac];
         if let Some(file) = &self.authorization_webhook_config_file {
             let options = WebhookAuthorizerOptions {
                 version: self.authorization_webhook_version,

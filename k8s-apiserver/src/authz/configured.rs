@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    AlwaysAllow, Attributes, AuthorizationConfiguration, AuthorizationConfigurationError,
-    Authorizer, Chain, ConfiguredAuthorizer, Decision, WebhookAuthorizer, node::NodeAuthorizer,
-    rbac::Rbac,
+    AllowMasters, AlwaysAllow, Attributes, AuthorizationConfiguration,
+    AuthorizationConfigurationError, Authorizer, Chain, ConfiguredAuthorizer, Decision,
+    WebhookAuthorizer, node::NodeAuthorizer, rbac::Rbac,
 };
 use crate::{
     admission::reader::ObjectReader,
@@ -19,7 +19,8 @@ use crate::{
 /// Asks the authorizers that a file with an [`AuthorizationConfiguration`] names.
 ///
 /// The file is looked at every five seconds. A change counts if it is valid, and what was there before goes on if it
-/// is not. Webhooks may come, go and change that way; the others that were there at the start must stay.
+/// is not. Webhooks may come, go and change that way; the others that were there at the start must stay. Before all of
+/// them, `system:masters` are allowed everything.
 #[derive(Debug)]
 pub struct ConfiguredAuthorizers {
     current: Arc<ArcSwap<Chain>>,
@@ -74,6 +75,8 @@ impl Parts {
                 }
             })
         });
+        let masters = Ok(Arc::new(AllowMasters) as Arc<dyn Authorizer>);
+        let all = std::iter::once(masters).chain(all);
         Ok(Chain::new(all.collect::<Result<_, _>>()?))
     }
 }
@@ -168,7 +171,11 @@ impl Authorizer for ConfiguredAuthorizers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{admission::memory::MemoryReader, auth::Identity};
+    use crate::{
+        admission::memory::MemoryReader,
+        auth::{Identity, MASTERS},
+        authz::{FailurePolicy, WebhookAuthorizerOptions},
+    };
 
     const START: &str = "
 apiVersion: apiserver.config.k8s.io/v1
@@ -177,22 +184,9 @@ authorizers:
 - {type: RBAC, name: rbac}
 ";
 
-    #[tokio::test]
-    async fn a_changed_file_counts_if_it_is_valid_and_keeps_what_was_there() {
-        let name = format!("authorization-{}.yaml", uuid::Uuid::new_v4());
-        let path = std::env::temp_dir().join(name);
-        std::fs::write(&path, START).unwrap();
-        let reader: Arc<dyn ObjectReader> = Arc::new(MemoryReader::default());
-        let parts = Parts {
-            nodes: Arc::new(NodeAuthorizer::start(&*reader)),
-            rbac: Arc::new(Rbac::start(&*reader)),
-            reader,
-        };
-        let period = Duration::from_millis(10);
-        let authorizers = ConfiguredAuthorizers::looking_every(period, &path, parts).unwrap();
-        let alice = Identity::user("alice");
-        let attributes = Attributes {
-            user: &alice,
+    fn read_a_pod(user: &Identity) -> Attributes<'_> {
+        Attributes {
+            user,
             verb: "get",
             group: "",
             version: "v1",
@@ -203,7 +197,52 @@ authorizers:
             path: "",
             resource_request: true,
             selectors: None,
+        }
+    }
+
+    fn parts() -> Parts {
+        let reader: Arc<dyn ObjectReader> = Arc::new(MemoryReader::default());
+        Parts {
+            nodes: Arc::new(NodeAuthorizer::start(&*reader)),
+            rbac: Arc::new(Rbac::start(&*reader)),
+            reader,
+        }
+    }
+
+    #[tokio::test]
+    async fn masters_are_allowed_before_a_webhook_that_refuses_all_is_asked() {
+        let path = std::env::temp_dir().join(format!("hook-{}.yaml", uuid::Uuid::new_v4()));
+        // Nobody listens at port 1.
+        let text = "{current-context: c, contexts: [{name: c, context: {cluster: h}}], clusters: [{name: h, cluster: {server: 'https://127.0.0.1:1/'}}]}";
+        std::fs::write(&path, text).unwrap();
+        let options = WebhookAuthorizerOptions {
+            timeout: Duration::from_millis(100),
+            failure_policy: FailurePolicy::Deny,
+            ..WebhookAuthorizerOptions::default()
         };
+        let file = path.clone();
+        let authorizers = vec![
+            ConfiguredAuthorizer::Webhook { file, options },
+            ConfiguredAuthorizer::Rbac,
+        ];
+        let chain = parts().chain(AuthorizationConfiguration { authorizers });
+        let chain = chain.unwrap();
+        std::fs::remove_file(path).unwrap();
+        let master = Identity::user("admin").group(MASTERS);
+        assert!(chain.authorize(&read_a_pod(&master)).await.is_allowed());
+        let alice = Identity::user("alice");
+        assert!(!chain.authorize(&read_a_pod(&alice)).await.is_allowed());
+    }
+
+    #[tokio::test]
+    async fn a_changed_file_counts_if_it_is_valid_and_keeps_what_was_there() {
+        let name = format!("authorization-{}.yaml", uuid::Uuid::new_v4());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, START).unwrap();
+        let period = Duration::from_millis(10);
+        let authorizers = ConfiguredAuthorizers::looking_every(period, &path, parts()).unwrap();
+        let alice = Identity::user("alice");
+        let attributes = read_a_pod(&alice);
         let metrics = authorizers.metrics();
         let total = |status: &str| {
             let text = metrics();
