@@ -64,19 +64,37 @@ pub enum Decision {
     Deny {
         /// Why, for the client.
         reason: String,
+        /// What went wrong on the way to it.
+        error: Option<String>,
     },
     /// Not for this authorizer to say; with nobody to allow it, the request is refused.
     NoOpinion {
         /// Why, for the client; often empty.
         reason: String,
+        /// What went wrong. With nobody to allow it, the request then ends with 500 and not with 403.
+        error: Option<String>,
     },
 }
 
 impl Decision {
     /// No opinion, and no reason for it.
     pub fn no_opinion() -> Self {
+        Decision::unsaid("")
+    }
+
+    /// No opinion, for that reason.
+    pub fn unsaid(reason: impl Into<String>) -> Self {
         Decision::NoOpinion {
-            reason: String::new(),
+            reason: reason.into(),
+            error: None,
+        }
+    }
+
+    /// No, for that reason.
+    pub fn deny(reason: impl Into<String>) -> Self {
+        Decision::Deny {
+            reason: reason.into(),
+            error: None,
         }
     }
 
@@ -89,7 +107,15 @@ impl Decision {
     pub fn reason(&self) -> &str {
         match self {
             Decision::Allow => "",
-            Decision::Deny { reason } | Decision::NoOpinion { reason } => reason,
+            Decision::Deny { reason, .. } | Decision::NoOpinion { reason, .. } => reason,
+        }
+    }
+
+    /// What went wrong where the request was not allowed.
+    pub fn error(&self) -> Option<&str> {
+        match self {
+            Decision::Allow => None,
+            Decision::Deny { error, .. } | Decision::NoOpinion { error, .. } => error.as_deref(),
         }
     }
 }
@@ -103,7 +129,8 @@ impl Decision {
 ///
 /// # Guarantees
 /// An answer depends on the attributes and on state that changes seldom; it never blocks on
-/// a client. An authorizer that cannot read its state answers [`Decision::NoOpinion`].
+/// a client. An authorizer that cannot read its state answers [`Decision::NoOpinion`] with an error: others may still
+/// allow the request.
 ///
 /// # Concurrency
 /// Calls overlap, and are on the way of every request: answer from memory.
@@ -149,6 +176,15 @@ pub(crate) fn denied(a: &Attributes<'_>, reason: &str) -> Error {
     Error::forbidden(group, resource, name, &message)
 }
 
+/// One text for several errors, as upstream's aggregates have it.
+pub(crate) fn aggregate(errors: &[String]) -> Option<String> {
+    match errors {
+        [] => None,
+        [one] => Some(one.clone()),
+        several => Some(format!("[{}]", several.join(", "))),
+    }
+}
+
 /// Several authorizers: the first with an opinion decides.
 #[derive(Debug, Default)]
 pub struct Chain(Vec<std::sync::Arc<dyn Authorizer>>);
@@ -164,15 +200,19 @@ impl Chain {
 impl Authorizer for Chain {
     async fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
         let mut reasons = Vec::new();
+        let mut errors = Vec::new();
         for authorizer in &self.0 {
             match authorizer.authorize(attributes).await {
-                Decision::NoOpinion { reason } if reason.is_empty() => {}
-                Decision::NoOpinion { reason } => reasons.push(reason),
+                Decision::NoOpinion { reason, error } => {
+                    reasons.extend(Some(reason).filter(|reason| !reason.is_empty()));
+                    errors.extend(error);
+                }
                 decision => return decision,
             }
         }
         Decision::NoOpinion {
             reason: reasons.join("\n"),
+            error: aggregate(&errors),
         }
     }
 
@@ -213,5 +253,54 @@ impl Authorizer for AllowMasters {
             true => Decision::Allow,
             false => Decision::no_opinion(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// Has no opinion, for something went wrong.
+    #[derive(Debug)]
+    struct Broken(&'static str);
+
+    #[async_trait]
+    impl Authorizer for Broken {
+        async fn authorize(&self, _attributes: &Attributes<'_>) -> Decision {
+            Decision::NoOpinion {
+                reason: String::new(),
+                error: Some(self.0.to_owned()),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_went_wrong_is_told_unless_another_allows() {
+        let alice = Identity::user("alice");
+        let attributes = Attributes {
+            user: &alice,
+            verb: "get",
+            group: "",
+            version: "",
+            resource: "",
+            subresource: "",
+            namespace: "",
+            name: "",
+            path: "/healthz",
+            resource_request: false,
+            selectors: None,
+        };
+        let ask = async |authorizers: Vec<Arc<dyn Authorizer>>| {
+            Chain::new(authorizers).authorize(&attributes).await
+        };
+        let (one, two) = (Arc::new(Broken("one")), Arc::new(Broken("two")));
+        let decision = ask(vec![one.clone(), Arc::new(AllowMasters)]).await;
+        assert_eq!(decision.error(), Some("one"));
+        let decision = ask(vec![one.clone(), two]).await;
+        assert_eq!(decision.error(), Some("[one, two]"));
+        let decision = ask(vec![one, Arc::new(AlwaysAllow)]).await;
+        assert_eq!(decision, Decision::Allow);
     }
 }

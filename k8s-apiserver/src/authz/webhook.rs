@@ -17,6 +17,8 @@ use crate::{
 /// What a client says is not kept if it is longer than this: it could fill the memory.
 const LONGEST_KEPT: usize = 10_000;
 
+const BOTH: &str = "webhook subject access review returned both allow and deny response";
+
 /// How a webhook is asked for permission; upstream's `--authorization-webhook-*`, and the fields of its
 /// `AuthorizationConfiguration`.
 #[derive(Clone, Debug)]
@@ -101,12 +103,12 @@ impl WebhookAuthorizer {
         conditions.fit(&self.spec(a, ReviewVersion::V1))
     }
 
-    /// The status of the review; `None` if the webhook does not answer.
-    async fn review(&self, a: &Attributes<'_>) -> Option<Status> {
+    /// The status of the review, or why the webhook does not answer.
+    async fn review(&self, a: &Attributes<'_>) -> Result<Status, String> {
         let spec = self.spec(a, self.options.version);
         let key = spec.to_string();
         if let Some(known) = self.known.get(&key) {
-            return Some(known);
+            return Ok(known);
         }
         let review = json!({
             "kind": "SubjectAccessReview",
@@ -123,7 +125,7 @@ impl WebhookAuthorizer {
             Ok(status) => status,
             Err(error) => {
                 tracing::error!(error, "the webhook that authorizes does not answer");
-                return None;
+                return Err(error);
             }
         };
         let said: usize = [
@@ -147,7 +149,16 @@ impl WebhookAuthorizer {
             };
             self.known.put(key, status.clone(), time);
         }
-        Some(status)
+        Ok(status)
+    }
+
+    /// What is said where the webhook did not say anything.
+    fn failed(&self, error: String) -> Decision {
+        let (reason, error) = (String::new(), Some(error));
+        match self.options.failure_policy {
+            FailurePolicy::NoOpinion => Decision::NoOpinion { reason, error },
+            FailurePolicy::Deny => Decision::Deny { reason, error },
+        }
     }
 
     fn spec(&self, a: &Attributes<'_>, version: ReviewVersion) -> Value {
@@ -200,13 +211,6 @@ impl WebhookAuthorizer {
 #[async_trait]
 impl Authorizer for WebhookAuthorizer {
     async fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
-        let failed = || {
-            let reason = String::new();
-            match self.options.failure_policy {
-                FailurePolicy::NoOpinion => Decision::NoOpinion { reason },
-                FailurePolicy::Deny => Decision::Deny { reason },
-            }
-        };
         match self.fits(attributes) {
             Ok(true) => {}
             Ok(false) => return Decision::no_opinion(),
@@ -215,17 +219,22 @@ impl Authorizer for WebhookAuthorizer {
                     error,
                     "a match condition of the webhook that authorizes failed"
                 );
-                return failed();
+                return self.failed(error);
             }
         }
-        let Some(status) = self.review(attributes).await else {
-            return failed();
+        let status = match self.review(attributes).await {
+            Ok(status) => status,
+            Err(error) => return self.failed(error),
         };
         let reason = status.reason;
         match (status.denied, status.allowed) {
-            (true, _) => Decision::Deny { reason },
+            (true, true) => Decision::Deny {
+                reason,
+                error: Some(BOTH.to_owned()),
+            },
+            (true, false) => Decision::deny(reason),
             (false, true) => Decision::Allow,
-            (false, false) => Decision::NoOpinion { reason },
+            (false, false) => Decision::unsaid(reason),
         }
     }
 
@@ -233,8 +242,8 @@ impl Authorizer for WebhookAuthorizer {
         if self.fits(attributes) != Ok(true) {
             return String::new();
         }
-        self.review(attributes)
-            .await
+        let status = self.review(attributes).await.ok();
+        status
             .filter(|status| status.allowed && !status.denied)
             .map_or_else(String::new, |status| status.reason)
     }

@@ -156,10 +156,9 @@ async fn answer(
     if !info.is_resource && !info.api_prefix.is_empty() && info.has_verb_in_path() {
         let url = parts.uri.path_and_query().map_or("", |url| url.as_str());
         let text = format!(
-            "Internal Server Error: {url:?}: failed to create RequestInfo: unable to determine kind and \
-             namespace from url, {url}\n"
+            "failed to create RequestInfo: unable to determine kind and namespace from url, {url}"
         );
-        return response::text(StatusCode::INTERNAL_SERVER_ERROR, text);
+        return response::internal(&parts.uri, &text);
     }
     let has = |form| {
         row.as_ref().is_none_or(|row| match form {
@@ -364,8 +363,11 @@ async fn admitted(
             }
         }
     };
-    if let Err(error) = authorize(&server, &user, &info, trail.as_deref()).await {
-        let mut response = response::forbidden(&error, &wanted);
+    if let Err(refused) = authorize(&server, &user, &info, trail.as_deref()).await {
+        let mut response = match refused {
+            Refused::Forbidden(error) => response::forbidden(&error, &wanted),
+            Refused::Failed(error) => response::internal(&parts.uri, &error),
+        };
         warn(&mut response, &warnings.take());
         if let Some(pass) = &pass {
             pass.mark(response.headers_mut());
@@ -472,12 +474,20 @@ async fn authenticate(server: &Inner, parts: &mut Parts) -> Result<Identity> {
     })
 }
 
+/// Why a request may not go on.
+enum Refused {
+    /// Nobody allows it.
+    Forbidden(Error),
+    /// Nobody allows it, and somebody could not be asked.
+    Failed(String),
+}
+
 async fn authorize(
     server: &Inner,
     user: &Identity,
     info: &RequestInfo,
     trail: Option<&Trail>,
-) -> Result<()> {
+) -> Result<(), Refused> {
     let narrowed = !info.field_selector.is_empty() || !info.label_selector.is_empty();
     let selectors = narrowed.then(|| Selectors::parse(&info.field_selector, &info.label_selector));
     let attributes = Attributes {
@@ -497,23 +507,28 @@ async fn authorize(
     let decision = server.authorizer.authorize(&attributes).await;
     let outcome = match &decision {
         Decision::Allow => Outcome::Yes,
+        _ if decision.error().is_some() => Outcome::Failed,
         Decision::Deny { .. } => Outcome::No,
         Decision::NoOpinion { .. } => Outcome::Otherwise,
     };
     let counted = &server.metrics.authorization;
     counted.count(outcome, started.elapsed());
     if let Some(trail) = trail.filter(|trail| trail.is_on()) {
-        let (verdict, reason) = match decision.is_allowed() {
-            true => ("allow", server.authorizer.explain(&attributes).await),
-            false => ("forbid", decision.reason().to_owned()),
+        let (verdict, reason) = match (decision.is_allowed(), decision.error()) {
+            (true, _) => (Some("allow"), server.authorizer.explain(&attributes).await),
+            // What went wrong is not for everybody who reads the log.
+            (false, Some(_)) => (None, "internal error".to_owned()),
+            (false, None) => (Some("forbid"), decision.reason().to_owned()),
         };
-        trail.annotate("authorization.k8s.io/decision".into(), verdict.into());
+        if let Some(verdict) = verdict {
+            trail.annotate("authorization.k8s.io/decision".into(), verdict.into());
+        }
         trail.annotate("authorization.k8s.io/reason".into(), reason);
     }
-    if decision.is_allowed() {
-        Ok(())
-    } else {
-        Err(denied(&attributes, decision.reason()))
+    match (decision.is_allowed(), decision.error()) {
+        (true, _) => Ok(()),
+        (false, Some(error)) => Err(Refused::Failed(error.to_owned())),
+        (false, None) => Err(Refused::Forbidden(denied(&attributes, decision.reason()))),
     }
 }
 
@@ -534,10 +549,11 @@ async fn allow_create(call: &Call, name: &str) -> Result<()> {
         selectors: None,
     };
     let decision = call.server.authorizer.authorize(&attributes).await;
-    match decision.is_allowed() {
-        true => Ok(()),
+    match (decision.is_allowed(), decision.error()) {
+        (true, _) => Ok(()),
+        (false, Some(error)) => Err(Error::internal(error)),
         // Upstream says no more here.
-        false => {
+        (false, None) => {
             let (group, resource) = (&info.group, &info.resource);
             Err(Error::forbidden(group, resource, name, decision.reason()))
         }

@@ -1,6 +1,6 @@
 //! Answers: JSON, YAML or protobuf, compressed where it pays.
 
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, Uri, header};
 use k8s_model::protobuf::{self, EncodeError};
 use serde::Serialize;
 
@@ -108,6 +108,18 @@ pub(crate) fn text(code: StatusCode, text: impl Into<String>) -> Response<Body> 
         HeaderValue::from_static("nosniff"),
     );
     response
+}
+
+/// The answer where the server itself failed before the request was known: upstream's `responsewriters.InternalError`, a
+/// text and no `Status`.
+pub(crate) fn internal(uri: &Uri, error: &str) -> Response<Body> {
+    let url = uri.path_and_query().map_or("", |url| url.as_str());
+    let text = format!("Internal Server Error: {url:?}: {error}\n");
+    let text = text
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;");
+    self::text(StatusCode::INTERNAL_SERVER_ERROR, text)
 }
 
 /// The answer to somebody who may not do what they ask.

@@ -22,13 +22,15 @@ pub(crate) enum Outcome {
     No,
     /// Wrong, or nobody's opinion.
     Otherwise,
+    /// Not known for an error; of permissions alone.
+    Failed,
 }
 
 /// Counts and times checks by their outcome.
 #[derive(Debug, Default)]
 pub(crate) struct Attempts {
-    counts: [AtomicU64; 3],
-    took: [Histogram<{ BOUNDS.len() }>; 3],
+    counts: [AtomicU64; 4],
+    took: [Histogram<{ BOUNDS.len() }>; 4],
 }
 
 impl Attempts {
@@ -38,13 +40,13 @@ impl Attempts {
         self.took[at].observe(took.as_secs_f64(), &BOUNDS);
     }
 
-    /// Writes both metrics, each a name and its help, with these words for the outcomes.
+    /// Writes both metrics, each a name and its help, with these words for the outcomes; without a word, none is written.
     pub(crate) fn write(
         &self,
         out: &mut Writer,
         counts: (&str, &str),
         took: (&str, &str),
-        words: [&str; 3],
+        words: &[&str],
     ) {
         out.family(counts.0, "counter", counts.1);
         for (word, count) in words.iter().zip(&self.counts) {

@@ -65,13 +65,13 @@ pub(crate) async fn page(server: &Inner) -> String {
             "authentication_duration_seconds",
             "[ALPHA] Authentication duration in seconds broken out by result.",
         ),
-        ["success", "failure", "error"],
+        &["success", "failure", "error"],
     );
     metrics.authorization.write(
         &mut out,
         ("authorization_attempts_total", "[ALPHA] Counter of authorization attempts broken down by result. It can be either 'allowed', 'denied', 'no-opinion' or 'error'."),
         ("authorization_duration_seconds", "[ALPHA] Authorization duration in seconds broken out by result."),
-        ["allowed", "denied", "no-opinion"],
+        &["allowed", "denied", "no-opinion", "error"],
     );
     server.tokens.write_metrics(&mut out);
     server.aggregation.write_metrics(&mut out);

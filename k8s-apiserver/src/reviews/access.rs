@@ -316,7 +316,8 @@ impl CreateOnly for AccessReview {
         if !reason.is_empty() {
             status["reason"] = reason.into();
         }
-        let faults = selectors.map_or_else(Vec::new, |selectors| selectors.faults());
+        let mut faults: Vec<_> = decision.error().map(str::to_owned).into_iter().collect();
+        faults.extend(selectors.iter().flat_map(Selectors::faults));
         if !faults.is_empty() {
             status["evaluationError"] = faults.join("; ").into();
         }

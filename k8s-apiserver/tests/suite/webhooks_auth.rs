@@ -17,11 +17,12 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use k8s_apiserver::{
     ApiServer,
+    audit::Policy,
     auth::Identity,
     auth::{ReviewVersion, Standard, WebhookTokenOptions, WebhookTokens},
     authz::{
-        Attributes, Authorizer, Decision, FailurePolicy, MatchConditions, Selectors,
-        WebhookAuthorizer, WebhookAuthorizerOptions,
+        AllowMasters, Attributes, Authorizer, Chain, Decision, FailurePolicy, MatchConditions,
+        Selectors, WebhookAuthorizer, WebhookAuthorizerOptions,
     },
     http::Body,
     pki::{Pki, ServerNames},
@@ -30,7 +31,10 @@ use k8s_apiserver::{
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use crate::common::text;
+use crate::{
+    audit::Kept,
+    common::{call, text},
+};
 
 /// A webhook that says what it is told to, and its configuration.
 struct Hook {
@@ -224,14 +228,12 @@ async fn permissions_are_asked_for_once_each_and_trouble_is_overcome() {
     );
     for _ in 0..2 {
         let decision = webhook.authorize(&attributes(&alice, "delete", "x")).await;
-        let reason = "never".to_owned();
-        assert_eq!(decision, Decision::Deny { reason });
+        assert_eq!(decision, Decision::deny("never"));
     }
     assert_eq!(hook.asked.lock().len(), 3, "refusals were not to be kept");
     hook.failures.store(1, Ordering::SeqCst);
     let decision = webhook.authorize(&attributes(&alice, "list", "")).await;
-    let reason = "who knows".to_owned();
-    assert_eq!(decision, Decision::NoOpinion { reason });
+    assert_eq!(decision, Decision::unsaid("who knows"));
     assert_eq!(hook.asked.lock().len(), 5, "it was asked again");
 }
 
@@ -242,14 +244,9 @@ async fn a_webhook_that_is_down_leaves_it_to_others_or_refuses() {
     let text = "{current-context: c, contexts: [{name: c, context: {cluster: h}}], clusters: [{name: h, cluster: {server: 'https://127.0.0.1:1/'}}]}";
     std::fs::write(&file, text).unwrap();
     let alice = Identity::user("alice");
-    for (policy, wanted) in [
-        (FailurePolicy::NoOpinion, Decision::no_opinion()),
-        (
-            FailurePolicy::Deny,
-            Decision::Deny {
-                reason: String::new(),
-            },
-        ),
+    for (policy, is_denied) in [
+        (FailurePolicy::NoOpinion, false),
+        (FailurePolicy::Deny, true),
     ] {
         let options = WebhookAuthorizerOptions {
             failure_policy: policy,
@@ -257,12 +254,63 @@ async fn a_webhook_that_is_down_leaves_it_to_others_or_refuses() {
         };
         let reader = ApiServer::builder().reader();
         let webhook = WebhookAuthorizer::from_file(&file, options, reader).unwrap();
-        assert_eq!(
-            webhook.authorize(&attributes(&alice, "get", "x")).await,
-            wanted
-        );
+        let decision = webhook.authorize(&attributes(&alice, "get", "x")).await;
+        assert_eq!(matches!(decision, Decision::Deny { .. }), is_denied);
+        let error = decision.error().unwrap();
+        assert!(error.contains("connection refused"), "{error}");
     }
     std::fs::remove_file(file).unwrap();
+}
+
+#[tokio::test]
+async fn trouble_with_a_webhook_is_the_servers_and_not_the_clients() {
+    let hook = hook(|review| {
+        let get = review["spec"]["resourceAttributes"]["verb"] == "get";
+        json!({"allowed": get, "denied": get})
+    })
+    .await;
+    let builder = ApiServer::builder();
+    let options = WebhookAuthorizerOptions::default();
+    let webhook = WebhookAuthorizer::from_file(&hook.file, options, builder.reader()).unwrap();
+    let chain: Vec<Arc<dyn Authorizer>> = vec![Arc::new(AllowMasters), Arc::new(webhook)];
+    let policy = "{apiVersion: audit.k8s.io/v1, kind: Policy, rules: [{level: Metadata}]}";
+    let kept = Kept::default();
+    let server = builder
+        .authorizer(Arc::new(Chain::new(chain)))
+        .audit(Policy::parse(policy).unwrap(), kept.clone())
+        .build()
+        .await
+        .unwrap();
+    let request = Request::get("/api/v1/namespaces/default/pods/p?a=1&b=2");
+    let request = request.extension(Identity::user("alice"));
+    let request = request.body(Body::empty()).unwrap();
+    let (code, said) = text(server.handle(request).await).await;
+    assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR);
+    let both = "webhook subject access review returned both allow and deny response";
+    assert_eq!(
+        said,
+        format!(
+            "Internal Server Error: \"/api/v1/namespaces/default/pods/p?a=1&amp;b=2\": {both}\n"
+        )
+    );
+    let review = json!({
+        "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+        "spec": {"user": "alice", "resourceAttributes": {"verb": "get", "resource": "pods"}},
+    });
+    let reviews = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+    let (code, review) = call(&server, "POST", reviews, review).await;
+    assert_eq!(code, 201, "{review}");
+    assert_eq!(
+        review["status"],
+        json!({"allowed": false, "denied": true, "evaluationError": both})
+    );
+    server.shutdown().await;
+    let events = kept.of("get");
+    let mut complete = events.iter().filter(|e| e["stage"] == "ResponseComplete");
+    let ours = complete.find(|e| e["user"]["username"] == "alice");
+    let annotations = &ours.unwrap()["annotations"];
+    assert_eq!(annotations["authorization.k8s.io/reason"], "internal error");
+    assert_eq!(annotations["authorization.k8s.io/decision"], Value::Null);
 }
 
 #[tokio::test]
@@ -282,11 +330,8 @@ async fn a_webhook_is_asked_only_about_what_its_conditions_fit() {
     };
     assert_eq!(ask("request.user == 'bob'").await, Decision::no_opinion());
     assert_eq!(hook.asked.lock().len(), 0);
-    let reason = String::new();
-    assert_eq!(
-        ask("request.nothing == 'x'").await,
-        Decision::Deny { reason }
-    );
+    let decision = ask("request.nothing == 'x'").await;
+    assert!(matches!(decision, Decision::Deny { error: Some(_), .. }));
     assert_eq!(hook.asked.lock().len(), 0);
     let condition = "'dev' in request.groups && request.resourceAttributes.namespace == 'ns'";
     assert_eq!(ask(condition).await, Decision::Allow);

@@ -218,8 +218,12 @@ impl<'v> Host<'v> for AuthorizerValue<'v> {
             }
             (Step::Decided(decision), "allowed", []) => return Ok(decision.is_allowed().into()),
             (Step::Decided(decision), "reason", []) => return Ok(decision.reason().into()),
-            (Step::Decided(_), "errored", []) => return Ok(false.into()),
-            (Step::Decided(_), "error", []) => return Ok("".into()),
+            (Step::Decided(decision), "errored", []) => {
+                return Ok(decision.error().is_some().into());
+            }
+            (Step::Decided(decision), "error", []) => {
+                return Ok(decision.error().unwrap_or_default().into());
+            }
             _ => return Err(CelError::NoOverload),
         };
         Ok(self.then(next))

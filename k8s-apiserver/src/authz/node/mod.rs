@@ -28,9 +28,7 @@ pub struct NodeAuthorizer {
 }
 
 fn unsaid(reason: impl Into<String>) -> Decision {
-    Decision::NoOpinion {
-        reason: reason.into(),
-    }
+    Decision::unsaid(reason)
 }
 
 impl NodeAuthorizer {

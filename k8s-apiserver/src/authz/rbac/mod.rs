@@ -19,7 +19,7 @@ pub use self::escalation::EscalationCheck;
 pub(crate) use self::escalation::is_for_collection;
 use self::index::Index;
 pub(crate) use self::rules::{allows, go_quoted};
-use super::{Attributes, Authorizer, Decision};
+use super::{Attributes, Authorizer, Decision, aggregate};
 use crate::{
     admission::{
         follow::Follower,
@@ -136,12 +136,8 @@ impl Authorizer for Rbac {
         if allowed {
             return Decision::Allow;
         }
-        let reason = match errors.as_slice() {
-            [] => String::new(),
-            [one] => format!("RBAC: {one}"),
-            several => format!("RBAC: [{}]", several.join(", ")),
-        };
-        Decision::NoOpinion { reason }
+        let errors = aggregate(&errors).map(|errors| format!("RBAC: {errors}"));
+        Decision::unsaid(errors.unwrap_or_default())
     }
 
     async fn explain(&self, attributes: &Attributes<'_>) -> String {
