@@ -2,6 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwapOption;
 use http::{HeaderValue, Request, header};
 use http_body_util::{BodyExt, Limited};
 use rustls::{ClientConfig, RootCertStore};
@@ -31,15 +32,12 @@ pub(super) struct Provider {
     /// Where its description is.
     discovery: String,
     tls: Arc<ClientConfig>,
-    keys: Mutex<Keys>,
+    /// Read without waiting: most tokens are signed with what is known.
+    keys: ArcSwapOption<Vec<Key>>,
+    /// When keys were last fetched; whoever fetches holds it.
+    fetched: Mutex<Option<Instant>>,
     forwarder: Forwarder,
     metrics: Arc<JwtMetrics>,
-}
-
-#[derive(Default)]
-struct Keys {
-    set: Option<Arc<Vec<Key>>>,
-    fetched: Option<Instant>,
 }
 
 /// Host, port and path of an `https` URL.
@@ -96,7 +94,8 @@ impl Provider {
             issuer: issuer.to_owned(),
             discovery,
             tls: Arc::new(tls),
-            keys: Mutex::default(),
+            keys: ArcSwapOption::empty(),
+            fetched: Mutex::default(),
             forwarder: Forwarder::default(),
             metrics: Arc::default(),
         })
@@ -110,19 +109,19 @@ impl Provider {
 
     /// Fetches the keys now.
     pub(super) async fn refresh(&self) -> Result<(), AuthenticationError> {
-        self.fetch_into(&mut *self.keys.lock().await).await
+        self.fetch(&mut *self.fetched.lock().await).await
     }
 
-    async fn fetch_into(&self, keys: &mut Keys) -> Result<(), AuthenticationError> {
+    async fn fetch(&self, at: &mut Option<Instant>) -> Result<(), AuthenticationError> {
         let fetched = tokio::time::timeout(TIMEOUT, self.fetch_keys())
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        keys.fetched = Some(Instant::now());
+        *at = Some(Instant::now());
         let text = fetched.as_ref().ok().map(|(_, text)| text.as_bytes());
         self.metrics.fetched(&self.issuer, text);
         let (fetched, _) =
             fetched.map_err(|e| AuthenticationError::Unavailable(format!("oidc: {e}")))?;
-        keys.set = Some(Arc::new(fetched));
+        self.keys.store(Some(Arc::new(fetched)));
         Ok(())
     }
 
@@ -135,23 +134,22 @@ impl Provider {
         id: Option<&str>,
         verify: impl Fn(&Key) -> Option<T>,
     ) -> Result<T, AuthenticationError> {
-        let find = |keys: &Option<Arc<Vec<Key>>>| {
+        let find = || {
+            let keys = self.keys.load_full();
             let mut keys = keys.iter().flat_map(|keys| keys.iter());
             keys.find_map(|key| key.is(id).then(|| verify(key)).flatten())
         };
-        let known = self.keys.lock().await.set.clone();
-        if let Some(found) = find(&known) {
+        if let Some(found) = find() {
             return Ok(found);
         }
-        let known = {
-            // One fetches, the others wait for what it gets.
-            let mut keys = self.keys.lock().await;
-            if keys.fetched.is_none_or(|at| at.elapsed() >= REFETCH) {
-                self.fetch_into(&mut keys).await?;
+        {
+            // One fetches, the others whose keys are not known wait for what it gets.
+            let mut fetched = self.fetched.lock().await;
+            if fetched.is_none_or(|at| at.elapsed() >= REFETCH) {
+                self.fetch(&mut fetched).await?;
             }
-            keys.set.clone()
-        };
-        find(&known).ok_or_else(|| {
+        }
+        find().ok_or_else(|| {
             invalid("verify token: failed to verify signature: failed to verify id token signature")
         })
     }
@@ -209,5 +207,34 @@ impl Provider {
             .await
             .map_err(io::Error::other)?;
         String::from_utf8(body.to_bytes().to_vec()).map_err(io::Error::other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use futures::FutureExt;
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn tokens_of_known_keys_do_not_wait_for_those_of_unknown_ones() {
+        // Takes connections, and says nothing.
+        let silent = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+        let silent = silent.await.unwrap();
+        let issuer = format!("https://localhost:{}", silent.local_addr().unwrap().port());
+        let provider = Provider::new(&issuer, "", "").unwrap();
+        let keys = json!({"keys": [{"kty": "RSA", "kid": "known", "n": "AQAB", "e": "AQAB"}]});
+        let keys = Key::all(&keys).unwrap();
+        assert_eq!(keys.len(), 1);
+        provider.keys.store(Some(Arc::new(keys)));
+        let mut forged = Box::pin(provider.with_key(Some("forged"), |_| None::<()>));
+        assert!(forged.as_mut().now_or_never().is_none(), "it is fetched");
+        let known = provider.with_key(Some("known"), |_| Some(1));
+        assert_eq!(known.now_or_never().unwrap().unwrap(), 1);
+        let mut other = Box::pin(provider.with_key(Some("forged"), |_| None::<()>));
+        assert!(other.as_mut().now_or_never().is_none(), "one fetches");
     }
 }
