@@ -1,4 +1,4 @@
-//! The way of events from requests to a sink: a bounded queue, and a thread that writes in batches.
+//! The way of events from requests to a sink: a queue with so much room, and a thread that writes in batches.
 
 use std::{
     fmt, io,
@@ -10,7 +10,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::{Event, Level, Policy, trail::Record};
 use crate::metrics::Writer;
@@ -27,7 +27,8 @@ const BATCH: usize = 400;
 /// meantime, at most 400. Write your own to send events elsewhere than to a [`LogFile`](super::LogFile).
 ///
 /// # Guarantees
-/// When the call returns, the events are safe. It may block: requests wait for it only when 10,000 events do.
+/// When the call returns, the events are safe. It may block: requests wait for it only when 10,000 events do. Those that
+/// have begun by then end without waiting, and no event of theirs is lost.
 ///
 /// # Errors
 /// The events are lost, all of them, and counted. It is logged when errors begin, and when they end.
@@ -36,19 +37,25 @@ pub trait AuditSink: fmt::Debug + Send {
     fn write(&mut self, events: &[Event]) -> io::Result<()>;
 }
 
+/// A place in the queue; free again when it is dropped.
+pub(super) type Room = OwnedSemaphorePermit;
+
 enum Message {
-    Record(Box<Record>),
+    Record(Box<Record>, Option<Room>),
     Flush(oneshot::Sender<()>),
 }
 
 /// The policy, and the queue. The thread ends when this is dropped, after it has written what is queued.
 pub(crate) struct Audit {
     pub(crate) policy: Policy,
-    queue: mpsc::Sender<Message>,
+    /// Requests wait for room where they begin, and no more after: so there are as many messages more than there is
+    /// room as are sent by requests that have begun.
+    queue: mpsc::UnboundedSender<Message>,
+    room: Arc<Semaphore>,
     /// Whether events were lost since it was last said.
     losing: Mutex<bool>,
     events: AtomicU64,
-    /// Events for which there was no room.
+    /// Events that nobody takes any more.
     lost: AtomicU64,
     /// Events that the sink did not take.
     unwritten: Arc<AtomicU64>,
@@ -67,7 +74,16 @@ impl fmt::Debug for Audit {
 impl Audit {
     /// Starts the thread.
     pub(crate) fn start(policy: Policy, sink: Box<dyn AuditSink>) -> io::Result<Arc<Self>> {
-        let (queue, messages) = mpsc::channel(QUEUE);
+        Self::with_room(policy, sink, QUEUE)
+    }
+
+    /// With room for so many events.
+    pub(super) fn with_room(
+        policy: Policy,
+        sink: Box<dyn AuditSink>,
+        room: usize,
+    ) -> io::Result<Arc<Self>> {
+        let (queue, messages) = mpsc::unbounded_channel();
         let unwritten = Arc::<AtomicU64>::default();
         let counter = Arc::clone(&unwritten);
         thread::Builder::new()
@@ -76,6 +92,7 @@ impl Audit {
         Ok(Arc::new(Audit {
             policy,
             queue,
+            room: Arc::new(Semaphore::new(room)),
             losing: Mutex::new(false),
             events: AtomicU64::new(0),
             lost: AtomicU64::new(0),
@@ -85,8 +102,9 @@ impl Audit {
     }
 
     /// Waits until there is room.
-    pub(super) async fn room(&self) {
-        drop(self.queue.reserve().await);
+    pub(super) async fn room(&self) -> Option<Room> {
+        // Nobody closes it.
+        self.room.clone().acquire_owned().await.ok()
     }
 
     /// Counts a request by its level.
@@ -120,9 +138,9 @@ impl Audit {
         out.sample("", "plugin=\"log\"", load(&self.unwritten));
     }
 
-    /// Queues a record.
-    pub(super) fn send(&self, record: Record) {
-        let sent = self.queue.try_send(Message::Record(Box::new(record)));
+    /// Queues a record, in its room if it is the first of its request.
+    pub(super) fn send(&self, record: Record, room: Option<Room>) {
+        let sent = self.queue.send(Message::Record(Box::new(record), room));
         let counter = if sent.is_ok() {
             &self.events
         } else {
@@ -131,7 +149,7 @@ impl Audit {
         counter.fetch_add(1, Ordering::Relaxed);
         let mut losing = self.losing.lock();
         if sent.is_err() && !*losing {
-            tracing::error!("audit events are lost: their sink does not keep up");
+            tracing::error!("audit events are lost: their sink has ended");
         }
         *losing = sent.is_err();
     }
@@ -139,25 +157,29 @@ impl Audit {
     /// Waits until all that was queued is written.
     pub(crate) async fn flush(&self) {
         let (sender, done) = oneshot::channel();
-        if self.queue.send(Message::Flush(sender)).await.is_ok() {
+        if self.queue.send(Message::Flush(sender)).is_ok() {
             let _ = done.await;
         }
     }
 }
 
 fn write(
-    mut messages: mpsc::Receiver<Message>,
+    mut messages: mpsc::UnboundedReceiver<Message>,
     mut sink: Box<dyn AuditSink>,
     unwritten: &AtomicU64,
 ) {
     let mut failing = false;
     let mut batch = Vec::with_capacity(BATCH);
     let mut events = Vec::with_capacity(BATCH);
+    let mut rooms = Vec::with_capacity(BATCH);
     while messages.blocking_recv_many(&mut batch, BATCH) > 0 {
         let mut flushed = Vec::new();
         for message in batch.drain(..) {
             match message {
-                Message::Record(record) => events.push(record.into_event()),
+                Message::Record(record, room) => {
+                    events.push(record.into_event());
+                    rooms.extend(room);
+                }
                 Message::Flush(done) => flushed.push(done),
             }
         }
@@ -175,6 +197,7 @@ fn write(
             failing = written.is_err();
         }
         events.clear();
+        rooms.clear();
         for done in flushed {
             let _ = done.send(());
         }

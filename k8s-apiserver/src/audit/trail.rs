@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::{Audit, Event, Level, ObjectReference, Stage, UserInfo, policy::Verdict};
+use super::{Audit, Event, Level, ObjectReference, Stage, UserInfo, policy::Verdict, queue::Room};
 use crate::{
     auth::Identity,
     endpoints::BODY_LIMIT,
@@ -75,6 +75,8 @@ struct State {
     annotations: BTreeMap<String, String>,
     /// The body of the request, as it was read.
     request: Raw,
+    /// For the first record that is sent.
+    room: Option<Room>,
 }
 
 /// A body, not looked into yet.
@@ -239,8 +241,13 @@ impl Trail {
             state.verdict = verdict;
             state.event = Some(event);
         }
-        self.audit.room().await;
+        self.wait_for_room().await;
         self.send(Stage::RequestReceived, None, None);
+    }
+
+    async fn wait_for_room(&self) {
+        let room = self.audit.room().await;
+        self.state.lock().room = room;
     }
 
     /// Nobody knows who asks: recorded as far as anonymous requests would be.
@@ -256,7 +263,7 @@ impl Trail {
             state.verdict = verdict;
             state.event = Some(event);
         }
-        self.audit.room().await;
+        self.wait_for_room().await;
         let text = match parts.headers.contains_key(header::AUTHORIZATION) {
             true => "Authentication failed, attempted: bearer",
             false => "Authentication failed, no credentials provided",
@@ -341,6 +348,8 @@ impl Trail {
         let status = json!({"metadata": {}, "code": parts.status.as_u16()});
         if long && parts.status.as_u16() < 400 {
             self.send(Stage::ResponseStarted, Some(status.clone()), None);
+            // What lasts must not keep others out, if no record of it was sent so far.
+            self.state.lock().room = None;
             let body = Body::wrap(Ending {
                 body,
                 trail: self.clone(),
@@ -384,13 +393,13 @@ impl Trail {
             Stage::RequestReceived => self.received,
             _ => (self.clock)(),
         };
-        let record = {
-            let state = self.state.lock();
+        let (record, room) = {
+            let mut state = self.state.lock();
             let Some(event) = &state.event else { return };
             if state.verdict.omit_stages.contains(&stage) {
                 return;
             }
-            Record {
+            let record = Record {
                 event: Event {
                     stage,
                     stage_timestamp: micros(now),
@@ -401,9 +410,10 @@ impl Trail {
                 request: state.request.clone(),
                 response,
                 omit_managed_fields: state.verdict.omit_managed_fields,
-            }
+            };
+            (record, state.room.take())
         };
-        self.audit.send(record);
+        self.audit.send(record, room);
     }
 
     fn event(&self, parts: &Parts, user: &Identity, info: &RequestInfo, level: Level) -> Event {
@@ -512,5 +522,71 @@ impl Drop for Ending {
     fn drop(&mut self) {
         self.trail
             .send(Stage::ResponseComplete, Some(self.status.take()), None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io, sync::mpsc};
+
+    use futures::FutureExt;
+    use http::Request;
+
+    use super::*;
+    use crate::audit::{AuditSink, Policy};
+
+    /// Counts the events that it takes, when it may.
+    #[derive(Debug)]
+    struct Gate {
+        open: Mutex<mpsc::Receiver<()>>,
+        taken: Arc<Mutex<usize>>,
+    }
+
+    impl AuditSink for Gate {
+        fn write(&mut self, events: &[Event]) -> io::Result<()> {
+            // It stays open once nobody holds the other end.
+            let _ = self.open.lock().recv();
+            *self.taken.lock() += events.len();
+            Ok(())
+        }
+    }
+
+    async fn begun(audit: &Arc<Audit>) -> Arc<Trail> {
+        let request = Request::get("/api/v1/namespaces/x/configmaps").body(());
+        let (parts, ()) = request.unwrap().into_parts();
+        let trail = Trail::begin(audit.clone(), Arc::new(Timestamp::now), &parts);
+        let info = RequestInfo::new(&parts.method, &parts.uri);
+        trail
+            .authenticated(&parts, &Identity::user("alice"), &info)
+            .await;
+        trail
+    }
+
+    #[tokio::test]
+    async fn requests_wait_while_the_sink_stalls_and_none_of_their_events_is_lost() {
+        for (omitted, of_each) in [("", 2), ("RequestReceived", 1)] {
+            let policy = format!(
+                "{{apiVersion: audit.k8s.io/v1, kind: Policy, omitStages: [{omitted}], rules: [{{level: Metadata}}]}}"
+            );
+            let (gate, open) = mpsc::channel();
+            let taken = Arc::<Mutex<usize>>::default();
+            let sink = Gate {
+                open: Mutex::new(open),
+                taken: taken.clone(),
+            };
+            let policy = Policy::parse(&policy).unwrap();
+            let audit = Audit::with_room(policy, Box::new(sink), 2).unwrap();
+            let first = [begun(&audit).await, begun(&audit).await];
+            let mut third = Box::pin(begun(&audit));
+            assert!(third.as_mut().now_or_never().is_none());
+            for trail in &first {
+                trail.answered(Response::new(Body::empty()), false);
+            }
+            assert!(third.as_mut().now_or_never().is_none());
+            drop(gate);
+            third.await.answered(Response::new(Body::empty()), false);
+            audit.flush().await;
+            assert_eq!(*taken.lock(), 3 * of_each);
+        }
     }
 }
