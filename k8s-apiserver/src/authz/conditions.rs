@@ -2,8 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
-use k8s_model::cel::{self, Program, Val};
-use serde_json::Value;
+use k8s_model::cel::{self, Program, Scope, Val};
+use serde_json::{Value, json};
+
+use super::{Attributes, aggregate};
 
 /// Expressions in CEL over `request`, the `spec` of a `SubjectAccessReview` in `v1`: a webhook is asked about requests
 /// for which all of them are true. None fit all requests.
@@ -17,7 +19,7 @@ impl fmt::Debug for MatchConditions {
     }
 }
 
-/// A condition that is no expression.
+/// A condition that is no expression, or not one that is true or false.
 #[derive(Debug, thiserror::Error)]
 #[error("matchConditions[{index}].expression: {reason}")]
 pub struct MatchConditionError {
@@ -28,8 +30,55 @@ pub struct MatchConditionError {
 /// What one evaluation may cost.
 const BUDGET: u64 = cel::CALL_LIMIT;
 
+/// What a request is to conditions: every text is there, even if it is empty.
+pub(super) fn request(a: &Attributes<'_>) -> Value {
+    let mut out = json!({
+        "user": a.user.name, "groups": a.user.groups, "uid": a.user.uid, "extra": a.user.extra,
+    });
+    if a.resource_request {
+        let mut attributes = serde_json::Map::new();
+        if let Some(selectors) = a.selectors {
+            selectors.describe(&mut attributes);
+        }
+        for selector in attributes.values_mut() {
+            let all = selector["requirements"].as_array_mut();
+            for requirement in all.into_iter().flatten() {
+                if requirement["values"].is_null() {
+                    requirement["values"] = json!([]);
+                }
+            }
+        }
+        for (name, text) in [
+            ("namespace", a.namespace),
+            ("verb", a.verb),
+            ("group", a.group),
+            ("version", a.version),
+            ("resource", a.resource),
+            ("subresource", a.subresource),
+            ("name", a.name),
+        ] {
+            attributes.insert(name.to_owned(), text.into());
+        }
+        out["resourceAttributes"] = attributes.into();
+    } else {
+        out["nonResourceAttributes"] = json!({"path": a.path, "verb": a.verb});
+    }
+    out
+}
+
+fn compile(source: &str) -> Result<Program, String> {
+    let program = Program::parse(source).map_err(|error| error.to_string())?;
+    let scope = Scope::new().with_access_review();
+    let estimate = program.check(&scope)?;
+    if estimate.result != "bool" {
+        let found = estimate.full_result;
+        return Err(format!("must evaluate to bool but got {found}"));
+    }
+    program.typed(&scope)
+}
+
 impl MatchConditions {
-    /// Parses the expressions.
+    /// Parses the expressions, and checks that they speak of what requests have and are true or false.
     ///
     /// # Errors
     /// Names the first that is none.
@@ -38,12 +87,9 @@ impl MatchConditions {
     ) -> Result<Self, MatchConditionError> {
         let parsed = sources.into_iter().enumerate().map(|(index, source)| {
             let source = source.as_ref();
-            match Program::parse(source) {
+            match compile(source) {
                 Ok(program) => Ok((source.to_owned(), program)),
-                Err(error) => Err(MatchConditionError {
-                    index,
-                    reason: error.to_string(),
-                }),
+                Err(reason) => Err(MatchConditionError { index, reason }),
             }
         });
         Ok(MatchConditions(parsed.collect::<Result<_, _>>()?))
@@ -56,48 +102,105 @@ impl MatchConditions {
     /// Whether the request fits. One condition that is false is enough to say that it doesn't, whatever the others
     /// fail with.
     pub(super) fn fit(&self, request: &Value) -> Result<bool, String> {
-        let mut failed = None;
+        let mut errors = Vec::new();
         for (source, program) in self.0.iter() {
             let mut budget = BUDGET;
             let variables = [("request", cel::value(request, None))];
             match program.evaluate(&variables, &mut budget) {
                 Ok(Val::Bool(true)) => {}
                 Ok(Val::Bool(false)) => return Ok(false),
-                Ok(_) => failed = Some(format!("{source:?} is not a bool")),
-                Err(error) => failed = Some(format!("{source:?}: {error}")),
+                Ok(_) => errors.push(format!("{source:?} is not a bool")),
+                Err(error) => errors.push(format!(
+                    "cel evaluation error: expression '{source}' resulted in error: {error}"
+                )),
             }
         }
-        failed.map_or(Ok(true), Err)
+        aggregate(&errors).map_or(Ok(true), Err)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+    use crate::{auth::Identity, authz::Selectors};
+
+    fn attributes(user: &Identity) -> Attributes<'_> {
+        Attributes {
+            user,
+            verb: "get",
+            group: "",
+            version: "v1",
+            resource: "nodes",
+            subresource: "",
+            namespace: "",
+            name: "n",
+            path: "",
+            resource_request: true,
+            selectors: None,
+        }
+    }
+
+    fn fit(conditions: &[&str], attributes: &Attributes<'_>) -> Result<bool, String> {
+        let conditions = MatchConditions::parse(conditions).unwrap();
+        conditions.fit(&request(attributes))
+    }
 
     #[test]
     fn all_conditions_must_hold_and_one_that_does_not_is_enough() {
-        let request = json!({"user": "alice", "groups": ["dev"], "resourceAttributes": {"verb": "get", "namespace": "ns"}});
-        let fit = |conditions: &[&str]| MatchConditions::parse(conditions).unwrap().fit(&request);
+        let alice = Identity::user("alice").group("dev");
+        let fit = |conditions: &[&str]| fit(conditions, &attributes(&alice));
         assert_eq!(fit(&[]), Ok(true));
         assert_eq!(
             fit(&["has(request.resourceAttributes)", "request.user == 'alice'"]),
             Ok(true)
         );
         assert_eq!(fit(&["'ops' in request.groups"]), Ok(false));
-        assert!(fit(&["request.nothing == 'x'"]).is_err());
+        let broken = "request.groups[1] == 'x'";
+        assert!(fit(&[broken]).unwrap_err().contains(broken));
+        assert_eq!(fit(&[broken, "request.user == 'bob'"]), Ok(false));
+    }
+
+    #[test]
+    fn texts_that_are_empty_are_there() {
+        let nobody = Identity::default();
+        let requirements = Selectors::parse("", "app");
+        let asked = Attributes {
+            selectors: Some(&requirements),
+            ..attributes(&nobody)
+        };
+        let system = "has(request.resourceAttributes) && request.resourceAttributes.namespace == 'kube-system'";
+        assert_eq!(fit(&[system], &asked), Ok(false));
         assert_eq!(
-            fit(&["request.nothing == 'x'", "request.user == 'bob'"]),
-            Ok(false)
+            fit(
+                &[
+                    "request.user == '' && request.uid == '' && request.groups.size() == 0",
+                    "!('scope' in request.extra) && !has(request.nonResourceAttributes)",
+                    "request.resourceAttributes.labelSelector.requirements[0].values.size() == 0",
+                ],
+                &asked
+            ),
+            Ok(true)
         );
-        assert!(fit(&["request.user"]).is_err());
-        let error = MatchConditions::parse(["true", "true &&"]).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("matchConditions[1].expression: ")
-        );
+    }
+
+    #[test]
+    fn what_is_no_condition_is_refused_before_it_is_asked() {
+        for (source, said) in [
+            ("true &&", ""),
+            ("request.user", "must evaluate to bool but got string"),
+            ("request.nothing == 'x'", "undefined field 'nothing'"),
+            (
+                "request.resourceAttributes.name == 1",
+                "no matching overload",
+            ),
+        ] {
+            let error = MatchConditions::parse(["true", source]).unwrap_err();
+            let error = error.to_string();
+            assert!(
+                error.starts_with("matchConditions[1].expression: "),
+                "{error}"
+            );
+            assert!(error.contains(said), "{error}");
+        }
     }
 }

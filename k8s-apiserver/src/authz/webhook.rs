@@ -100,7 +100,7 @@ impl WebhookAuthorizer {
         if conditions.is_empty() {
             return Ok(true);
         }
-        conditions.fit(&self.spec(a, ReviewVersion::V1))
+        conditions.fit(&super::conditions::request(a))
     }
 
     /// The status of the review, or why the webhook does not answer.

@@ -330,7 +330,7 @@ async fn a_webhook_is_asked_only_about_what_its_conditions_fit() {
     };
     assert_eq!(ask("request.user == 'bob'").await, Decision::no_opinion());
     assert_eq!(hook.asked.lock().len(), 0);
-    let decision = ask("request.nothing == 'x'").await;
+    let decision = ask("request.nonResourceAttributes.path == 'x'").await;
     assert!(matches!(decision, Decision::Deny { error: Some(_), .. }));
     assert_eq!(hook.asked.lock().len(), 0);
     let condition = "'dev' in request.groups && request.resourceAttributes.namespace == 'ns'";

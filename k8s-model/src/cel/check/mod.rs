@@ -119,6 +119,13 @@ impl<'s> Scope<'s> {
         self.typed("authorizer", Type::Own(requests::AUTHORIZER))
     }
 
+    /// With what conditions of webhooks that authorize know of a request: `request`, the spec of a
+    /// `SubjectAccessReview`.
+    #[must_use]
+    pub fn with_access_review(self) -> Self {
+        self.typed("request", requests::ACCESS_REVIEW.clone())
+    }
+
     fn typed(mut self, name: &str, ty: Type<'s>) -> Self {
         self.variables.push(Variable {
             name: name.to_owned(),

@@ -54,6 +54,56 @@ pub(super) static REQUEST: LazyLock<Made> = LazyLock::new(|| {
     fields("kubernetes.AdmissionRequest", all)
 });
 
+/// The type of `request` where a webhook authorizes (apiserver's `pkg/authorization/cel/compile.go`).
+pub(super) static ACCESS_REVIEW: LazyLock<Made> = LazyLock::new(|| {
+    let text = |name| (name, Type::String);
+    let selector = |name, requirement| {
+        let all = [text("key"), text("operator"), ("values", texts())];
+        let requirements = Type::list(fields(requirement, all));
+        let all = [text("rawSelector"), ("requirements", requirements)];
+        fields(name, all)
+    };
+    let resource = [
+        text("namespace"),
+        text("verb"),
+        text("group"),
+        text("version"),
+        text("resource"),
+        text("subresource"),
+        text("name"),
+        (
+            "fieldSelector",
+            selector(
+                "kubernetes.FieldSelectorAttributes",
+                "kubernetes.FieldSelectorRequirement",
+            ),
+        ),
+        (
+            "labelSelector",
+            selector(
+                "kubernetes.LabelSelectorAttributes",
+                "kubernetes.LabelSelectorRequirement",
+            ),
+        ),
+    ];
+    let path = [text("path"), text("verb")];
+    let all = [
+        (
+            "resourceAttributes",
+            fields("kubernetes.ResourceAttributes", resource),
+        ),
+        (
+            "nonResourceAttributes",
+            fields("kubernetes.NonResourceAttributes", path),
+        ),
+        text("user"),
+        ("groups", texts()),
+        ("extra", Type::map(Type::String, texts())),
+        text("uid"),
+    ];
+    fields("kubernetes.SubjectAccessReviewSpec", all)
+});
+
 /// The type of `namespaceObject`: not all that a namespace has.
 pub(super) static NAMESPACE: LazyLock<Made> = LazyLock::new(|| {
     let labels = Type::map(Type::String, Type::String);
