@@ -145,7 +145,8 @@ impl Mapping {
                 let bad = || format!("parse groups claim {claim:?}: neither text nor a list of it");
                 let named = |group: &str| format!("{prefix}{group}");
                 match claims.get(claim) {
-                    None => Ok(Vec::new()),
+                    // Go reads null as an empty list.
+                    None | Some(Value::Null) => Ok(Vec::new()),
                     Some(Value::String(group)) => Ok(vec![named(group)]),
                     Some(Value::Array(groups)) => groups
                         .iter()

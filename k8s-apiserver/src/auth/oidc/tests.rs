@@ -189,6 +189,19 @@ async fn a_token_of_the_provider_gives_the_name_and_the_groups_that_it_says() {
 }
 
 #[tokio::test]
+async fn groups_that_are_null_are_none() {
+    let provider = provider().await;
+    let tokens = OidcTokens::new(OidcOptions {
+        groups_claim: "teams".to_owned(),
+        ..provider.options()
+    })
+    .unwrap();
+    let token = provider.token(json!({"teams": null}));
+    let jane = tokens.verify(&token).await.unwrap().unwrap();
+    assert!(jane.groups.is_empty());
+}
+
+#[tokio::test]
 async fn tokens_that_are_not_good_are_refused_and_those_of_others_left_to_others() {
     let provider = provider().await;
     let mut options = provider.options();
