@@ -17,7 +17,7 @@ use crate::auth::{
     oidc::{
         JwtIssuer,
         mapping::{Expression, Mapping, Rule, Source},
-        provider::roots,
+        provider::trusted,
     },
 };
 
@@ -152,7 +152,7 @@ fn issuer(issuer: &Issuer, path: &Path, disallowed: &[&str], found: &mut ErrorLi
     }
     audiences(issuer, path, found);
     if !issuer.certificate_authority.is_empty()
-        && let Err(error) = roots(&issuer.certificate_authority)
+        && let Err(error) = trusted(&issuer.certificate_authority)
     {
         found.push(field::invalid(
             path.child("certificateAuthority"),

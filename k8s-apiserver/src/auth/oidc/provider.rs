@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use arc_swap::ArcSwapOption;
 use http::{HeaderValue, Request, header};
 use http_body_util::{BodyExt, Limited};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, client::danger::ServerCertVerifier};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use serde_json::Value;
 use tokio::{sync::Mutex, time::Instant};
@@ -16,7 +16,7 @@ use crate::{
     auth::AuthenticationError,
     http::Body,
     proxy::{Forwarder, tcp},
-    webhook::system_roots,
+    webhook::{system_roots, trusting},
 };
 
 /// How long the provider may take.
@@ -51,23 +51,32 @@ pub(super) fn location(url: &str) -> Option<(String, u16, String)> {
     Some((host, uri.port_u16().unwrap_or(443), path))
 }
 
-/// Those who may vouch for the provider's server: as PEM has them, or those whom this machine trusts.
-pub(in crate::auth) fn roots(ca: &str) -> Result<Arc<RootCertStore>, OidcError> {
-    if ca.is_empty() {
-        return Ok(system_roots());
-    }
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
-        let certificate = certificate.map_err(|e| OidcError::Authority(e.to_string()))?;
-        roots
-            .add(certificate)
-            .map_err(|e| OidcError::Authority(e.to_string()))?;
-    }
-    if roots.is_empty() {
+/// Judges the certificate of the provider's server by those who may vouch for it, as PEM has them.
+pub(in crate::auth) fn trusted(ca: &str) -> Result<Arc<dyn ServerCertVerifier>, OidcError> {
+    let mut certificates = CertificateDer::pem_slice_iter(ca.as_bytes());
+    if certificates.next().is_none() {
         let text = "data does not contain any valid RSA or ECDSA certificates";
         return Err(OidcError::Authority(text.to_owned()));
     }
-    Ok(Arc::new(roots))
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    trusting(ca.as_bytes(), provider).map_err(OidcError::Authority)
+}
+
+/// The TLS settings; without any authorities, those are good that this machine trusts.
+fn tls(ca: &str) -> Result<ClientConfig, OidcError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| OidcError::Authority(e.to_string()))?;
+    let builder = match ca {
+        "" => builder.with_root_certificates(system_roots()),
+        ca => builder
+            .dangerous()
+            .with_custom_certificate_verifier(trusted(ca)?),
+    };
+    let mut tls = builder.with_no_client_auth();
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(tls)
 }
 
 impl Provider {
@@ -83,17 +92,10 @@ impl Provider {
         if location(&discovery).is_none() {
             return Err(OidcError::Issuer(issuer.to_owned()));
         }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|e| OidcError::Authority(e.to_string()))?
-            .with_root_certificates(roots(ca)?)
-            .with_no_client_auth();
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Provider {
             issuer: issuer.to_owned(),
             discovery,
-            tls: Arc::new(tls),
+            tls: Arc::new(tls(ca)?),
             keys: ArcSwapOption::empty(),
             fetched: Mutex::default(),
             forwarder: Forwarder::default(),
@@ -215,14 +217,22 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use futures::FutureExt;
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+    use rustls::ServerConfig;
+    use rustls_pki_types::PrivateKeyDer;
     use serde_json::json;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+    use tokio_rustls::TlsAcceptor;
 
     use super::*;
 
     #[tokio::test]
     async fn tokens_of_known_keys_do_not_wait_for_those_of_unknown_ones() {
         // Takes connections, and says nothing.
-        let silent = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+        let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
         let silent = silent.await.unwrap();
         let issuer = format!("https://localhost:{}", silent.local_addr().unwrap().port());
         let provider = Provider::new(&issuer, "", "").unwrap();
@@ -236,5 +246,40 @@ mod tests {
         assert_eq!(known.now_or_never().unwrap().unwrap(), 1);
         let mut other = Box::pin(provider.with_key(Some("forged"), |_| None::<()>));
         assert!(other.as_mut().now_or_never().is_none(), "one fetches");
+    }
+
+    #[tokio::test]
+    async fn the_certificate_of_the_provider_may_be_its_own_authority() {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let own_key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+        let ring = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(ring)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], own_key)
+            .unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let issuer = format!(
+            "https://localhost:{}",
+            listener.local_addr().unwrap().port()
+        );
+        let serving = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            let acceptor = TlsAcceptor::from(Arc::new(config));
+            let mut stream = acceptor.accept(stream).await.unwrap();
+            let asked = stream.read(&mut [0; 1024]).await.unwrap();
+            assert!(asked > 0);
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
+            stream.write_all(answer).await.unwrap();
+            stream.flush().await.unwrap();
+            stream
+        };
+        let provider = Provider::new(&issuer, "", &certificate.pem()).unwrap();
+        let (text, _stream) = tokio::join!(provider.text(&issuer, None), serving);
+        assert_eq!(text.unwrap(), "hi");
     }
 }
