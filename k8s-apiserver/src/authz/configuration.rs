@@ -79,6 +79,8 @@ struct Webhook {
     authorized_ttl: Option<String>,
     #[serde(rename = "unauthorizedTTL")]
     unauthorized_ttl: Option<String>,
+    cache_authorized_requests: Option<bool>,
+    cache_unauthorized_requests: Option<bool>,
     timeout: Option<String>,
     #[serde(default)]
     subject_access_review_version: String,
@@ -179,25 +181,40 @@ fn webhook(hook: Webhook) -> Result<ConfiguredAuthorizer, (String, String)> {
     let wrong = |field: &str, reason: &str| Err((field.to_owned(), reason.to_owned()));
     let duration = |field: &str, text: Option<&String>, default: Duration| match text {
         None => Ok(default),
-        Some(text) => k8s_model::duration::parse(text)
-            .and_then(|nanos| u64::try_from(nanos).ok())
-            .filter(|nanos| *nanos > 0)
-            .map(Duration::from_nanos)
-            .ok_or_else(|| {
-                (
+        Some(text) => {
+            match k8s_model::duration::parse(text).and_then(|nanos| u64::try_from(nanos).ok()) {
+                // As if it were not there.
+                Some(0) => Ok(default),
+                Some(nanos) => Ok(Duration::from_nanos(nanos)),
+                None => Err((
                     field.to_owned(),
                     format!("{text:?} is not a duration above 0"),
-                )
-            }),
+                )),
+            }
+        }
+    };
+    let kept = |keep: Option<bool>, time: Duration| match keep {
+        Some(false) => Duration::ZERO,
+        _ => time,
     };
     let default = WebhookAuthorizerOptions::default();
-    let Some(timeout) = &hook.timeout else {
+    let timeout = duration("timeout", hook.timeout.as_ref(), Duration::ZERO)?;
+    if timeout.is_zero() {
         return wrong("timeout", "it is required");
-    };
-    let timeout = duration("timeout", Some(timeout), LONGEST)?;
+    }
     if timeout > LONGEST {
         return wrong("timeout", "it must be 30s at most");
     }
+    let allowed_ttl = duration(
+        "authorizedTTL",
+        hook.authorized_ttl.as_ref(),
+        default.allowed_ttl,
+    )?;
+    let denied_ttl = duration(
+        "unauthorizedTTL",
+        hook.unauthorized_ttl.as_ref(),
+        default.denied_ttl,
+    )?;
     let version = hook.subject_access_review_version.parse::<ReviewVersion>();
     let version = version.map_err(|e| ("subjectAccessReviewVersion".to_owned(), e))?;
     if !hook.match_conditions.is_empty()
@@ -233,16 +250,8 @@ fn webhook(hook: Webhook) -> Result<ConfiguredAuthorizer, (String, String)> {
         file,
         options: WebhookAuthorizerOptions {
             version,
-            allowed_ttl: duration(
-                "authorizedTTL",
-                hook.authorized_ttl.as_ref(),
-                default.allowed_ttl,
-            )?,
-            denied_ttl: duration(
-                "unauthorizedTTL",
-                hook.unauthorized_ttl.as_ref(),
-                default.denied_ttl,
-            )?,
+            allowed_ttl: kept(hook.cache_authorized_requests, allowed_ttl),
+            denied_ttl: kept(hook.cache_unauthorized_requests, denied_ttl),
             timeout,
             failure_policy,
             match_conditions,
@@ -293,6 +302,23 @@ authorizers:
     }
 
     #[test]
+    fn what_is_kept_for_no_time_is_kept_for_the_usual_time_and_what_is_not_to_be_kept_is_not() {
+        let ttls = |change: &str| {
+            let text = GOOD.replace("authorizedTTL: 10s", change);
+            let read = AuthorizationConfiguration::parse(&text).unwrap();
+            let ConfiguredAuthorizer::Webhook { options, .. } = &read.authorizers[0] else {
+                panic!("{read:?}")
+            };
+            (options.allowed_ttl.as_secs(), options.denied_ttl.as_secs())
+        };
+        assert_eq!(ttls("authorizedTTL: 0s"), (300, 30));
+        assert_eq!(ttls("unauthorizedTTL: 0s"), (300, 30));
+        assert_eq!(ttls("cacheAuthorizedRequests: true"), (300, 30));
+        assert_eq!(ttls("cacheAuthorizedRequests: false"), (0, 30));
+        assert_eq!(ttls("cacheUnauthorizedRequests: false"), (300, 0));
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_place() {
         for (change, to, said) in [
             ("kind: Auth", "kind: Other", "kind: "),
@@ -310,6 +336,16 @@ authorizers:
                 "timeout: 3s",
                 "timeout: 31s",
                 "authorizers[0].webhook.timeout: ",
+            ),
+            (
+                "timeout: 3s",
+                "timeout: 0s",
+                "authorizers[0].webhook.timeout: it is required",
+            ),
+            (
+                "authorizedTTL: 10s",
+                "authorizedTTL: -1s",
+                "authorizers[0].webhook.authorizedTTL: ",
             ),
             (
                 "    timeout: 3s\n",
