@@ -33,17 +33,18 @@ pub(crate) fn allows(rule: &PolicyRule, a: &Attributes<'_>) -> bool {
         && (list(&rule.resource_names).is_empty() || has(list(&rule.resource_names), a.name))
 }
 
-/// `pods`, `pods/log`, `*/scale` or `*` against a resource and its subresource.
+/// `pods`, `pods/log`, `*/scale` or `*` against a resource and its subresource. Reviews may ask for `pods/log` as a
+/// resource: as upstream, it is the whole that counts.
 fn resource_covers(rule: &str, resource: &str, subresource: &str) -> bool {
     if rule == "*" {
         return true;
     }
-    match rule.split_once('/') {
-        None => subresource.is_empty() && rule == resource,
-        Some((parent, child)) => {
-            !subresource.is_empty() && child == subresource && (parent == resource || parent == "*")
-        }
+    if subresource.is_empty() {
+        return rule == resource;
     }
+    let parent = rule.strip_suffix(subresource);
+    let parent = parent.and_then(|parent| parent.strip_suffix('/'));
+    parent.is_some_and(|parent| parent == resource || parent == "*")
 }
 
 /// A path, or a prefix that ends in a star, against a path.
@@ -198,4 +199,29 @@ pub(crate) fn describe(rule: &PolicyRule) -> String {
     .map(|(name, items)| format!("{name}:{}", go_quoted(items)))
     .collect();
     format!("{{{}}}", parts.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resource_is_covered_as_a_whole() {
+        for (rule, resource, subresource, covered) in [
+            ("pods/log", "pods", "log", true),
+            ("pods/log", "pods/log", "", true),
+            ("*/log", "pods", "log", true),
+            ("*", "pods", "log", true),
+            ("*", "pods/log", "", true),
+            ("pods", "pods", "", true),
+            ("pods", "pods", "log", false),
+            ("pods/log", "pods", "", false),
+            ("*/log", "pods/log", "", false),
+            ("pods/log", "nodes", "log", false),
+            ("pods/catalog", "pods", "log", false),
+        ] {
+            let found = resource_covers(rule, resource, subresource);
+            assert_eq!(found, covered, "{rule} {resource} {subresource}");
+        }
+    }
 }
