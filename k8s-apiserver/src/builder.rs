@@ -423,7 +423,7 @@ impl ApiServerBuilder {
             .authenticator
             .unwrap_or_else(|| Arc::new(Standard::new(Some(tokens.clone()))));
         let mut create_only = self.create_only;
-        for served in reviews::all(&authorizer, rbac.as_ref(), &authenticator, &tokens, &reader) {
+        for served in reviews::all(&authorizer, &authenticator, &tokens, &reader) {
             create_only.push((served.group, served.resource, served.subresource, served.by));
         }
         let aggregation = Aggregation::new(reader.clone(), self.front_proxy);

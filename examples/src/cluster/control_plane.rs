@@ -158,7 +158,7 @@ impl ControlPlane {
         )?;
         let known = known.with(Arc::new(BootstrapTokens::new(reader.clone())));
         let authenticator: Arc<dyn Authenticator> = Arc::new(known);
-        let reviews = reviews::all(&authorizer, Some(&rbac), &authenticator, &tokens, &reader);
+        let reviews = reviews::all(&authorizer, &authenticator, &tokens, &reader);
         for served in reviews {
             builder =
                 builder.create_only(served.group, served.resource, served.subresource, served.by);

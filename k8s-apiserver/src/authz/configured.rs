@@ -8,11 +8,12 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     AllowMasters, AlwaysAllow, Attributes, AuthorizationConfiguration,
-    AuthorizationConfigurationError, Authorizer, Chain, ConfiguredAuthorizer, Decision,
+    AuthorizationConfigurationError, Authorizer, Chain, ConfiguredAuthorizer, Decision, KnownRules,
     WebhookAuthorizer, node::NodeAuthorizer, rbac::Rbac,
 };
 use crate::{
     admission::reader::ObjectReader,
+    auth::Identity,
     reload::{PERIOD, Refusal, Reload, Reloads, follow},
 };
 
@@ -166,6 +167,10 @@ impl Authorizer for ConfiguredAuthorizers {
     async fn explain(&self, attributes: &Attributes<'_>) -> String {
         self.current.load_full().explain(attributes).await
     }
+
+    fn rules(&self, user: &Identity, namespace: &str) -> KnownRules {
+        self.current.load_full().rules(user, namespace)
+    }
 }
 
 #[cfg(test)]
@@ -173,7 +178,7 @@ mod tests {
     use super::*;
     use crate::{
         admission::memory::MemoryReader,
-        auth::{Identity, MASTERS},
+        auth::MASTERS,
         authz::{FailurePolicy, WebhookAuthorizerOptions},
     };
 

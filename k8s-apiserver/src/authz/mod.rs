@@ -11,6 +11,7 @@ mod webhook;
 use std::fmt::Debug;
 
 use async_trait::async_trait;
+use k8s_openapi::api::rbac::v1::PolicyRule;
 
 pub(crate) use self::selectors::ReviewRequirement;
 pub use self::{
@@ -120,6 +121,17 @@ impl Decision {
     }
 }
 
+/// What an authorizer can tell beforehand of what a user may do.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KnownRules {
+    /// What the user may do at least.
+    pub rules: Vec<PolicyRule>,
+    /// Whether the user may do more than that.
+    pub incomplete: bool,
+    /// Why something is not known.
+    pub errors: Vec<String>,
+}
+
 /// Says whether a user may do what a request asks.
 ///
 /// # Purpose
@@ -143,6 +155,15 @@ pub trait Authorizer: Debug + Send + Sync {
     /// is nothing to say.
     async fn explain(&self, _attributes: &Attributes<'_>) -> String {
         String::new()
+    }
+
+    /// What the user may do in the namespace, for `selfsubjectrulesreviews`: clients show it, and nobody is allowed
+    /// anything by it. Nothing is known where this is left out.
+    fn rules(&self, _user: &Identity, _namespace: &str) -> KnownRules {
+        KnownRules {
+            incomplete: true,
+            ..KnownRules::default()
+        }
     }
 }
 
@@ -226,6 +247,17 @@ impl Authorizer for Chain {
         }
         String::new()
     }
+
+    fn rules(&self, user: &Identity, namespace: &str) -> KnownRules {
+        let mut all = KnownRules::default();
+        for authorizer in &self.0 {
+            let known = authorizer.rules(user, namespace);
+            all.rules.extend(known.rules);
+            all.incomplete |= known.incomplete;
+            all.errors.extend(known.errors);
+        }
+        all
+    }
 }
 
 /// Allows everything, for a server that trusts whoever reaches it.
@@ -236,6 +268,13 @@ pub struct AlwaysAllow;
 impl Authorizer for AlwaysAllow {
     async fn authorize(&self, _attributes: &Attributes<'_>) -> Decision {
         Decision::Allow
+    }
+
+    fn rules(&self, _user: &Identity, _namespace: &str) -> KnownRules {
+        KnownRules {
+            rules: rbac::everything().into(),
+            ..KnownRules::default()
+        }
     }
 }
 
@@ -253,6 +292,11 @@ impl Authorizer for AllowMasters {
             true => Decision::Allow,
             false => Decision::no_opinion(),
         }
+    }
+
+    /// Those that masters have by their roles are told; as upstream, this adds none.
+    fn rules(&self, _user: &Identity, _namespace: &str) -> KnownRules {
+        KnownRules::default()
     }
 }
 

@@ -8,9 +8,10 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Attributes, Authorizer, Decision, MatchConditions, Selectors};
+use super::{Attributes, Authorizer, Decision, KnownRules, MatchConditions, Selectors};
 use crate::{
     admission::reader::ObjectReader,
+    auth::Identity,
     webhook::{Client, Memory, ReviewVersion, TIMEOUT, WebhookFileError, ask, kubeconfig},
 };
 
@@ -246,5 +247,13 @@ impl Authorizer for WebhookAuthorizer {
         status
             .filter(|status| status.allowed && !status.denied)
             .map_or_else(String::new, |status| status.reason)
+    }
+
+    fn rules(&self, _user: &Identity, _namespace: &str) -> KnownRules {
+        KnownRules {
+            incomplete: true,
+            errors: vec!["webhook authorizer does not support user rule resolution".to_owned()],
+            ..KnownRules::default()
+        }
     }
 }

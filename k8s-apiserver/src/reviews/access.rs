@@ -13,7 +13,7 @@ use super::{CreateOnly, decode, filled, refused};
 use crate::{
     Error,
     auth::Identity,
-    authz::{Attributes, Authorizer, Decision, ReviewRequirement, Selectors, rbac::Rbac},
+    authz::{Attributes, Authorizer, Decision, ReviewRequirement, Selectors, aggregate},
 };
 
 const GROUP: &str = "authorization.k8s.io";
@@ -333,14 +333,13 @@ impl CreateOnly for AccessReview {
 /// Answers `selfsubjectrulesreviews`: all that the asker may do in a namespace.
 #[derive(Debug)]
 pub struct RulesReview {
-    rbac: Option<Arc<Rbac>>,
+    authorizer: Arc<dyn Authorizer>,
 }
 
 impl RulesReview {
-    /// Answers from the roles that are bound to the asker; without any roles in use, that nothing is
-    /// known.
-    pub fn new(rbac: Option<Arc<Rbac>>) -> Self {
-        RulesReview { rbac }
+    /// Answers with what the authorizer can tell.
+    pub fn new(authorizer: Arc<dyn Authorizer>) -> Self {
+        RulesReview { authorizer }
     }
 }
 
@@ -358,13 +357,10 @@ impl CreateOnly for RulesReview {
         if namespace.is_empty() {
             return refused(Error::bad_request("no namespace on request"));
         }
-        let (rules, mut errors) = match &self.rbac {
-            Some(rbac) => rbac.rules_for(user, namespace),
-            None => Default::default(),
-        };
+        let known = self.authorizer.rules(user, namespace);
         let mut resources = Vec::new();
         let mut paths = Vec::new();
-        for rule in rules {
+        for rule in known.rules {
             if rule.resources.as_ref().is_some_and(|r| !r.is_empty()) {
                 let mut out = json!({
                     "verbs": rule.verbs,
@@ -380,18 +376,13 @@ impl CreateOnly for RulesReview {
                 paths.push(json!({ "verbs": rule.verbs, "nonResourceURLs": urls }));
             }
         }
-        if user.as_node().is_some() {
-            errors.push("node authorizer does not support user rule resolution".to_owned());
-        }
         let mut status = json!({
             "resourceRules": resources,
             "nonResourceRules": paths,
-            "incomplete": user.as_node().is_some() || self.rbac.is_none(),
+            "incomplete": known.incomplete,
         });
-        match errors.as_slice() {
-            [] => {}
-            [one] => status["evaluationError"] = one.as_str().into(),
-            several => status["evaluationError"] = format!("[{}]", several.join(", ")).into(),
+        if let Some(errors) = aggregate(&known.errors) {
+            status["evaluationError"] = errors.into();
         }
         // Upstream answers with a new object.
         filled::<authorization::SelfSubjectRulesReview>(json!({"spec": {}, "status": status}))

@@ -21,7 +21,7 @@ use crate::{
     Error,
     admission::reader::ObjectReader,
     auth::{Authenticator, Identity, ServiceAccountTokens},
-    authz::{Authorizer, rbac::Rbac},
+    authz::Authorizer,
 };
 
 /// A resource, or a subresource, that can only be created: the answer is the object with its
@@ -61,7 +61,6 @@ pub struct Served {
 /// whose bearers it knows, of those a review tells.
 pub fn all(
     authorizer: &Arc<dyn Authorizer>,
-    rbac: Option<&Arc<Rbac>>,
     authenticator: &Arc<dyn Authenticator>,
     tokens: &Arc<ServiceAccountTokens>,
     reader: &Arc<dyn ObjectReader>,
@@ -93,7 +92,7 @@ pub fn all(
         served(
             ACCESS,
             "selfsubjectrulesreviews",
-            Arc::new(RulesReview::new(rbac.cloned())),
+            Arc::new(RulesReview::new(authorizer.clone())),
         ),
         served(
             WHO,

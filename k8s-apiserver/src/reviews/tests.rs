@@ -5,7 +5,11 @@ use super::*;
 use crate::{
     admission::memory::MemoryReader,
     auth::{BootstrapTokens, DEFAULT_ISSUER, Standard},
-    authz::{Attributes, Decision, rbac::bootstrap},
+    authz::{
+        AllowMasters, AlwaysAllow, Attributes, Chain, Decision, WebhookAuthorizer,
+        WebhookAuthorizerOptions,
+        rbac::{Rbac, bootstrap},
+    },
     pki::Pki,
 };
 
@@ -50,7 +54,7 @@ async fn fixture() -> Fixture {
     let reader: Arc<dyn ObjectReader> = Arc::new(memory.clone());
     let rbac = Arc::new(Rbac::start(&*reader));
     rbac.synced().await;
-    let authorizer: Arc<dyn Authorizer> = rbac.clone();
+    let authorizer: Arc<dyn Authorizer> = rbac;
     let pki = Pki::in_memory().unwrap();
     let tokens = Arc::new(
         ServiceAccountTokens::new(pki.service_account_key(), DEFAULT_ISSUER, reader.clone())
@@ -61,7 +65,7 @@ async fn fixture() -> Fixture {
     let others: Arc<dyn Authenticator> = Arc::new(others);
     Fixture {
         reader: memory,
-        reviews: all(&authorizer, Some(&rbac), &others, &tokens, &reader),
+        reviews: all(&authorizer, &others, &tokens, &reader),
     }
 }
 
@@ -242,6 +246,41 @@ async fn a_rules_review_lists_what_one_may_do() {
             .contains(&json!("pods"))
     }));
     assert_eq!(answer["status"]["incomplete"], false);
+}
+
+#[tokio::test]
+async fn a_rules_review_tells_what_the_authorizers_know_and_who_knows_nothing() {
+    let path = std::env::temp_dir().join(format!("rules-{}.yaml", uuid::Uuid::new_v4()));
+    let text = "{current-context: c, contexts: [{name: c, context: {cluster: h}}], clusters: [{name: h, cluster: {server: 'https://127.0.0.1:1/'}}]}";
+    std::fs::write(&path, text).unwrap();
+    let reader = Arc::new(MemoryReader::default());
+    let options = WebhookAuthorizerOptions::default();
+    let webhook = WebhookAuthorizer::from_file(&path, options, reader).unwrap();
+    std::fs::remove_file(path).unwrap();
+    let ask = async |authorizers: Vec<Arc<dyn Authorizer>>| {
+        let review = RulesReview::new(Arc::new(Chain::new(authorizers)));
+        let object: authorization::SelfSubjectRulesReview =
+            serde_json::from_value(json!({ "spec": { "namespace": "ns" } })).unwrap();
+        let user = Identity::user("vera");
+        let answer = review.create(&user, "", "", Box::new(object)).await;
+        answer.unwrap().to_value()["status"].clone()
+    };
+    assert_eq!(
+        ask(vec![Arc::new(AllowMasters), Arc::new(webhook)]).await,
+        json!({
+            "resourceRules": null, "nonResourceRules": null, "incomplete": true,
+            "evaluationError": "webhook authorizer does not support user rule resolution",
+        })
+    );
+    let all = json!(["*"]);
+    assert_eq!(
+        ask(vec![Arc::new(AllowMasters), Arc::new(AlwaysAllow)]).await,
+        json!({
+            "resourceRules": [{ "verbs": all, "apiGroups": all, "resources": all }],
+            "nonResourceRules": [{ "verbs": all, "nonResourceURLs": all }],
+            "incomplete": false,
+        })
+    );
 }
 
 #[tokio::test]

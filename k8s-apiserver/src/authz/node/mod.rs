@@ -14,8 +14,11 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 use parking_lot::RwLock;
 
 use self::graph::{Graph, Kind};
-use super::{Attributes, Authorizer, Decision, rbac};
-use crate::admission::{follow::Follower, reader::ObjectReader};
+use super::{Attributes, Authorizer, Decision, KnownRules, rbac};
+use crate::{
+    admission::{follow::Follower, reader::ObjectReader},
+    auth::Identity,
+};
 
 const LEASES: &str = "kube-node-lease";
 
@@ -283,6 +286,17 @@ impl Authorizer for NodeAuthorizer {
             Decision::no_opinion()
         }
     }
+
+    fn rules(&self, user: &Identity, _namespace: &str) -> KnownRules {
+        match user.as_node() {
+            None => KnownRules::default(),
+            Some(_) => KnownRules {
+                incomplete: true,
+                errors: vec!["node authorizer does not support user rule resolution".to_owned()],
+                ..KnownRules::default()
+            },
+        }
+    }
 }
 
 #[cfg(test)]
@@ -290,11 +304,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{
-        admission::memory::MemoryReader,
-        auth::{Identity, NODES},
-        authz::Selectors,
-    };
+    use crate::{admission::memory::MemoryReader, auth::NODES, authz::Selectors};
 
     fn ask<'a>(
         user: &'a Identity,

@@ -19,7 +19,7 @@ pub use self::escalation::EscalationCheck;
 pub(crate) use self::escalation::is_for_collection;
 use self::index::Index;
 pub(crate) use self::rules::{allows, go_quoted};
-use super::{Attributes, Authorizer, Decision, aggregate};
+use super::{Attributes, Authorizer, Decision, KnownRules, aggregate};
 use crate::{
     admission::{
         follow::Follower,
@@ -99,7 +99,7 @@ impl Rbac {
     }
 }
 
-fn everything() -> [PolicyRule; 2] {
+pub(super) fn everything() -> [PolicyRule; 2] {
     let all = || Some(vec!["*".to_owned()]);
     [
         PolicyRule {
@@ -149,6 +149,15 @@ impl Authorizer for Rbac {
             rules.iter().any(|rule| allows(rule, attributes))
         });
         source.map_or_else(String::new, |source| format!("RBAC: allowed by {source}"))
+    }
+
+    fn rules(&self, user: &Identity, namespace: &str) -> KnownRules {
+        let (rules, errors) = self.rules_for(user, namespace);
+        KnownRules {
+            rules,
+            incomplete: false,
+            errors,
+        }
     }
 }
 
