@@ -18,6 +18,7 @@ use serde::Deserialize;
 use super::{
     CallError, Trust,
     connect::{Connector, server_name},
+    credentials::Credentials,
 };
 use crate::admission::reader::ObjectReader;
 
@@ -72,7 +73,7 @@ pub(crate) enum Address {
 /// Asks one webhook. Connections are kept and used again.
 pub(crate) struct Client {
     uri: String,
-    authorization: Option<header::HeaderValue>,
+    credentials: Option<Credentials>,
     http: hyper_util::client::legacy::Client<Connector, Full<Bytes>>,
 }
 
@@ -121,7 +122,7 @@ impl Client {
             .build(Connector::new(address, tls, reader));
         Ok(Client {
             uri,
-            authorization: trust.authorization.clone(),
+            credentials: trust.credentials.clone(),
             http,
         })
     }
@@ -166,8 +167,8 @@ impl Client {
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, "application/json, */*")
             .header(header::USER_AGENT, "kube-apiserver-admission");
-        if let Some(authorization) = &self.authorization {
-            request = request.header(header::AUTHORIZATION, authorization);
+        if let Some(credentials) = &self.credentials {
+            request = request.header(header::AUTHORIZATION, credentials.now().await);
         }
         let request = request
             .body(Full::new(body))

@@ -8,10 +8,9 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use http::HeaderValue;
 use serde::Deserialize;
 
-use super::{Address, Client, Trust};
+use super::{Address, Client, Trust, credentials::Credentials};
 use crate::admission::reader::ObjectReader;
 
 /// A webhook's configuration file that cannot be used.
@@ -96,7 +95,11 @@ pub(crate) fn client(
 
 fn read(path: &Path) -> Result<(String, Trust), String> {
     let text = fs::read_to_string(path).map_err(|e| e.to_string())?;
-    let (cluster, user) = chosen(&text)?;
+    let (cluster, mut user) = chosen(&text)?;
+    if !cluster.server.starts_with("https:") {
+        // Upstream shows none to whom anybody on the way could read them.
+        user = User::default();
+    }
     // Paths are relative to the file.
     let folder = path.parent().unwrap_or(Path::new("."));
     let trust = trust(folder, &cluster, &user)?;
@@ -166,46 +169,40 @@ fn trust(folder: &Path, cluster: &Cluster, user: &User) -> Result<Trust, String>
             return Err("a client certificate needs its key, and a key its certificate".to_owned());
         }
     };
-    let token = match (&user.token, &user.token_file) {
-        (Some(token), _) => Some(token.clone()),
-        (None, Some(file)) => {
-            let text = fs::read_to_string(folder.join(file)).map_err(|e| format!("{file}: {e}"))?;
-            Some(text.trim().to_owned())
-        }
-        (None, None) => None,
-    };
-    let credentials = match (token, &user.username, &user.password) {
-        (Some(token), ..) => Some(format!("Bearer {token}")),
-        (None, Some(name), Some(password)) => {
-            let pair = STANDARD.encode(format!("{name}:{password}"));
-            Some(format!("Basic {pair}"))
-        }
-        _ => None,
-    };
-    let authorization = match credentials {
-        Some(text) => {
-            let value = HeaderValue::from_str(&text);
-            let mut value = value.map_err(|_| "the credentials are no header")?;
-            value.set_sensitive(true);
-            Some(value)
-        }
-        None => None,
-    };
     Ok(Trust {
         ca_bundle: authority.unwrap_or_default(),
         server_name: cluster.tls_server_name.clone(),
         insecure: cluster.insecure_skip_tls_verify,
         identity,
-        authorization,
+        credentials: credentials(folder, user)?,
     })
+}
+
+fn credentials(folder: &Path, user: &User) -> Result<Option<Credentials>, String> {
+    if let Some(file) = &user.token_file {
+        let read = Credentials::of_file(&folder.join(file));
+        // A token beside it counts while there is none in the file.
+        if read.is_ok() || user.token.is_none() {
+            return read.map(Some);
+        }
+    }
+    let text = match (&user.token, &user.username, &user.password) {
+        (Some(token), ..) => format!("Bearer {token}"),
+        (None, Some(name), Some(password)) => {
+            let pair = STANDARD.encode(format!("{name}:{password}"));
+            format!("Basic {pair}")
+        }
+        _ => return Ok(None),
+    };
+    Credentials::fixed(&text).map(Some)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_current_context_says_where_and_with_what() {
+    #[tokio::test]
+    async fn the_current_context_says_where_and_with_what() {
         let folder = std::env::temp_dir().join(format!("kubeconfig-{}", uuid::Uuid::new_v4()));
         fs::create_dir(&folder).unwrap();
         let path = folder.join("hook.yaml");
@@ -227,7 +224,23 @@ users:
         assert_eq!(url, "https://hook.example:1/x");
         assert_eq!(trust.ca_bundle, b"authority");
         assert_eq!(trust.server_name.as_deref(), Some("other"));
-        assert_eq!(trust.authorization.unwrap(), "Bearer abc");
+        assert_eq!(trust.credentials.unwrap().now().await, "Bearer abc");
+        fs::write(&path, text.replace("https:", "http:")).unwrap();
+        assert!(
+            read(&path).unwrap().1.credentials.is_none(),
+            "not over http"
+        );
+        fs::write(folder.join("token"), "fresh\n").unwrap();
+        for (user, shown) in [
+            ("{tokenFile: token}", "Bearer fresh"),
+            ("{token: abc, tokenFile: token}", "Bearer fresh"),
+            ("{token: abc, tokenFile: gone}", "Bearer abc"),
+            ("{username: u, password: p}", "Basic dTpw"),
+        ] {
+            fs::write(&path, text.replace("{token: abc}", user)).unwrap();
+            let (_, trust) = read(&path).unwrap();
+            assert_eq!(trust.credentials.unwrap().now().await, shown);
+        }
         for (change, to, said) in [
             ("context: b", "context: c", "no current context \"c\""),
             ("context: b", "context: a", "no cluster \"none\""),

@@ -5,6 +5,7 @@
 
 mod client;
 mod connect;
+mod credentials;
 mod error;
 pub(crate) mod kubeconfig;
 mod memory;

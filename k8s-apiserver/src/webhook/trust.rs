@@ -8,7 +8,7 @@ use std::{
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
-use super::{CallError, trusting};
+use super::{CallError, credentials::Credentials, trusting};
 use crate::proxy::any_certificate;
 
 /// Whom a client believes, and what it shows.
@@ -23,7 +23,7 @@ pub(crate) struct Trust {
     /// A certificate, with those that vouch for it, and its key: both PEM.
     pub(crate) identity: Option<(Vec<u8>, Vec<u8>)>,
     /// What is sent as `Authorization`.
-    pub(crate) authorization: Option<http::HeaderValue>,
+    pub(crate) credentials: Option<Credentials>,
 }
 
 impl fmt::Debug for Trust {
