@@ -15,6 +15,20 @@ pub(crate) struct References {
     pub(crate) device_claims: BTreeSet<String>,
 }
 
+k8s_openapi::k8s_if_ge_1_34! {
+    /// The claim to devices that containers ask for as resources (KEP-5004).
+    fn claim_of_resources(pod: &Pod) -> Option<String> {
+        let status = pod.status.as_ref()?.extended_resource_claim_status.as_ref()?;
+        Some(status.resource_claim_name.clone()).filter(|name| !name.is_empty())
+    }
+}
+
+k8s_openapi::k8s_if_le_1_33! {
+    fn claim_of_resources(_pod: &Pod) -> Option<String> {
+        None
+    }
+}
+
 impl References {
     pub(crate) fn of(pod: &Pod) -> Self {
         let mut out = References::default();
@@ -46,6 +60,7 @@ impl References {
         let named = named.filter_map(|claim| claim.resource_claim_name.clone());
         let made = made.filter_map(|status| status.resource_claim_name.clone());
         out.device_claims.extend(named.chain(made));
+        out.device_claims.extend(claim_of_resources(pod));
         for names in [&mut out.secrets, &mut out.config_maps, &mut out.claims] {
             names.remove("");
         }

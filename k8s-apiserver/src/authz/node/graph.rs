@@ -103,6 +103,8 @@ struct PodHead {
 struct PodStatusHead {
     #[serde(default)]
     resource_claim_statuses: Vec<MadeClaim>,
+    /// The claim to devices that containers ask for as resources (KEP-5004).
+    extended_resource_claim_status: Option<MadeClaim>,
 }
 
 #[derive(Debug, Deserialize, PartialEq)]
@@ -193,7 +195,8 @@ fn change(graph: &RwLock<Graph>, json: &Bytes) -> Change {
     let name = (head.metadata.namespace, head.metadata.name);
     let node = head.spec.node_name;
     let ephemeral = head.spec.ephemeral_containers.len();
-    let made = head.status.resource_claim_statuses;
+    let mut made = head.status.resource_claim_statuses;
+    made.extend(head.status.extended_resource_claim_status);
     {
         let graph = graph.read();
         match graph.pods.get(&name) {

@@ -129,6 +129,14 @@ impl NodeAuthorizer {
         self.related(node, Kind::Claim, a)
     }
 
+    /// KEP-4412: what a service account is annotated with goes to those who give credentials for its images.
+    fn service_account(&self, node: &str, a: &Attributes<'_>) -> Decision {
+        match (a.verb, a.subresource) {
+            ("get", "") => self.read(node, Kind::ServiceAccount, a),
+            _ => self.token(node, a),
+        }
+    }
+
     fn token(&self, node: &str, a: &Attributes<'_>) -> Decision {
         if a.verb != "create" || a.name.is_empty() {
             return unsaid("can only create tokens for individual service accounts");
@@ -268,7 +276,7 @@ impl Authorizer for NodeAuthorizer {
                 ("storage.k8s.io", "volumeattachments") => {
                     return self.get(node, Kind::Attachment, a);
                 }
-                ("", "serviceaccounts") => return self.token(node, a),
+                ("", "serviceaccounts") => return self.service_account(node, a),
                 ("coordination.k8s.io", "leases") => return Self::lease(node, a),
                 ("storage.k8s.io", "csinodes") => return Self::csi_node(node, a),
                 ("", "nodes") => return Self::node(node, a),
@@ -387,6 +395,7 @@ mod tests {
             ("get", "persistentvolumeclaims", "data"),
             ("get", "persistentvolumes", "pv"),
             ("create", "serviceaccounts/token", "sa"),
+            ("get", "serviceaccounts", "sa"),
             ("get", "resource.k8s.io|resourceclaims", "given"),
             ("get", "resource.k8s.io|resourceclaims", "made"),
         ];
@@ -461,10 +470,30 @@ mod tests {
             ("get", "configmaps", "env", false),
             ("get", "persistentvolumeclaims", "data", false),
             ("create", "serviceaccounts/token", "sa", false),
+            ("get", "serviceaccounts", "sa", false),
+            ("get", "serviceaccounts", "other", false),
             ("get", "resource.k8s.io|resourceclaims", "given", false),
         ] {
             let decision = authorizer.authorize(&ask(&a, verb, resource, name)).await;
             assert_eq!(decision.is_allowed(), allowed, "{resource} {name}");
+        }
+    }
+
+    k8s_openapi::k8s_if_ge_1_34! {
+        #[tokio::test]
+        async fn a_node_reads_the_claim_that_is_made_for_resources_of_its_pod_later() {
+            let reader = MemoryReader::default();
+            let mut pod = pod("a");
+            reader.put("", "pods", pod.clone());
+            let authorizer = NodeAuthorizer::start(&reader);
+            authorizer.synced().await;
+            let a = Identity::user("system:node:a").group(NODES);
+            let asked = ask(&a, "get", "resource.k8s.io|resourceclaims", "extended");
+            assert!(!authorizer.authorize(&asked).await.is_allowed());
+            pod["status"]["extendedResourceClaimStatus"] =
+                json!({ "resourceClaimName": "extended", "requestMappings": [] });
+            reader.put("", "pods", pod);
+            becomes(&authorizer, &asked, true).await;
         }
     }
 
