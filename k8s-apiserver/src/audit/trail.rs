@@ -331,7 +331,7 @@ impl Trail {
         }))
     }
 
-    /// The answer is there: recorded now, or, if `long`, now and when its body ends.
+    /// The answer is there: recorded now, or, if `long`, now and when its body ends, which is at once if it is refused.
     pub(crate) fn answered(
         self: &Arc<Self>,
         response: Response<Body>,
@@ -374,6 +374,13 @@ impl Trail {
         } else {
             body
         };
+        if long {
+            self.send(
+                Stage::ResponseStarted,
+                Some(status.clone()),
+                recorded.clone(),
+            );
+        }
         self.send(Stage::ResponseComplete, Some(status), recorded);
         Response::from_parts(parts, body)
     }

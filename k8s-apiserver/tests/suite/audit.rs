@@ -209,6 +209,24 @@ async fn a_watch_has_a_beginning_and_an_end() {
 }
 
 #[tokio::test]
+async fn what_would_have_lasted_and_is_refused_has_a_beginning_too() {
+    let (server, kept) = server("{level: Metadata}").await;
+    // It has no way to kubelets.
+    let logs = "/api/v1/namespaces/default/pods/none/log";
+    assert_eq!(crate::common::get(&server, logs).await.0, 503);
+    server.shutdown().await;
+    let events = kept.of("get");
+    let stages: Vec<&Value> = events.iter().map(|e| &e["stage"]).collect();
+    assert_eq!(
+        stages,
+        ["RequestReceived", "ResponseStarted", "ResponseComplete"]
+    );
+    for event in &events[1..] {
+        assert_eq!(event["responseStatus"]["code"], 503);
+    }
+}
+
+#[tokio::test]
 async fn who_is_not_known_is_recorded_once() {
     let (server, kept) = server("{level: Metadata}").await;
     let request = Request::get(MAPS).header("authorization", "Bearer nonsense");
