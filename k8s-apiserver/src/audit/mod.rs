@@ -20,7 +20,7 @@ pub use self::{
 };
 pub(crate) use self::{
     queue::Audit,
-    trail::{CURRENT, Trail, name},
+    trail::{BodyKind, CURRENT, Trail, name},
 };
 
 /// Whether the request that is being served by this task is audited: whether annotations are worth making.

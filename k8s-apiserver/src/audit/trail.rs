@@ -86,6 +86,26 @@ struct Raw {
     gzip: bool,
     slices: Vec<Bytes>,
     len: usize,
+    /// What it is read as where it does not say.
+    kind: Option<BodyKind>,
+}
+
+/// The `apiVersion` and `kind` that the body of a request has if it says none.
+#[derive(Clone)]
+pub(crate) struct BodyKind {
+    pub(crate) api_version: String,
+    pub(crate) kind: String,
+}
+
+impl BodyKind {
+    fn fill(&self, object: &mut Value) {
+        let Some(object) = object.as_object_mut() else {
+            return;
+        };
+        for (name, value) in [("apiVersion", &self.api_version), ("kind", &self.kind)] {
+            object.entry(name).or_insert_with(|| value.as_str().into());
+        }
+    }
 }
 
 impl Raw {
@@ -141,7 +161,10 @@ impl Record {
     /// Looks into the bodies.
     pub(super) fn into_event(self) -> Event {
         let mut event = self.event;
-        let request = self.request.value();
+        let mut request = self.request.value();
+        if let (Some(object), Some(kind)) = (&mut request, &self.request.kind) {
+            kind.fill(object);
+        }
         if let (Some(object), Some(reference)) = (&request, &mut event.object_ref) {
             complete(reference, &object["metadata"]);
         }
@@ -306,13 +329,19 @@ impl Trail {
     }
 
     /// The body of the request, which is recorded while it is read.
-    pub(crate) fn body(self: &Arc<Self>, parts: &Parts, body: Body) -> Body {
+    pub(crate) fn body(
+        self: &Arc<Self>,
+        parts: &Parts,
+        body: Body,
+        kind: Option<BodyKind>,
+    ) -> Body {
         if !self.is_on() || body.is_empty() {
             return body;
         }
         self.state.lock().request = Raw {
             // Nobody unpacks what clients send: it may be a thousand times as long as what is taken.
             gzip: false,
+            kind,
             ..Raw::of(&parts.headers)
         };
         let trail = self.clone();

@@ -27,7 +27,7 @@ use tracing::Instrument;
 use crate::{
     Error, Result,
     admission::Warnings,
-    audit::{self, Trail},
+    audit::{self, BodyKind, Trail},
     auth::{AUTHENTICATED, Identity, impersonate, token::is_spaced},
     authz::{Attributes, Decision, Selectors, denied},
     flow::Pass,
@@ -278,6 +278,28 @@ fn check_shape(wanted: &Wanted, row: Option<&Row>, info: &RequestInfo) -> Result
     wanted.check_shape(is_list, is_typed.then_some(kind))
 }
 
+/// What the body of a create or update is read as.
+fn body_kind(row: Option<&Row>, info: &RequestInfo) -> Option<BodyKind> {
+    if !matches!(info.verb.as_str(), "create" | "update") {
+        return None;
+    }
+    let resource = &row?.resource;
+    let own =
+        |sub: &&k8s_model::Subresource| sub.name == info.subresource && !sub.version.is_empty();
+    let (group, version, kind) = match resource.subresources.iter().find(own) {
+        Some(sub) => (sub.group, sub.version, sub.kind),
+        None => (resource.group, resource.version, resource.kind),
+    };
+    let api_version = match group {
+        "" => version.to_owned(),
+        group => format!("{group}/{version}"),
+    };
+    Some(BodyKind {
+        api_version,
+        kind: kind.to_owned(),
+    })
+}
+
 /// Whether it is a list, or a watch, which is a list there.
 fn is_listed(info: &RequestInfo) -> bool {
     info.subresource.is_empty() && matches!(info.verb.as_str(), "list" | "watch")
@@ -378,7 +400,9 @@ async fn admitted(
         return response;
     }
     let body = match &trail {
-        Some(trail) if info.is_resource && !long => trail.body(&parts, body),
+        Some(trail) if info.is_resource && !long => {
+            trail.body(&parts, body, body_kind(row.as_deref(), &info))
+        }
         _ => body,
     };
     let call = Call {

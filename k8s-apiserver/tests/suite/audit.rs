@@ -118,6 +118,24 @@ async fn what_is_sent_compressed_is_not_unpacked_to_be_recorded() {
 }
 
 #[tokio::test]
+async fn an_object_that_does_not_say_its_kind_is_recorded_with_it() {
+    let (server, kept) = server("{level: Request, omitStages: [RequestReceived]}").await;
+    let map = json!({"metadata": {"name": "a"}});
+    crate::common::call(&server, "POST", MAPS, map.clone()).await;
+    crate::common::call(&server, "PATCH", &format!("{MAPS}/a"), map).await;
+    server.shutdown().await;
+    let [created] = kept.of("create").try_into().unwrap();
+    assert_eq!(created["requestObject"]["kind"], "ConfigMap");
+    assert_eq!(created["requestObject"]["apiVersion"], "v1");
+    let [patched] = kept.of("patch").try_into().unwrap();
+    assert_eq!(
+        patched["requestObject"],
+        json!({"metadata": {"name": "a"}}),
+        "a patch is what it is"
+    );
+}
+
+#[tokio::test]
 async fn levels_below_leave_bodies_out_and_none_leaves_all_out() {
     let (server, kept) = server(
         "{level: None, verbs: [get]}, {level: Request, verbs: [create]}, \
