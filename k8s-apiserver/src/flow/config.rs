@@ -13,9 +13,13 @@ use super::{
     defaults,
     demand::Demand,
     queues::{QueueSet, Queuing},
+    seats,
     stats::{LevelStats, SchemaStats},
 };
 use crate::compat;
+
+/// The part of a level's seats that one request may take; as upstream.
+const MOST_PART: f64 = 0.15;
 
 /// What a request is classified by: the schemas in the order in which they are tried.
 #[derive(Debug, Default)]
@@ -94,6 +98,19 @@ fn queuing(spec: &LimitedPriorityLevelConfiguration) -> Queuing {
             length: 0,
         },
     }
+}
+
+/// The most seats that a request takes of a level that has so many by its configuration: where requests queue up, what
+/// one lists must leave seats to the others, so as much as a seventh of them, and what there is for each queue of a
+/// flow's hand. As upstream's `finishQueueSetReconfigsLocked` reckons.
+fn most_seats(nominal: f64, queuing: Queuing) -> u32 {
+    if queuing.queues == 0 {
+        return seats::MOST;
+    }
+    let each = (nominal / queuing.hand.max(1) as f64).floor();
+    let most = (nominal * MOST_PART).ceil().min(each);
+    // At most ten.
+    most.clamp(1.0, f64::from(seats::MOST)) as u32
 }
 
 impl Levels {
@@ -241,6 +258,9 @@ impl Levels {
                 level.is_new = false;
                 stats.current = nominal - (lendable / 2.0).floor();
             }
+            level
+                .queues
+                .bound(most_seats(nominal, queuing(&level.spec)));
         }
     }
 
@@ -320,6 +340,37 @@ mod tests {
         );
         let sum: f64 = levels.limited().map(|(_, l)| l.stats.current).sum();
         assert!((599.0..=606.0).contains(&sum), "{sum}");
+    }
+
+    #[tokio::test]
+    async fn what_is_large_takes_a_part_of_its_level_alone() {
+        use super::super::queues::{Entry, Want};
+        let taken = |total, name: &str| {
+            let mut levels = Levels::new(total);
+            let (all, schemas) = (defaults::levels(), defaults::schemas());
+            levels.digest(all.iter(), schemas.iter());
+            let level = levels.limited().find(|(level, _)| *level == name);
+            let queues = level.unwrap().1.queues.clone();
+            let entry = queues.enter(Want {
+                flow: 1,
+                seats: seats::MOST,
+                linger: std::time::Duration::ZERO,
+            });
+            assert!(matches!(entry, Entry::Seated(_)), "{name}");
+            queues.seats_used()
+        };
+        for (total, name, expected) in [
+            // A seventh of 25 seats, or what there is for each of four queues.
+            (600, "leader-election", 4),
+            (600, "global-default", 8),
+            (600, "workload-low", 10),
+            (60, "workload-low", 4),
+            (10, "system", 1),
+            // Without queues there is no such bound.
+            (600, "catch-all", 10),
+        ] {
+            assert_eq!(taken(total, name), expected, "{name} of {total}");
+        }
     }
 
     #[tokio::test]

@@ -1,9 +1,9 @@
 //! Flow control: which requests are served when more come than can be.
 //!
 //! API Priority and Fairness (KEP-1040): FlowSchemas sort requests into priority levels; each level has some of the
-//! server's seats, and queues for those who find none free. A request takes one seat or, if it lists much, up to ten,
-//! until its answer has been made; a watch until it has begun. Connections and logs are not counted, and the level
-//! `exempt` has no limit. See <https://kubernetes.io/docs/concepts/cluster-administration/flow-control/>.
+//! server's seats, and queues for those who find none free. A request takes one seat or, if it lists much, up to ten
+//! (fewer where its level has few), until its answer has been made; a watch until it has begun. Connections and logs are
+//! not counted, and the level `exempt` has no limit. See <https://kubernetes.io/docs/concepts/cluster-administration/flow-control/>.
 //!
 //! What differs from upstream: a change that must be told to many watchers occupies a seat for five microseconds per
 //! watcher, since it is encoded once for all of them; and the exempt level lends no seats.

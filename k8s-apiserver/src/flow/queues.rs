@@ -64,6 +64,8 @@ pub(super) struct QueueSet(Mutex<State>);
 struct State {
     queuing: Queuing,
     limit: u32,
+    /// The most seats that one request takes.
+    most_seats: u32,
     queues: Vec<Queue>,
     /// How far a queue that always had work would have got, in seats times seconds.
     progress: f64,
@@ -164,6 +166,7 @@ impl QueueSet {
         let mut state = State {
             queuing,
             limit,
+            most_seats: u32::MAX,
             queues: Vec::new(),
             progress: 0.0,
             last: now,
@@ -189,6 +192,11 @@ impl QueueSet {
             state.queues.resize_with(queuing.queues, Queue::default);
         }
         state.trim();
+    }
+
+    /// Changes the most seats that one request takes.
+    pub(super) fn bound(&self, most_seats: u32) {
+        self.0.lock().most_seats = most_seats;
     }
 
     /// Changes how many seats there are.
@@ -219,8 +227,9 @@ impl QueueSet {
     }
 
     /// Lets a request in, or has it wait, or refuses it.
-    pub(super) fn enter(self: &Arc<Self>, want: Want) -> Entry {
+    pub(super) fn enter(self: &Arc<Self>, mut want: Want) -> Entry {
         let mut state = self.0.lock();
+        want.seats = want.seats.min(state.most_seats);
         let now = state.advance();
         if state.queuing.queues == 0 {
             if !state.has_room(want.seats) {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::http::{RequestInfo, uri};
 
-/// The most seats that a request takes.
-const MOST: usize = 10;
+/// The most seats that a request takes, of any level.
+pub(super) const MOST: u32 = 10;
 /// Upstream takes a seat to read so many objects.
 const OBJECTS_PER_SEAT: usize = 100;
 /// What telling one watcher of a change costs. Upstream reckons with half a millisecond; here a change is encoded once
@@ -14,7 +14,8 @@ const PER_WATCHER: Duration = Duration::from_micros(5);
 /// What is shorter is not worth a timer.
 const SHORTEST: Duration = Duration::from_millis(1);
 
-/// How many seats a request takes that is for a resource of which `stored` objects are there.
+/// How many seats a request takes that is for a resource of which `stored` objects are there. A level
+/// may give it fewer: see `QueueSet::bound`.
 pub(super) fn seats(info: &RequestInfo, query: Option<&str>, stored: Option<usize>) -> u32 {
     let lists = match info.verb.as_str() {
         "list" => true,
@@ -41,8 +42,8 @@ pub(super) fn seats(info: &RequestInfo, query: Option<&str>, stored: Option<usiz
     } else {
         2 * limit
     };
-    // At most ten.
-    objects.div_ceil(OBJECTS_PER_SEAT).clamp(1, MOST) as u32
+    let seats = u32::try_from(objects.div_ceil(OBJECTS_PER_SEAT)).unwrap_or(MOST);
+    seats.clamp(1, MOST)
 }
 
 /// How long a write keeps its seat after it has been answered: there are watchers to be told.
