@@ -34,7 +34,8 @@ pub(super) fn measured<'a>(
     used
 }
 
-/// The resources whose objects the quota only counts, as group and plural name.
+/// The resources whose objects are counted for the quota and that not every cluster serves, as group and
+/// plural name.
 pub(super) fn counted(quota: &ResourceQuota) -> BTreeSet<(String, String)> {
     hard(quota)
         .keys()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_model::quota::{Counted, Meter};
+use k8s_model::quota::{Amounts, Counted, Meter, ResourceClaim};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Service},
@@ -113,7 +113,7 @@ pub(crate) fn controller(context: &Context) -> Controller<ResourceQuotas> {
 }
 
 /// Whether less is used than before, or differently: more is charged by admission.
-fn is_less<K>(change: &Change<'_, K>, usage: impl Fn(&K) -> k8s_model::quota::Amounts) -> bool {
+fn is_less<K>(change: &Change<'_, K>, usage: impl Fn(&K) -> Amounts) -> bool {
     match change {
         Change::Added(_) => false,
         Change::Updated { old, new } => usage(old) != usage(new),
@@ -131,6 +131,25 @@ impl ResourceQuotas {
     {
         let api = Api::<K>::namespaced(self.client.clone(), namespace);
         Ok(api.list(&ListParams::default()).await?.items)
+    }
+
+    /// What the resource's objects count as.
+    async fn count(
+        &self,
+        quota: &ResourceQuota,
+        meter: &Meter,
+        resource: &ApiResource,
+        namespace: &str,
+        now: Timestamp,
+    ) -> Result<Amounts, kube::Error> {
+        if *meter == Meter::DeviceClaims {
+            let claims = self.list::<ResourceClaim>(namespace).await?;
+            let claims = claims.iter().map(Counted::DeviceClaim);
+            return Ok(count::measured(quota, meter, claims, now));
+        }
+        let number = self.number(resource, namespace).await?;
+        let objects = std::iter::repeat_n(Counted::Other, number);
+        Ok(count::measured(quota, meter, objects, now))
     }
 
     /// How many objects of the resource there are.
@@ -163,7 +182,7 @@ impl Reconciler for ResourceQuotas {
         let hard = count::hard(&quota);
         let measures = |meter: &Meter| hard.keys().any(|name| meter.measures(name));
         let now = self.clock.now();
-        let mut used = k8s_model::quota::Amounts::new();
+        let mut used = Amounts::new();
         let mut requeue = RESYNC;
         // Triggers first: what goes after the count below must be noticed.
         let mut resources = Vec::new();
@@ -190,18 +209,16 @@ impl Reconciler for ResourceQuotas {
         }
         for ((group, plural), resource) in resources {
             if let Some(meter) = Meter::of(&group, &plural) {
-                let number = match self.number(&resource, namespace).await {
+                let counted = self.count(&quota, &meter, &resource, namespace, now);
+                match counted.await {
                     // Not served any more, or in another version: how many there are is not known, and the other
                     // resources are counted all the same.
                     Err(error) if is_nowhere(&error) => {
                         self.triggers.forget(&(group, plural)).await;
                         requeue = REDISCOVER;
-                        continue;
                     }
-                    number => number?,
-                };
-                let objects = std::iter::repeat_n(Counted::Other, number);
-                used.extend(count::measured(&quota, &meter, objects, now));
+                    counted => used.extend(counted?),
+                }
             }
         }
         if let Some(updated) = count::updated(&quota, used) {

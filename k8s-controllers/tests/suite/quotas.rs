@@ -5,6 +5,7 @@ use crate::support::{Cluster, from, until};
 use k8s_openapi::{
     api::apps::v1::ReplicaSet,
     api::core::v1::{ConfigMap, Pod, ReplicationController, ResourceQuota, Secret, Service},
+    api::resource::v1::ResourceClaim,
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
@@ -103,6 +104,24 @@ async fn the_life_of_a_pod_is_captured() {
     for resource in ["pods", "cpu", "memory"] {
         used(&cluster, "q", resource, "0").await;
     }
+    cluster.shut_down().await;
+}
+
+#[tokio::test]
+async fn claims_to_devices_are_counted_by_class_and_given_back() {
+    const GPUS: &str = "gpu.deviceclass.resource.k8s.io/devices";
+    let cluster = Cluster::start().await;
+    let claim = json!({"metadata": {"name": "a"}, "spec": {"devices": {"requests": [
+        {"name": "r", "exactly": {"deviceClassName": "gpu", "count": 2}},
+    ]}}});
+    cluster.create::<ResourceClaim>("default", claim).await;
+    // What was there before the quota.
+    quota(&cluster, "q", json!({"hard": {GPUS: "4"}})).await;
+    used(&cluster, "q", GPUS, "2").await;
+    let claims = cluster.api::<ResourceClaim>("default");
+    let params = DeleteParams::default();
+    claims.delete("a", &params).await.unwrap();
+    used(&cluster, "q", GPUS, "0").await;
     cluster.shut_down().await;
 }
 

@@ -5,6 +5,7 @@
 //! counts anew. See <https://kubernetes.io/docs/concepts/policy/resource-quotas/>.
 
 mod claims;
+mod devices;
 mod pods;
 mod services;
 
@@ -24,6 +25,9 @@ use crate::{
     quantity::{Amount, Format},
 };
 
+/// A claim to devices, in the version that quotas read: the stable one, before 1.34 `v1beta2`.
+pub use self::devices::ResourceClaim;
+
 /// Amounts by the name of a quota's resource.
 pub type Amounts = BTreeMap<String, Amount>;
 
@@ -39,6 +43,8 @@ pub enum Counted<'a> {
     Service(&'a Service),
     /// A claim to storage.
     Claim(&'a PersistentVolumeClaim),
+    /// A claim to devices.
+    DeviceClaim(&'a ResourceClaim),
     /// Anything else: it counts for one.
     Other,
 }
@@ -51,6 +57,8 @@ impl<'a> From<&'a dyn Object> for Counted<'a> {
             Counted::Service(service)
         } else if let Some(claim) = object.downcast_ref() {
             Counted::Claim(claim)
+        } else if let Some(claim) = object.downcast_ref() {
+            Counted::DeviceClaim(claim)
         } else {
             Counted::Other
         }
@@ -66,6 +74,8 @@ pub enum Meter {
     Services,
     /// Claims to storage: by number and size, in all and by class.
     Claims,
+    /// Claims to devices: by number, and by the devices that they ask for of each class.
+    DeviceClaims,
     /// Anything else: by number, under these names.
     Count(Vec<String>),
 }
@@ -88,6 +98,7 @@ impl Meter {
             ("", "pods") => Meter::Pods,
             ("", "services") => Meter::Services,
             ("", "persistentvolumeclaims") => Meter::Claims,
+            (DEVICES, "resourceclaims") => Meter::DeviceClaims,
             ("", name) if SHORT.contains(&name) => {
                 Meter::Count(vec![count_name(group, resource), name.to_owned()])
             }
@@ -98,7 +109,7 @@ impl Meter {
 
     /// Whether changes of an object count, not its making alone.
     pub fn counts_updates(&self) -> bool {
-        matches!(self, Meter::Services | Meter::Claims)
+        matches!(self, Meter::Services | Meter::Claims | Meter::DeviceClaims)
     }
 
     /// Whether objects count for the quota's resource of that name.
@@ -107,6 +118,7 @@ impl Meter {
             Meter::Pods => pods::measures(name),
             Meter::Services => services::measures(name),
             Meter::Claims => claims::measures(name),
+            Meter::DeviceClaims => devices::measures(name),
             Meter::Count(names) => names.iter().any(|known| known == name),
         }
     }
@@ -141,6 +153,7 @@ impl Meter {
             (_, Counted::Pod(pod)) => pods::usage(pod, now),
             (_, Counted::Service(service)) => services::usage(service),
             (_, Counted::Claim(claim)) => claims::usage(claim),
+            (_, Counted::DeviceClaim(claim)) => devices::usage(claim),
             (Meter::Count(names), Counted::Other) => {
                 names.iter().map(|name| (name.clone(), ONE)).collect()
             }
@@ -148,6 +161,9 @@ impl Meter {
         }
     }
 }
+
+/// The group of claims to devices.
+const DEVICES: &str = "resource.k8s.io";
 
 /// Counted under a name of their own too.
 const SHORT: &[&str] = &[
@@ -166,16 +182,19 @@ pub fn count_name(group: &str, resource: &str) -> String {
     }
 }
 
-/// The group and plural name of the resource whose objects are to be counted for a quota's resource, if
-/// they are only to be counted. The other names are those of pods, Services and claims.
+/// The group and plural name of the resource whose objects are to be counted for a quota's resource. The
+/// other names are those of pods, Services and claims to storage, which every cluster has.
 pub fn counted_resource(name: &str) -> Option<(&str, &str)> {
     if SHORT.contains(&name) {
         return Some(("", name));
     }
+    if devices::is_of_class(name) {
+        return Some((DEVICES, "resourceclaims"));
+    }
     let counted = name.strip_prefix("count/")?;
     let (resource, group) = counted.split_once('.').unwrap_or((counted, ""));
     match Meter::of(group, resource) {
-        Some(Meter::Count(_)) => Some((group, resource)),
+        Some(Meter::Count(_) | Meter::DeviceClaims) => Some((group, resource)),
         _ => None,
     }
 }

@@ -73,6 +73,54 @@ fn a_claim_counts_by_class_too() {
 }
 
 #[test]
+fn a_claim_to_devices_counts_what_it_may_get_of_each_class() {
+    let used = |requests: Value| {
+        let claim: ResourceClaim = of(json!({
+            "metadata": {}, "spec": {"devices": {"requests": requests}},
+        }));
+        let used = Meter::DeviceClaims.usage(Counted::DeviceClaim(&claim), now());
+        assert!(used.keys().all(|name| Meter::DeviceClaims.measures(name)));
+        let class = |name: &str| {
+            let of_class = used.get(&format!("{name}.deviceclass.resource.k8s.io/devices"));
+            of_class.map(|amount| amount.value())
+        };
+        assert_eq!(used["count/resourceclaims.resource.k8s.io"].value(), 1);
+        (class("gpu"), class("tpu"))
+    };
+    let asks = |class: &str, mode: &str, count: i64| json!({"name": "r", "deviceClassName": class, "allocationMode": mode, "count": count});
+    let exactly = |request: Value| json!({"name": "r", "exactly": request});
+    let first = |requests: &[Value]| json!({"name": "r", "firstAvailable": requests});
+    let gpus = |count| asks("gpu", "ExactCount", count);
+    let all = asks("gpu", "All", 0);
+    let later = asks("gpu", "future-mode", 7);
+    let mut admin = gpus(1);
+    admin["adminAccess"] = json!(true);
+    for (requests, gpu, tpu) in [
+        (json!([exactly(gpus(5))]), Some(5), None),
+        (json!([exactly(gpus(1)), exactly(gpus(2))]), Some(3), None),
+        (json!([exactly(all.clone())]), Some(32), None),
+        (json!([exactly(later)]), Some(0), None),
+        (json!([exactly(admin)]), Some(1), None),
+        (json!([first(&[gpus(2), gpus(1)])]), Some(2), None),
+        (
+            json!([
+                first(&[gpus(1), all, asks("tpu", "All", 0)]),
+                exactly(gpus(1))
+            ]),
+            Some(33),
+            Some(32),
+        ),
+    ] {
+        assert_eq!(used(requests.clone()), (gpu, tpu), "{requests}");
+    }
+    assert_eq!(
+        Meter::of("resource.k8s.io", "resourceclaims"),
+        Some(Meter::DeviceClaims)
+    );
+    assert!(!Meter::DeviceClaims.measures("resourceclaims"));
+}
+
+#[test]
 fn scopes_select_pods() {
     let affine = json!({"containers": [], "affinity": {"podAntiAffinity": {
         "requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "z", "namespaces": ["o"]}],
@@ -172,6 +220,15 @@ fn names_say_what_is_counted() {
         counted_resource("count/widgets.a.example.com"),
         Some(("a.example.com", "widgets"))
     );
+    for name in [
+        "count/resourceclaims.resource.k8s.io",
+        "gpu.deviceclass.resource.k8s.io/devices",
+    ] {
+        assert_eq!(
+            counted_resource(name),
+            Some(("resource.k8s.io", "resourceclaims"))
+        );
+    }
     assert_eq!(counted_resource("count/pods"), None);
     assert_eq!(counted_resource("requests.cpu"), None);
     assert_eq!(counted_resource("count/events"), None);

@@ -91,6 +91,29 @@ async fn services_and_claims_are_charged_for_their_changes_too() {
 }
 
 #[tokio::test]
+async fn claims_to_devices_are_charged_by_class() {
+    const CLAIMS: &str = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims";
+    const GPUS: &str = "gpu.deviceclass.resource.k8s.io/devices";
+    let server = ready().await;
+    quota(&server, "q", json!({"hard": {GPUS: "4"}})).await;
+    let claim = |name: &str, mut asks: Value| {
+        asks["deviceClassName"] = json!("gpu");
+        let requests = json!([{"name": "r", "exactly": asks}]);
+        json!({"metadata": {"name": name}, "spec": {"devices": {"requests": requests}}})
+    };
+    make(&server, CLAIMS, claim("a", json!({"count": 3}))).await;
+    assert_eq!(used(&server, "q").await, json!({GPUS: "3"}));
+    assert_eq!(
+        refused(&server, CLAIMS, claim("b", json!({"count": 2}))).await,
+        "resourceclaims.resource.k8s.io \"b\" is forbidden: exceeded quota: q, requested: gpu.deviceclass.resource.k8s.io/devices=2, used: gpu.deviceclass.resource.k8s.io/devices=3, limited: gpu.deviceclass.resource.k8s.io/devices=4"
+    );
+    let all = claim("b", json!({"allocationMode": "All"}));
+    assert!(refused(&server, CLAIMS, all).await.contains("devices=32"));
+    make(&server, CLAIMS, claim("b", json!({}))).await;
+    assert_eq!(used(&server, "q").await, json!({GPUS: "4"}));
+}
+
+#[tokio::test]
 async fn scopes_say_which_pods_a_quota_is_about() {
     let server = ready().await;
     quota(
