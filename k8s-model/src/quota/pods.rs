@@ -42,7 +42,8 @@ fn is_foreign(name: &str) -> bool {
 }
 
 /// A quota on CPU or memory demands that each container says how much it takes. Upstream
-/// calls that a mistake, which for no other resource was repeated.
+/// calls that a mistake, which for no other resource was repeated. A pod that says how much it takes as a
+/// whole is exempt.
 pub(super) fn check_constraints<'a>(
     limited: impl IntoIterator<Item = &'a str>,
     pod: &Pod,
@@ -58,6 +59,9 @@ pub(super) fn check_constraints<'a>(
     let Some(spec) = &pod.spec else {
         return Ok(());
     };
+    if has_own_resources(pod) {
+        return Ok(());
+    }
     let mut missing: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for name in limited.into_iter().filter(|name| DEMANDED.contains(name)) {
         for container in spec.containers.iter().chain(list(&spec.init_containers)) {
@@ -83,6 +87,22 @@ pub(super) fn check_constraints<'a>(
         })
         .collect();
     Err(format!("must specify {}", parts.join("; ")))
+}
+
+/// Whether the pod as a whole asks for something that pods can ask for (KEP-2837).
+fn has_own_resources(pod: &Pod) -> bool {
+    let resources = pod.spec.as_ref().and_then(|spec| spec.resources.as_ref());
+    let is_supported = |name: &String| {
+        matches!(name.as_str(), "cpu" | "memory") || quantities::is_huge_pages(name)
+    };
+    resources.is_some_and(|resources| {
+        let lists = [&resources.requests, &resources.limits];
+        lists
+            .into_iter()
+            .flatten()
+            .flat_map(|list| list.keys())
+            .any(is_supported)
+    })
 }
 
 pub(super) fn in_scope(pod: &Pod, scope: &ScopedResourceSelectorRequirement) -> bool {

@@ -187,6 +187,23 @@ fn a_quota_on_cpu_or_memory_demands_that_containers_say_how_much() {
 }
 
 #[test]
+fn a_pod_that_says_how_much_it_takes_as_a_whole_need_not_say_it_of_its_containers() {
+    let limited = ["limits.memory", "requests.cpu"];
+    for (resources, exempt) in [
+        (json!({"requests": {"cpu": "1"}}), true),
+        (json!({"limits": {"memory": "1Gi"}}), true),
+        (json!({"requests": {"hugepages-2Mi": "2Mi"}}), true),
+        (json!({"requests": {"ephemeral-storage": "1Gi"}}), false),
+        (json!({"requests": {}}), false),
+        (json!({}), false),
+    ] {
+        let pod = pod(json!({"containers": [{"name": "a"}], "resources": resources}));
+        let checked = Meter::Pods.check_constraints(limited, Counted::Pod(&pod));
+        assert_eq!(checked.is_ok(), exempt, "{resources}");
+    }
+}
+
+#[test]
 fn a_quota_is_charged_up_to_its_limit() {
     let quota: ResourceQuota = of(json!({
         "metadata": {"name": "q"},
