@@ -361,7 +361,8 @@ impl ApiServerBuilder {
         self
     }
 
-    /// Makes UIDs, generated names and allocated addresses the same in every run.
+    /// Makes UIDs, generated names and allocated addresses the same in every run that makes the same objects in the
+    /// same order. A server on a store that was filled with a seed needs another one, or UIDs are given out twice.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);

@@ -99,7 +99,10 @@ impl TestClusterBuilder {
         self
     }
 
-    /// Makes UIDs, generated names and allocated addresses the same in every run.
+    /// Makes UIDs, generated names and allocated addresses the same in every run that makes the same objects in the
+    /// same order: not where controllers, nodes or tasks of yours race to make them. It holds over
+    /// [`restart`](TestCluster::restart), after which there are other ones. On a [`store`](Self::store) that was filled with
+    /// a seed, take another one, or UIDs are given out twice.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);

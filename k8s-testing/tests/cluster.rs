@@ -200,6 +200,23 @@ async fn a_restart_keeps_what_there_is_and_clients_go_on() {
 }
 
 #[tokio::test]
+async fn a_seed_gives_no_uid_twice_over_restarts() {
+    let cluster = TestCluster::builder().seed(7).start().await.unwrap();
+    let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client());
+    let mut uids = Vec::new();
+    for round in 0..3 {
+        cluster.restart().await.unwrap();
+        for n in 0..4 {
+            let map = config_map(&format!("x-{round}-{n}"));
+            let made = maps.create(&PostParams::default(), &map).await.unwrap();
+            uids.push(made.metadata.uid.unwrap());
+        }
+    }
+    let different: std::collections::HashSet<_> = uids.iter().collect();
+    assert_eq!(different.len(), uids.len(), "{uids:?}");
+}
+
+#[tokio::test]
 async fn nothing_is_left_when_a_cluster_is_dropped() {
     let alive = || {
         tokio::runtime::Handle::current()

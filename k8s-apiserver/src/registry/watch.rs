@@ -186,8 +186,9 @@ impl Registry {
         };
         let now = Instant::now();
         let seconds = match options.timeout_seconds {
-            // Upstream's `--min-request-timeout`, up to twice that, so that watches do not all end at once.
-            None | Some(0) => 1800 + self.random.lock().u64(0..1800),
+            // Upstream's `--min-request-timeout`, up to twice that, so that watches do not all end at once. Not by the
+            // seed: how many watches there are would decide about UIDs.
+            None | Some(0) => 1800 + fastrand::u64(0..1800),
             // Less than none is over at once.
             Some(seconds) => u64::from(u32::try_from(seconds.max(0)).unwrap_or(u32::MAX)),
         };
