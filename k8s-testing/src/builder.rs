@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use k8s_apiserver::ApiServerBuilder;
 use k8s_runtime::{ContainerConfig, SandboxConfig, sim::SimExec};
-use k8s_store::{MemoryStore, Store};
+use k8s_store::Store;
 
 use crate::{Error, TestCluster};
 
@@ -18,7 +18,8 @@ pub(crate) type Commands =
 /// What is in a [`TestCluster`]: an API server on an empty store in memory, and what is asked for.
 #[derive(Clone)]
 pub struct TestClusterBuilder {
-    pub(crate) store: Arc<dyn Store>,
+    /// Nothing is an empty one, which is made at the start: clones of the builder start clusters of their own.
+    pub(crate) store: Option<Arc<dyn Store>>,
     pub(crate) change: Change,
     pub(crate) controllers: bool,
     pub(crate) scheduler: bool,
@@ -41,7 +42,7 @@ impl std::fmt::Debug for TestClusterBuilder {
 impl Default for TestClusterBuilder {
     fn default() -> Self {
         TestClusterBuilder {
-            store: Arc::new(MemoryStore::new()),
+            store: None,
             change: Arc::new(|builder| builder),
             controllers: false,
             scheduler: false,
@@ -92,10 +93,10 @@ impl TestClusterBuilder {
     }
 
     /// Where objects are kept, in place of an empty store in memory: a fork of one that was filled
-    /// before, or a backend of your own.
+    /// before, or a backend of your own. Nodes that are there already are run again.
     #[must_use]
     pub fn store(mut self, store: Arc<dyn Store>) -> Self {
-        self.store = store;
+        self.store = Some(store);
         self
     }
 

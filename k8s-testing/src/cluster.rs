@@ -17,6 +17,7 @@ use k8s_openapi::{
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use k8s_scheduler::{Driver, DriverConfig, Profile};
+use k8s_store::MemoryStore;
 use kube::{
     Api, Client,
     api::PostParams,
@@ -93,7 +94,9 @@ impl TestCluster {
         let mut cluster = TestCluster {
             gate: Gate::default(),
             kubelets: Kubelets::default(),
-            store: options.store,
+            store: options
+                .store
+                .unwrap_or_else(|| Arc::new(MemoryStore::new())),
             change: options.change,
             seed: options.seed,
             builds: AtomicU64::new(0),

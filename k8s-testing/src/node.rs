@@ -43,9 +43,14 @@ pub(crate) async fn start(
         "spec": {"podCIDR": cidr.to_string(), "podCIDRs": [cidr.to_string()]},
     });
     let node: Node = serde_json::from_value(node).map_err(|e| failed(e.into()))?;
-    Api::<Node>::all(admin)
+    match Api::<Node>::all(admin)
         .create(&PostParams::default(), &node)
-        .await?;
+        .await
+    {
+        // It came with the store.
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+        made => drop(made?),
+    }
     let mut options = SimOptions::new(cidr);
     if let Some(commands) = commands {
         options =

@@ -217,6 +217,32 @@ async fn a_seed_gives_no_uid_twice_over_restarts() {
 }
 
 #[tokio::test]
+async fn clones_of_a_builder_start_clusters_of_their_own() {
+    let builder = TestCluster::builder();
+    let one = builder.clone().start().await.unwrap();
+    let other = builder.start().await.unwrap();
+    let maps = |cluster: &TestCluster| Api::<ConfigMap>::default_namespaced(cluster.client());
+    let params = PostParams::default();
+    maps(&one).create(&params, &config_map("x")).await.unwrap();
+    assert!(maps(&other).get_opt("x").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_fork_is_started_with_the_nodes_that_are_in_it() {
+    let store = Arc::new(k8s_store::MemoryStore::new());
+    let first = TestCluster::builder().controllers().nodes(1);
+    let first = first.store(store.clone());
+    first.start().await.unwrap().stop().await;
+    let fork = Arc::new(store.fork());
+    let again = TestCluster::builder().controllers().nodes(1).store(fork);
+    let again = again.start().await.unwrap();
+    let nodes: Api<k8s_openapi::api::core::v1::Node> = Api::all(again.client());
+    let there = nodes.list(&ListParams::default()).await.unwrap();
+    assert_eq!(there.items.len(), 1);
+    again.stop().await;
+}
+
+#[tokio::test]
 async fn nothing_is_left_when_a_cluster_is_dropped() {
     let alive = || {
         tokio::runtime::Handle::current()
