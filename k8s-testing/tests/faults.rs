@@ -169,6 +169,49 @@ async fn reads_are_stale() {
 }
 
 #[tokio::test]
+async fn a_stale_read_has_the_form_that_was_asked_for() {
+    let setup = setup(&Faults::seeded(1).stale_reads(1.0)).await;
+    setup
+        .good
+        .create(&PostParams::default(), &config_map("x"))
+        .await
+        .unwrap();
+    setup.bad.get_metadata("x").await.unwrap();
+    let whole = setup.bad.get("x").await.unwrap();
+    assert_eq!(whole.data.unwrap()["n"], "0");
+}
+
+#[tokio::test]
+async fn what_was_on_its_way_does_not_arrive_over_a_network_that_is_cut() {
+    let late = Duration::from_secs(3);
+    let faults = Faults::seeded(1).delayed_events(1.0, late);
+    let setup = setup(&faults).await;
+    tokio::time::pause();
+    let list = setup.good.list(&ListParams::default()).await.unwrap();
+    let from = list.metadata.resource_version.unwrap();
+    let watch = setup
+        .bad
+        .watch(&WatchParams::default(), &from)
+        .await
+        .unwrap();
+    let mut watch = watch.boxed();
+    for n in 0..2 {
+        let map = config_map(&format!("x{n}"));
+        setup
+            .good
+            .create(&PostParams::default(), &map)
+            .await
+            .unwrap();
+    }
+    // The first event is there, and late.
+    assert!(futures::poll!(watch.next()).is_pending());
+    let start = tokio::time::Instant::now();
+    faults.cut();
+    assert!(!matches!(watch.next().await, Some(Ok(_))));
+    assert!(start.elapsed() < late, "{:?}", start.elapsed());
+}
+
+#[tokio::test]
 async fn conflicts_do_not_write() {
     let setup = setup(&Faults::seeded(1).conflicts(1.0).at_most(1)).await;
     let made = setup
@@ -203,6 +246,21 @@ async fn a_write_takes_place_and_is_answered_with_500() {
         .await;
     assert!(matches!(refused, Err(kube::Error::Api(status)) if status.code == 500));
     assert!(setup.good.get_opt("x").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_write_that_is_refused_is_not_said_to_have_taken_place() {
+    let faults = Faults::seeded(1).errors_after_writes(1.0);
+    let setup = setup(&faults).await;
+    let map = config_map("x");
+    setup
+        .good
+        .create(&PostParams::default(), &map)
+        .await
+        .unwrap();
+    let refused = setup.bad.create(&PostParams::default(), &map).await;
+    assert!(matches!(refused, Err(kube::Error::Api(status)) if status.is_already_exists()));
+    assert_eq!(faults.injected(), []);
 }
 
 #[tokio::test]

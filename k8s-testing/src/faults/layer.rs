@@ -28,7 +28,7 @@ const REMEMBERED: usize = 1024;
 #[derive(Clone, Debug)]
 pub struct FaultLayer {
     faults: Faults,
-    /// The last answers to reads, by method and address.
+    /// The last answers to reads, by address and wanted form.
     answers: Arc<Mutex<HashMap<String, (http::response::Parts, Bytes)>>>,
 }
 
@@ -79,7 +79,10 @@ where
     fn call(&mut self, request: Request<R>) -> Self::Future {
         let (parts, body) = request.into_parts();
         let about = About::new(&parts);
-        let address = parts.uri.to_string();
+        // An object has other answers as a row of a table, or without its spec.
+        let form = parts.headers.get(header::ACCEPT);
+        let form = form.and_then(|form| form.to_str().ok()).unwrap_or_default();
+        let address = format!("{} {form}", parts.uri);
         let layer = self.layer.clone();
         let faults = &layer.faults;
         let is_hit = faults
@@ -119,8 +122,9 @@ where
         let cut = faults.fates.until_cut();
         async move {
             let answer = tokio::select! {
-                answer = answer => answer.map_err(Into::into)?.map(Body::wrap),
+                biased;
                 () = cut => return Err(lost()),
+                answer = answer => answer.map_err(Into::into)?.map(Body::wrap),
             };
             let faults = &layer.faults;
             let hits = |fault, chance| {
@@ -129,7 +133,9 @@ where
                     .fates
                     .hits(fault, chance, at_most, &about.text, turn, None)
             };
-            if about.is_write && hits(Fault::ErrorAfterWrite, faults.chances.errors) {
+            // What was refused has not taken place.
+            let has_written = about.is_write && answer.status().is_success();
+            if has_written && hits(Fault::ErrorAfterWrite, faults.chances.errors) {
                 return refuse(&status::internal_error(
                     "the write took place; this is a fault",
                 ));
@@ -139,6 +145,9 @@ where
             }
             if about.is_watch && answer.status() == StatusCode::OK {
                 return Ok(answer.map(|body| watch::spoil(body, faults.clone(), about.text, turn)));
+            }
+            if about.is_log && answer.status() == StatusCode::OK {
+                return Ok(answer.map(|body| watch::until_cut(body, faults)));
             }
             if about.is_read && faults.chances.stale > 0.0 && answer.status() == StatusCode::OK {
                 return layer.remember(address, answer).await;

@@ -8,6 +8,8 @@ pub(super) struct About {
     /// Its method and path.
     pub(super) text: String,
     pub(super) is_watch: bool,
+    /// Whether it reads a log: that may go on for ever.
+    pub(super) is_log: bool,
     pub(super) is_read: bool,
     pub(super) is_write: bool,
     /// Whether it changes what is there.
@@ -37,11 +39,13 @@ impl About {
         let text = |at: usize| rest.get(at).copied().unwrap_or_default().to_owned();
         let upgrades = parts.headers.contains_key(http::header::UPGRADE);
         let method = &parts.method;
+        let is_log = method == Method::GET && rest.get(2) == Some(&"log");
         let is_watch = method == Method::GET && watch;
         About {
             text: format!("{method} {path}{}", if is_watch { " (watch)" } else { "" }),
             is_watch,
-            is_read: method == Method::GET && !watch && !upgrades,
+            is_log,
+            is_read: method == Method::GET && !watch && !upgrades && !is_log,
             is_write: [Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(method)
                 && !upgrades,
             is_change: [Method::PUT, Method::PATCH].contains(method),

@@ -52,9 +52,35 @@ pub(super) fn spoil(body: Body, faults: Faults, request: String, turn: u64) -> B
     }))
 }
 
+/// A body that comes as it is, until nothing gets through any more.
+pub(super) fn until_cut(body: Body, faults: &Faults) -> Body {
+    let pieces = BodyStream::new(body).filter_map(|frame| async {
+        match frame {
+            Ok(frame) => frame.into_data().ok().map(Ok),
+            Err(error) => Some(Err(error)),
+        }
+    });
+    let cut = Box::pin(faults.fates.until_cut());
+    let state = Some((Box::pin(pieces), cut));
+    Body::from_stream(stream::unfold(state, |state| async move {
+        let (mut pieces, mut cut) = state?;
+        tokio::select! {
+            biased;
+            () = &mut cut => Some((Err(lost()), None)),
+            piece = pieces.next() => Some((piece?, Some((pieces, cut)))),
+        }
+    }))
+}
+
 impl Spoiled {
     async fn next(&mut self) -> Option<Result<Bytes, BoxError>> {
         loop {
+            let ended = self.over && self.ready.is_empty();
+            if !ended && self.faults.fates.is_cut() {
+                self.over = true;
+                self.ready.clear();
+                return Some(Err(lost()));
+            }
             if let Some(ready) = self.ready.pop_front() {
                 return Some(Ok(ready));
             }
@@ -70,8 +96,9 @@ impl Spoiled {
                 continue;
             }
             let piece = tokio::select! {
-                piece = self.pieces.next() => piece,
+                biased;
                 () = &mut self.cut => Some(Err(lost())),
+                piece = self.pieces.next() => piece,
             };
             match piece {
                 Some(Ok(piece)) => self.partial.extend_from_slice(&piece),
@@ -103,7 +130,11 @@ impl Spoiled {
             return Err(lost());
         }
         if hits(Fault::DelayedEvent, chances.delayed) {
-            tokio::time::sleep(faults.delay).await;
+            tokio::select! {
+                biased;
+                () = &mut self.cut => return Err(lost()),
+                () = tokio::time::sleep(faults.delay) => {}
+            }
         }
         let is_change = ["ADDED", "MODIFIED", "DELETED"]
             .iter()
