@@ -121,7 +121,7 @@ pub use self::{
     object::Object,
     resource::{
         AnyStrategy, Codec, Decoded, FromJson, FromValue, GroupVersionResource, Resource, Scope,
-        Subresource,
+        Subresource, api_version,
     },
     strategy::{NoRules, Strategy},
     table::{ApiGroup, ResourceTable, resources, subresource_codec, taken_for},

@@ -26,6 +26,14 @@ pub struct GroupVersionResource {
     pub resource: String,
 }
 
+/// The `apiVersion` of what is of a group, empty for the core group, and a version: `apps/v1`, or `v1` alone.
+pub fn api_version(group: &str, version: &str) -> String {
+    match group {
+        "" => version.to_owned(),
+        group => format!("{group}/{version}"),
+    }
+}
+
 /// A subresource of a resource, such as `status` or `log`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subresource {
@@ -158,11 +166,7 @@ impl fmt::Debug for Resource {
 impl Resource {
     /// The `apiVersion` of its objects.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() {
-            self.version.to_owned()
-        } else {
-            format!("{}/{}", self.group, self.version)
-        }
+        api_version(self.group, self.version)
     }
 
     /// Its subresource of that name.

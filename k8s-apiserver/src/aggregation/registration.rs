@@ -122,8 +122,8 @@ pub(crate) async fn at_start(registry: &Registry) -> Result<()> {
     settle(registry, &row, &found, &wanted, ON_START, &mut random).await
 }
 
-/// Keeps those of custom resources, as often as what is served changes, or what failed is to be tried again. Before the definitions are known, those that are
-/// there look as if nobody wanted them.
+/// Keeps those of custom resources, as often as what is served changes, or what failed is to be tried again. Before the
+/// definitions are known, those that are there look as if nobody wanted them.
 pub(super) async fn run(
     registry: Arc<Registry>,
     mut random: fastrand::Rng,

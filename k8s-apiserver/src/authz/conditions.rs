@@ -48,20 +48,12 @@ pub(super) fn request(a: &Attributes<'_>) -> Value {
                 }
             }
         }
-        for (name, text) in [
-            ("namespace", a.namespace),
-            ("verb", a.verb),
-            ("group", a.group),
-            ("version", a.version),
-            ("resource", a.resource),
-            ("subresource", a.subresource),
-            ("name", a.name),
-        ] {
+        for (name, text) in a.resource_texts() {
             attributes.insert(name.to_owned(), text.into());
         }
         out["resourceAttributes"] = attributes.into();
     } else {
-        out["nonResourceAttributes"] = json!({"path": a.path, "verb": a.verb});
+        out["nonResourceAttributes"] = Value::from_iter(a.path_texts());
     }
     out
 }

@@ -56,6 +56,26 @@ pub struct Attributes<'a> {
     pub selectors: Option<&'a Selectors>,
 }
 
+impl<'a> Attributes<'a> {
+    /// The texts in the `resourceAttributes` of a review, by their names there.
+    fn resource_texts(&self) -> [(&'static str, &'a str); 7] {
+        [
+            ("namespace", self.namespace),
+            ("verb", self.verb),
+            ("group", self.group),
+            ("version", self.version),
+            ("resource", self.resource),
+            ("subresource", self.subresource),
+            ("name", self.name),
+        ]
+    }
+
+    /// Those in its `nonResourceAttributes`.
+    fn path_texts(&self) -> [(&'static str, &'a str); 2] {
+        [("path", self.path), ("verb", self.verb)]
+    }
+}
+
 /// What an authorizer says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {

@@ -165,28 +165,20 @@ impl WebhookAuthorizer {
     fn spec(&self, a: &Attributes<'_>, version: ReviewVersion) -> Value {
         let mut spec = serde_json::Map::new();
         // What is empty is left out, as Go does.
-        let filled = |pairs: &[(&str, &str)]| -> serde_json::Map<String, Value> {
-            let pairs = pairs.iter().filter(|(_, value)| !value.is_empty());
-            pairs
-                .map(|(key, value)| ((*key).to_owned(), Value::from(*value)))
+        let filled = |texts: &[(&str, &str)]| -> serde_json::Map<String, Value> {
+            let texts = texts.iter().filter(|(_, text)| !text.is_empty());
+            texts
+                .map(|(name, text)| ((*name).to_owned(), Value::from(*text)))
                 .collect()
         };
         if a.resource_request {
-            let mut attributes = filled(&[
-                ("namespace", a.namespace),
-                ("verb", a.verb),
-                ("group", a.group),
-                ("version", a.version),
-                ("resource", a.resource),
-                ("subresource", a.subresource),
-                ("name", a.name),
-            ]);
+            let mut attributes = filled(&a.resource_texts());
             if let Some(selectors) = a.selectors {
                 selectors.describe(&mut attributes);
             }
             spec.insert("resourceAttributes".to_owned(), attributes.into());
         } else {
-            let attributes = filled(&[("path", a.path), ("verb", a.verb)]);
+            let attributes = filled(&a.path_texts());
             spec.insert("nonResourceAttributes".to_owned(), attributes.into());
         }
         if !a.user.name.is_empty() {

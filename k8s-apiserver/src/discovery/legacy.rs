@@ -54,11 +54,7 @@ pub(super) fn documents(table: &ResourceTable, address: &str) -> HashMap<String,
 }
 
 fn resources(table: &ResourceTable, group: &str, version: &str) -> Value {
-    let group_version = if group.is_empty() {
-        version.to_owned()
-    } else {
-        format!("{group}/{version}")
-    };
+    let group_version = k8s_model::api_version(group, version);
     let mut all = Vec::new();
     for row in table.of_version(group, version) {
         all.push(resource(row));

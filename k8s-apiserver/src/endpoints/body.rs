@@ -171,11 +171,7 @@ pub(crate) async fn subresource_object(
         .ok_or_else(Error::method_not_allowed)?;
     let (json, repeated) = as_json(call, read(call, body).await?, kind)?;
     let mut unknown = Vec::new();
-    let api_version = if group.is_empty() {
-        version.to_owned()
-    } else {
-        format!("{group}/{version}")
-    };
+    let api_version = k8s_model::api_version(group, version);
     let mut read = |json: &[u8]| (codec.from_json)(json, &mut |field| unknown.push(field));
     let object = match read(&json) {
         Err(DecodeError::WrongKind {

@@ -283,16 +283,13 @@ fn body_kind(row: Option<&Row>, info: &RequestInfo) -> Option<BodyKind> {
     if !matches!(info.verb.as_str(), "create" | "update") {
         return None;
     }
-    let resource = &row?.resource;
+    let row = row?;
+    let resource = &row.resource;
     let own =
         |sub: &&k8s_model::Subresource| sub.name == info.subresource && !sub.version.is_empty();
-    let (group, version, kind) = match resource.subresources.iter().find(own) {
-        Some(sub) => (sub.group, sub.version, sub.kind),
-        None => (resource.group, resource.version, resource.kind),
-    };
-    let api_version = match group {
-        "" => version.to_owned(),
-        group => format!("{group}/{version}"),
+    let (api_version, kind) = match resource.subresources.iter().find(own) {
+        Some(sub) => (k8s_model::api_version(sub.group, sub.version), sub.kind),
+        None => (row.api_version.clone(), resource.kind),
     };
     Some(BodyKind {
         api_version,

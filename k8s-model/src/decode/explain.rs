@@ -28,11 +28,7 @@ pub(super) fn explain(
     if let Some(text) = type_meta_fault(&document) {
         return DecodeError::Syntax(text);
     }
-    let api_version = if group.is_empty() {
-        version.to_owned()
-    } else {
-        format!("{group}/{version}")
-    };
+    let api_version = crate::api_version(group, version);
     let given = |name: &str, default: &str| {
         document
             .get(name)
