@@ -32,7 +32,7 @@ use crate::{
     metrics::{Metrics, More, Requests},
     pki::{FrontProxy, Pki, PkiError},
     proxy::Connecter,
-    registry::{Clock, Registry, Served, reader::LateReader},
+    registry::{Clock, Registry, Served, Written, reader::LateReader},
     reviews::{self, CreateOnly},
     server::{Ending, Inner},
     services::{Cidr, NodePortRange, Services},
@@ -436,6 +436,7 @@ impl ApiServerBuilder {
         let registry = Arc::new(Registry {
             store,
             caches,
+            written: Written::default(),
             served_changed: Notify::new(),
             fixed: self
                 .resources

@@ -50,7 +50,9 @@ pub enum RawEvent {
 /// # Guarantees
 /// [`get_raw`](ObjectReader::get_raw) and [`list_raw`](ObjectReader::list_raw) see every write that was acknowledged before the
 /// call. [`watch_raw`](ObjectReader::watch_raw) starts with a snapshot and then gives each change once and in
-/// order; after a gap it gives a new snapshot. It ends only with the server.
+/// order; after a gap it gives a new snapshot. It ends only with the server. What
+/// [`recent_raw`](ObjectReader::recent_raw) gives is as new as all writes of this server that were acknowledged before
+/// the call, unless nothing is heard of the store for a second.
 #[async_trait]
 pub trait ObjectReader: Debug + Send + Sync {
     /// The JSON of one object; `None` if there is none. `namespace` is empty for
@@ -62,6 +64,19 @@ pub trait ObjectReader: Debug + Send + Sync {
         namespace: &str,
         name: &str,
     ) -> Result<Option<Bytes>, ReadError>;
+
+    /// The JSON of one object as it was a moment ago, if it is at hand: it is not asked of the store, and so can be had
+    /// while that is away. `None` says nothing about whether there is one.
+    async fn recent_raw(
+        &self,
+        group: &str,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Bytes>, ReadError> {
+        let _ = (group, resource, namespace, name);
+        Ok(None)
+    }
 
     /// The JSON of each object in the namespace, or in all namespaces if it is empty.
     async fn list_raw(
@@ -75,6 +90,20 @@ pub trait ObjectReader: Debug + Send + Sync {
     fn watch_raw(&self, group: &str, resource: &str) -> BoxStream<'static, RawEvent>;
 }
 
+fn decoded<K: Resource + DeserializeOwned>(
+    json: Option<Bytes>,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<K>, ReadError> {
+    let decoded = json.map(|json| serde_json::from_slice(&json)).transpose();
+    decoded.map_err(|source| ReadError::Decode {
+        resource: K::URL_PATH_SEGMENT.to_owned(),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        source,
+    })
+}
+
 impl dyn ObjectReader + '_ {
     /// The object as a `K`; `None` if there is none.
     pub async fn get<K: Resource + DeserializeOwned>(
@@ -82,22 +111,18 @@ impl dyn ObjectReader + '_ {
         namespace: &str,
         name: &str,
     ) -> Result<Option<K>, ReadError> {
-        match self
-            .get_raw(K::GROUP, K::URL_PATH_SEGMENT, namespace, name)
-            .await?
-        {
-            None => Ok(None),
-            Some(json) => {
-                serde_json::from_slice(&json)
-                    .map(Some)
-                    .map_err(|source| ReadError::Decode {
-                        resource: K::URL_PATH_SEGMENT.to_owned(),
-                        namespace: namespace.to_owned(),
-                        name: name.to_owned(),
-                        source,
-                    })
-            }
-        }
+        let json = self.get_raw(K::GROUP, K::URL_PATH_SEGMENT, namespace, name);
+        decoded(json.await?, namespace, name)
+    }
+
+    /// The object as a `K` as it was a moment ago, if it is at hand.
+    pub async fn recent<K: Resource + DeserializeOwned>(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<K>, ReadError> {
+        let json = self.recent_raw(K::GROUP, K::URL_PATH_SEGMENT, namespace, name);
+        decoded(json.await?, namespace, name)
     }
 
     /// The objects in the namespace, or in all namespaces if it is empty.

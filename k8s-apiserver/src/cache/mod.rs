@@ -44,6 +44,8 @@ struct Shared {
     /// The revision up to which all caches are complete.
     applied: watch::Sender<u64>,
     stop: CancellationToken,
+    /// Nobody follows the store any more: it is closed, or the server stops.
+    ended: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -60,6 +62,7 @@ impl Caches {
             caches: RwLock::default(),
             applied: watch::Sender::new(revision.0),
             stop: stop.clone(),
+            ended: CancellationToken::new(),
             tasks: tasks.clone(),
         });
         let stream = shared.store.watch(Bytes::new(), revision).await?;
@@ -69,9 +72,9 @@ impl Caches {
                 () = stop.cancelled() => {}
                 () = follower.follow(stream) => {}
             }
-            for cache in follower.caches.write().values() {
-                cache.close();
-            }
+            // First, so that a cache that is asked for meanwhile is given to nobody.
+            follower.ended.cancel();
+            follower.close_all();
         });
         Ok(Caches { shared })
     }
@@ -116,18 +119,37 @@ impl Caches {
     }
 
     /// The cache of the objects below a prefix, started if need be.
+    ///
+    /// # Errors
+    /// 503 once the store is closed for good, or the server stops.
     pub(crate) async fn get(&self, prefix: &str) -> Result<Arc<Cache>> {
         loop {
             let found = self.shared.caches.read().get(prefix).cloned();
             let cache = found.unwrap_or_else(|| self.start_cache(prefix));
-            if cache.wait_ready().await {
-                return Ok(cache);
+            let ready = cache.wait_ready().await;
+            if self.shared.ended.is_cancelled() {
+                let why = match self.shared.stop.is_cancelled() {
+                    true => "the server is shutting down",
+                    false => "the store is closed",
+                };
+                return Err(Error::service_unavailable(why));
             }
-            if self.shared.stop.is_cancelled() {
-                return Err(Error::service_unavailable("the server is shutting down"));
+            if ready {
+                return Ok(cache);
             }
             tokio::task::yield_now().await;
         }
+    }
+
+    /// The cache of the objects below a prefix, if it is there and complete up to a revision.
+    pub(crate) fn at_hand(&self, prefix: &str, revision: u64) -> Option<Arc<Cache>> {
+        let found = self.shared.caches.read().get(prefix).cloned();
+        found.filter(|cache| self.applied() >= revision && cache.is_ready())
+    }
+
+    /// Starts the cache of the objects below a prefix, unless it is there: for who asks later.
+    pub(crate) fn begin(&self, prefix: &str) {
+        self.start_cache(prefix);
     }
 
     /// Reads from the cache of the objects below a prefix once it has all that the store has, and no less than was asked
@@ -233,6 +255,12 @@ impl Shared {
             let (after, anew) = match error {
                 k8s_store::Error::Closed => return,
                 k8s_store::Error::Lagged => (Revision(*self.applied.borrow()), false),
+                // What is known stays known, and may be read, while a remote store is away.
+                k8s_store::Error::Unavailable { .. } => {
+                    tracing::debug!(%error, "the store's changes are followed from where they were lost");
+                    tokio::time::sleep(RETRY).await;
+                    (Revision(*self.applied.borrow()), false)
+                }
                 error => {
                     // What was missed cannot be had any more: start anew from what is there now.
                     tracing::warn!(%error, "the store's changes cannot be followed; reading all objects again");

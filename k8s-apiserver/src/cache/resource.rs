@@ -201,6 +201,10 @@ impl Cache {
         *self.ready.borrow() == Readiness::Closed
     }
 
+    pub(crate) fn is_ready(&self) -> bool {
+        *self.ready.borrow() == Readiness::Ready
+    }
+
     /// Waits until the objects are there. False if it was closed before.
     pub(crate) async fn wait_ready(&self) -> bool {
         let mut ready = self.ready.subscribe();
@@ -218,6 +222,13 @@ impl Cache {
         let state = self.state.read();
         state.check(prefix)?;
         Ok(state.below(prefix))
+    }
+
+    /// The object with that key, if it is there and can be read.
+    pub(crate) fn one(&self, key: &Bytes) -> Option<Arc<Entry>> {
+        let state = self.state.read();
+        let readable = !state.unreadable.contains_key(key);
+        state.objects.get(key).filter(|_| readable).cloned()
     }
 
     /// The objects below a prefix, in key order, and the place after them, for who wants to hear of such

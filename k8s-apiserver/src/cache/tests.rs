@@ -248,20 +248,30 @@ async fn an_audience_ends_with_its_last_member() {
     assert_eq!(cache.audiences(), 0);
 }
 
-/// A store whose first watch finds that what it wants is not kept any more, and that tells its revision when it may.
+/// A store whose first watch fails when it is lost, and that tells its revision when it may.
 #[derive(Debug)]
 struct Gap {
     inner: MemoryStore,
+    fault: fn(Revision) -> Error,
     lost: CancellationToken,
     asked: Semaphore,
     may_tell: Semaphore,
 }
 
 impl Gap {
-    /// One that may tell its revision once: to who begins to follow it.
+    /// One that does not keep what its watch wants.
     fn new() -> Arc<Self> {
+        Gap::with(|after| Error::Compacted {
+            requested: after,
+            oldest: after,
+        })
+    }
+
+    /// One that may tell its revision once: to who begins to follow it.
+    fn with(fault: fn(Revision) -> Error) -> Arc<Self> {
         Arc::new(Gap {
             inner: MemoryStore::new(),
+            fault,
             lost: CancellationToken::new(),
             asked: Semaphore::new(0),
             may_tell: Semaphore::new(1),
@@ -304,13 +314,10 @@ impl Store for Gap {
 
     async fn watch(&self, prefix: Bytes, after: Revision) -> Result<WatchStream, Error> {
         let stream = self.inner.watch(prefix, after).await?;
-        let lost = self.lost.clone();
+        let (lost, fault) = (self.lost.clone(), self.fault);
         let lost = futures::stream::once(async move {
             lost.cancelled().await;
-            Err(Error::Compacted {
-                requested: after,
-                oldest: after,
-            })
+            Err(fault(after))
         });
         Ok(match self.lost.is_cancelled() {
             true => stream,
@@ -376,4 +383,21 @@ async fn who_reads_while_the_store_is_found_again_reads_what_is_there_then() {
     stop.cancel();
     tasks.close();
     tasks.wait().await;
+}
+
+#[tokio::test]
+async fn nobody_is_given_a_cache_of_a_store_that_is_closed() {
+    let store = Gap::with(|_| Error::Closed);
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let caches = Caches::start(store.clone(), stop, tasks.clone());
+    let caches = caches.await.unwrap();
+    let before = caches.get("/r/").await.unwrap();
+    store.lost.cancel();
+    tasks.close();
+    tasks.wait().await;
+    assert!(before.is_closed());
+    for prefix in ["/r/", "/another/"] {
+        let refused = caches.get(prefix).await.map(|_| ()).unwrap_err();
+        assert_eq!(refused.code(), 503, "{refused:?}");
+    }
 }

@@ -29,6 +29,29 @@ pub(crate) struct Listed {
     pub(crate) remaining: Option<usize>,
 }
 
+impl Listed {
+    /// What is selected of that, all at once.
+    fn picked(
+        row: &Row,
+        selection: &Selection,
+        found: Vec<Arc<Entry>>,
+        revision: u64,
+    ) -> Result<Self> {
+        let mut entries = Vec::new();
+        for entry in found {
+            if selection.matches_inside(row, &entry)? {
+                entries.push(entry);
+            }
+        }
+        Ok(Listed {
+            entries,
+            revision,
+            continue_token: None,
+            remaining: None,
+        })
+    }
+}
+
 #[derive(Default, Deserialize, Serialize)]
 #[serde(default)]
 struct Token {
@@ -63,6 +86,15 @@ impl Registry {
             }
             _ => None,
         };
+        // Whoever is content with whatever the server has at hand gets that.
+        if asked == Some(0)
+            && !paging
+            && exact.is_none()
+            && let Some(cache) = self.at_hand(row)
+            && let Some(listed) = self.list_at_hand(row, &selection, &cache)?
+        {
+            return Ok(listed);
+        }
         if selection.one {
             return self.list_one(row, &selection, exact, asked).await;
         }
@@ -85,18 +117,30 @@ impl Registry {
             false => cache.snapshot(&selection.prefix),
         };
         let (revision, found) = self.caches.read(&row.prefix, asked, read).await?;
-        let mut entries = Vec::new();
-        for entry in found {
-            if selection.matches_inside(row, &entry)? {
-                entries.push(entry);
-            }
+        Listed::picked(row, selection, found, revision)
+    }
+
+    /// What the cache has now, whatever the store has; nothing where that is to say.
+    fn list_at_hand(
+        &self,
+        row: &Row,
+        selection: &Selection,
+        cache: &Arc<Cache>,
+    ) -> Result<Option<Listed>> {
+        let revision = self.caches.applied();
+        let found = match (selection.is_nothing(), selection.one) {
+            (true, _) => Vec::new(),
+            (false, false) => cache.snapshot(&selection.prefix)?,
+            (false, true) => match cache.one(&selection.prefix) {
+                Some(entry) => vec![entry],
+                None => return Ok(None),
+            },
+        };
+        // One that was closed in the meantime missed changes.
+        match cache.is_closed() {
+            true => Ok(None),
+            false => Listed::picked(row, selection, found, revision).map(Some),
         }
-        Ok(Listed {
-            entries,
-            revision,
-            continue_token: None,
-            remaining: None,
-        })
     }
 
     /// A list of one name is a read.
@@ -116,19 +160,9 @@ impl Registry {
             .get(&selection.prefix, Some(Revision(revision)))
             .await
             .map_err(|e| list_error(e, &row.prefix, None))?;
-        let mut entries = Vec::new();
-        if let Some(found) = found {
-            let entry = Arc::new(Entry::new(&found)?);
-            if selection.matches_inside(row, &entry)? {
-                entries.push(entry);
-            }
-        }
-        Ok(Listed {
-            entries,
-            revision,
-            continue_token: None,
-            remaining: None,
-        })
+        let found = found.map(|found| Entry::new(&found)).transpose()?;
+        let found = found.into_iter().map(Arc::new).collect();
+        Listed::picked(row, selection, found, revision)
     }
 
     /// The newest revision, which must be no older than the one that is asked for.

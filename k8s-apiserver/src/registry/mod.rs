@@ -12,6 +12,7 @@ pub(crate) mod owners;
 pub(crate) mod ownership;
 pub(crate) mod patch;
 pub(crate) mod reader;
+mod recent;
 pub(crate) mod row;
 pub(crate) mod selection;
 pub(crate) mod served;
@@ -36,7 +37,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use self::value::Stored;
-pub(crate) use self::{internal::Internal, row::Row, served::Served};
+pub(crate) use self::{internal::Internal, recent::Written, row::Row, served::Served};
 use crate::{
     Error, Result,
     admission::{
@@ -57,6 +58,7 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 pub(crate) struct Registry {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) caches: Caches,
+    pub(crate) written: Written,
     /// The resources as they are now. Replaced as a whole.
     pub(crate) served: ArcSwap<Served>,
     /// Wakes who keeps an account of them.
@@ -319,7 +321,9 @@ impl Registry {
 
     /// Commits, and says at which revision.
     pub(crate) async fn commit(&self, writes: Vec<Write>) -> Result<u64, k8s_store::Error> {
-        Ok(self.store.commit(writes).await?.revision.0)
+        let revision = self.store.commit(writes).await?.revision;
+        self.written.note(revision);
+        Ok(revision.0)
     }
 
     /// Reads an object as it is stored.

@@ -180,6 +180,23 @@ impl ObjectReader for LateReader {
         entry.map(|entry| self.recent.json(&entry)).transpose()
     }
 
+    async fn recent_raw(
+        &self,
+        group: &str,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Bytes>, ReadError> {
+        let registry = self.registry()?;
+        let row = registry.readable(group, resource)?;
+        let key = key::object_key(&row.prefix, &row.resource, namespace, name);
+        let recent = registry.recent(&row, &key);
+        if recent.is_none() {
+            registry.caches.begin(&row.prefix);
+        }
+        Ok(recent.map(|entry| entry.stored.with_revision(entry.revision)))
+    }
+
     async fn list_raw(
         &self,
         group: &str,

@@ -38,7 +38,7 @@ async fn with_token(server: &ApiServer, tokens: &ServiceAccountTokens) -> String
     token
 }
 
-async fn show(server: &ApiServer, token: &str) -> (StatusCode, Vec<String>, Value) {
+pub(crate) async fn show(server: &ApiServer, token: &str) -> (StatusCode, Vec<String>, Value) {
     let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
     let request = Request::post("/apis/authentication.k8s.io/v1/selfsubjectreviews")
         .header("content-type", "application/json")

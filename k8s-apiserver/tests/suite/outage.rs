@@ -2,12 +2,19 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use crate::common::{MAPS, call, client, config_map, get, send};
+use crate::{
+    common::{MAPS, call, client, config_map, get, send},
+    legacy_tokens::show,
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use http::StatusCode;
-use k8s_apiserver::ApiServer;
+use k8s_apiserver::{
+    ApiServer,
+    auth::{DEFAULT_ISSUER, ServiceAccountTokens},
+    pki::Pki,
+};
 use k8s_openapi::{
     api::core::v1::ConfigMap,
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -60,7 +67,7 @@ async fn while_the_store_is_away_requests_fail_and_afterwards_all_goes_on() {
     let made = call(&server, "POST", MAPS, config_map("b")).await;
     assert_eq!(made.0, StatusCode::CREATED, "{}", made.1);
     assert_eq!(get(&server, "/readyz").await.0, StatusCode::OK);
-    // The watch breaks off, and resumes; errors on the way are its client's to get over.
+    // Errors on the way are the client's to get over.
     let later = loop {
         match seen.try_next().await {
             Ok(Some(map)) if map.metadata.name.as_deref() == Some("b") => break map,
@@ -69,6 +76,83 @@ async fn while_the_store_is_away_requests_fail_and_afterwards_all_goes_on() {
         }
     };
     assert_eq!(later.data.unwrap()["a"], "1");
+}
+
+#[tokio::test]
+async fn while_the_store_is_away_who_is_known_reads_what_is_at_hand() {
+    let pki = Pki::in_memory().unwrap();
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let builder = ApiServer::builder().seed(1).store(store.clone());
+    let (key, reader) = (pki.service_account_key(), builder.reader());
+    let tokens = ServiceAccountTokens::new(key, DEFAULT_ISSUER, reader).unwrap();
+    let server = builder.tokens(Arc::new(tokens)).build().await.unwrap();
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    let bot = json!({"metadata": {"name": "bot"}});
+    assert_eq!(
+        call(&server, "POST", accounts, bot).await.0,
+        StatusCode::CREATED
+    );
+    let asked = call(&server, "POST", &format!("{accounts}/bot/token"), json!({})).await;
+    let token = asked.1["status"]["token"].as_str().unwrap().to_owned();
+    // Its first use has the server get to know the service accounts.
+    let (code, _, answer) = show(&server, &token).await;
+    assert_eq!(code, StatusCode::CREATED, "{answer}");
+    for name in ["a", "b"] {
+        let made = call(&server, "POST", MAPS, config_map(name)).await;
+        assert_eq!(made.0, StatusCode::CREATED);
+    }
+    // Somebody looks at the maps.
+    let api = Api::<ConfigMap>::namespaced(client(&server), "default");
+    let config = watcher::Config::default().streaming_lists();
+    let mut seen = pin!(watcher(api, config).applied_objects());
+    while seen
+        .try_next()
+        .await
+        .unwrap()
+        .unwrap()
+        .metadata
+        .name
+        .as_deref()
+        != Some("b")
+    {}
+
+    store.set_away(true);
+    let known = async {
+        while show(&server, &token).await.0 != StatusCode::CREATED {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let known = tokio::time::timeout(Duration::from_secs(20), known).await;
+    assert!(known.is_ok(), "nobody is known any more");
+    let one = format!("{MAPS}/a");
+    until(&server, &format!("{one}?resourceVersion=0"), |code, map| {
+        code == StatusCode::OK && map["data"]["a"] == "1"
+    })
+    .await;
+    for selector in ["", "&fieldSelector=metadata.name%3Da", "&limit=1"] {
+        let (code, list) = get(&server, &format!("{MAPS}?resourceVersion=0{selector}")).await;
+        assert_eq!(code, StatusCode::OK, "{list}");
+        let names = list["items"].as_array().unwrap().iter();
+        let names: Vec<_> = names.map(|item| &item["metadata"]["name"]).collect();
+        assert!(names.contains(&&json!("a")), "{names:?}");
+    }
+    // Who is not content with that is told that the store is away; so is who asks for what nobody looked at.
+    for path in [
+        one.as_str(),
+        MAPS,
+        "/apis/apps/v1/deployments?resourceVersion=0",
+    ] {
+        let (code, answer) = get(&server, path).await;
+        assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR, "{answer}");
+    }
+
+    // What was taken from who bears a token counts as soon as it is taken.
+    store.set_away(false);
+    let bot = format!("{accounts}/bot");
+    let gone = call(&server, "DELETE", &bot, Value::Null).await;
+    assert_eq!(gone.0, StatusCode::OK, "{}", gone.1);
+    let (code, _, answer) = show(&server, &token).await;
+    assert_eq!(code, StatusCode::UNAUTHORIZED, "{answer}");
 }
 
 /// A store that cannot delete one object, and deletes no other before it has said so.

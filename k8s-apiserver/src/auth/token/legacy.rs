@@ -10,7 +10,9 @@ use k8s_openapi::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::{ObjectClaim, ServiceAccountTokens, TokenKeyError, VerifiedToken, common, invalid};
+use super::{
+    ObjectClaim, ServiceAccountTokens, TokenKeyError, VerifiedToken, common, invalid, unavailable,
+};
 use crate::{
     audit,
     auth::{AuthenticationError, Identity, SERVICE_ACCOUNT_PREFIX},
@@ -57,6 +59,41 @@ pub(super) struct LegacyClaims {
     #[serde(rename = "kubernetes.io/serviceaccount/service-account.uid")]
     uid: String,
     sub: String,
+}
+
+/// Checks that a Secret is there and has that token.
+fn is_kept(secret: Option<Secret>, token: &str) -> Result<Secret, AuthenticationError> {
+    let secret = secret
+        .filter(|secret| secret.metadata.deletion_timestamp.is_none())
+        .ok_or_else(|| invalid("service account token has been invalidated"))?;
+    let kept = secret.data.as_ref().and_then(|data| data.get(KEY));
+    if kept.is_none_or(|kept| kept.0 != token.as_bytes()) {
+        return Err(invalid(
+            "service account token does not match server's copy",
+        ));
+    }
+    Ok(secret)
+}
+
+/// Checks that a service account is there and is the one that is meant.
+fn is_that(
+    account: Option<ServiceAccount>,
+    claims: &LegacyClaims,
+) -> Result<ServiceAccount, AuthenticationError> {
+    let (namespace, name) = (&claims.namespace, &claims.account);
+    let account = account.ok_or_else(|| invalid(format!("serviceaccount {name:?} not found")))?;
+    if account.metadata.deletion_timestamp.is_some() {
+        let text = format!("service account {namespace}/{name} has been deleted");
+        return Err(invalid(text));
+    }
+    let uid = account.metadata.uid.as_deref().unwrap_or_default();
+    if uid != claims.uid {
+        return Err(invalid(format!(
+            "service account UID ({uid}) does not match claim ({})",
+            claims.uid
+        )));
+    }
+    Ok(account)
 }
 
 impl ServiceAccountTokens {
@@ -107,40 +144,22 @@ impl ServiceAccountTokens {
         }
         // It says for nobody that it is, so it is for the API server.
         let audiences = common(self.api_audiences(), audiences)?;
-        let unavailable =
-            |e: &dyn std::fmt::Display| AuthenticationError::Unavailable(e.to_string());
-        let secret: Option<Secret> = self
-            .reader
-            .get(namespace, &claims.secret)
-            .await
-            .map_err(|e| unavailable(&e))?;
-        let secret = secret
-            .filter(|secret| secret.metadata.deletion_timestamp.is_none())
-            .ok_or_else(|| invalid("service account token has been invalidated"))?;
-        let kept = secret.data.as_ref().and_then(|data| data.get(KEY));
-        if kept.is_none_or(|kept| kept.0 != token.as_bytes()) {
-            return Err(invalid(
-                "service account token does not match server's copy",
-            ));
-        }
-        let account: Option<ServiceAccount> = self
-            .reader
-            .get(namespace, name)
-            .await
-            .map_err(|e| unavailable(&e))?;
-        let account =
-            account.ok_or_else(|| invalid(format!("serviceaccount {name:?} not found")))?;
-        if account.metadata.deletion_timestamp.is_some() {
-            let text = format!("service account {namespace}/{name} has been deleted");
-            return Err(invalid(text));
-        }
-        let uid = account.metadata.uid.clone().unwrap_or_default();
-        if uid != claims.uid {
-            return Err(invalid(format!(
-                "service account UID ({uid}) does not match claim ({})",
-                claims.uid
-            )));
-        }
+        let recent = self.reader.recent(namespace, &claims.secret).await;
+        let secret = match is_kept(recent.map_err(unavailable)?, token) {
+            Ok(secret) => secret,
+            Err(_) => {
+                let newest = self.reader.get(namespace, &claims.secret).await;
+                is_kept(newest.map_err(unavailable)?, token)?
+            }
+        };
+        let recent = self.reader.recent(namespace, name).await;
+        let account = match is_that(recent.map_err(unavailable)?, claims) {
+            Ok(account) => account,
+            Err(_) => {
+                let newest = self.reader.get(namespace, name).await;
+                is_that(newest.map_err(unavailable)?, claims)?
+            }
+        };
         let labels = secret.metadata.labels.as_ref();
         if labels
             .and_then(|labels| labels.get(INVALID_SINCE))
@@ -173,7 +192,7 @@ impl ServiceAccountTokens {
         audit::annotate_early("authentication.k8s.io/legacy-token", claims.sub.clone());
         self.uses.legacy.fetch_add(1, Ordering::Relaxed);
         Ok(VerifiedToken {
-            identity: Identity::service_account(namespace, name, uid),
+            identity: Identity::service_account(namespace, name, &claims.uid),
             audiences,
             warning: automatic.then_some(AUTOMATIC),
         })

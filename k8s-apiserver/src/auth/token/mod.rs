@@ -461,7 +461,8 @@ impl ServiceAccountTokens {
         }
     }
 
-    /// Checks that the object is there, is the same one, and was not deleted a while ago.
+    /// Checks that the object is there, is the same one, and was not deleted a while ago. What is at hand is enough to
+    /// say so, and not to say that it isn't.
     async fn still_there(
         &self,
         resource: &str,
@@ -469,38 +470,54 @@ impl ServiceAccountTokens {
         wanted: &ObjectClaim,
         now: i64,
     ) -> Result<(), AuthenticationError> {
-        #[derive(Deserialize)]
-        struct Head {
-            metadata: Metadata,
+        let reader = &self.reader;
+        let recent = reader.recent_raw("", resource, namespace, &wanted.name);
+        let recent = recent.await.map_err(unavailable)?;
+        if is_that(recent, resource, namespace, wanted, now).is_ok() {
+            return Ok(());
         }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Metadata {
-            #[serde(default)]
-            uid: String,
-            deletion_timestamp: Option<Timestamp>,
-        }
-        let unavailable =
-            |e: &dyn std::fmt::Display| AuthenticationError::Unavailable(e.to_string());
-        let json = self
-            .reader
-            .get_raw("", resource, namespace, &wanted.name)
-            .await
-            .map_err(|e| unavailable(&e))?
-            .ok_or_else(|| invalid("service account token has been invalidated"))?;
-        let head: Head = serde_json::from_slice(&json).map_err(|e| unavailable(&e))?;
-        if head.metadata.uid != wanted.uid {
-            return Err(invalid(format!(
-                "the UID of {resource} {namespace}/{} ({}) does not match the claim ({})",
-                wanted.name, head.metadata.uid, wanted.uid
-            )));
-        }
-        let deleted = head.metadata.deletion_timestamp;
-        if deleted.is_some_and(|at| at.as_second() < now - LEEWAY_SECONDS) {
-            return Err(invalid("service account token has been invalidated"));
-        }
-        Ok(())
+        let newest = reader.get_raw("", resource, namespace, &wanted.name);
+        let newest = newest.await.map_err(unavailable)?;
+        is_that(newest, resource, namespace, wanted, now)
     }
+}
+
+fn unavailable(error: impl std::fmt::Display) -> AuthenticationError {
+    AuthenticationError::Unavailable(error.to_string())
+}
+
+/// Checks that an object is the one that is wanted.
+fn is_that(
+    json: Option<bytes::Bytes>,
+    resource: &str,
+    namespace: &str,
+    wanted: &ObjectClaim,
+    now: i64,
+) -> Result<(), AuthenticationError> {
+    #[derive(Deserialize)]
+    struct Head {
+        metadata: Metadata,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Metadata {
+        #[serde(default)]
+        uid: String,
+        deletion_timestamp: Option<Timestamp>,
+    }
+    let json = json.ok_or_else(|| invalid("service account token has been invalidated"))?;
+    let head: Head = serde_json::from_slice(&json).map_err(unavailable)?;
+    if head.metadata.uid != wanted.uid {
+        return Err(invalid(format!(
+            "the UID of {resource} {namespace}/{} ({}) does not match the claim ({})",
+            wanted.name, head.metadata.uid, wanted.uid
+        )));
+    }
+    let deleted = head.metadata.deletion_timestamp;
+    if deleted.is_some_and(|at| at.as_second() < now - LEEWAY_SECONDS) {
+        return Err(invalid("service account token has been invalidated"));
+    }
+    Ok(())
 }
 
 /// The bearer token of a request, if it has one.
