@@ -1,5 +1,5 @@
 //! What the proxies of pods, Services and nodes do so that a backend can live below a path: as upstream's
-//! `apimachinery/pkg/util/proxy`, but for links in HTML, which stay as they are.
+//! `apimachinery/pkg/util/proxy`.
 
 use http::{
     HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, uri::Authority,
@@ -9,6 +9,7 @@ use k8s_streaming::is_upgrade;
 use super::{
     dial::ByteStream,
     forward::{Forwarder, drop_connection_headers},
+    links::rewritten,
     target::{path_and_query, prefix},
 };
 use crate::{Error, http::Body};
@@ -68,9 +69,12 @@ impl Forwarder {
         for name in CORS {
             headers.remove(name);
         }
-        let place = headers.get(header::LOCATION);
-        let place = place.and_then(|place| place.to_str().ok());
-        let place = place.and_then(|place| moved(place, prefix(&uri, depth), backend, &host));
+        let (prefix, backend) = (prefix(&uri, depth).to_owned(), backend.to_owned());
+        let moved = move |place: &str| moved(place, &prefix, &backend, &host);
+        let Some(place) = headers.get(header::LOCATION) else {
+            return Ok(rewritten(answer, moved));
+        };
+        let place = place.to_str().ok().and_then(moved);
         if let Some(place) = place.and_then(|place| HeaderValue::from_str(&place).ok()) {
             headers.insert(header::LOCATION, place);
         }

@@ -12,6 +12,7 @@ mod below;
 mod copy;
 mod dial;
 mod forward;
+mod links;
 mod metrics;
 mod nodes;
 mod options;

@@ -39,6 +39,12 @@ async fn kubelet(mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>
             .body(Full::from(seen.to_string()))
             .unwrap());
     }
+    if asked == "/page" {
+        return Ok(Response::builder()
+            .header(header::CONTENT_TYPE, "text/html; charset=utf-8")
+            .body(Full::from("<a href=\"/rewriteme\">test</a>"))
+            .unwrap());
+    }
     if !request.headers().contains_key(header::UPGRADE) {
         return Ok(Response::new(Full::from(asked)));
     }
@@ -211,6 +217,11 @@ async fn a_backend_below_a_path_hears_of_it_and_is_found_there() {
     assert_eq!(
         seen,
         json!(["api.example:6443", "/api/v1/nodes/n/proxy/seen"])
+    );
+    let page = ask("/page").await.into_body().collect().await.unwrap();
+    assert_eq!(
+        page.to_bytes(),
+        "<a href=\"/api/v1/nodes/n/proxy/rewriteme\">test</a>"
     );
     let answer = ask("").await;
     assert_eq!(answer.status(), StatusCode::MOVED_PERMANENTLY);
