@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use k8s_model::names;
+
 /// The user that [`Identity::anonymous`] is.
 pub const ANONYMOUS: &str = "system:anonymous";
 /// The group of requests without credentials.
@@ -89,14 +91,14 @@ impl Identity {
         self.name == ANONYMOUS
     }
 
-    /// The namespace and name of the service account that this is, if it is one.
+    /// The namespace and name of the service account that this is, if it is one: both are well-formed names.
     pub fn as_service_account(&self) -> Option<(&str, &str)> {
-        self.name
+        let (namespace, name) = (self.name)
             .strip_prefix(SERVICE_ACCOUNT_PREFIX)?
-            .split_once(':')
-            .filter(|(namespace, name)| {
-                !namespace.is_empty() && !name.is_empty() && !name.contains(':')
-            })
+            .split_once(':')?;
+        let is_one = names::dns_label(namespace, false).is_empty()
+            && names::dns_subdomain(name, false).is_empty();
+        is_one.then_some((namespace, name))
     }
 
     /// The name of the node that this is, if it is one.
@@ -119,7 +121,18 @@ mod tests {
         let identity = Identity::service_account("ns", "builder", "uid");
         assert_eq!(identity.name, "system:serviceaccount:ns:builder");
         assert_eq!(identity.as_service_account(), Some(("ns", "builder")));
-        assert_eq!(Identity::user("alice").as_service_account(), None);
+        for name in [
+            "alice",
+            "system:serviceaccount:ns",
+            "system:serviceaccount:ns:",
+            "system:serviceaccount::a",
+            "system:serviceaccount:ns:a:b",
+            "system:serviceaccount:ns:A",
+            "system:serviceaccount:n.s:a",
+            "system:serviceaccount:ns:a\n",
+        ] {
+            assert_eq!(Identity::user(name).as_service_account(), None, "{name}");
+        }
     }
 
     #[test]
