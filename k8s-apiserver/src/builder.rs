@@ -16,7 +16,9 @@ use crate::{
     },
     aggregation::{Aggregation, registration},
     audit::{Audit, AuditSink, Policy},
-    auth::{Authenticator, DEFAULT_ISSUER, ServiceAccountTokens, Standard, TokenKeyError},
+    auth::{
+        Authenticator, DEFAULT_ISSUER, Impersonation, ServiceAccountTokens, Standard, TokenKeyError,
+    },
     authz::{
         AllowMasters, Authorizer, Chain,
         node::NodeAuthorizer,
@@ -494,6 +496,7 @@ impl ApiServerBuilder {
             registry,
             authenticator,
             authorizer,
+            impersonation: Impersonation::default(),
             metrics: Metrics {
                 more: self.metrics,
                 ..Metrics::default()

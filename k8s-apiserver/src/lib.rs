@@ -37,7 +37,8 @@
 //! - [`ApiServer`] is the service, and [`ApiServerBuilder`] says what it is made of.
 //! - [`resources`]: choices of what is served: everything, or custom resources alone.
 //!   [`TypedResource`]: Rust types of your own.
-//! - [`auth`]: who asks. [`Identity`](auth::Identity), client certificates, tokens, impersonation, configuration files.
+//! - [`auth`]: who asks. [`Identity`](auth::Identity), client certificates, tokens, impersonation (the classic and the
+//!   constrained one, KEP-5284), configuration files.
 //! - [`authz`]: what they may do. RBAC with upstream's roles, the node authorizer, webhooks, configuration files.
 //! - Priority and fairness: who is served first when more is asked than can be served
 //!   ([`ApiServerBuilder::priority_and_fairness`]).

@@ -100,7 +100,6 @@ fn ask(request: Request<Body>) {
 const KNOWN_FAULTS: &[&str] = &[
     "resourceVersion should not be set on objects to be created",
     "strconv.ParseUint",
-    "without impersonating a user",
     "failed to create typed patch object",
 ];
 

@@ -33,6 +33,9 @@ pub struct Event {
     /// As whom, if not as oneself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub impersonated_user: Option<UserInfo>,
+    /// How it was found out who asks; nothing unless there is something to say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authentication_metadata: Option<AuthenticationMetadata>,
     /// The client's address last; the ones before it are what proxies say.
     #[serde(rename = "sourceIPs", skip_serializing_if = "Vec::is_empty")]
     pub source_ips: Vec<String>,
@@ -58,6 +61,16 @@ pub struct Event {
     /// What authorizers and admission plugins have to say.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+}
+
+/// How it was found out who asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthenticationMetadata {
+    /// The verb that let the user act as [`impersonated_user`](Event::impersonated_user), as `impersonate:user-info` does
+    /// (KEP-5284); empty where that was the classic `impersonate`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub impersonation_constraint: String,
 }
 
 /// A user, in an event.

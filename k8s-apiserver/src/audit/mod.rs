@@ -13,7 +13,7 @@ mod queue;
 mod trail;
 
 pub use self::{
-    event::{Event, ObjectReference, UserInfo},
+    event::{AuthenticationMetadata, Event, ObjectReference, UserInfo},
     file::{LogFile, Rotation},
     policy::{GroupResources, Level, Policy, PolicyError, PolicyRule, Stage},
     queue::AuditSink,

@@ -17,7 +17,10 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::{Audit, Event, Level, ObjectReference, Stage, UserInfo, policy::Verdict, queue::Room};
+use super::{
+    Audit, AuthenticationMetadata, Event, Level, ObjectReference, Stage, UserInfo, policy::Verdict,
+    queue::Room,
+};
 use crate::{
     auth::Identity,
     endpoints::BODY_LIMIT,
@@ -297,10 +300,13 @@ impl Trail {
         self.state.lock().event = None;
     }
 
-    /// The user acts as another one.
-    pub(crate) fn impersonated(&self, user: &Identity) {
+    /// The user acts as another one, by that verb if it is not the classic one.
+    pub(crate) fn impersonated(&self, user: &Identity, constraint: Option<&str>) {
         if let Some(event) = &mut self.state.lock().event {
             event.impersonated_user = Some(UserInfo::from(user));
+            event.authentication_metadata = constraint.map(|verb| AuthenticationMetadata {
+                impersonation_constraint: verb.to_owned(),
+            });
         }
     }
 
@@ -476,6 +482,7 @@ impl Trail {
             verb: info.verb.clone(),
             user: UserInfo::from(user),
             impersonated_user: None,
+            authentication_metadata: None,
             source_ips: source_ips(parts),
             user_agent,
             object_ref: info.is_resource.then(|| ObjectReference {

@@ -23,7 +23,7 @@ pub use self::identity::{
     ANONYMOUS, AUTHENTICATED, Identity, MASTERS, NODE_PREFIX, NODES, SERVICE_ACCOUNT_PREFIX,
     SERVICE_ACCOUNTS, UNAUTHENTICATED,
 };
-pub use self::impersonation::impersonate;
+pub(crate) use self::impersonation::{Impersonation, take_wish};
 pub use self::oidc::{JwtIssuer, OidcError, OidcOptions, OidcTokens, SigningAlgorithm};
 pub use self::request_header::RequestHeaders;
 pub use self::standard::{ANONYMOUS_PATHS, Standard};

@@ -26,6 +26,7 @@ pub use self::{
 use crate::{
     Error,
     auth::{Identity, MASTERS},
+    http::{RequestInfo, response::sanitized},
 };
 
 /// What a request asks to do.
@@ -73,6 +74,27 @@ impl<'a> Attributes<'a> {
     /// Those in its `nonResourceAttributes`.
     fn path_texts(&self) -> [(&'static str, &'a str); 2] {
         [("path", self.path), ("verb", self.verb)]
+    }
+
+    /// What a request asks to do, on behalf of that user.
+    pub(crate) fn of(
+        user: &'a Identity,
+        info: &'a RequestInfo,
+        selectors: Option<&'a Selectors>,
+    ) -> Self {
+        Attributes {
+            user,
+            verb: &info.verb,
+            group: &info.group,
+            version: &info.version,
+            resource: &info.resource,
+            subresource: &info.subresource,
+            namespace: &info.namespace,
+            name: &info.name,
+            path: &info.path,
+            resource_request: info.is_resource,
+            selectors,
+        }
     }
 }
 
@@ -206,6 +228,7 @@ pub(crate) fn denied(a: &Attributes<'_>, reason: &str) -> Error {
             a.verb, a.group
         )
     };
+    message = sanitized(&message);
     if !reason.is_empty() {
         message.push_str(": ");
         message.push_str(reason);

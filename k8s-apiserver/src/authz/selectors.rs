@@ -7,6 +7,8 @@ use k8s_model::{
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use crate::http::RequestInfo;
+
 /// The selectors of a `list`, `watch` or `deletecollection`, as far as they can be read: an authorizer may allow of a
 /// selection what it does not allow of all. All requirements must be met, so each that is left out asks for more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +36,17 @@ impl Selectors {
         out.read_fields(field);
         out.read_labels(label);
         out
+    }
+
+    /// Those of a request; `None` if it has none.
+    pub(crate) fn of(info: &RequestInfo) -> Option<Self> {
+        let narrowed = !info.field_selector.is_empty() || !info.label_selector.is_empty();
+        narrowed.then(|| Selectors::parse(&info.field_selector, &info.label_selector))
+    }
+
+    /// Whether nothing was left out.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.fields_fault && !self.labels_fault
     }
 
     /// Whether there is nothing in them.

@@ -1,5 +1,6 @@
 //! The way of a request: who asks, for what, may they, and which part answers.
 
+mod acting;
 mod body;
 mod components;
 mod connect;
@@ -28,7 +29,7 @@ use crate::{
     Error, Result,
     admission::Warnings,
     audit::{self, BodyKind, Trail},
-    auth::{AUTHENTICATED, Identity, impersonate, token::is_spaced},
+    auth::{AUTHENTICATED, Identity, token::is_spaced},
     authz::{Attributes, Decision, Selectors, denied},
     flow::Pass,
     http::{
@@ -43,6 +44,7 @@ use crate::{
     server::Inner,
 };
 
+use self::acting::acting;
 pub(crate) use self::{body::LIMIT as BODY_LIMIT, paths::cached};
 
 /// What those are told whose token is not seen.
@@ -354,14 +356,9 @@ async fn admitted(
     if let Some(trail) = &trail {
         trail.authenticated(&parts, &user, &info).await;
     }
-    let user = match impersonate(user, &mut parts.headers, &*server.authorizer).await {
-        Ok((user, impersonated)) => {
-            if let Some(trail) = trail.as_ref().filter(|_| impersonated) {
-                trail.impersonated(&user);
-            }
-            user
-        }
-        Err(error) => return response::error(&error, &wanted),
+    let user = match acting(&server, user, &mut parts, &info, trail.as_deref()).await {
+        Ok(user) => user,
+        Err(error) => return response::forbidden(&error, &wanted),
     };
     let long = is_long(&info);
     tracing::Span::current().record("user", user.name.as_str());
@@ -509,21 +506,8 @@ async fn authorize(
     info: &RequestInfo,
     trail: Option<&Trail>,
 ) -> Result<(), Refused> {
-    let narrowed = !info.field_selector.is_empty() || !info.label_selector.is_empty();
-    let selectors = narrowed.then(|| Selectors::parse(&info.field_selector, &info.label_selector));
-    let attributes = Attributes {
-        user,
-        verb: &info.verb,
-        group: &info.group,
-        version: &info.version,
-        resource: &info.resource,
-        subresource: &info.subresource,
-        namespace: &info.namespace,
-        name: &info.name,
-        path: &info.path,
-        resource_request: info.is_resource,
-        selectors: selectors.as_ref(),
-    };
+    let selectors = Selectors::of(info);
+    let attributes = Attributes::of(user, info, selectors.as_ref());
     let started = tokio::time::Instant::now();
     let decision = server.authorizer.authorize(&attributes).await;
     let outcome = match &decision {
@@ -557,17 +541,10 @@ async fn authorize(
 async fn allow_create(call: &Call, name: &str) -> Result<()> {
     let info = &call.info;
     let attributes = Attributes {
-        user: &call.user,
         verb: "create",
-        group: &info.group,
-        version: &info.version,
-        resource: &info.resource,
-        subresource: &info.subresource,
-        namespace: &info.namespace,
         name,
-        path: &info.path,
         resource_request: true,
-        selectors: None,
+        ..Attributes::of(&call.user, info, None)
     };
     let decision = call.server.authorizer.authorize(&attributes).await;
     match (decision.is_allowed(), decision.error()) {

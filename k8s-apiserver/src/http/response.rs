@@ -115,11 +115,14 @@ pub(crate) fn text(code: StatusCode, text: impl Into<String>) -> Response<Body> 
 pub(crate) fn internal(uri: &Uri, error: &str) -> Response<Body> {
     let url = uri.path_and_query().map_or("", |url| url.as_str());
     let text = format!("Internal Server Error: {url:?}: {error}\n");
-    let text = text
-        .replace('&', "&amp;")
+    self::text(StatusCode::INTERNAL_SERVER_ERROR, sanitized(&text))
+}
+
+/// A text that nothing takes for HTML, as upstream has it.
+pub(crate) fn sanitized(text: &str) -> String {
+    text.replace('&', "&amp;")
         .replace('<', "&lt;")
-        .replace('>', "&gt;");
-    self::text(StatusCode::INTERNAL_SERVER_ERROR, text)
+        .replace('>', "&gt;")
 }
 
 /// The answer to somebody who may not do what they ask.

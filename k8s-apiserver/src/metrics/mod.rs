@@ -73,6 +73,7 @@ pub(crate) async fn page(server: &Inner) -> String {
         ("authorization_duration_seconds", "[ALPHA] Authorization duration in seconds broken out by result."),
         &["allowed", "denied", "no-opinion", "error"],
     );
+    server.impersonation.write_metrics(&mut out);
     server.tokens.write_metrics(&mut out);
     server.aggregation.write_metrics(&mut out);
     server.registry.admission_metrics.write(&mut out);

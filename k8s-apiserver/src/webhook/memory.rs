@@ -1,4 +1,4 @@
-//! [`Memory`]: what a webhook has said, for a while.
+//! [`Memory`]: what a webhook, or an authorizer, has said, for a while.
 
 use std::{collections::HashMap, hash::Hash, time::Duration};
 

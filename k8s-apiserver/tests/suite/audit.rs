@@ -193,6 +193,10 @@ async fn a_refusal_is_recorded_with_its_reason_and_who_acts_for_whom() {
     assert_eq!(allowed["user"]["username"], "system:apiserver");
     assert_eq!(allowed["impersonatedUser"]["username"], "alice");
     assert_eq!(
+        allowed["authenticationMetadata"],
+        json!({"impersonationConstraint": "impersonate:user-info"})
+    );
+    assert_eq!(
         allowed["annotations"]["authorization.k8s.io/reason"],
         "RBAC: allowed by ClusterRoleBinding \"viewers\" of ClusterRole \"view\" to Group \"auditors\""
     );
@@ -204,6 +208,25 @@ async fn a_refusal_is_recorded_with_its_reason_and_who_acts_for_whom() {
         "forbid"
     );
     assert_eq!(refused["responseStatus"]["reason"], "Forbidden");
+}
+
+#[tokio::test]
+async fn who_acts_as_another_in_the_classic_way_has_no_constraint() {
+    let (server, kept) = server("{level: Metadata}").await;
+    let classic = [
+        ("impersonate-user", "alice"),
+        ("impersonate-group", "system:masters"),
+    ];
+    let answer = crate::common::send(&server, "GET", MAPS, &classic, "").await;
+    assert_eq!(answer.status(), 200);
+    server.shutdown().await;
+    let [received, complete] = kept.of("list").try_into().unwrap();
+    assert_eq!(received.get("impersonatedUser"), None);
+    assert_eq!(
+        complete["impersonatedUser"],
+        json!({"username": "alice", "groups": ["system:masters", "system:authenticated"]})
+    );
+    assert_eq!(complete.get("authenticationMetadata"), None);
 }
 
 #[tokio::test]

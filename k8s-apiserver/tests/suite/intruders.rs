@@ -16,7 +16,7 @@ fn review() -> Value {
     json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"})
 }
 
-async fn made(cluster: &Cluster, who: &Who<'_>, path: &str, object: Value) -> Value {
+pub(crate) async fn made(cluster: &Cluster, who: &Who<'_>, path: &str, object: Value) -> Value {
     let (status, made) = cluster.post(who, path, object).await;
     assert_eq!(status, StatusCode::CREATED, "{made}");
     made
@@ -28,7 +28,7 @@ async fn gone(cluster: &Cluster, who: &Who<'_>, path: &str) {
 }
 
 /// Lets a user do what the rules say, everywhere; comes back when they may.
-async fn grant(cluster: &Cluster, admin: &Who<'_>, user: &str, rules: Value) {
+pub(crate) async fn grant(cluster: &Cluster, admin: &Who<'_>, user: &str, rules: Value) {
     let role = json!({"metadata": {"name": user}, "rules": rules});
     made(cluster, admin, &format!("{RBAC}/clusterroles"), role).await;
     let group = "rbac.authorization.k8s.io";
@@ -226,8 +226,17 @@ async fn who_may_be_somebody_else_may_be_no_more_than_that() {
         &[("impersonate-uid", "1")],
         &[("impersonate-extra-scopes", "view")],
     ] {
-        let (status, _) = ask(headers).await;
-        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR, "{headers:?}");
+        let (status, answer) = ask(headers).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{headers:?}");
+        let text = answer["message"].as_str().unwrap();
+        assert!(
+            text.starts_with("requested &user.DefaultInfo{Name:\"\""),
+            "{text}"
+        );
+        assert!(
+            text.ends_with(" without impersonating a user name"),
+            "{text}"
+        );
     }
 }
 

@@ -20,6 +20,7 @@ mod disruption_budgets;
 mod fairness;
 mod front_proxy;
 mod hostile;
+mod impersonation;
 mod intruders;
 mod kubectl;
 mod legacy_tokens;

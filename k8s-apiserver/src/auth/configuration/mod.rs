@@ -9,6 +9,7 @@ mod validate;
 use serde::Deserialize;
 
 pub use self::reload::ConfiguredTokens;
+pub(super) use self::validate::domain_prefixed;
 use super::JwtIssuer;
 
 /// Why a configuration cannot be used.

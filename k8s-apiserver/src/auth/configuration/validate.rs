@@ -401,7 +401,7 @@ fn extra(extra: &[Extra], path: &Path, found: &mut ErrorList) -> Vec<(String, Ex
 }
 
 /// Upstream's `IsDomainPrefixedPath`.
-fn domain_prefixed(key: &str, path: &Path, found: &mut ErrorList) {
+pub(in crate::auth) fn domain_prefixed(key: &str, path: &Path, found: &mut ErrorList) {
     if key.is_empty() {
         found.push(field::required(path.clone(), ""));
         return;
