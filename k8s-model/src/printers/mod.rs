@@ -186,6 +186,7 @@ mod tests {
     use k8s_openapi::api::{
         apps::v1::Deployment,
         core::v1::{Event, Node, Service},
+        networking::v1::IPAddress,
     };
     use serde_json::json;
 
@@ -278,6 +279,27 @@ mod tests {
                 "app=web"
             ]
         );
+    }
+
+    #[test]
+    fn an_address_shows_whose_it_is() {
+        for (parent, shown) in [
+            (
+                json!({"resource": "services", "namespace": "n", "name": "s"}),
+                "services/n/s",
+            ),
+            (
+                json!({"group": "g.io", "resource": "Gateways", "namespace": "n", "name": "g"}),
+                "gateways.g.io/n/g",
+            ),
+            (json!({"resource": "nodes", "name": "n"}), "nodes/n"),
+        ] {
+            let row = row::<IPAddress>(
+                ("networking.k8s.io", "v1", "ipaddresses"),
+                json!({"metadata": meta("10.0.0.1"), "spec": {"parentRef": parent}}),
+            );
+            assert_eq!(row, ["10.0.0.1", shown, "10m"]);
+        }
     }
 
     #[test]

@@ -274,28 +274,16 @@ pub(super) const IP_ADDRESS: &[Column] = &[
 ];
 
 pub(super) fn ip_address(view: &View) -> Vec<Value> {
-    let part = |name: &str| view.text(&format!("spec.parentRef.{name}")).to_lowercase();
-    let parent = [
-        part("group"),
-        part("resource"),
-        part("namespace"),
-        part("name"),
-    ]
-    .into_iter()
-    .enumerate()
-    .filter(|(index, part)| *index != 0 || !part.is_empty())
-    .map(|(_, part)| part)
-    .collect::<Vec<_>>();
-    let (kind, rest) = parent.split_at(parent.len() - 2);
-    let kind = match kind {
-        [group, resource] => format!("{resource}.{group}"),
-        _ => kind.concat(),
+    let part = |name: &str| view.text(&format!("spec.parentRef.{name}"));
+    let kind = match part("group") {
+        "" => part("resource").to_lowercase(),
+        group => format!("{}.{group}", part("resource")).to_lowercase(),
     };
-    vec![
-        view.name(),
-        format!("{kind}/{}", rest.join("/")).into(),
-        view.age(),
-    ]
+    let parent = match part("namespace") {
+        "" => format!("{kind}/{}", part("name")),
+        namespace => format!("{kind}/{namespace}/{}", part("name")),
+    };
+    vec![view.name(), parent.into(), view.age()]
 }
 
 pub(super) const API_SERVICE: &[Column] = &[

@@ -101,8 +101,8 @@ impl KindRules for ServiceCidrRules {
             return invalid("may only hold up to 2 values");
         }
         if let [one, other] = cidrs
-            && let (Some((one, _)), Some((other, _))) = (parse_cidr(one), parse_cidr(other))
-            && one.is_ipv4() == other.is_ipv4()
+            && !matches!((parse_cidr(one), parse_cidr(other)),
+                (Some((one, _)), Some((other, _))) if one.is_ipv4() != other.is_ipv4())
         {
             return invalid(
                 "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/96",
@@ -199,7 +199,9 @@ mod tests {
                 r#"spec.cidrs[0]: Invalid value: "x": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"#
             ]
         );
-        assert!(check(&["10.0.0.0/16", "10.1.0.0/16"])[0].contains("no more than one IP for each"));
+        for pair in [["10.0.0.0/16", "10.1.0.0/16"], ["10.0.0.0/16", "x"]] {
+            assert!(check(&pair)[0].contains("no more than one IP for each"));
+        }
         let (one, two) = (
             range(&["10.0.0.0/16"]),
             range(&["10.0.0.0/16", "2001:db8::/64"]),
