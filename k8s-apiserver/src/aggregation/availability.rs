@@ -2,7 +2,13 @@
 //!
 //! Mirrors upstream's `pkg/controllers/status` of kube-aggregator.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::future::{join_all, select_ok};
 use http::{Response, header};
@@ -129,25 +135,26 @@ fn follow_services(aggregation: &Aggregation) -> Follower {
 async fn check(aggregation: &Aggregation, registry: &Registry, backend: &Backend) -> bool {
     let (condition, found) = look(aggregation, backend).await;
     let fine = condition.status == "True";
-    let lost = !fine
-        && match &backend.stored {
-            Some((status, ..)) => status == "True",
-            None => true,
-        };
     backend.set(found);
     let stored = backend.stored.as_ref();
     let same = stored.is_some_and(|(status, reason, message)| {
         status == condition.status && reason == condition.reason && *message == condition.message
     });
-    if !same && let Err(error) = write(registry, backend, &condition).await {
-        tracing::debug!(%error, service = backend.name, "availability cannot be written");
-        return false;
+    if same {
+        return fine;
     }
-    if lost && !same {
-        let (name, reason) = (quoted(&backend.name), condition.reason);
-        aggregation
-            .lost
-            .count(format!("name=\"{name}\",reason=\"{reason}\""));
+    match write(registry, backend, &condition).await {
+        Ok(lost) if lost && !fine => {
+            let (name, reason) = (quoted(&backend.name), condition.reason);
+            aggregation
+                .lost
+                .count(format!("name=\"{name}\",reason=\"{reason}\""));
+        }
+        Ok(_) => {}
+        Err(error) => {
+            tracing::debug!(%error, service = backend.name, "availability cannot be written");
+            return false;
+        }
     }
     fine
 }
@@ -315,10 +322,13 @@ async fn collect(response: Response<Body>, limit: usize) -> Result<Vec<u8>, Stri
         .map_err(|e| e.to_string())
 }
 
-async fn write(registry: &Registry, backend: &Backend, condition: &Condition) -> Result<()> {
+/// Writes the condition. Whether nobody said before that it is unavailable: what was seen of it may be older than what is
+/// written already.
+async fn write(registry: &Registry, backend: &Backend, condition: &Condition) -> Result<bool> {
     let Some(row) = registry.stored_row(GROUP, RESOURCE) else {
-        return Ok(());
+        return Ok(false);
     };
+    let was_lost = AtomicBool::new(false);
     let internal = Internal::new();
     let target = internal.status(&row, &backend.name);
     let now = registry.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
@@ -328,6 +338,8 @@ async fn write(registry: &Registry, backend: &Backend, condition: &Condition) ->
         let mut all = conditions.as_array().cloned().unwrap_or_default();
         let before = all.iter().position(|c| c["type"] == "Available");
         let before = before.map(|at| all.remove(at));
+        let is_lost = before.as_ref().is_some_and(|c| c["status"] != "True");
+        was_lost.store(is_lost, Ordering::Relaxed);
         let since = before
             .filter(|c| c["status"] == condition.status)
             .and_then(|c| c["lastTransitionTime"].as_str().map(str::to_owned));
@@ -343,8 +355,8 @@ async fn write(registry: &Registry, backend: &Backend, condition: &Condition) ->
     };
     match registry.update(&target, Rules::Status, change).await {
         // It was deleted in the meantime.
-        Err(error) if error.code() == 404 => Ok(()),
-        other => other.map(drop),
+        Err(error) if error.code() == 404 => Ok(false),
+        other => other.map(|_| !was_lost.into_inner()),
     }
 }
 
