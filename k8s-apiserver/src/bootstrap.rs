@@ -23,6 +23,7 @@ use crate::{
     builder::Advertised,
     compat,
     registry::{Internal, Registry, key, update::Rules},
+    services,
 };
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -72,13 +73,14 @@ pub(crate) async fn run(registry: &Registry, advertised: Option<&Advertised>) ->
     }
     let tracking = crate::legacy_tokens::tracking(registry.now());
     made.push(ensure(registry, "", "configmaps", Box::new(tracking)));
+    let range = services::make_default_range(registry);
     let service = async {
         match advertised {
             Some(advertised) => kubernetes_service(registry, advertised).await,
             None => Ok(()),
         }
     };
-    futures::try_join!(futures::future::try_join_all(made), service).map(drop)
+    futures::try_join!(futures::future::try_join_all(made), range, service).map(drop)
 }
 
 /// Makes the roles and bindings that are missing: all at once where there are none yet.
@@ -173,7 +175,16 @@ async fn kubernetes_service(registry: &Registry, advertised: &Advertised) -> Res
         }),
         ..Service::default()
     };
-    let service = ensure(registry, "", "services", Box::new(service));
+    let service = async {
+        match ensure(registry, "", "services", Box::new(service)).await {
+            // Its address is another's, or in no range: of a ServiceCIDR that was made with other flags.
+            Err(error) if error.code() == 422 => {
+                tracing::warn!(%error, "the kubernetes Service cannot be made");
+                Ok(())
+            }
+            other => other,
+        }
+    };
     let addresses: Vec<String> = advertised
         .addresses
         .iter()

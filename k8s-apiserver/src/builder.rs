@@ -37,7 +37,7 @@ use crate::{
     registry::{Clock, Registry, Served, Written, reader::LateReader},
     reviews::{self, CreateOnly},
     server::{Ending, Inner},
-    services::{Cidr, NodePortRange, Services},
+    services::{self, Cidr, NodePortRange, Services},
     webhook::Clients,
 };
 
@@ -273,7 +273,8 @@ impl ApiServerBuilder {
         self
     }
 
-    /// The range of the addresses of Services.
+    /// The range of the addresses of Services: the ServiceCIDR `kubernetes` is made of it if there is none, and others add
+    /// to it. Where there is one with another range, that one counts.
     #[must_use]
     pub fn service_cidr(mut self, cidr: Cidr) -> Self {
         self.service_cidr = cidr;
@@ -349,7 +350,8 @@ impl ApiServerBuilder {
     }
 
     /// Whether the objects that every cluster has are made: system namespaces, priority
-    /// classes, roles. They are by default.
+    /// classes, roles, the ServiceCIDR of the server's own range; and whether IPAddresses are made that Services lack,
+    /// and deleted that no Service has. They are by default.
     #[must_use]
     pub fn bootstrap(mut self, bootstrap: bool) -> Self {
         self.bootstrap = bootstrap;
@@ -485,6 +487,7 @@ impl ApiServerBuilder {
         let mut defined = definitions::start(&registry, &*reader, &stop, &tasks);
         let register = self.bootstrap.then(|| defined.clone());
         aggregation.start(&registry, &stop, &tasks, register);
+        let repaired = (self.bootstrap).then(|| services::start(&registry, &reader, &stop, &tasks));
         legacy_tokens::start(&registry, &tokens, self.bootstrap, &stop, &tasks);
         if let Some(hostname) = self.identity {
             identity_lease::start(&registry, hostname, &stop, &tasks);
@@ -523,6 +526,10 @@ impl ApiServerBuilder {
         // Its sender goes away with the server alone.
         let _ = defined.wait_for(|synced| *synced).await;
         let _ = flowing.wait_for(|synced| *synced).await;
+        if let Some(mut repaired) = repaired {
+            // Nothing is handed out before each address that a Service has is known to be taken.
+            let _ = repaired.wait_for(|looked| *looked).await;
+        }
         if let Some(rbac) = rbac {
             rbac.synced().await;
         }

@@ -75,13 +75,15 @@
 //! most: paths, verbs, status codes, reasons and texts.
 //!
 //! Left out: CBOR (KEP-4222), which upstream serves behind the feature gate `CBORServingAndStorage` alone. Who wants it is
-//! answered 406, and who sends it 415, as with the gate off; client-go goes on in JSON then. ServiceCIDRs and IPAddresses
-//! (KEP-1880) are stored and checked, and that is all: ClusterIPs come from the server's own ranges, which ServiceCIDRs do not
-//! widen, and no IPAddress is made for them.
+//! answered 406, and who sends it 415, as with the gate off; client-go goes on in JSON then. ClusterIPs of IPv6: ServiceCIDRs
+//! (KEP-1880) may have ranges of both families, and addresses come from those of IPv4.
 //!
 //! Otherwise than upstream, on purpose:
 //! - What a client got wrong is a 4xx, where upstream says 500: a `resourceVersion` that is no number and `DeleteOptions` that
-//!   cannot be read are 400, a strategic merge patch that does not fit its object is 422.
+//!   cannot be read are 400, a strategic merge patch that does not fit its object is 422, and so is a `healthCheckNodePort` that
+//!   cannot be had.
+//! - A ClusterIP's IPAddress is written and deleted in the commit of its Service. One that names another, or has lost its
+//!   labels, is changed, where upstream deletes it and makes it anew: nobody else can get the address in between.
 //! - Who owns fields in a version that a definition no longer has loses those alone. Upstream forgets all owners then, or
 //!   applies nothing any more ([issue 111937](https://github.com/kubernetes/kubernetes/issues/111937)).
 //! - Ranges such as `application/*` are good in `Accept`.

@@ -156,7 +156,7 @@ impl Registry {
                     created: false,
                 }));
             }
-            match self.remove(target, &last, &*object).await {
+            match self.remove(target, &last, &*object).await? {
                 Ok(revision) => {
                     object.metadata_mut().resource_version = Some(revision.to_string());
                     let last = Stored::parse(&last.value)?;
@@ -168,15 +168,14 @@ impl Registry {
                     }));
                 }
                 // Somebody finished it off after it was marked; that is what was wanted.
-                Err(k8s_store::Error::Conflict { actual: None, .. }) if revision_checked => {
+                Err(None) if revision_checked => {
                     return Ok(Deleted::Gone(Outcome {
                         object,
                         stored: None,
                         created: false,
                     }));
                 }
-                Err(k8s_store::Error::Conflict { actual, .. }) => entry = actual,
-                Err(error) => return Err(error.into()),
+                Err(actual) => entry = actual,
             }
         }
     }
@@ -216,22 +215,32 @@ impl Registry {
         }
     }
 
-    /// Removes the entry, and with it what was allocated to the object.
+    /// Removes the entry, and with it what was allocated to the object. A conflict is one about the entry.
     pub(crate) async fn remove(
         &self,
         target: &Target<'_>,
         entry: &Entry,
         object: &dyn Object,
-    ) -> Result<u64, k8s_store::Error> {
-        let mut writes = vec![Write {
-            key: entry.key.clone(),
-            expect: Expect::Modified(entry.modified),
-            op: Op::Delete,
-        }];
-        if self.services.handles(target.row) {
-            writes.extend(self.services.on_delete(object));
+    ) -> Result<Result<u64, Option<Entry>>> {
+        loop {
+            let mut writes = vec![Write {
+                key: entry.key.clone(),
+                expect: Expect::Modified(entry.modified),
+                op: Op::Delete,
+            }];
+            if self.services.handles(target.row) {
+                writes.extend(Box::pin(self.services.on_delete(self, object)).await?);
+            }
+            match self.commit(writes).await {
+                Ok(revision) => return Ok(Ok(revision)),
+                Err(k8s_store::Error::Conflict { key, actual, .. }) if *key == *entry.key => {
+                    return Ok(Err(actual));
+                }
+                // Somebody has just changed what was allocated.
+                Err(k8s_store::Error::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
-        self.commit(writes).await
     }
 
     /// Writes the object that is on its way out. The inner error is what somebody else wrote.
@@ -350,7 +359,7 @@ fn count_generation(meta: &mut ObjectMeta) {
 }
 
 /// An object without grace of its own waits for its finalizers.
-fn mark_as_deleting(meta: &mut ObjectMeta, now: Timestamp) {
+pub(crate) fn mark_as_deleting(meta: &mut ObjectMeta, now: Timestamp) {
     if meta.deletion_timestamp.is_none() {
         count_generation(meta);
     }

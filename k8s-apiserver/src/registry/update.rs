@@ -196,7 +196,7 @@ impl Registry {
                         created: false,
                     });
                 }
-                match self.remove(target, &found, &*old).await {
+                match self.remove(target, &found, &*old).await? {
                     Ok(_) => {
                         return Ok(Outcome {
                             object: new,
@@ -204,11 +204,10 @@ impl Registry {
                             created: false,
                         });
                     }
-                    Err(k8s_store::Error::Conflict { actual, .. }) => {
+                    Err(actual) => {
                         entry = actual;
                         continue;
                     }
-                    Err(error) => return Err(error.into()),
                 }
             }
 

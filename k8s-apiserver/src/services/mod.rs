@@ -2,10 +2,16 @@
 //!
 //! What is taken is a key in the store, written and removed in the same commit as the
 //! Service that has it. No two Services can get the same one, not even from two servers on one
-//! store, and there is nothing to rebuild or repair.
+//! store. The key of an address is that of its IPAddress (KEP-1880), which anybody may delete who has the right to:
+//! [`repair`] makes it again.
 
+mod addresses;
 mod cidr;
+mod default_range;
+mod events;
 mod ports;
+mod ranges;
+mod repair;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,12 +27,12 @@ pub use self::{
     cidr::{Cidr, ParseCidrError},
     ports::NodePortRange,
 };
+pub(crate) use self::{default_range::make as make_default_range, repair::start};
 use crate::{
     Error, Result,
     registry::{Registry, Row},
 };
 
-const ADDRESSES: &str = "/registry/ranges/serviceips/";
 const PORTS: &str = "/registry/ranges/servicenodeports/";
 
 const ALLOCATED: &str = "provided port is already allocated";
@@ -50,9 +56,8 @@ struct Holdings {
 
 /// Whose addresses and ports are handed out.
 struct Claimant<'a> {
+    namespace: &'a str,
     name: &'a str,
-    /// Its namespace and name: what the keys of what it gets say.
-    owner: &'a str,
     held: &'a Holdings,
     is_new: bool,
 }
@@ -90,13 +95,24 @@ impl Services {
     }
 
     /// Gives up what a Service had.
-    pub(crate) fn on_delete(&self, object: &dyn Object) -> Vec<Write> {
+    pub(crate) async fn on_delete(
+        &self,
+        registry: &Registry,
+        object: &dyn Object,
+    ) -> Result<Vec<Write>> {
         let held = object
             .downcast_ref::<Service>()
             .and_then(|s| s.spec.as_ref())
             .map(holdings)
             .unwrap_or_default();
-        release(&held, &Holdings::default())
+        let meta = object.metadata();
+        let of = Claimant {
+            namespace: meta.namespace.as_deref().unwrap_or_default(),
+            name: meta.name.as_deref().unwrap_or_default(),
+            held: &held,
+            is_new: false,
+        };
+        release(registry, &of, &Holdings::default()).await
     }
 
     async fn allocate(
@@ -110,16 +126,13 @@ impl Services {
             return Ok(Vec::new());
         };
         let name = service.metadata.name.clone().unwrap_or_default();
-        let owner = format!(
-            "{}/{name}",
-            service.metadata.namespace.as_deref().unwrap_or_default()
-        );
+        let namespace = service.metadata.namespace.clone().unwrap_or_default();
         let Some(spec) = service.spec.as_mut() else {
             return Ok(Vec::new());
         };
         let of = Claimant {
+            namespace: &namespace,
             name: &name,
-            owner: &owner,
             held,
             is_new,
         };
@@ -127,7 +140,7 @@ impl Services {
         self.address(registry, spec, &of, &mut writes).await?;
         self.ports(registry, spec, &of, &mut writes).await?;
         let now = holdings(spec);
-        writes.extend(release(held, &now));
+        writes.extend(release(registry, &of, &now).await?);
         Ok(writes)
     }
 
@@ -143,11 +156,26 @@ impl Services {
         }
         let given = spec.cluster_ips.as_deref().unwrap_or_default();
         let first = given.first().map(String::as_str);
-        if given.len() > 1 || first.is_some_and(|first| Some(first) != spec.cluster_ip.as_deref()) {
-            // What does not agree, or is too much for one family, is for validation to say.
+        if first.is_some_and(|first| Some(first) != spec.cluster_ip.as_deref()) {
+            // What does not agree is for validation to say.
             return Ok(());
         }
+        let only = spec.cluster_ip.as_slice();
+        let given = if given.is_empty() { only } else { given };
+        let families = spec.ip_families.as_ref().map_or(0, Vec::len);
+        let is_six = |ip: &String| ip.parse::<std::net::Ipv6Addr>().is_ok();
+        if let Some(at) = given.iter().position(is_six).filter(|at| *at >= families) {
+            let path = Path::new("spec").child("clusterIPs").index(at);
+            let text = "IPv6 is not configured on this cluster";
+            let findings = vec![field::invalid(path, given.to_vec(), text)];
+            return Err(Error::invalid_kind("", "Service", of.name, &findings));
+        }
+        let is_one = given.len() <= 1;
         self.families(spec, of.name)?;
+        if !is_one {
+            // What is too much for one family is for validation to say.
+            return Ok(());
+        }
         let wanted = spec.cluster_ip.clone().filter(|ip| !ip.is_empty());
         let path = Path::new("spec").child("clusterIPs");
         let invalid = |value: &str, text: String| {
@@ -170,33 +198,33 @@ impl Services {
                     return Ok(());
                 };
                 if of.held.address.as_deref() != Some(&ip) {
-                    let failed =
-                        |text: String| invalid(&ip, format!("failed to allocate IP {ip}: {text}"));
-                    if !self.cidr.contains_host(address) {
-                        return Err(failed(format!(
-                            "the provided IP ({ip}) is not in the valid range. The range of valid IPs is {}",
-                            self.cidr
-                        )));
+                    let refusal = addresses::refusal(registry, self.cidr, address).await?;
+                    if let Some(text) = refusal {
+                        return Err(invalid(&ip, format!("failed to allocate IP {ip}: {text}")));
                     }
-                    if registry
-                        .store
-                        .get(address_key(&ip).as_ref(), None)
-                        .await?
-                        .is_some()
-                    {
-                        return Err(failed("provided IP is already allocated".into()));
-                    }
-                    writes.push(claim(address_key(&ip), of.owner));
+                    writes.push(addresses::claim(
+                        registry,
+                        address.into(),
+                        of.namespace,
+                        of.name,
+                    )?);
                 }
                 spec.cluster_ips = Some(vec![ip]);
             }
             None => {
-                let address = self.free_address(registry).await?.ok_or_else(|| {
+                let free = addresses::free(registry, self.cidr).await?;
+                let address = free.ok_or_else(|| {
                     Error::internal("failed to allocate a serviceIP: range is full")
                 })?;
+                writes.push(addresses::claim(
+                    registry,
+                    address.into(),
+                    of.namespace,
+                    of.name,
+                )?);
+                let address = address.to_string();
                 spec.cluster_ip = Some(address.clone());
-                spec.cluster_ips = Some(vec![address.clone()]);
-                writes.push(claim(address_key(&address), of.owner));
+                spec.cluster_ips = Some(vec![address]);
             }
         }
         Ok(())
@@ -215,11 +243,11 @@ impl Services {
             let finding = field::invalid(path, "SingleStack", text);
             return Err(Error::invalid_kind("", "Service", name, &vec![finding]));
         }
-        if let Some(families) = &spec.ip_families
-            && families.iter().any(|f| f == "IPv6")
+        let six = spec.ip_families.iter().flatten().position(|f| f == "IPv6");
+        if let Some(at) = six
             && !(headless && selectorless)
         {
-            let path = Path::new("spec").child("ipFamilies").index(0);
+            let path = Path::new("spec").child("ipFamilies").index(at);
             let finding = field::invalid(path, "IPv6", "not configured on this cluster");
             return Err(Error::invalid_kind("", "Service", name, &vec![finding]));
         }
@@ -253,29 +281,6 @@ impl Services {
         Ok(())
     }
 
-    /// A random free address from the upper part of the range, then from all of it. The lower
-    /// part is for addresses that somebody chooses (KEP-3070).
-    async fn free_address(&self, registry: &Registry) -> Result<Option<String>> {
-        let mut random = registry.fork_random();
-        for _ in 0..16 {
-            let candidate = self.cidr.random_upper(&mut random).to_string();
-            if registry
-                .store
-                .get(address_key(&candidate).as_ref(), None)
-                .await?
-                .is_none()
-            {
-                return Ok(Some(candidate));
-            }
-        }
-        let taken = taken(registry, ADDRESSES).await?;
-        Ok(self
-            .cidr
-            .hosts_from_upper()
-            .map(|a| a.to_string())
-            .find(|a| !taken.contains(a)))
-    }
-
     async fn ports(
         &self,
         registry: &Registry,
@@ -299,7 +304,7 @@ impl Services {
                     return Err(Error::invalid_kind("", "Service", of.name, &findings));
                 }
                 claimed.push(number);
-                writes.push(claim(port_key(number), of.owner));
+                writes.push(claim(port_key(number), of));
             }
         }
         let reserved = spec.health_check_node_port.unwrap_or(0);
@@ -338,7 +343,7 @@ impl Services {
             }
             let taken = match all.take() {
                 Some(all) => all,
-                None => taken(registry, PORTS).await?,
+                None => taken(registry).await?,
             };
             let free = |n: i32| {
                 !taken.contains(&n.to_string())
@@ -351,7 +356,7 @@ impl Services {
                 .ok_or_else(|| Error::internal("failed to allocate a nodePort: range is full"))?;
             all = Some(taken);
             claimed.push(number);
-            writes.push(claim(port_key(number), of.owner));
+            writes.push(claim(port_key(number), of));
             ports[i].node_port = Some(number);
         }
         Ok(())
@@ -391,14 +396,14 @@ impl Services {
                 false => self.refusal(registry, number).await?,
             };
             if let Some(text) = refusal {
-                // Upstream's own failure (500), though it is the client's.
-                return Err(Error::internal(format!(
-                    "failed to allocate requested HealthCheck NodePort {number}: {text}"
-                )));
+                // Upstream answers 500, though it is the client who is wrong.
+                let path = Path::new("spec").child("healthCheckNodePort");
+                let findings = vec![field::invalid(path, number, text)];
+                return Err(Error::invalid_kind("", "Service", of.name, &findings));
             }
             number
         } else {
-            let taken = taken(registry, PORTS).await?;
+            let taken = taken(registry).await?;
             let free = |n: i32| !taken.contains(&n.to_string()) && !claimed.contains(&n);
             let number = self.node_ports.pick(&mut registry.fork_random(), free);
             number.ok_or_else(|| {
@@ -407,7 +412,7 @@ impl Services {
             })?
         };
         spec.health_check_node_port = Some(number);
-        writes.push(claim(port_key(number), of.owner));
+        writes.push(claim(port_key(number), of));
         Ok(())
     }
 }
@@ -530,56 +535,51 @@ fn holdings(spec: &ServiceSpec) -> Holdings {
     }
 }
 
-fn address_key(address: &str) -> Bytes {
-    Bytes::from(format!("{ADDRESSES}{address}"))
-}
-
 fn port_key(port: i32) -> Bytes {
     Bytes::from(format!("{PORTS}{port}"))
 }
 
-fn claim(key: Bytes, owner: &str) -> Write {
+/// Whose a port is: its value says so to who looks.
+fn claim(key: Bytes, of: &Claimant<'_>) -> Write {
     Write {
         key,
         expect: Expect::Absent,
         op: Op::Put {
-            value: Bytes::from(owner.to_owned()),
+            value: Bytes::from(format!("{}/{}", of.namespace, of.name)),
             ttl: None,
         },
     }
 }
 
-fn release(held: &Holdings, now: &Holdings) -> Vec<Write> {
-    let address = held
-        .address
-        .iter()
-        .filter(|a| now.address.as_ref() != Some(a))
-        .map(|a| address_key(a));
-    let ports = held
-        .ports
-        .iter()
-        .filter(|p| !now.ports.contains(p))
-        .map(|p| port_key(*p));
-    address
-        .chain(ports)
-        .map(|key| Write {
-            key,
+/// Gives up what the claimant held and has no more.
+async fn release(registry: &Registry, of: &Claimant<'_>, now: &Holdings) -> Result<Vec<Write>> {
+    let mut writes: Vec<Write> = (of.held.ports.iter())
+        .filter(|port| !now.ports.contains(port))
+        .map(|port| Write {
+            key: port_key(*port),
             expect: Expect::Any,
             op: Op::Delete,
         })
-        .collect()
+        .collect();
+    if let Some(held) = &of.held.address
+        && now.address.as_ref() != Some(held)
+        && let Ok(address) = held.parse()
+    {
+        writes.extend(addresses::release(registry, address, of.namespace, of.name).await?);
+    }
+    Ok(writes)
 }
 
-/// What is taken below a prefix.
-async fn taken(registry: &Registry, prefix: &'static str) -> Result<BTreeSet<String>> {
+/// The ports that are taken.
+async fn taken(registry: &Registry) -> Result<BTreeSet<String>> {
     let list = k8s_store::List {
-        prefix: Bytes::from_static(prefix.as_bytes()),
+        prefix: Bytes::from_static(PORTS.as_bytes()),
         ..Default::default()
     };
     let page = registry.store.list(list).await?;
     Ok(page
         .entries
         .iter()
-        .map(|e| String::from_utf8_lossy(&e.key[prefix.len()..]).into_owned())
+        .map(|e| String::from_utf8_lossy(&e.key[PORTS.len()..]).into_owned())
         .collect())
 }

@@ -39,6 +39,8 @@ mod recorded;
 mod refusals;
 mod reviews;
 mod secured;
+mod service_cidrs;
+mod services;
 mod shapes;
 mod subresources;
 mod tunnels;

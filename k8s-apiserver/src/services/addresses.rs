@@ -1,0 +1,292 @@
+//! The addresses of Services: each that is taken is an IPAddress (KEP-1880).
+//!
+//! The object's own key is the claim. It is written and removed in the commit of its Service, so that there is no moment
+//! at which one is there without the other.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+    ops::Range,
+};
+
+use bytes::Bytes;
+use k8s_model::metadata;
+use k8s_openapi::{
+    api::networking::v1::{IPAddress, IPAddressSpec, ParentReference},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use k8s_store::{Entry, Expect, List, Op, Write};
+
+use super::{Cidr, ranges::Ranges};
+use crate::{
+    Result, compat,
+    registry::{
+        Internal, Registry, delete,
+        value::{self, Stored},
+    },
+};
+
+pub(super) const GROUP: &str = "networking.k8s.io";
+pub(super) const RESOURCE: &str = "ipaddresses";
+/// Where they lie, also where the resource is not served.
+const PREFIX: &str = "/registry/ipaddresses/";
+/// `IPv4` or `IPv6`.
+const FAMILY: &str = "ipaddress.kubernetes.io/ip-family";
+const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
+const MANAGER: &str = "ipallocator.k8s.io";
+/// How many addresses are tried one by one before those that are taken are listed.
+const PROBES: usize = 8;
+
+/// The key of an address, by which it can be had once.
+pub(super) fn key(address: IpAddr) -> Bytes {
+    Bytes::from(format!("{PREFIX}{address}"))
+}
+
+/// The labels of an address of a Service.
+pub(super) fn labels(address: IpAddr) -> [(&'static str, &'static str); 2] {
+    let family = match address {
+        IpAddr::V4(_) => "IPv4",
+        IpAddr::V6(_) => "IPv6",
+    };
+    [(FAMILY, family), (MANAGED_BY, MANAGER)]
+}
+
+/// Whether the address was handed out to a Service, as its labels say.
+pub(super) fn is_managed(meta: &ObjectMeta) -> bool {
+    let by = meta.labels.as_ref().and_then(|all| all.get(MANAGED_BY));
+    by.is_some_and(|by| by == MANAGER)
+}
+
+/// What uses the address.
+pub(super) fn parent(address: &IPAddress) -> Option<&ParentReference> {
+    compat::get(&address.spec).map(|spec: &IPAddressSpec| &spec.parent_ref)
+}
+
+/// A reference to a Service.
+pub(super) fn service_ref(namespace: &str, name: &str) -> ParentReference {
+    ParentReference {
+        group: None,
+        resource: "services".to_owned(),
+        namespace: Some(namespace.to_owned()),
+        name: name.to_owned(),
+    }
+}
+
+/// Whether a reference is to that Service.
+pub(super) fn is_of(parent: &ParentReference, namespace: &str, name: &str) -> bool {
+    is_service(parent)
+        && parent.namespace.as_deref().unwrap_or_default() == namespace
+        && parent.name == name
+}
+
+/// Whether a reference is to a Service.
+pub(super) fn is_service(parent: &ParentReference) -> bool {
+    parent.group.as_deref().unwrap_or_default().is_empty() && parent.resource == "services"
+}
+
+/// What takes the address for a Service, if nobody has it.
+pub(super) fn claim(
+    registry: &Registry,
+    address: IpAddr,
+    namespace: &str,
+    name: &str,
+) -> Result<Write> {
+    let mut object = IPAddress {
+        metadata: ObjectMeta {
+            name: Some(address.to_string()),
+            labels: Some(
+                labels(address)
+                    .map(|(label, value)| (label.to_owned(), value.to_owned()))
+                    .into(),
+            ),
+            generation: Some(1),
+            ..ObjectMeta::default()
+        },
+        spec: compat::field(IPAddressSpec {
+            parent_ref: service_ref(namespace, name),
+        }),
+    };
+    let mut random = registry.fork_random();
+    metadata::prepare_for_create(&mut object.metadata, registry.now(), &mut random);
+    let managed = match registry.stored_row(GROUP, RESOURCE) {
+        Some(row) => {
+            let (internal, name) = (Internal::new(), address.to_string());
+            registry.own_new(&internal.target(&row, "", &name), &mut object)
+        }
+        None => Vec::new(),
+    };
+    Ok(Write {
+        key: key(address),
+        expect: Expect::Absent,
+        op: Op::Put {
+            value: value::encode(&mut object, &managed)?,
+            ttl: None,
+        },
+    })
+}
+
+/// What gives up an address that a Service has: nothing, if it is somebody else's by now.
+pub(super) async fn release(
+    registry: &Registry,
+    address: IpAddr,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<Write>> {
+    let Some(entry) = registry.store.get(key(address).as_ref(), None).await? else {
+        return Ok(None);
+    };
+    let mut object = match decode(&entry) {
+        Ok(object) => object,
+        Err(error) => {
+            // That is no reason to keep the Service.
+            tracing::warn!(%error, %address, "an address cannot be given up");
+            return Ok(None);
+        }
+    };
+    if !parent(&object).is_some_and(|parent| is_of(parent, namespace, name)) {
+        return Ok(None);
+    }
+    let finalizers = object.metadata.finalizers.as_ref();
+    let op = if finalizers.is_none_or(Vec::is_empty) {
+        Op::Delete
+    } else {
+        // Whoever holds it decides when the address is free.
+        delete::mark_as_deleting(&mut object.metadata, registry.now());
+        Op::Put {
+            value: encode_again(&mut object, &entry)?,
+            ttl: None,
+        }
+    };
+    Ok(Some(Write {
+        key: entry.key,
+        expect: Expect::Modified(entry.modified),
+        op,
+    }))
+}
+
+/// The object in an entry, without its managed fields.
+pub(super) fn decode(entry: &Entry) -> Result<IPAddress> {
+    let stored = Stored::parse(&entry.value)?;
+    serde_json::from_slice(&stored.bare()).map_err(|error| {
+        let text = format_args!("a stored IPAddress cannot be decoded: {error}");
+        crate::Error::internal(text)
+    })
+}
+
+/// The bytes of an object that was in that entry and has been changed.
+pub(super) fn encode_again(object: &mut IPAddress, entry: &Entry) -> Result<Bytes> {
+    let before = Stored::parse(&entry.value)?;
+    Ok(value::encode(object, before.managed())?)
+}
+
+/// Makes the object of an address that of a Service.
+pub(super) fn mend(object: &mut IPAddress, address: IpAddr, namespace: &str, name: &str) {
+    let all = object.metadata.labels.get_or_insert_default();
+    for (label, value) in labels(address) {
+        all.insert(label.to_owned(), value.to_owned());
+    }
+    if !parent(object).is_some_and(|parent| is_of(parent, namespace, name)) {
+        object.spec = compat::field(IPAddressSpec {
+            parent_ref: service_ref(namespace, name),
+        });
+        let generation = object.metadata.generation.get_or_insert(0);
+        *generation += 1;
+    }
+}
+
+/// Why nobody can have the address that they chose, if so.
+pub(super) async fn refusal(
+    registry: &Registry,
+    own: Cidr,
+    address: Ipv4Addr,
+) -> Result<Option<&'static str>> {
+    if !Ranges::read(registry, own).await?.offer(address) {
+        return Ok(Some(
+            "the provided network does not match the current range",
+        ));
+    }
+    let taken = is_taken(registry, address).await?;
+    Ok(taken.then_some("provided IP is already allocated"))
+}
+
+async fn is_taken(registry: &Registry, address: Ipv4Addr) -> Result<bool> {
+    let key = key(address.into());
+    Ok(registry.store.get(&key, None).await?.is_some())
+}
+
+/// A free address of any range: a random one from the part of it that is to be handed out, or from the other.
+pub(super) async fn free(registry: &Registry, own: Cidr) -> Result<Option<Ipv4Addr>> {
+    let mut random = registry.fork_random();
+    let mut ranges = Ranges::read(registry, own).await?.ready();
+    random.shuffle(&mut ranges);
+    for part in ranges.iter().flat_map(Cidr::parts) {
+        if let found @ Some(_) = free_in(registry, part, &mut random).await? {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
+async fn free_in(
+    registry: &Registry,
+    part: Range<u64>,
+    random: &mut fastrand::Rng,
+) -> Result<Option<Ipv4Addr>> {
+    if part.is_empty() {
+        return Ok(None);
+    }
+    for _ in 0..PROBES {
+        let address = address(random.u64(part.clone()));
+        if !is_taken(registry, address).await? {
+            return Ok(Some(address));
+        }
+    }
+    // It is rather full. Keys are texts: those of 256 addresses in a row are listed at a time.
+    let start = random.u64(part.clone());
+    for run in runs(start..part.end).chain(runs(part.start..start)) {
+        let [a, b, c, _] = address(run.start).octets();
+        let prefix = format!("{PREFIX}{a}.{b}.{c}.");
+        let list = List {
+            prefix: Bytes::from(prefix),
+            ..List::default()
+        };
+        let page = registry.store.list(list).await?;
+        let taken: BTreeSet<Bytes> = page.entries.into_iter().map(|entry| entry.key).collect();
+        let mut hosts = run.map(address);
+        let free = hosts.find(|address| !taken.contains(&key((*address).into())));
+        if free.is_some() {
+            return Ok(free);
+        }
+    }
+    Ok(None)
+}
+
+/// An address from its number.
+fn address(number: u64) -> Ipv4Addr {
+    // Ranges end where addresses do.
+    Ipv4Addr::from(u32::try_from(number).unwrap_or(u32::MAX))
+}
+
+/// The same numbers, in runs that differ in the last byte alone.
+fn runs(numbers: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    let blocks = (numbers.start >> 8)..numbers.end.div_ceil(256);
+    blocks
+        .map(move |block| numbers.start.max(block << 8)..numbers.end.min((block + 1) << 8))
+        .filter(|run| !run.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_all_numbers_once_and_in_order() {
+        for numbers in [0..0, 5..5, 1..255, 0..256, 250..260, 256..512, 3..1027] {
+            let all: Vec<u64> = runs(numbers.clone()).flatten().collect();
+            assert_eq!(all, numbers.clone().collect::<Vec<_>>());
+            for run in runs(numbers) {
+                assert_eq!(run.start >> 8, (run.end - 1) >> 8);
+            }
+        }
+    }
+}

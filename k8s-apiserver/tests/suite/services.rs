@@ -1,0 +1,293 @@
+//! The addresses and ports of Services.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::common::{call, server};
+
+pub(crate) const SERVICES: &str = "/api/v1/namespaces/default/services";
+
+pub(crate) fn service(name: &str, spec: Value) -> Value {
+    let mut body =
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec});
+    body["spec"]["ports"] = body["spec"]["ports"]
+        .as_array()
+        .cloned()
+        .unwrap_or(vec![json!({"port": 80})])
+        .into();
+    body
+}
+
+#[tokio::test]
+async fn services_get_addresses_and_ports_of_their_own() {
+    let server = server().await;
+    let (status, one) = call(
+        &server,
+        "POST",
+        SERVICES,
+        service("one", json!({"type": "NodePort"})),
+    )
+    .await;
+    assert_eq!(status, StatusCode::CREATED, "{one}");
+    let ip = one["spec"]["clusterIP"].as_str().unwrap().to_owned();
+    assert!(ip.starts_with("10.96."), "{one}");
+    assert_eq!(one["spec"]["clusterIPs"], json!([ip]));
+    assert_eq!(one["spec"]["ipFamilies"], json!(["IPv4"]));
+    let port = one["spec"]["ports"][0]["nodePort"].as_i64().unwrap();
+    assert!((30000..=32767).contains(&port));
+
+    let (status, error) = call(
+        &server,
+        "POST",
+        SERVICES,
+        service("two", json!({"clusterIP": ip})),
+    )
+    .await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(
+        error["message"].as_str().unwrap().ends_with(&format!(
+            "failed to allocate IP {ip}: provided IP is already allocated"
+        )),
+        "{error}"
+    );
+    let taken = json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": port}]});
+    let (_, error) = call(&server, "POST", SERVICES, service("two", taken.clone())).await;
+    assert!(
+        error["message"]
+            .as_str()
+            .unwrap()
+            .ends_with("provided port is already allocated"),
+        "{error}"
+    );
+
+    let (_, patched) = call(
+        &server,
+        "PATCH",
+        &format!("{SERVICES}/one"),
+        json!({"metadata": {"labels": {"a": "b"}}}),
+    )
+    .await;
+    assert_eq!(patched["spec"]["clusterIP"], json!(ip));
+    assert_eq!(patched["spec"]["ports"][0]["nodePort"], json!(port));
+    // An update that leaves them out keeps them.
+    let (status, put) = call(
+        &server,
+        "PUT",
+        &format!("{SERVICES}/one"),
+        service("one", json!({"type": "NodePort"})),
+    )
+    .await;
+    assert_eq!(status, StatusCode::OK, "{put}");
+    assert_eq!(
+        (
+            &put["spec"]["clusterIP"],
+            &put["spec"]["ports"][0]["nodePort"]
+        ),
+        (&json!(ip), &json!(port))
+    );
+
+    call(&server, "DELETE", &format!("{SERVICES}/one"), json!(null)).await;
+    let (status, two) = call(&server, "POST", SERVICES, service("two", taken)).await;
+    assert_eq!(status, StatusCode::CREATED, "{two}");
+    let (status, three) = call(
+        &server,
+        "POST",
+        SERVICES,
+        service("three", json!({"clusterIP": ip})),
+    )
+    .await;
+    assert_eq!(status, StatusCode::CREATED, "{three}");
+}
+
+#[tokio::test]
+async fn a_port_keeps_its_node_port_by_its_name() {
+    let server = server().await;
+    let ports =
+        json!([{"name": "web", "port": 80}, {"name": "dns", "port": 53, "protocol": "UDP"}]);
+    let spec = json!({"type": "NodePort", "ports": ports});
+    let (status, made) = call(&server, "POST", SERVICES, service("one", spec)).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    let had = |object: &Value, index: usize| object["spec"]["ports"][index]["nodePort"].clone();
+    // Others in other places, but for the names.
+    let ports = json!([{"name": "dns", "port": 5353, "protocol": "TCP"}, {"name": "web", "port": 8080},
+        {"name": "new", "port": 80}]);
+    let spec = json!({"type": "NodePort", "ports": ports});
+    let path = format!("{SERVICES}/one");
+    let (status, put) = call(&server, "PUT", &path, service("one", spec)).await;
+    assert_eq!(status, StatusCode::OK, "{put}");
+    assert_eq!(had(&put, 0), had(&made, 1), "{put}");
+    assert_eq!(had(&put, 1), had(&made, 0), "{put}");
+    assert!(![had(&made, 0), had(&made, 1)].contains(&had(&put, 2)));
+}
+
+#[tokio::test]
+async fn one_port_over_two_protocols_is_one_node_port_of_a_new_service() {
+    let server = server().await;
+    let numbers = |object: &Value| -> Vec<i64> {
+        let ports = object["spec"]["ports"].as_array().unwrap().iter();
+        ports.map(|p| p["nodePort"].as_i64().unwrap()).collect()
+    };
+    let udp = json!({"name": "udp", "port": 53, "protocol": "UDP"});
+    let ports = json!([{"name": "web", "port": 80}, {"name": "tcp", "port": 53}, udp]);
+    let spec = json!({"type": "NodePort", "ports": ports});
+    let (status, made) = call(&server, "POST", SERVICES, service("one", spec)).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    let given = numbers(&made);
+    assert!(given[1] == given[2] && given[0] != given[1], "{given:?}");
+    // A number that is chosen for the later one is the earlier one's, too.
+    let mut udp = udp;
+    udp["nodePort"] = 30100.into();
+    let spec = json!({"type": "NodePort", "ports": [{"name": "tcp", "port": 53}, udp]});
+    let (status, made) = call(&server, "POST", SERVICES, service("two", spec)).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    assert_eq!(numbers(&made), [30100, 30100]);
+    // What comes later gets one of its own.
+    let ports =
+        json!([{"name": "tcp", "port": 53}, {"name": "sctp", "port": 53, "protocol": "SCTP"}]);
+    let spec = json!({"type": "NodePort", "ports": ports});
+    let path = format!("{SERVICES}/two");
+    let (status, put) = call(&server, "PUT", &path, service("two", spec)).await;
+    assert_eq!(status, StatusCode::OK, "{put}");
+    let given = numbers(&put);
+    assert!(given[0] == 30100 && given[1] != 30100, "{given:?}");
+}
+
+#[tokio::test]
+async fn a_chosen_port_for_health_checks_is_in_the_range_and_nobody_elses() {
+    let server = server().await;
+    let spec = |node: i64, health: i64| {
+        json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": health,
+            "ports": [{"port": 80, "nodePort": node}]})
+    };
+    let taken = "provided port is already allocated";
+    let range = "provided port is not in the valid range. The range of valid ports is 30000-32767";
+    let (status, one) = call(
+        &server,
+        "POST",
+        SERVICES,
+        service("one", spec(30100, 30101)),
+    )
+    .await;
+    assert_eq!(status, StatusCode::CREATED, "{one}");
+    for (node, health, text) in [
+        (30200, 80, range),
+        (30200, 30100, taken),
+        (30200, 30101, taken),
+        (30200, 30200, taken),
+    ] {
+        let asked = service("two", spec(node, health));
+        let (status, error) = call(&server, "POST", SERVICES, asked).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{error}");
+        let text = format!(
+            "Service \"two\" is invalid: spec.healthCheckNodePort: Invalid value: {health}: {text}"
+        );
+        assert_eq!(error["message"], text);
+        assert_eq!(
+            error["details"]["causes"][0]["field"],
+            "spec.healthCheckNodePort"
+        );
+    }
+    // Nothing of what was refused is taken, and what it has is its own to keep.
+    let (status, two) = call(
+        &server,
+        "POST",
+        SERVICES,
+        service("two", spec(30200, 30201)),
+    )
+    .await;
+    assert_eq!(status, StatusCode::CREATED, "{two}");
+    let path = format!("{SERVICES}/one");
+    let (status, put) = call(&server, "PUT", &path, service("one", spec(30102, 30101))).await;
+    assert_eq!(status, StatusCode::OK, "{put}");
+    // Nor is one of its node ports.
+    let plain = json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30300}]});
+    let (status, three) = call(&server, "POST", SERVICES, service("three", plain)).await;
+    assert_eq!(status, StatusCode::CREATED, "{three}");
+    let path = format!("{SERVICES}/three");
+    let (_, error) = call(&server, "PUT", &path, service("three", spec(30300, 30300))).await;
+    assert!(
+        error["message"].as_str().unwrap().ends_with(taken),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn headless_and_external_services_have_no_address() {
+    let server = server().await;
+    let (status, headless) = call(
+        &server,
+        "POST",
+        SERVICES,
+        service("h", json!({"clusterIP": "None", "selector": {"a": "b"}})),
+    )
+    .await;
+    assert_eq!(status, StatusCode::CREATED, "{headless}");
+    assert_eq!(headless["spec"]["clusterIPs"], json!(["None"]));
+    let spec = json!({"type": "ExternalName", "externalName": "example.com"});
+    let (status, external) = call(&server, "POST", SERVICES, service("e", spec)).await;
+    assert_eq!(status, StatusCode::CREATED, "{external}");
+    assert!(external["spec"].get("clusterIP").is_none());
+}
+
+#[tokio::test]
+async fn nothing_is_handed_out_to_a_service_of_a_family_that_there_is_not() {
+    let server = server().await;
+    let both = json!(["10.96.0.5", "fd00::5"]);
+    for (families, policy, field) in [
+        (
+            json!(["IPv4", "IPv6"]),
+            "PreferDualStack",
+            "spec.ipFamilies[1]",
+        ),
+        (
+            json!(["IPv4", "IPv6"]),
+            "RequireDualStack",
+            "spec.ipFamilies[1]",
+        ),
+        (json!(["IPv4"]), "PreferDualStack", "spec.clusterIPs[1]"),
+        (json!(null), "PreferDualStack", "spec.clusterIPs[1]"),
+    ] {
+        let spec = json!({"clusterIP": "10.96.0.5", "clusterIPs": both,
+            "ipFamilies": families, "ipFamilyPolicy": policy});
+        let (status, error) = call(&server, "POST", SERVICES, service("s", spec)).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{error}");
+        assert_eq!(error["details"]["causes"][0]["field"], field, "{error}");
+    }
+    let six = service("s", json!({"clusterIP": "fd00::5"}));
+    let (_, error) = call(&server, "POST", SERVICES, six).await;
+    assert_eq!(
+        error["message"],
+        "Service \"s\" is invalid: spec.clusterIPs[0]: Invalid value: [\"fd00::5\"]: IPv6 is not configured on this cluster"
+    );
+    let twice = json!({"clusterIP": "10.96.0.5", "clusterIPs": ["10.96.0.5", "10.96.0.6"]});
+    let (status, error) = call(&server, "POST", SERVICES, service("s", twice)).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{error}");
+}
+
+#[tokio::test]
+async fn services_that_come_at_once_get_different_addresses() {
+    let server = server().await;
+    let made = futures::future::join_all((0..50).map(|i| {
+        let server = server.clone();
+        async move {
+            call(
+                &server,
+                "POST",
+                SERVICES,
+                service(&format!("s{i}"), json!({"type": "NodePort"})),
+            )
+            .await
+            .1
+        }
+    }))
+    .await;
+    let ips: std::collections::BTreeSet<_> = made
+        .iter()
+        .map(|s| s["spec"]["clusterIP"].as_str().unwrap())
+        .collect();
+    let ports: std::collections::BTreeSet<_> = made
+        .iter()
+        .map(|s| s["spec"]["ports"][0]["nodePort"].as_i64().unwrap())
+        .collect();
+    assert_eq!((ips.len(), ports.len()), (50, 50));
+}
