@@ -68,7 +68,7 @@
 //!   collection, aggregation of cluster roles, removal of expired bootstrap tokens and of legacy tokens that
 //!   nobody uses, resource quotas,
 //!   certificate signing requests, resource claims, storage version migration, disruption budgets, protection of
-//!   storage in use, generic ephemeral volumes, TTL after finished, TTLs of nodes. Each has a folder with a pure decision core and a thin driver.
+//!   storage in use, generic ephemeral volumes, TTL after finished, TTLs of nodes, ServiceCIDRs. Each has a folder with a pure decision core and a thin driver.
 //!
 //! # Bring your own
 //! Implement [`runtime::Reconciler`] to run a controller of your own on the same machinery; its
@@ -117,6 +117,7 @@ mod selection;
 mod service_account;
 k8s_openapi::k8s_if_ge_1_34! { mod resource_claim; }
 mod service_account_tokens;
+mod service_cidr;
 mod storage_protection;
 k8s_openapi::k8s_if_ge_1_37! { mod storage_version_migration; }
 #[cfg(any(test, feature = "testing"))]

@@ -23,7 +23,7 @@ use crate::{
     selection::Selection,
     service_account,
     service_account_tokens::{self, ServiceAccountTokenSigner},
-    storage_protection, token_cleaner, ttl_after_finished,
+    service_cidr, storage_protection, token_cleaner, ttl_after_finished,
 };
 
 /// Gives a controller the client with its own identity.
@@ -81,7 +81,7 @@ impl ControllerManager {
     /// `resourcequota-controller`, `certificate-controller`, `storage-version-migrator-controller`,
     /// `resource-claim-controller`, `disruption-controller`, `ephemeral-volume-controller`,
     /// `ttl-after-finished-controller`, `ttl-controller`, `pvc-protection-controller`, `pv-protection-controller`,
-    /// `volumeattributesclass-protection-controller`,
+    /// `volumeattributesclass-protection-controller`, `service-cidrs-controller`,
     /// `validatingadmissionpolicy-status-controller`.
     pub fn builder(
         clients: impl Fn(&str) -> Client + Send + Sync + 'static,
@@ -264,6 +264,13 @@ impl ControllerManager {
         let name = node_ttl::NAME;
         if runs(name) {
             running.add(node_ttl::controller(&context(name, name)));
+        }
+        let name = service_cidr::NAME;
+        if runs(name) {
+            running.add(service_cidr::controller(&context(
+                "service-cidrs-controller",
+                name,
+            )));
         }
         if runs("persistentvolumeclaim-protection-controller") {
             let name = "pvc-protection-controller";

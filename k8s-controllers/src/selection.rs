@@ -60,6 +60,7 @@ const NAMES: &[(&str, Option<&str>)] = &[
         "root-ca-certificate-publisher-controller",
         Some("root-ca-cert-publisher"),
     ),
+    ("service-cidr-controller", None),
     ("serviceaccount-controller", Some("serviceaccount")),
     (
         "serviceaccount-token-controller",

@@ -74,10 +74,31 @@ impl Cidr {
             .unwrap_or(1 << 127)
     }
 
-    fn overlaps(&self, other: &Cidr) -> bool {
+    /// Whether any address is in both.
+    pub(crate) fn overlaps(&self, other: &Cidr) -> bool {
         let prefix = self.prefix.min(other.prefix);
         let mask = !(self.size(prefix) - 1);
-        self.ipv4 == other.ipv4 && self.first & mask == other.first & mask
+        self.ipv4 == other.ipv4 && (prefix == 0 || self.first & mask == other.first & mask)
+    }
+
+    /// Whether all addresses of the other are in this one.
+    pub(crate) fn covers(&self, other: &Cidr) -> bool {
+        self.prefix <= other.prefix && self.overlaps(other)
+    }
+
+    /// Whether the address is in the range and neither its first nor, in IPv4, its last.
+    pub(crate) fn contains_host(&self, address: IpAddr) -> bool {
+        let (number, ipv4) = match address {
+            IpAddr::V4(address) => (u128::from(u32::from(address)), true),
+            IpAddr::V6(address) => (u128::from(address), false),
+        };
+        let only = Cidr {
+            first: number,
+            prefix: if ipv4 { 32 } else { 128 },
+            ipv4,
+        };
+        let is_last = || ipv4 && number == self.first + (self.size(self.prefix) - 1);
+        self.covers(&only) && number != self.first && !is_last()
     }
 
     /// The first part of that prefix length that overlaps with none of `used`.
@@ -107,6 +128,42 @@ mod tests {
 
     fn cidr(text: &str) -> Cidr {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn ranges_cover_ranges_and_hosts() {
+        for (range, other, expected) in [
+            ("10.0.0.0/16", "10.0.1.0/24", true),
+            ("10.0.1.0/24", "10.0.0.0/16", false),
+            ("10.0.0.0/16", "10.0.0.0/16", true),
+            ("10.0.0.0/16", "10.1.0.0/16", false),
+            ("0.0.0.0/0", "10.1.0.0/16", true),
+            ("::/0", "fd00::/64", true),
+            ("::/0", "10.0.0.0/8", false),
+        ] {
+            assert_eq!(
+                cidr(range).covers(&cidr(other)),
+                expected,
+                "{range} {other}"
+            );
+        }
+        for (range, address, expected) in [
+            ("10.0.0.0/24", "10.0.0.0", false),
+            ("10.0.0.0/24", "10.0.0.1", true),
+            ("10.0.0.0/24", "10.0.0.255", false),
+            ("10.0.0.0/24", "10.0.1.1", false),
+            ("10.0.0.0/32", "10.0.0.0", false),
+            ("fd00::/64", "fd00::", false),
+            ("fd00::/64", "fd00::ffff:ffff:ffff:ffff", true),
+            ("fd00::/64", "10.0.0.1", false),
+        ] {
+            let address = address.parse().unwrap();
+            assert_eq!(
+                cidr(range).contains_host(address),
+                expected,
+                "{range} {address}"
+            );
+        }
     }
 
     #[test]

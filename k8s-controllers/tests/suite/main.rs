@@ -10,6 +10,7 @@ mod migrations;
 mod nodes;
 mod quotas;
 mod selection;
+mod service_cidrs;
 mod services;
 mod storage;
 mod support;
