@@ -66,9 +66,9 @@
 //!   ReplicationController, Endpoints, EndpointSlice and its mirroring, Namespace, ServiceAccount and the tokens in
 //!   Secrets, root CA, garbage collector, node lifecycle with taint-based eviction, node address ranges, pod garbage
 //!   collection, aggregation of cluster roles, removal of expired bootstrap tokens and of legacy tokens that
-//!   nobody uses, resource quotas,
-//!   certificate signing requests, resource claims, storage version migration, disruption budgets, protection of
-//!   storage in use, generic ephemeral volumes, TTL after finished, TTLs of nodes, ServiceCIDRs. Each has a folder with a pure decision core and a thin driver.
+//!   nobody uses, resource quotas, certificate signing requests, resource claims, storage version migration,
+//!   disruption budgets, protection of storage in use, generic ephemeral volumes, TTL after finished, TTLs of nodes,
+//!   ServiceCIDRs. Each has a folder with a pure decision core and a thin driver.
 //!
 //! # Bring your own
 //! Implement [`runtime::Reconciler`] to run a controller of your own on the same machinery; its
