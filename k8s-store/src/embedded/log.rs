@@ -1,15 +1,12 @@
 //! The write-ahead log: one file at a time, appended to and synced.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, Seek, SeekFrom, Write},
+    io::{self, Write},
     path::PathBuf,
     sync::Arc,
 };
 
-#[cfg(test)]
-use super::trace::{self, Step};
-use super::{crash_point, directory::Directory};
+use super::{crash_point, directory::Directory, file::LogFile};
 #[cfg(feature = "testing")]
 use crate::testing::CrashPoint;
 use crate::{Error, Revision};
@@ -21,20 +18,17 @@ pub(crate) const HEADER: u64 = 20;
 /// How many zeros are written ahead of the records: as many bytes as the log
 /// has, within these bounds.
 const AHEAD: std::ops::RangeInclusive<u64> = (64 << 10)..=(4 << 20);
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// The log file that is being appended to.
 #[derive(Debug)]
 pub(crate) struct Log {
     first: Revision,
-    file: File,
+    file: LogFile,
     /// Where the part ends that is known to be on disk.
     len: u64,
     /// Where the file ends: zeros lie between. Writing over them leaves the
     /// file's metadata alone, which makes a sync about twice as fast.
     allocated: u64,
-    #[cfg(test)]
-    path: PathBuf,
     #[cfg(test)]
     faults: super::faults::Faults,
 }
@@ -69,44 +63,25 @@ impl Log {
     /// Makes a log file for the records from a revision on.
     pub(crate) fn create(directory: &Directory, first: Revision) -> Result<Self, Error> {
         let path = directory.log(first);
-        let file = directory.place(&path, |file| file.write_all(&header(first)))?;
-        Ok(Self {
-            first,
-            file,
-            len: HEADER,
-            allocated: HEADER,
-            #[cfg(test)]
-            path,
-            #[cfg(test)]
-            faults: super::faults::Faults::default(),
-        })
+        directory.place(&path, |file| file.write_all(&header(first)))?;
+        Self::at(path, first, HEADER)
     }
 
     /// Opens a log file, cuts off what follows `len` and makes sure of the rest.
     pub(crate) fn reopen(path: PathBuf, first: Revision, len: u64) -> Result<Self, Error> {
-        let open = || {
-            let mut file = OpenOptions::new().read(true).write(true).open(&path)?;
-            if file.metadata()?.len() != len {
-                file.set_len(len)?;
-            }
-            // What was read back may not be on disk yet: it is shown from now on.
-            file.sync_all()?;
-            file.seek(SeekFrom::Start(len))?;
-            Ok(file)
-        };
-        let file = open().map_err(Error::io(&path))?;
-        #[cfg(test)]
-        {
-            trace::note_file(&path, |name| Step::Truncate(name, len));
-            trace::note_file(&path, Step::Sync);
-        }
+        let log = Self::at(path, first, len)?;
+        // What was read back may not be on disk yet: it is shown from now on.
+        log.file.sync_all().map_err(Error::io(log.file.path()))?;
+        Ok(log)
+    }
+
+    fn at(path: PathBuf, first: Revision, len: u64) -> Result<Self, Error> {
+        let file = LogFile::open(path.clone(), len).map_err(Error::io(path))?;
         Ok(Self {
             first,
             file,
             len,
             allocated: len,
-            #[cfg(test)]
-            path,
             #[cfg(test)]
             faults: super::faults::Faults::default(),
         })
@@ -155,19 +130,17 @@ impl Log {
 
     fn write(&mut self, records: &[u8]) -> io::Result<()> {
         #[cfg(test)]
-        self.faults.before_write(&mut self.file, records)?;
+        if let Err(error) = self.faults.before_write() {
+            self.file.append(&records[..records.len() / 2])?;
+            return Err(error);
+        }
         #[cfg(feature = "testing")]
         if CrashPoint::RecordsTorn.is_due() {
-            self.file.write_all(&records[..records.len() / 2])?;
+            self.file.append(&records[..records.len() / 2])?;
             CrashPoint::crash();
         }
-        self.file.write_all(records)?;
+        let end = self.file.append(records)?;
         crash_point!(RecordsWritten);
-        #[cfg(test)]
-        trace::note_file(&self.path, |name| {
-            Step::Write(name, self.len, records.to_vec())
-        });
-        let end = self.len + records.len() as u64;
         if end > self.allocated {
             self.allocate(end)?;
             crash_point!(LogExtended);
@@ -176,8 +149,6 @@ impl Log {
         self.faults.before_sync()?;
         self.file.sync_data()?;
         crash_point!(RecordsSynced);
-        #[cfg(test)]
-        trace::note_file(&self.path, Step::Sync);
         Ok(())
     }
 
@@ -186,16 +157,10 @@ impl Log {
         let mut ahead = end.clamp(*AHEAD.start(), *AHEAD.end());
         self.allocated = end;
         while ahead > 0 {
-            let zeros = &ZEROS[..ZEROS
-                .len()
-                .min(usize::try_from(ahead).unwrap_or(usize::MAX))];
-            match self.file.write(zeros) {
+            let most = usize::try_from(ahead).unwrap_or(usize::MAX);
+            match self.file.lengthen(self.allocated, most) {
                 Ok(0) => break,
                 Ok(written) => {
-                    #[cfg(test)]
-                    trace::note_file(&self.path, |name| {
-                        Step::Write(name, self.allocated, vec![0; written])
-                    });
                     self.allocated += written as u64;
                     ahead = ahead.saturating_sub(written as u64);
                 }
@@ -205,21 +170,13 @@ impl Log {
                 Err(error) => return Err(error),
             }
         }
-        self.file.seek(SeekFrom::Start(end))?;
         Ok(())
     }
 
     /// Cuts off what was written ahead: nothing will be appended any more.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
         if self.allocated != self.len {
-            self.file.set_len(self.len)?;
-            #[cfg(test)]
-            trace::note_file(&self.path, |name| Step::Truncate(name, self.len));
-            self.file.sync_all()?;
-            #[cfg(test)]
-            trace::note_file(&self.path, Step::Sync);
-            self.allocated = self.len;
-            self.file.seek(SeekFrom::Start(self.len))?;
+            self.cut()?;
         }
         Ok(())
     }
@@ -229,12 +186,13 @@ impl Log {
     fn take_back(&mut self) -> io::Result<()> {
         #[cfg(test)]
         self.faults.before_take_back()?;
-        if self.file.metadata()?.len() != self.len {
-            self.file.set_len(self.len)?;
-            self.file.sync_all()?;
-        }
+        self.cut()
+    }
+
+    fn cut(&mut self) -> io::Result<()> {
+        self.file.cut(self.len)?;
+        self.file.sync_all()?;
         self.allocated = self.len;
-        self.file.seek(SeekFrom::Start(self.len))?;
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ mod backup;
 mod directory;
 #[cfg(test)]
 mod faults;
+mod file;
 mod log;
 mod pending;
 #[cfg(test)]
