@@ -458,6 +458,7 @@ impl ApiServerBuilder {
             services: Services {
                 cidr: self.service_cidr,
                 node_ports: self.node_ports,
+                allocations: Arc::default(),
             },
             clock: self.clock,
             random: parking_lot::Mutex::new(

@@ -12,6 +12,10 @@ mod policy;
 mod queue;
 mod trail;
 
+use std::time::Duration;
+
+use k8s_model::Object;
+
 pub use self::{
     event::{AuthenticationMetadata, Event, ObjectReference, UserInfo},
     file::{LogFile, Rotation},
@@ -43,6 +47,22 @@ pub(crate) fn annotate_requests(key: String, value: impl FnOnce() -> String) {
             trail.annotate(key, value());
         }
     });
+}
+
+/// The body of the request that is being served by this task is this object: what is recorded has its defaults.
+pub(crate) fn object_read(object: &dyn Object) {
+    let _ = trail::CURRENT.try_with(|trail| {
+        if trail.records_requests() {
+            let mut json = Vec::new();
+            object.write_json(&mut json);
+            trail.object_read(json);
+        }
+    });
+}
+
+/// The request that is being served by this task waits so long for webhooks of that step (`mutating` or `validating`).
+pub(crate) fn waited_for_webhooks(step: &'static str, took: Duration) {
+    let _ = trail::CURRENT.try_with(|trail| trail.waited_for_webhooks(step, took));
 }
 
 /// Adds an annotation to the audit events of the request that is being served by this task; for admission

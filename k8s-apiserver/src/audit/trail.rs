@@ -7,6 +7,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -76,6 +77,8 @@ struct State {
     /// Once it is known who asks.
     event: Option<Event>,
     annotations: BTreeMap<String, String>,
+    /// How long webhooks took, by their steps.
+    webhooks: BTreeMap<&'static str, Duration>,
     /// The body of the request, as it was read.
     request: Raw,
     /// For the first record that is sent.
@@ -197,6 +200,32 @@ impl Record {
         }
         event
     }
+}
+
+/// Requests that take longer say where the time went; upstream's threshold.
+const SLOW: Duration = Duration::from_millis(500);
+
+/// How long a slow request took, and how much of that webhooks.
+fn latencies(
+    received: Timestamp,
+    now: Timestamp,
+    webhooks: &BTreeMap<&'static str, Duration>,
+) -> Vec<(String, String)> {
+    let total = Duration::try_from(now.duration_since(received)).unwrap_or_default();
+    if total <= SLOW {
+        return Vec::new();
+    }
+    let mut latencies = vec![("total".to_owned(), total)];
+    latencies.extend(
+        webhooks
+            .iter()
+            .map(|(step, took)| (format!("{step}-webhook"), *took)),
+    );
+    let annotation = |(layer, took)| {
+        let key = format!("apiserver.latency.k8s.io/{layer}");
+        (key, k8s_model::duration::print_std(took))
+    };
+    latencies.into_iter().map(annotation).collect()
 }
 
 /// What the object itself says, where the path does not.
@@ -321,6 +350,22 @@ impl Trail {
         event.is_some_and(|event| event.level >= Level::Request)
     }
 
+    /// What was read as an object is recorded as such: with its defaults, and without what it does not have.
+    pub(crate) fn object_read(&self, json: Vec<u8>) {
+        let request = &mut self.state.lock().request;
+        *request = Raw {
+            content_type: "application/json".to_owned(),
+            len: json.len(),
+            slices: vec![json.into()],
+            kind: request.kind.take(),
+            ..Raw::default()
+        };
+    }
+
+    pub(crate) fn waited_for_webhooks(&self, step: &'static str, took: Duration) {
+        *self.state.lock().webhooks.entry(step).or_default() += took;
+    }
+
     pub(crate) fn annotate(&self, key: String, value: String) {
         let mut state = self.state.lock();
         if state.event.is_some() {
@@ -441,12 +486,16 @@ impl Trail {
             if state.verdict.omit_stages.contains(&stage) {
                 return;
             }
+            let mut annotations = state.annotations.clone();
+            if stage == Stage::ResponseComplete {
+                annotations.extend(latencies(self.received, now, &state.webhooks));
+            }
             let record = Record {
                 event: Event {
                     stage,
                     stage_timestamp: micros(now),
                     response_status: status,
-                    annotations: state.annotations.clone(),
+                    annotations,
                     ..event.clone()
                 },
                 request: state.request.clone(),
@@ -631,5 +680,27 @@ mod tests {
             audit.flush().await;
             assert_eq!(*taken.lock(), 3 * of_each);
         }
+    }
+
+    #[test]
+    fn slow_requests_say_where_the_time_went() {
+        let received = Timestamp::from_second(1_000).unwrap();
+        let after = |millis| received + Duration::from_millis(millis);
+        let none = BTreeMap::new();
+        assert!(latencies(received, after(500), &none).is_empty());
+        let webhooks = BTreeMap::from([("mutating", Duration::from_micros(1_250))]);
+        let annotation = |layer: &str, took: &str| {
+            let key = format!("apiserver.latency.k8s.io/{layer}");
+            (key, took.to_owned())
+        };
+        assert_eq!(
+            latencies(received, after(1_500), &webhooks),
+            [
+                annotation("total", "1.5s"),
+                annotation("mutating-webhook", "1.25ms"),
+            ]
+        );
+        let backwards = after(0) - Duration::from_secs(9);
+        assert!(latencies(received, backwards, &webhooks).is_empty());
     }
 }

@@ -15,6 +15,7 @@ use super::{Call, yaml};
 use crate::{
     Error, Result,
     admission::Warnings,
+    audit,
     http::{Body, negotiate::MEDIA_TYPES, options::FieldValidation},
     registry::Row,
 };
@@ -143,6 +144,7 @@ pub(crate) async fn object(
         )?;
     }
     resource.strategy.default(&mut *object);
+    audit::object_read(&*object);
     Ok(object)
 }
 
@@ -193,6 +195,7 @@ pub(crate) async fn subresource_object(
     if validation != FieldValidation::Ignore {
         report(findings, kind, version, validation, &call.warnings)?;
     }
+    audit::object_read(&*object);
     Ok(object)
 }
 

@@ -81,6 +81,8 @@ pub(crate) async fn page(server: &Inner) -> String {
         audit.write_metrics(&mut out);
     }
     objects(server, &mut out).await;
+    let services = &server.registry.services;
+    services.write_metrics(&server.registry, &mut out).await;
     let info = crate::version::info();
     out.family(
         "kubernetes_build_info",

@@ -101,7 +101,8 @@ impl Registry {
                 object = wanted.boxed_clone();
                 *object.metadata_mut() = meta;
                 // In a box: few objects are Services.
-                writes = Box::pin(self.services.on_create(self, &mut *object)).await?;
+                writes =
+                    Box::pin(self.services.on_create(self, &mut *object, target.dry_run)).await?;
             }
             row.resource.strategy.prepare_for_create(&mut *object);
             signing_requests::say_who(&mut *object, target.user);

@@ -157,7 +157,11 @@ impl Registry {
 
             let mut writes = Vec::new();
             if rules == Rules::Object && self.services.handles(row) {
-                writes = Box::pin(self.services.on_update(self, &mut *new, &*old)).await?;
+                writes = Box::pin(
+                    self.services
+                        .on_update(self, &mut *new, &*old, target.dry_run),
+                )
+                .await?;
             }
             self.prepare_update(rules, target, &mut *new, &*old);
             self.check_update(rules, target, &*new, &*old)?;

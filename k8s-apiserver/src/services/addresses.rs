@@ -17,7 +17,7 @@ use k8s_openapi::{
 };
 use k8s_store::{Entry, Expect, List, Op, Write};
 
-use super::{Cidr, ranges::Ranges};
+use super::{Claimant, Services, metrics::Scope, ranges::Ranges};
 use crate::{
     Result, compat,
     registry::{
@@ -197,15 +197,20 @@ pub(super) fn mend(object: &mut IPAddress, address: IpAddr, namespace: &str, nam
 /// Why nobody can have the address that they chose, if so.
 pub(super) async fn refusal(
     registry: &Registry,
-    own: Cidr,
+    services: &Services,
+    of: &Claimant<'_>,
     address: Ipv4Addr,
 ) -> Result<Option<&'static str>> {
-    if !Ranges::read(registry, own).await?.offer(address) {
+    let ranges = Ranges::read(registry, services.cidr).await?;
+    let Some(cidr) = ranges.offer(address) else {
         return Ok(Some(
             "the provided network does not match the current range",
         ));
-    }
+    };
     let taken = is_taken(registry, address).await?;
+    if let Some(counted) = services.counted(of) {
+        counted.address(cidr, Scope::Static, !taken);
+    }
     Ok(taken.then_some("provided IP is already allocated"))
 }
 
@@ -215,16 +220,45 @@ async fn is_taken(registry: &Registry, address: Ipv4Addr) -> Result<bool> {
 }
 
 /// A free address of any range: a random one from the part of it that is to be handed out, or from the other.
-pub(super) async fn free(registry: &Registry, own: Cidr) -> Result<Option<Ipv4Addr>> {
+pub(super) async fn free(
+    registry: &Registry,
+    services: &Services,
+    of: &Claimant<'_>,
+) -> Result<Option<Ipv4Addr>> {
     let mut random = registry.fork_random();
-    let mut ranges = Ranges::read(registry, own).await?.ready();
+    let mut ranges = Ranges::read(registry, services.cidr).await?.ready();
     random.shuffle(&mut ranges);
-    for part in ranges.iter().flat_map(Cidr::parts) {
-        if let found @ Some(_) = free_in(registry, part, &mut random).await? {
+    for cidr in ranges {
+        let mut found = None;
+        for part in cidr.parts() {
+            if found.is_none() {
+                found = free_in(registry, part, &mut random).await?;
+            }
+        }
+        if let Some(counted) = services.counted(of) {
+            counted.address(cidr, Scope::Dynamic, found.is_some());
+        }
+        if found.is_some() {
             return Ok(found);
         }
     }
     Ok(None)
+}
+
+/// The addresses that are taken.
+pub(super) async fn taken(registry: &Registry) -> Result<Vec<Ipv4Addr>> {
+    let list = List {
+        prefix: Bytes::from_static(PREFIX.as_bytes()),
+        ..List::default()
+    };
+    let page = registry.store.list(list).await?;
+    let name = |entry: &Entry| {
+        std::str::from_utf8(&entry.key[PREFIX.len()..])
+            .ok()?
+            .parse()
+            .ok()
+    };
+    Ok(page.entries.iter().filter_map(name).collect())
 }
 
 async fn free_in(

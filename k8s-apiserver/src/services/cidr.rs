@@ -3,7 +3,7 @@
 use std::{fmt, net::Ipv4Addr, ops::Range, str::FromStr};
 
 /// A range of IPv4 addresses, as in `10.96.0.0/16`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cidr {
     network: u32,
     bits: u32,
@@ -48,7 +48,7 @@ impl Cidr {
     }
 
     /// All but the first and the last; none in a range of one or two.
-    fn hosts(&self) -> Range<u64> {
+    pub(crate) fn hosts(&self) -> Range<u64> {
         let first = u64::from(self.network) + 1;
         first..(first + self.size()).saturating_sub(2).max(first)
     }

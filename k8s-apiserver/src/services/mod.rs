@@ -9,11 +9,15 @@ mod addresses;
 mod cidr;
 mod default_range;
 mod events;
+mod metrics;
 mod ports;
 mod ranges;
 mod repair;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use k8s_model::{
@@ -23,11 +27,14 @@ use k8s_model::{
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_store::{Expect, Op, Write};
 
+use self::metrics::Scope;
 pub use self::{
     cidr::{Cidr, ParseCidrError},
     ports::NodePortRange,
 };
-pub(crate) use self::{default_range::make as make_default_range, repair::start};
+pub(crate) use self::{
+    default_range::make as make_default_range, metrics::Allocations, repair::start,
+};
 use crate::{
     Error, Result,
     registry::{Registry, Row},
@@ -42,6 +49,8 @@ const ALLOCATED: &str = "provided port is already allocated";
 pub(crate) struct Services {
     pub(crate) cidr: Cidr,
     pub(crate) node_ports: NodePortRange,
+    /// What was handed out since the start.
+    pub(crate) allocations: Arc<Allocations>,
 }
 
 /// What a Service has been given.
@@ -60,6 +69,8 @@ struct Claimant<'a> {
     name: &'a str,
     held: &'a Holdings,
     is_new: bool,
+    /// Nothing is kept.
+    dry_run: bool,
 }
 
 impl Services {
@@ -72,9 +83,11 @@ impl Services {
         &self,
         registry: &Registry,
         object: &mut dyn Object,
+        dry_run: bool,
     ) -> Result<Vec<Write>> {
         let none = Holdings::default();
-        self.allocate(registry, object, &none, true).await
+        self.allocate(registry, object, &none, (true, dry_run))
+            .await
     }
 
     /// Keeps what a Service has, fills in what it now needs, and gives up what it needs no more.
@@ -83,6 +96,7 @@ impl Services {
         registry: &Registry,
         new: &mut dyn Object,
         old: &dyn Object,
+        dry_run: bool,
     ) -> Result<Vec<Write>> {
         let (Some(service), Some(old)) =
             (new.downcast_mut::<Service>(), old.downcast_ref::<Service>())
@@ -91,7 +105,7 @@ impl Services {
         };
         keep(service, old);
         let held = old.spec.as_ref().map(holdings).unwrap_or_default();
-        self.allocate(registry, new, &held, false).await
+        self.allocate(registry, new, &held, (false, dry_run)).await
     }
 
     /// Gives up what a Service had.
@@ -111,8 +125,14 @@ impl Services {
             name: meta.name.as_deref().unwrap_or_default(),
             held: &held,
             is_new: false,
+            dry_run: false,
         };
         release(registry, &of, &Holdings::default()).await
+    }
+
+    /// Where it is counted what the claimant gets.
+    fn counted(&self, of: &Claimant<'_>) -> Option<&Allocations> {
+        (!of.dry_run).then_some(&*self.allocations)
     }
 
     async fn allocate(
@@ -120,7 +140,7 @@ impl Services {
         registry: &Registry,
         object: &mut dyn Object,
         held: &Holdings,
-        is_new: bool,
+        (is_new, dry_run): (bool, bool),
     ) -> Result<Vec<Write>> {
         let Some(service) = object.downcast_mut::<Service>() else {
             return Ok(Vec::new());
@@ -135,6 +155,7 @@ impl Services {
             name: &name,
             held,
             is_new,
+            dry_run,
         };
         let mut writes = Vec::new();
         self.address(registry, spec, &of, &mut writes).await?;
@@ -198,7 +219,7 @@ impl Services {
                     return Ok(());
                 };
                 if of.held.address.as_deref() != Some(&ip) {
-                    let refusal = addresses::refusal(registry, self.cidr, address).await?;
+                    let refusal = addresses::refusal(registry, self, of, address).await?;
                     if let Some(text) = refusal {
                         return Err(invalid(&ip, format!("failed to allocate IP {ip}: {text}")));
                     }
@@ -212,7 +233,7 @@ impl Services {
                 spec.cluster_ips = Some(vec![ip]);
             }
             None => {
-                let free = addresses::free(registry, self.cidr).await?;
+                let free = addresses::free(registry, self, of).await?;
                 let address = free.ok_or_else(|| {
                     Error::internal("failed to allocate a serviceIP: range is full")
                 })?;
@@ -298,7 +319,7 @@ impl Services {
                 if number == 0 || of.held.ports.contains(&number) || claimed.contains(&number) {
                     continue;
                 }
-                if let Some(text) = self.refusal(registry, number).await? {
+                if let Some(text) = self.refusal(registry, of, number).await? {
                     let path = Path::new("spec").child("ports").index(i).child("nodePort");
                     let findings = vec![field::invalid(path, number, text)];
                     return Err(Error::invalid_kind("", "Service", of.name, &findings));
@@ -351,7 +372,7 @@ impl Services {
                     && !of.held.ports.contains(&n)
                     && n != reserved
             };
-            let number = self.node_ports.pick(&mut registry.fork_random(), free);
+            let number = self.pick(registry, of, free);
             let number = number
                 .ok_or_else(|| Error::internal("failed to allocate a nodePort: range is full"))?;
             all = Some(taken);
@@ -362,8 +383,35 @@ impl Services {
         Ok(())
     }
 
+    /// A port that is free, if there is one.
+    fn pick(
+        &self,
+        registry: &Registry,
+        of: &Claimant<'_>,
+        free: impl Fn(i32) -> bool,
+    ) -> Option<i32> {
+        let picked = self.node_ports.pick(&mut registry.fork_random(), free);
+        if let Some(counted) = self.counted(of) {
+            counted.port(Scope::Dynamic, picked.is_some());
+        }
+        picked
+    }
+
     /// Why somebody cannot have the port that they chose, if so.
-    async fn refusal(&self, registry: &Registry, number: i32) -> Result<Option<String>> {
+    async fn refusal(
+        &self,
+        registry: &Registry,
+        of: &Claimant<'_>,
+        number: i32,
+    ) -> Result<Option<String>> {
+        let refusal = self.objection(registry, number).await?;
+        if let Some(counted) = self.counted(of) {
+            counted.port(Scope::Static, refusal.is_none());
+        }
+        Ok(refusal)
+    }
+
+    async fn objection(&self, registry: &Registry, number: i32) -> Result<Option<String>> {
         if !self.node_ports.contains(number) {
             return Ok(Some(format!(
                 "provided port is not in the valid range. The range of valid ports is {}",
@@ -393,7 +441,7 @@ impl Services {
             let own = of.held.ports.contains(&number) || claimed.contains(&number);
             let refusal = match own {
                 true => Some(ALLOCATED.to_owned()),
-                false => self.refusal(registry, number).await?,
+                false => self.refusal(registry, of, number).await?,
             };
             if let Some(text) = refusal {
                 // Upstream answers 500, though it is the client who is wrong.
@@ -405,7 +453,7 @@ impl Services {
         } else {
             let taken = taken(registry).await?;
             let free = |n: i32| !taken.contains(&n.to_string()) && !claimed.contains(&n);
-            let number = self.node_ports.pick(&mut registry.fork_random(), free);
+            let number = self.pick(registry, of, free);
             number.ok_or_else(|| {
                 let text = "failed to allocate a HealthCheck NodePort 0: range is full";
                 Error::internal(text)

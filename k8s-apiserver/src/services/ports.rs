@@ -12,6 +12,10 @@ impl NodePortRange {
         NodePortRange(ports)
     }
 
+    pub(crate) fn size(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn contains(&self, port: i32) -> bool {
         u16::try_from(port).is_ok_and(|p| self.0.contains(&p))
     }

@@ -1,6 +1,9 @@
 //! The ranges that addresses come from: those of the ServiceCIDRs (KEP-1880).
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use k8s_openapi::{api::networking::v1::ServiceCIDR, apimachinery::pkg::apis::meta::v1::Condition};
 use k8s_store::List;
@@ -72,9 +75,17 @@ impl Ranges {
         ready.flat_map(|member| member.cidrs.clone()).collect()
     }
 
-    /// Whether a new Service may choose that address.
-    pub(super) fn offer(&self, address: Ipv4Addr) -> bool {
-        self.ready().iter().any(|cidr| cidr.contains_host(address))
+    /// All there are, also those that are to go.
+    pub(super) fn all(&self) -> BTreeSet<Cidr> {
+        (self.0.iter().flat_map(|member| &member.cidrs))
+            .copied()
+            .collect()
+    }
+
+    /// The range that a new Service may have that address of, if it may.
+    pub(super) fn offer(&self, address: Ipv4Addr) -> Option<Cidr> {
+        let mut ready = self.ready().into_iter();
+        ready.find(|cidr| cidr.contains_host(address))
     }
 
     /// Whether the address is in any of them, whether or not that is to go. Of IPv6 nobody is told otherwise: the server
@@ -144,7 +155,11 @@ mod tests {
             ("True", true, false),
         ] {
             let ranges = range(status, leaving);
-            assert_eq!(ranges.offer(address), offered, "{status} {leaving}");
+            assert_eq!(
+                ranges.offer(address).is_some(),
+                offered,
+                "{status} {leaving}"
+            );
             assert!(ranges.contain(address.into()));
             assert!(!ranges.contain("10.1.0.0".parse().unwrap()));
         }

@@ -136,6 +136,27 @@ async fn an_object_that_does_not_say_its_kind_is_recorded_with_it() {
 }
 
 #[tokio::test]
+async fn what_is_made_is_recorded_as_it_was_read_with_its_defaults() {
+    let (server, kept) = server("{level: Request, omitStages: [RequestReceived]}").await;
+    let body = "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\nstringData: {b: c}\nnone: 1";
+    let headers = [("content-type", "application/yaml")];
+    let path = "/api/v1/namespaces/default/secrets";
+    let response = crate::common::send(&server, "POST", path, &headers, body).await;
+    assert_eq!(response.status(), 201);
+    server.shutdown().await;
+    let [created] = kept.of("create").try_into().unwrap();
+    let object = &created["requestObject"];
+    assert_eq!(object["type"], "Opaque", "{object}");
+    assert_eq!(object.get("none"), None);
+    assert_eq!(
+        object["metadata"].get("uid"),
+        None,
+        "as it was before it was made"
+    );
+    assert_eq!(created["objectRef"]["name"], "a");
+}
+
+#[tokio::test]
 async fn levels_below_leave_bodies_out_and_none_leaves_all_out() {
     let (server, kept) = server(
         "{level: None, verbs: [get]}, {level: Request, verbs: [create]}, \

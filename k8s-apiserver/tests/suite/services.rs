@@ -1,9 +1,10 @@
 //! The addresses and ports of Services.
 
 use http::StatusCode;
+use k8s_apiserver::ApiServer;
 use serde_json::{Value, json};
 
-use crate::common::{call, server};
+use crate::common::{call, get, server};
 
 pub(crate) const SERVICES: &str = "/api/v1/namespaces/default/services";
 
@@ -290,4 +291,59 @@ async fn services_that_come_at_once_get_different_addresses() {
         .map(|s| s["spec"]["ports"][0]["nodePort"].as_i64().unwrap())
         .collect();
     assert_eq!((ips.len(), ports.len()), (50, 50));
+}
+
+/// The samples of the allocators on the page of metrics.
+async fn allocator_samples(server: &ApiServer) -> Vec<String> {
+    let (_, page) = get(server, "/metrics").await;
+    let page = page.as_str().unwrap().to_owned();
+    let lines = page
+        .lines()
+        .filter(|line| line.starts_with("kube_apiserver_"));
+    lines.map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn what_is_handed_out_and_what_is_left_is_told() {
+    let server = server().await;
+    let before = allocator_samples(&server).await;
+    let ports = "kube_apiserver_nodeport_allocator_allocated_ports 0";
+    assert!(before.iter().any(|line| line == ports), "{before:?}");
+    let dry = format!("{SERVICES}?dryRun=All");
+    let wanted = service("one", json!({"type": "NodePort"}));
+    assert_eq!(call(&server, "POST", &dry, wanted.clone()).await.0, 201);
+    assert_eq!(call(&server, "POST", SERVICES, wanted).await.0, 201);
+    let chosen = json!({"type": "NodePort", "clusterIP": "10.96.3.4",
+        "ports": [{"port": 80, "nodePort": 30_003}]});
+    let two = service("two", chosen);
+    assert_eq!(call(&server, "POST", SERVICES, two).await.0, 201);
+    let three = service("three", json!({"clusterIP": "10.96.3.4"}));
+    assert_eq!(call(&server, "POST", SERVICES, three).await.0, 422);
+    let taken = json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30_003}]});
+    let three = service("three", taken);
+    assert_eq!(call(&server, "POST", SERVICES, three).await.0, 422);
+    let after = allocator_samples(&server).await;
+    for expected in [
+        "clusterip_allocator_allocation_total{cidr=\"10.96.0.0/16\",scope=\"static\"} 1",
+        "clusterip_allocator_allocation_errors_total{cidr=\"10.96.0.0/16\",scope=\"static\"} 1",
+        "nodeport_allocator_allocated_ports 2",
+        "nodeport_allocator_available_ports 2766",
+        "nodeport_allocator_allocation_total{scope=\"dynamic\"} 1",
+        "nodeport_allocator_allocation_total{scope=\"static\"} 1",
+        "nodeport_allocator_allocation_errors_total{scope=\"static\"} 1",
+    ] {
+        let expected = format!("kube_apiserver_{expected}");
+        assert!(after.contains(&expected), "{expected} among {after:?}");
+    }
+    let gauge = |samples: &[String], name: &str| {
+        let name = format!("kube_apiserver_clusterip_allocator_{name}{{cidr=\"10.96.0.0/16\"}} ");
+        let found = samples.iter().find_map(|line| line.strip_prefix(&name));
+        found.map(|value| value.parse::<u64>().unwrap()).unwrap()
+    };
+    let both = |samples| gauge(samples, "allocated_ips") + gauge(samples, "available_ips");
+    assert_eq!(both(&after), 65_534);
+    assert_eq!(
+        gauge(&after, "allocated_ips"),
+        gauge(&before, "allocated_ips") + 2
+    );
 }

@@ -93,7 +93,9 @@ impl MutatingAdmissionWebhook {
             let round = usize::from(again);
             let started = Instant::now();
             let changed = change(&invocation, request, round, at).await;
-            observe(request, hook, "admit", started.elapsed(), &changed);
+            let took = started.elapsed();
+            audit::waited_for_webhooks("mutating", took);
+            observe(request, hook, "admit", took, &changed);
             annotate(&invocation, round, at, matches!(changed, Ok(true)));
             let reinvocation = &mut request.more.reinvocation;
             if matches!(changed, Ok(true)) {

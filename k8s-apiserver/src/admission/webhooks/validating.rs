@@ -12,6 +12,7 @@ use crate::{
         AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step,
         matching::NamespaceLabels, reader::ObjectReader, views::Views,
     },
+    audit,
     authz::Authorizer,
 };
 
@@ -85,7 +86,12 @@ impl ValidatingAdmissionWebhook {
                 });
             }
         }
+        let started = Instant::now();
+        let asked = !calls.is_empty();
         let answers = join_all(calls).await;
+        if asked {
+            audit::waited_for_webhooks("validating", started.elapsed());
+        }
         answers.into_iter().collect()
     }
 }

@@ -1,0 +1,158 @@
+//! What `/metrics` tells of addresses and ports that are handed out, under upstream's names.
+
+use std::{collections::BTreeSet, net::Ipv4Addr};
+
+use super::{Cidr, Services, addresses, ranges::Ranges, taken};
+use crate::{
+    metrics::{Counts, Writer},
+    registry::Registry,
+};
+
+/// How somebody comes to an address or a port.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Scope {
+    /// It was asked for.
+    Static,
+    /// Any would do.
+    Dynamic,
+}
+
+impl Scope {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Static => "scope=\"static\"",
+            Self::Dynamic => "scope=\"dynamic\"",
+        }
+    }
+}
+
+/// What was handed out, and what could not be. Dry runs do not count.
+#[derive(Debug, Default)]
+pub(crate) struct Allocations {
+    addresses: Counts,
+    address_errors: Counts,
+    ports: Counts,
+    port_errors: Counts,
+}
+
+impl Allocations {
+    /// An address of a range was wanted.
+    pub(super) fn address(&self, cidr: Cidr, scope: Scope, succeeded: bool) {
+        let counts = if succeeded {
+            &self.addresses
+        } else {
+            &self.address_errors
+        };
+        counts.count(format!("cidr=\"{cidr}\",{}", scope.label()));
+    }
+
+    /// A node port was wanted.
+    pub(super) fn port(&self, scope: Scope, succeeded: bool) {
+        let counts = if succeeded {
+            &self.ports
+        } else {
+            &self.port_errors
+        };
+        counts.count(scope.label().to_owned());
+    }
+}
+
+impl Services {
+    /// Writes what was handed out, and what is left; nothing where there are no Services, and only what was counted here
+    /// while the store is away.
+    pub(crate) async fn write_metrics(&self, registry: &Registry, out: &mut Writer) {
+        if registry.stored_row("", "services").is_none() {
+            return;
+        }
+        if let Ok(ranges) = Ranges::read(registry, self.cidr).await
+            && let Ok(taken) = addresses::taken(registry).await
+        {
+            write_addresses(&ranges.all(), &taken, out);
+        }
+        let counted = &self.allocations;
+        counted.addresses.write(
+            out,
+            "kube_apiserver_clusterip_allocator_allocation_total",
+            "[ALPHA] Number of Cluster IPs allocations",
+        );
+        counted.address_errors.write(
+            out,
+            "kube_apiserver_clusterip_allocator_allocation_errors_total",
+            "[ALPHA] Number of errors trying to allocate Cluster IPs",
+        );
+        if let Ok(taken) = taken(registry).await {
+            out.family(
+                "kube_apiserver_nodeport_allocator_allocated_ports",
+                "gauge",
+                "[ALPHA] Gauge measuring the number of allocated NodePorts for Services",
+            );
+            out.sample("", "", taken.len() as f64);
+            out.family(
+                "kube_apiserver_nodeport_allocator_available_ports",
+                "gauge",
+                "[ALPHA] Gauge measuring the number of available NodePorts for Services",
+            );
+            let left = self.node_ports.size().saturating_sub(taken.len());
+            out.sample("", "", left as f64);
+        }
+        counted.ports.write(
+            out,
+            "kube_apiserver_nodeport_allocator_allocation_total",
+            "[ALPHA] Number of NodePort allocations",
+        );
+        counted.port_errors.write(
+            out,
+            "kube_apiserver_nodeport_allocator_allocation_errors_total",
+            "[ALPHA] Number of errors trying to allocate NodePort",
+        );
+    }
+}
+
+fn write_addresses(cidrs: &BTreeSet<Cidr>, taken: &[Ipv4Addr], out: &mut Writer) {
+    let used = |cidr: &Cidr| taken.iter().filter(|ip| cidr.contains_host(**ip)).count() as u64;
+    let used: Vec<(Cidr, u64)> = cidrs.iter().map(|cidr| (*cidr, used(cidr))).collect();
+    out.family(
+        "kube_apiserver_clusterip_allocator_allocated_ips",
+        "gauge",
+        "[ALPHA] Gauge measuring the number of allocated IPs for Services",
+    );
+    for (cidr, used) in &used {
+        out.sample("", &format!("cidr=\"{cidr}\""), *used as f64);
+    }
+    out.family(
+        "kube_apiserver_clusterip_allocator_available_ips",
+        "gauge",
+        "[ALPHA] Gauge measuring the number of available IPs for Services",
+    );
+    for (cidr, used) in &used {
+        let left = cidr.hosts().end - cidr.hosts().start - used;
+        out.sample("", &format!("cidr=\"{cidr}\""), left as f64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_counts_in_each_range_that_has_it() {
+        let cidrs = ["10.1.0.0/24", "10.1.0.0/28", "10.2.0.0/24"];
+        let cidrs = cidrs.map(|text| text.parse().unwrap()).into();
+        let taken = ["10.1.0.3", "10.1.0.77", "10.9.0.1"].map(|text| text.parse().unwrap());
+        let mut out = Writer::default();
+        write_addresses(&cidrs, &taken, &mut out);
+        let text = out.finish();
+        let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(
+            samples,
+            [
+                "kube_apiserver_clusterip_allocator_allocated_ips{cidr=\"10.1.0.0/24\"} 2",
+                "kube_apiserver_clusterip_allocator_allocated_ips{cidr=\"10.1.0.0/28\"} 1",
+                "kube_apiserver_clusterip_allocator_allocated_ips{cidr=\"10.2.0.0/24\"} 0",
+                "kube_apiserver_clusterip_allocator_available_ips{cidr=\"10.1.0.0/24\"} 252",
+                "kube_apiserver_clusterip_allocator_available_ips{cidr=\"10.1.0.0/28\"} 13",
+                "kube_apiserver_clusterip_allocator_available_ips{cidr=\"10.2.0.0/24\"} 254",
+            ]
+        );
+    }
+}
