@@ -20,7 +20,7 @@ use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{ConfigMap, Namespace, Pod},
 };
-use k8s_testing::{Identity, SimExec, TestCluster};
+use k8s_testing::{Faults, Identity, SimExec, TestCluster};
 use kube::{
     Api, CustomResource, CustomResourceExt, Resource,
     api::{AttachParams, DeleteParams, ListParams, LogParams, PostParams},
@@ -434,6 +434,19 @@ async fn simulated_pods_have_logs_commands_and_ports() {
         .unwrap();
     let answer = in_time(read(Some(stream))).await;
     assert!(answer.ends_with("\r\n\r\nhello"), "{answer}");
+
+    let network = Faults::seeded(1);
+    let client = cluster.client_with_faults(Identity::system_masters(), &network);
+    let pods: Api<Pod> = Api::default_namespaced(client);
+    let mut ports = pods.portforward("web", &[8080]).await.unwrap();
+    let mut stream = ports.take_stream(8080).unwrap();
+    network.cut();
+    let mut rest = Vec::new();
+    // Whether it ends or fails, it is over.
+    let _ = in_time(stream.read_to_end(&mut rest)).await;
+    assert!(rest.is_empty());
+    let ended = ports.take_error(8080).unwrap();
+    drop(in_time(ended).await);
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use parking_lot::Mutex;
 use tower::{Layer, Service};
 
-use super::{Fault, Faults, request::About, watch};
+use super::{Fault, Faults, request::About, tunnel, watch};
 use crate::gate::BoxError;
 
 /// How many answers are kept to be given again.
@@ -142,6 +142,9 @@ where
             }
             if hits(Fault::LostAnswer, faults.chances.lost / 2.0) {
                 return Err(lost());
+            }
+            if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+                return tunnel::until_cut(answer, faults).await;
             }
             if about.is_watch && answer.status() == StatusCode::OK {
                 return Ok(answer.map(|body| watch::spoil(body, faults.clone(), about.text, turn)));

@@ -7,6 +7,7 @@
 mod fate;
 mod layer;
 mod request;
+mod tunnel;
 mod watch;
 
 use std::{sync::Arc, time::Duration};
@@ -165,7 +166,7 @@ impl Faults {
         self
     }
 
-    /// From now on nothing gets through: requests fail, those under way too, and watches and logs end, until
+    /// From now on nothing gets through: requests fail, those under way too, and watches, logs and tunnels end, until
     /// [`heal`](Self::heal). This is for a network that is parted, for instance to see that a leader that cannot renew
     /// its Lease stops before another begins. It holds for all clients with these faults or clones of them, is not
     /// decided by the seed, and not told of by [`injected`](Self::injected).
