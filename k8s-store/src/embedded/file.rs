@@ -14,7 +14,7 @@ use super::trace::{self, Step};
 
 /// What is written directly begins and ends at multiples of this, in the file and in memory: no disk has larger
 /// sectors.
-const BLOCK: usize = 4096;
+pub(crate) const BLOCK: usize = 4096;
 /// A buffer that has grown larger is not kept.
 const MOST_KEPT: usize = 1 << 20;
 

@@ -6,7 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use super::{crash_point, directory::Directory, file::LogFile};
+use super::{
+    crash_point,
+    directory::Directory,
+    file::{BLOCK, LogFile},
+};
 #[cfg(feature = "testing")]
 use crate::testing::CrashPoint;
 use crate::{Error, Revision};
@@ -163,6 +167,10 @@ impl Log {
                 Ok(written) => {
                     self.allocated += written as u64;
                     ahead = ahead.saturating_sub(written as u64);
+                    // The disk is as good as full, and what is written directly begins with a block.
+                    if written % BLOCK != 0 {
+                        break;
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // The records themselves fit; the next ones will tell.
