@@ -276,7 +276,10 @@ impl Upkeep {
                     let Some(registry) = self.registry.upgrade() else {
                         return;
                     };
-                    self.flow.stored.store(Arc::new(count(&registry).await.into_iter().collect()));
+                    // While the store is away, what was there is the best guess.
+                    if let Ok(counts) = count(&registry).await {
+                        self.flow.stored.store(Arc::new(counts.into_iter().collect()));
+                    }
                     // They were made before the server was built.
                     if self.makes && !std::mem::take(&mut first) && let Err(error) = make(&registry).await {
                         tracing::warn!(%error, "the objects of flow control cannot be looked after");
@@ -356,7 +359,7 @@ async fn write_condition(registry: &Registry, name: &str, found: bool) -> Result
 }
 
 /// How many objects there are of each resource that is stored.
-pub(crate) async fn count(registry: &Registry) -> Vec<(String, usize)> {
+pub(crate) async fn count(registry: &Registry) -> Result<Vec<(String, usize)>> {
     let mut seen = HashSet::new();
     let mut counts = Vec::new();
     for row in registry.served.load_full().rows() {
@@ -368,9 +371,9 @@ pub(crate) async fn count(registry: &Registry) -> Vec<(String, usize)> {
             limit: Some(1),
             ..List::default()
         };
-        if let Ok(page) = registry.store.list(list).await {
-            counts.push((row.prefix.clone(), page.entries.len() + page.remaining));
-        }
+        // Where one fails, the others would too, each after some time.
+        let page = registry.store.list(list).await?;
+        counts.push((row.prefix.clone(), page.entries.len() + page.remaining));
     }
-    counts
+    Ok(counts)
 }

@@ -11,7 +11,7 @@ mod requests;
 mod server;
 mod writer;
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use self::process::Process;
 pub(crate) use self::{
@@ -23,6 +23,9 @@ pub(crate) use self::{
     writer::{Writer, quoted},
 };
 use crate::server::Inner;
+
+/// How long the store is asked. The page is wanted most when there is no answer.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// More metrics for the page: text in Prometheus' format.
 pub(crate) type More = Arc<dyn Fn() -> String + Send + Sync>;
@@ -80,9 +83,7 @@ pub(crate) async fn page(server: &Inner) -> String {
     if let Some(audit) = &server.audit {
         audit.write_metrics(&mut out);
     }
-    objects(server, &mut out).await;
-    let services = &server.registry.services;
-    services.write_metrics(&server.registry, &mut out).await;
+    stored(server, &mut out).await;
     let info = crate::version::info();
     out.family(
         "kubernetes_build_info",
@@ -115,40 +116,59 @@ pub(crate) async fn page(server: &Inner) -> String {
     text
 }
 
-/// How many objects are stored.
-async fn objects(server: &Inner, out: &mut Writer) {
-    let mut counts = crate::flow::count(&server.registry).await;
-    counts.sort_unstable();
-    let served = server.registry.served.load_full();
-    let named = |prefix: &str| {
-        let mut rows = served.rows();
-        rows.find(|row| row.prefix == prefix)
-            .map(|row| (row.resource.group, row.resource.resource))
+/// What is in the store, as far as it says so in time.
+async fn stored(server: &Inner, out: &mut Writer) {
+    let registry = &server.registry;
+    let asked = async {
+        let counts = crate::flow::count(registry).await?;
+        let in_use = registry.services.in_use(registry).await;
+        Ok::<_, crate::Error>((counts, in_use))
     };
+    let known = tokio::time::timeout(PATIENCE, asked).await;
+    let (counts, in_use) = known.ok().and_then(Result::ok).unzip();
+    objects(server, counts, out);
+    let in_use = in_use.and_then(Result::ok).flatten();
+    registry.services.write_metrics(in_use, out);
+}
+
+/// How many objects are stored.
+fn objects(server: &Inner, counts: Option<Vec<(String, usize)>>, out: &mut Writer) {
+    let counts: Option<BTreeMap<String, usize>> = counts.map(|all| all.into_iter().collect());
+    let served = server.registry.served.load_full();
+    let mut rows: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
+    for row in served.rows().filter(|row| row.resource.is_stored()) {
+        let named = (row.resource.group, row.resource.resource);
+        rows.entry(&row.prefix).or_insert(named);
+    }
+    let mut counted = Vec::new();
+    for (prefix, named) in &rows {
+        // Those of which it is not known how many there are have less than none.
+        let count = match &counts {
+            Some(counts) => counts.get(*prefix).map(|count| *count as f64),
+            None => Some(-1.0),
+        };
+        counted.extend(count.map(|count| (*named, count)));
+    }
     out.family(
         "apiserver_storage_objects",
         "gauge",
         "[STABLE] Number of stored objects at the time of last check split by kind. In case of a fetching error, the value will be -1.",
     );
-    for (prefix, count) in &counts {
-        if let Some((group, resource)) = named(prefix) {
-            let resource = match group {
-                "" => resource.to_owned(),
-                group => format!("{resource}.{group}"),
-            };
-            out.sample("", &format!("resource=\"{resource}\""), *count as f64);
-        }
+    for ((group, resource), count) in &counted {
+        let resource = match *group {
+            "" => (*resource).to_owned(),
+            group => format!("{resource}.{group}"),
+        };
+        out.sample("", &format!("resource=\"{resource}\""), *count);
     }
     out.family(
         "apiserver_resource_objects",
         "gauge",
         "[ALPHA] Number of stored objects at the time of last check split by kind. In case of a fetching error, the value will be -1.",
     );
-    for (prefix, count) in &counts {
-        if let Some((group, resource)) = named(prefix) {
-            let labels = format!("group=\"{group}\",resource=\"{resource}\"");
-            out.sample("", &labels, *count as f64);
-        }
+    for ((group, resource), count) in &counted {
+        let labels = format!("group=\"{group}\",resource=\"{resource}\"");
+        out.sample("", &labels, *count);
     }
     out.family(
         "apiserver_storage_decode_errors_total",
@@ -156,7 +176,7 @@ async fn objects(server: &Inner, out: &mut Writer) {
         "[ALPHA] Number of stored object decode errors split by object type",
     );
     for (prefix, failures) in server.registry.caches.failures() {
-        if let Some((group, resource)) = named(&prefix) {
+        if let Some((group, resource)) = rows.get(prefix.as_str()) {
             let labels = format!("group=\"{group}\",resource=\"{resource}\"");
             out.sample("", &labels, failures as f64);
         }

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use super::{Cidr, Services, addresses, ranges::Ranges, taken};
 use crate::{
+    Result,
     metrics::{Counts, Writer},
     registry::Registry,
 };
@@ -57,17 +58,31 @@ impl Allocations {
     }
 }
 
+/// What Services have.
+#[derive(Debug)]
+pub(crate) struct InUse {
+    cidrs: BTreeSet<Cidr>,
+    addresses: Vec<Ipv4Addr>,
+    ports: usize,
+}
+
 impl Services {
-    /// Writes what was handed out, and what is left; nothing where there are no Services, and only what was counted here
-    /// while the store is away.
-    pub(crate) async fn write_metrics(&self, registry: &Registry, out: &mut Writer) {
+    /// Finds out what Services have; nothing where there are none.
+    pub(crate) async fn in_use(&self, registry: &Registry) -> Result<Option<InUse>> {
         if registry.stored_row("", "services").is_none() {
-            return;
+            return Ok(None);
         }
-        if let Ok(ranges) = Ranges::read(registry, self.cidr).await
-            && let Ok(taken) = addresses::taken(registry).await
-        {
-            write_addresses(&ranges.all(), &taken, out);
+        Ok(Some(InUse {
+            cidrs: Ranges::read(registry, self.cidr).await?.all(),
+            addresses: addresses::taken(registry).await?,
+            ports: taken(registry).await?.len(),
+        }))
+    }
+
+    /// Writes what was handed out, and what is left if that is known.
+    pub(crate) fn write_metrics(&self, in_use: Option<InUse>, out: &mut Writer) {
+        if let Some(in_use) = &in_use {
+            write_addresses(&in_use.cidrs, &in_use.addresses, out);
         }
         let counted = &self.allocations;
         counted.addresses.write(
@@ -80,19 +95,19 @@ impl Services {
             "kube_apiserver_clusterip_allocator_allocation_errors_total",
             "[ALPHA] Number of errors trying to allocate Cluster IPs",
         );
-        if let Ok(taken) = taken(registry).await {
+        if let Some(in_use) = &in_use {
             out.family(
                 "kube_apiserver_nodeport_allocator_allocated_ports",
                 "gauge",
                 "[ALPHA] Gauge measuring the number of allocated NodePorts for Services",
             );
-            out.sample("", "", taken.len() as f64);
+            out.sample("", "", in_use.ports as f64);
             out.family(
                 "kube_apiserver_nodeport_allocator_available_ports",
                 "gauge",
                 "[ALPHA] Gauge measuring the number of available NodePorts for Services",
             );
-            let left = self.node_ports.size().saturating_sub(taken.len());
+            let left = self.node_ports.size().saturating_sub(in_use.ports);
             out.sample("", "", left as f64);
         }
         counted.ports.write(

@@ -1,6 +1,13 @@
 //! A store that is away for a while, as an etcd is without a majority.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use crate::{
     common::{MAPS, call, client, config_map, get, send},
@@ -62,8 +69,21 @@ async fn while_the_store_is_away_requests_fail_and_afterwards_all_goes_on() {
     assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR);
     let text = text.as_str().unwrap_or_default();
     assert!(text.contains("error getting data from etcd: "), "{text}");
+    // What can be told without it is, and as upstream says that of the rest.
+    let (code, page) = get(&server, "/metrics").await;
+    assert_eq!(code, StatusCode::OK);
+    let page = page.as_str().unwrap();
+    assert!(page.contains("apiserver_storage_objects{resource=\"configmaps\"} -1\n"));
+    assert!(page.contains("apiserver_request_total{"));
+    assert!(!page.contains("nodeport_allocator_allocated_ports"));
 
     store.set_away(false);
+    let (_, page) = get(&server, "/metrics").await;
+    let page = page.as_str().unwrap();
+    assert!(
+        page.contains("apiserver_storage_objects{resource=\"configmaps\"} 2\n"),
+        "{page}"
+    );
     let made = call(&server, "POST", MAPS, config_map("b")).await;
     assert_eq!(made.0, StatusCode::CREATED, "{}", made.1);
     assert_eq!(get(&server, "/readyz").await.0, StatusCode::OK);
@@ -153,6 +173,70 @@ async fn while_the_store_is_away_who_is_known_reads_what_is_at_hand() {
     assert_eq!(gone.0, StatusCode::OK, "{}", gone.1);
     let (code, _, answer) = show(&server, &token).await;
     assert_eq!(code, StatusCode::UNAUTHORIZED, "{answer}");
+}
+
+/// A store that says nothing at all for a while: neither that something is there nor that it is not.
+#[derive(Debug, Default)]
+struct Silent {
+    inner: MemoryStore,
+    is_silent: AtomicBool,
+}
+
+impl Silent {
+    async fn say(&self) {
+        if self.is_silent.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Silent {
+    async fn revision(&self) -> Result<Revision, Error> {
+        self.say().await;
+        self.inner.revision().await
+    }
+
+    async fn get(&self, key: &[u8], at: Option<Revision>) -> Result<Option<Entry>, Error> {
+        self.say().await;
+        self.inner.get(key, at).await
+    }
+
+    async fn list(&self, list: List) -> Result<Page, Error> {
+        self.say().await;
+        self.inner.list(list).await
+    }
+
+    async fn commit(&self, writes: Vec<Write>) -> Result<Committed, Error> {
+        self.say().await;
+        self.inner.commit(writes).await
+    }
+
+    async fn watch(&self, prefix: Bytes, after: Revision) -> Result<WatchStream, Error> {
+        self.say().await;
+        self.inner.watch(prefix, after).await
+    }
+
+    async fn compact(&self, revision: Revision) -> Result<(), Error> {
+        self.say().await;
+        self.inner.compact(revision).await
+    }
+}
+
+#[tokio::test]
+async fn metrics_do_not_wait_for_a_store_that_says_nothing() {
+    let store = Arc::new(Silent::default());
+    let server = ApiServer::builder().seed(1).store(store.clone());
+    let server = server.build().await.unwrap();
+    tokio::time::pause();
+    store.is_silent.store(true, Ordering::Relaxed);
+    let asked = get(&server, "/metrics");
+    let (code, page) = tokio::time::timeout(Duration::from_secs(5), asked)
+        .await
+        .unwrap();
+    assert_eq!(code, StatusCode::OK);
+    let page = page.as_str().unwrap();
+    assert!(page.contains("apiserver_storage_objects{resource=\"configmaps\"} -1\n"));
 }
 
 /// A store that cannot delete one object, and deletes no other before it has said so.
