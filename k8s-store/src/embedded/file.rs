@@ -188,7 +188,7 @@ struct Blocks {
 impl Blocks {
     /// Makes room for so many bytes, aligned; the block stays.
     fn reserve(&mut self, length: usize) {
-        if self.memory.len() >= self.start + length && !self.memory.is_empty() {
+        if self.memory.len() >= self.start + length {
             return;
         }
         let mut memory = vec![0; length.next_multiple_of(16 * BLOCK) + BLOCK];

@@ -39,6 +39,7 @@ pub struct FaultyStore {
     lose: AtomicUsize,
     cuts: watch::Sender<u64>,
     away: AtomicBool,
+    silent: watch::Sender<bool>,
 }
 
 impl FaultyStore {
@@ -51,6 +52,7 @@ impl FaultyStore {
             lose: AtomicUsize::new(0),
             cuts: watch::Sender::new(0),
             away: AtomicBool::new(false),
+            silent: watch::Sender::new(false),
         }
     }
 
@@ -101,7 +103,17 @@ impl FaultyStore {
         }
     }
 
-    fn check(&self) -> Result<(), Error> {
+    /// Whether nothing answers any more, as if a remote store took requests and
+    /// was busy for ever. What was asked meanwhile is answered when this ends.
+    pub fn set_silent(&self, silent: bool) {
+        self.silent.send_replace(silent);
+    }
+
+    async fn check(&self) -> Result<(), Error> {
+        // The sender is this store's own.
+        let mut silent = self.silent.subscribe();
+        let heard = silent.wait_for(|silent| !silent).await;
+        heard.map(drop).map_err(|_| Error::Closed)?;
         if self.away.load(Ordering::SeqCst) {
             let source = std::io::Error::other("etcdserver: request timed out");
             return Err(Error::Unavailable {
@@ -121,22 +133,22 @@ fn take(left: &AtomicUsize) -> bool {
 #[async_trait]
 impl Store for FaultyStore {
     async fn revision(&self) -> Result<Revision, Error> {
-        self.check()?;
+        self.check().await?;
         self.inner.revision().await
     }
 
     async fn get(&self, key: &[u8], at: Option<Revision>) -> Result<Option<Entry>, Error> {
-        self.check()?;
+        self.check().await?;
         self.inner.get(key, at).await
     }
 
     async fn list(&self, list: List) -> Result<Page, Error> {
-        self.check()?;
+        self.check().await?;
         self.inner.list(list).await
     }
 
     async fn commit(&self, writes: Vec<Write>) -> Result<Committed, Error> {
-        self.check()?;
+        self.check().await?;
         if take(&self.refuse) || self.refuses(&writes) {
             let source = Arc::new(std::io::ErrorKind::StorageFull.into());
             return Err(Error::ReadOnly { source });
@@ -149,14 +161,14 @@ impl Store for FaultyStore {
     }
 
     async fn watch(&self, prefix: Bytes, after: Revision) -> Result<WatchStream, Error> {
-        self.check()?;
+        self.check().await?;
         let cuts = self.cuts.subscribe();
         let stream = self.inner.watch(prefix, after).await?;
         Ok(futures::stream::unfold(Some((stream, cuts)), next).boxed())
     }
 
     async fn compact(&self, revision: Revision) -> Result<(), Error> {
-        self.check()?;
+        self.check().await?;
         self.inner.compact(revision).await
     }
 }
@@ -202,5 +214,10 @@ mod tests {
         assert!(matches!(away, Err(Error::Unavailable { .. })));
         store.set_away(false);
         assert_eq!(store.revision().await.unwrap(), Revision(3));
+        store.set_silent(true);
+        let mut asked = Box::pin(store.revision());
+        assert!(futures::poll!(&mut asked).is_pending());
+        store.set_silent(false);
+        assert_eq!(asked.await.unwrap(), Revision(3));
     }
 }
