@@ -442,11 +442,11 @@ async fn simulated_pods_have_logs_commands_and_ports() {
     let mut stream = ports.take_stream(8080).unwrap();
     network.cut();
     let mut rest = Vec::new();
-    // Whether it ends or fails, it is over.
-    let _ = in_time(stream.read_to_end(&mut rest)).await;
-    assert!(rest.is_empty());
-    let ended = ports.take_error(8080).unwrap();
-    drop(in_time(ended).await);
+    let read = in_time(stream.read_to_end(&mut rest)).await;
+    assert!(
+        matches!(read, Ok(0) | Err(_)),
+        "over, one way or the other: {read:?}"
+    );
 }
 
 #[tokio::test]

@@ -1,10 +1,8 @@
 //! Tunnels that end when nothing gets through any more: exec, attach, port-forward, and watches over WebSocket.
 
-use std::convert::Infallible;
-
 use bytes::Bytes;
 use futures::future;
-use http::{Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Empty;
 use hyper::{
     body::Incoming,
@@ -55,26 +53,28 @@ async fn ends() -> Result<(OnUpgrade, OnUpgrade), BoxError> {
     let (near, far) = tokio::io::duplex(PIPE);
     let (sender, mut served) = mpsc::channel(1);
     let service = service_fn(move |mut request: Request<Incoming>| {
-        // There is one request.
-        let _ = sender.try_send(upgrade::on(&mut request));
-        let answer = Response::builder()
-            .status(StatusCode::SWITCHING_PROTOCOLS)
-            .header(header::CONNECTION, "upgrade")
-            .header(header::UPGRADE, "tunnel")
-            .body(Empty::<Bytes>::new());
-        future::ready(Ok::<_, Infallible>(answer.unwrap_or_default()))
+        let taken = sender.try_send(upgrade::on(&mut request));
+        let mut answer = Response::new(Empty::<Bytes>::new());
+        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        answer.headers_mut().extend(tunnel());
+        // There is one request, and somebody who waits for it.
+        future::ready(taken.map(|()| answer).map_err(|_| lost()))
     });
     let serving = server::conn::http1::Builder::new().serve_connection(TokioIo::new(far), service);
     tokio::spawn(serving.with_upgrades());
     let (mut asker, asking) = client::conn::http1::handshake(TokioIo::new(near)).await?;
     tokio::spawn(asking.with_upgrades());
-    let request = Request::get("/")
-        .header(header::CONNECTION, "upgrade")
-        .header(header::UPGRADE, "tunnel")
-        .body(Empty::<Bytes>::new())?;
+    let mut request = Request::new(Empty::<Bytes>::new());
+    request.headers_mut().extend(tunnel());
     let mut answer = asker.send_request(request).await?;
     let far = served.recv().await.ok_or_else(lost)?;
     Ok((upgrade::on(&mut answer), far))
+}
+
+/// What either side says to change to a tunnel.
+fn tunnel() -> [(HeaderName, HeaderValue); 2] {
+    [(header::CONNECTION, "upgrade"), (header::UPGRADE, "tunnel")]
+        .map(|(name, value)| (name, HeaderValue::from_static(value)))
 }
 
 #[cfg(test)]
