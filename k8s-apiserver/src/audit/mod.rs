@@ -8,8 +8,10 @@
 
 mod event;
 mod file;
+mod latencies;
 mod policy;
 mod queue;
+mod record;
 mod trail;
 
 use std::time::Duration;
@@ -24,7 +26,8 @@ pub use self::{
 };
 pub(crate) use self::{
     queue::Audit,
-    trail::{BodyKind, CURRENT, Trail, name},
+    record::BodyKind,
+    trail::{CURRENT, Trail, name},
 };
 
 /// Whether the request that is being served by this task is audited: whether annotations are worth making.

@@ -12,7 +12,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::{Event, Level, Policy, trail::Record};
+use super::{Event, Level, Policy, record::Record};
 use crate::metrics::Writer;
 
 /// Events that wait; upstream's size of the buffer.

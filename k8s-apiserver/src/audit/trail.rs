@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    io::Read,
     net::IpAddr,
     pin::Pin,
     sync::Arc,
@@ -19,8 +18,11 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::{
-    Audit, AuthenticationMetadata, Event, Level, ObjectReference, Stage, UserInfo, policy::Verdict,
+    Audit, AuthenticationMetadata, Event, Level, ObjectReference, Stage, UserInfo,
+    latencies::Latencies,
+    policy::Verdict,
     queue::Room,
+    record::{BodyKind, Raw, Record},
 };
 use crate::{
     auth::Identity,
@@ -77,198 +79,11 @@ struct State {
     /// Once it is known who asks.
     event: Option<Event>,
     annotations: BTreeMap<String, String>,
-    /// How long webhooks took, by their steps.
-    webhooks: BTreeMap<&'static str, Duration>,
+    latencies: Latencies,
     /// The body of the request, as it was read.
     request: Raw,
     /// For the first record that is sent.
     room: Option<Room>,
-}
-
-/// A body, not looked into yet.
-#[derive(Clone, Default)]
-struct Raw {
-    content_type: String,
-    gzip: bool,
-    slices: Vec<Bytes>,
-    len: usize,
-    /// What it is read as where it does not say.
-    kind: Option<BodyKind>,
-}
-
-/// The `apiVersion` and `kind` that the body of a request has if it says none.
-#[derive(Clone)]
-pub(crate) struct BodyKind {
-    pub(crate) api_version: String,
-    pub(crate) kind: String,
-}
-
-impl BodyKind {
-    fn fill(&self, object: &mut Value) {
-        let Some(object) = object.as_object_mut() else {
-            return;
-        };
-        for (name, value) in [("apiVersion", &self.api_version), ("kind", &self.kind)] {
-            object.entry(name).or_insert_with(|| value.as_str().into());
-        }
-    }
-}
-
-impl Raw {
-    fn of(headers: &HeaderMap) -> Self {
-        let text = |name| {
-            headers
-                .get(name)
-                .and_then(|v: &HeaderValue| v.to_str().ok())
-                .unwrap_or_default()
-        };
-        Raw {
-            content_type: text(header::CONTENT_TYPE).to_owned(),
-            gzip: text(header::CONTENT_ENCODING) == "gzip",
-            ..Raw::default()
-        }
-    }
-
-    fn value(&self) -> Option<Value> {
-        if self.slices.is_empty() {
-            return None;
-        }
-        let mut bytes = self.slices.concat();
-        if self.gzip {
-            let mut out = Vec::new();
-            flate2::read::GzDecoder::new(bytes.as_slice())
-                .read_to_end(&mut out)
-                .ok()?;
-            bytes = out;
-        }
-        let media_type = self.content_type.split(';').next().unwrap_or_default();
-        match media_type.trim() {
-            "application/vnd.kubernetes.protobuf" => k8s_model::protobuf::decode(&bytes).ok(),
-            "application/yaml"
-            | "text/yaml"
-            | "application/x-yaml"
-            | "application/apply-patch+yaml" => {
-                serde_saphyr::from_str(std::str::from_utf8(&bytes).ok()?).ok()
-            }
-            _ => serde_json::from_slice(&bytes).ok(),
-        }
-    }
-}
-
-/// An event whose bodies have not been looked into yet.
-pub(super) struct Record {
-    event: Event,
-    request: Raw,
-    response: Option<Raw>,
-    omit_managed_fields: bool,
-}
-
-impl Record {
-    /// Looks into the bodies.
-    pub(super) fn into_event(self) -> Event {
-        let mut event = self.event;
-        let mut request = self.request.value();
-        if let (Some(object), Some(kind)) = (&mut request, &self.request.kind) {
-            kind.fill(object);
-        }
-        if let (Some(object), Some(reference)) = (&request, &mut event.object_ref) {
-            complete(reference, &object["metadata"]);
-        }
-        if event.level >= Level::Request {
-            event.request_object = request;
-        }
-        if let Some(response) = self.response.as_ref().and_then(Raw::value) {
-            if response["kind"] == "Status"
-                && let Some(status) = &mut event.response_status
-            {
-                for field in ["status", "message", "reason", "details"] {
-                    if let Some(value) = response.get(field) {
-                        status[field] = value.clone();
-                    }
-                }
-            }
-            if event.level >= Level::RequestResponse {
-                event.response_object = Some(response);
-            }
-        }
-        if self.omit_managed_fields {
-            let objects = [&mut event.request_object, &mut event.response_object];
-            objects
-                .into_iter()
-                .flatten()
-                .for_each(without_managed_fields);
-        }
-        event
-    }
-}
-
-/// Requests that take longer say where the time went; upstream's threshold.
-const SLOW: Duration = Duration::from_millis(500);
-
-/// How long a slow request took, and how much of that webhooks.
-fn latencies(
-    received: Timestamp,
-    now: Timestamp,
-    webhooks: &BTreeMap<&'static str, Duration>,
-) -> Vec<(String, String)> {
-    let total = Duration::try_from(now.duration_since(received)).unwrap_or_default();
-    if total <= SLOW {
-        return Vec::new();
-    }
-    let mut latencies = vec![("total".to_owned(), total)];
-    latencies.extend(
-        webhooks
-            .iter()
-            .map(|(step, took)| (format!("{step}-webhook"), *took)),
-    );
-    let annotation = |(layer, took)| {
-        let key = format!("apiserver.latency.k8s.io/{layer}");
-        (key, k8s_model::duration::print_std(took))
-    };
-    latencies.into_iter().map(annotation).collect()
-}
-
-/// What the object itself says, where the path does not.
-fn complete(reference: &mut ObjectReference, metadata: &Value) {
-    let ObjectReference {
-        namespace,
-        name,
-        uid,
-        resource_version,
-        ..
-    } = reference;
-    for (place, key) in [
-        (namespace, "namespace"),
-        (name, "name"),
-        (uid, "uid"),
-        (resource_version, "resourceVersion"),
-    ] {
-        if place.is_empty() {
-            metadata[key].as_str().unwrap_or_default().clone_into(place);
-        }
-    }
-}
-
-fn without_managed_fields(object: &mut Value) {
-    fn strip(object: &mut Value) {
-        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.remove("managedFields");
-        }
-    }
-    strip(object);
-    for (list, inner) in [("items", None), ("rows", Some("object"))] {
-        for item in object
-            .get_mut(list)
-            .and_then(Value::as_array_mut)
-            .into_iter()
-            .flatten()
-        {
-            match inner {
-                None => strip(item),
-                Some(inner) => item.get_mut(inner).into_iter().for_each(strip),
-            }
-        }
-    }
 }
 
 impl Trail {
@@ -353,17 +168,11 @@ impl Trail {
     /// What was read as an object is recorded as such: with its defaults, and without what it does not have.
     pub(crate) fn object_read(&self, json: Vec<u8>) {
         let request = &mut self.state.lock().request;
-        *request = Raw {
-            content_type: "application/json".to_owned(),
-            len: json.len(),
-            slices: vec![json.into()],
-            kind: request.kind.take(),
-            ..Raw::default()
-        };
+        *request = Raw::json(json, request.kind.take());
     }
 
     pub(crate) fn waited_for_webhooks(&self, step: &'static str, took: Duration) {
-        *self.state.lock().webhooks.entry(step).or_default() += took;
+        self.state.lock().latencies.add(step, took);
     }
 
     pub(crate) fn annotate(&self, key: String, value: String) {
@@ -488,7 +297,8 @@ impl Trail {
             }
             let mut annotations = state.annotations.clone();
             if stage == Stage::ResponseComplete {
-                annotations.extend(latencies(self.received, now, &state.webhooks));
+                let took = now.duration_since(self.received);
+                annotations.extend(state.latencies.annotations(took));
             }
             let record = Record {
                 event: Event {
@@ -680,27 +490,5 @@ mod tests {
             audit.flush().await;
             assert_eq!(*taken.lock(), 3 * of_each);
         }
-    }
-
-    #[test]
-    fn slow_requests_say_where_the_time_went() {
-        let received = Timestamp::from_second(1_000).unwrap();
-        let after = |millis| received + Duration::from_millis(millis);
-        let none = BTreeMap::new();
-        assert!(latencies(received, after(500), &none).is_empty());
-        let webhooks = BTreeMap::from([("mutating", Duration::from_micros(1_250))]);
-        let annotation = |layer: &str, took: &str| {
-            let key = format!("apiserver.latency.k8s.io/{layer}");
-            (key, took.to_owned())
-        };
-        assert_eq!(
-            latencies(received, after(1_500), &webhooks),
-            [
-                annotation("total", "1.5s"),
-                annotation("mutating-webhook", "1.25ms"),
-            ]
-        );
-        let backwards = after(0) - Duration::from_secs(9);
-        assert!(latencies(received, backwards, &webhooks).is_empty());
     }
 }

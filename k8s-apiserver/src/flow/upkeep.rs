@@ -2,7 +2,7 @@
 //! makes those that every cluster has, writes conditions, and shares seats out anew.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -276,10 +276,14 @@ impl Upkeep {
                     let Some(registry) = self.registry.upgrade() else {
                         return;
                     };
-                    // While the store is away, what was there is the best guess.
-                    if let Ok(counts) = count(&registry).await {
-                        self.flow.stored.store(Arc::new(counts.into_iter().collect()));
-                    }
+                    let counts = count(&registry).await;
+                    let before = self.flow.stored.load();
+                    // Where nobody knows, what was there is the best guess.
+                    let known = counts.into_iter().filter_map(|(prefix, count)| {
+                        let count = count.or_else(|| before.get(&prefix).copied())?;
+                        Some((prefix, count))
+                    });
+                    self.flow.stored.store(Arc::new(known.collect()));
                     // They were made before the server was built.
                     if self.makes && !std::mem::take(&mut first) && let Err(error) = make(&registry).await {
                         tracing::warn!(%error, "the objects of flow control cannot be looked after");
@@ -358,12 +362,16 @@ async fn write_condition(registry: &Registry, name: &str, found: bool) -> Result
         .map(drop)
 }
 
-/// How many objects there are of each resource that is stored.
-pub(crate) async fn count(registry: &Registry) -> Result<Vec<(String, usize)>> {
-    let mut seen = HashSet::new();
-    let mut counts = Vec::new();
+/// How many objects there are of each resource that is stored, by its prefix; nothing where that cannot be known.
+pub(crate) async fn count(registry: &Registry) -> HashMap<String, Option<usize>> {
+    let mut counts = HashMap::new();
+    let mut is_away = false;
     for row in registry.served.load_full().rows() {
-        if !row.resource.is_stored() || !seen.insert(row.prefix.clone()) {
+        if !row.resource.is_stored() || counts.contains_key(&row.prefix) {
+            continue;
+        }
+        if is_away {
+            counts.insert(row.prefix.clone(), None);
             continue;
         }
         let list = List {
@@ -371,9 +379,11 @@ pub(crate) async fn count(registry: &Registry) -> Result<Vec<(String, usize)>> {
             limit: Some(1),
             ..List::default()
         };
-        // Where one fails, the others would too, each after some time.
-        let page = registry.store.list(list).await?;
-        counts.push((row.prefix.clone(), page.entries.len() + page.remaining));
+        let page = registry.store.list(list).await;
+        // The others would wait as long for as little.
+        is_away = matches!(page, Err(k8s_store::Error::Unavailable { .. }));
+        let count = page.map(|page| page.entries.len() + page.remaining);
+        counts.insert(row.prefix.clone(), count.ok());
     }
-    Ok(counts)
+    counts
 }

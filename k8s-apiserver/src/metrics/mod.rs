@@ -11,7 +11,14 @@ mod requests;
 mod server;
 mod writer;
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::{Instant, timeout_at};
 
 use self::process::Process;
 pub(crate) use self::{
@@ -119,56 +126,47 @@ pub(crate) async fn page(server: &Inner) -> String {
 /// What is in the store, as far as it says so in time.
 async fn stored(server: &Inner, out: &mut Writer) {
     let registry = &server.registry;
-    let asked = async {
-        let counts = crate::flow::count(registry).await?;
-        let in_use = registry.services.in_use(registry).await;
-        Ok::<_, crate::Error>((counts, in_use))
-    };
-    let known = tokio::time::timeout(PATIENCE, asked).await;
-    let (counts, in_use) = known.ok().and_then(Result::ok).unzip();
-    objects(server, counts, out);
-    let in_use = in_use.and_then(Result::ok).flatten();
+    let until = Instant::now() + PATIENCE;
+    let counts = timeout_at(until, crate::flow::count(registry)).await;
+    objects(server, &counts.unwrap_or_default(), out);
+    let in_use = timeout_at(until, registry.services.in_use(registry)).await;
+    let in_use = in_use.ok().and_then(Result::ok).flatten();
     registry.services.write_metrics(in_use, out);
 }
 
 /// How many objects are stored.
-fn objects(server: &Inner, counts: Option<Vec<(String, usize)>>, out: &mut Writer) {
-    let counts: Option<BTreeMap<String, usize>> = counts.map(|all| all.into_iter().collect());
+fn objects(server: &Inner, counts: &HashMap<String, Option<usize>>, out: &mut Writer) {
     let served = server.registry.served.load_full();
     let mut rows: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
     for row in served.rows().filter(|row| row.resource.is_stored()) {
         let named = (row.resource.group, row.resource.resource);
         rows.entry(&row.prefix).or_insert(named);
     }
-    let mut counted = Vec::new();
-    for (prefix, named) in &rows {
-        // Those of which it is not known how many there are have less than none.
-        let count = match &counts {
-            Some(counts) => counts.get(*prefix).map(|count| *count as f64),
-            None => Some(-1.0),
-        };
-        counted.extend(count.map(|count| (*named, count)));
-    }
+    let count = |prefix: &str| match counts.get(prefix) {
+        Some(Some(count)) => *count as f64,
+        // Nobody knows.
+        Some(None) | None => -1.0,
+    };
     out.family(
         "apiserver_storage_objects",
         "gauge",
         "[STABLE] Number of stored objects at the time of last check split by kind. In case of a fetching error, the value will be -1.",
     );
-    for ((group, resource), count) in &counted {
+    for (prefix, (group, resource)) in &rows {
         let resource = match *group {
             "" => (*resource).to_owned(),
             group => format!("{resource}.{group}"),
         };
-        out.sample("", &format!("resource=\"{resource}\""), *count);
+        out.sample("", &format!("resource=\"{resource}\""), count(prefix));
     }
     out.family(
         "apiserver_resource_objects",
         "gauge",
         "[ALPHA] Number of stored objects at the time of last check split by kind. In case of a fetching error, the value will be -1.",
     );
-    for ((group, resource), count) in &counted {
+    for (prefix, (group, resource)) in &rows {
         let labels = format!("group=\"{group}\",resource=\"{resource}\"");
-        out.sample("", &labels, *count);
+        out.sample("", &labels, count(prefix));
     }
     out.family(
         "apiserver_storage_decode_errors_total",

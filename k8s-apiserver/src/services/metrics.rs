@@ -27,7 +27,8 @@ impl Scope {
     }
 }
 
-/// What was handed out, and what could not be. Dry runs do not count.
+/// What was handed out, and what could not be: also what was given back since, as a write lost a race. Dry runs do not
+/// count.
 #[derive(Debug, Default)]
 pub(crate) struct Allocations {
     addresses: Counts,

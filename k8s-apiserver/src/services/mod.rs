@@ -9,15 +9,13 @@ mod addresses;
 mod cidr;
 mod default_range;
 mod events;
+mod keep;
 mod metrics;
 mod ports;
 mod ranges;
 mod repair;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use k8s_model::{
@@ -27,7 +25,6 @@ use k8s_model::{
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_store::{Expect, Op, Write};
 
-use self::metrics::Scope;
 pub use self::{
     cidr::{Cidr, ParseCidrError},
     ports::NodePortRange,
@@ -35,6 +32,7 @@ pub use self::{
 pub(crate) use self::{
     default_range::make as make_default_range, metrics::Allocations, repair::start,
 };
+use self::{keep::keep, metrics::Scope};
 use crate::{
     Error, Result,
     registry::{Registry, Row},
@@ -86,8 +84,7 @@ impl Services {
         dry_run: bool,
     ) -> Result<Vec<Write>> {
         let none = Holdings::default();
-        self.allocate(registry, object, &none, (true, dry_run))
-            .await
+        self.allocate(registry, object, &none, true, dry_run).await
     }
 
     /// Keeps what a Service has, fills in what it now needs, and gives up what it needs no more.
@@ -105,7 +102,7 @@ impl Services {
         };
         keep(service, old);
         let held = old.spec.as_ref().map(holdings).unwrap_or_default();
-        self.allocate(registry, new, &held, (false, dry_run)).await
+        self.allocate(registry, new, &held, false, dry_run).await
     }
 
     /// Gives up what a Service had.
@@ -140,7 +137,8 @@ impl Services {
         registry: &Registry,
         object: &mut dyn Object,
         held: &Holdings,
-        (is_new, dry_run): (bool, bool),
+        is_new: bool,
+        dry_run: bool,
     ) -> Result<Vec<Write>> {
         let Some(service) = object.downcast_mut::<Service>() else {
             return Ok(Vec::new());
@@ -462,81 +460,6 @@ impl Services {
         spec.health_check_node_port = Some(number);
         writes.push(claim(port_key(number), of));
         Ok(())
-    }
-}
-
-/// What an update that leaves them out keeps: upstream's `patchAllocatedValues`.
-fn keep(new: &mut Service, old: &Service) {
-    let (Some(new), Some(old)) = (new.spec.as_mut(), old.spec.as_ref()) else {
-        return;
-    };
-    if has_cluster_ip(new) && has_cluster_ip(old) {
-        if new.cluster_ip.as_deref().is_none_or(str::is_empty)
-            && new.cluster_ips.as_ref().is_none_or(Vec::is_empty)
-        {
-            new.cluster_ip.clone_from(&old.cluster_ip);
-            new.cluster_ips.clone_from(&old.cluster_ips);
-        } else if new.cluster_ip != old.cluster_ip && new.cluster_ips == old.cluster_ips {
-            new.cluster_ips = new.cluster_ip.clone().map(|ip| vec![ip]);
-        }
-        if new.ip_families.as_ref().is_none_or(Vec::is_empty) {
-            new.ip_families.clone_from(&old.ip_families);
-        }
-        if new.ip_family_policy.is_none() {
-            new.ip_family_policy.clone_from(&old.ip_family_policy);
-        }
-    } else if !has_cluster_ip(new) && has_cluster_ip(old) {
-        // To `ExternalName`: what was given is taken back, unless the client says otherwise.
-        if new.cluster_ip == old.cluster_ip {
-            new.cluster_ip = None;
-            new.cluster_ips = None;
-        }
-        new.ip_families = None;
-        new.ip_family_policy = None;
-    }
-    if needs_node_ports(new) && wants_any_node_port(old.type_.as_deref()) {
-        // By name, whatever else of the port has changed.
-        let named = |port: &ServicePort| port.name.clone().unwrap_or_default();
-        let had: BTreeMap<String, Option<i32>> = (old.ports.iter().flatten())
-            .map(|port| (named(port), port.node_port))
-            .collect();
-        let used: Vec<i32> = new
-            .ports
-            .iter()
-            .flatten()
-            .filter_map(|p| p.node_port)
-            .collect();
-        for port in new
-            .ports
-            .iter_mut()
-            .flatten()
-            .filter(|p| p.node_port.unwrap_or(0) == 0)
-        {
-            let found = had.get(&named(port)).copied().flatten();
-            port.node_port = found.filter(|n| !used.contains(n));
-        }
-    } else if !wants_any_node_port(new.type_.as_deref())
-        && wants_any_node_port(old.type_.as_deref())
-    {
-        // Back to `ClusterIP`: node ports that are merely left over go.
-        let had: Vec<i32> = old
-            .ports
-            .iter()
-            .flatten()
-            .filter_map(|p| p.node_port)
-            .collect();
-        for port in new.ports.iter_mut().flatten() {
-            if port.node_port.is_some_and(|n| had.contains(&n)) {
-                port.node_port = None;
-            }
-        }
-    }
-    if new.type_.as_deref() == Some("LoadBalancer")
-        && old.type_.as_deref() == Some("LoadBalancer")
-        && new.health_check_node_port.unwrap_or(0) == 0
-        && new.external_traffic_policy.as_deref() == Some("Local")
-    {
-        new.health_check_node_port = old.health_check_node_port;
     }
 }
 

@@ -1,13 +1,6 @@
 //! A store that is away for a while, as an etcd is without a majority.
 
-use std::{
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use crate::{
     common::{MAPS, call, client, config_map, get, send},
@@ -175,61 +168,13 @@ async fn while_the_store_is_away_who_is_known_reads_what_is_at_hand() {
     assert_eq!(code, StatusCode::UNAUTHORIZED, "{answer}");
 }
 
-/// A store that says nothing at all for a while: neither that something is there nor that it is not.
-#[derive(Debug, Default)]
-struct Silent {
-    inner: MemoryStore,
-    is_silent: AtomicBool,
-}
-
-impl Silent {
-    async fn say(&self) {
-        if self.is_silent.load(Ordering::Relaxed) {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-#[async_trait]
-impl Store for Silent {
-    async fn revision(&self) -> Result<Revision, Error> {
-        self.say().await;
-        self.inner.revision().await
-    }
-
-    async fn get(&self, key: &[u8], at: Option<Revision>) -> Result<Option<Entry>, Error> {
-        self.say().await;
-        self.inner.get(key, at).await
-    }
-
-    async fn list(&self, list: List) -> Result<Page, Error> {
-        self.say().await;
-        self.inner.list(list).await
-    }
-
-    async fn commit(&self, writes: Vec<Write>) -> Result<Committed, Error> {
-        self.say().await;
-        self.inner.commit(writes).await
-    }
-
-    async fn watch(&self, prefix: Bytes, after: Revision) -> Result<WatchStream, Error> {
-        self.say().await;
-        self.inner.watch(prefix, after).await
-    }
-
-    async fn compact(&self, revision: Revision) -> Result<(), Error> {
-        self.say().await;
-        self.inner.compact(revision).await
-    }
-}
-
 #[tokio::test]
 async fn metrics_do_not_wait_for_a_store_that_says_nothing() {
-    let store = Arc::new(Silent::default());
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
     let server = ApiServer::builder().seed(1).store(store.clone());
     let server = server.build().await.unwrap();
     tokio::time::pause();
-    store.is_silent.store(true, Ordering::Relaxed);
+    store.set_silent(true);
     let asked = get(&server, "/metrics");
     let (code, page) = tokio::time::timeout(Duration::from_secs(5), asked)
         .await
