@@ -27,6 +27,7 @@ use crate::{
     flow::FlowControl,
     http::Body,
     metrics::Metrics,
+    pki::FrontProxy,
     proxy::Connecter,
     registry::{Registry, Row},
     reviews::CreateOnly,
@@ -157,6 +158,12 @@ impl ApiServer {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         endpoints::serve(self.inner.clone(), request.map(Body::of_request)).await
+    }
+
+    /// Shows another identity to the API servers behind it from now on: one whose certificate was renewed. What they know
+    /// it by, they have read when the server started.
+    pub fn set_front_proxy(&self, identity: FrontProxy) {
+        self.inner.aggregation.show(identity);
     }
 
     /// Says on `/readyz` that the server will stop, so that load balancers send their requests elsewhere. Everything

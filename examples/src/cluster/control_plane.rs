@@ -41,6 +41,7 @@ use super::{
     joining,
     layout::Layout,
     node,
+    renewal::{Issued, Renewal},
     scheduler::{self, Current, serve_metrics},
     signer::{Signer, TokenSigner},
     store::Opened,
@@ -110,6 +111,8 @@ impl ControlPlane {
         let measured = MetricsLayer::default();
         let kept = encrypted.as_ref();
         let kept = kept.map_or_else(|| store.store(), Encrypted::store);
+        let issued = Issued::newest(&pki, &names)
+            .context("cannot issue the control plane's certificates")?;
         let parts: [components::Task; 2] = Default::default();
         let [controllers, scheduler] = parts.clone();
         let mut builder = ApiServer::builder()
@@ -163,14 +166,15 @@ impl ControlPlane {
             builder =
                 builder.create_only(served.group, served.resource, served.subresource, served.by);
         }
-        let dialer: Arc<dyn NodeDialer> =
-            Arc::new(TlsDialer::new(&pki).context("cannot use the certificate for kubelets")?);
-        for (resource, connecter) in proxy::connecters(&reader, &dialer) {
+        let dialer = TlsDialer::new(pki.ca_der(), &issued.kubelet_client)
+            .context("cannot use the certificate for kubelets")?;
+        let shared: Arc<dyn NodeDialer> = Arc::new(dialer.clone());
+        for (resource, connecter) in proxy::connecters(&reader, &shared) {
             builder = builder.connecter("", resource, connecter);
         }
         let server = audit(builder, &options.audit)?
             .tokens(tokens.clone())
-            .front_proxy(pki.front_proxy())
+            .front_proxy(issued.front_proxy.clone())
             .authenticator(authenticator)
             .max_in_flight(access.max_in_flight())
             .authorizer(authorizer)
@@ -184,22 +188,23 @@ impl ControlPlane {
             .context("cannot make the cluster's roles")?;
         rbac.synced().await;
 
-        let credential = pki
-            .apiserver(&names)
-            .context("cannot issue the server's certificate")?;
-        let front_proxy = pki.front_proxy().ca;
-        let front_proxy = CertificateDer::from_pem_slice(front_proxy.as_bytes())
+        let front_proxy = CertificateDer::from_pem_slice(issued.front_proxy.ca.as_bytes())
             .context("cannot use the front proxy's authority")?;
-        let tls = ServerTls::with_front_proxy(&credential, pki.ca_der(), &front_proxy)
+        let tls = ServerTls::with_front_proxy(&issued.serving, pki.ca_der(), &front_proxy)
             .context("cannot use the server's certificate")?;
         let listener = serve(server.clone(), listeners, tls.clone(), Limits::default())?;
         let metrics = scheduler::Current::default();
         let scheduler = if options.disable_scheduler {
             None
         } else {
-            serve_metrics(options.scheduler_listen, &server, tls, metrics.clone())
-                .await
-                .context("cannot serve the scheduler's metrics")?
+            serve_metrics(
+                options.scheduler_listen,
+                &server,
+                tls.clone(),
+                metrics.clone(),
+            )
+            .await
+            .context("cannot serve the scheduler's metrics")?
         };
         let kubeconfig = pki.kubeconfig(
             &format!("https://{}", shown(address)),
@@ -223,6 +228,15 @@ impl ControlPlane {
         for (part, task) in parts.iter().zip(&tasks) {
             part.set(task.abort_handle());
         }
+        let renewal = Renewal {
+            pki: pki.clone(),
+            names,
+            issued,
+            tls,
+            dialer,
+            server: server.clone(),
+        };
+        tasks.push(tokio::spawn(renewal.run(stop.clone())));
         tasks.extend(encrypted.map(|encrypted| tokio::spawn(reseal(encrypted, stop.clone()))));
         // Where a machine finds the server that is to join.
         let url = if address.ip().is_unspecified() {

@@ -2,6 +2,7 @@
 //!
 //! - [`Arguments`] is the command line.
 //! - `control_plane` wires store, API server, controllers and scheduler.
+//! - `renewal` renews the control plane's certificates.
 //! - `scheduler` serves the scheduler's metrics.
 //! - `node` wires runtime, node agent, proxy, name server (`dns`) and the `routes` to other nodes' pods.
 //! - `store` opens what the control plane keeps its objects in; `snapshot` saves and restores that.
@@ -24,6 +25,7 @@ mod kubeconfig;
 mod layout;
 mod node;
 mod oidc;
+mod renewal;
 mod rotation;
 mod routes;
 mod scheduler;

@@ -29,7 +29,7 @@ use super::{
     control_plane::{ControlPlane, component},
     dns,
     layout::Layout,
-    routes,
+    rotation, routes,
 };
 
 /// How long a container may take to end when the cluster stops.
@@ -130,9 +130,14 @@ impl<'a> Plan<'a> {
         let cidr = pod_cidr(&options.server, index)?;
         announce(control_plane, &name, cidr).await?;
         let (Place::Simulated(ip) | Place::Real { ip, .. }) = place;
-        let certificate = control_plane
-            .pki
-            .issue_kubelet_server(&name, &[ip.into()])?;
+        let pki = control_plane.pki.clone();
+        let issued = pki.issue_kubelet_server(&name, &[ip.into()])?;
+        let (renewed, tls) = watch::channel(TlsOptions {
+            certificate: issued.certificate,
+            key: issued.key,
+            client_ca: pki.ca_pem().to_owned(),
+        });
+        tokio::spawn(rotation::of_own_node(pki, name.clone(), ip, renewed));
         let server = &control_plane.server;
         let identity = component(&format!("system:node:{name}")).group("system:nodes");
         Ok(Self {
@@ -140,12 +145,7 @@ impl<'a> Plan<'a> {
             images: layout.images(),
             client: server.client(identity),
             proxy_client: server.client(component("system:kube-proxy")),
-            tls: watch::channel(TlsOptions {
-                certificate: certificate.certificate,
-                key: certificate.key,
-                client_ca: control_plane.pki.ca_pem().to_owned(),
-            })
-            .1,
+            tls,
             cidr,
             cluster_domain: options.server.cluster_domain.clone(),
             dns: dns_ip(options.server.service_cidr)?,

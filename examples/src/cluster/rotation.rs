@@ -1,5 +1,5 @@
-//! A joined node renews its certificates before they run out, as kubelet does it: the client's, and that of the
-//! node's own server.
+//! A node renews its certificates before they run out, as kubelet does it: that of its own server and, where it has
+//! joined the cluster, the client's.
 //!
 //! See <https://kubernetes.io/docs/tasks/tls/certificate-rotation/>.
 
@@ -14,7 +14,7 @@ use std::{
 use anyhow::Context;
 use futures::future::BoxFuture;
 use http::{Request, Response};
-use k8s_apiserver::pki::{Credential, Kubeconfig};
+use k8s_apiserver::pki::{Credential, Kubeconfig, Pki};
 use k8s_kubelet::TlsOptions;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Client, client::Body};
@@ -101,25 +101,8 @@ impl Renewal {
         );
     }
 
-    async fn keep(&self, client: &Client, purpose: Purpose, mut certificate: String) {
-        loop {
-            until(due(&certificate, fastrand::f64())).await;
-            let mut pause = PAUSES.0;
-            certificate = loop {
-                match self.renew(client, &purpose).await {
-                    Ok(certificate) => break certificate,
-                    Err(error) => {
-                        let error = format!("{error:#}");
-                        tracing::warn!(%error, ?purpose, "a certificate is not renewed yet");
-                    }
-                }
-                tokio::time::sleep(pause).await;
-                pause = PAUSES.1.min(pause * 2);
-            };
-            tracing::info!(?purpose, "renewed a certificate");
-            // However short its life is.
-            tokio::time::sleep(PAUSES.0).await;
-        }
+    async fn keep(&self, client: &Client, purpose: Purpose, certificate: String) {
+        keep(&purpose, certificate, || self.renew(client, &purpose)).await;
     }
 
     async fn renew(&self, client: &Client, purpose: &Purpose) -> anyhow::Result<String> {
@@ -127,10 +110,7 @@ impl Renewal {
         let certificate = credential.certificate.clone();
         match purpose {
             Purpose::Client => self.take(&credential).await?,
-            Purpose::Server(_) => self.renewed.send_modify(|shown| {
-                shown.certificate = credential.certificate;
-                shown.key = credential.key;
-            }),
+            Purpose::Server(_) => show(&self.renewed, credential),
         }
         Ok(certificate)
     }
@@ -146,6 +126,60 @@ impl Renewal {
         self.newest.exchange(client);
         Ok(())
     }
+}
+
+/// Renews the certificate of a node's server in the control plane's own process, for as long as somebody shows it.
+pub(super) async fn of_own_node(
+    pki: Pki,
+    name: String,
+    ip: Ipv4Addr,
+    renewed: watch::Sender<TlsOptions>,
+) {
+    let certificate = renewed.borrow().certificate.clone();
+    let renew = || -> anyhow::Result<String> {
+        let issued = pki.issue_kubelet_server(&name, &[ip.into()])?;
+        let certificate = issued.certificate.clone();
+        show(&renewed, issued);
+        Ok(certificate)
+    };
+    let purpose = Purpose::Server(ip);
+    tokio::select! {
+        () = renewed.closed() => {}
+        () = keep(&purpose, certificate, || std::future::ready(renew())) => {}
+    }
+}
+
+/// Renews a certificate whenever it is time, for ever.
+async fn keep<F>(purpose: &Purpose, mut certificate: String, renew: impl Fn() -> F)
+where
+    F: Future<Output = anyhow::Result<String>>,
+{
+    loop {
+        until(due(&certificate, fastrand::f64())).await;
+        let mut pause = PAUSES.0;
+        certificate = loop {
+            match renew().await {
+                Ok(certificate) => break certificate,
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    tracing::warn!(%error, ?purpose, "a certificate is not renewed yet");
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = PAUSES.1.min(pause * 2);
+        };
+        tracing::info!(?purpose, "renewed a certificate");
+        // However short its life is.
+        tokio::time::sleep(PAUSES.0).await;
+    }
+}
+
+/// What a node's own server shows from now on.
+fn show(renewed: &watch::Sender<TlsOptions>, credential: Credential) {
+    renewed.send_modify(|shown| {
+        shown.certificate = credential.certificate;
+        shown.key = credential.key;
+    });
 }
 
 /// When a certificate is to be renewed: when 70 to 90 % of its time is over, as upstream has it, so that the

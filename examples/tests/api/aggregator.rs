@@ -89,7 +89,8 @@ async fn sample(pki: &Pki) -> Server {
         dns: vec!["sample-api.default.svc".to_owned()],
         ips: Vec::new(),
     };
-    let proxies = CertificateDer::from_pem_slice(pki.front_proxy().ca.as_bytes());
+    let proxies =
+        CertificateDer::from_pem_slice(pki.front_proxy().expect("a front proxy").ca.as_bytes());
     let credential = pki.apiserver(&names).expect("a certificate");
     let tls = serve::server_config(&credential, &proxies.expect("an authority"));
     let listener = serve::bind((Ipv4Addr::LOCALHOST, 0).into()).await;

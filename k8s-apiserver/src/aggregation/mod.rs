@@ -16,6 +16,7 @@ mod table;
 
 use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwapOption;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use k8s_model::openapi::v2::Foreign;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -45,7 +46,7 @@ const RESOURCE: &str = "apiservices";
 pub(crate) struct Aggregation {
     table: Arc<Table>,
     reader: Arc<dyn ObjectReader>,
-    identity: Option<FrontProxy>,
+    identity: ArcSwapOption<FrontProxy>,
     forwarder: Forwarder,
     following: OnceLock<Follower>,
     /// How often APIServices became unavailable, by name and reason.
@@ -63,11 +64,16 @@ impl Aggregation {
         Arc::new(Aggregation {
             table: Arc::default(),
             reader,
-            identity,
+            identity: ArcSwapOption::new(identity.map(Arc::new)),
             forwarder: Forwarder::default(),
             following: OnceLock::new(),
             lost: Counts::default(),
         })
+    }
+
+    /// What is shown to the servers behind from now on.
+    pub(crate) fn show(&self, identity: FrontProxy) {
+        self.identity.store(Some(Arc::new(identity)));
     }
 
     /// Follows the APIServices, in tasks of the server's own; with `register`, keeps those of custom
@@ -179,7 +185,8 @@ impl Aggregation {
         let Some((host, port)) = backend.address(&*self.reader).await? else {
             return Ok(unavailable("service unavailable"));
         };
-        let stream = match backend.dial(&host, port, self.identity.as_ref()).await {
+        let identity = self.identity.load_full();
+        let stream = match backend.dial(&host, port, identity.as_deref()).await {
             Ok(stream) => stream,
             Err(error) => {
                 let text = format!("error trying to reach service: {error}");
@@ -223,7 +230,7 @@ impl Aggregation {
 
     /// The ConfigMap by which API servers behind know this one, and its clients.
     pub(crate) fn authentication(&self) -> Option<ConfigMap> {
-        let identity = self.identity.as_ref()?;
+        let identity = self.identity.load_full()?;
         // What this server tells is what it believes itself.
         let headers = RequestHeaders::new([crate::pki::FRONT_PROXY_CLIENT]);
         let list = |values: &[String]| serde_json::json!(values).to_string();

@@ -15,7 +15,7 @@ const CA_YEARS: i16 = 10;
 const LEAF_DAYS: i64 = 365;
 
 /// A certificate and its private key, both PEM.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Credential {
     /// The certificate, alone, without the authority's.
     pub certificate: String,
@@ -30,6 +30,14 @@ impl std::fmt::Debug for Credential {
 }
 
 impl Credential {
+    /// Whether the certificate is to be renewed: it has less than thirty days left, or is none.
+    pub fn is_due(&self) -> bool {
+        let Ok(der) = self.certificate_der() else {
+            return true;
+        };
+        x509_parser::parse_x509_certificate(&der).map_or(true, |(_, parsed)| is_due(&parsed))
+    }
+
     /// The certificate in the form that rustls takes.
     ///
     /// # Errors
@@ -76,7 +84,7 @@ fn now() -> jiff::Timestamp {
 }
 
 /// Sets the validity, from yesterday (for clocks that are a little off) for so many days.
-fn validity(params: &mut CertificateParams, days: i64) {
+pub(super) fn validity(params: &mut CertificateParams, days: i64) {
     let today = now().to_zoned(jiff::tz::TimeZone::UTC).date();
     let date = |days: i64| {
         let date = today
@@ -278,12 +286,17 @@ impl Authority {
         let Ok((_, authority)) = x509_parser::parse_x509_certificate(&self.der) else {
             return false;
         };
-        let soon = (now() + jiff::SignedDuration::from_hours(24 * 30)).as_second();
         parsed
             .verify_signature(Some(authority.public_key()))
             .is_ok()
             && parsed.public_key().raw == key.subject_public_key_info()
-            && parsed.validity().not_after.timestamp() > soon
+            && !is_due(&parsed)
             && fits(&parsed)
     }
+}
+
+/// Whether it has less than thirty days left.
+fn is_due(certificate: &X509Certificate<'_>) -> bool {
+    let soon = now() + jiff::SignedDuration::from_hours(24 * 30);
+    certificate.validity().not_after.timestamp() <= soon.as_second()
 }

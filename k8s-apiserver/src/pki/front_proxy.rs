@@ -4,7 +4,7 @@ use super::Credential;
 
 /// What the API server shows to the API servers that it passes requests on to, and what those need to know it and
 /// its clients by: they find that in the ConfigMap `extension-apiserver-authentication` in `kube-system`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FrontProxy {
     /// The authority of clients, PEM.
     pub client_ca: String,

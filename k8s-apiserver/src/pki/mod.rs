@@ -50,6 +50,9 @@ pub const KUBELET_CLIENT: &str = "kube-apiserver-kubelet-client";
 /// The user that the API server is to the API servers that it passes requests on to.
 pub const FRONT_PROXY_CLIENT: &str = "front-proxy-client";
 
+/// Where what is shown to kubelets is kept.
+const KUBELET_CLIENT_FILE: &str = "apiserver-kubelet-client";
+
 /// The cluster's authority and the keys that belong to the control plane. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Pki(Arc<Inner>);
@@ -58,9 +61,7 @@ pub struct Pki(Arc<Inner>);
 struct Inner {
     folder: Option<PathBuf>,
     authority: Authority,
-    kubelet_client: Credential,
     front_proxy: Authority,
-    front_proxy_client: Credential,
     service_account: SigningKey,
 }
 
@@ -129,16 +130,12 @@ impl Pki {
     /// Only if the system has no randomness.
     pub fn in_memory() -> Result<Self, PkiError> {
         let (authority, _) = Authority::create("kubernetes")?;
-        let kubelet_client = authority.issue_client(KUBELET_CLIENT, &[MASTERS.to_owned()])?;
         let (front_proxy, _) = Authority::create("front-proxy-ca")?;
-        let front_proxy_client = front_proxy.issue_client(FRONT_PROXY_CLIENT, &[])?;
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
         Ok(Pki(Arc::new(Inner {
             folder: None,
             authority,
-            kubelet_client,
             front_proxy,
-            front_proxy_client,
             service_account: SigningKey::new(&key),
         })))
     }
@@ -175,24 +172,10 @@ impl Pki {
                 key
             }
         };
-        let kubelet_client = Self::client(
-            folder,
-            "apiserver-kubelet-client",
-            &authority,
-            (KUBELET_CLIENT, &[MASTERS.to_owned()]),
-        )?;
-        let front_proxy_client = Self::client(
-            folder,
-            FRONT_PROXY_CLIENT,
-            &front_proxy,
-            (FRONT_PROXY_CLIENT, &[]),
-        )?;
         Ok(Pki(Arc::new(Inner {
             folder: Some(folder.to_owned()),
             authority,
-            kubelet_client,
             front_proxy,
-            front_proxy_client,
             service_account,
         })))
     }
@@ -229,11 +212,15 @@ impl Pki {
     /// The client's certificate that is kept under the name; a new one if it is none of that user, or not good for
     /// long. That a start need not write it lets a server start on a full disk.
     fn client(
-        folder: &Path,
+        &self,
         name: &str,
         authority: &Authority,
-        (user, groups): (&str, &[String]),
+        user: &str,
+        groups: &[String],
     ) -> Result<Credential, PkiError> {
+        let Some(folder) = &self.0.folder else {
+            return authority.issue_client(user, groups);
+        };
         if let Ok(Some(pair)) = Self::read_pair(folder, name)
             && authority.still_good_client(&pair, user, groups)
         {
@@ -351,19 +338,29 @@ impl Pki {
         self.0.authority.sign(request, usages, lifetime, now)
     }
 
-    /// What the API server shows to kubelets.
-    pub fn kubelet_client(&self) -> &Credential {
-        &self.0.kubelet_client
+    /// What the API server shows to kubelets. In a folder it is kept, and made anew only if it has less than thirty
+    /// days left.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub fn kubelet_client(&self) -> Result<Credential, PkiError> {
+        let groups = [MASTERS.to_owned()];
+        let authority = &self.0.authority;
+        self.client(KUBELET_CLIENT_FILE, authority, KUBELET_CLIENT, &groups)
     }
 
     /// What the API server shows to the API servers that it passes requests on to, and by which authority they
-    /// know it.
-    pub fn front_proxy(&self) -> FrontProxy {
-        FrontProxy {
+    /// know it. In a folder it is kept, and made anew only if it has less than thirty days left.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub fn front_proxy(&self) -> Result<FrontProxy, PkiError> {
+        let authority = &self.0.front_proxy;
+        Ok(FrontProxy {
             client_ca: self.ca_pem().to_owned(),
-            ca: self.0.front_proxy.certificate.clone(),
-            client: self.0.front_proxy_client.clone(),
-        }
+            ca: authority.certificate.clone(),
+            client: self.client(FRONT_PROXY_CLIENT, authority, FRONT_PROXY_CLIENT, &[])?,
+        })
     }
 
     /// The key that signs the tokens of service accounts.

@@ -39,41 +39,59 @@ fn a_second_opening_finds_the_same_keys() {
         second.apiserver(&names()).unwrap().certificate
     );
     let clients = |pki: &Pki| {
-        let front_proxy = pki.front_proxy().client;
-        [
-            pki.kubelet_client().certificate.clone(),
-            front_proxy.certificate,
-        ]
+        let front_proxy = pki.front_proxy().unwrap().client;
+        [pki.kubelet_client().unwrap(), front_proxy]
     };
     assert_eq!(clients(&first), clients(&second));
 }
 
 #[test]
+fn what_has_not_long_to_go_is_due() {
+    let pki = Pki::in_memory().unwrap();
+    let fresh = pki.kubelet_client().unwrap();
+    assert!(!fresh.is_due());
+    let lasting = |days: i64| {
+        let mut params = rcgen::CertificateParams::default();
+        authority::validity(&mut params, days);
+        let key = KeyPair::generate().unwrap();
+        Credential {
+            certificate: params.self_signed(&key).unwrap().pem(),
+            key: key.serialize_pem(),
+        }
+    };
+    assert!(!lasting(32).is_due());
+    assert!(lasting(29).is_due());
+    assert!(lasting(-1).is_due());
+    let nonsense = Credential {
+        certificate: "nonsense".to_owned(),
+        key: fresh.key,
+    };
+    assert!(nonsense.is_due());
+}
+
+#[test]
 fn clients_certificates_are_issued_again_that_do_not_fit() {
     let folder = Folder::new();
-    let first = Pki::open_or_create(&folder.0).unwrap();
+    let pki = Pki::open_or_create(&folder.0).unwrap();
     let path = folder.0.join("apiserver-kubelet-client");
-    let kept = |pki: &Pki| {
-        let written = std::fs::read_to_string(path.with_extension("crt")).unwrap();
-        assert_eq!(written, pki.kubelet_client().certificate);
-        written
-    };
-    let good = kept(&first);
-    let other_user = first.issue_client("somebody", &[MASTERS]).unwrap();
-    let other_groups = first
+    let good = pki.kubelet_client().unwrap();
+    let other_user = pki.issue_client("somebody", &[MASTERS]).unwrap();
+    let other_groups = pki
         .issue_client(KUBELET_CLIENT, &[MASTERS, "more"])
         .unwrap();
-    let other_authority = Pki::in_memory().unwrap().kubelet_client().clone();
+    let other_authority = Pki::in_memory().unwrap().kubelet_client().unwrap();
     let other_key = Credential {
-        certificate: good,
+        certificate: good.certificate,
         key: other_user.key.clone(),
     };
     for pair in [other_user, other_groups, other_authority, other_key] {
         std::fs::write(path.with_extension("crt"), &pair.certificate).unwrap();
         std::fs::write(path.with_extension("key"), &pair.key).unwrap();
-        let again = Pki::open_or_create(&folder.0).unwrap();
-        assert_ne!(kept(&again), pair.certificate);
-        assert_ne!(again.kubelet_client().key, pair.key);
+        let again = pki.kubelet_client().unwrap();
+        let written = std::fs::read_to_string(path.with_extension("crt")).unwrap();
+        assert_eq!(written, again.certificate);
+        assert_ne!(again.certificate, pair.certificate);
+        assert_ne!(again.key, pair.key);
     }
 }
 
@@ -120,15 +138,17 @@ fn other_names_renew_the_serving_certificate() {
 #[test]
 fn private_keys_are_for_their_owner_alone() {
     let folder = Folder::new();
-    Pki::open_or_create(&folder.0)
-        .unwrap()
-        .apiserver(&names())
-        .unwrap();
+    let pki = Pki::open_or_create(&folder.0).unwrap();
+    pki.apiserver(&names()).unwrap();
+    pki.kubelet_client().unwrap();
+    pki.front_proxy().unwrap();
     for name in [
         "ca.key",
         "sa.key",
         "apiserver.key",
         "apiserver-kubelet-client.key",
+        "front-proxy-ca.key",
+        "front-proxy-client.key",
     ] {
         let mode = std::fs::metadata(folder.0.join(name))
             .unwrap()

@@ -8,9 +8,10 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use rustls::ClientConfig;
-use rustls_pki_types::ServerName;
+use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -18,7 +19,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use crate::{
-    pki::Pki,
+    pki::Credential,
     serve::{TlsError, client_config},
 };
 
@@ -70,9 +71,14 @@ pub trait NodeDialer: Debug + Send + Sync {
 }
 
 /// Reaches kubelets over TLS: they must show a certificate of the cluster's authority for the address
-/// dialled, and the server shows them one of its own.
+/// dialled, and the server shows them one of its own. Clones share it.
 #[derive(Clone)]
-pub struct TlsDialer(Arc<ClientConfig>);
+pub struct TlsDialer(Arc<Shared>);
+
+struct Shared {
+    authority: CertificateDer<'static>,
+    config: ArcSwap<ClientConfig>,
+}
 
 impl Debug for TlsDialer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -81,13 +87,32 @@ impl Debug for TlsDialer {
 }
 
 impl TlsDialer {
-    /// Trusts the authority, and shows the certificate that it issued for this purpose.
+    /// Trusts the authority, and shows the credential: that of [`Pki::kubelet_client`](crate::pki::Pki::kubelet_client).
     ///
     /// # Errors
     /// If the certificates cannot be used.
-    pub fn new(pki: &Pki) -> Result<Self, TlsError> {
-        client_config(pki.ca_der(), Some(pki.kubelet_client()), &[b"http/1.1"]).map(TlsDialer)
+    pub fn new(authority: &CertificateDer<'_>, credential: &Credential) -> Result<Self, TlsError> {
+        Ok(TlsDialer(Arc::new(Shared {
+            config: ArcSwap::new(config(authority, credential)?),
+            authority: authority.clone().into_owned(),
+        })))
     }
+
+    /// Shows another credential from the next connection on: one that was renewed.
+    ///
+    /// # Errors
+    /// If it cannot be used; what was shown before is shown on.
+    pub fn show(&self, credential: &Credential) -> Result<(), TlsError> {
+        self.0.config.store(config(&self.0.authority, credential)?);
+        Ok(())
+    }
+}
+
+fn config(
+    authority: &CertificateDer<'_>,
+    credential: &Credential,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    client_config(authority, Some(credential), &[b"http/1.1"])
 }
 
 /// Connects to a host within [`DIAL_TIMEOUT`]. The error is as Go's dialler words it, whom clients know.
@@ -151,8 +176,8 @@ pub(super) fn server_name(host: &str) -> io::Result<ServerName<'static>> {
 impl NodeDialer for TlsDialer {
     async fn dial(&self, endpoint: &NodeEndpoint) -> io::Result<Box<dyn ByteStream>> {
         let stream = tcp_to(&endpoint.host, &endpoint.addresses, endpoint.port).await?;
-        let handshake =
-            TlsConnector::from(self.0.clone()).connect(server_name(&endpoint.host)?, stream);
+        let handshake = TlsConnector::from(self.0.config.load_full())
+            .connect(server_name(&endpoint.host)?, stream);
         let stream = tokio::time::timeout(DIAL_TIMEOUT, handshake)
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
@@ -162,7 +187,47 @@ impl NodeDialer for TlsDialer {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::{pki::Pki, serve::server_config};
+
+    #[tokio::test]
+    async fn kubelets_are_shown_the_renewed_certificate_from_then_on() {
+        let pki = Pki::in_memory().unwrap();
+        let kubelet = pki.issue_kubelet_server("n", &[[127, 0, 0, 1].into()]);
+        let tls = server_config(&kubelet.unwrap(), pki.ca_der()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = NodeEndpoint {
+            node: "n".to_owned(),
+            host: "127.0.0.1".to_owned(),
+            port: listener.local_addr().unwrap().port(),
+            addresses: Vec::new(),
+        };
+        let shown = async |dialer: &TlsDialer| {
+            let accepting = async {
+                let (stream, _) = listener.accept().await.unwrap();
+                let acceptor = tokio_rustls::TlsAcceptor::from(tls.clone());
+                acceptor.accept(stream).await.unwrap()
+            };
+            let (kubelet, stream) = tokio::join!(accepting, dialer.dial(&endpoint));
+            stream.unwrap();
+            let chain = kubelet.get_ref().1.peer_certificates().unwrap();
+            chain[0].clone().into_owned()
+        };
+        let [first, second] = [(); 2].map(|()| pki.kubelet_client().unwrap());
+        let dialer = TlsDialer::new(pki.ca_der(), &first).unwrap();
+        assert_eq!(shown(&dialer).await, first.certificate_der().unwrap());
+        let clone = dialer.clone();
+        dialer.show(&second).unwrap();
+        assert_eq!(shown(&clone).await, second.certificate_der().unwrap());
+        let useless = Credential {
+            certificate: first.certificate,
+            key: second.key.clone(),
+        };
+        dialer.show(&useless).unwrap_err();
+        assert_eq!(shown(&clone).await, second.certificate_der().unwrap());
+    }
 
     #[tokio::test]
     async fn a_port_where_nobody_listens_is_told_as_go_does() {

@@ -134,6 +134,41 @@ async fn who_speaks_http_without_tls_is_told_so() {
 }
 
 #[tokio::test]
+async fn a_renewed_certificate_is_shown_from_then_on_and_a_useless_one_never() {
+    let pki = Pki::in_memory().unwrap();
+    let names = ServerNames::for_apiserver("cluster.local", None);
+    let issue = || pki.apiserver(&names).unwrap();
+    let (first, second) = (issue(), issue());
+    let tls = ServerTls::new(&first, pki.ca_der()).unwrap();
+    let listener = bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+    let limits = Limits::default();
+    let server = serve(tower::service_fn(who), vec![listener], tls.clone(), limits).unwrap();
+    let fixture = Fixture { pki, server };
+    let connect = async || fixture.connect(None, b"http/1.1").await.unwrap();
+    let is_shown = |stream: &TlsStream<TcpStream>, credential: &Credential| {
+        let chain = stream.get_ref().1.peer_certificates().unwrap();
+        chain[0] == credential.certificate_der().unwrap()
+    };
+    let before = connect().await;
+    assert!(is_shown(&before, &first));
+    tls.show(&second).unwrap();
+    assert!(is_shown(&connect().await, &second));
+    let mismatch = Credential {
+        certificate: first.certificate.clone(),
+        key: second.key.clone(),
+    };
+    let nonsense = Credential {
+        certificate: "nonsense".to_owned(),
+        key: second.key.clone(),
+    };
+    for useless in [mismatch, nonsense] {
+        tls.show(&useless).unwrap_err();
+        assert!(is_shown(&connect().await, &second));
+    }
+    assert_eq!(get1(before).await.unwrap(), "nobody");
+}
+
+#[tokio::test]
 async fn a_client_may_come_without_a_certificate() {
     let fixture = start(tower::service_fn(who)).await;
     let stream = fixture.connect(None, b"http/1.1").await.unwrap();

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::{
-    CipherSuite, ClientConfig, RootCertStore, ServerConfig, crypto::CryptoProvider,
-    server::danger::ClientCertVerifier,
+    CipherSuite, ClientConfig, RootCertStore, ServerConfig,
+    crypto::CryptoProvider,
+    server::{ClientHello, ResolvesServerCert, danger::ClientCertVerifier},
+    sign::CertifiedKey,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
@@ -76,19 +79,47 @@ pub fn server_config(
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = server_provider();
     let verifier = Authority::new(client_ca, &provider)?.strictly();
-    settings(credential, provider, verifier)
+    let shown = Shown::new(certified(credential, &provider)?);
+    settings(Arc::new(shown), provider, verifier)
+}
+
+/// A certificate with its key, which belong together.
+fn certified(
+    credential: &Credential,
+    provider: &CryptoProvider,
+) -> Result<Arc<CertifiedKey>, TlsError> {
+    let (chain, key) = pair(credential)?;
+    Ok(Arc::new(CertifiedKey::from_der(chain, key, provider)?))
+}
+
+/// The certificate that a server shows now.
+#[derive(Debug)]
+struct Shown(ArcSwap<CertifiedKey>);
+
+impl Shown {
+    fn new(certified: Arc<CertifiedKey>) -> Self {
+        Shown(ArcSwap::new(certified))
+    }
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.load_full())
+    }
 }
 
 /// What a listener shows, and whose clients it knows.
 #[derive(Clone, Debug)]
 pub struct ServerTls {
     config: Arc<ServerConfig>,
-    /// Who vouches for those that the settings let in.
-    authorities: Option<Arc<Authorities>>,
+    own: Option<Arc<Own>>,
 }
 
+/// What is this crate's own in the settings.
 #[derive(Debug)]
-struct Authorities {
+struct Own {
+    shown: Arc<Shown>,
+    /// Who vouches for those that the settings let in.
     client: Authority,
     front_proxy: Option<Authority>,
 }
@@ -96,10 +127,7 @@ struct Authorities {
 impl From<Arc<ServerConfig>> for ServerTls {
     /// Everybody whom the settings let in is a client.
     fn from(config: Arc<ServerConfig>) -> Self {
-        ServerTls {
-            config,
-            authorities: None,
-        }
+        ServerTls { config, own: None }
     }
 }
 
@@ -136,18 +164,33 @@ impl ServerTls {
     ) -> Result<Self, TlsError> {
         let provider = server_provider();
         let authority = |ca| Authority::new(ca, &provider);
-        let authorities = Authorities {
+        let own = Own {
+            shown: Arc::new(Shown::new(certified(credential, &provider)?)),
             client: authority(client_ca)?,
             front_proxy: front_proxy_ca.map(authority).transpose()?,
         };
-        let hints = std::iter::once(&authorities.client)
-            .chain(&authorities.front_proxy)
+        let hints = std::iter::once(&own.client)
+            .chain(&own.front_proxy)
             .flat_map(Authority::hints);
         let anybody = Arc::new(Anybody::new(hints.cloned().collect(), &provider));
         Ok(ServerTls {
-            config: settings(credential, provider, anybody)?,
-            authorities: Some(Arc::new(authorities)),
+            config: settings(own.shown.clone(), provider, anybody)?,
+            own: Some(Arc::new(own)),
         })
+    }
+
+    /// Shows another certificate from the next handshake on, wherever these settings are used: one that was renewed.
+    /// Connections that there are go on. Settings that were made [from another library's](Self::from) choose their
+    /// certificate themselves.
+    ///
+    /// # Errors
+    /// If the certificate or its key cannot be used; what was shown before is shown on.
+    pub fn show(&self, credential: &Credential) -> Result<(), TlsError> {
+        if let Some(own) = &self.own {
+            let certified = certified(credential, self.config.crypto_provider())?;
+            own.shown.0.store(certified);
+        }
+        Ok(())
     }
 
     pub(super) fn acceptor(&self) -> tokio_rustls::TlsAcceptor {
@@ -157,30 +200,28 @@ impl ServerTls {
     /// What is known of a peer that the handshake let in.
     pub(super) fn peer(&self, chain: &[CertificateDer<'_>]) -> PeerCertificates {
         let owned = chain.iter().map(|c| c.clone().into_owned());
-        let (Some(authorities), Some((own, rest))) = (&self.authorities, chain.split_first())
-        else {
+        let (Some(own), Some((leaf, rest))) = (&self.own, chain.split_first()) else {
             return PeerCertificates::new(owned);
         };
-        let vouches = |authority: &Authority| authority.vouches(own, rest, UnixTime::now());
-        let front_proxy = authorities.front_proxy.as_ref();
+        let vouches = |authority: &Authority| authority.vouches(leaf, rest, UnixTime::now());
+        let front_proxy = own.front_proxy.as_ref();
         PeerCertificates::judged(
             owned,
-            vouches(&authorities.client),
+            vouches(&own.client),
             front_proxy.is_some_and(|authority| vouches(authority).is_ok()),
         )
     }
 }
 
 fn settings(
-    credential: &Credential,
+    shown: Arc<Shown>,
     provider: Arc<CryptoProvider>,
     verifier: Arc<dyn ClientCertVerifier>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    let (chain, key) = pair(credential)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key)?;
+        .with_cert_resolver(shown);
     config.alpn_protocols = vec![H2.to_vec(), HTTP11.to_vec()];
     config.ticketer = rustls::crypto::ring::Ticketer::new()?;
     config.send_tls13_tickets = 1;

@@ -64,15 +64,16 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible
 }
 
 struct Fixture {
+    pki: Pki,
     server: ApiServer,
     behind: Server,
 }
 
 async fn fixture() -> Fixture {
     let pki = Pki::in_memory().unwrap();
-    let FrontProxy { ca, .. } = pki.front_proxy();
+    let FrontProxy { ca, .. } = pki.front_proxy().unwrap();
     let server = ApiServer::builder()
-        .front_proxy(pki.front_proxy())
+        .front_proxy(pki.front_proxy().unwrap())
         .build()
         .await
         .unwrap();
@@ -108,7 +109,11 @@ async fn fixture() -> Fixture {
     });
     let (status, body) = call(&server, "POST", SERVICES, api_service).await;
     assert_eq!(status, 201, "{body}");
-    Fixture { server, behind }
+    Fixture {
+        pki,
+        server,
+        behind,
+    }
 }
 
 /// Waits for the condition `Available` to have that status; gives its reason and message.
@@ -159,6 +164,26 @@ async fn requests_are_passed_on_with_the_user_and_without_its_credentials() {
         .handle(request.body(Body::empty()).unwrap())
         .await;
     assert_eq!(response.status(), 403);
+}
+
+#[tokio::test]
+async fn a_server_behind_is_shown_the_identity_that_was_set_last() {
+    let fixture = fixture().await;
+    until(&fixture.server, "True").await;
+    let path = format!("/apis/{GROUP}/v1alpha1/namespaces/default/flunders");
+    let ask = async || get(&fixture.server, &path).await;
+    assert_eq!(ask().await.0, StatusCode::OK);
+    // It wants a certificate of the authority that it knows.
+    let stranger = Pki::in_memory().unwrap().front_proxy().unwrap();
+    fixture.server.set_front_proxy(stranger);
+    assert_eq!(ask().await.0, StatusCode::SERVICE_UNAVAILABLE);
+    let renewed = fixture.pki.front_proxy().unwrap();
+    fixture.server.set_front_proxy(renewed);
+    // Meanwhile it may have been found to be unavailable.
+    until(&fixture.server, "True").await;
+    let (status, seen) = ask().await;
+    assert_eq!(status, StatusCode::OK, "{seen}");
+    assert_eq!(seen["proxy"], true);
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ async fn cluster() -> Cluster {
     let server = ApiServer::builder().authenticator(Arc::new(known));
     let server = server.build().await.unwrap();
     let names = ServerNames::for_apiserver("cluster.local", None);
-    let proxies = CertificateDer::from_pem_slice(pki.front_proxy().ca.as_bytes()).unwrap();
+    let proxies = CertificateDer::from_pem_slice(pki.front_proxy().unwrap().ca.as_bytes()).unwrap();
     let tls = ServerTls::with_front_proxy(&pki.apiserver(&names).unwrap(), pki.ca_der(), &proxies);
     let socket = serve::bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
     let listener = serve::serve(
@@ -84,7 +84,7 @@ const ALICE: &[(&str, &str)] = &[
 #[tokio::test]
 async fn the_front_proxy_says_who_asks() {
     let cluster = cluster().await;
-    let proxy = cluster.pki.front_proxy().client;
+    let proxy = cluster.pki.front_proxy().unwrap().client;
     let user = who(&cluster, &proxy, ALICE).await;
     assert_eq!(user["username"], "alice");
     assert_eq!(user["uid"], "u1");

@@ -172,7 +172,8 @@ async fn node() -> Node {
             });
         }
     });
-    let dialer: Arc<dyn NodeDialer> = Arc::new(TlsDialer::new(&pki).unwrap());
+    let dialer: Arc<dyn NodeDialer> =
+        Arc::new(TlsDialer::new(pki.ca_der(), &pki.kubelet_client().unwrap()).unwrap());
     let mut builder = ApiServer::builder();
     for (resource, connecter) in proxy::connecters(&builder.reader(), &dialer) {
         builder = builder.connecter("", resource, connecter);

@@ -199,8 +199,8 @@ async fn a_certificate_may_what_the_api_lets_its_owner_do() {
         assert_eq!(refused, (403, refusal.to_owned()));
         assert_eq!(node.get("/pods", Some(&joe), None).await.0, 200);
         assert_eq!(node.get("/metrics", Some(&joe), None).await.0, 403);
-        let api_server = node.pki.kubelet_client();
-        assert_eq!(node.get("/pods", Some(api_server), None).await.0, 200);
+        let api_server = node.pki.kubelet_client().unwrap();
+        assert_eq!(node.get("/pods", Some(&api_server), None).await.0, 200);
     }
     // A certificate comes before a token.
     let token = node.token("other").await;
