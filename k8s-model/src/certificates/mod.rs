@@ -5,6 +5,7 @@
 
 mod client;
 mod pem;
+mod signature;
 k8s_openapi::k8s_if_ge_1_37! {
     mod anchors;
     mod pods;
@@ -36,7 +37,7 @@ pub enum CertificateRequestError {
     /// What the block holds is no such request.
     #[error("the certificate request is malformed")]
     Malformed,
-    /// It was not signed with the key that it is for; in the words that upstream has for that sort of key.
+    /// It was not signed with the key that it is for, or nobody can tell; in upstream's words.
     #[error("{0}")]
     Signature(&'static str),
 }
@@ -88,12 +89,7 @@ impl CertificateRequest {
         let mut out = CertificateRequest {
             subject: info.subject.as_raw().to_vec(),
             public_key: info.subject_pki.raw.to_vec(),
-            unsigned: match request.verify_signature() {
-                Ok(()) => None,
-                Err(_) => Some(unsigned(
-                    &info.subject_pki.algorithm.algorithm.to_id_string(),
-                )),
-            },
+            unsigned: signature::check(&request).err(),
             ..Default::default()
         };
         for name in info.subject.iter_common_name() {
@@ -213,16 +209,6 @@ impl CertificateRequest {
         } else {
             Err("subject common name does not begin with system:node:")
         }
-    }
-}
-
-/// What is said of a signature that does not fit a key of that sort.
-fn unsigned(algorithm: &str) -> &'static str {
-    match algorithm {
-        "1.2.840.113549.1.1.1" => "crypto/rsa: verification error",
-        "1.2.840.10045.2.1" => "x509: ECDSA verification failure",
-        "1.3.101.112" => "x509: Ed25519 verification failure",
-        _ => "x509: cannot verify signature: algorithm unimplemented",
     }
 }
 

@@ -7,7 +7,7 @@ use x509_parser::{
     x509::SubjectPublicKeyInfo,
 };
 
-use super::pem;
+use super::{pem, signature};
 
 /// A public key that pods may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl PodKey {
         };
         let key = &request.certification_request_info.subject_pki;
         check(key)?;
-        match request.verify_signature() {
+        match signature::check(&request) {
             Ok(()) => Ok(PodKey(key.raw.to_vec())),
             Err(_) => Err("could not verify the signature of the certificate request"),
         }
