@@ -113,6 +113,7 @@ mod cache;
 mod compaction;
 mod compat;
 pub mod components;
+mod crypto;
 mod definitions;
 mod discovery;
 pub mod encryption;

@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 use crate::{
     Error,
     admission::reader::ObjectReader,
+    crypto,
     pki::FrontProxy,
     proxy::{ByteStream, any_certificate, service_backends, tcp},
     webhook::{system_roots, trusting},
@@ -215,7 +216,7 @@ impl Backend {
     }
 
     fn tls(&self, identity: Option<&FrontProxy>) -> io::Result<ClientConfig> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(crypto::provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(io::Error::other)?;

@@ -32,7 +32,7 @@ pub(super) async fn dial(
 
 /// Speaks TLS, if the other end does so in time.
 async fn secured(host: &str, stream: impl ByteStream) -> io::Result<Box<dyn ByteStream>> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(crate::crypto::provider());
     let mut config = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?

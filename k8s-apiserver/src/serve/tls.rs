@@ -12,7 +12,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 use super::clients::{Anybody, Authority};
-use crate::{auth::PeerCertificates, pki::Credential};
+use crate::{auth::PeerCertificates, crypto, pki::Credential};
 
 /// HTTP/2's name in ALPN.
 pub(super) const H2: &[u8] = b"h2";
@@ -33,14 +33,10 @@ pub enum TlsError {
     Verifier(#[from] rustls::client::VerifierBuilderError),
 }
 
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
-
 /// Prefers AES-128 as upstream's library does: it is half as fast again as AES-256, and most of what a server
 /// under load does is to encrypt.
 fn server_provider() -> Arc<CryptoProvider> {
-    let mut provider = rustls::crypto::ring::default_provider();
+    let mut provider = crypto::provider();
     provider.cipher_suites.sort_by_key(|suite| {
         !matches!(
             suite.suite(),
@@ -239,7 +235,7 @@ pub fn client_config(
     credential: Option<&Credential>,
     protocols: &[&[u8]],
 ) -> Result<Arc<ClientConfig>, TlsError> {
-    let builder = ClientConfig::builder_with_provider(provider())
+    let builder = ClientConfig::builder_with_provider(Arc::new(crypto::provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots(ca)?);
     let mut config = match credential {

@@ -9,7 +9,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::{CallError, credentials::Credentials, trusting};
-use crate::proxy::any_certificate;
+use crate::{crypto, proxy::any_certificate};
 
 /// Whom a client believes, and what it shows.
 #[derive(Clone, Default)]
@@ -48,7 +48,7 @@ impl Trust {
     /// Service that was reached first.
     pub(crate) fn tls(&self) -> Result<ClientConfig, CallError> {
         let bad = |what: &str, e: &dyn fmt::Display| CallError::Config(format!("{what}: {e}"));
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(crypto::provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|e| bad("TLS", &e))?;

@@ -14,6 +14,7 @@ use tokio_rustls::TlsConnector;
 use super::{OidcError, invalid, key::Key, metrics::JwtMetrics};
 use crate::{
     auth::AuthenticationError,
+    crypto,
     http::Body,
     proxy::{Forwarder, tcp},
     webhook::{system_roots, trusting},
@@ -58,13 +59,13 @@ pub(in crate::auth) fn trusted(ca: &str) -> Result<Arc<dyn ServerCertVerifier>, 
         let text = "data does not contain any valid RSA or ECDSA certificates";
         return Err(OidcError::Authority(text.to_owned()));
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(crypto::provider());
     trusting(ca.as_bytes(), provider).map_err(OidcError::Authority)
 }
 
 /// The TLS settings; without any authorities, those are good that this machine trusts.
 fn tls(ca: &str) -> Result<ClientConfig, OidcError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(crypto::provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| OidcError::Authority(e.to_string()))?;
