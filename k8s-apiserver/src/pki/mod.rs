@@ -14,7 +14,8 @@
 //! | `sa.key`, `sa.pub` | signs the tokens of service accounts |
 //!
 //! Everything else is issued on demand and kept by whoever asked for it. Private keys can be
-//! read by their owner alone.
+//! read by their owner alone. A server that runs for long looks from time to time whether what it shows
+//! [is due](Credential::is_due), and [shows](crate::serve::ServerTls::show) what it is given then.
 
 mod authority;
 mod der;

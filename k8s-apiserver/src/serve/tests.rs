@@ -166,6 +166,8 @@ async fn a_renewed_certificate_is_shown_from_then_on_and_a_useless_one_never() {
         assert!(is_shown(&connect().await, &second));
     }
     assert_eq!(get1(before).await.unwrap(), "nobody");
+    let foreign = ServerTls::from(server_config(&second, fixture.pki.ca_der()).unwrap());
+    assert!(matches!(foreign.show(&second), Err(TlsError::Foreign)));
 }
 
 #[tokio::test]

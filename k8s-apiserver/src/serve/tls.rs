@@ -31,6 +31,9 @@ pub enum TlsError {
     /// The authority is of no use for checking clients.
     #[error("client authority cannot be used: {0}")]
     Verifier(#[from] rustls::client::VerifierBuilderError),
+    /// The settings were made with another library, which chooses what is shown.
+    #[error("settings that were made elsewhere choose their certificate themselves")]
+    Foreign,
 }
 
 /// Prefers AES-128 as upstream's library does: it is half as fast again as AES-256, and most of what a server
@@ -176,16 +179,15 @@ impl ServerTls {
     }
 
     /// Shows another certificate from the next handshake on, wherever these settings are used: one that was renewed.
-    /// Connections that there are go on. Settings that were made [from another library's](Self::from) choose their
-    /// certificate themselves.
+    /// Connections that there are go on.
     ///
     /// # Errors
-    /// If the certificate or its key cannot be used; what was shown before is shown on.
+    /// If the certificate or its key cannot be used, and [`TlsError::Foreign`] of settings that were made
+    /// [from another library's](Self::from). What was shown before is shown on.
     pub fn show(&self, credential: &Credential) -> Result<(), TlsError> {
-        if let Some(own) = &self.own {
-            let certified = certified(credential, self.config.crypto_provider())?;
-            own.shown.0.store(certified);
-        }
+        let own = self.own.as_ref().ok_or(TlsError::Foreign)?;
+        let certified = certified(credential, self.config.crypto_provider())?;
+        own.shown.0.store(certified);
         Ok(())
     }
 
