@@ -79,9 +79,8 @@
 //! Mirrors kube-controller-manager (`pkg/controller`) and client-go's informers, work queues,
 //! event correlation and leader election, in behaviour, names and texts. Differences: controllers
 //! that poll upstream (node lifecycle, pod garbage collection, discovery for garbage collection)
-//! react to events and deadlines here; there is no limit to the rate at which nodes' pods are evicted; EndpointSlices
-//! get no topology hints. StatefulSet, DaemonSet, Job, CronJob and the binding of volumes to claims are
-//! not here yet.
+//! react to events and deadlines here; EndpointSlices get no topology hints. StatefulSet, DaemonSet, Job, CronJob
+//! and the binding of volumes to claims are not here yet.
 //!
 //! # Features
 //! | name | what it adds | default |

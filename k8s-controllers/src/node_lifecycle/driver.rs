@@ -1,7 +1,8 @@
 //! The driver of the node lifecycle: one key per node.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
+use jiff::Timestamp;
 use k8s_openapi::api::{
     coordination::v1::Lease,
     core::v1::{Node, ObjectReference, Pod},
@@ -15,6 +16,7 @@ use serde_json::json;
 
 use super::{
     health::{self, Health},
+    pace::Pace,
     taints,
     zones::{self, Evict},
 };
@@ -50,6 +52,7 @@ pub(crate) struct Nodes {
     leases: Informer<Lease>,
     pods: Informer<Pod>,
     health: Mutex<HashMap<ObjectKey, Health>>,
+    pace: Mutex<Pace>,
     queue: WorkQueue<ObjectKey>,
     events: EventRecorder,
     clock: Clock,
@@ -64,6 +67,7 @@ pub(crate) fn controller(context: &Context) -> Controller<Nodes> {
         leases: context.informers.informer(),
         pods: context.informers.informer(),
         health: Mutex::default(),
+        pace: Mutex::default(),
         queue: queue.clone(),
         events: context.events.clone(),
         clock: context.clock,
@@ -164,7 +168,8 @@ impl Reconciler for Nodes {
             // The change comes back as an event, and what follows from it then.
             return Ok(Requeue::OnChange);
         }
-        if let Some(taints) = taints::wanted(&node, self.evict(&node), now) {
+        let (evict, wait) = self.evict(&node, now);
+        if let Some(taints) = taints::wanted(&node, evict, now) {
             let patch = json!({
                 "metadata": {"resourceVersion": node.metadata.resource_version, "uid": node.metadata.uid},
                 "spec": {"taints": taints},
@@ -175,7 +180,8 @@ impl Reconciler for Nodes {
         if matches!(health::state(&node, "Ready"), "False" | "Unknown") {
             self.tell_pods(&key, &node).await?;
         }
-        Ok(left.map_or(Requeue::OnChange, Requeue::After))
+        let next = left.into_iter().chain(wait).min();
+        Ok(next.map_or(Requeue::OnChange, Requeue::After))
     }
 
     fn is_expected(&self, error: &Error) -> bool {
@@ -184,10 +190,18 @@ impl Reconciler for Nodes {
 }
 
 impl Nodes {
-    fn evict(&self, node: &Node) -> Evict {
-        match health::state(node, "Ready") {
-            "True" => Evict::Yes,
-            _ => zones::evict(node, &self.nodes.list()),
+    /// Whether pods may be driven off the node, and how long it has to wait for that if it is not its turn yet.
+    fn evict(&self, node: &Node, now: Timestamp) -> (Evict, Option<Duration>) {
+        if !matches!(health::state(node, "Ready"), "False" | "Unknown") {
+            return (Evict::Yes, None);
+        }
+        let evict = zones::evict(node, &self.nodes.list());
+        if taints::drives_off(node) {
+            return (evict, None);
+        }
+        match self.pace.lock().turn(node, evict, now) {
+            Ok(()) => (evict, None),
+            Err(left) => (Evict::NoMore, Some(left)),
         }
     }
 

@@ -38,12 +38,11 @@ pub(crate) fn wanted(node: &Node, evict: Evict, now: Timestamp) -> Option<Vec<Ta
     let current = spec
         .and_then(|spec| spec.taints.as_deref())
         .unwrap_or_default();
-    let ours = |taint: &Taint| match taint.effect.as_str() {
-        "NoSchedule" => {
-            taint.key == UNSCHEDULABLE || BY_CONDITION.iter().any(|(_, _, key)| taint.key == *key)
-        }
-        "NoExecute" => taint.key == NOT_READY || taint.key == UNREACHABLE,
-        _ => false,
+    let ours = |taint: &Taint| {
+        let keeps_away = taint.effect == "NoSchedule"
+            && (taint.key == UNSCHEDULABLE
+                || BY_CONDITION.iter().any(|(_, _, key)| taint.key == *key));
+        keeps_away || drives(taint)
     };
     let mut needed: Vec<(&str, &str)> = BY_CONDITION
         .iter()
@@ -53,10 +52,9 @@ pub(crate) fn wanted(node: &Node, evict: Evict, now: Timestamp) -> Option<Vec<Ta
     if spec.and_then(|spec| spec.unschedulable).unwrap_or(false) {
         needed.push((UNSCHEDULABLE, "NoSchedule"));
     }
-    let drives = |taint: &Taint| ours(taint) && taint.effect == "NoExecute";
     let may_evict = match evict {
-        Evict::Yes => true,
-        Evict::NoMore => current.iter().any(drives),
+        Evict::Yes | Evict::Slowly => true,
+        Evict::NoMore => drives_off(node),
         Evict::No => false,
     };
     if may_evict {
@@ -86,6 +84,16 @@ pub(crate) fn wanted(node: &Node, evict: Evict, now: Timestamp) -> Option<Vec<Ta
         }
     }
     (taints != current).then_some(taints)
+}
+
+/// Whether pods are driven off the node already, because of its state.
+pub(crate) fn drives_off(node: &Node) -> bool {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
+    taints.into_iter().flatten().any(drives)
+}
+
+fn drives(taint: &Taint) -> bool {
+    taint.effect == "NoExecute" && (taint.key == NOT_READY || taint.key == UNREACHABLE)
 }
 
 #[cfg(test)]

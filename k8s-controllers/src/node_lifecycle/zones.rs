@@ -1,8 +1,7 @@
 //! Whether pods may be driven off a node that is not ready: not while much of its zone is not. A pure core.
 //!
 //! Mirrors upstream's `ComputeZoneState`, with its defaults; see
-//! <https://kubernetes.io/docs/concepts/architecture/nodes/#rate-limits-on-eviction>. What differs: pods may be driven
-//! off any number of nodes at once where they may at all.
+//! <https://kubernetes.io/docs/concepts/architecture/nodes/#rate-limits-on-eviction>.
 
 use std::sync::Arc;
 
@@ -21,6 +20,8 @@ const LARGE: usize = 50;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Evict {
     Yes,
+    /// They may, but rarely.
+    Slowly,
     /// No more than they are already.
     NoMore,
     /// Not at all.
@@ -29,6 +30,14 @@ pub(crate) enum Evict {
 
 fn is_ready(node: &Node) -> bool {
     health::state(node, "Ready") == "True"
+}
+
+/// A region and a zone in it.
+pub(super) type Zone = [Option<String>; 2];
+
+/// The zone of a node.
+pub(super) fn of(node: &Node) -> Zone {
+    zone(node).map(|name| name.cloned())
 }
 
 fn zone(node: &Node) -> [Option<&String>; 2] {
@@ -52,8 +61,9 @@ pub(crate) fn evict(node: &Node, all: &[Arc<Node>]) -> Evict {
         lost += usize::from(!is_ready(other));
     }
     let is_disrupted = lost > FEW && lost < size && lost * 100 >= size * TOO_MANY_PERCENT;
-    match is_disrupted && size <= LARGE {
-        true => Evict::NoMore,
+    match is_disrupted {
+        true if size <= LARGE => Evict::NoMore,
+        true => Evict::Slowly,
         false => Evict::Yes,
     }
 }
@@ -84,7 +94,7 @@ mod tests {
         assert_eq!(of_one(3, 3), Evict::Yes, "half");
         assert_eq!(of_one(1, 3), Evict::NoMore);
         assert_eq!(of_one(20, 30), Evict::NoMore);
-        assert_eq!(of_one(20, 31), Evict::Yes, "large");
+        assert_eq!(of_one(20, 31), Evict::Slowly, "large");
     }
 
     #[test]

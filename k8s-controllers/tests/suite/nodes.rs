@@ -129,6 +129,66 @@ async fn a_quiet_node_is_unreachable_and_loses_its_pods() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn pods_are_driven_off_one_node_after_the_other() {
+    let cluster = Arc::new(Cluster::start().await);
+    let alive = ["a", "b", "c", "d"];
+    let quiet = ["x", "y", "z"];
+    for name in alive.iter().chain(&quiet) {
+        cluster.add_node(name, true).await;
+    }
+    let beats = tokio::spawn({
+        let cluster = cluster.clone();
+        async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                for name in alive {
+                    cluster.heartbeat(name).await;
+                }
+            }
+        }
+    });
+    let nodes = Api::<Node>::all(cluster.client.clone());
+    let added = async |name: &str, effect: &str| {
+        let node = nodes.get(name).await.unwrap();
+        let taints = node.spec.and_then(|spec| spec.taints).unwrap_or_default();
+        let found = taints
+            .into_iter()
+            .find(|t| t.key == "node.kubernetes.io/unreachable" && t.effect == effect);
+        found.and_then(|taint| taint.time_added).map(|time| time.0)
+    };
+    let watched = async {
+        loop {
+            let mut driven = Vec::new();
+            for name in quiet {
+                driven.extend(added(name, "NoExecute").await);
+            }
+            if driven.len() == quiet.len() {
+                driven.sort();
+                break driven;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let driven = tokio::time::timeout(Duration::from_secs(600), watched);
+    let driven = driven.await.unwrap();
+    for pair in driven.windows(2) {
+        let between = pair[1].duration_since(pair[0]).as_secs();
+        assert!((9..=20).contains(&between), "{driven:?}");
+    }
+    // New pods are kept away from all of them at once.
+    for name in quiet {
+        let kept_away = added(name, "NoSchedule").await.unwrap();
+        assert!(kept_away.duration_since(driven[0]).as_secs() <= 5);
+    }
+    for name in alive {
+        assert_eq!(added(name, "NoSchedule").await, None);
+    }
+    beats.abort();
+    let _ = beats.await;
+    Arc::into_inner(cluster).unwrap().shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_replica_leads_and_another_follows_when_it_stops() {
     let cluster = Cluster::bare().await;
     let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
