@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use p521::ecdsa::{Signature, VerifyingKey, signature::hazmat::PrehashVerifier};
+use p521::ecdsa::signature::hazmat::PrehashVerifier;
 use ring::digest;
 use rustls::{
     SignatureScheme,
@@ -12,8 +12,8 @@ use rustls_pki_types::{
     AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm, alg_id,
 };
 
-/// *ring*'s, and what it does not have and upstream does: certificates whose keys are on the curve P-521. They can be
-/// checked, not shown.
+/// *ring*'s, and what it does not have and upstream does: certificates with keys on the curve P-521, and SHA-512 on the
+/// other curves. They can be checked, not shown.
 pub(crate) fn provider() -> CryptoProvider {
     CryptoProvider {
         signature_verification_algorithms: *ALGORITHMS,
@@ -26,75 +26,116 @@ type Algorithm = &'static dyn SignatureVerificationAlgorithm;
 /// They live as long as the process, as the type wants it.
 static ALGORITHMS: LazyLock<WebPkiSupportedAlgorithms> = LazyLock::new(|| {
     let ring = rustls::crypto::ring::default_provider().signature_verification_algorithms;
-    let own = P521.each_ref().map(|algorithm| algorithm as Algorithm);
     let mut mapping = ring.mapping.to_vec();
-    for (algorithm, scheme) in own.into_iter().zip(SCHEMES) {
-        match mapping.iter_mut().find(|(known, _)| *known == scheme) {
-            // Until TLS 1.2 a scheme says nothing of the curve.
-            Some((_, known)) => *known = [*known, &[algorithm]].concat().leak(),
-            None => mapping.push((scheme, vec![algorithm].leak())),
+    for own in &OWN {
+        match mapping.iter_mut().find(|(known, _)| *known == own.scheme) {
+            // Until TLS 1.2 a scheme says nothing of the curve; later it means the first of them.
+            Some((_, known)) => *known = [*known, &[own as Algorithm]].concat().leak(),
+            None => mapping.push((own.scheme, vec![own as Algorithm].leak())),
         }
     }
+    let own = OWN.each_ref().map(|own| own as Algorithm);
     WebPkiSupportedAlgorithms {
         all: [ring.all, &own].concat().leak(),
         mapping: mapping.leak(),
     }
 });
 
-/// Signatures by keys on P-521, by the hash of what is signed.
-static P521: [EcdsaP521; 3] = [
-    EcdsaP521 {
-        hash: &digest::SHA256,
-        id: alg_id::ECDSA_SHA256,
-    },
-    EcdsaP521 {
-        hash: &digest::SHA384,
-        id: alg_id::ECDSA_SHA384,
-    },
-    EcdsaP521 {
-        hash: &digest::SHA512,
-        id: alg_id::ECDSA_SHA512,
-    },
+static OWN: [Ecdsa; 5] = [
+    Ecdsa::new(Curve::P521, Hash::Sha512),
+    Ecdsa::new(Curve::P521, Hash::Sha384),
+    Ecdsa::new(Curve::P521, Hash::Sha256),
+    Ecdsa::new(Curve::P384, Hash::Sha512),
+    Ecdsa::new(Curve::P256, Hash::Sha512),
 ];
 
-/// What TLS calls those.
-const SCHEMES: [SignatureScheme; 3] = [
-    SignatureScheme::ECDSA_NISTP256_SHA256,
-    SignatureScheme::ECDSA_NISTP384_SHA384,
-    SignatureScheme::ECDSA_NISTP521_SHA512,
-];
-
-/// ECDSA on P-521 with a hash of at most 512 bits; [RFC 5758](https://www.rfc-editor.org/rfc/rfc5758#section-3.2).
-#[derive(Debug)]
-struct EcdsaP521 {
-    hash: &'static digest::Algorithm,
-    id: AlgorithmIdentifier,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Curve {
+    P256,
+    P384,
+    P521,
 }
 
-impl SignatureVerificationAlgorithm for EcdsaP521 {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hash {
+    Sha256,
+    Sha384,
+    Sha512,
+}
+
+/// ECDSA on a curve with a hash; [RFC 5758](https://www.rfc-editor.org/rfc/rfc5758#section-3.2).
+#[derive(Debug)]
+struct Ecdsa {
+    curve: Curve,
+    hash: Hash,
+    /// What TLS calls it.
+    scheme: SignatureScheme,
+}
+
+impl Ecdsa {
+    const fn new(curve: Curve, hash: Hash) -> Self {
+        let scheme = match hash {
+            Hash::Sha256 => SignatureScheme::ECDSA_NISTP256_SHA256,
+            Hash::Sha384 => SignatureScheme::ECDSA_NISTP384_SHA384,
+            Hash::Sha512 => SignatureScheme::ECDSA_NISTP521_SHA512,
+        };
+        Ecdsa {
+            curve,
+            hash,
+            scheme,
+        }
+    }
+}
+
+impl SignatureVerificationAlgorithm for Ecdsa {
     fn verify_signature(
         &self,
         public_key: &[u8],
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), InvalidSignature> {
-        let key = VerifyingKey::from_sec1_bytes(public_key).map_err(|_| InvalidSignature)?;
-        let signature = Signature::from_der(signature).map_err(|_| InvalidSignature)?;
-        let hash = digest::digest(self.hash, message);
-        // A hash is a number: zeros before it change nothing, and the library wants half as many bits as the curve has.
-        let mut number = [0; digest::SHA512_OUTPUT_LEN];
-        let (_, low) = number.split_at_mut(digest::SHA512_OUTPUT_LEN - hash.as_ref().len());
-        low.copy_from_slice(hash.as_ref());
-        key.verify_prehash(&number, &signature)
-            .map_err(|_| InvalidSignature)
+        let hash = match self.hash {
+            Hash::Sha256 => &digest::SHA256,
+            Hash::Sha384 => &digest::SHA384,
+            Hash::Sha512 => &digest::SHA512,
+        };
+        let hash = digest::digest(hash, message);
+        macro_rules! verify {
+            ($curve:ident, $number:expr) => {{
+                let key = $curve::ecdsa::VerifyingKey::from_sec1_bytes(public_key);
+                let signature = $curve::ecdsa::Signature::from_der(signature);
+                key.and_then(|key| key.verify_prehash($number, &signature?))
+            }};
+        }
+        let verified = match self.curve {
+            Curve::P256 => verify!(p256, hash.as_ref()),
+            Curve::P384 => verify!(p384, hash.as_ref()),
+            Curve::P521 => {
+                // A hash is a number: zeros before it change nothing, and the library wants half as many bits as the
+                // curve has.
+                let mut number = [0; digest::SHA512_OUTPUT_LEN];
+                let (_, low) = number.split_at_mut(digest::SHA512_OUTPUT_LEN - hash.as_ref().len());
+                low.copy_from_slice(hash.as_ref());
+                verify!(p521, &number)
+            }
+        };
+        verified.map_err(|_| InvalidSignature)
     }
 
     fn public_key_alg_id(&self) -> AlgorithmIdentifier {
-        alg_id::ECDSA_P521
+        match self.curve {
+            Curve::P256 => alg_id::ECDSA_P256,
+            Curve::P384 => alg_id::ECDSA_P384,
+            Curve::P521 => alg_id::ECDSA_P521,
+        }
     }
 
     fn signature_alg_id(&self) -> AlgorithmIdentifier {
-        self.id
+        match self.hash {
+            Hash::Sha256 => alg_id::ECDSA_SHA256,
+            Hash::Sha384 => alg_id::ECDSA_SHA384,
+            Hash::Sha512 => alg_id::ECDSA_SHA512,
+        }
     }
 }
 
@@ -102,7 +143,10 @@ impl SignatureVerificationAlgorithm for EcdsaP521 {
 mod tests {
     use std::{io, sync::Arc};
 
-    use p521::ecdsa::{SigningKey, signature::Signer as _};
+    use p521::ecdsa::{
+        SigningKey,
+        signature::{Signer as _, hazmat::PrehashSigner},
+    };
     use rustls::{
         ClientConfig, RootCertStore, ServerConfig, SignatureAlgorithm, SupportedProtocolVersion,
         sign::{CertifiedKey, Signer, SigningKey as TlsKey, SingleCertAndKey},
@@ -152,7 +196,7 @@ mod tests {
 
     impl Signer for Key {
         fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
-            let signature: Signature = self.0.sign(message);
+            let signature: p521::ecdsa::Signature = self.0.sign(message);
             Ok(signature.to_der().as_bytes().to_vec())
         }
 
@@ -227,14 +271,17 @@ mod tests {
         let (_, authority) = parse_x509_certificate(&authority).unwrap();
         let (_, leaf) = parse_x509_certificate(&leaf).unwrap();
         let key = &authority.public_key().subject_public_key.data;
-        let [sha256, sha384, sha512] = &P521;
-        for (certificate, own) in [(&authority, sha256), (&leaf, sha384)] {
+        for (certificate, hash) in [(&authority, Hash::Sha256), (&leaf, Hash::Sha384)] {
             let message = certificate.tbs_certificate.as_ref();
             let signature = &certificate.signature_value.data;
-            for algorithm in [sha256, sha384, sha512] {
-                let verified = algorithm.verify_signature(key, message, signature);
-                assert_eq!(verified.is_ok(), std::ptr::eq(algorithm, own));
+            for own in &OWN {
+                let verified = own.verify_signature(key, message, signature);
+                assert_eq!(
+                    verified.is_ok(),
+                    own.curve == Curve::P521 && own.hash == hash
+                );
             }
+            let own = Ecdsa::new(Curve::P521, hash);
             let cut = &message[1..];
             for (key, message, signature) in [
                 (&key[..], cut, &signature[..]),
@@ -243,6 +290,35 @@ mod tests {
                 (&[][..], message, &[][..]),
             ] {
                 own.verify_signature(key, message, signature).unwrap_err();
+            }
+        }
+    }
+
+    #[test]
+    fn any_curve_goes_with_sha512() {
+        macro_rules! signed {
+            ($curve:ident, $size:literal) => {{
+                let key = $curve::ecdsa::SigningKey::from_slice(&[1; $size]).unwrap();
+                let hash = digest::digest(&digest::SHA512, b"message");
+                let signature: $curve::ecdsa::Signature = key.sign_prehash(hash.as_ref()).unwrap();
+                let key = $curve::ecdsa::VerifyingKey::from(&key).to_sec1_point(false);
+                let signature = signature.to_der();
+                (key.as_bytes().to_vec(), signature.as_bytes().to_vec())
+            }};
+        }
+        for (curve, (key, signature)) in [
+            (Curve::P256, signed!(p256, 32)),
+            (Curve::P384, signed!(p384, 48)),
+            (Curve::P521, signed!(p521, 66)),
+        ] {
+            for own in &OWN {
+                let verified = own.verify_signature(&key, b"message", &signature);
+                assert_eq!(
+                    verified.is_ok(),
+                    own.curve == curve && own.hash == Hash::Sha512
+                );
+                own.verify_signature(&key, b"massage", &signature)
+                    .unwrap_err();
             }
         }
     }
