@@ -23,7 +23,7 @@ use crate::{
     builder::Advertised,
     compat,
     registry::{Internal, Registry, key, update::Rules},
-    services,
+    services::{self, Family},
 };
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -158,6 +158,8 @@ async fn kubernetes_service(registry: &Registry, advertised: &Advertised) -> Res
         ..ObjectMeta::default()
     };
     let port = i32::from(advertised.port);
+    let first = advertised.addresses.first();
+    let family = first.map_or(Family::V4, |address| Family::of(*address));
     let service = Service {
         metadata: meta(&[("component", "apiserver"), ("provider", "kubernetes")]),
         spec: Some(ServiceSpec {
@@ -225,7 +227,7 @@ async fn kubernetes_service(registry: &Registry, advertised: &Advertised) -> Res
         .collect();
     let slice = EndpointSlice {
         metadata: meta(&[("kubernetes.io/service-name", "kubernetes")]),
-        address_type: "IPv4".into(),
+        address_type: family.name().to_owned(),
         endpoints: compat::field(endpoints),
         ports: Some(vec![discovery::EndpointPort {
             name: Some("https".into()),

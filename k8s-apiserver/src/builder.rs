@@ -1,6 +1,6 @@
 //! [`ApiServerBuilder`]: what a server is made of.
 
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use k8s_model::{Resource, ResourceTable};
@@ -60,6 +60,9 @@ pub enum BuildError {
     /// No thread for the audit log could be started.
     #[error("the audit log cannot be written")]
     Audit(#[source] std::io::Error),
+    /// The two ranges of Services are of one family.
+    #[error("the ranges of Services must be of different families: {0} and {1}")]
+    ServiceCidrs(Cidr, Cidr),
     /// A Rust type cannot be served as a resource.
     #[error(transparent)]
     Typed(#[from] TypedResourceError),
@@ -71,8 +74,8 @@ pub enum BuildError {
 /// Where the `kubernetes` Service leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advertised {
-    /// The server's addresses, as pods reach them.
-    pub addresses: Vec<Ipv4Addr>,
+    /// The server's addresses, as pods reach them, all of one family.
+    pub addresses: Vec<IpAddr>,
     /// Its port.
     pub port: u16,
 }
@@ -95,6 +98,7 @@ pub struct Advertised {
 /// | [`compaction_interval`](Self::compaction_interval) | five minutes |
 /// | [`identity`](Self::identity) | none: no Lease |
 /// | [`service_cidr`](Self::service_cidr) | `10.96.0.0/16` |
+/// | [`secondary_service_cidr`](Self::secondary_service_cidr) | none: one family |
 /// | [`node_port_range`](Self::node_port_range) | 30000-32767 |
 pub struct ApiServerBuilder {
     store: Option<Arc<dyn Store>>,
@@ -116,6 +120,7 @@ pub struct ApiServerBuilder {
     connecters: Vec<(&'static str, &'static str, Arc<dyn Connecter>)>,
     components: Vec<(String, Arc<dyn Component>)>,
     service_cidr: Cidr,
+    secondary_service_cidr: Option<Cidr>,
     node_ports: NodePortRange,
     advertised: Option<Advertised>,
     audit: Option<(Policy, Box<dyn AuditSink>)>,
@@ -154,6 +159,7 @@ impl Default for ApiServerBuilder {
             connecters: Vec::new(),
             components: Vec::new(),
             service_cidr: Cidr::default(),
+            secondary_service_cidr: None,
             node_ports: NodePortRange::default(),
             advertised: None,
             audit: None,
@@ -274,10 +280,20 @@ impl ApiServerBuilder {
     }
 
     /// The range of the addresses of Services: the ServiceCIDR `kubernetes` is made of it if there is none, and others add
-    /// to it. Where there is one with another range, that one counts.
+    /// to it. Where there is one with another range, that one counts. Its family is the one that Services get which do not
+    /// say otherwise.
     #[must_use]
     pub fn service_cidr(mut self, cidr: Cidr) -> Self {
         self.service_cidr = cidr;
+        self
+    }
+
+    /// A range of the other family: [dual-stack](https://kubernetes.io/docs/concepts/services-networking/dual-stack/)
+    /// Services can have an address of each then. The ServiceCIDR `kubernetes` gets it too, also where a server without it
+    /// made that.
+    #[must_use]
+    pub fn secondary_service_cidr(mut self, cidr: Cidr) -> Self {
+        self.secondary_service_cidr = Some(cidr);
         self
     }
 
@@ -382,6 +398,11 @@ impl ApiServerBuilder {
         if let Some(error) = self.failed.take() {
             return Err(error.into());
         }
+        if let Some(second) = self.secondary_service_cidr
+            && second.family() == self.service_cidr.family()
+        {
+            return Err(BuildError::ServiceCidrs(self.service_cidr, second));
+        }
         for row in std::mem::take(&mut self.typed) {
             // Rows of a group stay together.
             let last = self.resources.iter().rposition(|r| r.group == row.group);
@@ -457,6 +478,7 @@ impl ApiServerBuilder {
             admission,
             services: Services {
                 cidr: self.service_cidr,
+                second_cidr: self.secondary_service_cidr,
                 node_ports: self.node_ports,
                 allocations: Arc::default(),
             },

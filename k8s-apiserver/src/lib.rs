@@ -75,8 +75,7 @@
 //! most: paths, verbs, status codes, reasons and texts.
 //!
 //! Left out: CBOR (KEP-4222), which upstream serves behind the feature gate `CBORServingAndStorage` alone. Who wants it is
-//! answered 406, and who sends it 415, as with the gate off; client-go goes on in JSON then. ClusterIPs of IPv6: ServiceCIDRs
-//! (KEP-1880) may have ranges of both families, and addresses come from those of IPv4.
+//! answered 406, and who sends it 415, as with the gate off; client-go goes on in JSON then.
 //!
 //! Otherwise than upstream, on purpose:
 //! - What a client got wrong is a 4xx, where upstream says 500: a `resourceVersion` that is no number and `DeleteOptions` that

@@ -112,6 +112,11 @@ pub mod pods {
     };
 }
 
+/// What Services have of addresses: shared with the API server, which hands them out.
+pub mod services {
+    pub use crate::kinds::core::service::address_findings;
+}
+
 pub use k8s_openapi;
 pub use k8s_openapi::{api, apiextensions_apiserver, apimachinery, kube_aggregator};
 

@@ -98,12 +98,11 @@ impl ControlPlane {
             .to_string()
             .parse()
             .context("--service-cidr")?;
-        let names = ServerNames::for_apiserver(
-            &options.cluster_domain,
-            Some(service_cidr.first_host().into()),
-        )
-        .with(&address.ip().to_string())
-        .with(&machine.to_string());
+        let dns = node::dns_ip(options.service_cidr).context("--service-cidr")?;
+        let names =
+            ServerNames::for_apiserver(&options.cluster_domain, Some(service_cidr.first_host()))
+                .with(&address.ip().to_string())
+                .with(&machine.to_string());
         let names = options
             .tls_san
             .iter()
@@ -124,7 +123,7 @@ impl ControlPlane {
             .identity(node::hostname())
             .service_cidr(service_cidr)
             .advertise(Advertised {
-                addresses: vec![machine],
+                addresses: vec![machine.into()],
                 port: address.port(),
             });
         let reader = builder.reader();
@@ -244,11 +243,7 @@ impl ControlPlane {
         } else {
             address
         };
-        let names = dns::publish(
-            admin.clone(),
-            node::dns_ip(options.service_cidr)?,
-            stop.clone(),
-        );
+        let names = dns::publish(admin.clone(), dns, stop.clone());
         tasks.push(tokio::spawn(names));
         tasks.push(tokio::spawn(joining::run(
             admin,

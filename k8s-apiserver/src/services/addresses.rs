@@ -3,11 +3,7 @@
 //! The object's own key is the claim. It is written and removed in the commit of its Service, so that there is no moment
 //! at which one is there without the other.
 
-use std::{
-    collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr},
-    ops::Range,
-};
+use std::{collections::BTreeSet, net::IpAddr, ops::Range};
 
 use bytes::Bytes;
 use k8s_model::metadata;
@@ -17,7 +13,7 @@ use k8s_openapi::{
 };
 use k8s_store::{Entry, Expect, List, Op, Write};
 
-use super::{Claimant, Services, metrics::Scope, ranges::Ranges};
+use super::{Claimant, Family, Services, metrics::Scope, ranges::Ranges};
 use crate::{
     Result, compat,
     registry::{
@@ -44,11 +40,7 @@ pub(super) fn key(address: IpAddr) -> Bytes {
 
 /// The labels of an address of a Service.
 pub(super) fn labels(address: IpAddr) -> [(&'static str, &'static str); 2] {
-    let family = match address {
-        IpAddr::V4(_) => "IPv4",
-        IpAddr::V6(_) => "IPv6",
-    };
-    [(FAMILY, family), (MANAGED_BY, MANAGER)]
+    [(FAMILY, Family::of(address).name()), (MANAGED_BY, MANAGER)]
 }
 
 /// Whether the address was handed out to a Service, as its labels say.
@@ -199,9 +191,9 @@ pub(super) async fn refusal(
     registry: &Registry,
     services: &Services,
     of: &Claimant<'_>,
-    address: Ipv4Addr,
+    address: IpAddr,
 ) -> Result<Option<&'static str>> {
-    let ranges = Ranges::read(registry, services.cidr).await?;
+    let ranges = Ranges::read(registry).await?;
     let Some(cidr) = ranges.offer(address) else {
         return Ok(Some(
             "the provided network does not match the current range",
@@ -214,25 +206,26 @@ pub(super) async fn refusal(
     Ok(taken.then_some("provided IP is already allocated"))
 }
 
-async fn is_taken(registry: &Registry, address: Ipv4Addr) -> Result<bool> {
-    let key = key(address.into());
+async fn is_taken(registry: &Registry, address: IpAddr) -> Result<bool> {
+    let key = key(address);
     Ok(registry.store.get(&key, None).await?.is_some())
 }
 
-/// A free address of any range: a random one from the part of it that is to be handed out, or from the other.
+/// A free address of any range of a family: a random one from the part of it that is to be handed out, or from the other.
 pub(super) async fn free(
     registry: &Registry,
     services: &Services,
     of: &Claimant<'_>,
-) -> Result<Option<Ipv4Addr>> {
+    family: Family,
+) -> Result<Option<IpAddr>> {
     let mut random = registry.fork_random();
-    let mut ranges = Ranges::read(registry, services.cidr).await?.ready();
+    let mut ranges = Ranges::read(registry).await?.ready(family);
     random.shuffle(&mut ranges);
     for cidr in ranges {
         let mut found = None;
         for part in cidr.parts() {
             if found.is_none() {
-                found = free_in(registry, part, &mut random).await?;
+                found = free_in(registry, family, part, &mut random).await?;
             }
         }
         if let Some(counted) = services.counted(of) {
@@ -246,7 +239,7 @@ pub(super) async fn free(
 }
 
 /// The addresses that are taken.
-pub(super) async fn taken(registry: &Registry) -> Result<Vec<Ipv4Addr>> {
+pub(super) async fn taken(registry: &Registry) -> Result<Vec<IpAddr>> {
     let list = List {
         prefix: Bytes::from_static(PREFIX.as_bytes()),
         ..List::default()
@@ -263,31 +256,40 @@ pub(super) async fn taken(registry: &Registry) -> Result<Vec<Ipv4Addr>> {
 
 async fn free_in(
     registry: &Registry,
-    part: Range<u64>,
+    family: Family,
+    part: Range<u128>,
     random: &mut fastrand::Rng,
-) -> Result<Option<Ipv4Addr>> {
+) -> Result<Option<IpAddr>> {
     if part.is_empty() {
         return Ok(None);
     }
     for _ in 0..PROBES {
-        let address = address(random.u64(part.clone()));
+        let address = family.address(random.u128(part.clone()));
         if !is_taken(registry, address).await? {
             return Ok(Some(address));
         }
     }
-    // It is rather full. Keys are texts: those of 256 addresses in a row are listed at a time.
-    let start = random.u64(part.clone());
+    // It is rather full. Keys are texts: of IPv4, those of 256 addresses in a row are listed at a time.
+    let start = random.u128(part.clone());
+    if family == Family::V6 {
+        let taken: BTreeSet<IpAddr> = taken(registry).await?.into_iter().collect();
+        let mut hosts = (start..part.end).chain(part.start..start);
+        return Ok(hosts.find_map(|host| {
+            let address = family.address(host);
+            (!taken.contains(&address)).then_some(address)
+        }));
+    }
     for run in runs(start..part.end).chain(runs(part.start..start)) {
-        let [a, b, c, _] = address(run.start).octets();
-        let prefix = format!("{PREFIX}{a}.{b}.{c}.");
+        let first = family.address(run.start).to_string();
+        let (row, _) = first.rsplit_once('.').unwrap_or_default();
         let list = List {
-            prefix: Bytes::from(prefix),
+            prefix: Bytes::from(format!("{PREFIX}{row}.")),
             ..List::default()
         };
         let page = registry.store.list(list).await?;
         let taken: BTreeSet<Bytes> = page.entries.into_iter().map(|entry| entry.key).collect();
-        let mut hosts = run.map(address);
-        let free = hosts.find(|address| !taken.contains(&key((*address).into())));
+        let mut hosts = run.map(|host| family.address(host));
+        let free = hosts.find(|address| !taken.contains(&key(*address)));
         if free.is_some() {
             return Ok(free);
         }
@@ -295,14 +297,8 @@ async fn free_in(
     Ok(None)
 }
 
-/// An address from its number.
-fn address(number: u64) -> Ipv4Addr {
-    // Ranges end where addresses do.
-    Ipv4Addr::from(u32::try_from(number).unwrap_or(u32::MAX))
-}
-
 /// The same numbers, in runs that differ in the last byte alone.
-fn runs(numbers: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+fn runs(numbers: Range<u128>) -> impl Iterator<Item = Range<u128>> {
     let blocks = (numbers.start >> 8)..numbers.end.div_ceil(256);
     blocks
         .map(move |block| numbers.start.max(block << 8)..numbers.end.min((block + 1) << 8))
@@ -316,7 +312,7 @@ mod tests {
     #[test]
     fn runs_are_all_numbers_once_and_in_order() {
         for numbers in [0..0, 5..5, 1..255, 0..256, 250..260, 256..512, 3..1027] {
-            let all: Vec<u64> = runs(numbers.clone()).flatten().collect();
+            let all: Vec<u128> = runs(numbers.clone()).flatten().collect();
             assert_eq!(all, numbers.clone().collect::<Vec<_>>());
             for run in runs(numbers) {
                 assert_eq!(run.start >> 8, (run.end - 1) >> 8);

@@ -1,62 +1,144 @@
-//! [`Cidr`]: the range that cluster addresses come from.
+//! [`Cidr`]: a range that cluster addresses come from. [`Family`]: what they are of.
 
-use std::{fmt, net::Ipv4Addr, ops::Range, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    ops::Range,
+    str::FromStr,
+};
 
-/// A range of IPv4 addresses, as in `10.96.0.0/16`.
+/// A range of addresses of one family, as in `10.96.0.0/16` or `fd00:10:96::/112`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cidr {
-    network: u32,
+    network: IpAddr,
     bits: u32,
 }
 
-/// A text that is no range of IPv4 addresses.
+/// A text that is no range of addresses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not an IPv4 range such as 10.96.0.0/16 with at least 4 addresses")]
+#[error("{0:?} is not a range such as 10.96.0.0/16 (/8 to /30) or fd00:10:96::/112 (/64 to /126)")]
 pub struct ParseCidrError(String);
+
+/// The families of addresses, as Services spell them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub(crate) fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        [Self::V4, Self::V6]
+            .into_iter()
+            .find(|family| family.name() == text)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
+    }
+
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::V4 => Self::V6,
+            Self::V6 => Self::V4,
+        }
+    }
+
+    /// How many bits its addresses have.
+    fn width(self) -> u32 {
+        match self {
+            Self::V4 => 32,
+            Self::V6 => 128,
+        }
+    }
+
+    /// An address from its number.
+    pub(crate) fn address(self, number: u128) -> IpAddr {
+        match self {
+            // Ranges end where addresses do.
+            Self::V4 => Ipv4Addr::from(u32::try_from(number).unwrap_or(u32::MAX)).into(),
+            Self::V6 => Ipv6Addr::from(number).into(),
+        }
+    }
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u32::from(address).into(),
+        IpAddr::V6(address) => address.into(),
+    }
+}
 
 impl Cidr {
     /// The first address after the network's own: upstream's choice for the `kubernetes` Service.
-    pub fn first_host(&self) -> Ipv4Addr {
-        Ipv4Addr::from(self.network + 1)
+    pub fn first_host(&self) -> IpAddr {
+        self.family().address(self.first() + 1)
     }
 
     /// An address by its position in the range; DNS is usually the tenth.
-    pub fn nth(&self, n: u32) -> Option<Ipv4Addr> {
-        (u64::from(n) < self.size()).then(|| Ipv4Addr::from(self.network + n))
+    pub fn nth(&self, n: u32) -> Option<IpAddr> {
+        (u128::from(n) < self.size()).then(|| self.family().address(self.first() + u128::from(n)))
     }
 
-    /// Whether the address is in the range and neither the first (the network's) nor the last (its
-    /// broadcast).
-    pub fn contains_host(&self, address: Ipv4Addr) -> bool {
-        self.hosts().contains(&u64::from(u32::from(address)))
+    /// Whether the address is in the range and not the first (the network's), nor, of IPv4, the last (its broadcast).
+    pub fn contains_host(&self, address: IpAddr) -> bool {
+        Family::of(address) == self.family() && self.hosts().contains(&number(address))
     }
 
-    /// A range of a ServiceCIDR: as small or large as it likes, and none if it is of the other family.
+    /// A range of a ServiceCIDR: as small or large as it likes, but for the 64 bits that upstream hands out of IPv6 at most.
     pub(crate) fn of_any_size(text: &str) -> Option<Self> {
         let (address, bits) = text.split_once('/')?;
-        let address: Ipv4Addr = address.parse().ok()?;
-        let bits: u32 = bits.parse().ok().filter(|bits| *bits <= 32)?;
-        let mask = u32::MAX.checked_shl(32 - bits).unwrap_or(0);
+        let address: IpAddr = address.parse().ok()?;
+        let family = Family::of(address);
+        let shortest = match family {
+            Family::V4 => 0,
+            Family::V6 => 64,
+        };
+        let bits = bits.parse().ok();
+        let bits: u32 = bits.filter(|bits| (shortest..=family.width()).contains(bits))?;
+        let mask = u128::MAX.checked_shl(family.width() - bits).unwrap_or(0);
         Some(Cidr {
-            network: u32::from(address) & mask,
+            network: family.address(number(address) & mask),
             bits,
         })
     }
 
-    fn size(&self) -> u64 {
-        1 << (32 - self.bits)
+    pub(crate) fn family(&self) -> Family {
+        Family::of(self.network)
     }
 
-    /// All but the first and the last; none in a range of one or two.
-    pub(crate) fn hosts(&self) -> Range<u64> {
-        let first = u64::from(self.network) + 1;
-        first..(first + self.size()).saturating_sub(2).max(first)
+    fn first(&self) -> u128 {
+        number(self.network)
+    }
+
+    fn size(&self) -> u128 {
+        1 << (self.family().width() - self.bits)
+    }
+
+    /// All but the first and, of IPv4, the last; none in a range of one or two.
+    pub(crate) fn hosts(&self) -> Range<u128> {
+        let first = self.first() + 1;
+        let last = match self.family() {
+            Family::V4 => self.first() + self.size() - 1,
+            Family::V6 => self.first().saturating_add(self.size()),
+        };
+        first..last.max(first)
     }
 
     /// The hosts in two parts: those that are handed out, and those that are for whoever chooses an address himself and
     /// are handed out last (KEP-3070). Upstream's `calculateRangeOffset`: a sixteenth of the range, between 16 and 256
     /// addresses; nothing of a range of 16 or fewer.
-    pub(crate) fn parts(&self) -> [Range<u64>; 2] {
+    pub(crate) fn parts(&self) -> [Range<u128>; 2] {
         let hosts = self.hosts();
         let lower = match self.size() {
             ..=16 => 0,
@@ -71,7 +153,7 @@ impl Default for Cidr {
     /// `10.96.0.0/16`.
     fn default() -> Self {
         Cidr {
-            network: u32::from(Ipv4Addr::new(10, 96, 0, 0)),
+            network: Ipv4Addr::new(10, 96, 0, 0).into(),
             bits: 16,
         }
     }
@@ -79,7 +161,7 @@ impl Default for Cidr {
 
 impl fmt::Display for Cidr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", Ipv4Addr::from(self.network), self.bits)
+        write!(f, "{}/{}", self.network, self.bits)
     }
 }
 
@@ -87,18 +169,11 @@ impl FromStr for Cidr {
     type Err = ParseCidrError;
 
     fn from_str(text: &str) -> Result<Self, ParseCidrError> {
-        let bad = || ParseCidrError(text.to_owned());
-        let (address, bits) = text.split_once('/').ok_or_else(bad)?;
-        let address: Ipv4Addr = address.parse().map_err(|_| bad())?;
-        let bits: u32 = bits.parse().map_err(|_| bad())?;
-        if !(8..=30).contains(&bits) {
-            return Err(bad());
-        }
-        let mask = u32::MAX << (32 - bits);
-        Ok(Cidr {
-            network: u32::from(address) & mask,
-            bits,
-        })
+        let cidr = Cidr::of_any_size(text).filter(|cidr| match cidr.family() {
+            Family::V4 => (8..=30).contains(&cidr.bits),
+            Family::V6 => cidr.bits <= 126,
+        });
+        cidr.ok_or_else(|| ParseCidrError(text.to_owned()))
     }
 }
 
@@ -114,7 +189,27 @@ mod tests {
         assert!(!cidr.contains_host("10.96.0.0".parse().unwrap()));
         assert!(cidr.contains_host("10.96.0.14".parse().unwrap()));
         assert!(!cidr.contains_host("10.96.0.15".parse().unwrap()));
-        for bad in ["10.0.0.0", "10.0.0.0/31", "x/8", "::/64", "10.0.0.0/0"] {
+        let cidr: Cidr = "fd00:10:96::5/124".parse().unwrap();
+        assert_eq!(cidr.to_string(), "fd00:10:96::/124");
+        assert_eq!(cidr.first_host().to_string(), "fd00:10:96::1");
+        assert_eq!(cidr.nth(15).unwrap().to_string(), "fd00:10:96::f");
+        assert_eq!(cidr.nth(16), None);
+        assert!(!cidr.contains_host("fd00:10:96::".parse().unwrap()));
+        assert!(cidr.contains_host("fd00:10:96::f".parse().unwrap()));
+        assert!(!cidr.contains_host("fd00:10:96::10".parse().unwrap()));
+        // Numbers alone say nothing of the family.
+        let low: Cidr = "::a60:0/112".parse().unwrap();
+        assert!(!low.contains_host("10.96.0.1".parse().unwrap()));
+        for bad in [
+            "10.0.0.0",
+            "10.0.0.0/31",
+            "x/8",
+            "::/63",
+            "::/127",
+            "10.0.0.0/0",
+            "::ffff:10.0.0.0/8",
+            "fd00::%1/64",
+        ] {
             assert!(bad.parse::<Cidr>().is_err(), "{bad}");
         }
     }
@@ -123,7 +218,7 @@ mod tests {
     fn ranges_of_service_cidrs_may_be_of_any_size() {
         let hosts = |text: &str| {
             let [upper, lower] = Cidr::of_any_size(text).unwrap().parts();
-            let count = |part: &Range<u64>| part.end - part.start;
+            let count = |part: &Range<u128>| part.end - part.start;
             (count(&upper), count(&lower))
         };
         for (text, expected) in [
@@ -137,6 +232,13 @@ mod tests {
             ("10.0.0.0/20", (3838, 256)),
             ("255.255.255.0/24", (238, 16)),
             ("0.0.0.0/0", (4_294_967_038, 256)),
+            ("fd00::/128", (0, 0)),
+            ("fd00::/127", (1, 0)),
+            ("fd00::/124", (15, 0)),
+            ("fd00::/123", (15, 16)),
+            ("fd00::/112", (65_279, 256)),
+            ("fd00::/64", ((1 << 64) - 257, 256)),
+            ("ffff:ffff:ffff:ffff::/64", ((1 << 64) - 258, 256)),
         ] {
             assert_eq!(hosts(text), expected, "{text}");
         }
@@ -144,7 +246,7 @@ mod tests {
         assert!(whole.contains_host("255.255.255.254".parse().unwrap()));
         assert!(!whole.contains_host("255.255.255.255".parse().unwrap()));
         assert!(!whole.contains_host("0.0.0.0".parse().unwrap()));
-        for other in ["::/64", "2001:db8::/108", "10.0.0.0", "10.0.0.0/33", "x/8"] {
+        for other in ["fd00::/63", "fd00::/129", "10.0.0.0", "10.0.0.0/33", "x/8"] {
             assert_eq!(Cidr::of_any_size(other), None, "{other}");
         }
     }

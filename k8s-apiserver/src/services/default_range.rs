@@ -46,7 +46,7 @@ pub(crate) async fn make(registry: &Registry) -> Result<()> {
             ..ObjectMeta::default()
         },
         spec: Some(ServiceCIDRSpec {
-            cidrs: Some(vec![registry.services.cidr.to_string()]),
+            cidrs: Some(own(registry)),
         }),
         status: Some(ServiceCIDRStatus {
             conditions: Some(vec![ready(registry)]),
@@ -55,6 +55,12 @@ pub(crate) async fn make(registry: &Registry) -> Result<()> {
     bootstrap::fresh(registry, GROUP, vec![(RESOURCE, Box::new(range))])
         .await
         .map(drop)
+}
+
+/// The server's own ranges, as a ServiceCIDR has them.
+fn own(registry: &Registry) -> Vec<String> {
+    let cidrs = registry.services.cidrs();
+    cidrs.map(|cidr| cidr.to_string()).collect()
 }
 
 fn ready(registry: &Registry) -> Condition {
@@ -120,9 +126,12 @@ async fn sync(registry: &Registry, told: &mut Told) -> Result<()> {
     if range.metadata.deletion_timestamp.is_some() {
         return Ok(());
     }
-    let own = vec![registry.services.cidr.to_string()];
+    let own = own(registry);
     let spec = range.spec.as_ref();
     let found = spec.and_then(|spec| spec.cidrs.clone()).unwrap_or_default();
+    if own.len() == 2 && found == own[..1] {
+        return widen(registry, &internal, own).await;
+    }
     if found != own {
         if !std::mem::replace(&mut told.mismatch, true) {
             let note = format!(
@@ -167,6 +176,25 @@ async fn sync(registry: &Registry, told: &mut Told) -> Result<()> {
                 _ => Ok(()),
             }
         }
+    }
+}
+
+/// Adds the second family, which the server was started with this time.
+async fn widen(registry: &Registry, internal: &Internal, own: Vec<String>) -> Result<()> {
+    let Some(row) = registry.stored_row(GROUP, RESOURCE) else {
+        return Ok(());
+    };
+    let target = internal.target(&row, "", DEFAULT);
+    let done = registry.update(&target, Rules::Object, |live| {
+        let mut changed = live.boxed_clone();
+        if let Some(range) = changed.downcast_mut::<ServiceCIDR>() {
+            range.spec.get_or_insert_default().cidrs = Some(own.clone());
+        }
+        Ok(changed)
+    });
+    match done.await {
+        Err(error) if error.code() != 404 => Err(error),
+        _ => Ok(()),
     }
 }
 

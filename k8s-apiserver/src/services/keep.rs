@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 
-use super::{has_cluster_ip, needs_node_ports, wants_any_node_port};
+use super::{families::ips, has_cluster_ip, needs_node_ports, wants_any_node_port};
 
 /// What an update that leaves them out keeps: upstream's `patchAllocatedValues`.
 pub(super) fn keep(new: &mut Service, old: &Service) {
@@ -12,28 +12,17 @@ pub(super) fn keep(new: &mut Service, old: &Service) {
         return;
     };
     if has_cluster_ip(new) && has_cluster_ip(old) {
-        if new.cluster_ip.as_deref().is_none_or(str::is_empty)
-            && new.cluster_ips.as_ref().is_none_or(Vec::is_empty)
-        {
+        if new.cluster_ip.as_deref().is_none_or(str::is_empty) {
             new.cluster_ip.clone_from(&old.cluster_ip);
+        }
+        if ips(new).is_empty() {
             new.cluster_ips.clone_from(&old.cluster_ips);
-        } else if new.cluster_ip != old.cluster_ip && new.cluster_ips == old.cluster_ips {
-            new.cluster_ips = new.cluster_ip.clone().map(|ip| vec![ip]);
         }
-        if new.ip_families.as_ref().is_none_or(Vec::is_empty) {
-            new.ip_families.clone_from(&old.ip_families);
-        }
-        if new.ip_family_policy.is_none() {
-            new.ip_family_policy.clone_from(&old.ip_family_policy);
-        }
-    } else if !has_cluster_ip(new) && has_cluster_ip(old) {
-        // To `ExternalName`: what was given is taken back, unless the client says otherwise.
-        if new.cluster_ip == old.cluster_ip {
-            new.cluster_ip = None;
-            new.cluster_ips = None;
-        }
-        new.ip_families = None;
-        new.ip_family_policy = None;
+    }
+    // Who knows the one address alone means it where it changes.
+    if new.cluster_ip != old.cluster_ip && ips(new) == ips(old) {
+        let only = new.cluster_ip.clone().filter(|ip| !ip.is_empty());
+        new.cluster_ips = only.map(|ip| vec![ip]);
     }
     if needs_node_ports(new) && wants_any_node_port(old.type_.as_deref()) {
         // By name, whatever else of the port has changed.

@@ -1,6 +1,6 @@
 //! What `/metrics` tells of addresses and ports that are handed out, under upstream's names.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use super::{Cidr, Services, addresses, ranges::Ranges, taken};
 use crate::{
@@ -63,7 +63,7 @@ impl Allocations {
 #[derive(Debug)]
 pub(crate) struct InUse {
     cidrs: BTreeSet<Cidr>,
-    addresses: Vec<Ipv4Addr>,
+    addresses: Vec<IpAddr>,
     ports: usize,
 }
 
@@ -74,7 +74,7 @@ impl Services {
             return Ok(None);
         }
         Ok(Some(InUse {
-            cidrs: Ranges::read(registry, self.cidr).await?.all(),
+            cidrs: Ranges::read(registry).await?.all(),
             addresses: addresses::taken(registry).await?,
             ports: taken(registry).await?.len(),
         }))
@@ -124,9 +124,9 @@ impl Services {
     }
 }
 
-fn write_addresses(cidrs: &BTreeSet<Cidr>, taken: &[Ipv4Addr], out: &mut Writer) {
-    let used = |cidr: &Cidr| taken.iter().filter(|ip| cidr.contains_host(**ip)).count() as u64;
-    let used: Vec<(Cidr, u64)> = cidrs.iter().map(|cidr| (*cidr, used(cidr))).collect();
+fn write_addresses(cidrs: &BTreeSet<Cidr>, taken: &[IpAddr], out: &mut Writer) {
+    let used = |cidr: &Cidr| taken.iter().filter(|ip| cidr.contains_host(**ip)).count() as u128;
+    let used: Vec<(Cidr, u128)> = cidrs.iter().map(|cidr| (*cidr, used(cidr))).collect();
     out.family(
         "kube_apiserver_clusterip_allocator_allocated_ips",
         "gauge",
@@ -141,7 +141,9 @@ fn write_addresses(cidrs: &BTreeSet<Cidr>, taken: &[Ipv4Addr], out: &mut Writer)
         "[ALPHA] Gauge measuring the number of available IPs for Services",
     );
     for (cidr, used) in &used {
-        let left = cidr.hosts().end - cidr.hosts().start - used;
+        // Upstream counts as far as a number goes there.
+        let left = (cidr.hosts().end - cidr.hosts().start).min(i64::MAX as u128);
+        let left = left.saturating_sub(*used);
         out.sample("", &format!("cidr=\"{cidr}\""), left as f64);
     }
 }
@@ -152,9 +154,10 @@ mod tests {
 
     #[test]
     fn an_address_counts_in_each_range_that_has_it() {
-        let cidrs = ["10.1.0.0/24", "10.1.0.0/28", "10.2.0.0/24"];
+        let cidrs = ["10.1.0.0/24", "10.1.0.0/28", "10.2.0.0/24", "fd00::/120"];
         let cidrs = cidrs.map(|text| text.parse().unwrap()).into();
-        let taken = ["10.1.0.3", "10.1.0.77", "10.9.0.1"].map(|text| text.parse().unwrap());
+        let taken =
+            ["10.1.0.3", "10.1.0.77", "10.9.0.1", "fd00::9"].map(|text| text.parse().unwrap());
         let mut out = Writer::default();
         write_addresses(&cidrs, &taken, &mut out);
         let text = out.finish();
@@ -165,9 +168,11 @@ mod tests {
                 "kube_apiserver_clusterip_allocator_allocated_ips{cidr=\"10.1.0.0/24\"} 2",
                 "kube_apiserver_clusterip_allocator_allocated_ips{cidr=\"10.1.0.0/28\"} 1",
                 "kube_apiserver_clusterip_allocator_allocated_ips{cidr=\"10.2.0.0/24\"} 0",
+                "kube_apiserver_clusterip_allocator_allocated_ips{cidr=\"fd00::/120\"} 1",
                 "kube_apiserver_clusterip_allocator_available_ips{cidr=\"10.1.0.0/24\"} 252",
                 "kube_apiserver_clusterip_allocator_available_ips{cidr=\"10.1.0.0/28\"} 13",
                 "kube_apiserver_clusterip_allocator_available_ips{cidr=\"10.2.0.0/24\"} 254",
+                "kube_apiserver_clusterip_allocator_available_ips{cidr=\"fd00::/120\"} 254",
             ]
         );
     }

@@ -9,13 +9,14 @@ mod addresses;
 mod cidr;
 mod default_range;
 mod events;
+mod families;
 mod keep;
 mod metrics;
 mod ports;
 mod ranges;
 mod repair;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
 use k8s_model::{
@@ -25,14 +26,18 @@ use k8s_model::{
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_store::{Expect, Op, Write};
 
+pub(crate) use self::{
+    cidr::Family, default_range::make as make_default_range, metrics::Allocations, repair::start,
+};
 pub use self::{
     cidr::{Cidr, ParseCidrError},
     ports::NodePortRange,
 };
-pub(crate) use self::{
-    default_range::make as make_default_range, metrics::Allocations, repair::start,
+use self::{
+    families::{Families, families, ips},
+    keep::keep,
+    metrics::Scope,
 };
-use self::{keep::keep, metrics::Scope};
 use crate::{
     Error, Result,
     registry::{Registry, Row},
@@ -45,7 +50,10 @@ const ALLOCATED: &str = "provided port is already allocated";
 /// Hands out addresses and ports.
 #[derive(Clone, Debug)]
 pub(crate) struct Services {
+    /// The range whose family is the default.
     pub(crate) cidr: Cidr,
+    /// Of the other family, if there is one.
+    pub(crate) second_cidr: Option<Cidr>,
     pub(crate) node_ports: NodePortRange,
     /// What was handed out since the start.
     pub(crate) allocations: Arc<Allocations>,
@@ -54,7 +62,7 @@ pub(crate) struct Services {
 /// What a Service has been given.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Holdings {
-    address: Option<String>,
+    addresses: Vec<IpAddr>,
     /// With the protocol: TCP and UDP may share a number within one Service.
     ports: Vec<i32>,
     /// The one of these that is for health checks.
@@ -76,6 +84,11 @@ impl Services {
         row.is("", "services")
     }
 
+    /// The server's own ranges.
+    pub(crate) fn cidrs(&self) -> impl Iterator<Item = Cidr> {
+        std::iter::once(self.cidr).chain(self.second_cidr)
+    }
+
     /// Fills in what a new Service is to have.
     pub(crate) async fn on_create(
         &self,
@@ -83,8 +96,16 @@ impl Services {
         object: &mut dyn Object,
         dry_run: bool,
     ) -> Result<Vec<Write>> {
+        if let Some(service) = object.downcast_mut::<Service>()
+            && let Some(spec) = &mut service.spec
+            && ips(spec).is_empty()
+        {
+            // Who knows the one address alone means it.
+            let only = spec.cluster_ip.clone().filter(|ip| !ip.is_empty());
+            spec.cluster_ips = only.map(|ip| vec![ip]);
+        }
         let none = Holdings::default();
-        self.allocate(registry, object, &none, true, dry_run).await
+        self.allocate(registry, object, None, &none, dry_run).await
     }
 
     /// Keeps what a Service has, fills in what it now needs, and gives up what it needs no more.
@@ -102,7 +123,8 @@ impl Services {
         };
         keep(service, old);
         let held = old.spec.as_ref().map(holdings).unwrap_or_default();
-        self.allocate(registry, new, &held, false, dry_run).await
+        self.allocate(registry, new, Some(old), &held, dry_run)
+            .await
     }
 
     /// Gives up what a Service had.
@@ -136,8 +158,8 @@ impl Services {
         &self,
         registry: &Registry,
         object: &mut dyn Object,
+        old: Option<&Service>,
         held: &Holdings,
-        is_new: bool,
         dry_run: bool,
     ) -> Result<Vec<Write>> {
         let Some(service) = object.downcast_mut::<Service>() else {
@@ -145,6 +167,10 @@ impl Services {
         };
         let name = service.metadata.name.clone().unwrap_or_default();
         let namespace = service.metadata.namespace.clone().unwrap_or_default();
+        let wrong = families::fill(service, old, self.families());
+        if !wrong.is_empty() {
+            return Err(Error::invalid_kind("", "Service", &name, &wrong));
+        }
         let Some(spec) = service.spec.as_mut() else {
             return Ok(Vec::new());
         };
@@ -152,151 +178,84 @@ impl Services {
             namespace: &namespace,
             name: &name,
             held,
-            is_new,
+            is_new: old.is_none(),
             dry_run,
         };
         let mut writes = Vec::new();
-        self.address(registry, spec, &of, &mut writes).await?;
+        let old = old.and_then(|old| old.spec.as_ref());
+        self.addresses(registry, spec, old, &of, &mut writes)
+            .await?;
         self.ports(registry, spec, &of, &mut writes).await?;
         let now = holdings(spec);
         writes.extend(release(registry, &of, &now).await?);
         Ok(writes)
     }
 
-    async fn address(
+    /// What may be handed out.
+    fn families(&self) -> Families {
+        Families {
+            default: self.cidr.family(),
+            are_both: self.second_cidr.is_some(),
+        }
+    }
+
+    /// Gives a Service the addresses that it has none of, of its families. Upstream's `updateClusterIPs`.
+    async fn addresses(
         &self,
         registry: &Registry,
         spec: &mut ServiceSpec,
+        old: Option<&ServiceSpec>,
         of: &Claimant<'_>,
         writes: &mut Vec<Write>,
     ) -> Result<()> {
-        if !has_cluster_ip(spec) {
+        let is_headless = ips(spec).first().is_some_and(|first| first == "None");
+        if !has_cluster_ip(spec) || is_headless || families::stay(spec, old) {
             return Ok(());
         }
-        let given = spec.cluster_ips.as_deref().unwrap_or_default();
-        let first = given.first().map(String::as_str);
-        if first.is_some_and(|first| Some(first) != spec.cluster_ip.as_deref()) {
-            // What does not agree is for validation to say.
-            return Ok(());
-        }
-        let only = spec.cluster_ip.as_slice();
-        let given = if given.is_empty() { only } else { given };
-        let families = spec.ip_families.as_ref().map_or(0, Vec::len);
-        let is_six = |ip: &String| ip.parse::<std::net::Ipv6Addr>().is_ok();
-        if let Some(at) = given.iter().position(is_six).filter(|at| *at >= families) {
-            let path = Path::new("spec").child("clusterIPs").index(at);
-            let text = "IPv6 is not configured on this cluster";
-            let findings = vec![field::invalid(path, given.to_vec(), text)];
-            return Err(Error::invalid_kind("", "Service", of.name, &findings));
-        }
-        let is_one = given.len() <= 1;
-        self.families(spec, of.name)?;
-        if !is_one {
-            // What is too much for one family is for validation to say.
-            return Ok(());
-        }
-        let wanted = spec.cluster_ip.clone().filter(|ip| !ip.is_empty());
-        let path = Path::new("spec").child("clusterIPs");
-        let invalid = |value: &str, text: String| {
-            Error::invalid_kind(
-                "",
-                "Service",
-                of.name,
-                &vec![field::invalid(path.clone(), vec![value], text)],
-            )
+        // An update hands out the second address where a second family came, all where there was none, and else nothing:
+        // what changes otherwise is for validation to refuse.
+        let from = match old.filter(|old| has_cluster_ip(old)) {
+            None => 0,
+            Some(old) if ips(old).first().is_some_and(|first| first == "None") => return Ok(()),
+            Some(old) if families(old).len() == 1 && families(spec).len() == 2 => 1,
+            Some(_) => return Ok(()),
         };
-        match wanted {
-            Some(ip) if ip == "None" => {
-                spec.cluster_ips = Some(vec!["None".into()]);
-                return Ok(());
-            }
-            Some(ip) => {
-                let Ok(address) = ip.parse::<std::net::Ipv4Addr>() else {
-                    // What is no address is for validation to say.
-                    spec.cluster_ips = Some(vec![ip]);
-                    return Ok(());
-                };
-                if of.held.address.as_deref() != Some(&ip) {
-                    let refusal = addresses::refusal(registry, self, of, address).await?;
-                    if let Some(text) = refusal {
-                        return Err(invalid(&ip, format!("failed to allocate IP {ip}: {text}")));
-                    }
-                    writes.push(addresses::claim(
-                        registry,
-                        address.into(),
-                        of.namespace,
-                        of.name,
-                    )?);
-                }
-                spec.cluster_ips = Some(vec![ip]);
-            }
-            None => {
-                let free = addresses::free(registry, self, of).await?;
+        let wanted: Vec<Family> = (families(spec).iter())
+            .filter_map(|family| Family::parse(family))
+            .collect();
+        let mut chosen = ips(spec).to_vec();
+        chosen.resize(chosen.len().max(wanted.len()), String::new());
+        for (at, family) in wanted.into_iter().enumerate().skip(from) {
+            let address = if chosen[at].is_empty() {
+                let free = addresses::free(registry, self, of, family).await?;
                 let address = free.ok_or_else(|| {
                     Error::internal("failed to allocate a serviceIP: range is full")
                 })?;
-                writes.push(addresses::claim(
-                    registry,
-                    address.into(),
-                    of.namespace,
-                    of.name,
-                )?);
-                let address = address.to_string();
-                spec.cluster_ip = Some(address.clone());
-                spec.cluster_ips = Some(vec![address]);
-            }
-        }
-        Ok(())
-    }
-
-    /// One family, IPv4: what a cluster with one service range has.
-    fn families(&self, spec: &mut ServiceSpec, name: &str) -> Result<()> {
-        let headless = spec.cluster_ip.as_deref() == Some("None");
-        let selectorless = spec.selector.as_ref().is_none_or(|s| s.is_empty());
-        if let Some(families) = &spec.ip_families
-            && families.len() > 1
-            && spec.ip_family_policy.as_deref() == Some("SingleStack")
-        {
-            let path = Path::new("spec").child("ipFamilyPolicy");
-            let text = "must be 'RequireDualStack' or 'PreferDualStack' when multiple IP families are specified";
-            let finding = field::invalid(path, "SingleStack", text);
-            return Err(Error::invalid_kind("", "Service", name, &vec![finding]));
-        }
-        let six = spec.ip_families.iter().flatten().position(|f| f == "IPv6");
-        if let Some(at) = six
-            && !(headless && selectorless)
-        {
-            let path = Path::new("spec").child("ipFamilies").index(at);
-            let finding = field::invalid(path, "IPv6", "not configured on this cluster");
-            return Err(Error::invalid_kind("", "Service", name, &vec![finding]));
-        }
-        if spec.ip_family_policy.as_deref() == Some("RequireDualStack")
-            && !(headless && selectorless)
-        {
-            let path = Path::new("spec").child("ipFamilyPolicy");
-            let finding = field::invalid(
-                path,
-                "RequireDualStack",
-                "this cluster is not configured for dual-stack services",
-            );
-            return Err(Error::invalid_kind("", "Service", name, &vec![finding]));
-        }
-        if spec.ip_families.as_ref().is_none_or(Vec::is_empty) {
-            spec.ip_families = Some(vec!["IPv4".into()]);
-        }
-        if spec.ip_family_policy.is_none() {
-            spec.ip_family_policy = Some(
-                if headless && selectorless {
-                    "RequireDualStack"
-                } else {
-                    "SingleStack"
+                chosen[at] = address.to_string();
+                address
+            } else {
+                let ip = &chosen[at];
+                let chosen_one = ip.parse().ok().filter(|ip| Family::of(*ip) == family);
+                let (address, refusal) = match chosen_one {
+                    Some(ip) => (ip, addresses::refusal(registry, self, of, ip).await?),
+                    // It was looked at before.
+                    None => (family.address(0), Some("not an address of its family")),
+                };
+                if let Some(text) = refusal {
+                    let path = Path::new("spec").child("clusterIPs");
+                    let text = format!("failed to allocate IP {ip}: {text}");
+                    let findings = vec![field::invalid(path, chosen, text)];
+                    return Err(Error::invalid_kind("", "Service", of.name, &findings));
                 }
-                .into(),
-            );
-            if headless && selectorless {
-                spec.ip_families = Some(vec!["IPv4".into(), "IPv6".into()]);
-            }
+                address
+            };
+            let Claimant {
+                namespace, name, ..
+            } = of;
+            writes.push(addresses::claim(registry, address, namespace, name)?);
         }
+        spec.cluster_ip = chosen.first().cloned();
+        spec.cluster_ips = Some(chosen);
         Ok(())
     }
 
@@ -480,10 +439,15 @@ fn needs_node_ports(spec: &ServiceSpec) -> bool {
 }
 
 fn holdings(spec: &ServiceSpec) -> Holdings {
-    let address = spec
-        .cluster_ip
-        .clone()
-        .filter(|ip| has_cluster_ip(spec) && !ip.is_empty() && ip != "None");
+    // A Service of old may say the one and not the other.
+    let all = match ips(spec) {
+        [] => spec.cluster_ip.as_slice(),
+        all => all,
+    };
+    let addresses = (all.iter())
+        .filter(|_| has_cluster_ip(spec))
+        .filter_map(|ip| ip.parse().ok())
+        .collect();
     let mut ports: Vec<i32> = Vec::new();
     let mut health_check = None;
     if wants_any_node_port(spec.type_.as_deref()) {
@@ -500,7 +464,7 @@ fn holdings(spec: &ServiceSpec) -> Holdings {
         ports.dedup();
     }
     Holdings {
-        address,
+        addresses,
         ports,
         health_check,
     }
@@ -532,11 +496,10 @@ async fn release(registry: &Registry, of: &Claimant<'_>, now: &Holdings) -> Resu
             op: Op::Delete,
         })
         .collect();
-    if let Some(held) = &of.held.address
-        && now.address.as_ref() != Some(held)
-        && let Ok(address) = held.parse()
-    {
-        writes.extend(addresses::release(registry, address, of.namespace, of.name).await?);
+    for address in &of.held.addresses {
+        if !now.addresses.contains(address) {
+            writes.extend(addresses::release(registry, *address, of.namespace, of.name).await?);
+        }
     }
     Ok(writes)
 }

@@ -1,14 +1,11 @@
 //! The ranges that addresses come from: those of the ServiceCIDRs (KEP-1880).
 
-use std::{
-    collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr},
-};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use k8s_openapi::{api::networking::v1::ServiceCIDR, apimachinery::pkg::apis::meta::v1::Condition};
 use k8s_store::List;
 
-use super::Cidr;
+use super::{Cidr, Family};
 use crate::{Result, registry::Registry};
 
 pub(super) const GROUP: &str = "networking.k8s.io";
@@ -20,7 +17,6 @@ pub(super) const READY: &str = "Ready";
 /// The ranges of one ServiceCIDR.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Member {
-    /// Of IPv4, the one family that the server hands out addresses of.
     cidrs: Vec<Cidr>,
     /// Whether new addresses may come from it.
     is_ready: bool,
@@ -33,9 +29,9 @@ pub(super) struct Ranges(Vec<Member>);
 impl Ranges {
     /// Reads them from the store, so that nothing is handed out from a range that is known to go. As long as there is no
     /// ServiceCIDR of the server's own range, that range counts too.
-    pub(super) async fn read(registry: &Registry, own: Cidr) -> Result<Self> {
+    pub(super) async fn read(registry: &Registry) -> Result<Self> {
         let own = Member {
-            cidrs: vec![own],
+            cidrs: registry.services.cidrs().collect(),
             is_ready: true,
         };
         let Some(row) = registry.stored_row(GROUP, RESOURCE) else {
@@ -69,10 +65,11 @@ impl Ranges {
         }])
     }
 
-    /// Those that new addresses may come from.
-    pub(super) fn ready(&self) -> Vec<Cidr> {
+    /// Those that new addresses of a family may come from.
+    pub(super) fn ready(&self, family: Family) -> Vec<Cidr> {
         let ready = self.0.iter().filter(|member| member.is_ready);
-        ready.flat_map(|member| member.cidrs.clone()).collect()
+        let cidrs = ready.flat_map(|member| member.cidrs.iter().copied());
+        cidrs.filter(|cidr| cidr.family() == family).collect()
     }
 
     /// All there are, also those that are to go.
@@ -83,17 +80,13 @@ impl Ranges {
     }
 
     /// The range that a new Service may have that address of, if it may.
-    pub(super) fn offer(&self, address: Ipv4Addr) -> Option<Cidr> {
-        let mut ready = self.ready().into_iter();
+    pub(super) fn offer(&self, address: IpAddr) -> Option<Cidr> {
+        let mut ready = self.ready(Family::of(address)).into_iter();
         ready.find(|cidr| cidr.contains_host(address))
     }
 
-    /// Whether the address is in any of them, whether or not that is to go. Of IPv6 nobody is told otherwise: the server
-    /// hands out none.
+    /// Whether the address is in any of them, whether or not that is to go.
     pub(super) fn contain(&self, address: IpAddr) -> bool {
-        let IpAddr::V4(address) = address else {
-            return true;
-        };
         let mut cidrs = self.0.iter().flat_map(|member| &member.cidrs);
         cidrs.any(|cidr| cidr.contains_host(address))
     }
@@ -145,7 +138,8 @@ mod tests {
             let range: ServiceCIDR = serde_json::from_value(value).unwrap();
             Ranges(vec![Member::of(&range)])
         };
-        let address = "10.1.0.7".parse().unwrap();
+        let address: IpAddr = "10.1.0.7".parse().unwrap();
+        let six: IpAddr = "2001:db8::7".parse().unwrap();
         for (status, leaving, offered) in [
             ("", false, true),
             ("True", false, true),
@@ -160,7 +154,9 @@ mod tests {
                 offered,
                 "{status} {leaving}"
             );
-            assert!(ranges.contain(address.into()));
+            assert_eq!(ranges.offer(six).is_some(), offered, "{status} {leaving}");
+            assert!(ranges.contain(address) && ranges.contain(six));
+            assert!(!ranges.contain("2001:db8:0:1::7".parse().unwrap()));
             assert!(!ranges.contain("10.1.0.0".parse().unwrap()));
         }
     }

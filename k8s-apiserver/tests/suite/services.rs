@@ -243,7 +243,7 @@ async fn nothing_is_handed_out_to_a_service_of_a_family_that_there_is_not() {
         (
             json!(["IPv4", "IPv6"]),
             "RequireDualStack",
-            "spec.ipFamilies[1]",
+            "spec.ipFamilyPolicy",
         ),
         (json!(["IPv4"]), "PreferDualStack", "spec.clusterIPs[1]"),
         (json!(null), "PreferDualStack", "spec.clusterIPs[1]"),

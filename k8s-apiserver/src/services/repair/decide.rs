@@ -6,6 +6,7 @@ use k8s_openapi::{
 };
 
 use crate::services::{
+    Family,
     addresses::{self, is_managed, is_of, is_service},
     events::Happening,
 };
@@ -88,10 +89,7 @@ pub(super) fn decide(facts: &Facts<'_>) -> Verdict {
     }
     let mut verdict = Verdict::default();
     let ip = facts.ip;
-    let family = match ip {
-        std::net::IpAddr::V4(_) => "IPv4",
-        std::net::IpAddr::V6(_) => "IPv6",
-    };
+    let family = Family::of(ip).name();
     if !facts.in_range {
         for owner in facts.owners {
             let note = format!(

@@ -150,9 +150,7 @@ impl Repair {
     /// Looks at all that is due.
     async fn look(&mut self) -> Result<()> {
         if std::mem::take(&mut self.is_outdated) {
-            let own = self.registry.services.cidr;
-            self.seen
-                .in_ranges(Ranges::read(&self.registry, own).await?);
+            self.seen.in_ranges(Ranges::read(&self.registry).await?);
         }
         while let Some(ip) = self.seen.due.pop_first() {
             self.later.retain(|(_, later)| *later != ip);
@@ -169,10 +167,9 @@ impl Repair {
     /// Decides by what is stored, which may be newer than what was seen.
     async fn settle(&mut self, ip: IpAddr) -> Result<()> {
         let found = self.find(ip).await?;
-        let own = self.registry.services.cidr;
         // A range may be as new as the Service that has an address of it.
         let in_range =
-            self.seen.ranges.contain(ip) || Ranges::read(&self.registry, own).await?.contain(ip);
+            self.seen.ranges.contain(ip) || Ranges::read(&self.registry).await?.contain(ip);
         let owners: Vec<Owner> = found.owners.iter().map(|(o, ..)| o.clone()).collect();
         let Verdict { action, told } = decide(&Facts {
             ip,

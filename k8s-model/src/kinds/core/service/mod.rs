@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{LoadBalancerStatus, Service, ServiceSpec};
 
 use crate::kinds::checks::{list, text};
 
+pub use self::validation::address_findings;
 pub(crate) use self::{strategy::ServiceRules, validation::load_balancer_status};
 
 fn kind(spec: &ServiceSpec) -> &str {

@@ -52,7 +52,7 @@ impl KindRules for ServiceRules {
     }
 
     fn validate(&self, service: &Service) -> ErrorList {
-        let wrong = validation::addresses(service);
+        let wrong = validation::address_findings(service);
         if wrong.is_empty() {
             validation::service(service)
         } else {
@@ -77,7 +77,7 @@ impl KindRules for ServiceRules {
     }
 
     fn validate_update(&self, new: &Service, old: &Service) -> ErrorList {
-        let wrong = validation::addresses(new);
+        let wrong = validation::address_findings(new);
         if !wrong.is_empty() {
             return wrong;
         }

@@ -27,9 +27,9 @@ fn selector_labels(labels: &BTreeMap<String, String>, path: &Path) -> ErrorList 
     metadata::validate_labels(labels, path)
 }
 
-/// What is wrong with addresses and their families. Upstream looks at it before it gives out addresses, and when anything is
-/// found looks no further.
-pub(super) fn addresses(service: &Service) -> ErrorList {
+/// What is wrong with a Service's addresses and their families. Upstream looks at it before it gives out addresses, and when
+/// anything is found looks no further.
+pub fn address_findings(service: &Service) -> ErrorList {
     let spec = service.spec.as_ref();
     spec.map_or_else(ErrorList::new, |spec| cluster_ips(spec, &Path::new("spec")))
 }
