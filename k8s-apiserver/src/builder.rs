@@ -540,6 +540,7 @@ impl ApiServerBuilder {
             connecters: self.connecters,
             components: parts,
             ending: Ending::default(),
+            checked: Default::default(),
             stop,
             tasks,
         });

@@ -1,11 +1,16 @@
-//! `/healthz`, `/livez` and `/readyz`.
+//! `/healthz`, `/livez` and `/readyz`; what came of their checks is at `/metrics/slis` (KEP-3466).
+
+use std::collections::BTreeMap;
 
 use http::{Response, StatusCode};
+
+use parking_lot::Mutex;
 
 use crate::{
     components,
     endpoints::Call,
     http::{Body, response, uri},
+    metrics::Writer,
 };
 
 /// The checks, by upstream's names and in its order. The store's is called `etcd` there. What a server does before it
@@ -78,7 +83,9 @@ pub(crate) async fn serve(call: &Call, kind: &str, one: &str) -> Response<Body> 
             out.push_str(&format!("[+]{name} excluded: ok\n"));
             continue;
         }
-        match check(call, name).await {
+        let outcome = check(call, name).await;
+        call.server.checked.observe(kind, name, outcome.is_ok());
+        match outcome {
             Ok(()) => out.push_str(&format!("[+]{name} ok\n")),
             Err(reason) => {
                 tracing::info!(check = name, reason, "health check failed");
@@ -107,6 +114,64 @@ pub(crate) async fn serve(call: &Call, kind: &str, one: &str) -> Response<Body> 
         return response::text(StatusCode::OK, format!("{out}{name} check passed\n"));
     }
     response::text(StatusCode::OK, "ok")
+}
+
+/// What came of the checks, by their names and by what was asked.
+#[derive(Debug, Default)]
+pub(crate) struct Results(Mutex<BTreeMap<(&'static str, String), Outcomes>>);
+
+#[derive(Debug, Default)]
+struct Outcomes {
+    /// Of the last.
+    is_good: bool,
+    good: u64,
+    bad: u64,
+}
+
+impl Results {
+    fn observe(&self, kind: &str, name: &'static str, is_good: bool) {
+        let kind = kind.trim_start_matches('/').to_owned();
+        let mut all = self.0.lock();
+        let outcomes = all.entry((name, kind)).or_default();
+        outcomes.is_good = is_good;
+        *(if is_good {
+            &mut outcomes.good
+        } else {
+            &mut outcomes.bad
+        }) += 1;
+    }
+
+    /// The page of `/metrics/slis`.
+    pub(crate) fn page(&self) -> String {
+        let all = self.0.lock();
+        let mut out = Writer::default();
+        if all.is_empty() {
+            return out.finish();
+        }
+        out.family(
+            "kubernetes_healthcheck",
+            "gauge",
+            "[STABLE] This metric records the result of a single healthcheck.",
+        );
+        for ((name, kind), outcomes) in &*all {
+            let labels = format!("name=\"{name}\",type=\"{kind}\"");
+            out.sample("", &labels, f64::from(u8::from(outcomes.is_good)));
+        }
+        out.family(
+            "kubernetes_healthchecks_total",
+            "counter",
+            "[STABLE] This metric records the results of all healthcheck.",
+        );
+        for ((name, kind), outcomes) in &*all {
+            for (status, count) in [("error", outcomes.bad), ("success", outcomes.good)] {
+                if count > 0 {
+                    let labels = format!("name=\"{name}\",status=\"{status}\",type=\"{kind}\"");
+                    out.sample("", &labels, count as f64);
+                }
+            }
+        }
+        out.finish()
+    }
 }
 
 async fn check(call: &Call, name: &str) -> Result<(), String> {

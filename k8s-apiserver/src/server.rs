@@ -25,6 +25,7 @@ use crate::{
     components::Component,
     endpoints,
     flow::FlowControl,
+    health,
     http::Body,
     metrics::Metrics,
     pki::FrontProxy,
@@ -71,6 +72,7 @@ pub(crate) struct Inner {
     pub(crate) components: Vec<(String, Arc<dyn Component>)>,
     /// How far the server is on its way down.
     pub(crate) ending: Ending,
+    pub(crate) checked: health::Results,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
 }
@@ -274,6 +276,7 @@ impl ApiServer {
         let serving = stop.clone();
         tasks.spawn(async move {
             let connection = hyper::server::conn::http1::Builder::new()
+                .max_headers(crate::serve::MAX_HEADERS)
                 .serve_connection(TokioIo::new(far), service)
                 .with_upgrades();
             let _ = serving.run_until_cancelled(connection).await;

@@ -27,7 +27,7 @@ pub use self::{
 pub(crate) use self::{
     queue::Audit,
     record::BodyKind,
-    trail::{CURRENT, Trail, name},
+    trail::{CURRENT, Trail, Unanswered, name},
 };
 
 /// Whether the request that is being served by this task is audited: whether annotations are worth making.

@@ -25,9 +25,9 @@ use super::{
     record::{BodyKind, Raw, Record},
 };
 use crate::{
-    auth::Identity,
+    auth::{Identity, PeerCertificates},
     endpoints::BODY_LIMIT,
-    http::{Body, RequestInfo, body::BoxError},
+    http::{Body, RequestInfo, body::BoxError, uri},
     registry::Clock,
     serve::PeerAddress,
 };
@@ -134,9 +134,10 @@ impl Trail {
             state.event = Some(event);
         }
         self.wait_for_room().await;
-        let text = match parts.headers.contains_key(header::AUTHORIZATION) {
-            true => "Authentication failed, attempted: bearer",
-            false => "Authentication failed, no credentials provided",
+        let attempted = attempted(parts);
+        let text = match attempted.is_empty() {
+            true => "Authentication failed, no credentials provided".to_owned(),
+            false => format!("Authentication failed, attempted: {}", attempted.join(", ")),
         };
         let status = json!({"metadata": {}, "status": "Failure", "message": text, "reason": "Unauthorized", "code": 401});
         self.send(Stage::ResponseStarted, Some(status), None);
@@ -284,6 +285,14 @@ impl Trail {
         self.state.lock().event = None;
     }
 
+    /// Nobody waits for the answer any more. What was begun may have been done all the same.
+    pub(crate) fn left(&self) {
+        let status = json!({
+            "metadata": {}, "status": "Success", "message": "Connection closed early", "code": 200,
+        });
+        self.send(Stage::ResponseComplete, Some(status), None);
+    }
+
     fn send(&self, stage: Stage, status: Option<Value>, response: Option<Raw>) {
         let now = match stage {
             Stage::RequestReceived => self.received,
@@ -363,6 +372,32 @@ impl Trail {
     }
 }
 
+/// How a client tried to say who it is, as upstream lists it.
+fn attempted(parts: &Parts) -> Vec<&'static str> {
+    let header = parts.headers.get(header::AUTHORIZATION);
+    let header = header.and_then(|value| value.to_str().ok());
+    let (scheme, rest) = header
+        .and_then(|value| value.trim().split_once(' '))
+        .unwrap_or_default();
+    let token = uri::query_value(parts.uri.query(), "access_token");
+    let peer = parts.extensions.get::<PeerCertificates>();
+    let ways = [
+        (
+            "basic",
+            scheme.eq_ignore_ascii_case("basic") && !rest.is_empty(),
+        ),
+        ("bearer", scheme.eq_ignore_ascii_case("bearer")),
+        (
+            "access_token",
+            token.is_some_and(|token| !token.trim().is_empty()),
+        ),
+        ("x509", peer.is_some()),
+    ];
+    (ways.into_iter())
+        .filter_map(|(way, tried)| tried.then_some(way))
+        .collect()
+}
+
 /// The addresses that proxies name, and the peer's own last.
 fn source_ips(parts: &Parts) -> Vec<String> {
     let addresses = |name: &'static str| -> Vec<IpAddr> {
@@ -391,6 +426,27 @@ fn source_ips(parts: &Parts) -> Vec<String> {
 
 fn micros(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
+}
+
+/// Sees to it that a request is recorded to its end whose client goes before it is answered.
+pub(crate) struct Unanswered(Option<Arc<Trail>>);
+
+impl Unanswered {
+    pub(crate) fn new(trail: Option<Arc<Trail>>) -> Self {
+        Unanswered(trail)
+    }
+
+    pub(crate) fn is_answered(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some(trail) = &self.0 {
+            trail.left();
+        }
+    }
 }
 
 /// A body whose end is recorded, however it comes.
@@ -462,6 +518,25 @@ mod tests {
             .authenticated(&parts, &Identity::user("alice"), &info)
             .await;
         trail
+    }
+
+    #[test]
+    fn what_a_client_tried_is_listed() {
+        let attempted = |uri: &str, authorization: &str, shows: bool| {
+            let request = Request::get(uri).header("authorization", authorization);
+            let (mut parts, ()) = request.body(()).unwrap().into_parts();
+            if shows {
+                parts.extensions.insert(PeerCertificates::new([]));
+            }
+            super::attempted(&parts).join(" ")
+        };
+        assert_eq!(attempted("/", "", false), "");
+        assert_eq!(attempted("/", "Basic eDp5", false), "basic");
+        assert_eq!(attempted("/", " bearer x", true), "bearer x509");
+        assert_eq!(
+            attempted("/?access_token=x", "Other x", false),
+            "access_token"
+        );
     }
 
     #[tokio::test]

@@ -186,13 +186,13 @@ pub(crate) async fn subresource_object(
         read => read,
     };
     let object = object.map_err(|e| Error::decode(&e, &json, &api_version, kind))?;
-    let mut findings = yaml_findings(repeated, validation);
-    findings.extend(
-        unknown
-            .iter()
-            .map(|field| format!("unknown field {field:?}")),
-    );
     if validation != FieldValidation::Ignore {
+        let mut findings = yaml_findings(repeated, validation);
+        let unknown = unknown.iter();
+        findings.extend(unknown.map(|field| format!("unknown field {field:?}")));
+        let duplicates = duplicate_fields(&json);
+        let duplicates = duplicates.iter();
+        findings.extend(duplicates.map(|field| format!("duplicate field {field:?}")));
         report(findings, kind, version, validation, &call.warnings)?;
     }
     audit::object_read(&*object);

@@ -28,7 +28,7 @@ use tracing::Instrument;
 use crate::{
     Error, Result,
     admission::Warnings,
-    audit::{self, BodyKind, Trail},
+    audit::{self, BodyKind, Trail, Unanswered},
     auth::{AUTHENTICATED, Identity, token::is_spaced},
     authz::{Attributes, Decision, Selectors, denied},
     flow::Pass,
@@ -105,6 +105,7 @@ pub(crate) async fn serve(server: Arc<Inner>, request: Request<Body>) -> Respons
     let answer = answer(server.clone(), parts, body, info, row, trail.clone());
     // In a box, so that it is not copied into each of the futures around it.
     let answer = Box::pin(answer.instrument(span.clone()));
+    let unanswered = Unanswered::new(trail.clone());
     let answer = match &trail {
         None => AssertUnwindSafe(answer).catch_unwind().await,
         Some(trail) => {
@@ -127,6 +128,7 @@ pub(crate) async fn serve(server: Arc<Inner>, request: Request<Body>) -> Respons
     if let Some(trail) = &trail {
         response = trail.answered(response, long);
     }
+    unanswered.is_answered();
     if long && response.status().as_u16() < 400 {
         let watching = watched.map(|row| row.watching());
         response = response.map(|body| body.keeping((series.run(), watching)));

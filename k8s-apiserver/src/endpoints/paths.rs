@@ -51,10 +51,11 @@ pub(crate) async fn serve(call: Call, refused: Option<Error>) -> Result<Response
             return response::json(StatusCode::OK, &call.wanted.as_json(), info);
         }
         // That would set them back.
-        "/metrics" if call.parts.method == Method::DELETE => {
+        "/metrics" | "/metrics/slis" if call.parts.method == Method::DELETE => {
             return Ok(response::page_not_found());
         }
-        "/metrics" => return Ok(metrics(&call).await),
+        "/metrics" => return Ok(page(crate::metrics::page(&call.server).await)),
+        "/metrics/slis" => return Ok(page(call.server.checked.page())),
         OPENID_CONFIGURATION => {
             let address = match call.server.address.as_str() {
                 "" => call.server.tokens.issuer().trim_end_matches('/').to_owned(),
@@ -207,6 +208,7 @@ fn index(call: &Call) -> Result<Response<Body>> {
             OPENID_CONFIGURATION,
             "/apis/",
             "/metrics",
+            "/metrics/slis",
             "/openapi/v2",
             "/openapi/v3",
             "/openapi/v3/",
@@ -232,9 +234,9 @@ fn openid(document: &serde_json::Value, media_type: &'static str) -> Response<Bo
     response
 }
 
-async fn metrics(call: &Call) -> Response<Body> {
-    let page = crate::metrics::page(&call.server).await;
-    let mut response = response::text(StatusCode::OK, page);
+/// A page of metrics.
+fn page(text: String) -> Response<Body> {
+    let mut response = response::text(StatusCode::OK, text);
     response.headers_mut().insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),

@@ -329,7 +329,13 @@ async fn pod_part(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> 
                     patch.change(row, live, tracker, validation, warnings)?
                 }
             };
+            objects::check_name(&target, &*wanted)?;
             let mut object = live.object.boxed_clone();
+            // Who means another pod of that name says so by its UID.
+            let meant = wanted.metadata().uid.clone().filter(|uid| !uid.is_empty());
+            if let Some(uid) = meant {
+                object.metadata_mut().uid = Some(uid);
+            }
             let (Some(pod), Some(wanted)) =
                 (object.downcast_mut::<Pod>(), wanted.downcast_ref::<Pod>())
             else {

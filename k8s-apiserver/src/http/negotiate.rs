@@ -277,8 +277,9 @@ impl<'a> Clause<'a> {
 
 /// Whether the answer is for a person to read: upstream indents for browsers and curl.
 fn pretty(headers: &HeaderMap, query: Option<&str>) -> bool {
-    if let Some(value) = uri::query_value(query, "pretty") {
-        return parse_bool(&value).unwrap_or(true);
+    let asked = uri::query_value(query, "pretty").filter(|value| !value.is_empty());
+    if let Some(value) = asked {
+        return parse_bool(&value).unwrap_or(false);
     }
     headers
         .get(header::USER_AGENT)

@@ -29,7 +29,7 @@ pub(crate) fn parse_bool(text: &str) -> Option<bool> {
 
 /// A boolean parameter as upstream's conversion reads it: anything but `false` and `0` is true,
 /// an empty value too.
-pub(super) fn flag(text: &str) -> bool {
+pub(crate) fn flag(text: &str) -> bool {
     !matches!(text.to_ascii_lowercase().as_str(), "false" | "0")
 }
 
@@ -127,14 +127,26 @@ impl ListOptions {
             .and_then(|n| usize::try_from(n).ok())
             .unwrap_or(0);
         options.continue_token = text(token);
-        options.send_initial_events = initial.map(|value| flag(&value));
+        let initial = initial.map(|value| flag(&value));
+        options.send_initial_events = initial;
         options.version_match = match version_match.as_str() {
             "NotOlderThan" => Some(VersionMatch::NotOlderThan),
             "Exact" => Some(VersionMatch::Exact),
             _ => None,
         };
+        // Such watches of old begin with what there is, and are told where that ends.
+        if let [Some(asked)] = first(query, ["watch"])
+            && flag(&asked)
+            && watch
+            && options.send_initial_events.is_none()
+            && version_match.is_empty()
+            && matches!(options.resource_version.as_str(), "" | "0")
+        {
+            options.send_initial_events = Some(true);
+            options.version_match = Some(VersionMatch::NotOlderThan);
+        }
         let findings = if watch {
-            options.validate_watch(&version_match)
+            options.validate_watch(initial, &version_match)
         } else {
             options.validate_list(&version_match)
         };
@@ -151,9 +163,9 @@ impl ListOptions {
     }
 
     /// As upstream's `validateWatchOptions`.
-    fn validate_watch(&self, version_match: &str) -> field::ErrorList {
+    fn validate_watch(&self, initial: Option<bool>, version_match: &str) -> field::ErrorList {
         let mut out = Vec::new();
-        if self.send_initial_events.is_some() && version_match != "NotOlderThan" {
+        if initial.is_some() && version_match != "NotOlderThan" {
             out.push(forbidden(
                 "resourceVersionMatch",
                 "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
@@ -162,7 +174,7 @@ impl ListOptions {
         if version_match.is_empty() {
             return out;
         }
-        if self.send_initial_events.is_none() {
+        if initial.is_none() {
             out.push(forbidden(
                 "resourceVersionMatch",
                 "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",

@@ -54,14 +54,32 @@ k8s_openapi::k8s_if_le_1_34! {
     }
 }
 
+/// Which of a node's addresses lead to its kubelet, the best first.
+const ADDRESSES: [&str; 5] = [
+    "InternalIP",
+    "ExternalIP",
+    "Hostname",
+    "InternalDNS",
+    "ExternalDNS",
+];
+
 fn endpoint(name: &str, node: &Node) -> Result<NodeEndpoint, Error> {
     let status = node.status.clone().unwrap_or_default();
     let addresses = status.addresses.unwrap_or_default();
-    let host = ["InternalIP", "ExternalIP", "Hostname"]
+    let host = ADDRESSES
         .iter()
         .find_map(|kind| addresses.iter().find(|a| a.type_ == *kind))
         .map(|address| address.address.clone())
-        .ok_or_else(|| Error::unknown("no preferred addresses found; known addresses: []"))?;
+        .ok_or_else(|| {
+            let known = addresses.iter();
+            let known: Vec<String> = known
+                .map(|known| format!("{{{} {}}}", known.type_, known.address))
+                .collect();
+            Error::unknown(format!(
+                "no preferred addresses found; known addresses: [{}]",
+                known.join(" ")
+            ))
+        })?;
     let port = status
         .daemon_endpoints
         .and_then(|d| d.kubelet_endpoint)

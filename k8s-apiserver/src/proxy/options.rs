@@ -3,7 +3,10 @@
 use k8s_model::field;
 use k8s_streaming::channel::{ERROR, RESIZE, STDERR, STDIN, STDOUT};
 
-use crate::{Error, http::uri};
+use crate::{
+    Error,
+    http::{options, uri},
+};
 
 /// A query, being written.
 #[derive(Debug, Default)]
@@ -42,10 +45,9 @@ fn value(query: Option<&str>, key: &str) -> Option<String> {
         .filter(|value| !value.is_empty())
 }
 
-/// Whether a flag is set, in any of the ways that Go's `ParseBool` takes; what it doesn't take is
-/// no, as upstream has it for queries.
+/// Whether a flag is set.
 fn flag(query: Option<&str>, key: &str) -> bool {
-    value(query, key).is_some_and(|v| !matches!(v.to_ascii_lowercase().as_str(), "false" | "0"))
+    uri::query_value(query, key).is_some_and(|value| options::flag(&value))
 }
 
 /// The container that was asked for.
@@ -53,8 +55,8 @@ pub(super) fn container(query: Option<&str>) -> String {
     value(query, "container").unwrap_or_default()
 }
 
-/// The options of `log`.
-pub(super) fn log(query: Option<&str>) -> Result<Query, Error> {
+/// The options of a pod's `log`.
+pub(super) fn log(pod: &str, query: Option<&str>) -> Result<Query, Error> {
     let mut out = Query::default();
     let mut found = field::ErrorList::new();
     for key in ["follow", "previous", "timestamps"] {
@@ -63,9 +65,10 @@ pub(super) fn log(query: Option<&str>) -> Result<Query, Error> {
         }
     }
     let mut number = |key: &str, least: i64, text: &str| -> Result<Option<String>, Error> {
-        let Some(given) = value(query, key) else {
+        let Some(given) = uri::query_value(query, key) else {
             return Ok(None);
         };
+        let given = given.into_owned();
         let parsed: i64 = given.parse().map_err(|_| {
             Error::bad_request(format!(
                 "strconv.ParseInt: parsing {given:?}: invalid syntax"
@@ -88,7 +91,7 @@ pub(super) fn log(query: Option<&str>) -> Result<Query, Error> {
         ));
     }
     if !found.is_empty() {
-        return Err(Error::invalid_kind("", "PodLogOptions", "", &found));
+        return Err(Error::invalid_kind("", "PodLogOptions", pod, &found));
     }
     let given = [
         ("sinceSeconds", seconds),
@@ -192,12 +195,22 @@ mod tests {
 
     #[test]
     fn log_options_are_checked() {
-        let query = log(Some("follow=true&tailLines=5&timestamps=false")).unwrap();
-        assert_eq!(query.after(String::new()), "?follow=true&tailLines=5");
-        let error = log(Some("tailLines=-1")).unwrap_err();
+        let log = |query| log("web", Some(query));
+        let query = log("follow&tailLines=5&timestamps=false&previous=").unwrap();
+        assert_eq!(
+            query.after(String::new()),
+            "?follow=true&previous=true&tailLines=5"
+        );
+        let error = log("tailLines=-1").unwrap_err();
         assert_eq!(error.code(), 422);
-        assert_eq!(log(Some("tailLines=x")).unwrap_err().code(), 400);
-        let both = log(Some("sinceSeconds=1&sinceTime=2020-01-01T00:00:00Z")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "PodLogOptions \"web\" is invalid: tailLines: Invalid value: -1: must be greater than or equal to 0"
+        );
+        for wrong in ["tailLines=x", "tailLines="] {
+            assert_eq!(log(wrong).unwrap_err().code(), 400, "{wrong}");
+        }
+        let both = log("sinceSeconds=1&sinceTime=2020-01-01T00:00:00Z").unwrap_err();
         assert_eq!(both.code(), 422);
     }
 }

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::{
+    api::core::v1::{Pod, PodSpec},
+    apimachinery::pkg::apis::meta::v1::StatusDetails,
+};
 use k8s_streaming::{
     is_upgrade, tokens,
     websocket::{self, Protocol, TUNNEL, V5},
@@ -59,7 +62,7 @@ impl Pods {
         name: &str,
         request: Request<Body>,
     ) -> Result<Response<Body>, Error> {
-        let query = options::log(request.uri().query())?;
+        let query = options::log(name, request.uri().query())?;
         let pod = self.pod(namespace, name).await?;
         let spec = pod.spec.unwrap_or_default();
         let container = container(name, &spec, &options::container(request.uri().query()))?;
@@ -244,14 +247,60 @@ async fn checked(response: Response<Body>, pod: &str) -> Result<Response<Body>, 
     let text = text(response.into_body()).await;
     Err(match status {
         StatusCode::BAD_REQUEST => Error::bad_request(text),
-        StatusCode::NOT_FOUND => k8s_model::status::failure(
-            404,
-            "NotFound",
-            format!("the server could not find the requested resource ( pods/log {pod})"),
-        )
-        .into(),
-        _ => Error::internal(text),
+        StatusCode::INTERNAL_SERVER_ERROR => Error::internal(text),
+        status => refused_by_kubelet(status.as_u16(), &text, pod),
     })
+}
+
+/// What upstream makes of an answer that is none of the API's: `NewGenericServerResponse`.
+fn refused_by_kubelet(code: u16, text: &str, pod: &str) -> Error {
+    let own = |reason, text: &str| (reason, text.to_owned());
+    let (reason, message) = match code {
+        401 => own(
+            "Unauthorized",
+            "the server has asked for the client to provide credentials",
+        ),
+        403 => own("Forbidden", text),
+        404 => own(
+            "NotFound",
+            "the server could not find the requested resource",
+        ),
+        405 => own(
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        ),
+        409 => own("Conflict", "the server reported a conflict"),
+        429 => own(
+            "TooManyRequests",
+            "the server has received too many requests and has asked us to try again later",
+        ),
+        503 => own(
+            "ServiceUnavailable",
+            "the server is currently unable to handle the request",
+        ),
+        504 => own(
+            "Timeout",
+            "the server was unable to return a response in the time allotted, but may still be processing the request",
+        ),
+        500.. => (
+            "InternalError",
+            format!("an error on the server ({text:?}) has prevented the request from succeeding"),
+        ),
+        code => (
+            "",
+            format!(
+                "the server responded with the status code {code} but did not return more information"
+            ),
+        ),
+    };
+    let message = format!("{message} ( pods/log {pod})");
+    let mut status = k8s_model::status::failure(i32::from(code), reason, message);
+    status.details = Some(StatusDetails {
+        kind: Some("pods/log".to_owned()),
+        name: Some(pod.to_owned()),
+        ..StatusDetails::default()
+    });
+    status.into()
 }
 
 #[async_trait]
@@ -277,5 +326,51 @@ impl Connecter for Pods {
 
     fn metrics(&self) -> String {
         self.forwarder.streams.text()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_kubelets_refusal_keeps_its_code() {
+        for (code, reason, text) in [
+            (400, "BadRequest", "why"),
+            (
+                401,
+                "Unauthorized",
+                "the server has asked for the client to provide credentials ( pods/log web)",
+            ),
+            (403, "Forbidden", "why ( pods/log web)"),
+            (
+                404,
+                "NotFound",
+                "the server could not find the requested resource ( pods/log web)",
+            ),
+            (
+                429,
+                "TooManyRequests",
+                "the server has received too many requests and has asked us to try again later ( pods/log web)",
+            ),
+            (500, "InternalError", "Internal error occurred: why"),
+            (
+                502,
+                "InternalError",
+                "an error on the server (\"why\") has prevented the request from succeeding ( pods/log web)",
+            ),
+            (
+                503,
+                "ServiceUnavailable",
+                "the server is currently unable to handle the request ( pods/log web)",
+            ),
+        ] {
+            let answer = Response::builder().status(code).body("why".into()).unwrap();
+            let error = checked(answer, "web").await.unwrap_err();
+            assert_eq!(
+                (error.code(), error.reason(), error.to_string().as_str()),
+                (code, reason, text)
+            );
+        }
     }
 }

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use http::{Request, Response};
-use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
+use k8s_openapi::api::{
+    core::v1::{Pod, Service},
+    discovery::v1::EndpointSlice,
+};
 use serde::Deserialize;
 
 use super::{
@@ -41,11 +44,20 @@ struct Meta {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Endpoint {
     #[serde(default)]
     addresses: Vec<String>,
     #[serde(default)]
     conditions: Conditions,
+    target_ref: Option<Reference>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Reference {
+    namespace: String,
+    name: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -94,21 +106,63 @@ impl Services {
                     ))
                 })?;
         }
-        let backends = backends(&*self.reader, namespace, target.name, &port).await?;
-        let chosen = fastrand::choice(&backends).ok_or_else(|| {
+        let chosen = self.choose(namespace, target.name, &port).await?;
+        let (ip, port) = chosen.ok_or_else(|| {
             Error::service_unavailable(format!("no endpoints available for service {name:?}"))
         })?;
-        let (ip, port) = chosen;
-        let address = proxyable(ip)?;
+        let address = proxyable(&ip)?;
         if let Some(answer) = with_slash(&request, DEPTH) {
             return Ok(answer);
         }
-        let stream = backend::dial(target.https, ip, &[address], *port).await;
+        let stream = backend::dial(target.https, &ip, &[address], port).await;
         let stream = stream.map_err(backend::unreached)?;
         let below = (DEPTH, rest);
         self.forwarder
-            .below(stream, &authority(ip, *port), below, request)
+            .below(stream, &authority(&ip, port), below, request)
             .await
+    }
+
+    /// One of the service's endpoints, by chance. It must be a pod's of that namespace: slices are written by their
+    /// owners, who are not to reach through the server what they cannot reach themselves.
+    pub(super) async fn choose(
+        &self,
+        namespace: &str,
+        service: &str,
+        port: &str,
+    ) -> Result<Option<(String, u16)>, Error> {
+        let mut backends = slices(&*self.reader, namespace, service, port).await?;
+        fastrand::shuffle(&mut backends);
+        for backend in backends {
+            let Some(pod) = backend.pod(namespace) else {
+                continue;
+            };
+            let pod: Option<Pod> = self
+                .reader
+                .get(namespace, pod)
+                .await
+                .map_err(Error::internal)?;
+            let status = pod.and_then(|pod| pod.status).unwrap_or_default();
+            let mut ips = status.pod_ips.iter().flatten();
+            if ips.any(|ip| ip.ip == backend.ip) {
+                return Ok(Some((backend.ip, backend.port)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// An address that serves a port of a Service, and what is there.
+struct Backend {
+    ip: String,
+    port: u16,
+    target: Option<Reference>,
+}
+
+impl Backend {
+    /// The pod of that namespace which has the address, as the slice has it.
+    fn pod(&self, namespace: &str) -> Option<&str> {
+        let target = self.target.as_ref()?;
+        (target.namespace == namespace).then_some(&target.name)
     }
 }
 
@@ -119,6 +173,16 @@ pub(crate) async fn backends(
     service: &str,
     port: &str,
 ) -> Result<Vec<(String, u16)>, Error> {
+    let all = slices(reader, namespace, service, port).await?.into_iter();
+    Ok(all.map(|backend| (backend.ip, backend.port)).collect())
+}
+
+async fn slices(
+    reader: &dyn ObjectReader,
+    namespace: &str,
+    service: &str,
+    port: &str,
+) -> Result<Vec<Backend>, Error> {
     use k8s_openapi::Resource;
     let slices = reader
         .list_raw(
@@ -144,9 +208,15 @@ pub(crate) async fn backends(
         let Some(number) = number else {
             continue;
         };
-        for endpoint in slice.endpoints.iter().flatten() {
-            if endpoint.conditions.ready.unwrap_or(true) {
-                out.extend(endpoint.addresses.first().map(|ip| (ip.clone(), number)));
+        for endpoint in slice.endpoints.into_iter().flatten() {
+            if endpoint.conditions.ready.unwrap_or(true)
+                && let Some(ip) = endpoint.addresses.into_iter().next()
+            {
+                out.push(Backend {
+                    ip,
+                    port: number,
+                    target: endpoint.target_ref,
+                });
             }
         }
     }

@@ -319,3 +319,36 @@ async fn an_upgraded_stream_is_passed_on_both_ways() {
     assert_eq!(rest, b"hello");
     drop(held);
 }
+
+#[tokio::test]
+async fn a_service_leads_to_its_pods_alone() {
+    let reader = Arc::new(MemoryReader::default());
+    let meta = |name: &str| json!({"namespace": "default", "name": name});
+    let service = json!({"metadata": meta("s"), "spec": {"ports": [{"port": 80}]}});
+    reader.put("", "services", service);
+    let pod = json!({"metadata": meta("p"), "spec": {"containers": []},
+        "status": {"podIPs": [{"ip": "192.0.2.7"}]}});
+    reader.put("", "pods", pod);
+    let as_reader: Arc<dyn ObjectReader> = reader.clone();
+    let services = super::services::Services::new(as_reader, Forwarder::default());
+    let target = |name: &str| json!({"kind": "Pod", "namespace": "default", "name": name});
+    let elsewhere = json!({"kind": "Pod", "namespace": "other", "name": "p"});
+    for (address, target, expected) in [
+        ("192.0.2.7", target("p"), Some("192.0.2.7")),
+        // What slices say themselves leads nowhere: who writes them is not to reach what the server reaches.
+        ("192.0.2.7", Value::Null, None),
+        ("192.0.2.8", target("p"), None),
+        ("192.0.2.7", target("gone"), None),
+        ("192.0.2.7", elsewhere, None),
+    ] {
+        let mut slice = meta("s-1");
+        slice["labels"] = json!({"kubernetes.io/service-name": "s"});
+        let slice = json!({"metadata": slice, "addressType": "IPv4",
+            "ports": [{"name": "", "port": 8080}],
+            "endpoints": [{"addresses": [address], "targetRef": target}]});
+        reader.put("discovery.k8s.io", "endpointslices", slice);
+        let chosen = services.choose("default", "s", "").await.unwrap();
+        let expected = expected.map(|ip| (ip.to_owned(), 8080));
+        assert_eq!(chosen, expected, "{address} {target}");
+    }
+}

@@ -22,7 +22,10 @@ impl Registry {
         match_name(target, &mut *object)?;
         let meta = object.metadata_mut();
         owners::dedup(meta, false, target.warnings);
-        // Nobody comes to own what is not taken from them.
+        // Nobody comes to own what is not taken from them, nor is anybody shown it.
+        meta.uid = None;
+        meta.creation_timestamp = None;
+        meta.self_link = None;
         meta.deletion_timestamp = None;
         meta.deletion_grace_period_seconds = None;
         let managed = self.own_new(target, &mut *object);

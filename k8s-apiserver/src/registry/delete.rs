@@ -69,6 +69,21 @@ impl Registry {
             let stored = row.settle(Stored::parse(&found.value)?).await?;
             let old = row.decode_bare(&stored, found.modified.0)?;
             check_preconditions(target, options, old.metadata(), revision_checked)?;
+            let unchanged = |old: Box<dyn Object>| {
+                Deleted::Pending(Outcome {
+                    object: old,
+                    stored: Some((stored.clone(), found.modified.0)),
+                    created: false,
+                })
+            };
+            let mut graceful = old.boxed_clone();
+            let grace = self.grace(row, &mut *graceful, options);
+            // Nobody is asked about what is on its way out already.
+            let is_leaving = old.metadata().deletion_timestamp.is_some();
+            let is_busy = is_leaving && row.is("", "namespaces") && namespace_is_busy(&*old);
+            if is_busy || grace == Grace::Pending {
+                return Ok(unchanged(old));
+            }
             let managed = Managed {
                 new: &[],
                 old: stored.managed(),
@@ -78,33 +93,19 @@ impl Registry {
             self.validate(target, Operation::Delete, None, Some(&*old), managed)
                 .await?;
 
-            let unchanged = |old: Box<dyn Object>| {
-                Deleted::Pending(Outcome {
-                    object: old,
-                    stored: Some((stored.clone(), found.modified.0)),
-                    created: false,
-                })
-            };
             let mut new = old.boxed_clone();
-            if row.is("", "namespaces") {
-                if old.metadata().deletion_timestamp.is_none() {
-                    terminate_namespace(&mut *new, options, self.now());
-                    match self.put(target, &key, &found, new).await? {
-                        Ok((outcome, _)) => return Ok(Deleted::Pending(outcome)),
-                        Err(actual) => {
-                            entry = actual;
-                            continue;
-                        }
+            if row.is("", "namespaces") && !is_leaving {
+                terminate_namespace(&mut *new, options, self.now());
+                match self.put(target, &key, &found, new).await? {
+                    Ok((outcome, _)) => return Ok(Deleted::Pending(outcome)),
+                    Err(actual) => {
+                        entry = actual;
+                        continue;
                     }
-                }
-                if namespace_is_busy(&*old) {
-                    return Ok(unchanged(old));
                 }
             }
 
-            if row.is("apiextensions.k8s.io", "customresourcedefinitions")
-                && old.metadata().deletion_timestamp.is_none()
-            {
+            if row.is("apiextensions.k8s.io", "customresourcedefinitions") && !is_leaving {
                 terminate_definition(&mut *new, self.now());
                 match self.put(target, &key, &found, new).await? {
                     Ok((outcome, _)) => return Ok(Deleted::Pending(outcome)),
@@ -115,10 +116,7 @@ impl Registry {
                 }
             }
 
-            let grace = self.grace(row, &mut *new, options);
-            if grace == Grace::Pending {
-                return Ok(unchanged(old));
-            }
+            let mut new = graceful;
             choose_finalizers(row, new.metadata_mut(), options);
             let finalizers = !new
                 .metadata()
@@ -426,7 +424,7 @@ pub(super) fn check_preconditions(
 /// Puts in or takes out the finalizers that say how dependents fare.
 fn choose_finalizers(row: &Row, meta: &mut ObjectMeta, options: &DeleteOptions) {
     // What events own is nobody's concern: upstream's policy `Unsupported`.
-    if row.resource.resource == "events" {
+    if super::is_event(row) {
         return;
     }
     let has = |name: &str| meta.finalizers.iter().flatten().any(|f| f == name);

@@ -373,5 +373,10 @@ pub(crate) fn not_found(target: &Target<'_>) -> Error {
 
 /// How long an object of the resource stays. Upstream keeps events for an hour.
 pub(crate) fn time_to_live(row: &Row) -> Option<std::time::Duration> {
-    (row.resource.resource == "events").then(|| std::time::Duration::from_secs(3600))
+    is_event(row).then(|| std::time::Duration::from_secs(3600))
+}
+
+/// Whether the resource is that of events, in either group; one of somebody's own that is called so is none.
+fn is_event(row: &Row) -> bool {
+    row.custom().is_none() && (row.is("", "events") || row.is("events.k8s.io", "events"))
 }

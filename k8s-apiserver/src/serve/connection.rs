@@ -42,6 +42,10 @@ const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 const FRAME: u32 = 64 << 10;
 
+/// How many headers a request over HTTP/1 may have; upstream counts their bytes alone. Who acts as somebody else names each
+/// of his groups in one.
+pub(crate) const MAX_HEADERS: usize = 512;
+
 /// How long a client may take to let go of a connection on which nothing happens.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -251,6 +255,7 @@ impl Connection {
                 .timer(TokioTimer::new())
                 .header_read_timeout(self.limits.header)
                 .half_close(false)
+                .max_headers(MAX_HEADERS)
                 .serve_connection(TokioIo::new(wire), service)
                 .with_upgrades(),
         );

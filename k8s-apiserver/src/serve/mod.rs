@@ -20,6 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
 
+pub(crate) use self::connection::MAX_HEADERS;
 pub use self::tls::{ServerTls, TlsError, client_config, server_config};
 
 /// What a body's stream, or a service, fails with.

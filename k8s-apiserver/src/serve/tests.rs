@@ -114,6 +114,43 @@ async fn a_client_certificate_names_the_user_over_both_protocols() {
 }
 
 #[tokio::test]
+async fn somebody_may_be_of_hundreds_of_groups() {
+    let fixture = start(tower::service_fn(async |request: Request<Incoming>| {
+        let groups = request
+            .headers()
+            .get_all("impersonate-group")
+            .iter()
+            .count();
+        Ok::<_, Infallible>(Response::new(Full::from(groups.to_string())))
+    }))
+    .await;
+    for protocol in ["http/1.1", "h2"] {
+        let stream = fixture.connect(None, protocol.as_bytes()).await.unwrap();
+        let mut request = Request::get("https://localhost/");
+        for group in 0..400 {
+            request = request.header("impersonate-group", format!("group-{group}"));
+        }
+        let request = request.body(Full::<Bytes>::default()).unwrap();
+        let answer = if protocol == "h2" {
+            let (mut sender, connection) =
+                http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                    .await
+                    .unwrap();
+            tokio::spawn(connection);
+            sender.send_request(request).await.unwrap()
+        } else {
+            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+            tokio::spawn(connection);
+            sender.send_request(request).await.unwrap()
+        };
+        assert_eq!(answer.status(), 200);
+        let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(bytes, "400", "{protocol}");
+    }
+    fixture.server.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
 async fn who_speaks_http_without_tls_is_told_so() {
     let fixture = start(tower::service_fn(who)).await;
     for request in [

@@ -68,7 +68,9 @@ pub(crate) async fn ask(
                         answer["kind"], review["kind"]
                     )));
                 }
-                return Ok(answer["status"].take());
+                let mut status = answer["status"].take();
+                drop_nulls(&mut status);
+                return Ok(status);
             }
             Err(error) if attempt < TRIES && is_passing(&error) => {
                 tracing::debug!(%error, attempt, "a webhook is asked again");
@@ -82,10 +84,40 @@ pub(crate) async fn ask(
     Err(CallError::Config("the webhook was not asked".to_owned()))
 }
 
+/// Takes away what is said to be nothing: in Go that is as if it were not said.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}
+
 fn is_passing(error: &CallError) -> bool {
     match error {
         CallError::Status { code, .. } => matches!(code.as_u16(), 429 | 500 | 504),
         CallError::Transport { reason, .. } => reason.contains("reset by peer"),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_null_is_not_said() {
+        let mut status = json!({"allowed": true, "reason": null,
+            "user": {"groups": null, "extra": {"a": ["b"], "c": null}}});
+        drop_nulls(&mut status);
+        assert_eq!(
+            status,
+            json!({"allowed": true, "user": {"extra": {"a": ["b"]}}})
+        );
     }
 }

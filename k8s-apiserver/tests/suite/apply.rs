@@ -2,7 +2,7 @@
 
 use crate::common::{MAPS, call, client, config_map, get, send, server, text};
 use http::StatusCode;
-use k8s_apiserver::ApiServer;
+use k8s_apiserver::{ApiServer, auth::Identity};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::ConfigMap};
 use kube::{
     Api,
@@ -608,4 +608,41 @@ async fn the_last_field_of_the_metadata_can_be_given_up() {
         assert_eq!(found["metadata"]["uid"], made["metadata"]["uid"]);
         assert_eq!(found["colour"], "red");
     }
+}
+
+#[tokio::test]
+async fn who_may_escalate_one_role_may_apply_it_anew() {
+    let server = server().await;
+    let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    let group = "rbac.authorization.k8s.io";
+    let rules = json!([
+        {"apiGroups": [group], "resources": ["clusterroles"], "verbs": ["create", "patch"]},
+        {"apiGroups": [group], "resources": ["clusterroles"], "verbs": ["escalate"], "resourceNames": ["mine"]},
+    ]);
+    let role = json!({"metadata": {"name": "author"}, "rules": rules});
+    assert_eq!(call(&server, "POST", roles, role).await.0, 201);
+    let binding = json!({"metadata": {"name": "author"},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "author"},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": "jane"}]});
+    let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+    assert_eq!(call(&server, "POST", bindings, binding).await.0, 201);
+    let apply = async |name: &str| {
+        let role = json!({"apiVersion": format!("{group}/v1"), "kind": "ClusterRole",
+            "metadata": {"name": name},
+            "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]});
+        let request = http::Request::patch(format!("{roles}/{name}?fieldManager=m"))
+            .header("content-type", "application/apply-patch+yaml")
+            .extension(Identity::user("jane").group("system:authenticated"))
+            .body(k8s_apiserver::http::Body::from(role.to_string()));
+        server.handle(request.unwrap()).await.status().as_u16()
+    };
+    // What was granted is known in a moment.
+    let granted = async {
+        while apply("mine").await != 201 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let limit = std::time::Duration::from_secs(30);
+    tokio::time::timeout(limit, granted).await.unwrap();
+    assert_eq!(apply("other").await, 403);
 }

@@ -404,3 +404,64 @@ async fn what_pod_security_finds_is_annotated() {
         "{annotations}"
     );
 }
+
+/// Lets writes wait.
+#[derive(Debug, Default)]
+struct Slow {
+    reached: tokio::sync::Notify,
+    open: tokio::sync::Notify,
+}
+
+#[async_trait::async_trait]
+impl k8s_apiserver::admission::AdmissionPlugin for Slow {
+    fn name(&self) -> &str {
+        "Slow"
+    }
+
+    fn handles(&self, operation: k8s_apiserver::admission::Operation) -> bool {
+        operation == k8s_apiserver::admission::Operation::Create
+    }
+
+    fn concerns(&self, _group: &str, resource: &str) -> bool {
+        resource == "configmaps"
+    }
+
+    async fn validate(
+        &self,
+        request: &k8s_apiserver::admission::AdmissionRequest<'_>,
+    ) -> Result<(), k8s_apiserver::admission::AdmissionError> {
+        if request.name == "slow" {
+            self.reached.notify_one();
+            self.open.notified().await;
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn who_goes_before_the_answer_is_recorded_to_the_end() {
+    let text = "{apiVersion: audit.k8s.io/v1, kind: Policy, omitStages: [RequestReceived], rules: [{level: Metadata}]}";
+    let (kept, slow) = (Kept::default(), Arc::new(Slow::default()));
+    let server = ApiServer::builder()
+        .audit(Policy::parse(text).unwrap(), kept.clone())
+        .admission(vec![slow.clone()])
+        .build()
+        .await
+        .unwrap();
+    kept.0.lock().clear();
+    let asked = server.clone();
+    let asking = tokio::spawn(async move {
+        crate::common::call(&asked, "POST", MAPS, config_map("slow")).await;
+    });
+    slow.reached.notified().await;
+    asking.abort();
+    assert!(asking.await.unwrap_err().is_cancelled());
+    server.shutdown().await;
+    let events = kept.of("create");
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(events[0]["stage"], "ResponseComplete");
+    assert_eq!(
+        events[0]["responseStatus"],
+        json!({"metadata": {}, "status": "Success", "message": "Connection closed early", "code": 200})
+    );
+}

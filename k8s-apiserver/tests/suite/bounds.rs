@@ -109,6 +109,13 @@ async fn health_is_told_check_by_check() {
     }
     let (_, live) = ask("/livez?verbose").await;
     assert!(!live.contains("shutdown") && live.ends_with("livez check passed\n"));
+    let (_, slis) = ask("/metrics/slis").await;
+    for sample in [
+        "kubernetes_healthcheck{name=\"etcd\",type=\"livez\"} 1",
+        "kubernetes_healthchecks_total{name=\"etcd\",status=\"success\",type=\"livez\"} 2",
+    ] {
+        assert!(slis.lines().any(|line| line == sample), "{slis}");
+    }
     let (code, some) = ask("/readyz?verbose&exclude=etcd&exclude=nothing").await;
     assert_eq!(code, StatusCode::OK);
     assert!(some.contains("[+]etcd excluded: ok\n"), "{some}");

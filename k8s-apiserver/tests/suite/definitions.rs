@@ -330,3 +330,23 @@ async fn a_server_for_custom_resources_has_no_pods() {
     let (code, _) = get(&server, "/api/v1/pods").await;
     assert_eq!(code, StatusCode::NOT_FOUND);
 }
+
+#[tokio::test]
+async fn somebodys_own_events_are_objects_like_others() {
+    let server = server().await;
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let versions = json!([version("v1", true, schema)]);
+    define(&server, &definition("Event", versions)).await;
+    let uri = of("v1", "Event");
+    let event = json!({"apiVersion": "example.com/v1", "kind": "Event", "metadata": {"name": "e"}});
+    let (code, answer) = call(&server, "POST", &uri, event).await;
+    assert_eq!(code, StatusCode::CREATED, "{answer}");
+    // Events of the cluster are gone at once, whatever they own.
+    let one = format!("{uri}/e?propagationPolicy=Foreground");
+    let (code, answer) = call(&server, "DELETE", &one, Value::Null).await;
+    assert_eq!(code, StatusCode::OK, "{answer}");
+    assert_eq!(
+        answer["metadata"]["finalizers"],
+        json!(["foregroundDeletion"])
+    );
+}

@@ -1,7 +1,7 @@
 //! Subresources: status, scale, binding, eviction.
 
 use crate::{
-    common::{call, client, get, send, server},
+    common::{call, client, get, send, server, text},
     services::{SERVICES, service},
 };
 use http::StatusCode;
@@ -497,6 +497,24 @@ async fn ephemeral_containers_and_new_sizes_are_checked() {
     let (status, added) = call(&server, "PATCH", &uri, added).await;
     assert_eq!(status, 200, "{added}");
     assert_eq!(added["spec"]["ephemeralContainers"][0]["name"], "e");
+    // Another pod of that name is meant.
+    let mut other = added.clone();
+    other["metadata"]["uid"] = "other".into();
+    other["metadata"]["resourceVersion"] = json!(null);
+    let (status, error) = call(&server, "PUT", &uri, other).await;
+    assert_eq!(status, 409, "{error}");
+    let renamed = json!({"metadata": {"name": "q"}});
+    assert_eq!(call(&server, "PATCH", &uri, renamed).await.0, 400);
+    // What is there twice is told, of what subresources take too.
+    let twice = r#"{"metadata": {"name": "p"}, "metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}}"#;
+    let uri = format!("{PODS}/p/binding?fieldValidation=Strict");
+    let headers = [("content-type", "application/json")];
+    let (status, error) = text(send(&server, "POST", &uri, &headers, twice).await).await;
+    assert_eq!(status, 400, "{error}");
+    assert!(
+        error.contains("duplicate field \\\"metadata\\\""),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -187,6 +187,26 @@ async fn initial_events_end_with_a_bookmark() {
 }
 
 #[tokio::test]
+async fn a_watch_from_nowhere_is_told_where_the_beginning_ends() {
+    let server = server().await;
+    call(&server, "POST", MAPS, config_map("x")).await;
+    for version in ["", "&resourceVersion=", "&resourceVersion=0"] {
+        let uri = format!("{MAPS}?watch=true&allowWatchBookmarks=true{version}");
+        let mut lines = Lines::open(&server, &uri, "*/*").await;
+        assert_eq!(brief(&lines.next().await.unwrap()), ("ADDED", "x"));
+        let bookmark = lines.next().await.unwrap();
+        let annotations = &bookmark["object"]["metadata"]["annotations"];
+        assert_eq!(annotations["k8s.io/initial-events-end"], "true");
+    }
+    // Who asks by the old path is not.
+    let uri = "/api/v1/watch/namespaces/default/configmaps?allowWatchBookmarks=true";
+    let mut lines = Lines::open(&server, uri, "*/*").await;
+    assert_eq!(brief(&lines.next().await.unwrap()), ("ADDED", "x"));
+    call(&server, "POST", MAPS, config_map("y")).await;
+    assert_eq!(brief(&lines.next().await.unwrap()), ("ADDED", "y"));
+}
+
+#[tokio::test]
 async fn kube_watchers_work_with_both_ways_to_begin() {
     let server = server().await;
     call(&server, "POST", MAPS, config_map("x")).await;

@@ -237,20 +237,12 @@ fn judge(rules: &[Rule], name: &'static str, value: &Value) -> Result<(), String
     Ok(())
 }
 
-/// An identity as expressions see it: a `UserInfo`, without what is empty.
+/// An identity as expressions see it: a `UserInfo`, with what is empty too.
 fn user(identity: &Identity) -> Value {
-    let mut user = json!({});
-    if !identity.name.is_empty() {
-        user["username"] = identity.name.as_str().into();
-    }
-    if !identity.uid.is_empty() {
-        user["uid"] = identity.uid.as_str().into();
-    }
-    if !identity.groups.is_empty() {
-        user["groups"] = json!(identity.groups);
-    }
-    if !identity.extra.is_empty() {
-        user["extra"] = json!(identity.extra);
-    }
-    user
+    json!({
+        "username": identity.name,
+        "uid": identity.uid,
+        "groups": identity.groups,
+        "extra": identity.extra,
+    })
 }

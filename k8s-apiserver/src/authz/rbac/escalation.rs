@@ -9,7 +9,9 @@ use serde_json::Value;
 use super::{GROUP, Rbac, rules};
 use crate::{
     Error,
-    admission::{AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step},
+    admission::{
+        AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step, more::SentOptions,
+    },
     auth::{Identity, MASTERS},
     authz::{Attributes, Authorizer},
 };
@@ -154,9 +156,11 @@ impl AdmissionPlugin for EscalationCheck {
         }
         match request.resource.resource {
             resource @ ("roles" | "clusterroles") => {
-                // A new object has no name in its request.
+                // A new object has no name in its request, unless it is applied.
+                let is_applied =
+                    matches!(request.more.options, SentOptions::Write(options) if options.patches);
                 let name = match request.operation {
-                    Operation::Create => "",
+                    Operation::Create if !is_applied => "",
                     _ => request.name,
                 };
                 if self
