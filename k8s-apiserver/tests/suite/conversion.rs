@@ -215,16 +215,10 @@ async fn watchers_of_each_version_see_changes_in_it() {
         let client = crate::common::client(&cluster.server);
         kube::Api::<kube::core::DynamicObject>::namespaced_with(client, "default", &kind)
     };
-    let mut old = lamps_of("v1")
-        .watch(&Default::default(), "0")
-        .await
-        .unwrap()
-        .boxed();
-    let mut new = lamps_of("v2")
-        .watch(&Default::default(), "0")
-        .await
-        .unwrap()
-        .boxed();
+    // Nothing but changes.
+    let changes = kube::api::WatchParams::default().disable_bookmarks();
+    let mut old = lamps_of("v1").watch(&changes, "0").await.unwrap().boxed();
+    let mut new = lamps_of("v2").watch(&changes, "0").await.unwrap().boxed();
     cluster.post(&lamps("v1"), v1("a")).await.expect(201);
     let added = |event: kube::api::WatchEvent<kube::core::DynamicObject>| match event {
         kube::api::WatchEvent::Added(object) => object.data,

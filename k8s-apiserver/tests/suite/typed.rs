@@ -253,11 +253,8 @@ async fn a_typed_resource_is_discovered_and_published_without_a_definition() {
 async fn a_typed_resource_has_tables_scale_selectors_apply_and_watches() {
     let server = server().await;
     let api: Api<Fountain> = Api::default_namespaced(client(&server));
-    let mut watch = api
-        .watch(&WatchParams::default(), "0")
-        .await
-        .unwrap()
-        .boxed();
+    let changes = WatchParams::default().disable_bookmarks();
+    let mut watch = api.watch(&changes, "0").await.unwrap().boxed();
     for (name, height) in [("low", 3), ("high", 30)] {
         call(&server, "POST", FOUNTAINS, fountain(name, height)).await;
         let Some(Ok(WatchEvent::Added(seen))) = watch.next().await else {
