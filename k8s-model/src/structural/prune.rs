@@ -14,7 +14,7 @@ impl Schema {
             tell: dropped,
             room: SPELLED,
         };
-        prune(self, value, root, &mut String::new(), &mut dropped);
+        prune(Some(self), value, root, &mut String::new(), &mut dropped);
     }
 
     /// The same of the metadata of resources within a value, which has a shape of its own.
@@ -77,27 +77,49 @@ impl Dropped<'_> {
     }
 }
 
+/// What a schema says of a field. Nothing if it does not know it; no schema if it may be there and there is none for it.
+fn known<'s>(schema: &'s Schema, name: &str) -> Option<Option<&'s Schema>> {
+    match (schema.properties.get(name), &schema.additional) {
+        (Some(field), _) => Some(Some(field)),
+        (None, Additional::Schema(field)) => Some(Some(field)),
+        (None, Additional::Allowed(_)) => Some(None),
+        (None, Additional::Unspecified) => None,
+    }
+}
+
+/// Where there is no schema, scalars and lists stay, and objects lose all that is in them.
 fn prune(
-    schema: &Schema,
+    schema: Option<&Schema>,
     value: &mut Value,
     root: bool,
+    path: &mut String,
+    dropped: &mut Dropped<'_>,
+) {
+    let keeps = schema.is_some_and(|schema| schema.preserve_unknown);
+    walk(schema, value, (root, keeps), path, dropped);
+}
+
+/// The same of a value that `keeps` fields that are not known, or does not. A list hands that on to its elements.
+fn walk(
+    schema: Option<&Schema>,
+    value: &mut Value,
+    (root, keeps): (bool, bool),
     path: &mut String,
     dropped: &mut Dropped<'_>,
 ) {
     let length = path.len();
     match value {
         Value::Object(fields) => {
-            let root = root || schema.embedded;
-            let keeps = schema.preserve_unknown || schema.additional == Additional::Allowed(true);
+            let root = root || schema.is_some_and(|schema| schema.embedded);
             fields.retain(|name, value| {
-                if root && matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
+                if root && is_head(name) {
                     return true;
                 }
                 if length > 0 {
                     path.push('.');
                 }
                 path.push_str(name);
-                let stays = match schema.field(name) {
+                let stays = match schema.and_then(|schema| known(schema, name)) {
                     Some(field) => {
                         prune(field, value, false, path, dropped);
                         true
@@ -113,15 +135,24 @@ fn prune(
             });
         }
         Value::Array(elements) => {
-            let Some(items) = &schema.items else { return };
+            let items = schema.and_then(|schema| schema.items.as_deref());
+            if keeps && items.is_none() {
+                return;
+            }
             for (at, element) in elements.iter_mut().enumerate() {
                 path.push_str(&format!("[{at}]"));
-                prune(items, element, false, path, dropped);
+                let keeps = keeps || items.is_some_and(|items| items.preserve_unknown);
+                walk(items, element, (false, keeps), path, dropped);
                 path.truncate(length);
             }
         }
         _ => {}
     }
+}
+
+/// Whether every resource has a field of that name.
+fn is_head(name: &str) -> bool {
+    matches!(name, "apiVersion" | "kind" | "metadata")
 }
 
 fn metadata(schema: &Schema, value: &mut Value, path: &mut String, dropped: &mut Dropped<'_>) {
@@ -236,5 +267,68 @@ mod tests {
         assert_eq!(value["spec"]["any"], json!({"x": {"y": 1}, "known": {}}));
         assert_eq!(value["metadata"], json!({"x": 1}));
         assert_eq!(value["spec"]["inner"]["metadata"], json!({"name": "b"}));
+    }
+    /// A schema, a value, what stays of it, and the paths of what goes.
+    fn check_all(table: Vec<(Value, Value, Value, &[&str])>) {
+        for (schema_value, mut value, expected, gone) in table {
+            let of = schema_value.to_string();
+            let mut dropped = Vec::new();
+            schema(schema_value).prune(&mut value, false, &mut |path| dropped.push(path));
+            assert_eq!(value, expected, "{of}");
+            assert_eq!(dropped, gone, "{of}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_keeps_unknown_fields_keeps_those_of_its_elements() {
+        let keeps = |items: Value| json!({"type": "array", "x-kubernetes-preserve-unknown-fields": true, "items": items});
+        let known = json!({"type": "object", "properties": {"known": {"type": "object"}}});
+        check_all(vec![
+            (
+                keeps(json!({"type": "object"})),
+                json!([{"a": 1, "b": {"c": 2}}]),
+                json!([{"a": 1, "b": {"c": 2}}]),
+                &[],
+            ),
+            (
+                keeps(json!({"type": "array", "items": known})),
+                json!([[{"a": 1, "known": {"b": 1}}]]),
+                json!([[{"a": 1, "known": {}}]]),
+                &["[0][0].known.b"],
+            ),
+            (
+                keeps(json!({"type": "object", "additionalProperties": known})),
+                json!([{"a": {"b": 1, "known": {}}}]),
+                json!([{"a": {"known": {}}}]),
+                &["[0].a.b"],
+            ),
+            (
+                json!({"type": "object", "properties": {"list": {"type": "array", "items": known}},
+                    "x-kubernetes-preserve-unknown-fields": true}),
+                json!({"other": [{"a": 1}], "list": [{"a": 1}]}),
+                json!({"other": [{"a": 1}], "list": [{}]}),
+                &["list[0].a"],
+            ),
+        ]);
+    }
+
+    #[test]
+    fn what_may_be_there_without_a_schema_stays_and_the_objects_in_it_are_emptied() {
+        for allowed in [true, false] {
+            let of = json!({"type": "object", "additionalProperties": allowed});
+            let mut preserving = of.clone();
+            preserving["x-kubernetes-preserve-unknown-fields"] = true.into();
+            for schema in [of, preserving] {
+                check_all(vec![
+                    (
+                        schema.clone(),
+                        json!({"a": 1, "b": [1, {"c": 2}], "d": {"e": {"f": 3}}}),
+                        json!({"a": 1, "b": [1, {}], "d": {}}),
+                        &["b[1].c", "d.e"],
+                    ),
+                    (schema, json!({}), json!({}), &[]),
+                ]);
+            }
+        }
     }
 }
