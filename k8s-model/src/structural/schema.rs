@@ -7,6 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use serde_json::Value;
 
+use super::formats::is_known as is_format;
 use crate::patterns::Pattern;
 
 /// The type of a value.
@@ -133,7 +134,7 @@ pub struct Schema {
     pub rules: Vec<Rule>,
     /// The fields that must be there.
     pub required: Vec<String>,
-    /// The format of a text or number.
+    /// The format of a text or number, of those that values are held to.
     pub format: Option<String>,
     /// The values that are allowed.
     pub enumeration: Option<Vec<Value>>,
@@ -245,7 +246,8 @@ impl Schema {
                 })
                 .collect(),
             required: props.required.clone().unwrap_or_default(),
-            format: props.format.clone().filter(|format| !format.is_empty()),
+            format: (props.format.clone())
+                .filter(|format| is_format(props.type_.as_deref().unwrap_or_default(), format)),
             enumeration: props
                 .enum_
                 .as_ref()

@@ -7,7 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 
 use super::expressions::within;
-use crate::{kinds::checks, structural};
+use crate::{kinds::checks, structural::is_format};
 
 /// What there is to say of all versions, each once.
 pub(super) fn of(spec: &CustomResourceDefinitionSpec) -> Vec<String> {
@@ -25,7 +25,7 @@ pub(super) fn of(spec: &CustomResourceDefinitionSpec) -> Vec<String> {
 
 fn gather(props: &JSONSchemaProps, formats: &mut Vec<String>, sets: &mut BTreeSet<String>) {
     let format = checks::text(&props.format);
-    if !format.is_empty() && !is_known(checks::text(&props.type_), format) {
+    if !format.is_empty() && !is_format(checks::text(&props.type_), format) {
         let warning = format!("unrecognized format {format:?}");
         if !formats.contains(&warning) {
             formats.push(warning);
@@ -40,16 +40,6 @@ fn gather(props: &JSONSchemaProps, formats: &mut Vec<String>, sets: &mut BTreeSe
         ));
     }
     within(props, &mut |inner| gather(inner, formats, sets));
-}
-
-/// Whether values of a type are held to a format.
-fn is_known(of: &str, format: &str) -> bool {
-    match of {
-        "" | "string" => structural::is_format(format),
-        "integer" => matches!(format, "int32" | "int64"),
-        "number" => matches!(format, "float" | "double"),
-        _ => false,
-    }
 }
 
 #[cfg(test)]
