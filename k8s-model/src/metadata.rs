@@ -492,7 +492,7 @@ pub fn validate_field_manager(manager: &str, path: &Path) -> ErrorList {
 }
 
 /// Go's `unicode.IsPrint`: letters, marks, numbers, punctuation, symbols, and the space of ASCII.
-fn is_print(c: char) -> bool {
+pub(crate) fn is_print(c: char) -> bool {
     if c.is_ascii() {
         return c == ' ' || c.is_ascii_graphic();
     }

@@ -23,6 +23,9 @@ const SCHEMA_LIMIT: u64 = 100_000_000;
 /// How many rules are named when all together cost too much.
 const DEAREST: usize = 4;
 
+/// Nodes of a schema that are wrong otherwise, or have such nodes within them.
+pub(super) type Faulty = HashSet<*const JSONSchemaProps>;
+
 /// What an update is excused for, as it was there before: upstream's versions may have judged it less strictly.
 #[derive(Debug, Default)]
 pub(super) struct Known<'d> {
@@ -78,15 +81,18 @@ pub(super) fn within<'d>(props: &'d JSONSchemaProps, each: &mut dyn FnMut(&'d JS
     }
 }
 
-/// Checks the rules of a schema that is structural.
+/// Checks the rules of a schema that is structural, but for those of faulty nodes: who mends these may find that nothing is
+/// wrong with their rules.
 pub(super) fn check_all(
     props: &JSONSchemaProps,
     known: &Known<'_>,
+    faulty: &Faulty,
     path: &Path,
     out: &mut ErrorList,
 ) {
     let mut check = Check {
         known,
+        faulty,
         root: path.clone(),
         total: 0,
         dearest: Vec::new(),
@@ -109,6 +115,7 @@ pub(super) fn check_all(
 
 struct Check<'o> {
     known: &'o Known<'o>,
+    faulty: &'o Faulty,
     /// Where the schema of the whole resource is.
     root: Path,
     total: u64,
@@ -128,7 +135,7 @@ impl Check<'_> {
         times: Option<u64>,
     ) {
         let rules = checks::list(&props.x_kubernetes_validations);
-        if !rules.is_empty() {
+        if !rules.is_empty() && !self.faulty.contains(&std::ptr::from_ref(props)) {
             let mut schema = Schema::new(props);
             schema.embedded |= *path == self.root;
             let times = times.unwrap_or_else(|| max_cardinality(&schema));

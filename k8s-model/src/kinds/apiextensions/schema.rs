@@ -6,7 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use serde_json::Value;
 
 use super::{
-    expressions::{self, Known},
+    expressions::{self, Faulty, Known},
     structure,
 };
 use crate::{
@@ -81,23 +81,29 @@ pub(super) fn validate<'d>(
     let before = old.and_then(|old| old.open_api_v3_schema.as_ref());
     let was_structural =
         before.is_none_or(|old| structure::validate(old, &path, &mut known.patterns).is_empty());
+    let mut is_sound = was_structural;
     if was_structural {
         let found = structure::validate(schema, &path, &mut known.patterns);
+        let before = out.len();
         if found.is_empty() {
             let mut budget = OBJECT_LIMIT;
-            let read = Schema::new(schema);
+            let mut read = Schema::new(schema);
+            // Its default is judged as a resource is.
+            read.embedded = true;
             defaults(schema, &read, &path, true, &mut budget, &mut out);
         }
         out.extend(found);
+        is_sound = out.len() == before;
     }
     let place = Place {
         root: true,
         ..Place::default()
     };
-    let is_sound = out.is_empty();
-    node(schema, &path, &place, &mut out);
-    if is_sound && out.is_empty() {
-        expressions::check_all(schema, known, &path, &mut out);
+    let mut nodes = Nodes::default();
+    node(schema, &path, &place, &mut nodes);
+    out.extend(nodes.errors);
+    if is_sound {
+        expressions::check_all(schema, known, &nodes.faulty, &path, &mut out);
     }
     out
 }
@@ -122,13 +128,29 @@ fn root(schema: &JSONSchemaProps, path: &Path) -> ErrorList {
     out
 }
 
+/// What is wrong with the nodes of a schema, and with which.
+#[derive(Default)]
+struct Nodes {
+    errors: ErrorList,
+    faulty: Faulty,
+}
+
 /// Upstream's `ValidateCustomResourceDefinitionOpenAPISchema`.
-fn node(schema: &JSONSchemaProps, path: &Path, place: &Place, out: &mut ErrorList) {
-    unsupported(schema, path, place, out);
+fn node(schema: &JSONSchemaProps, path: &Path, place: &Place, out: &mut Nodes) {
+    let before = out.errors.len();
+    itself_and_below(schema, path, place, out);
+    if out.errors.len() > before {
+        out.faulty.insert(std::ptr::from_ref(schema));
+    }
+}
+
+fn itself_and_below(schema: &JSONSchemaProps, path: &Path, place: &Place, out: &mut Nodes) {
+    unsupported(schema, path, place, &mut out.errors);
     if schema.unique_items == Some(true) {
         let text =
             "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
-        out.push(field::forbidden(path.child("uniqueItems"), text));
+        out.errors
+            .push(field::forbidden(path.child("uniqueItems"), text));
     }
     let below = Place {
         root: false,
@@ -139,7 +161,8 @@ fn node(schema: &JSONSchemaProps, path: &Path, place: &Place, out: &mut ErrorLis
         let is_true = matches!(additional, JSONSchemaPropsOrBool::Bool(true));
         if properties.clone().next().is_some() && !is_true {
             let text = "additionalProperties and properties are mutual exclusive";
-            out.push(field::forbidden(path.child("additionalProperties"), text));
+            out.errors
+                .push(field::forbidden(path.child("additionalProperties"), text));
         }
         if let JSONSchemaPropsOrBool::Schema(inner) = additional {
             let mut below = below.clone();
@@ -176,8 +199,8 @@ fn node(schema: &JSONSchemaProps, path: &Path, place: &Place, out: &mut ErrorLis
     if let Some(JSONSchemaPropsOrArray::Schema(inner)) = &schema.items {
         node(inner, &path.child("items"), &below, out);
     }
-    extensions(schema, path, out);
-    rules(schema, path, out);
+    extensions(schema, path, &mut out.errors);
+    rules(schema, path, &mut out.errors);
 }
 
 /// What upstream reads and does not have.
@@ -442,7 +465,7 @@ fn defaults(
     budget: &mut u64,
     out: &mut ErrorList,
 ) -> bool {
-    if let Some(default) = schema.default.as_ref().filter(|_| !root)
+    if let Some(default) = &schema.default
         && !one_default(default, schema, &path.child("default"), budget, out)
     {
         return false;

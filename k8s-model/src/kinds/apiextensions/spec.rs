@@ -8,6 +8,7 @@ use super::{conversion, expressions::Known, schema, subresources};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::checks,
+    metadata::is_print,
     names as rules,
 };
 
@@ -270,7 +271,7 @@ fn deprecation(version: &CustomResourceDefinitionVersion, path: &Path) -> ErrorL
         if text.is_empty() {
             texts.push("must not be an empty string".to_owned());
         }
-        if let Some((at, _)) = text.char_indices().find(|(_, c)| c.is_control()) {
+        if let Some((at, _)) = text.char_indices().find(|(_, c)| !is_print(*c)) {
             texts.push(format!(
                 "must only contain printable UTF-8 characters; non-printable character found at index {at}"
             ));

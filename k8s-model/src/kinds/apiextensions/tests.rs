@@ -134,6 +134,72 @@ fn schemas_must_be_structural() {
 }
 
 #[test]
+fn the_default_of_the_root_is_a_resource() {
+    let root = |default: Value| json!({"type": "object", "default": default, "properties": {"a": {"type": "string"}}});
+    for (default, expected) in [
+        (
+            json!({}),
+            vec![
+                "S.default.apiVersion: Required value",
+                "S.default.kind: Required value",
+            ],
+        ),
+        (
+            json!({"apiVersion": "v1", "kind": "A", "b": 1}),
+            vec![
+                "S.default: Invalid value: {\"apiVersion\":\"v1\",\"b\":1,\"kind\":\"A\"}: must not have unknown fields",
+            ],
+        ),
+        (json!({"apiVersion": "v1", "kind": "A", "a": "x"}), vec![]),
+    ] {
+        assert_eq!(of_schema(root(default.clone())), expected, "{default}");
+    }
+}
+
+#[test]
+fn warnings_of_deprecation_can_be_printed() {
+    for (text, index) in [
+        ("Use v2, \u{e9}\u{301}!", None),
+        ("a\nb", Some(1)),
+        ("\u{e9}\u{a0}", Some(2)),
+        ("ab\u{200b}", Some(2)),
+        ("\u{2028}", Some(0)),
+    ] {
+        let mut definition = definition(json!({"type": "object"}));
+        let version = &mut definition.spec.versions[0];
+        version.deprecated = Some(true);
+        version.deprecation_warning = Some(text.to_owned());
+        let why =
+            "must only contain printable UTF-8 characters; non-printable character found at index";
+        let told = index.map(|index| format!("{why} {index}"));
+        let found = rules().validate(&definition);
+        let details: Vec<String> = found.into_iter().map(|error| error.detail).collect();
+        assert_eq!(details, Vec::from_iter(told), "{text:?}");
+    }
+}
+
+#[test]
+fn only_rules_above_what_is_wrong_are_not_compiled() {
+    let rule = json!([{"rule": "self.b"}]);
+    let object = |list: Value| json!({"type": "object", "x-kubernetes-validations": rule, "properties": {"list": list}});
+    let list =
+        |unique: bool| json!({"type": "array", "uniqueItems": unique, "items": {"type": "string"}});
+    let found = of_schema(json!({"type": "object", "x-kubernetes-validations": rule,
+        "properties": {"good": object(list(false)), "wrong": object(list(true))}}));
+    let told: Vec<&str> = found
+        .iter()
+        .map(|text| text.split_once(": ").unwrap().0)
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "S.properties[wrong].properties[list].uniqueItems",
+            "S.properties[good].x-kubernetes-validations[0].rule",
+        ]
+    );
+}
+
+#[test]
 fn list_maps_need_keys_that_are_there() {
     let list = |items: Value, keys: Value| {
         json!({"type": "object", "properties": {"a": {"type": "array", "x-kubernetes-list-type": "map",
