@@ -6,7 +6,7 @@ use super::{CustomObject, Version};
 use crate::{
     Object,
     decode::{self, DecodeError},
-    structural::metadata_fault,
+    structural::{Schema, metadata_fault},
 };
 
 /// What may be in an object of one version.
@@ -78,15 +78,23 @@ impl Version {
         self.object(read(bytes)?, Accept::Stored, &mut |_| {})
     }
 
-    /// Makes an object that was stored fit this version's schema: drops what it does not know, and
-    /// fills in what it has defaults for.
+    /// Makes an object that was stored fit the schema of its version: drops what that does not know, and fills in what it
+    /// has defaults for.
     pub fn settle(&self, object: &mut CustomObject) {
-        object.api_version = self.api_version;
+        self.fit(object, |schema, value| {
+            prune(schema, value);
+            schema.default_value(value);
+        });
+    }
+
+    /// Drops what the schema of an object's version does not know.
+    pub fn prune(&self, object: &mut CustomObject) {
+        self.fit(object, prune);
+    }
+
+    fn fit(&self, object: &mut CustomObject, change: impl FnOnce(&Schema, &mut Value)) {
         let mut value = Value::Object(std::mem::take(&mut object.fields));
-        self.schema.prune(&mut value, true, &mut |_| {});
-        self.schema.prune_metadata(&mut value, &mut |_| {});
-        self.schema.prune_nulls(&mut value);
-        self.schema.default_value(&mut value);
+        change(self.schema_of(object.api_version), &mut value);
         if let Value::Object(mut fields) = value {
             // The schema may have a default for what is not its to say.
             fields.retain(|name, _| !is_head(name));
@@ -113,11 +121,7 @@ impl Version {
             Accept::Request | Accept::Applied => {
                 Some(self.api_version).filter(|v| *v == api_version)
             }
-            Accept::Stored => self
-                .api_versions
-                .iter()
-                .copied()
-                .find(|v| *v == api_version),
+            Accept::Stored => self.named(&api_version),
         };
         let Some(api_version) = known.filter(|_| kind.is_empty() || kind == self.kind) else {
             let api_version = if api_version.is_empty() {
@@ -173,6 +177,12 @@ impl Version {
             fields,
         })
     }
+}
+
+fn prune(schema: &Schema, value: &mut Value) {
+    schema.prune(value, true, &mut |_| {});
+    schema.prune_metadata(value, &mut |_| {});
+    schema.prune_nulls(value);
 }
 
 fn is_head(name: &str) -> bool {

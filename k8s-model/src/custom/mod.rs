@@ -11,6 +11,7 @@ mod columns;
 mod conditions;
 mod decode;
 mod functions;
+mod known;
 mod object;
 mod publish;
 mod scale;

@@ -10,9 +10,12 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion, WebhookConversion,
 };
 use serde_json::Value;
-use sha2::Digest;
 
-use super::{Column, CustomObject, Functions, ScalePaths, publish};
+use super::{
+    Column, CustomObject, Functions, ScalePaths,
+    known::{Known, preserves, props},
+    publish,
+};
 use crate::{
     AnyStrategy, Codec, Object, Resource, Scope, Subresource,
     apply::Shape,
@@ -40,12 +43,12 @@ pub struct Version {
     pub(super) version: &'static str,
     pub(super) api_version: &'static str,
     pub(super) kind: &'static str,
-    /// All versions of the definition, served or not, as `apiVersion`s.
-    pub(super) api_versions: Vec<&'static str>,
+    /// All versions of the definition, served or not.
+    pub(super) all: Arc<[Known]>,
     /// Those that are not served, with what apply must know of them.
     unserved: Arc<[(&'static str, Shape)]>,
     /// The stored version, as an `apiVersion`.
-    storage_api_version: &'static str,
+    pub(super) storage_api_version: &'static str,
     pub(super) schema: Arc<Schema>,
     pub(super) rules: Rules,
     pub(super) status: bool,
@@ -108,7 +111,7 @@ impl Version {
 
     /// Whether the definition has a version, served or not.
     pub fn has_version(&self, api_version: &str) -> bool {
-        self.api_versions.contains(&api_version)
+        self.known(api_version).is_some()
     }
 
     /// What apply must know of a version of the definition that is not served. Fields are owned in those too.
@@ -155,7 +158,8 @@ impl Version {
             .collect()
     }
 
-    /// An object in another version of the definition. A webhook is nobody whom this can ask.
+    /// An object in another version of the definition, without what the schema of that version does not know. A webhook is
+    /// nobody whom this can ask.
     ///
     /// # Errors
     /// Says why it cannot be had in that version.
@@ -164,18 +168,25 @@ impl Version {
         mut object: CustomObject,
         api_version: &str,
     ) -> Result<CustomObject, String> {
-        let known = self.api_versions.iter().find(|v| **v == api_version);
+        let known = self.known(api_version);
         let known = known.ok_or_else(|| format!("there is no version {api_version}"))?;
         match &self.conversion {
             Conversion::None => {
-                object.relabel(known);
+                let before = self.known(object.api_version);
+                let is_alike = before.is_some_and(|v| Arc::ptr_eq(&v.schema, &known.schema));
+                object.relabel(known.api_version);
+                if !is_alike {
+                    self.prune(&mut object);
+                }
                 Ok(object)
             }
             Conversion::Functions(functions) => {
-                let value = functions.convert(&object.to_value(), known)?;
+                let value = functions.convert(&object.to_value(), known.api_version)?;
                 let json = value.to_string();
-                self.decode_stored(json.as_bytes())
-                    .map_err(|error| error.to_string())
+                let object = self.decode_stored(json.as_bytes());
+                let mut object = object.map_err(|error| error.to_string())?;
+                self.prune(&mut object);
+                Ok(object)
             }
             Conversion::Webhook(_) => Err(format!(
                 "conversion webhook for {}, Kind={} failed: it was not asked",
@@ -226,18 +237,11 @@ pub(super) fn rows_with(
     };
     let storage_version = intern(&storage.name);
     let api_version = |version: &str| intern(&format!("{group}/{version}"));
-    let api_versions: Vec<&'static str> = spec
-        .versions
-        .iter()
-        .map(|version| api_version(&version.name))
-        .collect();
-    let preserve_all = spec.preserve_unknown_fields == Some(true);
+    let all = Known::all(definition, group);
     let unserved: Arc<[_]> = (spec.versions.iter())
         .filter(|version| !version.served)
         .map(|version| {
-            let schema = version.schema.as_ref();
-            let props = schema.and_then(|s| s.open_api_v3_schema.as_ref());
-            let preserve = preserve_all || props.is_none();
+            let (props, preserve) = (props(version), preserves(definition, version));
             let published = publish::schema(props, preserve, (group, &version.name, kind));
             (
                 api_version(&version.name),
@@ -254,7 +258,6 @@ pub(super) fn rows_with(
         _ => Conversion::None,
     };
     let terminating = definition.metadata.deletion_timestamp.is_some();
-    let uid = definition.metadata.uid.as_deref().unwrap_or_default();
 
     let mut served: Vec<&CustomResourceDefinitionVersion> = spec
         .versions
@@ -264,37 +267,27 @@ pub(super) fn rows_with(
     served.sort_by(|a, b| compare_versions(&b.name, &a.name));
     served
         .into_iter()
-        .map(|version| {
-            let props = version
-                .schema
-                .as_ref()
-                .and_then(|s| s.open_api_v3_schema.as_ref());
-            let preserve = preserve_all || props.is_none();
-            let schema = match props {
-                Some(props) if !preserve => Schema::new(props),
-                _ => Schema::anything(),
-            };
+        .filter_map(|version| {
+            let mut known = all.iter().zip(&spec.versions);
+            let (known, _) = known.find(|(_, other)| std::ptr::eq(*other, version))?;
+            let (props, preserve) = (props(version), preserves(definition, version));
             let status = version
                 .subresources
                 .as_ref()
                 .is_some_and(|s| s.status.is_some());
             let scale = version.subresources.as_ref().and_then(|s| s.scale.as_ref());
             let own = selectable(std::slice::from_ref(version));
-            let schema_bytes = serde_json::to_vec(&(uid, &version.name, preserve, props));
-            let digest = sha2::Sha256::digest(schema_bytes.unwrap_or_default());
-            let mut head = [0; 8];
-            head.copy_from_slice(&digest[..8]);
             let published = publish::schema(props, preserve, (group, &version.name, kind));
             let compiled = Version {
                 group,
                 version: intern(&version.name),
-                api_version: api_version(&version.name),
+                api_version: known.api_version,
                 kind,
-                api_versions: api_versions.clone(),
+                all: all.clone(),
                 unserved: unserved.clone(),
                 storage_api_version: api_version(storage_version),
-                rules: Rules::new(&schema, true),
-                schema: Arc::new(schema),
+                rules: Rules::new(&known.schema, true),
+                schema: known.schema.clone(),
                 status,
                 scale: scale.map(ScalePaths::new),
                 columns: Column::all(version.additional_printer_columns.as_deref()),
@@ -305,14 +298,14 @@ pub(super) fn rows_with(
                 terminating,
                 shape: Shape::from_structural(&published),
                 published,
-                fingerprint: u64::from_le_bytes(head),
+                fingerprint: known.fingerprint,
             };
             let (compiled, strategy) = make(compiled);
             let (for_json, for_values) = (compiled.clone(), compiled.clone());
             let or = |names: &Option<Vec<String>>| {
                 intern_all(names.iter().flatten().map(String::as_str))
             };
-            Resource {
+            Some(Resource {
                 group,
                 version: compiled.version,
                 kind,
@@ -337,7 +330,7 @@ pub(super) fn rows_with(
                     }),
                 },
                 strategy,
-            }
+            })
         })
         .collect()
 }
