@@ -37,7 +37,10 @@ pub fn dns_label(name: &str, prefix: bool) -> Vec<String> {
     if name.len() > 63 {
         out.push(max_length(63));
     }
-    if !is_dns_label(&name) {
+    // What is a subdomain and no label has dots.
+    if !is_dns_label(&name) && is_dns_subdomain(&name) {
+        out.push("must not contain dots".to_owned());
+    } else if !is_dns_label(&name) {
         out.push(regex_text(
             "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character",
             DNS_LABEL,
@@ -404,6 +407,13 @@ mod tests {
                 r"a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
             ]
         );
+    }
+
+    #[test]
+    fn a_label_has_no_dots() {
+        assert!(dns_label("a-b", false).is_empty());
+        assert_eq!(dns_label("a.b", false), ["must not contain dots"]);
+        assert!(dns_label("a..b", false)[0].starts_with("a lowercase RFC 1123 label must"));
     }
 
     #[test]

@@ -8,7 +8,8 @@ use k8s_openapi::{
 };
 
 use super::workload::{
-    default_template, not_decremented, replica_counts, selector_and_template, selector_change,
+    default_template, name_advice, not_decremented, replica_counts, selector_and_template,
+    selector_change,
 };
 use crate::{
     field::{self, ErrorList, Path},
@@ -121,6 +122,12 @@ impl KindRules for DeploymentRules {
     }
 
     fn warnings(&self, deployment: &Deployment) -> Vec<String> {
+        let mut advice = Vec::from_iter(name_advice(&deployment.metadata.name));
+        advice.extend(self.update_warnings(deployment, deployment));
+        advice
+    }
+
+    fn update_warnings(&self, deployment: &Deployment, _old: &Deployment) -> Vec<String> {
         let path = Path::new("spec").child("template");
         let spec: Option<&DeploymentSpec> = slot(&deployment.spec);
         spec.map(|spec| template_warnings(&spec.template, &path))

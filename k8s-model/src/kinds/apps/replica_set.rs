@@ -5,7 +5,9 @@ use k8s_openapi::api::{
     core::v1::PodTemplateSpec,
 };
 
-use super::workload::{default_template, replica_counts, selector_and_template, selector_change};
+use super::workload::{
+    default_template, name_advice, replica_counts, selector_and_template, selector_change,
+};
 use crate::{
     field::{ErrorList, Path},
     kinds::{
@@ -102,6 +104,12 @@ impl KindRules for ReplicaSetRules {
     }
 
     fn warnings(&self, set: &ReplicaSet) -> Vec<String> {
+        let mut advice = Vec::from_iter(name_advice(&set.metadata.name));
+        advice.extend(self.update_warnings(set, set));
+        advice
+    }
+
+    fn update_warnings(&self, set: &ReplicaSet, _old: &ReplicaSet) -> Vec<String> {
         let path = Path::new("spec").child("template");
         let spec: Option<&ReplicaSetSpec> = slot(&set.spec);
         let template = spec.and_then(|spec| spec.template.as_ref());

@@ -2,23 +2,56 @@
 
 use std::borrow::Cow;
 
-use k8s_openapi::api::{
-    apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetStatus},
-    core::v1::{PersistentVolumeClaimVolumeSource, PodTemplateSpec, Volume},
+use k8s_openapi::{
+    api::{
+        apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetStatus},
+        core::v1::{
+            PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimVolumeSource,
+            PodTemplateSpec, Volume,
+        },
+    },
+    apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use super::workload::{default_template, not_decremented, replica_counts, selector_and_template};
+use super::workload::{default_template, not_decremented, replica_counts, selector_and_pods};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{
             at_most_100_percent, dns_label, fill, int_or_percent, int_or_percent_value,
-            int_or_string, json, non_negative, same, slot, slot_mut, supported, text,
+            int_or_string, json, list, non_negative, same, slot, slot_mut, supported, text,
         },
         core::{persistent_volume_claim, pod::template_warnings},
         typed::KindRules,
     },
+    names,
 };
+
+/// What of a spec is checked.
+#[derive(Clone, Copy)]
+struct Checks {
+    /// What cannot change: an update does not ask for it.
+    fixed: bool,
+    /// The pods of the template.
+    pods: bool,
+}
+
+impl Checks {
+    const OF_NEW: Checks = Checks {
+        fixed: true,
+        pods: true,
+    };
+
+    /// A set whose spec was not right before may keep its pods as they are.
+    fn of_update(old: &StatefulSetSpec, path: &Path) -> Checks {
+        let checks = Checks {
+            fixed: false,
+            pods: true,
+        };
+        let pods = validate_spec(old, checks, path).is_empty();
+        Checks { pods, ..checks }
+    }
+}
 
 /// The rules of StatefulSets.
 pub(crate) struct StatefulSetRules;
@@ -42,6 +75,7 @@ impl KindRules for StatefulSetRules {
             && let Some(rolling) = &mut strategy.rolling_update
         {
             rolling.partition.get_or_insert(0);
+            rolling.max_unavailable.get_or_insert(IntOrString::Int(1));
         }
         let retention = spec
             .persistent_volume_claim_retention_policy
@@ -71,7 +105,8 @@ impl KindRules for StatefulSetRules {
     fn validate(&self, set: &StatefulSet) -> ErrorList {
         let spec: Option<&StatefulSetSpec> = slot(&set.spec);
         let empty = StatefulSetSpec::default();
-        validate_spec(spec.unwrap_or(&empty), &Path::new("spec"))
+        let spec = spec.unwrap_or(&empty);
+        validate_spec(spec, Checks::OF_NEW, &Path::new("spec"))
     }
 
     fn prepare_for_update(&self, new: &mut StatefulSet, old: &StatefulSet) {
@@ -79,12 +114,13 @@ impl KindRules for StatefulSetRules {
     }
 
     fn validate_update(&self, new: &StatefulSet, old: &StatefulSet) -> ErrorList {
-        let mut errors = self.validate(new);
         let specs: (Option<&StatefulSetSpec>, Option<&StatefulSetSpec>) =
             (slot(&new.spec), slot(&old.spec));
         let (Some(new), Some(old)) = specs else {
-            return errors;
+            return self.validate(new);
         };
+        let path = Path::new("spec");
+        let mut errors = validate_spec(new, Checks::of_update(old, &path), &path);
         let mut copy = new.clone();
         copy.replicas = old.replicas;
         copy.template = old.template.clone();
@@ -96,7 +132,7 @@ impl KindRules for StatefulSetRules {
             .clone_from(&old.persistent_volume_claim_retention_policy);
         if !same(&copy, old) {
             errors.push(field::forbidden(
-                Path::new("spec"),
+                path,
                 "updates to statefulset spec for fields other than 'replicas', 'ordinals', \
                  'template', 'updateStrategy', 'revisionHistoryLimit', \
                  'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden",
@@ -147,9 +183,14 @@ impl KindRules for StatefulSetRules {
         spec.map(|spec| template_warnings(&spec.template, &path))
             .unwrap_or_default()
     }
+
+    /// Its pods' host names begin with it.
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        names::dns_label(name, prefix)
+    }
 }
 
-fn validate_spec(spec: &StatefulSetSpec, path: &Path) -> ErrorList {
+fn validate_spec(spec: &StatefulSetSpec, checks: Checks, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     let policy = text(&spec.pod_management_policy);
     let at = path.child("podManagementPolicy");
@@ -176,6 +217,10 @@ fn validate_spec(spec: &StatefulSetSpec, path: &Path) -> ErrorList {
             ));
         }
     }
+    if checks.fixed {
+        let claims = list(&spec.volume_claim_templates);
+        errors.extend(claim_templates(claims, &path.child("volumeClaimTemplates")));
+    }
     errors.extend(non_negative(
         spec.replicas.unwrap_or_default(),
         path.child("replicas"),
@@ -190,13 +235,30 @@ fn validate_spec(spec: &StatefulSetSpec, path: &Path) -> ErrorList {
             path.child("ordinals.start"),
         ));
     }
-    errors.extend(selector_and_template(
+    let service: Option<&String> = slot(&spec.service_name);
+    if let Some(service) = service.filter(|name| !name.is_empty())
+        && checks.fixed
+    {
+        errors.extend(dns_label(service, path.child("serviceName")));
+    }
+    errors.extend(selector_and_pods(
         &spec.selector,
         &with_claims(spec),
+        checks.pods,
         "StatefulSet",
         path,
     ));
     errors
+}
+
+fn claim_templates(claims: &[PersistentVolumeClaim], path: &Path) -> ErrorList {
+    let empty = PersistentVolumeClaimSpec::default();
+    let claims = claims.iter().enumerate();
+    let found = claims.flat_map(|(index, claim)| {
+        let spec = claim.spec.as_ref().unwrap_or(&empty);
+        persistent_volume_claim::validate_spec(spec, false, &path.index(index).child("spec"))
+    });
+    found.collect()
 }
 
 /// The template as pods will have it: with a volume for each claim.
@@ -262,28 +324,114 @@ fn update_strategy(spec: &StatefulSetSpec, path: &Path) -> ErrorList {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
+    fn set(patch: Value) -> StatefulSet {
+        let mut value = json!({"metadata": {"name": "a"}, "spec": {
+            "selector": {"matchLabels": {"a": "b"}}, "serviceName": "s",
+            "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {
+                "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}],
+            "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [
+                {"name": "c", "image": "x:1"}]}},
+        }});
+        json_patch::merge(&mut value, &json!({"spec": patch}));
+        let mut set = serde_json::from_value(value).unwrap();
+        StatefulSetRules.default(&mut set);
+        set
+    }
+
+    fn told(errors: ErrorList) -> Vec<String> {
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    fn containers(image: &str, mount: &str) -> Value {
+        let mounts = json!([{"name": mount, "mountPath": "/d"}]);
+        json!({"spec": {"containers": [{"name": "c", "image": image, "volumeMounts": mounts}]}})
+    }
+
     #[test]
     fn containers_may_mount_the_claims() {
-        let set = |mount: &str| -> StatefulSet {
-            let mut set = serde_json::from_value(json!({"metadata": {"name": "a"}, "spec": {
-                "selector": {"matchLabels": {"a": "b"}}, "serviceName": "s",
-                "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {
-                    "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}],
-                "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [
-                    {"name": "c", "image": "x:1", "volumeMounts": [{"name": mount, "mountPath": "/d"}]}]}},
-            }}))
-            .unwrap();
-            StatefulSetRules.default(&mut set);
-            set
+        let found = |mount: &str| {
+            let template = containers("x:1", mount);
+            told(StatefulSetRules.validate(&set(json!({"template": template}))))
         };
-        assert_eq!(StatefulSetRules.validate(&set("data")), []);
+        assert_eq!(found("data"), [""; 0]);
         assert_eq!(
-            StatefulSetRules.validate(&set("other"))[0].to_string(),
-            "spec.template.spec.containers[0].volumeMounts[0].name: Not found: \"other\""
+            found("other"),
+            ["spec.template.spec.containers[0].volumeMounts[0].name: Not found: \"other\""]
+        );
+    }
+
+    #[test]
+    fn one_pod_after_the_other_is_updated() {
+        let strategy = |strategy: Value| {
+            let set = set(json!({"updateStrategy": strategy}));
+            json(&set)["spec"]["updateStrategy"].clone()
+        };
+        let rolling = json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0, "maxUnavailable": 1}});
+        assert_eq!(strategy(Value::Null), rolling);
+        assert_eq!(strategy(json!({"rollingUpdate": {}})), rolling);
+        let all = json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 1, "maxUnavailable": "50%"}});
+        assert_eq!(strategy(all.clone()), all);
+        for left in ["OnDelete", "RollingUpdate"] {
+            assert_eq!(strategy(json!({"type": left})), json!({"type": left}));
+        }
+    }
+
+    #[test]
+    fn a_name_begins_a_host_name() {
+        assert_eq!(StatefulSetRules.validate_name("a-b", false), [""; 0]);
+        assert_eq!(StatefulSetRules.validate_name("a.b", false).len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_change_is_checked_where_it_is_new() {
+        let claims = |spec: Value| json!({"volumeClaimTemplates": [{"metadata": {"name": "d"}, "spec": spec}]});
+        for (spec, found) in [
+            (json!({"serviceName": null}), vec![]),
+            (json!({"serviceName": ""}), vec![]),
+            (
+                json!({"serviceName": "a.b"}),
+                vec!["spec.serviceName: Invalid value: \"a.b\": must not contain dots"],
+            ),
+            (
+                claims(json!({})),
+                vec![
+                    "spec.volumeClaimTemplates[0].spec.accessModes: Required value: at least 1 access mode is required",
+                    "spec.volumeClaimTemplates[0].spec.resources[storage]: Required value",
+                ],
+            ),
+        ] {
+            let set = set(spec.clone());
+            assert_eq!(told(StatefulSetRules.validate(&set)), found, "{spec}");
+            let mut new = set.clone();
+            StatefulSetRules.default(&mut new);
+            assert_eq!(told(StatefulSetRules.validate_update(&new, &set)), [""; 0]);
+        }
+        let errors =
+            StatefulSetRules.validate_update(&set(json!({"serviceName": "t"})), &set(json!({})));
+        assert!(told(errors)[0].starts_with("spec: Forbidden: updates to statefulset spec"));
+    }
+
+    #[test]
+    fn pods_that_were_not_right_before_may_stay() {
+        let with = |replicas: i32, image: &str| {
+            set(json!({"replicas": replicas, "template": containers(image, "data")}))
+        };
+        let refused = ["spec.template.spec.containers[0].image: Required value"];
+        let changed =
+            |new: &StatefulSet, old: &StatefulSet| told(StatefulSetRules.validate_update(new, old));
+        assert_eq!(changed(&with(2, ""), &with(1, "")), [""; 0]);
+        assert_eq!(changed(&with(2, ""), &with(2, "x:1")), refused);
+        let other = set(json!({"template": {"metadata": {"labels": {"a": "c"}}}}));
+        let errors = changed(&other, &with(1, ""));
+        assert_eq!(
+            errors,
+            [
+                r#"spec.template.metadata.labels: Invalid value: {"a":"c"}: `selector` does not match template `labels`"#
+            ]
         );
     }
 }

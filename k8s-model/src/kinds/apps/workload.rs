@@ -13,7 +13,21 @@ use crate::{
         },
         core::pod,
     },
+    names,
 };
+
+/// Advice on the name of what makes pods, if their host names cannot begin with it.
+pub(crate) fn name_advice(name: &Option<String>) -> Option<String> {
+    let wrong = names::dns_label(name.as_deref().unwrap_or_default(), false);
+    let advice = || {
+        format!(
+            "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; \
+             a DNS label is recommended: [{}]",
+            wrong.join(" ")
+        )
+    };
+    (!wrong.is_empty()).then(advice)
+}
 
 /// Defaults the template's spec.
 pub(crate) fn default_template(template: &mut PodTemplateSpec) {
@@ -24,6 +38,17 @@ pub(crate) fn default_template(template: &mut PodTemplateSpec) {
 pub(crate) fn selector_and_template(
     selector: &LabelSelector,
     template: &PodTemplateSpec,
+    kind: &str,
+    path: &Path,
+) -> ErrorList {
+    selector_and_pods(selector, template, true, kind, path)
+}
+
+/// As [`selector_and_template`]; the template's pods are looked at only if they are `checked`.
+pub(super) fn selector_and_pods(
+    selector: &LabelSelector,
+    template: &PodTemplateSpec,
+    checked: bool,
     kind: &str,
     path: &Path,
 ) -> ErrorList {
@@ -53,6 +78,7 @@ pub(crate) fn selector_and_template(
     errors.extend(pod::long_running_template(
         template,
         matches,
+        checked,
         kind,
         &path.child("template"),
     ));
@@ -123,5 +149,21 @@ pub(crate) fn not_decremented(new: Option<i32>, old: Option<i32>, path: Path) ->
         )]
     } else {
         ErrorList::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_dots_makes_a_surprising_host_name() {
+        assert_eq!(name_advice(&Some("a-b".to_owned())), None);
+        assert_eq!(
+            name_advice(&Some("a.b".to_owned())).as_deref(),
+            Some(
+                "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: [must not contain dots]"
+            )
+        );
     }
 }

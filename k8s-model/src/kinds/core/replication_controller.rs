@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        apps::workload::{default_template, replica_counts},
+        apps::workload::{default_template, name_advice, replica_counts},
         checks::{non_negative, same},
         core::pod::{long_running_template, template_warnings},
         typed::KindRules,
@@ -87,6 +87,7 @@ impl KindRules for ReplicationControllerRules {
         errors.extend(long_running_template(
             template,
             matches(template, &selector),
+            true,
             "ReplicationController",
             &path,
         ));
@@ -129,6 +130,16 @@ impl KindRules for ReplicationControllerRules {
     }
 
     fn warnings(&self, controller: &ReplicationController) -> Vec<String> {
+        let mut advice = Vec::from_iter(name_advice(&controller.metadata.name));
+        advice.extend(self.update_warnings(controller, controller));
+        advice
+    }
+
+    fn update_warnings(
+        &self,
+        controller: &ReplicationController,
+        _old: &ReplicationController,
+    ) -> Vec<String> {
         let path = Path::new("spec").child("template");
         let template = controller
             .spec

@@ -396,10 +396,11 @@ pub(crate) fn template(template: &PodTemplateSpec, path: &Path) -> ErrorList {
 }
 
 /// The template of a kind that keeps a number of pods running: it must match the selector and
-/// restart always.
+/// restart always. The rest of it is looked at only if it is `checked`.
 pub(crate) fn long_running_template(
     template: &PodTemplateSpec,
     matches: bool,
+    checked: bool,
     what: &str,
     path: &Path,
 ) -> ErrorList {
@@ -415,7 +416,9 @@ pub(crate) fn long_running_template(
             "`selector` does not match template `labels`",
         ));
     }
-    errors.extend(self::template(template, path));
+    if checked {
+        errors.extend(self::template(template, path));
+    }
     let Some(spec) = &template.spec else {
         return errors;
     };
