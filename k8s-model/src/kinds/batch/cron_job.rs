@@ -2,11 +2,11 @@
 
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, CronJobStatus, JobSpec};
 
-use super::{job, schedule};
+use super::{failure_policy, job, schedule};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        apps::workload::default_template,
+        apps::workload::{default_template, name_advice},
         checks::{fill, json, non_negative, one_of, same, slot, slot_mut, text},
         core::pod::template_warnings,
         typed::KindRules,
@@ -34,7 +34,11 @@ impl KindRules for CronJobRules {
         spec.suspend.get_or_insert(false);
         spec.successful_jobs_history_limit.get_or_insert(3);
         spec.failed_jobs_history_limit.get_or_insert(1);
-        default_template(&mut spec.job_template.spec.get_or_insert_default().template);
+        let job = spec.job_template.spec.get_or_insert_default();
+        if let Some(policy) = &mut job.pod_failure_policy {
+            failure_policy::default(policy);
+        }
+        default_template(&mut job.template);
     }
 
     fn spec_changed(&self, new: &CronJob, old: &CronJob) -> bool {
@@ -46,7 +50,7 @@ impl KindRules for CronJobRules {
     }
 
     fn validate(&self, cron_job: &CronJob) -> ErrorList {
-        let mut errors = validate_spec(cron_job, true);
+        let mut errors = validate_spec(cron_job, None);
         let name = text(&cron_job.metadata.name);
         if name.len() > MAX_NAME {
             errors.push(field::invalid(
@@ -63,11 +67,7 @@ impl KindRules for CronJobRules {
     }
 
     fn validate_update(&self, new: &CronJob, old: &CronJob) -> ErrorList {
-        let schedule = |cron_job: &CronJob| {
-            let spec: Option<&CronJobSpec> = slot(&cron_job.spec);
-            spec.map(|spec| (spec.schedule.clone(), spec.time_zone.clone()))
-        };
-        validate_spec(new, schedule(new) != schedule(old))
+        validate_spec(new, slot(&old.spec))
     }
 
     fn prepare_for_status_update(&self, new: &mut CronJob, old: &CronJob) {
@@ -75,6 +75,12 @@ impl KindRules for CronJobRules {
     }
 
     fn warnings(&self, cron_job: &CronJob) -> Vec<String> {
+        let mut advice = Vec::from_iter(name_advice(&cron_job.metadata.name));
+        advice.extend(self.update_warnings(cron_job, cron_job));
+        advice
+    }
+
+    fn update_warnings(&self, cron_job: &CronJob, _old: &CronJob) -> Vec<String> {
         let path = Path::new("spec")
             .child("jobTemplate")
             .child("spec")
@@ -92,50 +98,68 @@ fn is_known(zone: &str) -> bool {
     zones.get(zone).is_ok() || zones.is_definitively_empty()
 }
 
-fn validate_spec(cron_job: &CronJob, schedule_is_new: bool) -> ErrorList {
+/// Whether a text can be the name of a time zone, each part that of a file.
+fn is_named_as_one(zone: &str) -> bool {
+    zone.split('/').all(|part| {
+        let of_names = |c: u8| c.is_ascii_alphanumeric() || b".-_+".contains(&c);
+        !matches!(part, "." | "..")
+            && !part.starts_with('-')
+            && (1..=14).contains(&part.len())
+            && part.bytes().all(of_names)
+    })
+}
+
+fn time_zone(zone: &str, path: Path) -> ErrorList {
+    let text = if zone.is_empty() {
+        "timeZone must be nil or non-empty string".to_owned()
+    } else if zone.eq_ignore_ascii_case("Local") {
+        "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones"
+            .to_owned()
+    } else if !is_named_as_one(zone) || !is_known(zone) {
+        format!("unknown time zone {zone}")
+    } else {
+        return ErrorList::new();
+    };
+    vec![field::invalid(path, zone, text)]
+}
+
+/// A schedule that had a time zone in it may go on having one.
+fn schedule(spec: &CronJobSpec, old: Option<&CronJobSpec>, path: Path) -> ErrorList {
+    let mut errors = ErrorList::new();
+    if spec.schedule.is_empty() {
+        return vec![field::required(path, "")];
+    }
+    if let Err(text) = schedule::check(&spec.schedule) {
+        errors.push(field::invalid(path.clone(), spec.schedule.as_str(), text));
+    }
+    let has_zone = |spec: &CronJobSpec| spec.schedule.contains("TZ");
+    let detail = if !has_zone(spec) {
+        return errors;
+    } else if !old.is_some_and(has_zone) {
+        "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"
+    } else if spec.time_zone.is_some() {
+        "cannot use both timeZone field and TZ or CRON_TZ in schedule"
+    } else {
+        return errors;
+    };
+    errors.push(field::invalid(path, spec.schedule.as_str(), detail));
+    errors
+}
+
+fn validate_spec(cron_job: &CronJob, old: Option<&CronJobSpec>) -> ErrorList {
     let path = Path::new("spec");
     let spec: Option<&CronJobSpec> = slot(&cron_job.spec);
     let empty = CronJobSpec::default();
     let spec = spec.unwrap_or(&empty);
-    let mut errors = ErrorList::new();
-    let at = path.child("schedule");
-    if spec.schedule.is_empty() {
-        errors.push(field::required(at, ""));
-    } else if schedule_is_new {
-        if let Err(text) = schedule::check(&spec.schedule) {
-            errors.push(field::invalid(at.clone(), spec.schedule.as_str(), text));
-        }
-        if spec.schedule.contains("TZ") {
-            let detail = if spec.time_zone.is_some() {
-                "cannot use both timeZone field and TZ or CRON_TZ in schedule"
-            } else {
-                "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"
-            };
-            errors.push(field::invalid(at, spec.schedule.as_str(), detail));
-        }
-    }
+    let mut errors = schedule(spec, old, path.child("schedule"));
     errors.extend(non_negative(
         spec.starting_deadline_seconds.unwrap_or_default(),
         path.child("startingDeadlineSeconds"),
     ));
-    if let Some(zone) = &spec.time_zone {
-        let at = path.child("timeZone");
-        if zone.is_empty() {
-            errors.push(field::invalid(
-                at,
-                zone.as_str(),
-                "timeZone must be nil or non-empty string",
-            ));
-        } else if zone.eq_ignore_ascii_case("Local") {
-            errors.push(field::invalid(
-                at,
-                zone.as_str(),
-                "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
-            ));
-        } else if !is_known(zone) {
-            let text = format!("unknown time zone {zone}");
-            errors.push(field::invalid(at, zone.as_str(), text));
-        }
+    if let Some(zone) = &spec.time_zone
+        && old.is_none_or(|old| old.time_zone != spec.time_zone)
+    {
+        errors.extend(time_zone(zone, path.child("timeZone")));
     }
     errors.extend(one_of(
         text(&spec.concurrency_policy),
@@ -145,7 +169,7 @@ fn validate_spec(cron_job: &CronJob, schedule_is_new: bool) -> ErrorList {
     let at = path.child("jobTemplate").child("spec");
     let no_job = JobSpec::default();
     let job = spec.job_template.spec.as_ref().unwrap_or(&no_job);
-    errors.extend(job::validate_spec(job, &at));
+    errors.extend(job::spec::validate(job, &at));
     if let Some(selector) = &job.selector {
         errors.push(field::invalid(
             at.child("selector"),
@@ -169,4 +193,102 @@ fn validate_spec(cron_job: &CronJob, schedule_is_new: bool) -> ErrorList {
         path.child("failedJobsHistoryLimit"),
     ));
     errors
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn cron_job(patch: Value) -> CronJob {
+        let mut value = json!({"metadata": {"name": "a"}, "spec": {"schedule": "* * * * *",
+            "jobTemplate": {"spec": {"template": {"spec": {
+                "restartPolicy": "Never", "containers": [{"name": "c", "image": "x:1"}]}}}}}});
+        json_patch::merge(&mut value, &json!({"spec": patch}));
+        let mut cron_job = serde_json::from_value(value).unwrap();
+        CronJobRules.default(&mut cron_job);
+        cron_job
+    }
+
+    fn told(errors: ErrorList) -> Vec<String> {
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_a_job_does_about_pods_that_fail_is_defaulted_and_nothing_else_of_it() {
+        let rule = json!({"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]});
+        let cron_job =
+            cron_job(json!({"jobTemplate": {"spec": {"podFailurePolicy": {"rules": [rule]}}}}));
+        assert_eq!(told(CronJobRules.validate(&cron_job)), [""; 0]);
+        let job = &json(&cron_job)["spec"]["jobTemplate"]["spec"];
+        let pattern = &job["podFailurePolicy"]["rules"][0]["onPodConditions"][0];
+        assert_eq!(pattern["status"], "True");
+        for name in ["completionMode", "manualSelector", "podReplacementPolicy"] {
+            assert_eq!(job[name], Value::Null);
+        }
+    }
+
+    #[test]
+    fn limits_of_indexes_are_for_indexed_jobs() {
+        let limited = |mode: Value| {
+            cron_job(json!({"jobTemplate": {"spec": {
+                "completionMode": mode, "completions": 2, "backoffLimitPerIndex": 1}}}))
+        };
+        assert_eq!(
+            told(CronJobRules.validate(&limited("Indexed".into()))),
+            [""; 0]
+        );
+        assert_eq!(
+            told(CronJobRules.validate(&limited(Value::Null))),
+            [
+                "spec.jobTemplate.spec.backoffLimitPerIndex: Invalid value: 1: requires indexed completion mode"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_schedule_that_had_a_time_zone_keeps_it() {
+        let zoned = |schedule: &str| cron_job(json!({"schedule": schedule}));
+        let (old, new) = (zoned("TZ=UTC 1 * * * *"), zoned("TZ=UTC 2 * * * *"));
+        assert_eq!(told(CronJobRules.validate_update(&new, &old)), [""; 0]);
+        assert_eq!(
+            told(CronJobRules.validate_update(&new, &zoned("* * * * *"))),
+            [
+                r#"spec.schedule: Invalid value: "TZ=UTC 2 * * * *": cannot use TZ or CRON_TZ in schedule, use timeZone field instead"#
+            ]
+        );
+        let both = cron_job(json!({"schedule": "TZ=UTC 2 * * * *", "timeZone": "Etc/UTC"}));
+        assert_eq!(
+            told(CronJobRules.validate_update(&both, &old)),
+            [
+                r#"spec.schedule: Invalid value: "TZ=UTC 2 * * * *": cannot use both timeZone field and TZ or CRON_TZ in schedule"#
+            ]
+        );
+    }
+
+    #[test]
+    fn a_time_zone_that_is_new_is_known() {
+        let zoned = |zone: &str| cron_job(json!({"timeZone": zone}));
+        assert_eq!(
+            told(CronJobRules.validate(&zoned("Europe/Vienna"))),
+            [""; 0]
+        );
+        for zone in ["../Vienna", "-a", "Europe/", "Name_of_a_place_too_long"] {
+            let text =
+                format!(r#"spec.timeZone: Invalid value: "{zone}": unknown time zone {zone}"#);
+            assert_eq!(told(CronJobRules.validate(&zoned(zone))), [text]);
+            let same = CronJobRules.validate_update(&zoned(zone), &zoned(zone));
+            assert_eq!(told(same), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn a_new_name_that_is_no_host_name_is_warned_of() {
+        let mut cron_job = cron_job(json!({}));
+        assert_eq!(CronJobRules.warnings(&cron_job), [""; 0]);
+        cron_job.metadata.name = Some("a.b".to_owned());
+        assert_eq!(CronJobRules.warnings(&cron_job).len(), 1);
+        assert_eq!(CronJobRules.update_warnings(&cron_job, &cron_job), [""; 0]);
+    }
 }

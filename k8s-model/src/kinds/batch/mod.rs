@@ -2,5 +2,7 @@
 
 pub(crate) mod cron_job;
 mod failure_policy;
+mod indexes;
 pub(crate) mod job;
 mod schedule;
+mod success_policy;
