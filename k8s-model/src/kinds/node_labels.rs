@@ -7,22 +7,37 @@ use k8s_openapi::{
 
 use crate::{field::Path, kinds::checks::list};
 
+/// A label, since when it is out of use, and its newer name.
+const RENAMED: [(&str, &str, &str); 5] = [
+    ("beta.kubernetes.io/arch", "v1.14", "kubernetes.io/arch"),
+    ("beta.kubernetes.io/os", "v1.14", "kubernetes.io/os"),
+    (
+        "failure-domain.beta.kubernetes.io/region",
+        "v1.17",
+        "topology.kubernetes.io/region",
+    ),
+    (
+        "failure-domain.beta.kubernetes.io/zone",
+        "v1.17",
+        "topology.kubernetes.io/zone",
+    ),
+    (
+        "beta.kubernetes.io/instance-type",
+        "v1.17",
+        "node.kubernetes.io/instance-type",
+    ),
+];
+
+/// The newer name of a label, if it has one.
+pub(crate) fn newer(label: &str) -> Option<&'static str> {
+    let found = RENAMED.iter().find(|(old, ..)| *old == label);
+    found.map(|(.., new)| *new)
+}
+
 /// What is said of a label, if it has a newer name.
-pub(crate) fn advice(label: &str) -> Option<&'static str> {
-    Some(match label {
-        "beta.kubernetes.io/arch" => r#"deprecated since v1.14; use "kubernetes.io/arch" instead"#,
-        "beta.kubernetes.io/os" => r#"deprecated since v1.14; use "kubernetes.io/os" instead"#,
-        "failure-domain.beta.kubernetes.io/region" => {
-            r#"deprecated since v1.17; use "topology.kubernetes.io/region" instead"#
-        }
-        "failure-domain.beta.kubernetes.io/zone" => {
-            r#"deprecated since v1.17; use "topology.kubernetes.io/zone" instead"#
-        }
-        "beta.kubernetes.io/instance-type" => {
-            r#"deprecated since v1.17; use "node.kubernetes.io/instance-type" instead"#
-        }
-        _ => return None,
-    })
+pub(crate) fn advice(label: &str) -> Option<String> {
+    let found = RENAMED.iter().find(|(old, ..)| *old == label);
+    found.map(|(_, since, new)| format!("deprecated since {since}; use \"{new}\" instead"))
 }
 
 /// Advice on a label at a place that does not name it.

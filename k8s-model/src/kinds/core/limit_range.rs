@@ -213,6 +213,20 @@ fn order(item: &LimitRangeItem, name: &str, path: &Path) -> ErrorList {
             }
         }
     }
+    // What cannot be had twice is asked for as much as it is limited to.
+    if let (Some((limit, limit_text)), Some((request, request_text))) = (&limit, &request)
+        && limit != request
+        && !quantities::is_overcommit_allowed(name)
+    {
+        errors.push(field::invalid(
+            path.child("defaultRequest").key(name),
+            request_text.0.as_str(),
+            format!(
+                "default value {} must equal to defaultRequest value {} in {name}",
+                limit_text.0, request_text.0
+            ),
+        ));
+    }
     errors
 }
 
@@ -241,6 +255,26 @@ mod tests {
         assert_eq!(
             LimitRangeRules.validate(&range)[0].to_string(),
             r#"spec.limits[0].min[cpu]: Invalid value: "2": min value 2 is greater than max value 1"#
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_had_twice_has_the_same_request_and_limit() {
+        let found = |name: &str, request: &str| {
+            let range: LimitRange =
+                serde_json::from_value(json!({"metadata": {}, "spec": {"limits": [{
+                "type": "Container", "default": {name: "2"}, "defaultRequest": {name: request}}]}}))
+                .unwrap();
+            let errors = LimitRangeRules.validate(&range);
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(found("cpu", "1"), [""; 0]);
+        assert_eq!(found("example.com/gpu", "2000m"), [""; 0]);
+        assert_eq!(
+            found("example.com/gpu", "1"),
+            [
+                r#"spec.limits[0].defaultRequest[example.com/gpu]: Invalid value: "1": default value 2 must equal to defaultRequest value 1 in example.com/gpu"#
+            ]
         );
     }
 }

@@ -1,6 +1,8 @@
 //! The rules of PersistentVolumes.
 
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeSpec, PersistentVolumeStatus};
+use k8s_openapi::api::core::v1::{
+    PersistentVolume, PersistentVolumeSpec, PersistentVolumeStatus, VolumeNodeAffinity,
+};
 use serde_json::{Map, Value};
 
 use super::{
@@ -53,6 +55,7 @@ impl KindRules for PersistentVolumeRules {
     fn prepare_for_create(&self, volume: &mut PersistentVolume) {
         volume.status = Some(PersistentVolumeStatus {
             phase: Some("Pending".to_owned()),
+            last_phase_transition_time: volume.metadata.creation_timestamp.clone(),
             ..PersistentVolumeStatus::default()
         });
     }
@@ -104,10 +107,11 @@ impl KindRules for PersistentVolumeRules {
                 &old.volume_mode,
                 Path::new("volumeMode"),
             ));
-            if old.node_affinity.is_some() {
+            if let Some(old) = &old.node_affinity {
+                let old = Some(with_newer_labels(old, new.node_affinity.as_ref()));
                 errors.extend(immutable(
                     &new.node_affinity,
-                    &old.node_affinity,
+                    &old,
                     Path::new("nodeAffinity"),
                 ));
             }
@@ -125,10 +129,37 @@ impl KindRules for PersistentVolumeRules {
 
     fn prepare_for_status_update(&self, new: &mut PersistentVolume, old: &PersistentVolume) {
         new.spec.clone_from(&old.spec);
+        let old = old.status.clone().unwrap_or_default();
+        let new = new.status.get_or_insert_default();
+        // Who says nothing of the time means that of the phase that there was. Another phase has one of its own.
+        if text(&new.phase) == text(&old.phase) && new.last_phase_transition_time.is_none() {
+            new.last_phase_transition_time = old.last_phase_transition_time;
+        }
     }
 }
 
 const EXPAND_SECRET: &str = "controllerExpandSecretRef";
+
+/// The nodes that there were, by the labels of now where only these have changed.
+fn with_newer_labels(
+    old: &VolumeNodeAffinity,
+    new: Option<&VolumeNodeAffinity>,
+) -> VolumeNodeAffinity {
+    let mut out = old.clone();
+    let newer = new.and_then(|new| new.required.as_ref());
+    let newer = newer.map_or(&[][..], |newer| &newer.node_selector_terms);
+    let terms = out.required.iter_mut();
+    let terms = terms.flat_map(|required| &mut required.node_selector_terms);
+    for (old, new) in terms.zip(newer) {
+        let expressions = old.match_expressions.iter_mut().flatten();
+        for (old, new) in expressions.zip(list(&new.match_expressions)) {
+            if node_labels::newer(&old.key) == Some(new.key.as_str()) {
+                old.key.clone_from(&new.key);
+            }
+        }
+    }
+    out
+}
 
 /// Where the volume's data is: the spec without what applies to every source.
 fn sources(spec: &PersistentVolumeSpec) -> Map<String, Value> {
@@ -224,4 +255,82 @@ fn validate_spec(spec: &PersistentVolumeSpec, name: &str, path: &Path) -> ErrorL
         }
     }
     errors
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn volume(key: &str, status: Value) -> PersistentVolume {
+        let mut volume = serde_json::from_value(json!({
+            "metadata": {"name": "a", "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {
+                "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"],
+                "csi": {"driver": "d", "volumeHandle": "v"},
+                "nodeAffinity": {"required": {"nodeSelectorTerms": [
+                    {"matchExpressions": [{"key": key, "operator": "In", "values": ["a"]}]}]}},
+            },
+            "status": status,
+        }))
+        .unwrap();
+        PersistentVolumeRules.default(&mut volume);
+        volume
+    }
+
+    #[test]
+    fn nodes_may_be_named_by_newer_labels_and_not_otherwise() {
+        let changed = |old: &str, new: &str| {
+            let (old, new) = (volume(old, json!({})), volume(new, json!({})));
+            let errors = PersistentVolumeRules.validate_update(&new, &old);
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        for (old, new) in [
+            (
+                "failure-domain.beta.kubernetes.io/zone",
+                "topology.kubernetes.io/zone",
+            ),
+            (
+                "failure-domain.beta.kubernetes.io/region",
+                "topology.kubernetes.io/region",
+            ),
+            ("beta.kubernetes.io/os", "kubernetes.io/os"),
+            ("beta.kubernetes.io/arch", "kubernetes.io/arch"),
+            (
+                "beta.kubernetes.io/instance-type",
+                "node.kubernetes.io/instance-type",
+            ),
+        ] {
+            assert_eq!(changed(old, new), [""; 0]);
+            assert!(changed(new, old)[0].ends_with(": field is immutable"));
+        }
+        let errors = changed("beta.kubernetes.io/os", "kubernetes.io/arch");
+        assert!(
+            errors[0].starts_with("nodeAffinity: Invalid value: "),
+            "{errors:?}"
+        );
+    }
+
+    #[test]
+    fn a_phase_keeps_the_time_when_it_began() {
+        let (made, later) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
+        let mut old = volume("a", json!({}));
+        PersistentVolumeRules.prepare_for_create(&mut old);
+        let time =
+            |volume: &PersistentVolume| json(&volume.status)["lastPhaseTransitionTime"].clone();
+        assert_eq!(time(&old), made);
+        for (status, found) in [
+            (json!({"phase": "Pending"}), json!(made)),
+            (
+                json!({"phase": "Pending", "lastPhaseTransitionTime": later}),
+                json!(later),
+            ),
+            (json!({"phase": "Available"}), Value::Null),
+        ] {
+            let mut new = volume("a", status);
+            PersistentVolumeRules.prepare_for_status_update(&mut new, &old);
+            assert_eq!(time(&new), found);
+        }
+    }
 }
