@@ -1,15 +1,33 @@
 //! The defaults of Services.
 
 use k8s_openapi::{
-    api::core::v1::{ClientIPConfig, ServiceSpec, SessionAffinityConfig},
+    api::core::v1::{ClientIPConfig, Service, ServiceSpec, SessionAffinityConfig},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
 use super::{kind, needs_node_port};
-use crate::kinds::checks::{blank, fill, text};
+use crate::kinds::checks::{blank, fill, fill_absent, text};
 
 /// How long a client sticks to its endpoint: three hours.
 const STICKY_SECONDS: i32 = 10800;
+
+/// There is a status, and an address in it is a load balancer's own unless it says otherwise (KEP-1860).
+pub(super) fn status(service: &mut Service) {
+    let status = service.status.get_or_insert_default();
+    let balancer = status.load_balancer.get_or_insert_default();
+    if service
+        .spec
+        .as_ref()
+        .is_none_or(|spec| kind(spec) != "LoadBalancer")
+    {
+        return;
+    }
+    for ingress in balancer.ingress.iter_mut().flatten() {
+        if !blank(&ingress.ip) {
+            fill_absent(&mut ingress.ip_mode, "VIP");
+        }
+    }
+}
 
 pub(super) fn spec(spec: &mut ServiceSpec) {
     fill(&mut spec.session_affinity, "None");

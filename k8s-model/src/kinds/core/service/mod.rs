@@ -1,6 +1,7 @@
 //! The rules of Services.
 
 mod defaults;
+mod status;
 mod strategy;
 mod validation;
 
@@ -8,8 +9,8 @@ use k8s_openapi::api::core::v1::{LoadBalancerStatus, Service, ServiceSpec};
 
 use crate::kinds::checks::{list, text};
 
+pub(crate) use self::strategy::ServiceRules;
 pub use self::validation::address_findings;
-pub(crate) use self::{strategy::ServiceRules, validation::load_balancer_status};
 
 fn kind(spec: &ServiceSpec) -> &str {
     text(&spec.type_)

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::{Service, ServiceSpec, ServiceStatus};
 
 use super::{
-    defaults, kind, load_balancer, load_balancer_status, needs_cluster_ip, needs_health_check,
-    needs_node_port, validation,
+    defaults, kind, load_balancer, needs_cluster_ip, needs_health_check, needs_node_port, status,
+    validation,
 };
 use crate::{
     field::{ErrorList, Path},
@@ -31,11 +31,7 @@ impl KindRules for ServiceRules {
 
     fn default(&self, service: &mut Service) {
         defaults::spec(service.spec.get_or_insert_default());
-        service
-            .status
-            .get_or_insert_default()
-            .load_balancer
-            .get_or_insert_default();
+        defaults::status(service);
     }
 
     fn prepare_for_create(&self, service: &mut Service) {
@@ -94,8 +90,10 @@ impl KindRules for ServiceRules {
     }
 
     fn validate_status_update(&self, new: &Service, _old: &Service) -> ErrorList {
-        load_balancer_status(
+        let empty = ServiceSpec::default();
+        status::validate(
             &load_balancer(new),
+            new.spec.as_ref().unwrap_or(&empty),
             &Path::new("status").child("loadBalancer"),
         )
     }

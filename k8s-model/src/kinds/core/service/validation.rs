@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{
-    api::core::v1::{LoadBalancerStatus, Service, ServicePort, ServiceSpec},
+    api::core::v1::{Service, ServicePort, ServiceSpec},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
@@ -11,15 +11,12 @@ use super::{is_headless, kind, needs_health_check, needs_node_port};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::checks::{
-        PROTOCOLS, blank, dns_label, dns_subdomain, ip, is_cidr, json, list, one_of,
-        one_of_each_family, ordinary_ip, parse_ip, port_number, port_number_or_name,
-        qualified_name, supported, text,
+        PROTOCOLS, dns_label, dns_subdomain, ip, is_cidr, json, list, one_of, one_of_each_family,
+        ordinary_ip, parse_ip, port_number, port_number_or_name, qualified_name, supported, text,
     },
     metadata,
 };
 
-/// The port of the node agent's own API.
-const KUBELET_PORT: i32 = 10250;
 const MAX_STICKY_SECONDS: i32 = 86400;
 const TYPES: &[&str] = &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
 
@@ -81,23 +78,7 @@ fn by_type(spec: &ServiceSpec, path: &Path) -> ErrorList {
         )
     };
     match kind(spec) {
-        "LoadBalancer" => {
-            for (index, port) in list(&spec.ports).iter().enumerate() {
-                if port.port == KUBELET_PORT {
-                    errors.push(field::invalid(
-                        path.child("ports").index(index),
-                        port.port,
-                        format!(
-                            "may not expose port {KUBELET_PORT} externally since it is used by kubelet"
-                        ),
-                    ));
-                }
-            }
-            if is_headless(spec) {
-                errors.push(no_none("LoadBalancer"));
-            }
-        }
-        "NodePort" if is_headless(spec) => errors.push(no_none("NodePort")),
+        sort @ ("LoadBalancer" | "NodePort") if is_headless(spec) => errors.push(no_none(sort)),
         "ExternalName" => {
             for (set, name) in [
                 (!list(&spec.cluster_ips).is_empty(), "clusterIPs"),
@@ -539,38 +520,19 @@ fn list_changes(
     errors
 }
 
-/// Where a load balancer is reached.
-pub(crate) fn load_balancer_status(status: &LoadBalancerStatus, path: &Path) -> ErrorList {
-    let mut errors = ErrorList::new();
-    for (index, ingress) in list(&status.ingress).iter().enumerate() {
-        let path = path.child("ingress").index(index);
-        if !blank(&ingress.ip) && parse_ip(text(&ingress.ip)).is_none() {
-            errors.push(field::invalid(
-                path.child("ip"),
-                text(&ingress.ip),
-                "must be a valid IP address",
-            ));
-        }
-        if let Some(mode) = &ingress.ip_mode {
-            if blank(&ingress.ip) {
-                errors.push(field::forbidden(
-                    path.child("ipMode"),
-                    "may not be specified when `ip` is not set",
-                ));
-            }
-            errors.extend(supported(mode, &["Proxy", "VIP"], path.child("ipMode")));
-        }
-        let host = text(&ingress.hostname);
-        if !host.is_empty() {
-            errors.extend(dns_subdomain(host, path.child("hostname")));
-            if parse_ip(host).is_some() {
-                errors.push(field::invalid(
-                    path.child("hostname"),
-                    host,
-                    "must be a DNS name, not an IP address",
-                ));
-            }
-        }
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::kinds::{core::service::ServiceRules, typed::KindRules};
+
+    #[test]
+    fn any_port_may_be_reached_from_outside() {
+        let mut service = serde_json::from_value(json!({
+            "metadata": {"name": "a"}, "spec": {"type": "LoadBalancer", "ports": [{"port": 10250}]},
+        }))
+        .unwrap();
+        ServiceRules.default(&mut service);
+        assert_eq!(ServiceRules.validate(&service), []);
     }
-    errors
 }

@@ -1,0 +1,126 @@
+//! Validation of the status of Services.
+
+use k8s_openapi::api::core::v1::{LoadBalancerStatus, ServiceSpec};
+
+use super::kind;
+use crate::{
+    field::{self, ErrorList, Path},
+    kinds::checks::{blank, dns_subdomain, list, parse_ip, supported, text},
+};
+
+/// Where a load balancer is reached, if the service has one.
+pub(super) fn validate(status: &LoadBalancerStatus, spec: &ServiceSpec, path: &Path) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let (all, path) = (list(&status.ingress), path.child("ingress"));
+    if !all.is_empty() && kind(spec) != "LoadBalancer" {
+        let text = "may only be used when `spec.type` is 'LoadBalancer'";
+        return vec![field::forbidden(path, text)];
+    }
+    for (index, ingress) in all.iter().enumerate() {
+        let path = path.index(index);
+        if !blank(&ingress.ip) && parse_ip(text(&ingress.ip)).is_none() {
+            errors.push(field::invalid(
+                path.child("ip"),
+                text(&ingress.ip),
+                "must be a valid IP address",
+            ));
+        }
+        if ingress.ip_mode.is_none() && !blank(&ingress.ip) {
+            errors.push(field::required(
+                path.child("ipMode"),
+                "must be specified when `ip` is set",
+            ));
+        }
+        if let Some(mode) = &ingress.ip_mode {
+            if blank(&ingress.ip) {
+                errors.push(field::forbidden(
+                    path.child("ipMode"),
+                    "may not be specified when `ip` is not set",
+                ));
+            }
+            errors.extend(supported(mode, &["Proxy", "VIP"], path.child("ipMode")));
+        }
+        let host = text(&ingress.hostname);
+        if !host.is_empty() {
+            errors.extend(dns_subdomain(host, path.child("hostname")));
+            if parse_ip(host).is_some() {
+                errors.push(field::invalid(
+                    path.child("hostname"),
+                    host,
+                    "must be a DNS name, not an IP address",
+                ));
+            }
+        }
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Service;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::kinds::{core::service::ServiceRules, typed::KindRules};
+
+    fn balanced(sort: &str, ingress: Value) -> Service {
+        let mut service = serde_json::from_value(json!({
+            "metadata": {"name": "a"},
+            "spec": {"type": sort, "ports": [{"port": 80}]},
+            "status": {"loadBalancer": {"ingress": ingress}},
+        }))
+        .unwrap();
+        ServiceRules.default(&mut service);
+        service
+    }
+
+    fn told(errors: ErrorList) -> Vec<String> {
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn only_a_load_balancer_is_reached_from_outside() {
+        let found = |sort: &str, ingress: Value| {
+            let service = balanced(sort, ingress);
+            told(ServiceRules.validate_status_update(&service, &service))
+        };
+        let ip = json!([{"ip": "1.2.3.4"}]);
+        assert_eq!(found("LoadBalancer", ip.clone()), [""; 0]);
+        assert_eq!(found("ClusterIP", json!([])), [""; 0]);
+        for sort in ["ClusterIP", "NodePort", "ExternalName"] {
+            assert_eq!(
+                found(sort, ip.clone()),
+                [
+                    "status.loadBalancer.ingress: Forbidden: may only be used when `spec.type` is 'LoadBalancer'"
+                ]
+            );
+        }
+        for (ingress, told) in [
+            (
+                json!({"hostname": "a", "ipMode": "VIP"}),
+                "ipMode: Forbidden: may not be specified when `ip` is not set",
+            ),
+            (
+                json!({"ip": "1.2.3.4", "ipMode": "X"}),
+                r#"ipMode: Unsupported value: "X": supported values: "Proxy", "VIP""#,
+            ),
+        ] {
+            let told = format!("status.loadBalancer.ingress[0].{told}");
+            assert_eq!(found("LoadBalancer", json!([ingress])), [told]);
+        }
+    }
+
+    #[test]
+    fn an_address_of_a_load_balancer_is_its_own_unless_said_otherwise() {
+        let modes = |sort: &str| {
+            let ingress =
+                json!([{"ip": "1.2.3.4"}, {"ip": "1.2.3.5", "ipMode": "Proxy"}, {"hostname": "a"}]);
+            let status = balanced(sort, ingress).status.unwrap();
+            let all = status.load_balancer.unwrap().ingress.unwrap();
+            all.into_iter().map(|one| one.ip_mode).collect::<Vec<_>>()
+        };
+        let said = |mode: &str| Some(mode.to_owned());
+        assert_eq!(modes("LoadBalancer"), [said("VIP"), said("Proxy"), None]);
+        assert_eq!(modes("ClusterIP"), [None, said("Proxy"), None]);
+    }
+}
