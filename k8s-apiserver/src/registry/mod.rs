@@ -11,6 +11,7 @@ pub(crate) mod list;
 pub(crate) mod owners;
 pub(crate) mod ownership;
 pub(crate) mod patch;
+mod persistent_volumes;
 pub(crate) mod reader;
 mod recent;
 pub(crate) mod row;

@@ -12,7 +12,7 @@ use k8s_model::{
 use k8s_openapi::{
     api::{
         autoscaling::v1::{Scale, ScaleSpec, ScaleStatus},
-        core::v1::{Binding, Pod, PodCondition},
+        core::v1::{Binding, Container, Pod, PodCondition, PodSpec},
     },
     apimachinery::pkg::apis::meta::v1::{FieldsV1, LabelSelector, ManagedFieldsEntry, ObjectMeta},
     jiff::Timestamp,
@@ -394,11 +394,14 @@ pub(crate) fn bind(pod: &mut Pod, binding: &Binding, now: Timestamp) -> Result<(
         let all = pod.metadata.annotations.get_or_insert_default();
         all.extend(annotations.clone());
     }
-    let conditions = pod
-        .status
-        .get_or_insert_default()
-        .conditions
-        .get_or_insert_default();
+    if let Some(labels) = &wanted.labels {
+        let all = pod.metadata.labels.get_or_insert_default();
+        all.extend(labels.clone());
+    }
+    let status = pod.status.get_or_insert_default();
+    // It said where the pod might go.
+    status.nominated_node_name = None;
+    let conditions = status.conditions.get_or_insert_default();
     let scheduled = PodCondition {
         type_: "PodScheduled".into(),
         status: "True".into(),
@@ -429,14 +432,35 @@ pub(crate) fn take_part(subresource: &str, pod: &mut Pod, wanted: &Pod) {
     };
     if subresource == "ephemeralcontainers" {
         spec.ephemeral_containers = wanted.ephemeral_containers.clone();
-    } else {
-        for container in &mut spec.containers {
-            if let Some(wanted) = wanted.containers.iter().find(|c| c.name == container.name) {
-                container.resources.clone_from(&wanted.resources);
-                container.resize_policy.clone_from(&wanted.resize_policy);
-            }
-        }
-        pod.metadata.generation = pod.metadata.generation.map(|g| g + 1);
+        return;
+    }
+    let count = |spec: &PodSpec| {
+        let init_containers = spec.init_containers.as_ref();
+        (spec.containers.len(), init_containers.map_or(0, Vec::len))
+    };
+    if count(spec) != count(wanted) {
+        spec.clone_from(wanted);
+        return;
+    }
+    take_sizes(&mut spec.containers, &wanted.containers);
+    if let (Some(all), Some(wanted)) = (&mut spec.init_containers, &wanted.init_containers) {
+        take_sizes(all, wanted);
+    }
+    spec.resources.clone_from(&wanted.resources);
+}
+
+/// Takes over what containers are to have. Others than there are, or in another order, are taken as they are, to be found wrong.
+fn take_sizes(all: &mut Vec<Container>, wanted: &[Container]) {
+    let names = |all: &[Container]| -> Vec<String> {
+        all.iter().map(|container| container.name.clone()).collect()
+    };
+    if names(all) != names(wanted) {
+        *all = wanted.to_vec();
+        return;
+    }
+    for (container, wanted) in all.iter_mut().zip(wanted) {
+        container.resources.clone_from(&wanted.resources);
+        container.resize_policy.clone_from(&wanted.resize_policy);
     }
 }
 
@@ -477,5 +501,79 @@ impl Registry {
         self.validate(target, operation, Some(scale), Some(&before), managed)
             .await
             .map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(value: Value) -> Pod {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_resize_takes_over_sizes_and_what_is_to_be_found_wrong() {
+        let container =
+            |name: &str, cpu: &str| json!({"name": name, "resources": {"requests": {"cpu": cpu}}});
+        let spec = |containers: Value, init: Value, cpu: &str| json!({"containers": containers, "initContainers": init, "resources": {"requests": {"cpu": cpu}}});
+        let old = pod(json!({"metadata": {"generation": 1},
+            "spec": spec(json!([container("a", "1")]), json!([container("i", "1")]), "1")}));
+        let taken = |wanted: Value| {
+            let mut taken = old.clone();
+            take_part(
+                "resize",
+                &mut taken,
+                &pod(json!({"metadata": {}, "spec": wanted})),
+            );
+            serde_json::to_value(taken).unwrap()["spec"].clone()
+        };
+        let more = spec(
+            json!([container("a", "2")]),
+            json!([container("i", "2")]),
+            "2",
+        );
+        let mut other = more.clone();
+        other["nodeName"] = json!("n");
+        other["containers"][0]["image"] = json!("x");
+        assert_eq!(taken(other), more);
+        for wrong in [
+            spec(
+                json!([container("b", "1")]),
+                json!([container("i", "1")]),
+                "1",
+            ),
+            spec(
+                json!([container("a", "1"), container("b", "1")]),
+                json!([container("i", "1")]),
+                "1",
+            ),
+            spec(
+                json!([container("a", "1")]),
+                json!([container("j", "1")]),
+                "1",
+            ),
+        ] {
+            assert_eq!(taken(wrong.clone()), wrong);
+        }
+    }
+
+    #[test]
+    fn a_pod_on_a_node_is_labelled_and_nominated_for_none() {
+        let mut bound = pod(
+            json!({"metadata": {"name": "p", "labels": {"a": "b", "c": "d"}},
+            "spec": {"containers": []}, "status": {"nominatedNodeName": "m"}}),
+        );
+        let binding: Binding = serde_json::from_value(json!({
+            "metadata": {"name": "p", "labels": {"a": "e"}, "annotations": {"f": "g"}},
+            "target": {"kind": "Node", "name": "n"},
+        }))
+        .unwrap();
+        bind(&mut bound, &binding, Timestamp::UNIX_EPOCH).unwrap();
+        let bound = serde_json::to_value(bound).unwrap();
+        assert_eq!(bound["metadata"]["labels"], json!({"a": "e", "c": "d"}));
+        assert_eq!(bound["metadata"]["annotations"], json!({"f": "g"}));
+        assert_eq!(bound["spec"]["nodeName"], "n");
+        assert_eq!(bound["status"].get("nominatedNodeName"), None);
     }
 }

@@ -2,13 +2,13 @@
 
 use std::{borrow::Cow, future::Future};
 
-use k8s_model::{Object, field, field::Path, metadata, names};
+use k8s_model::{Object, Strategy, field, field::Path, metadata, names};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_store::{Expect, Op, Write};
 
 use super::{
     Admitted, Managed, Outcome, Registry, Target, conversions::Conversions, create, not_found,
-    owners, ownership, signing_requests, subresources, value::Stored,
+    owners, ownership, persistent_volumes, signing_requests, subresources, value::Stored,
 };
 use crate::{Error, Result, admission::Operation};
 
@@ -386,17 +386,18 @@ impl Registry {
         match rules {
             Rules::Object => {
                 strategy.prepare_for_update(new, old);
-                if strategy.has_generation() && strategy.spec_changed(new, old) {
-                    new.metadata_mut().generation =
-                        Some(old.metadata().generation.unwrap_or(0) + 1);
-                }
+                count_change(&**strategy, new, old);
             }
             Rules::Status => {
                 strategy.prepare_for_subresource_update(target.subresource, new, old);
                 signing_requests::say_when(new, old, self.now());
+                persistent_volumes::say_when(new, old, self.now());
             }
             // Nobody changes more than the part on this way, not even plugins.
-            Rules::Part => keep_part(target.subresource, new, old),
+            Rules::Part => {
+                keep_part(target.subresource, new, old);
+                count_change(&**strategy, new, old);
+            }
             Rules::None => {}
         }
     }
@@ -469,6 +470,13 @@ impl Registry {
             && old_meta.deletion_timestamp.is_some()
             && old_meta.deletion_grace_period_seconds.unwrap_or(0) == 0
             && !(target.row.is("", "namespaces") && super::delete::namespace_is_busy(new))
+    }
+}
+
+/// Counts a change of what the generation counts.
+fn count_change(strategy: &dyn Strategy, new: &mut dyn Object, old: &dyn Object) {
+    if strategy.has_generation() && strategy.spec_changed(new, old) {
+        new.metadata_mut().generation = Some(old.metadata().generation.unwrap_or(0) + 1);
     }
 }
 

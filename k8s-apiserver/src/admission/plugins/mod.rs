@@ -18,6 +18,7 @@ mod resource_quota;
 mod runtime_class;
 mod service_account;
 mod tolerations;
+mod topology_labels;
 
 use std::sync::Arc;
 
@@ -41,6 +42,7 @@ pub use self::{
     runtime_class::RuntimeClass,
     service_account::ServiceAccount,
     tolerations::{DefaultTolerationSeconds, TaintNodesByCondition},
+    topology_labels::PodTopologyLabels,
 };
 use super::{
     AdmissionPlugin,
@@ -81,6 +83,7 @@ pub fn default_plugins(
         Arc::new(PodCertificateSigning::new(authorizer.clone())),
         Arc::new(CertificateSubjectRestriction),
         Arc::new(DefaultIngressClass::new(reader.clone())),
+        Arc::new(PodTopologyLabels::new(reader.clone())),
         Arc::new(PolicyParams::new(reader.clone(), authorizer.clone())),
         Arc::new(MutatingAdmissionPolicy::new(reader, authorizer)),
         Arc::new(MutatingAdmissionWebhook::new(reader, authorizer)),

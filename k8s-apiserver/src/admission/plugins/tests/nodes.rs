@@ -370,3 +370,41 @@ async fn a_node_asks_for_certificates_of_its_running_pods_alone() {
         }
     }
 }
+
+#[tokio::test]
+async fn pods_know_where_their_nodes_are() {
+    let (memory, reader) = reader();
+    let plugin = PodTopologyLabels::new(reader);
+    let place = json!({ "topology.kubernetes.io/zone": "z", "topology.kubernetes.io/region": "r" });
+    let mut labels = place.clone();
+    labels["kubernetes.io/hostname"] = json!("n");
+    memory.put(
+        "",
+        "nodes",
+        json!({ "metadata": { "name": "n", "labels": labels } }),
+    );
+    let bind = Try {
+        subresource: "binding",
+        ..Try::create("", "pods")
+    };
+    for (kind, node, found) in [
+        ("Node", "n", place.clone()),
+        ("Node", "m", Value::Null),
+        ("", "n", Value::Null),
+    ] {
+        let binding: core::Binding = serde_json::from_value(json!({
+            "metadata": { "name": "x" }, "target": { "kind": kind, "name": node },
+        }))
+        .unwrap();
+        let bound = bind.run(&plugin, &binding).await.unwrap();
+        assert_eq!(json!(bound.metadata.labels), found);
+    }
+    let create = Try::create("", "pods");
+    for (node, found) in [("n", place), ("", Value::Null)] {
+        let made = create
+            .run(&plugin, &pod(json!({ "nodeName": node })))
+            .await
+            .unwrap();
+        assert_eq!(json!(made.metadata.labels), found);
+    }
+}
