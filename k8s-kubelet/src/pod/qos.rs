@@ -38,6 +38,13 @@ impl Qos {
         }
     }
 
+    /// The class of that name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        [Self::Guaranteed, Self::Burstable, Self::BestEffort]
+            .into_iter()
+            .find(|class| class.as_str() == name)
+    }
+
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Guaranteed => "Guaranteed",

@@ -175,8 +175,13 @@ impl PodView {
             .max(1)
     }
 
+    /// Its class as the API says it, which knows what the pod asks for as a whole; a pod that the API does not know yet has
+    /// the class that follows from its containers.
     pub(crate) fn qos(&self) -> Qos {
-        Qos::of(&self.spec)
+        let status = self.object.status.as_ref();
+        status
+            .and_then(|status| Qos::named(status.qos_class.as_deref()?))
+            .unwrap_or_else(|| Qos::of(&self.spec))
     }
 
     pub(crate) fn share_process_namespace(&self) -> bool {
