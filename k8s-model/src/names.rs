@@ -30,6 +30,30 @@ pub fn dns_subdomain(name: &str, prefix: bool) -> Vec<String> {
     out
 }
 
+/// A DNS subdomain whose labels may have underscores inside, and one at the beginning: where names of services are searched
+/// (RFC 2782).
+pub fn dns_subdomain_with_underscores(name: &str) -> Vec<String> {
+    let mut out = Vec::new();
+    if name.len() > 253 {
+        out.push(max_length(253));
+    }
+    let is_label = |label: &str| {
+        let label = label.strip_prefix('_').unwrap_or(label);
+        let is_edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        label.starts_with(is_edge)
+            && label.ends_with(is_edge)
+            && label.bytes().all(|b| is_label_byte(b) || b == b'_')
+    };
+    if !name.split('.').all(is_label) {
+        out.push(regex_text(
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character",
+            r"_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*",
+            &["example.com"],
+        ));
+    }
+    out
+}
+
 /// A DNS label (RFC 1123): the rule for namespaces.
 pub fn dns_label(name: &str, prefix: bool) -> Vec<String> {
     let name = mask_trailing_dash(name, prefix);

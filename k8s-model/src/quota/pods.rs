@@ -9,7 +9,7 @@ use k8s_openapi::{
 
 use super::{Amounts, ONE, selects};
 use crate::{
-    kinds::{checks::list, quantities},
+    kinds::{checks::list, core::pod::has_own_resources, quantities},
     pods::{qos_class, resource_limits, resource_requests},
     quantity::Amount,
 };
@@ -59,7 +59,7 @@ pub(super) fn check_constraints<'a>(
     let Some(spec) = &pod.spec else {
         return Ok(());
     };
-    if has_own_resources(pod) {
+    if has_own_resources(spec) {
         return Ok(());
     }
     let mut missing: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -87,22 +87,6 @@ pub(super) fn check_constraints<'a>(
         })
         .collect();
     Err(format!("must specify {}", parts.join("; ")))
-}
-
-/// Whether the pod as a whole asks for something that pods can ask for (KEP-2837).
-fn has_own_resources(pod: &Pod) -> bool {
-    let resources = pod.spec.as_ref().and_then(|spec| spec.resources.as_ref());
-    let is_supported = |name: &String| {
-        matches!(name.as_str(), "cpu" | "memory") || quantities::is_huge_pages(name)
-    };
-    resources.is_some_and(|resources| {
-        let lists = [&resources.requests, &resources.limits];
-        lists
-            .into_iter()
-            .flatten()
-            .flat_map(|list| list.keys())
-            .any(is_supported)
-    })
 }
 
 pub(super) fn in_scope(pod: &Pod, scope: &ScopedResourceSelectorRequirement) -> bool {

@@ -61,9 +61,16 @@ impl KindRules for PersistentVolumeRules {
     }
 
     fn validate(&self, volume: &PersistentVolume) -> ErrorList {
-        let empty = PersistentVolumeSpec::default();
-        let spec = volume.spec.as_ref().unwrap_or(&empty);
-        validate_spec(spec, text(&volume.metadata.name), &Path::new("spec"))
+        validate(volume, false)
+    }
+
+    fn validate_changed(&self, new: &PersistentVolume, old: &PersistentVolume) -> ErrorList {
+        let affinity = old
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.node_affinity.as_ref());
+        let required = affinity.and_then(|affinity| affinity.required.as_ref());
+        validate(new, required.is_some_and(pod::has_bad_values))
     }
 
     fn warnings(&self, volume: &PersistentVolume) -> Vec<String> {
@@ -84,7 +91,7 @@ impl KindRules for PersistentVolumeRules {
     }
 
     fn validate_update(&self, new: &PersistentVolume, old: &PersistentVolume) -> ErrorList {
-        let mut errors = self.validate(new);
+        let mut errors = self.validate_changed(new, old);
         if let (Some(new), Some(old)) = (&new.spec, &old.spec) {
             let (before, mut after) = (sources(old), sources(new));
             // What expanding the volume takes may be added.
@@ -179,7 +186,20 @@ fn sources(spec: &PersistentVolumeSpec) -> Map<String, Value> {
     fields
 }
 
-fn validate_spec(spec: &PersistentVolumeSpec, name: &str, path: &Path) -> ErrorList {
+/// The checks of a volume, whose nodes may be those of values that no label can have where the stored one's are.
+fn validate(volume: &PersistentVolume, any_values: bool) -> ErrorList {
+    let empty = PersistentVolumeSpec::default();
+    let spec = volume.spec.as_ref().unwrap_or(&empty);
+    let name = text(&volume.metadata.name);
+    validate_spec(spec, name, any_values, &Path::new("spec"))
+}
+
+fn validate_spec(
+    spec: &PersistentVolumeSpec,
+    name: &str,
+    any_values: bool,
+    path: &Path,
+) -> ErrorList {
     let mut errors = ErrorList::new();
     if list(&spec.access_modes).is_empty() {
         errors.push(field::required(path.child("accessModes"), ""));
@@ -212,7 +232,8 @@ fn validate_spec(spec: &PersistentVolumeSpec, name: &str, path: &Path) -> ErrorL
         let path = path.child("nodeAffinity");
         match &affinity.required {
             Some(selector) => {
-                errors.extend(pod::node_selector(selector, &path.child("required")));
+                let path = path.child("required");
+                errors.extend(pod::node_selector(selector, any_values, &path));
             }
             None => errors.push(field::required(
                 path.child("required"),

@@ -1,14 +1,18 @@
 //! Validation of containers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use k8s_openapi::api::core::v1::{Container, ContainerPort, EphemeralContainer, PodSpec, Volume};
 
 use super::{
+    allowances::Allowances,
     environment::{env, env_from},
     mounts::{volume_devices, volume_mounts},
     probes::hooks_and_probes,
-    resources, security,
+    resize, resources, security,
 };
 use crate::{
     field::{self, ErrorList, Path},
@@ -21,12 +25,22 @@ use crate::{
 /// The volumes that containers may mount, by name.
 pub(super) type Volumes<'a> = BTreeMap<&'a str, &'a Volume>;
 
+/// What the containers of a pod are checked against.
+pub(super) struct Around<'a> {
+    pub(super) spec: &'a PodSpec,
+    pub(super) volumes: &'a Volumes<'a>,
+    /// The names of the pod's resource claims.
+    pub(super) claims: BTreeSet<&'a str>,
+    pub(super) allowed: Allowances,
+}
+
 const PULL_POLICIES: &[&str] = &["Always", "IfNotPresent", "Never"];
 const MESSAGE_POLICIES: &[&str] = &["File", "FallbackToLogsOnError"];
 const RESTART_POLICIES: &[&str] = &["Always", "Never", "OnFailure"];
 
 /// The containers proper.
-pub(super) fn containers(spec: &PodSpec, volumes: &Volumes<'_>, path: &Path) -> ErrorList {
+pub(super) fn containers(around: &Around<'_>, path: &Path) -> ErrorList {
+    let spec = around.spec;
     if spec.containers.is_empty() {
         return vec![field::required(path.clone(), "")];
     }
@@ -34,7 +48,7 @@ pub(super) fn containers(spec: &PodSpec, volumes: &Volumes<'_>, path: &Path) -> 
     let mut names = BTreeSet::new();
     for (index, container) in spec.containers.iter().enumerate() {
         let path = path.index(index);
-        errors.extend(container_common(container, volumes, &path));
+        errors.extend(container_common(container, around, &path));
         if !names.insert(container.name.as_str()) {
             errors.push(field::duplicate(
                 path.child("name"),
@@ -55,12 +69,13 @@ pub(super) fn containers(spec: &PodSpec, volumes: &Volumes<'_>, path: &Path) -> 
 }
 
 /// The init containers.
-pub(super) fn init_containers(spec: &PodSpec, volumes: &Volumes<'_>, path: &Path) -> ErrorList {
+pub(super) fn init_containers(around: &Around<'_>, path: &Path) -> ErrorList {
+    let spec = around.spec;
     let mut errors = ErrorList::new();
     let mut names: BTreeSet<&str> = spec.containers.iter().map(|c| c.name.as_str()).collect();
     for (index, container) in list(&spec.init_containers).iter().enumerate() {
         let at = path.index(index);
-        errors.extend(container_common(container, volumes, &at));
+        errors.extend(container_common(container, around, &at));
         if let Some(policy) = &container.restart_policy {
             errors.extend(supported(
                 policy,
@@ -91,16 +106,64 @@ pub(super) fn init_containers(spec: &PodSpec, volumes: &Volumes<'_>, path: &Path
                 ));
             }
         }
+        if !around.allowed.init_restarts {
+            errors.extend(resize::no_restarts(container, &at.child("resizePolicy")));
+        }
     }
     errors
 }
 
-/// The ephemeral containers.
-pub(super) fn ephemeral_containers(
+/// Whether init containers that come to an end are to be restarted when they are resized.
+pub(super) fn has_init_restarts(spec: &PodSpec) -> bool {
+    list(&spec.init_containers)
+        .iter()
+        .filter(|container| !super::is_sidecar(container))
+        .any(|container| !resize::no_restarts(container, &Path::default()).is_empty())
+}
+
+/// Whether containers of another user namespace than the host's have block devices, which belong to the host's users.
+pub(super) fn has_mapped_devices(spec: &PodSpec) -> bool {
+    !mapped_devices(spec, &Path::default()).is_empty()
+}
+
+/// The block devices of containers in a user namespace of their own.
+pub(super) fn mapped_devices(spec: &PodSpec, path: &Path) -> ErrorList {
+    if spec.host_users != Some(false) {
+        return ErrorList::new();
+    }
+    all(spec)
+        .filter(|(_, _, container)| !list(&container.volume_devices).is_empty())
+        .map(|(list, index, _)| {
+            let at = path.child(list).index(index).child("volumeDevices");
+            field::forbidden(at, "when `hostUsers` is false")
+        })
+        .collect()
+}
+
+/// All containers, with the list that each is in and its place there.
+pub(super) fn all(
     spec: &PodSpec,
-    volumes: &Volumes<'_>,
-    path: &Path,
-) -> ErrorList {
+) -> impl Iterator<Item = (&'static str, usize, Cow<'_, Container>)> {
+    let init = list(&spec.init_containers).iter().enumerate();
+    let main = spec.containers.iter().enumerate();
+    let added = list(&spec.ephemeral_containers).iter().enumerate();
+    init.map(|(index, container)| ("initContainers", index, Cow::Borrowed(container)))
+        .chain(main.map(|(index, container)| ("containers", index, Cow::Borrowed(container))))
+        .chain(added.map(|(index, container)| {
+            let container = Cow::Owned(as_container(container));
+            ("ephemeralContainers", index, container)
+        }))
+}
+
+/// The containers proper and the init containers.
+pub(super) fn all_mut(spec: &mut PodSpec) -> impl Iterator<Item = &mut Container> {
+    let init = spec.init_containers.iter_mut().flatten();
+    init.chain(&mut spec.containers)
+}
+
+/// The ephemeral containers.
+pub(super) fn ephemeral_containers(around: &Around<'_>, path: &Path) -> ErrorList {
+    let spec = around.spec;
     let mut errors = ErrorList::new();
     let others: BTreeSet<&str> = spec
         .containers
@@ -112,7 +175,8 @@ pub(super) fn ephemeral_containers(
     for (index, ephemeral) in list(&spec.ephemeral_containers).iter().enumerate() {
         let path = path.index(index);
         let container = as_container(ephemeral);
-        errors.extend(container_common(&container, volumes, &path));
+        errors.extend(container_common(&container, around, &path));
+        errors.extend(trimmed_image(&container, &path));
         if !names.insert(&ephemeral.name) {
             errors.push(field::duplicate(
                 path.child("name"),
@@ -126,11 +190,16 @@ pub(super) fn ephemeral_containers(
         for (set, name) in [
             (!list(&ephemeral.ports).is_empty(), "ports"),
             (!resources::is_empty(&ephemeral.resources), "resources"),
+            (!list(&ephemeral.resize_policy).is_empty(), "resizePolicy"),
+            (ephemeral.restart_policy.is_some(), "restartPolicy"),
+            (
+                !list(&ephemeral.restart_policy_rules).is_empty(),
+                "restartPolicyRules",
+            ),
             (ephemeral.liveness_probe.is_some(), "livenessProbe"),
             (ephemeral.readiness_probe.is_some(), "readinessProbe"),
             (ephemeral.startup_probe.is_some(), "startupProbe"),
             (ephemeral.lifecycle.is_some(), "lifecycle"),
-            (ephemeral.restart_policy.is_some(), "restartPolicy"),
         ] {
             if set {
                 errors.push(field::forbidden(
@@ -169,6 +238,7 @@ pub(super) fn as_container(ephemeral: &EphemeralContainer) -> Container {
         image_pull_policy: ephemeral.image_pull_policy,
         name: ephemeral.name,
         ports: ephemeral.ports,
+        resize_policy: ephemeral.resize_policy,
         resources: ephemeral.resources,
         security_context: ephemeral.security_context,
         termination_message_path: ephemeral.termination_message_path,
@@ -179,7 +249,15 @@ pub(super) fn as_container(ephemeral: &EphemeralContainer) -> Container {
     }
 }
 
-fn container_common(container: &Container, volumes: &Volumes<'_>, path: &Path) -> ErrorList {
+/// The image's name, in a pod: templates may have it padded.
+pub(super) fn trimmed_image(container: &Container, path: &Path) -> Option<field::Error> {
+    let image = text(&container.image);
+    let detail = "must not have leading or trailing whitespace";
+    (image.trim() != image).then(|| field::invalid(path.child("image"), image, detail))
+}
+
+fn container_common(container: &Container, around: &Around<'_>, path: &Path) -> ErrorList {
+    let volumes = around.volumes;
     let mut errors = ErrorList::new();
     if container.name.is_empty() {
         errors.push(field::required(path.child("name"), ""));
@@ -213,12 +291,22 @@ fn container_common(container: &Container, volumes: &Volumes<'_>, path: &Path) -
         PULL_POLICIES,
         path.child("imagePullPolicy"),
     ));
-    errors.extend(resources::requirements(
+    errors.extend(resources::of_container(
         &container.resources,
+        &around.claims,
         &path.child("resources"),
     ));
+    errors.extend(resize::policies(
+        list(&container.resize_policy),
+        text(&around.spec.restart_policy),
+        &path.child("resizePolicy"),
+    ));
     if let Some(context) = &container.security_context {
-        errors.extend(security::container(context, &path.child("securityContext")));
+        errors.extend(security::container(
+            context,
+            around.spec.host_users != Some(false),
+            &path.child("securityContext"),
+        ));
     }
     errors
 }
@@ -284,19 +372,18 @@ fn host_port_conflicts(containers: &[Container], path: &Path) -> ErrorList {
     errors
 }
 
-/// With `hostNetwork`, a port is the same inside and out.
+/// With `hostNetwork`, a port is the same inside and out. Only a pod's own ports have had the other filled in.
 pub(super) fn host_network(spec: &PodSpec, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     for (index, container) in spec.containers.iter().enumerate() {
         for (port_index, port) in list(&container.ports).iter().enumerate() {
-            if port.host_port.unwrap_or_default() != 0
-                && port.host_port != Some(port.container_port)
-            {
+            let host_port = port.host_port.unwrap_or_default();
+            if host_port != 0 && host_port != port.container_port {
                 let path = path.index(index).child("ports").index(port_index);
                 errors.push(field::invalid(
-                    path.child("containerPort"),
-                    port.container_port,
-                    "must match `hostPort` when `hostNetwork` is true",
+                    path.child("hostPort"),
+                    host_port,
+                    "must match `containerPort` when `hostNetwork` is true",
                 ));
             }
         }

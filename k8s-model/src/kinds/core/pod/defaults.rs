@@ -15,7 +15,10 @@ use regex::Regex;
 
 use crate::kinds::{
     checks::{blank, fill, text},
-    core::{persistent_volume_claim, pod::volumes::in_tree},
+    core::{
+        persistent_volume_claim,
+        pod::{pod_level, volumes::in_tree},
+    },
     quantities,
 };
 
@@ -31,9 +34,7 @@ pub(crate) fn pod(pod: &mut Pod) {
             requests_from_limits(resources);
         }
     }
-    if let Some(resources) = &mut spec.resources {
-        requests_from_limits(resources);
-    }
+    pod_level::default(spec);
     spec.enable_service_links.get_or_insert(true);
     if spec.host_network == Some(true) {
         let containers = spec.containers.iter_mut();

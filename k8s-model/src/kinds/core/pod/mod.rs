@@ -1,15 +1,24 @@
 //! Pods: the rules of the kind, and what other crates need to know of a pod.
 
+mod allowances;
+mod annotations;
+mod claims;
 mod conditions;
 mod containers;
 pub(crate) mod defaults;
+mod dns;
 mod environment;
+mod gated;
+mod label_keys;
 mod mounts;
 mod parts;
+mod pod_level;
 mod probes;
+mod resize;
 mod resources;
 mod scheduling;
 mod security;
+mod status;
 mod strategy;
 mod update;
 mod validation;
@@ -24,8 +33,9 @@ pub use self::{
     resources::{qos_class, resource_limits, resource_requests},
 };
 pub(crate) use self::{
+    pod_level::is_set as has_own_resources,
     resources::limit_list,
-    scheduling::{effect, node_selector, tolerations},
+    scheduling::{effect, has_bad_values, node_selector, tolerations},
     strategy::PodRules,
     validation::{long_running_template, template},
     volumes::{host_path, in_tree, nfs},

@@ -1,14 +1,14 @@
 //! What containers ask for: validation of requests and limits, the sum over a pod, and the
 //! quality-of-service class that follows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{
     api::core::v1::{Container, Pod, PodSpec, ResourceRequirements},
     apimachinery::pkg::api::resource::Quantity,
 };
 
-use super::is_sidecar;
+use super::{claims, is_sidecar, pod_level};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
@@ -27,18 +27,43 @@ pub(super) fn is_empty(resources: &Option<ResourceRequirements>) -> bool {
     })
 }
 
-/// Checks requests and limits.
-pub(crate) fn requirements(resources: &Option<ResourceRequirements>, path: &Path) -> ErrorList {
-    let Some(resources) = resources else {
-        return ErrorList::new();
-    };
+/// Checks what a container asks for.
+pub(super) fn of_container(
+    resources: &Option<ResourceRequirements>,
+    known_claims: &BTreeSet<&str>,
+    path: &Path,
+) -> ErrorList {
+    match resources {
+        Some(resources) => requirements(
+            resources,
+            quantities::container_resource_name,
+            known_claims,
+            path,
+        ),
+        None => ErrorList::new(),
+    }
+}
+
+/// Checks a resource's name.
+type NameCheck = fn(&str, &Path) -> ErrorList;
+
+/// Checks requests, limits and claims.
+pub(super) fn requirements(
+    resources: &ResourceRequirements,
+    check_name: NameCheck,
+    known_claims: &BTreeSet<&str>,
+    path: &Path,
+) -> ErrorList {
     let empty = ResourceList::new();
     let limits = resources.limits.as_ref().unwrap_or(&empty);
     let requests = resources.requests.as_ref().unwrap_or(&empty);
     let (limits_path, requests_path) = (path.child("limits"), path.child("requests"));
-    let mut errors = limit_list(limits, &limits_path);
+    let mut errors = ErrorList::new();
+    for (name, limit) in limits {
+        errors.extend(one(name, limit, check_name, &limits_path));
+    }
     for (name, request) in requests {
-        errors.extend(one(name, request, &requests_path));
+        errors.extend(one(name, request, check_name, &requests_path));
         let (asked, limit) = (
             quantities::parse(request),
             limits.get(name).map(quantities::parse),
@@ -79,6 +104,11 @@ pub(crate) fn requirements(resources: &Option<ResourceRequirements>, path: &Path
             "HugePages require cpu or memory",
         ));
     }
+    errors.extend(claims::of_container(
+        list(&resources.claims),
+        known_claims,
+        &path.child("claims"),
+    ));
     errors
 }
 
@@ -86,13 +116,13 @@ pub(crate) fn requirements(resources: &Option<ResourceRequirements>, path: &Path
 pub(crate) fn limit_list(limits: &ResourceList, path: &Path) -> ErrorList {
     limits
         .iter()
-        .flat_map(|(name, quantity)| one(name, quantity, path))
+        .flat_map(|(name, quantity)| one(name, quantity, quantities::container_resource_name, path))
         .collect()
 }
 
-fn one(name: &str, quantity: &Quantity, path: &Path) -> ErrorList {
+fn one(name: &str, quantity: &Quantity, check_name: NameCheck, path: &Path) -> ErrorList {
     let path = path.key(name);
-    let mut errors = quantities::container_resource_name(name, &path);
+    let mut errors = check_name(name, &path);
     errors.extend(quantities::resource_value(name, quantity, path.clone()));
     errors.extend(quantities::whole_pages(name, quantity, path));
     errors
@@ -109,7 +139,7 @@ pub fn qos_class(pod: &Pod) -> &'static str {
     let mut sums = [[Amount::default(); 2]; 2];
     let mut guaranteed = true;
     let containers: Vec<Option<&ResourceRequirements>> = match &spec.resources {
-        Some(resources) if !is_empty(&spec.resources) => vec![Some(resources)],
+        own @ Some(_) if pod_level::is_set(spec) => vec![own.as_ref()],
         _ => spec
             .containers
             .iter()
@@ -145,28 +175,49 @@ pub fn qos_class(pod: &Pod) -> &'static str {
 }
 
 /// What a pod asks for, in sum: the greater of what its containers and sidecars need together
-/// and what the init containers need one after the other, plus the pod's overhead.
+/// and what the init containers need one after the other, or what it asks for as a whole, plus the pod's overhead.
 ///
 /// See <https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/#resource-sharing-within-containers>.
 pub fn resource_requests(pod: &Pod) -> BTreeMap<String, Amount> {
-    pod.spec
-        .as_ref()
-        .map(|spec| sum(spec, |resources| resources.requests.as_ref()))
-        .unwrap_or_default()
+    let Some(spec) = &pod.spec else {
+        return BTreeMap::new();
+    };
+    let mut total = aggregate(spec, |resources| resources.requests.as_ref());
+    if pod_level::has_requests(spec) {
+        override_with_own(&mut total, spec, |own| own.requests.as_ref());
+    }
+    add(&mut total, &amounts(spec.overhead.as_ref()));
+    total
 }
 
 /// What a pod may use at most, in sum, in the manner of [`resource_requests`]. A resource that
-/// only some containers limit is summed over those.
+/// only some containers limit is summed over those; overhead comes on top of what is limited.
 pub fn resource_limits(pod: &Pod) -> BTreeMap<String, Amount> {
-    pod.spec
-        .as_ref()
-        .map(|spec| sum(spec, |resources| resources.limits.as_ref()))
-        .unwrap_or_default()
+    let Some(spec) = &pod.spec else {
+        return BTreeMap::new();
+    };
+    let mut total = aggregate(spec, |resources| resources.limits.as_ref());
+    if pod_level::is_set(spec) {
+        override_with_own(&mut total, spec, |own| own.limits.as_ref());
+    }
+    for (name, amount) in amounts(spec.overhead.as_ref()) {
+        if let Some(limit) = total.get_mut(&name).filter(|limit| !limit.is_zero()) {
+            *limit += amount;
+        }
+    }
+    total
 }
 
 type Pick = fn(&ResourceRequirements) -> Option<&ResourceList>;
 
-fn sum(spec: &PodSpec, pick: Pick) -> BTreeMap<String, Amount> {
+/// Takes what the pod says as a whole for what its containers say together.
+fn override_with_own(total: &mut BTreeMap<String, Amount>, spec: &PodSpec, pick: Pick) {
+    let own = amounts(spec.resources.as_ref().and_then(pick)).into_iter();
+    total.extend(own.filter(|(name, _)| pod_level::is_supported(name)));
+}
+
+/// What the containers ask for, in sum.
+pub(super) fn aggregate(spec: &PodSpec, pick: Pick) -> BTreeMap<String, Amount> {
     let of = |container: &Container| -> BTreeMap<String, Amount> {
         amounts(container.resources.as_ref().and_then(pick))
     };
@@ -187,12 +238,6 @@ fn sum(spec: &PodSpec, pick: Pick) -> BTreeMap<String, Amount> {
         max(&mut at_once, &asked);
     }
     max(&mut total, &at_once);
-    if let Some(resources) = &spec.resources {
-        for (name, amount) in amounts(pick(resources)) {
-            total.insert(name, amount);
-        }
-    }
-    add(&mut total, &amounts(spec.overhead.as_ref()));
     total
 }
 
@@ -272,11 +317,34 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_counts_as_it_says_as_a_whole() {
+        let pod = pod(json!({
+            "containers": [{"name": "c", "resources": {"requests": {"cpu": "1", "memory": "1Gi"},
+                "limits": {"ephemeral-storage": "1Gi", "cpu": "5"}}}],
+            "resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "3"}},
+            "overhead": {"cpu": "100m", "memory": "1Mi"},
+        }));
+        let told = |amounts: BTreeMap<String, Amount>| {
+            let amounts = amounts.into_iter();
+            amounts
+                .map(|(name, amount)| format!("{name}={amount}"))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            told(resource_requests(&pod)),
+            ["cpu=2100m", "memory=1025Mi"]
+        );
+        let limits = told(resource_limits(&pod));
+        assert_eq!(limits, ["cpu=3100m", "ephemeral-storage=1Gi"]);
+        assert_eq!(qos_class(&pod), "Burstable");
+    }
+
+    #[test]
     fn a_request_above_its_limit_is_refused() {
         let resources =
             serde_json::from_value(json!({"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}))
                 .unwrap();
-        let errors = requirements(&Some(resources), &Path::new("resources"));
+        let errors = of_container(&Some(resources), &BTreeSet::new(), &Path::new("resources"));
         assert_eq!(
             errors[0].to_string(),
             r#"resources.requests: Invalid value: "2": must be less than or equal to cpu limit of 1"#

@@ -2,18 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::{
-    api::core::v1::{
-        Affinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm,
-        PodSchedulingGate, Toleration, TopologySpreadConstraint, WeightedPodAffinityTerm,
-    },
-    apimachinery::pkg::apis::meta::v1::LabelSelector,
+use k8s_openapi::api::core::v1::{
+    Affinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm,
+    PodSchedulingGate, PodSpec, Toleration, TopologySpreadConstraint, WeightedPodAffinityTerm,
 };
 
+use super::{allowances::Allowances, label_keys};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::checks::{
-        blank, json, label_selector, list, messages, one_of, qualified_name, supported, text,
+        blank, label_selector, list, messages, one_of, qualified_name, supported, text,
     },
     names,
 };
@@ -22,12 +20,16 @@ const EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
 
-pub(super) fn affinity(affinity: &Affinity, path: &Path) -> ErrorList {
+pub(super) fn affinity(affinity: &Affinity, allowed: Allowances, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     if let Some(node) = &affinity.node_affinity {
         let path = path.child("nodeAffinity");
         if let Some(selector) = &node.required_during_scheduling_ignored_during_execution {
-            errors.extend(node_selector(selector, &path.child(REQUIRED)));
+            errors.extend(node_selector(
+                selector,
+                allowed.node_affinity_values,
+                &path.child(REQUIRED),
+            ));
         }
         let preferred = list(&node.preferred_during_scheduling_ignored_during_execution);
         for (index, term) in preferred.iter().enumerate() {
@@ -35,6 +37,8 @@ pub(super) fn affinity(affinity: &Affinity, path: &Path) -> ErrorList {
             errors.extend(weight(term.weight, &path));
             errors.extend(node_selector_term(
                 &term.preference,
+                // Upstream leaves those alone: such a term may well do no harm.
+                Values::Any,
                 &path.child("preference"),
             ));
         }
@@ -68,8 +72,42 @@ fn weight(weight: i32, path: &Path) -> ErrorList {
     }
 }
 
-/// A node selector with at least one term.
-pub(crate) fn node_selector(selector: &NodeSelector, path: &Path) -> ErrorList {
+/// Whether a required node affinity has values that no label can have.
+pub(super) fn has_bad_node_affinity_values(spec: &PodSpec) -> bool {
+    let affinity = spec.affinity.as_ref();
+    let node = affinity.and_then(|affinity| affinity.node_affinity.as_ref());
+    let required = node.and_then(|node| {
+        node.required_during_scheduling_ignored_during_execution
+            .as_ref()
+    });
+    required.is_some_and(has_bad_values)
+}
+
+/// Whether a node selector has values that no label can have.
+pub(crate) fn has_bad_values(selector: &NodeSelector) -> bool {
+    let terms = selector.node_selector_terms.iter();
+    let mut values = terms
+        .flat_map(|term| list(&term.match_expressions))
+        .flat_map(|requirement| list(&requirement.values));
+    values.any(|value| !names::label_value(value).is_empty())
+}
+
+/// What values a requirement on labels may have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Values {
+    Labels,
+    Any,
+}
+
+impl Values {
+    fn labels_unless(any: bool) -> Self {
+        if any { Values::Any } else { Values::Labels }
+    }
+}
+
+/// A node selector with at least one term. It may have values that no label can have where the stored one has.
+pub(crate) fn node_selector(selector: &NodeSelector, any_values: bool, path: &Path) -> ErrorList {
+    let values = Values::labels_unless(any_values);
     let path = path.child("nodeSelectorTerms");
     if selector.node_selector_terms.is_empty() {
         return vec![field::required(
@@ -81,15 +119,16 @@ pub(crate) fn node_selector(selector: &NodeSelector, path: &Path) -> ErrorList {
         .node_selector_terms
         .iter()
         .enumerate()
-        .flat_map(|(index, term)| node_selector_term(term, &path.index(index)))
+        .flat_map(|(index, term)| node_selector_term(term, values, &path.index(index)))
         .collect()
 }
 
-fn node_selector_term(term: &NodeSelectorTerm, path: &Path) -> ErrorList {
+fn node_selector_term(term: &NodeSelectorTerm, values: Values, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     for (index, requirement) in list(&term.match_expressions).iter().enumerate() {
         errors.extend(expression(
             requirement,
+            values,
             &path.child("matchExpressions").index(index),
         ));
     }
@@ -102,7 +141,7 @@ fn node_selector_term(term: &NodeSelectorTerm, path: &Path) -> ErrorList {
     errors
 }
 
-fn expression(requirement: &NodeSelectorRequirement, path: &Path) -> ErrorList {
+fn expression(requirement: &NodeSelectorRequirement, allowed: Values, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     let values = list(&requirement.values);
     match requirement.operator.as_str() {
@@ -137,6 +176,15 @@ fn expression(requirement: &NodeSelectorRequirement, path: &Path) -> ErrorList {
         )),
     }
     errors.extend(qualified_name(&requirement.key, path.child("key")));
+    if allowed == Values::Labels {
+        for (index, value) in values.iter().enumerate() {
+            errors.extend(messages(
+                &path.child("values").index(index),
+                value.as_str(),
+                names::label_value(value),
+            ));
+        }
+    }
     errors
 }
 
@@ -211,6 +259,12 @@ fn pod_term(term: &PodAffinityTerm, path: &Path) -> ErrorList {
             names::dns_label(namespace, false),
         ));
     }
+    errors.extend(label_keys::validate(
+        list(&term.match_label_keys),
+        list(&term.mismatch_label_keys),
+        term.label_selector.as_ref(),
+        path,
+    ));
     let key = path.child("topologyKey");
     if term.topology_key.is_empty() {
         errors.push(field::required(key.clone(), "can not be empty"));
@@ -264,7 +318,7 @@ pub(crate) fn tolerations(tolerations: &[Toleration], path: &Path) -> ErrorList 
                 if !value.is_empty() {
                     errors.push(field::invalid(
                         path.child("operator"),
-                        json(toleration),
+                        value,
                         "value must be empty when `operator` is 'Exists'",
                     ));
                 }
@@ -286,7 +340,7 @@ pub(super) fn gates(gates: &[PodSchedulingGate], path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     let mut seen = BTreeSet::new();
     for (index, gate) in gates.iter().enumerate() {
-        let path = path.index(index).child("name");
+        let path = path.index(index);
         errors.extend(qualified_name(&gate.name, path.clone()));
         if !seen.insert(gate.name.as_str()) {
             errors.push(field::duplicate(path, gate.name.as_str()));
@@ -295,7 +349,24 @@ pub(super) fn gates(gates: &[PodSchedulingGate], path: &Path) -> ErrorList {
     errors
 }
 
-pub(super) fn spreading(constraints: &[TopologySpreadConstraint], path: &Path) -> ErrorList {
+/// Whether the selector of a spread constraint has a key of `matchLabelKeys` for another reason than that.
+pub(super) fn has_bad_spread_keys(spec: &PodSpec) -> bool {
+    let constraints = list(&spec.topology_spread_constraints);
+    constraints
+        .iter()
+        .any(|constraint| !spread_keys(constraint, &Path::default()).is_empty())
+}
+
+fn spread_keys(constraint: &TopologySpreadConstraint, path: &Path) -> ErrorList {
+    let keys = list(&constraint.match_label_keys);
+    label_keys::validate(keys, &[], constraint.label_selector.as_ref(), path)
+}
+
+pub(super) fn spreading(
+    constraints: &[TopologySpreadConstraint],
+    allowed: Allowances,
+    path: &Path,
+) -> ErrorList {
     const ABOVE_ZERO: &str = "must be greater than zero";
     let mut errors = ErrorList::new();
     for (index, constraint) in constraints.iter().enumerate() {
@@ -354,41 +425,53 @@ pub(super) fn spreading(constraints: &[TopologySpreadConstraint], path: &Path) -
                 errors.extend(supported(policy, &["Honor", "Ignore"], path.child(name)));
             }
         }
+        errors.extend(if allowed.spread_keys {
+            label_keys::validate_unmerged(
+                list(&constraint.match_label_keys),
+                constraint.label_selector.as_ref(),
+                &path.child("matchLabelKeys"),
+            )
+        } else {
+            spread_keys(constraint, &path)
+        });
         if let Some(selector) = &constraint.label_selector {
             errors.extend(label_selector(selector, &path.child("labelSelector")));
-        }
-        let keys = list(&constraint.match_label_keys);
-        if !keys.is_empty() && constraint.label_selector.is_none() {
-            errors.push(field::forbidden(
-                path.child("matchLabelKeys"),
-                "must not be specified when labelSelector is not set",
-            ));
-        }
-        for (index, key) in keys.iter().enumerate() {
-            let path = path.child("matchLabelKeys").index(index);
-            errors.extend(qualified_name(key, path.clone()));
-            if constraint
-                .label_selector
-                .as_ref()
-                .is_some_and(|selector| names_key(selector, key))
-            {
-                errors.push(field::invalid(
-                    path,
-                    key.as_str(),
-                    "exists in both matchLabelKeys and labelSelector",
-                ));
-            }
         }
     }
     errors
 }
 
-fn names_key(selector: &LabelSelector, key: &str) -> bool {
-    selector
-        .match_labels
-        .as_ref()
-        .is_some_and(|labels| labels.contains_key(key))
-        || list(&selector.match_expressions)
-            .iter()
-            .any(|requirement| requirement.key == key)
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::PersistentVolume;
+    use serde_json::json;
+
+    use crate::kinds::{core::persistent_volume::PersistentVolumeRules, typed::KindRules};
+
+    #[test]
+    fn a_volumes_nodes_have_values_of_labels_unless_they_were_stored_so() {
+        let volume = |value: &str| -> PersistentVolume {
+            serde_json::from_value(json!({
+                "metadata": {"name": "a"},
+                "spec": {
+                    "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"],
+                    "csi": {"driver": "d", "volumeHandle": "v"},
+                    "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions":
+                        [{"key": "a", "operator": "In", "values": [value]}]}]}},
+                },
+            }))
+            .unwrap()
+        };
+        let (good, bad) = (volume("b"), volume("b c"));
+        assert!(PersistentVolumeRules.validate(&good).is_empty());
+        let errors = PersistentVolumeRules.validate(&bad);
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(
+            errors[0].to_string().starts_with(
+                "spec.nodeAffinity.required.nodeSelectorTerms[0].matchExpressions[0].values[0]: Invalid value: \"b c\": a valid label must be"
+            ),
+            "{errors:?}"
+        );
+        assert!(PersistentVolumeRules.validate_update(&bad, &bad).is_empty());
+    }
 }

@@ -2,7 +2,10 @@
 
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 
-use super::{conditions, defaults, parts, resources, update, validation, warnings};
+use super::{
+    annotations, conditions, defaults, label_keys, parts, resources, status, update, validation,
+    warnings,
+};
 use crate::{
     field::ErrorList,
     kinds::{
@@ -59,7 +62,11 @@ impl KindRules for PodRules {
                 ..PodCondition::default()
             }]);
         }
+        // A creation is tried again with the same pod where somebody else was quicker.
+        let again = pod.status.as_ref() == Some(&status);
         pod.status = Some(status);
+        label_keys::merge(pod, again);
+        annotations::apply_app_armor(pod);
     }
 
     fn validate(&self, pod: &Pod) -> ErrorList {
@@ -85,19 +92,14 @@ impl KindRules for PodRules {
         new.metadata
             .owner_references
             .clone_from(&old.metadata.owner_references);
-        // The class is the API server's to say, and may not be lost.
-        let class = old
-            .status
-            .as_ref()
-            .and_then(|status| status.qos_class.clone());
-        let status = new.status.get_or_insert_default();
-        if class.is_some() {
-            status.qos_class = class;
-        }
+        status::keep(
+            new.status.get_or_insert_default(),
+            old.status.as_ref().unwrap_or(&PodStatus::default()),
+        );
     }
 
     fn validate_status_update(&self, new: &Pod, old: &Pod) -> ErrorList {
-        update::status_update(new, old)
+        status::validate_update(new, old)
     }
 
     fn prepare_for_subresource_update(&self, subresource: &str, new: &mut Pod, old: &Pod) {
@@ -117,6 +119,11 @@ impl KindRules for PodRules {
 
     fn warnings(&self, pod: &Pod) -> Vec<String> {
         warnings::pod_warnings(pod)
+    }
+
+    /// None: it is rarely people who change pods, and agents do so often.
+    fn update_warnings(&self, _new: &Pod, _old: &Pod) -> Vec<String> {
+        Vec::new()
     }
 
     fn grace_period(&self, pod: &Pod, requested: Option<i64>) -> Option<i64> {
@@ -176,6 +183,46 @@ mod tests {
         assert_eq!(
             serde_json::to_value(&pod.status).unwrap(),
             json!({"phase": "Pending", "qosClass": "BestEffort"})
+        );
+    }
+
+    #[test]
+    fn a_creation_that_is_tried_again_has_the_same_outcome() {
+        let labels = json!({"labels": {"a": "1"}});
+        let spread = json!({"maxSkew": 1, "topologyKey": "t", "whenUnsatisfiable": "DoNotSchedule",
+            "matchLabelKeys": ["a"], "labelSelector": {}});
+        let mut pod = pod(json!({"metadata": labels,
+            "spec": {"containers": [], "topologySpreadConstraints": [spread]}}));
+        PodRules.prepare_for_create(&mut pod);
+        let once = pod.clone();
+        let spread = once
+            .spec
+            .as_ref()
+            .unwrap()
+            .topology_spread_constraints
+            .clone();
+        assert_eq!(
+            serde_json::to_value(spread).unwrap()[0]["labelSelector"],
+            json!({"matchExpressions": [{"key": "a", "operator": "In", "values": ["1"]}]})
+        );
+        PodRules.prepare_for_create(&mut pod);
+        assert_eq!(pod, once);
+    }
+
+    #[test]
+    fn a_new_pods_name_should_be_a_label() {
+        let named =
+            |name: &str| pod(json!({"metadata": {"name": name}, "spec": {"containers": []}}));
+        assert_eq!(PodRules.warnings(&named("a-b")), [""; 0]);
+        let told = PodRules.warnings(&named("a.b"));
+        assert_eq!(told.len(), 1);
+        assert!(
+            told[0].starts_with("metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended: ["),
+            "{told:?}"
+        );
+        assert_eq!(
+            PodRules.update_warnings(&named("a.b"), &named("a.b")),
+            [""; 0]
         );
     }
 

@@ -1,12 +1,12 @@
 //! Validation of changes to a pod: nearly all of its spec is fixed.
 
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec, Toleration};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Toleration};
 
-use super::{scheduling, validation};
+use super::{annotations, gated, scheduling, validation};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{ip, list, messages, one_of_each_family, parse_ip, qualified_name, same, text},
+        checks::{list, messages, same},
         difference::difference,
     },
     names,
@@ -14,12 +14,8 @@ use crate::{
 
 /// An update of a pod.
 pub(super) fn update(new: &Pod, old: &Pod) -> ErrorList {
-    let mut errors = validation::metadata_and_spec(new);
-    errors.extend(validation::annotation_updates(
-        new,
-        old,
-        &Path::new("metadata").child("annotations"),
-    ));
+    let mut errors = validation::changed(new, old);
+    errors.extend(annotations::validate_update(new, old));
     let path = Path::new("spec");
     let empty = PodSpec::default();
     let (new_spec, old_spec) = (
@@ -83,6 +79,9 @@ pub(super) fn update(new: &Pod, old: &Pod) -> ErrorList {
         old_spec,
         &path.child("schedulingGates"),
     ));
+    if is_gated(old_spec) {
+        errors.extend(gated::narrowed(new_spec, old_spec, &path));
+    }
     let munged = without_what_may_change(new_spec, old_spec);
     if !same(&munged, old_spec) {
         let changes = difference("PodSpec", old_spec, &munged);
@@ -111,12 +110,10 @@ fn without_what_may_change(new: &PodSpec, old: &PodSpec) -> PodSpec {
     }
     spec.active_deadline_seconds = old.active_deadline_seconds;
     spec.tolerations.clone_from(&old.tolerations);
-    if !list(&old.scheduling_gates).is_empty() {
-        // A pod that is held back may have its node selection narrowed.
-        spec.scheduling_gates.clone_from(&old.scheduling_gates);
-        if narrows(new, old) {
-            spec.node_selector.clone_from(&old.node_selector);
-        }
+    // Which gates may go, and what a gated pod may change, has findings of its own.
+    spec.scheduling_gates.clone_from(&old.scheduling_gates);
+    if is_gated(old) {
+        gated::restore(&mut spec, old);
     }
     if old
         .termination_grace_period_seconds
@@ -128,12 +125,9 @@ fn without_what_may_change(new: &PodSpec, old: &PodSpec) -> PodSpec {
     spec
 }
 
-fn narrows(new: &PodSpec, old: &PodSpec) -> bool {
-    let new = new.node_selector.clone().unwrap_or_default();
-    old.node_selector
-        .iter()
-        .flatten()
-        .all(|(key, value)| new.get(key) == Some(value))
+/// Whether a pod is held back from being given to a node.
+fn is_gated(spec: &PodSpec) -> bool {
+    !list(&spec.scheduling_gates).is_empty()
 }
 
 fn only_added_tolerations(new: &[Toleration], old: &[Toleration], path: &Path) -> ErrorList {
@@ -169,119 +163,4 @@ fn only_deleted_gates(new: &PodSpec, old: &PodSpec, path: &Path) -> ErrorList {
             )
         })
         .collect()
-}
-
-/// An update of a pod's status.
-pub(super) fn status_update(new: &Pod, old: &Pod) -> ErrorList {
-    let meta = Path::new("metadata");
-    let mut errors = validation::annotation_updates(new, old, &meta.child("annotations"));
-    let path = Path::new("status");
-    let (new_status, old_status) = (
-        new.status.clone().unwrap_or_default(),
-        old.status.clone().unwrap_or_default(),
-    );
-    for (index, condition) in list(&new_status.conditions).iter().enumerate() {
-        if !matches!(
-            condition.type_.as_str(),
-            "PodScheduled" | "Ready" | "Initialized"
-        ) {
-            let path = meta.child("conditions").index(index).child("Type");
-            errors.extend(qualified_name(&condition.type_, path));
-        }
-    }
-    let node = text(&new_status.nominated_node_name);
-    if node != text(&old_status.nominated_node_name) && !node.is_empty() {
-        errors.extend(messages(
-            &path.child("nominatedNodeName"),
-            node,
-            names::dns_subdomain(node, false),
-        ));
-    }
-    let spec = old.spec.as_ref();
-    let policy = spec.map_or("", |spec| text(&spec.restart_policy));
-    let sidecars = |name: &str| {
-        spec.is_some_and(|spec| {
-            list(&spec.init_containers)
-                .iter()
-                .any(|container| container.name == name && super::is_sidecar(container))
-        })
-    };
-    for (new, old, name, policy) in [
-        (
-            &new_status.container_statuses,
-            &old_status.container_statuses,
-            "containerStatuses",
-            policy,
-        ),
-        (
-            &new_status.init_container_statuses,
-            &old_status.init_container_statuses,
-            "initContainerStatuses",
-            policy,
-        ),
-        (
-            &new_status.ephemeral_container_statuses,
-            &old_status.ephemeral_container_statuses,
-            "ephemeralContainerStatuses",
-            "Never",
-        ),
-    ] {
-        let old: Vec<_> = list(old)
-            .iter()
-            .filter(|old| !sidecars(&old.name))
-            .collect();
-        errors.extend(no_resurrection(list(new), &old, policy, &path.child(name)));
-    }
-    let ips = list(&new_status.pod_ips);
-    let at = path.child("podIPs");
-    for (index, address) in ips.iter().enumerate() {
-        errors.extend(ip(&address.ip, at.index(index)));
-    }
-    if ips.len() > 1 && !one_of_each_family(ips.iter().filter_map(|ip| parse_ip(&ip.ip))) {
-        errors.push(field::invalid(
-            at,
-            crate::kinds::checks::json(&new_status.pod_ips),
-            "may specify no more than one IP for each IP family",
-        ));
-    }
-    errors
-}
-
-/// A container that has ended for good stays ended.
-fn no_resurrection(
-    new: &[ContainerStatus],
-    old: &[&ContainerStatus],
-    policy: &str,
-    path: &Path,
-) -> ErrorList {
-    let mut errors = ErrorList::new();
-    if policy == "Always" {
-        return errors;
-    }
-    for (index, old) in old.iter().enumerate() {
-        let Some(ended) = old
-            .state
-            .as_ref()
-            .and_then(|state| state.terminated.as_ref())
-        else {
-            continue;
-        };
-        if ended.exit_code != 0 && policy == "OnFailure" {
-            continue;
-        }
-        let lives = new.iter().any(|new| {
-            new.name == old.name
-                && new
-                    .state
-                    .as_ref()
-                    .is_none_or(|state| state.terminated.is_none())
-        });
-        if lives {
-            errors.push(field::forbidden(
-                path.index(index).child("state"),
-                "may not be transitioned to non-terminated state",
-            ));
-        }
-    }
-    errors
 }

@@ -1,25 +1,24 @@
 //! Validation of a pod, and of the pod template in another kind.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::{
-    api::core::v1::{Pod, PodDNSConfig, PodSpec, PodTemplateSpec},
+    api::core::v1::{Pod, PodSpec, PodTemplateSpec},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::{containers, resources, scheduling, security, volumes, windows};
+use super::{
+    allowances::Allowances,
+    annotations, claims,
+    containers::{self, Around},
+    dns, pod_level, resources, scheduling, security, volumes, windows,
+};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::checks::{
-        blank, dns_label, dns_subdomain, list, messages, one_of, parse_ip, qualified_name,
-        supported, text,
+        blank, dns_label, dns_subdomain, ip, list, messages, one_of, qualified_name, supported,
+        text,
     },
     metadata, names,
 };
-
-/// Marks a pod that a node agent made of a file of its own.
-const MIRROR: &str = "kubernetes.io/config.mirror";
-const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// A new pod.
 pub(super) fn create(pod: &Pod) -> ErrorList {
@@ -40,20 +39,31 @@ pub(super) fn create(pod: &Pod) -> ErrorList {
             "cannot be set until all schedulingGates have been cleared",
         ));
     }
+    errors.extend(annotations::match_fields(&pod.metadata, spec, &path));
     errors
 }
 
 /// What holds for every pod, new or not.
 pub(super) fn metadata_and_spec(pod: &Pod) -> ErrorList {
+    metadata_and_spec_of(pod, Allowances::default())
+}
+
+/// What holds for a pod that takes the place of another.
+pub(super) fn changed(new: &Pod, old: &Pod) -> ErrorList {
+    let allowed = old.spec.as_ref().map(Allowances::of);
+    metadata_and_spec_of(new, allowed.unwrap_or_default())
+}
+
+fn metadata_and_spec_of(pod: &Pod, allowed: Allowances) -> ErrorList {
     let empty = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&empty);
     let path = Path::new("spec");
-    let mut errors = annotations(
+    let mut errors = annotations::validate(
         &pod.metadata,
         spec,
         &Path::new("metadata").child("annotations"),
     );
-    errors.extend(pod_spec(spec, pod.metadata.name.as_deref(), &path));
+    errors.extend(pod_spec(spec, Some(&pod.metadata), allowed, &path));
     errors.extend(volumes::tokens_need_an_account(
         list(&spec.volumes),
         &spec.service_account_name,
@@ -64,14 +74,8 @@ pub(super) fn metadata_and_spec(pod: &Pod) -> ErrorList {
         (list(&spec.init_containers), "initContainers"),
     ] {
         for (index, container) in containers.iter().enumerate() {
-            let image = text(&container.image);
-            if image.trim() != image {
-                errors.push(field::invalid(
-                    path.child(name).index(index).child("image"),
-                    image,
-                    "must not have leading or trailing whitespace",
-                ));
-            }
+            let path = path.child(name).index(index);
+            errors.extend(containers::trimmed_image(container, &path));
         }
     }
     errors
@@ -79,84 +83,45 @@ pub(super) fn metadata_and_spec(pod: &Pod) -> ErrorList {
 
 /// Whether it stands for a pod that a node agent made of a file of its own.
 pub(super) fn is_mirror(pod: &Pod) -> bool {
-    let annotations = pod.metadata.annotations.as_ref();
-    annotations.is_some_and(|annotations| annotations.contains_key(MIRROR))
-}
-
-/// The annotations that mean something for pods.
-pub(super) fn annotations(meta: &ObjectMeta, spec: &PodSpec, path: &Path) -> ErrorList {
-    let mut errors = ErrorList::new();
-    let annotation = |name: &str| meta.annotations.as_ref().and_then(|map| map.get(name));
-    if let Some(value) = annotation(MIRROR)
-        && blank(&spec.node_name)
-    {
-        errors.push(field::invalid(
-            path.key(MIRROR),
-            value.as_str(),
-            "must set spec.nodeName if mirror pod annotation is set",
-        ));
-    }
-    if let Some(value) = annotation(DELETION_COST)
-        && !is_deletion_cost(value)
-    {
-        errors.push(field::invalid(
-            path.key(DELETION_COST),
-            value.as_str(),
-            "must be a 32bit integer",
-        ));
-    }
-    errors
-}
-
-fn is_deletion_cost(value: &str) -> bool {
-    let digits = value.strip_prefix('-').unwrap_or(value);
-    !value.starts_with('+')
-        && (digits == "0" || !digits.starts_with('0'))
-        && value.parse::<i32>().is_ok()
-}
-
-/// The annotations that may not be added, removed or changed.
-pub(super) fn annotation_updates(new: &Pod, old: &Pod, path: &Path) -> ErrorList {
-    let empty = BTreeMap::new();
-    let of = |pod: &Pod| {
-        pod.metadata
-            .annotations
-            .as_ref()
-            .unwrap_or(&empty)
-            .get(MIRROR)
-            .cloned()
-    };
-    match (of(old), of(new)) {
-        (Some(old), new) if new.as_ref() != Some(&old) => vec![field::forbidden(
-            path.key(MIRROR),
-            "may not remove or update mirror pod annotation",
-        )],
-        (None, Some(_)) => vec![field::forbidden(
-            path.key(MIRROR),
-            "may not add mirror pod annotation",
-        )],
-        _ => ErrorList::new(),
-    }
+    annotations::is_mirror(&pod.metadata)
 }
 
 /// A pod's spec, or that of a template.
-pub(super) fn pod_spec(spec: &PodSpec, pod_name: Option<&str>, path: &Path) -> ErrorList {
-    let (volumes, mut errors) =
-        volumes::volumes(list(&spec.volumes), pod_name, &path.child("volumes"));
-    errors.extend(containers::containers(
-        spec,
-        &volumes,
-        &path.child("containers"),
+fn pod_spec(
+    spec: &PodSpec,
+    pod: Option<&ObjectMeta>,
+    allowed: Allowances,
+    path: &Path,
+) -> ErrorList {
+    let (volumes, mut errors) = volumes::volumes(
+        list(&spec.volumes),
+        pod.and_then(|meta| meta.name.as_deref()),
+        &path.child("volumes"),
+    );
+    errors.extend(claims::of_pod(
+        list(&spec.resource_claims),
+        pod.is_some_and(annotations::is_mirror),
+        &path.child("resourceClaims"),
     ));
-    errors.extend(containers::init_containers(
+    let around = Around {
         spec,
-        &volumes,
+        volumes: &volumes,
+        claims: claims::names(spec),
+        allowed,
+    };
+    errors.extend(containers::containers(&around, &path.child("containers")));
+    errors.extend(containers::init_containers(
+        &around,
         &path.child("initContainers"),
     ));
     errors.extend(containers::ephemeral_containers(
-        spec,
-        &volumes,
+        &around,
         &path.child("ephemeralContainers"),
+    ));
+    errors.extend(pod_level::validate(
+        spec,
+        &around.claims,
+        &path.child("resources"),
     ));
     errors.extend(one_of(
         text(&spec.restart_policy),
@@ -174,11 +139,15 @@ pub(super) fn pod_spec(spec: &PodSpec, pod_name: Option<&str>, path: &Path) -> E
             &path.child("nodeSelector"),
         ));
     }
-    errors.extend(security::pod(spec, path));
+    errors.extend(security::pod(spec, allowed.host_sysctls, path));
     if let Some(affinity) = &spec.affinity {
-        errors.extend(scheduling::affinity(affinity, &path.child("affinity")));
+        errors.extend(scheduling::affinity(
+            affinity,
+            allowed,
+            &path.child("affinity"),
+        ));
     }
-    errors.extend(dns_config(spec, &path.child("dnsConfig")));
+    errors.extend(dns::dns_config(spec, &path.child("dnsConfig")));
     for (index, gate) in list(&spec.readiness_gates).iter().enumerate() {
         let path = path
             .child("readinessGates")
@@ -192,10 +161,15 @@ pub(super) fn pod_spec(spec: &PodSpec, pod_name: Option<&str>, path: &Path) -> E
     ));
     errors.extend(scheduling::spreading(
         list(&spec.topology_spread_constraints),
+        allowed,
         &path.child("topologySpreadConstraints"),
     ));
     errors.extend(windows::host_processes(spec, path));
     errors.extend(host_users(spec, path));
+    if !allowed.mapped_devices {
+        errors.extend(containers::mapped_devices(spec, path));
+    }
+    errors.extend(hostname_override(spec, &path.child("hostnameOverride")));
     for (name, value) in [
         ("serviceAccountName", &spec.service_account_name),
         ("nodeName", &spec.node_name),
@@ -241,14 +215,10 @@ pub(super) fn pod_spec(spec: &PodSpec, pod_name: Option<&str>, path: &Path) -> E
             &path.child("overhead").child("limits"),
         ));
     }
-    errors.extend(resources::requirements(
-        &spec.resources,
-        &path.child("resources"),
-    ));
     if let Some(os) = &spec.os {
         let (spec_path, path) = (path, path.child("os"));
         if os.name.is_empty() {
-            errors.push(field::required(path.child("name"), "cannot be empty"));
+            errors.push(field::required(path.child("name"), ""));
         } else {
             errors.extend(supported(&os.name, &["linux", "windows"], path));
         }
@@ -261,13 +231,7 @@ fn host_aliases(spec: &PodSpec, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     for (index, alias) in list(&spec.host_aliases).iter().enumerate() {
         let path = path.index(index);
-        if parse_ip(&alias.ip).is_none() {
-            errors.push(field::invalid(
-                path.child("ip"),
-                alias.ip.as_str(),
-                "must be valid IP address",
-            ));
-        }
+        errors.extend(ip(&alias.ip, path.child("ip")));
         for (index, name) in list(&alias.hostnames).iter().enumerate() {
             errors.extend(dns_subdomain(name, path.child("hostnames").index(index)));
         }
@@ -283,8 +247,9 @@ fn host_users(spec: &PodSpec, path: &Path) -> ErrorList {
     }
     for (set, name) in [
         (spec.host_network, "hostNetwork"),
-        (spec.host_pid, "hostPID"),
-        (spec.host_ipc, "hostIPC"),
+        // So upstream spells them here.
+        (spec.host_pid, "HostPID"),
+        (spec.host_ipc, "HostIPC"),
     ] {
         if set == Some(true) {
             errors.push(field::forbidden(path.child(name), DETAIL));
@@ -293,85 +258,40 @@ fn host_users(spec: &PodSpec, path: &Path) -> ErrorList {
     errors
 }
 
-fn dns_config(spec: &PodSpec, path: &Path) -> ErrorList {
-    let none = text(&spec.dns_policy) == "None";
-    let Some(config) = &spec.dns_config else {
-        return if none {
-            vec![field::required(
-                path.clone(),
-                "must provide `dnsConfig` when `dnsPolicy` is None",
-            )]
-        } else {
-            ErrorList::new()
-        };
-    };
-    if none && list(&config.nameservers).is_empty() {
-        return vec![field::required(
-            path.child("nameservers"),
-            "must provide at least one DNS nameserver when `dnsPolicy` is None",
-        )];
-    }
-    dns_config_fields(config, path)
-}
-
-fn dns_config_fields(config: &PodDNSConfig, path: &Path) -> ErrorList {
-    const SERVERS: usize = 3;
-    const SEARCHES: usize = 32;
-    const SEARCH_CHARACTERS: usize = 2048;
+/// A pod's own name for itself, which may be longer than a label.
+fn hostname_override(spec: &PodSpec, path: &Path) -> ErrorList {
+    const LONGEST: usize = 64;
     let mut errors = ErrorList::new();
-    let (servers, searches) = (list(&config.nameservers), list(&config.searches));
-    if servers.len() > SERVERS {
-        errors.push(field::invalid(
-            path.child("nameservers"),
-            servers.to_vec(),
-            format!("must not have more than {SERVERS} nameservers"),
-        ));
-    }
-    for (index, server) in servers.iter().enumerate() {
-        if parse_ip(server).is_none() {
-            errors.push(field::invalid(
-                path.child("nameservers").index(index),
-                server.as_str(),
-                "must be valid IP address",
-            ));
+    let Some(name) = &spec.hostname_override else {
+        return errors;
+    };
+    for (set, other) in [
+        (spec.set_hostname_as_fqdn, "setHostnameAsFQDN"),
+        (spec.host_network, "hostNetwork"),
+    ] {
+        if set == Some(true) {
+            let text = format!("may not be specified when {other} is true");
+            errors.push(field::forbidden(path.clone(), text));
         }
     }
-    if searches.len() > SEARCHES {
-        errors.push(field::invalid(
-            path.child("searches"),
-            searches.to_vec(),
-            format!("must not have more than {SEARCHES} search paths"),
-        ));
+    if name.len() > LONGEST {
+        errors.push(field::too_long(path.clone(), LONGEST));
     }
-    if searches.join(" ").len() > SEARCH_CHARACTERS {
-        errors.push(field::invalid(
-            path.child("searches"),
-            searches.to_vec(),
-            format!(
-                "must not have more than {SEARCH_CHARACTERS} characters (including spaces) in the search list"
-            ),
-        ));
-    }
-    for (index, search) in searches.iter().enumerate() {
-        if search == "." {
-            continue;
-        }
-        let name = search.strip_suffix('.').unwrap_or(search);
-        errors.extend(dns_subdomain(name, path.child("searches").index(index)));
-    }
-    for (index, option) in list(&config.options).iter().enumerate() {
-        if blank(&option.name) {
-            errors.push(field::required(
-                path.child("options").index(index),
-                "must not be empty",
-            ));
-        }
-    }
+    errors.extend(dns_subdomain(name, path.clone()));
     errors
 }
 
 /// The pod template in another kind.
 pub(crate) fn template(template: &PodTemplateSpec, path: &Path) -> ErrorList {
+    changed_template(template, None, path)
+}
+
+/// The pod template in another kind, that may take the place of another template.
+pub(crate) fn changed_template(
+    template: &PodTemplateSpec,
+    old: Option<&PodTemplateSpec>,
+    path: &Path,
+) -> ErrorList {
     let (no_meta, no_spec) = (ObjectMeta::default(), PodSpec::default());
     let meta = template.metadata.as_ref().unwrap_or(&no_meta);
     let spec = template.spec.as_ref().unwrap_or(&no_spec);
@@ -383,9 +303,11 @@ pub(crate) fn template(template: &PodTemplateSpec, path: &Path) -> ErrorList {
     if let Some(map) = &meta.annotations {
         errors.extend(metadata::validate_annotations(map, &at));
     }
-    errors.extend(annotations(meta, spec, &at));
+    errors.extend(annotations::validate(meta, spec, &at));
     let at = path.child("spec");
-    errors.extend(pod_spec(spec, None, &at));
+    let allowed = Allowances::of_template(old);
+    errors.extend(pod_spec(spec, None, allowed, &at));
+    errors.extend(annotations::match_fields(meta, spec, &at));
     if !list(&spec.ephemeral_containers).is_empty() {
         errors.push(field::forbidden(
             at.child("ephemeralContainers"),
@@ -404,6 +326,18 @@ pub(crate) fn long_running_template(
     what: &str,
     path: &Path,
 ) -> ErrorList {
+    changed_long_running_template(template, None, matches, checked, what, path)
+}
+
+/// The same, of a template that may take the place of another.
+pub(crate) fn changed_long_running_template(
+    template: &PodTemplateSpec,
+    old: Option<&PodTemplateSpec>,
+    matches: bool,
+    checked: bool,
+    what: &str,
+    path: &Path,
+) -> ErrorList {
     let mut errors = ErrorList::new();
     if !matches {
         let labels = template
@@ -417,7 +351,7 @@ pub(crate) fn long_running_template(
         ));
     }
     if checked {
-        errors.extend(self::template(template, path));
+        errors.extend(changed_template(template, old, path));
     }
     let Some(spec) = &template.spec else {
         return errors;
@@ -547,5 +481,78 @@ mod tests {
                 "spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds"
             ]
         );
+    }
+
+    #[test]
+    fn what_was_stored_does_not_stand_in_the_way_of_updates() {
+        let required = json!({"nodeSelectorTerms": [
+            {"matchExpressions": [{"key": "a", "operator": "In", "values": ["b c"]}]}]});
+        let keys = json!({"matchLabels": {"a": "b"},
+            "matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]});
+        let init = json!([{"name": "i", "image": "x:1",
+            "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]}]);
+        let label = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+        for (spec, expected) in [
+            (
+                json!({"hostNetwork": true,
+                    "securityContext": {"sysctls": [{"name": "net.core.somaxconn", "value": "1"}]}}),
+                "spec.securityContext.sysctls[0].name: Invalid value: \"net.core.somaxconn\": may not be specified when 'hostNetwork' is true".to_owned(),
+            ),
+            (
+                json!({"affinity": {"nodeAffinity":
+                    {"requiredDuringSchedulingIgnoredDuringExecution": required}}}),
+                format!("spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].values[0]: Invalid value: \"b c\": {label}"),
+            ),
+            (
+                json!({"initContainers": init}),
+                "spec.initContainers[0].resizePolicy[0].restartPolicy: Invalid value: \"RestartContainer\": must not be set to 'RestartContainer' for non-sidecar initContainers".to_owned(),
+            ),
+        ] {
+            let bad = json!({"spec": spec});
+            assert_eq!(found(bad.clone()), [expected]);
+            let mut other = bad.clone();
+            other["metadata"] = json!({"labels": {"a": "b"}});
+            assert_eq!(changes(other, bad), [""; 0]);
+        }
+        // Where the key is said twice, the update has another rule.
+        let spread = json!({"spec": {"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "t",
+            "whenUnsatisfiable": "DoNotSchedule", "matchLabelKeys": ["a"], "labelSelector": keys}]}});
+        let constraint = "spec.topologySpreadConstraints[0]";
+        let told = "[0]: Invalid value: \"a\": exists in both matchLabelKeys and labelSelector";
+        assert_eq!(found(spread.clone()), [format!("{constraint}{told}")]);
+        assert_eq!(
+            changes(spread.clone(), spread),
+            [format!("{constraint}.matchLabelKeys{told}")]
+        );
+    }
+
+    #[test]
+    fn users_of_their_own_have_nothing_of_the_hosts() {
+        let spec = json!({"spec": {"hostUsers": false, "hostPID": true, "hostIPC": true,
+            "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "v"}}],
+            "containers": [{"name": "c", "image": "x:1", "securityContext": {"procMount": "Unmasked"},
+                "volumeDevices": [{"name": "v", "devicePath": "/v"}]}]}});
+        let expected = ["HostPID", "HostIPC", "containers[0].volumeDevices"]
+            .map(|at| format!("spec.{at}: Forbidden: when `hostUsers` is false"));
+        assert_eq!(found(spec), expected);
+    }
+
+    #[test]
+    fn a_pods_own_name_for_itself_is_short_and_its_own() {
+        let errors = found(
+            json!({"spec": {"hostNetwork": true, "setHostnameAsFQDN": true,
+            "hostnameOverride": "a".repeat(65)}}),
+        );
+        let at = "spec.hostnameOverride";
+        assert_eq!(
+            errors,
+            [
+                format!("{at}: Forbidden: may not be specified when setHostnameAsFQDN is true"),
+                format!("{at}: Forbidden: may not be specified when hostNetwork is true"),
+                format!("{at}: Too long: may not be more than 64 bytes"),
+            ]
+        );
+        let fine = json!({"spec": {"hostnameOverride": "a.b"}});
+        assert_eq!(found(fine), [""; 0]);
     }
 }

@@ -13,6 +13,7 @@ use crate::{
         checks::list, core::persistent_volume_claim::spec_warnings, node_labels,
         quantities::fractions,
     },
+    names,
 };
 
 /// What is counted in bytes, and only in whole ones.
@@ -22,7 +23,18 @@ pub(super) fn pod_warnings(pod: &Pod) -> Vec<String> {
     let Some(spec) = &pod.spec else {
         return Vec::new();
     };
-    warnings(spec, &pod.metadata, &Path::default())
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let wrong = names::dns_label(name, false);
+    let mut out = Vec::new();
+    if !wrong.is_empty() {
+        out.push(format!(
+            "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is \
+             recommended: [{}]",
+            wrong.join(" ")
+        ));
+    }
+    out.extend(warnings(spec, &pod.metadata, &Path::default()));
+    out
 }
 
 /// Advice on the template in another kind.

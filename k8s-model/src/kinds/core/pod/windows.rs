@@ -231,6 +231,10 @@ fn of_linux(spec: &PodSpec, path: &Path) -> ErrorList {
             (context.run_as_group.is_some(), "runAsGroup"),
             (context.supplemental_groups.is_some(), "supplementalGroups"),
             (groups, "supplementalGroupsPolicy"),
+            (
+                context.se_linux_change_policy.is_some(),
+                "seLinuxChangePolicy",
+            ),
         ],
     );
     for (path, context) in contexts(spec, path) {
