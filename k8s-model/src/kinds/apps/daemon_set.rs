@@ -1,11 +1,14 @@
 //! The rules of DaemonSets.
 
 use k8s_openapi::{
-    api::apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetStatus, RollingUpdateDaemonSet},
+    api::{
+        apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetStatus, RollingUpdateDaemonSet},
+        core::v1::PodTemplateSpec,
+    },
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use super::workload::{default_template, not_decremented, selector_and_template};
+use super::workload::{default_template, not_decremented, selector_and_changed_template};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
@@ -84,7 +87,14 @@ impl KindRules for DaemonSetRules {
     fn validate(&self, set: &DaemonSet) -> ErrorList {
         let spec: Option<&DaemonSetSpec> = slot(&set.spec);
         let empty = DaemonSetSpec::default();
-        validate_spec(spec.unwrap_or(&empty), &Path::new("spec"))
+        validate_spec(spec.unwrap_or(&empty), None, &Path::new("spec"))
+    }
+
+    fn validate_changed(&self, new: &DaemonSet, old: &DaemonSet) -> ErrorList {
+        let spec: Option<&DaemonSetSpec> = slot(&new.spec);
+        let old: Option<&DaemonSetSpec> = slot(&old.spec);
+        let (empty, old) = (DaemonSetSpec::default(), old.map(|old| &old.template));
+        validate_spec(spec.unwrap_or(&empty), old, &Path::new("spec"))
     }
 
     fn prepare_for_update(&self, new: &mut DaemonSet, old: &DaemonSet) {
@@ -100,7 +110,7 @@ impl KindRules for DaemonSetRules {
     }
 
     fn validate_update(&self, new: &DaemonSet, old: &DaemonSet) -> ErrorList {
-        let mut errors = self.validate(new);
+        let mut errors = self.validate_changed(new, old);
         let specs: (Option<&DaemonSetSpec>, Option<&DaemonSetSpec>) =
             (slot(&new.spec), slot(&old.spec));
         if let (Some(new), Some(old)) = specs {
@@ -164,8 +174,9 @@ impl KindRules for DaemonSetRules {
     }
 }
 
-fn validate_spec(spec: &DaemonSetSpec, path: &Path) -> ErrorList {
-    let mut errors = selector_and_template(&spec.selector, &spec.template, "DaemonSet", path);
+fn validate_spec(spec: &DaemonSetSpec, old: Option<&PodTemplateSpec>, path: &Path) -> ErrorList {
+    let mut errors =
+        selector_and_changed_template(&spec.selector, &spec.template, old, "DaemonSet", path);
     errors.extend(non_negative(
         spec.min_ready_seconds.unwrap_or_default(),
         path.child("minReadySeconds"),

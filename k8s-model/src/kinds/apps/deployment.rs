@@ -1,14 +1,18 @@
 //! The rules of Deployments.
 
 use k8s_openapi::{
-    api::apps::v1::{
-        Deployment, DeploymentSpec, DeploymentStatus, DeploymentStrategy, RollingUpdateDeployment,
+    api::{
+        apps::v1::{
+            Deployment, DeploymentSpec, DeploymentStatus, DeploymentStrategy,
+            RollingUpdateDeployment,
+        },
+        core::v1::PodTemplateSpec,
     },
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
 use super::workload::{
-    default_template, name_advice, not_decremented, replica_counts, selector_and_template,
+    default_template, name_advice, not_decremented, replica_counts, selector_and_changed_template,
     selector_change,
 };
 use crate::{
@@ -62,8 +66,8 @@ impl KindRules for DeploymentRules {
     fn validate(&self, deployment: &Deployment) -> ErrorList {
         let path = Path::new("spec");
         match slot(&deployment.spec) {
-            Some(spec) => validate_spec(spec, &path),
-            None => validate_spec(&DeploymentSpec::default(), &path),
+            Some(spec) => validate_spec(spec, None, &path),
+            None => validate_spec(&DeploymentSpec::default(), None, &path),
         }
     }
 
@@ -72,13 +76,15 @@ impl KindRules for DeploymentRules {
     }
 
     fn validate_update(&self, new: &Deployment, old: &Deployment) -> ErrorList {
-        let mut errors = self.validate(new);
         let specs: (Option<&DeploymentSpec>, Option<&DeploymentSpec>) =
             (slot(&new.spec), slot(&old.spec));
-        if let (Some(new), Some(old)) = specs {
-            let path = Path::new("spec").child("selector");
-            errors.extend(selector_change(&new.selector, &old.selector, path));
-        }
+        let (Some(new_spec), Some(old)) = specs else {
+            return self.validate(new);
+        };
+        let path = Path::new("spec");
+        let mut errors = validate_spec(new_spec, Some(&old.template), &path);
+        let path = path.child("selector");
+        errors.extend(selector_change(&new_spec.selector, &old.selector, path));
         errors
     }
 
@@ -135,12 +141,13 @@ impl KindRules for DeploymentRules {
     }
 }
 
-fn validate_spec(spec: &DeploymentSpec, path: &Path) -> ErrorList {
+fn validate_spec(spec: &DeploymentSpec, old: Option<&PodTemplateSpec>, path: &Path) -> ErrorList {
     let mut errors = non_negative(spec.replicas.unwrap_or_default(), path.child("replicas"));
     // Upstream names the ReplicaSet here, which makes the pods.
-    errors.extend(selector_and_template(
+    errors.extend(selector_and_changed_template(
         &spec.selector,
         &spec.template,
+        old,
         "ReplicaSet",
         path,
     ));

@@ -6,7 +6,7 @@ use k8s_openapi::api::{
 };
 
 use super::workload::{
-    default_template, name_advice, replica_counts, selector_and_template, selector_change,
+    default_template, name_advice, replica_counts, selector_and_changed_template, selector_change,
 };
 use crate::{
     field::{ErrorList, Path},
@@ -45,23 +45,12 @@ impl KindRules for ReplicaSetRules {
     }
 
     fn validate(&self, set: &ReplicaSet) -> ErrorList {
-        let path = Path::new("spec");
-        let spec: Option<&ReplicaSetSpec> = slot(&set.spec);
-        let spec = spec.cloned().unwrap_or_default();
-        let mut errors = non_negative(spec.replicas.unwrap_or_default(), path.child("replicas"));
-        errors.extend(non_negative(
-            spec.min_ready_seconds.unwrap_or_default(),
-            path.child("minReadySeconds"),
-        ));
-        let empty = PodTemplateSpec::default();
-        let template = spec.template.as_ref().unwrap_or(&empty);
-        errors.extend(selector_and_template(
-            &spec.selector,
-            template,
-            "ReplicaSet",
-            &path,
-        ));
-        errors
+        validate(set, None)
+    }
+
+    fn validate_changed(&self, new: &ReplicaSet, old: &ReplicaSet) -> ErrorList {
+        let old: Option<&ReplicaSetSpec> = slot(&old.spec);
+        validate(new, old.and_then(|old| old.template.as_ref()))
     }
 
     fn prepare_for_update(&self, new: &mut ReplicaSet, old: &ReplicaSet) {
@@ -69,7 +58,7 @@ impl KindRules for ReplicaSetRules {
     }
 
     fn validate_update(&self, new: &ReplicaSet, old: &ReplicaSet) -> ErrorList {
-        let mut errors = self.validate(new);
+        let mut errors = self.validate_changed(new, old);
         let specs: (Option<&ReplicaSetSpec>, Option<&ReplicaSetSpec>) =
             (slot(&new.spec), slot(&old.spec));
         if let (Some(new), Some(old)) = specs {
@@ -122,4 +111,25 @@ impl KindRules for ReplicaSetRules {
         let replicas = set.status.as_ref().map(|status| status.replicas);
         vec![replicas.unwrap_or_default().to_string()]
     }
+}
+
+fn validate(set: &ReplicaSet, old: Option<&PodTemplateSpec>) -> ErrorList {
+    let path = Path::new("spec");
+    let spec: Option<&ReplicaSetSpec> = slot(&set.spec);
+    let spec = spec.cloned().unwrap_or_default();
+    let mut errors = non_negative(spec.replicas.unwrap_or_default(), path.child("replicas"));
+    errors.extend(non_negative(
+        spec.min_ready_seconds.unwrap_or_default(),
+        path.child("minReadySeconds"),
+    ));
+    let empty = PodTemplateSpec::default();
+    let template = spec.template.as_ref().unwrap_or(&empty);
+    errors.extend(selector_and_changed_template(
+        &spec.selector,
+        template,
+        old,
+        "ReplicaSet",
+        &path,
+    ));
+    errors
 }

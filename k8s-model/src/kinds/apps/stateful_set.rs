@@ -244,6 +244,7 @@ fn validate_spec(spec: &StatefulSetSpec, checks: Checks, path: &Path) -> ErrorLi
     errors.extend(selector_and_pods(
         &spec.selector,
         &with_claims(spec),
+        None,
         checks.pods,
         "StatefulSet",
         path,

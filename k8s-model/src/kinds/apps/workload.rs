@@ -41,13 +41,25 @@ pub(crate) fn selector_and_template(
     kind: &str,
     path: &Path,
 ) -> ErrorList {
-    selector_and_pods(selector, template, true, kind, path)
+    selector_and_changed_template(selector, template, None, kind, path)
 }
 
-/// As [`selector_and_template`]; the template's pods are looked at only if they are `checked`.
+/// The same, where the template may take the place of another.
+pub(crate) fn selector_and_changed_template(
+    selector: &LabelSelector,
+    template: &PodTemplateSpec,
+    old: Option<&PodTemplateSpec>,
+    kind: &str,
+    path: &Path,
+) -> ErrorList {
+    selector_and_pods(selector, template, old, true, kind, path)
+}
+
+/// The same; the template's pods are looked at only if they are `checked`.
 pub(super) fn selector_and_pods(
     selector: &LabelSelector,
     template: &PodTemplateSpec,
+    old: Option<&PodTemplateSpec>,
     checked: bool,
     kind: &str,
     path: &Path,
@@ -75,8 +87,9 @@ pub(super) fn selector_and_pods(
         .as_ref()
         .and_then(|meta| meta.labels.clone());
     let matches = !selects_all(selector) && selector_matches(selector, &labels.unwrap_or_default());
-    errors.extend(pod::long_running_template(
+    errors.extend(pod::changed_long_running_template(
         template,
+        old,
         matches,
         checked,
         kind,

@@ -7,7 +7,7 @@ use crate::{
     kinds::{
         apps::workload::default_template,
         checks::same,
-        core::pod::{template, template_warnings},
+        core::pod::{changed_template, template_warnings},
         typed::KindRules,
     },
 };
@@ -31,11 +31,11 @@ impl KindRules for PodTemplateRules {
     }
 
     fn validate(&self, object: &PodTemplate) -> ErrorList {
-        let empty = PodTemplateSpec::default();
-        template(
-            object.template.as_ref().unwrap_or(&empty),
-            &Path::new("template"),
-        )
+        validate(object, None)
+    }
+
+    fn validate_update(&self, new: &PodTemplate, old: &PodTemplate) -> ErrorList {
+        validate(new, old.template.as_ref())
     }
 
     fn warnings(&self, object: &PodTemplate) -> Vec<String> {
@@ -45,4 +45,10 @@ impl KindRules for PodTemplateRules {
             .map(|template| template_warnings(template, &path))
             .unwrap_or_default()
     }
+}
+
+fn validate(object: &PodTemplate, old: Option<&PodTemplateSpec>) -> ErrorList {
+    let empty = PodTemplateSpec::default();
+    let template = object.template.as_ref().unwrap_or(&empty);
+    changed_template(template, old, &Path::new("template"))
 }

@@ -9,7 +9,7 @@ use crate::{
     kinds::{
         apps::workload::{default_template, name_advice, replica_counts},
         checks::{non_negative, same},
-        core::pod::{long_running_template, template_warnings},
+        core::pod::{changed_long_running_template, template_warnings},
         typed::KindRules,
     },
 };
@@ -65,35 +65,25 @@ impl KindRules for ReplicationControllerRules {
     }
 
     fn validate(&self, controller: &ReplicationController) -> ErrorList {
-        let path = Path::new("spec");
-        let spec = controller.spec.clone().unwrap_or_default();
-        let mut errors = non_negative(
-            spec.min_ready_seconds.unwrap_or_default(),
-            path.child("minReadySeconds"),
-        );
-        let selector = spec.selector.unwrap_or_default();
-        if selector.is_empty() {
-            errors.push(field::required(path.child("selector"), ""));
-        }
-        errors.extend(non_negative(
-            spec.replicas.unwrap_or_default(),
-            path.child("replicas"),
-        ));
-        let path = path.child("template");
-        let Some(template) = &spec.template else {
-            errors.push(field::required(path, ""));
-            return errors;
-        };
-        errors.extend(long_running_template(
-            template,
-            matches(template, &selector),
-            true,
-            "ReplicationController",
-            &path,
-        ));
-        errors
+        validate(controller, None)
     }
 
+    fn validate_changed(
+        &self,
+        new: &ReplicationController,
+        old: &ReplicationController,
+    ) -> ErrorList {
+        let old = old.spec.as_ref();
+        validate(new, old.and_then(|old| old.template.as_ref()))
+    }
+
+    fn validate_update(
+        &self,
+        new: &ReplicationController,
+        old: &ReplicationController,
+    ) -> ErrorList {
+        self.validate_changed(new, old)
+    }
     fn prepare_for_update(&self, new: &mut ReplicationController, old: &ReplicationController) {
         new.status.clone_from(&old.status);
     }
@@ -154,6 +144,37 @@ impl KindRules for ReplicationControllerRules {
         let replicas = controller.status.as_ref().map(|status| status.replicas);
         vec![replicas.unwrap_or_default().to_string()]
     }
+}
+
+fn validate(controller: &ReplicationController, old: Option<&PodTemplateSpec>) -> ErrorList {
+    let path = Path::new("spec");
+    let spec = controller.spec.clone().unwrap_or_default();
+    let mut errors = non_negative(
+        spec.min_ready_seconds.unwrap_or_default(),
+        path.child("minReadySeconds"),
+    );
+    let selector = spec.selector.unwrap_or_default();
+    if selector.is_empty() {
+        errors.push(field::required(path.child("selector"), ""));
+    }
+    errors.extend(non_negative(
+        spec.replicas.unwrap_or_default(),
+        path.child("replicas"),
+    ));
+    let path = path.child("template");
+    let Some(template) = &spec.template else {
+        errors.push(field::required(path, ""));
+        return errors;
+    };
+    errors.extend(changed_long_running_template(
+        template,
+        old,
+        matches(template, &selector),
+        true,
+        "ReplicationController",
+        &path,
+    ));
+    errors
 }
 
 fn matches(

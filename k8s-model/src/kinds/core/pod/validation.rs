@@ -317,19 +317,8 @@ pub(crate) fn changed_template(
     errors
 }
 
-/// The template of a kind that keeps a number of pods running: it must match the selector and
-/// restart always. The rest of it is looked at only if it is `checked`.
-pub(crate) fn long_running_template(
-    template: &PodTemplateSpec,
-    matches: bool,
-    checked: bool,
-    what: &str,
-    path: &Path,
-) -> ErrorList {
-    changed_long_running_template(template, None, matches, checked, what, path)
-}
-
-/// The same, of a template that may take the place of another.
+/// The template of a kind that keeps a number of pods running, that may take the place of another: it must match the
+/// selector and restart always. The rest of it is looked at only if it is `checked`.
 pub(crate) fn changed_long_running_template(
     template: &PodTemplateSpec,
     old: Option<&PodTemplateSpec>,
