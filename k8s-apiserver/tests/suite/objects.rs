@@ -1,13 +1,13 @@
 //! Objects from birth to death, through the in-process client and over plain requests.
 
-use crate::common::{MAPS, call, client, config_map, get, server};
+use crate::common::{MAPS, call, client, config_map, get, send, server, text};
 use http::StatusCode;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::{
     Api,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn map(name: &str) -> ConfigMap {
     serde_json::from_value(config_map(name)).unwrap()
@@ -613,4 +613,54 @@ async fn times_with_microseconds_have_all_of_them() {
     .await;
     assert_eq!(code, StatusCode::CREATED);
     assert_eq!(made["spec"]["renewTime"], "2026-01-01T00:00:00.100000Z");
+}
+
+#[tokio::test]
+async fn bytes_may_come_in_lines_and_are_stored_in_one() {
+    const SECRETS: &str = "/api/v1/namespaces/default/secrets";
+    const JSON: &str = r#"{"metadata": {"name": "s"}, "data": {"a": "YWJj\nZGVm\n", "b": "YR=="}}"#;
+    const YAML: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata:\n  a: |\n    YWJj\n    ZGVm\n  b: YR==\n";
+    const PATCH: &str = r#"{"data": {"a": "YWJj\r\nZGVm", "b": "YQ=\n="}}"#;
+    const STEPS: &str =
+        r#"[{"op": "add", "path": "/data", "value": {"a": "YWJjZG\nVm", "b": "YR==\n"}}]"#;
+    let uri = format!("{SECRETS}/s");
+    let applied = format!("{uri}?fieldManager=m&force=true");
+    let server = server().await;
+    for (method, uri, kind, body) in [
+        ("POST", SECRETS, "application/json", JSON),
+        ("POST", SECRETS, "application/yaml", YAML),
+        ("PUT", &uri, "application/json", JSON),
+        ("PUT", &uri, "application/yaml", YAML),
+        ("PATCH", &uri, "application/merge-patch+json", PATCH),
+        (
+            "PATCH",
+            &uri,
+            "application/strategic-merge-patch+json",
+            PATCH,
+        ),
+        ("PATCH", &uri, "application/json-patch+json", STEPS),
+        ("PATCH", &applied, "application/apply-patch+yaml", YAML),
+    ] {
+        if method == "POST" {
+            call(&server, "DELETE", &uri, Value::Null).await;
+        } else if kind != "application/apply-patch+yaml" {
+            let other = json!({"metadata": {"name": "s"}, "data": {"a": "eA=="}});
+            call(&server, "DELETE", &uri, Value::Null).await;
+            let (status, made) = call(&server, "POST", SECRETS, other).await;
+            assert_eq!(status, StatusCode::CREATED, "{made}");
+        }
+        let answer = send(&server, method, uri, &[("content-type", kind)], body).await;
+        let (status, answer) = text(answer).await;
+        assert!(status.is_success(), "{method} {kind}: {answer}");
+        let (_, stored) = get(&server, &format!("{SECRETS}/s")).await;
+        let data = json!({"a": "YWJjZGVm", "b": "YQ=="});
+        assert_eq!(stored["data"], data, "{method} {kind}");
+    }
+    let wrong = json!({"metadata": {"name": "t"}, "data": {"a": "YWJj\n!"}});
+    let (status, answer) = call(&server, "POST", SECRETS, wrong).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        answer["message"],
+        "Secret in version \"v1\" cannot be handled as a Secret: illegal base64 data at input byte 5"
+    );
 }

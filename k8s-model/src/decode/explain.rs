@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    DecodeError, go_names, syntax, time_text,
+    DecodeError, base64, go_names, syntax, time_text,
     tracked::{Step, spell},
 };
 use crate::schema::{Shape, Type};
@@ -216,45 +216,11 @@ fn special(shape: Shape, value: &Value) -> Option<String> {
             let micro = matches!(shape, Shape::Type(ty) if ty.base_name() == "MicroTime");
             Some(time_text::fault(text, micro))
         }
-        (Shape::String("byte"), Value::String(text)) => Some(format!(
-            "illegal base64 data at input byte {}",
-            base64_fault(text.as_bytes())
-        )),
+        (Shape::String("byte"), Value::String(text)) => Some(base64::fault(text)),
         (Shape::Quantity, other) if !other.is_string() && !other.is_number() => {
             Some(crate::quantity::ParseError::Format.to_string())
         }
         _ => None,
-    }
-}
-
-/// Where Go's decoder gives up on base64: at the offending byte, or at the start of a group of four
-/// that is not complete.
-fn base64_fault(text: &[u8]) -> usize {
-    let mut at = 0;
-    loop {
-        let mut in_group = 0;
-        while in_group < 4 {
-            let Some(&byte) = text.get(at) else {
-                return at.saturating_sub(in_group);
-            };
-            at += 1;
-            match byte {
-                b'\n' | b'\r' => {}
-                b'+' | b'/' => in_group += 1,
-                _ if byte.is_ascii_alphanumeric() => in_group += 1,
-                b'=' if in_group == 3 => return at,
-                b'=' if in_group == 2 => {
-                    let newline = |byte: &&u8| matches!(byte, b'\n' | b'\r');
-                    at += text[at..].iter().take_while(newline).count();
-                    return match text.get(at) {
-                        None => text.len(),
-                        Some(b'=') => at + 1,
-                        Some(_) => at - 1,
-                    };
-                }
-                _ => return at - 1,
-            }
-        }
     }
 }
 

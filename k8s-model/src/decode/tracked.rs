@@ -1,7 +1,7 @@
 //! A deserializer around another that knows where it is.
 //!
 //! It reports fields that nobody takes, remembers where an error came from, and brings quantities
-//! into canonical form. Keys are borrowed from the input, and paths live on the stack until
+//! and bytes into canonical form. Keys are borrowed from the input, and paths live on the stack until
 //! someone asks for them, so the usual case allocates nothing.
 
 use std::{
@@ -16,6 +16,7 @@ use serde::de::{
 };
 
 use super::{
+    base64,
     duplicates::{SPELLED, TOLD},
     time_text,
 };
@@ -159,6 +160,18 @@ enum Form {
     Quantity,
     Time,
     MicroTime,
+    Bytes,
+}
+
+impl Form {
+    /// Bytes have no name in the calls that decode them, as the others have: only their type tells.
+    fn of_option<T>(self) -> Self {
+        if std::any::type_name::<T>().ends_with("::ByteString") {
+            Form::Bytes
+        } else {
+            self
+        }
+    }
 }
 
 /// Everything that travels along: the place, and what is being read.
@@ -226,8 +239,14 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Tracked<'_, D> {
     forward! {
         deserialize_any deserialize_i8 deserialize_i16 deserialize_i128 deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
         deserialize_f32 deserialize_f64 deserialize_char
-        deserialize_bytes deserialize_byte_buf deserialize_option deserialize_unit deserialize_seq
-        deserialize_map deserialize_identifier
+        deserialize_bytes deserialize_byte_buf deserialize_unit deserialize_seq deserialize_map
+        deserialize_identifier
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        let form = self.at.form.of_option::<V::Value>();
+        let at = At { form, ..self.at };
+        at.blamed(self.inner.deserialize_option(Watcher { visitor, at }))
     }
 
     // By way of `any`, so that `null` gets as far as `visit_unit`.
@@ -347,6 +366,7 @@ impl<'de, V: Visitor<'de>> Watcher<'_, V> {
     fn formed<E: Error>(self, text: &str) -> Result<V::Value, E> {
         match self.at.form {
             Form::Quantity => self.quantity(text),
+            Form::Bytes => self.visitor.visit_str(&base64::canonical(text)),
             Form::MicroTime if !time_text::is_micro(text) => {
                 Err(E::custom(time_text::fault(text, true)))
             }
@@ -452,7 +472,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watcher<'_, V> {
     fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
         // Upstream reads `null` as nothing, in lists and maps too.
         match self.at.form {
-            Form::Any => {}
+            Form::Any | Form::Bytes => {}
             Form::Quantity => return self.quantity("0"),
             Form::Time | Form::MicroTime => return self.visitor.visit_str(time_text::UNSET),
         }

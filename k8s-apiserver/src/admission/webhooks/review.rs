@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
+use k8s_model::decode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -69,6 +69,8 @@ pub(super) fn answer(
     let review: Review = serde_json::from_slice(body)
         .map_err(|e| format!("couldn't get version/kind; json parse error: {e}"))?;
     let response = review.response.ok_or("webhook response was absent")?;
+    let patch = response.patch.as_deref().map(decode::base64_bytes);
+    let patch = patch.transpose()?.filter(|patch| !patch.is_empty());
     if version == "v1" {
         if response.uid != uid {
             return Err(format!(
@@ -87,7 +89,6 @@ pub(super) fn answer(
             ));
         }
     }
-    let patch = response.patch.filter(|patch| !patch.is_empty());
     match (mutating, &patch, &response.patch_type) {
         (false, Some(_), _) => {
             return Err("validating webhook may not return response.patch".into());
@@ -108,10 +109,6 @@ pub(super) fn answer(
         }
         _ => {}
     }
-    let patch = patch
-        .map(|patch| STANDARD.decode(patch))
-        .transpose()
-        .map_err(|e| format!("response.patch is not base64: {e}"))?;
     Ok(Answer {
         allowed: response.allowed,
         patch,
@@ -182,6 +179,14 @@ mod tests {
                 json!({"uid": "u", "patch": "W10=", "patchType": ""}),
                 "webhook returned invalid response.patchType of \"\"",
             ),
+            (
+                json!({"uid": "u", "patch": "W10=!", "patchType": "JSONPatch"}),
+                "illegal base64 data at input byte 4",
+            ),
+            (
+                json!({"uid": "u", "patch": "\n", "patchType": "JSONPatch"}),
+                "webhook returned response.patchType but not response.patch",
+            ),
         ];
         for (response, text) in cases {
             assert_eq!(read(true, response).unwrap_err(), text);
@@ -204,6 +209,15 @@ mod tests {
                 .unwrap()
                 .allowed
         );
+    }
+
+    #[test]
+    fn a_patch_may_come_in_lines() {
+        for text in ["W10=", "W1\n0=\n", "W1\r\n0=", "W11="] {
+            let response = json!({"uid": "u", "patch": text, "patchType": "JSONPatch"});
+            let patch = read(true, response).unwrap().patch;
+            assert_eq!(patch.as_deref(), Some(&b"[]"[..]), "{text:?}");
+        }
     }
 
     #[test]
