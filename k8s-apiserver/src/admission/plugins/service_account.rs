@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -35,6 +36,8 @@ const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const VOLUME_PREFIX: &str = "kube-api-access-";
 /// An hour and seven seconds: known by its oddity as what nobody asked for.
 const TOKEN_SECONDS: i64 = 3607;
+/// How often the account `default` is looked for: a controller makes it for each new namespace.
+const ATTEMPTS: u32 = 10;
 const ENFORCE_SECRETS: &str = "kubernetes.io/enforce-mountable-secrets";
 
 /// Gives a pod the account `default` if it names none, checks that the account is there, and mounts
@@ -77,8 +80,7 @@ impl ServiceAccount {
                 "error looking up service account {namespace}/{name}: {text}"
             ))
         };
-        let (group, plural) = (Account::GROUP, Account::URL_PATH_SEGMENT);
-        let json = match self.reader.get_raw(group, plural, namespace, name).await {
+        let json = match self.stored(namespace, name).await {
             Ok(Some(json)) => json,
             Ok(None) => return Err(problem(&format!("serviceaccount {name:?} not found"))),
             Err(error) => return Err(problem(&error)),
@@ -92,7 +94,7 @@ impl ServiceAccount {
         }
         let account: Account = serde_json::from_slice(&json).map_err(|source| {
             problem(&ReadError::Decode {
-                resource: plural.to_owned(),
+                resource: Account::URL_PATH_SEGMENT.to_owned(),
                 namespace: key.0.clone(),
                 name: key.1.clone(),
                 source,
@@ -105,6 +107,23 @@ impl ServiceAccount {
         }
         known.insert(key, (json, account.clone()));
         Ok(account)
+    }
+
+    /// The JSON of an account, if it exists. The account `default` is waited for.
+    async fn stored(&self, namespace: &str, name: &str) -> Result<Option<Bytes>, ReadError> {
+        let (group, plural) = (Account::GROUP, Account::URL_PATH_SEGMENT);
+        let attempts = if name == DEFAULT { ATTEMPTS } else { 1 };
+        let mut pause = None;
+        for attempt in 1..=attempts {
+            let found = self.reader.get_raw(group, plural, namespace, name).await?;
+            if found.is_some() || attempt == attempts {
+                return Ok(found);
+            }
+            let pause = *pause
+                .get_or_insert_with(|| Duration::from_millis(self.random.lock().u64(100..200)));
+            tokio::time::sleep(pause).await;
+        }
+        Ok(None)
     }
 
     async fn check(&self, namespace: &str, pod: &Pod) -> Result<(), AdmissionError> {

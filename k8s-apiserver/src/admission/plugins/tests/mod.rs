@@ -138,7 +138,38 @@ async fn immortal_namespaces_cannot_be_deleted() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
+async fn the_default_account_of_a_new_namespace_is_waited_for() {
+    let (memory, reader) = reader();
+    let plugin = ServiceAccount::new(reader);
+    let attempt = Try::create("", "pods");
+    let started = tokio::time::Instant::now();
+    let made = async {
+        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+        let account = json!({ "metadata": { "namespace": "ns", "name": "default" } });
+        memory.put("", "serviceaccounts", account);
+    };
+    let object = pod(json!({}));
+    let (admitted, ()) = tokio::join!(attempt.run(&plugin, &object), made);
+    assert!(admitted.unwrap().spec.unwrap().volumes.is_some());
+    assert!(started.elapsed().as_millis() < 500);
+    // Another account is not.
+    let started = tokio::time::Instant::now();
+    let other = pod(json!({ "serviceAccountName": "other" }));
+    let error = attempt.run(&plugin, &other).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        r#"error looking up service account ns/other: serviceaccount "other" not found"#
+    );
+    assert_eq!(started.elapsed().as_millis(), 0);
+    // And no account is for ever.
+    memory.delete("", "serviceaccounts", "ns", "default");
+    attempt.run(&plugin, &object).await.unwrap_err();
+    let waited = started.elapsed().as_millis();
+    assert!((900..1800).contains(&waited), "{waited}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pod_gets_the_default_account_and_its_token() {
     let (memory, reader) = reader();
     let plugin = ServiceAccount::new(reader);
