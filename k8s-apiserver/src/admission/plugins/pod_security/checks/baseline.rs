@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{LifecycleHandler, Probe, SELinuxOptions};
 use super::{
     Check, Finding, Subject, Values,
     containers::{Container, all},
-    finding, named, plural, quoted, seccomp, setters,
+    finding, named, plural, quoted, seccomp, setters, unless_own_users,
 };
 
 pub(super) const CHECKS: &[Check] = &[
@@ -16,7 +16,13 @@ pub(super) const CHECKS: &[Check] = &[
     check("hostPorts", &[(0, host_ports)]),
     check("hostProbesAndHostLifecycle", &[(34, probe_hosts)]),
     check("privileged", &[(0, privileged)]),
-    check("procMount", &[(0, proc_mount)]),
+    check(
+        "procMount",
+        &[
+            (0, proc_mount),
+            (35, |subject| unless_own_users(subject, proc_mount)),
+        ],
+    ),
     check("seLinuxOptions", &[(0, se_linux_0), (31, se_linux_31)]),
     check(
         "seccompProfile_baseline",
@@ -277,7 +283,7 @@ fn privileged(subject: &Subject<'_>) -> Option<Finding> {
     )
 }
 
-fn proc_mount(subject: &Subject<'_>) -> Option<Finding> {
+pub(super) fn proc_mount(subject: &Subject<'_>) -> Option<Finding> {
     let mut values = Values::new();
     let containers = bad(subject, |container| {
         let mount = container.security.and_then(|s| s.proc_mount.as_deref());

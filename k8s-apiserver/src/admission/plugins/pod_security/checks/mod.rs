@@ -31,6 +31,11 @@ impl Subject<'_> {
     fn is_for_windows(&self) -> bool {
         self.spec.os.as_ref().is_some_and(|os| os.name == "windows")
     }
+
+    /// Whether its users are none of the node's: root within is nobody without.
+    fn has_own_users(&self) -> bool {
+        self.spec.host_users == Some(false)
+    }
 }
 
 /// What a check forbids.
@@ -38,6 +43,15 @@ impl Subject<'_> {
 pub(super) struct Finding {
     pub(super) reason: String,
     pub(super) detail: String,
+}
+
+/// The check for pods that share their users with the node.
+fn unless_own_users(subject: &Subject<'_>, check: CheckFn) -> Option<Finding> {
+    if subject.has_own_users() {
+        None
+    } else {
+        check(subject)
+    }
 }
 
 fn finding(reason: &str, detail: String) -> Option<Finding> {

@@ -3,8 +3,10 @@
 use k8s_openapi::api::core::v1::Volume;
 
 use super::{
-    Check, Finding, Subject, Values, baseline::bad, containers::all, finding, named, plural,
-    quoted, seccomp, setters,
+    Check, Finding, Subject, Values,
+    baseline::{bad, proc_mount},
+    containers::all,
+    finding, named, plural, quoted, seccomp, setters, unless_own_users,
 };
 
 pub(super) const CHECKS: &[Check] = &[
@@ -25,18 +27,29 @@ pub(super) const CHECKS: &[Check] = &[
         replaces: "capabilities_baseline",
     },
     Check {
+        id: "procMount_restricted",
+        versions: &[(35, proc_mount)],
+        replaces: "procMount",
+    },
+    Check {
         id: "restrictedVolumes",
         versions: &[(0, volumes)],
         replaces: "hostPathVolumes",
     },
     Check {
         id: "runAsNonRoot",
-        versions: &[(0, non_root)],
+        versions: &[
+            (0, non_root),
+            (35, |subject| unless_own_users(subject, non_root)),
+        ],
         replaces: "",
     },
     Check {
         id: "runAsUser",
-        versions: &[(23, root_user)],
+        versions: &[
+            (23, root_user),
+            (35, |subject| unless_own_users(subject, root_user)),
+        ],
         replaces: "",
     },
     Check {

@@ -60,6 +60,38 @@ fn a_hardened_pod_passes_and_a_plain_one_is_told_all_that_is_missing() {
 }
 
 #[test]
+fn users_of_its_own_free_a_pod_from_some_checks() {
+    const MOUNT: &str =
+        "procMount (container \"c\" must not set securityContext.procMount to \"Unmasked\")";
+    const ROOT: &str = "runAsUser=0 (container \"c\" must not set runAsUser=0)";
+    const MAY_BE_ROOT: &str =
+        "runAsNonRoot != true (pod must not set securityContext.runAsNonRoot=false)";
+    let unmasked = json!({"securityContext": {"procMount": "Unmasked"}});
+    let root = json!({"securityContext": {"runAsUser": 0}});
+    let may_be_root = json!({"securityContext": {"runAsNonRoot": false}});
+    let none = json!({});
+    for (level, container, spec, shared, own) in [
+        (Level::Baseline, &unmasked, &none, MOUNT, ""),
+        (Level::Restricted, &unmasked, &none, MOUNT, MOUNT),
+        (Level::Restricted, &root, &none, ROOT, ""),
+        (Level::Restricted, &none, &may_be_root, MAY_BE_ROOT, ""),
+    ] {
+        let found = |minor: Option<u32>, own: Option<bool>| {
+            let mut spec = with(container.clone(), spec.clone());
+            spec["hostUsers"] = own.map_or(Value::Null, |own| json!(!own));
+            found(level, minor, spec, json!({}))
+        };
+        for minor in [None, Some(37), Some(35)] {
+            assert_eq!(found(minor, None), shared, "{minor:?}");
+            assert_eq!(found(minor, Some(false)), shared, "{minor:?}");
+            assert_eq!(found(minor, Some(true)), own, "{minor:?}");
+        }
+        assert_eq!(found(Some(34), None), shared);
+        assert_eq!(found(Some(34), Some(true)), shared);
+    }
+}
+
+#[test]
 fn each_check_of_the_baseline_forbids_its_field() {
     let security = |value: Value| json!({"securityContext": value});
     for (container, spec, text) in [
