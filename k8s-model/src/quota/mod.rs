@@ -7,6 +7,7 @@
 mod claims;
 mod devices;
 mod pods;
+mod resized;
 mod services;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -107,9 +108,16 @@ impl Meter {
         Some(meter)
     }
 
-    /// Whether changes of an object count, not its making alone.
-    pub fn counts_updates(&self) -> bool {
-        matches!(self, Meter::Services | Meter::Claims | Meter::DeviceClaims)
+    /// Whether a change of an object may count, not its making alone. That of a pod does if it moves between the
+    /// scopes `Terminating` and `NotTerminating`.
+    pub fn counts_update(&self, old: Counted<'_>, new: Counted<'_>) -> bool {
+        match (self, old, new) {
+            (Meter::Services | Meter::Claims | Meter::DeviceClaims, ..) => true,
+            (Meter::Pods, Counted::Pod(old), Counted::Pod(new)) => {
+                pods::is_terminating(old) != pods::is_terminating(new)
+            }
+            _ => false,
+        }
     }
 
     /// Whether objects count for the quota's resource of that name.

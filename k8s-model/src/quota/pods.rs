@@ -7,14 +7,16 @@ use k8s_openapi::{
     jiff::{SignedDuration, Timestamp},
 };
 
-use super::{Amounts, ONE, selects};
+use super::{Amounts, ONE, resized, selects};
 use crate::{
     kinds::{checks::list, core::pod::has_own_resources, quantities},
-    pods::{qos_class, resource_limits, resource_requests},
+    pods::qos_class,
     quantity::Amount,
 };
 
 const COUNT: &str = "count/pods";
+/// What devices of a class are called where they are asked for like any resource.
+const DEVICES_OF_CLASS: &str = "deviceclass.resource.kubernetes.io/";
 
 pub(super) fn measures(name: &str) -> bool {
     matches!(
@@ -31,9 +33,11 @@ pub(super) fn measures(name: &str) -> bool {
             | "limits.memory"
             | "limits.ephemeral-storage"
     ) || quantities::is_huge_pages(name)
-        || name
-            .strip_prefix("requests.")
-            .is_some_and(|rest| quantities::is_huge_pages(rest) || is_foreign(rest))
+        || name.strip_prefix("requests.").is_some_and(|rest| {
+            quantities::is_huge_pages(rest)
+                || is_foreign(rest)
+                || rest.starts_with(DEVICES_OF_CLASS)
+        })
 }
 
 /// Whether a resource is not one of Kubernetes' own.
@@ -89,15 +93,18 @@ pub(super) fn check_constraints<'a>(
     Err(format!("must specify {}", parts.join("; ")))
 }
 
+/// Whether it is to end at some time.
+pub(super) fn is_terminating(pod: &Pod) -> bool {
+    let spec = pod.spec.as_ref();
+    spec.and_then(|spec| spec.active_deadline_seconds)
+        .is_some_and(|seconds| seconds >= 0)
+}
+
 pub(super) fn in_scope(pod: &Pod, scope: &ScopedResourceSelectorRequirement) -> bool {
     let spec = pod.spec.as_ref();
-    let terminating = || {
-        spec.and_then(|spec| spec.active_deadline_seconds)
-            .is_some_and(|seconds| seconds >= 0)
-    };
     match scope.scope_name.as_str() {
-        "Terminating" => terminating(),
-        "NotTerminating" => !terminating(),
+        "Terminating" => is_terminating(pod),
+        "NotTerminating" => !is_terminating(pod),
         "BestEffort" => qos_class(pod) == "BestEffort",
         "NotBestEffort" => qos_class(pod) != "BestEffort",
         "PriorityClass" => {
@@ -143,10 +150,10 @@ pub(super) fn usage(pod: &Pod, now: Timestamp) -> Amounts {
         return out;
     }
     out.insert("pods".to_owned(), ONE);
-    for (name, amount) in resource_requests(pod) {
+    for (name, amount) in resized::requests(pod) {
         insert_request(&mut out, &name, amount);
     }
-    for (name, amount) in resource_limits(pod) {
+    for (name, amount) in resized::limits(pod) {
         if matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage") {
             out.insert(format!("limits.{name}"), amount);
         }
@@ -158,7 +165,7 @@ fn insert_request(out: &mut Amounts, name: &str, amount: Amount) {
     if matches!(name, "cpu" | "memory" | "ephemeral-storage") || quantities::is_huge_pages(name) {
         out.insert(name.to_owned(), amount);
         out.insert(format!("requests.{name}"), amount);
-    } else if quantities::is_extended(name) {
+    } else if quantities::is_extended(name) || name.starts_with(DEVICES_OF_CLASS) {
         out.insert(format!("requests.{name}"), amount);
     }
 }

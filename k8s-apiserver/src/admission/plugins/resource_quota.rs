@@ -54,7 +54,10 @@ fn meter(request: &AdmissionRequest<'_>) -> Option<Meter> {
     let meter = Meter::of(resource.group, resource.resource)?;
     let counts = match (request.operation, request.subresource) {
         (Operation::Create, "") => true,
-        (Operation::Update, "") => meter.counts_updates(),
+        (Operation::Update, "") => match (request.old, request.object.as_deref()) {
+            (Some(old), Some(new)) => meter.counts_update(old.into(), new.into()),
+            _ => false,
+        },
         (Operation::Update, "resize") => meter == Meter::Pods,
         _ => false,
     };
@@ -114,13 +117,19 @@ fn charge(
             negative.join(",")
         )));
     }
-    let before = request
-        .old
-        .map_or_else(Amounts::new, |old| meter.usage(Counted::from(old), never));
-    let more = quota::increase(&usage, &before);
+    let whole = quota::increase(&usage, &Amounts::new());
+    let change = request.old.map(Counted::from).map(|old| {
+        let increase = quota::increase(&usage, &meter.usage(old, never));
+        (old, increase)
+    });
     let mut charged = Vec::new();
     for mut quota in concerned {
-        let used = quota::charge(&quota, &more).map_err(AdmissionError::forbidden)?;
+        // What was not in the quota's scopes before is new to it as a whole.
+        let more = match &change {
+            Some((old, increase)) if meter.matches(&quota, *old) => increase,
+            _ => &whole,
+        };
+        let used = quota::charge(&quota, more).map_err(AdmissionError::forbidden)?;
         let used = quota::quantities(&used);
         let status = quota.status.get_or_insert_default();
         if more.keys().any(|name| {

@@ -196,3 +196,98 @@ async fn a_quota_that_is_recounted_meanwhile_is_charged_all_the_same() {
     futures::join!(recount, write);
     assert_eq!(used(&server, "q").await["count/configmaps"], "20");
 }
+
+#[tokio::test]
+async fn what_moves_into_a_quotas_scope_is_charged_as_a_whole() {
+    const CLAIMS: &str = "/api/v1/namespaces/default/persistentvolumeclaims";
+    let server = ready().await;
+    let gold = json!({"matchExpressions": [
+        {"scopeName": "VolumeAttributesClass", "operator": "In", "values": ["gold"]},
+    ]});
+    let hard = json!({"persistentvolumeclaims": "1", "requests.storage": "5Gi"});
+    quota(
+        &server,
+        "gold",
+        json!({"hard": hard, "scopeSelector": gold}),
+    )
+    .await;
+    let claim = |name: &str, size: &str| {
+        json!({"metadata": {"name": name}, "spec": {
+            "accessModes": ["ReadWriteOnce"], "storageClassName": "s",
+            "volumeAttributesClassName": "silver", "resources": {"requests": {"storage": size}},
+        }})
+    };
+    let change = json!({"spec": {"volumeAttributesClassName": "gold"}});
+    for (name, size) in [("a", "4Gi"), ("b", "1Gi")] {
+        make(&server, CLAIMS, claim(name, size)).await;
+    }
+    for name in ["a", "b"] {
+        let uri = format!("{CLAIMS}/{name}");
+        let mut claim = get(&server, &uri).await.1;
+        claim["status"] = json!({"phase": "Bound"});
+        let (status, answer) = call(&server, "PUT", &format!("{uri}/status"), claim).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+    }
+    let none = json!({"persistentvolumeclaims": "0", "requests.storage": "0"});
+    assert_eq!(used(&server, "gold").await, none);
+    let (status, answer) = call(&server, "PATCH", &format!("{CLAIMS}/a"), change.clone()).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    let one = json!({"persistentvolumeclaims": "1", "requests.storage": "4Gi"});
+    assert_eq!(used(&server, "gold").await, one);
+    let (status, answer) = call(&server, "PATCH", &format!("{CLAIMS}/b"), change).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{answer}");
+    assert_eq!(
+        answer["message"],
+        "persistentvolumeclaims \"b\" is forbidden: exceeded quota: gold, requested: persistentvolumeclaims=1, used: persistentvolumeclaims=1, limited: persistentvolumeclaims=1"
+    );
+    // What is within already costs nothing anew.
+    let noted = json!({"metadata": {"annotations": {"x": "y"}}});
+    let (status, answer) = call(&server, "PATCH", &format!("{CLAIMS}/a"), noted).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert_eq!(used(&server, "gold").await, one);
+}
+
+#[tokio::test]
+async fn a_pod_that_is_to_end_moves_between_quotas() {
+    let server = ready().await;
+    let scoped = |pods: &str, scope: &str| json!({"hard": {"pods": pods}, "scopes": [scope]});
+    quota(&server, "ends", scoped("1", "Terminating")).await;
+    quota(&server, "stays", scoped("2", "NotTerminating")).await;
+    make(&server, PODS, pod("a", json!({}))).await;
+    make(&server, PODS, pod("b", json!({}))).await;
+    assert_eq!(used(&server, "stays").await["pods"], "2");
+    let noted = json!({"metadata": {"annotations": {"x": "y"}}});
+    let uri = format!("{PODS}/a");
+    assert_eq!(call(&server, "PATCH", &uri, noted).await.0, StatusCode::OK);
+    let ends = json!({"spec": {"activeDeadlineSeconds": 60}});
+    let (status, answer) = call(&server, "PATCH", &uri, ends.clone()).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert_eq!(used(&server, "ends").await["pods"], "1");
+    // The controller gives back what is no longer used.
+    assert_eq!(used(&server, "stays").await["pods"], "2");
+    let (status, answer) = call(&server, "PATCH", &format!("{PODS}/b"), ends).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert_eq!(
+        answer["message"],
+        "pods \"b\" is forbidden: exceeded quota: ends, requested: pods=1, used: pods=1, limited: pods=1"
+    );
+}
+
+#[tokio::test]
+async fn devices_of_a_class_are_limited_like_any_resource() {
+    const GPUS: &str = "requests.deviceclass.resource.kubernetes.io/gpu";
+    let server = ready().await;
+    quota(&server, "q", json!({"hard": {GPUS: "2"}})).await;
+    let asks = |count: &str| {
+        let list = json!({"deviceclass.resource.kubernetes.io/gpu": count});
+        json!({"resources": {"requests": list, "limits": list}})
+    };
+    make(&server, PODS, pod("a", asks("2"))).await;
+    assert_eq!(used(&server, "q").await, json!({GPUS: "2"}));
+    assert_eq!(
+        refused(&server, PODS, pod("b", asks("1"))).await,
+        format!(
+            "pods \"b\" is forbidden: exceeded quota: q, requested: {GPUS}=1, used: {GPUS}=2, limited: {GPUS}=2"
+        )
+    );
+}
