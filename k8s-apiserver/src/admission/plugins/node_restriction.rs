@@ -346,8 +346,6 @@ fn is_forbidden_label(key: &str) -> bool {
         "beta.kubernetes.io/os",
         "failure-domain.beta.kubernetes.io/region",
         "failure-domain.beta.kubernetes.io/zone",
-        "failure-domain.kubernetes.io/region",
-        "failure-domain.kubernetes.io/zone",
         "kubernetes.io/arch",
         "kubernetes.io/hostname",
         "kubernetes.io/os",

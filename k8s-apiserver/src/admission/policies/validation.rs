@@ -165,6 +165,8 @@ pub(super) fn evaluate<'v>(policy: &'v Policy, inputs: &Inputs<'v>) -> Findings 
             }
         }
     }
+    // Annotations have a budget of their own.
+    let mut budget = COST_LIMIT;
     for annotation in &policy.annotations {
         annotate(policy, annotation, &variables, &mut budget, &mut findings);
     }
@@ -231,5 +233,44 @@ fn annotate(
     };
     if !policy.fails_open {
         findings.failures.push((failure, fault));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::admission::{expressions::Questions, policies::policy::Wire};
+
+    #[test]
+    fn annotations_have_a_budget_of_their_own() {
+        // As dear as one expression may be, and soon evaluated.
+        const DEAR: &str = "object.text.contains(object.text)";
+        let annotation = |number: u32| {
+            let value = format!("{DEAR} ? 'said' : null");
+            json!({"key": format!("k{number}"), "valueExpression": value})
+        };
+        let annotations: Vec<Value> = (0..9).map(annotation).collect();
+        let wire: Wire = serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {
+            "validations": vec![json!({"expression": DEAR}); 9],
+            "auditAnnotations": annotations,
+        }}))
+        .unwrap();
+        let object = json!({"text": "x".repeat(9_900)});
+        let (request, questions) = (json!({}), Questions::default());
+        let inputs = Inputs {
+            object: &object,
+            old: &Value::Null,
+            request: &request,
+            params: None,
+            namespace: None,
+            questions: &questions,
+        };
+        let policy = Policy::from(wire);
+        let findings = evaluate(&policy, &inputs);
+        assert_eq!(findings.objections, []);
+        assert_eq!(findings.failures.len(), 0);
+        assert_eq!(findings.annotations.len(), 9);
     }
 }

@@ -31,11 +31,18 @@ async fn a_node_writes_only_about_itself_and_its_pods() {
         error.to_string(),
         r#"node "a" is not allowed to modify node "b""#
     );
-    let restricted = node(
-        "a",
-        json!({ "node-restriction.kubernetes.io/fips": "true" }),
-    );
-    attempt("a").run(&plugin, &restricted).await.unwrap_err();
+    for (label, allowed) in [
+        ("node-restriction.kubernetes.io/fips", false),
+        ("failure-domain.beta.kubernetes.io/zone", true),
+        ("failure-domain.beta.kubernetes.io/region", true),
+        ("failure-domain.kubernetes.io/zone", false),
+        ("failure-domain.kubernetes.io/region", false),
+        ("topology.kubernetes.io/zone", true),
+    ] {
+        let labelled = node("a", json!({ label: "x" }));
+        let outcome = attempt("a").run(&plugin, &labelled).await;
+        assert_eq!(outcome.is_ok(), allowed, "{label}");
+    }
     // A node that the collector takes away could come back as another.
     let old = node("a", json!({}));
     let mut owned = old.clone();
