@@ -8,9 +8,11 @@ mod device_status;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_certificates;
+mod node_features;
 mod node_restriction;
 mod node_tokens;
 mod object_in_use;
+mod pod_resize;
 pub mod pod_security;
 mod policy_params;
 mod priority;
@@ -33,8 +35,10 @@ pub use self::{
     device_status::DeviceStatus,
     limit_ranger::LimitRanger,
     namespace_lifecycle::NamespaceLifecycle,
+    node_features::NodeDeclaredFeatureValidator,
     node_restriction::NodeRestriction,
     object_in_use::StorageObjectInUseProtection,
+    pod_resize::PodResizeValidator,
     pod_security::PodSecurity,
     policy_params::PolicyParams,
     priority::Priority,
@@ -84,6 +88,8 @@ pub fn default_plugins(
         Arc::new(CertificateSubjectRestriction),
         Arc::new(DefaultIngressClass::new(reader.clone())),
         Arc::new(PodTopologyLabels::new(reader.clone())),
+        Arc::new(NodeDeclaredFeatureValidator::new(reader.clone())),
+        Arc::new(PodResizeValidator::new(reader.clone())),
         Arc::new(PolicyParams::new(reader.clone(), authorizer.clone())),
         Arc::new(MutatingAdmissionPolicy::new(reader, authorizer)),
         Arc::new(MutatingAdmissionWebhook::new(reader, authorizer)),

@@ -475,3 +475,95 @@ async fn a_limit_range_looks_at_all_of_a_pod_and_at_what_becomes_of_it() {
         assert_eq!(outcome.is_err(), refused, "{subresource}");
     }
 }
+
+#[tokio::test]
+async fn a_pod_is_not_resized_beyond_its_node() {
+    let (memory, reader) = reader();
+    let plugin = PodResizeValidator::new(reader);
+    let node = |name: &str, labels: Value| {
+        json!({ "metadata": { "name": name, "labels": labels },
+            "status": { "allocatable": { "cpu": "2", "memory": "1Gi" } } })
+    };
+    let linux = json!({ "kubernetes.io/os": "linux" });
+    memory.put("", "nodes", node("linux", linux));
+    memory.put("", "nodes", node("old", json!({})));
+    let windows = json!({ "kubernetes.io/os": "windows" });
+    memory.put("", "nodes", node("windows", windows));
+    let resized = |node: Value, cpu: &str, bytes: &str| {
+        let requests = json!({ "cpu": cpu, "memory": bytes });
+        let container = json!({ "name": "c", "resources": { "requests": requests } });
+        pod(json!({ "nodeName": node, "containers": [container] }))
+    };
+    let cpu = "cpu, requested: 2500, allocatable: 2000";
+    let memory = "memory, requested: 2147483648, allocatable: 1073741824";
+    let short = "node didn't have enough allocatable resources:";
+    let capacity = Some("NodeCapacity");
+    for (name, new, refused, cause) in [
+        (json!("linux"), ("2", "1Gi"), String::new(), None),
+        (json!("old"), ("2", "1Gi"), String::new(), None),
+        (json!(null), ("9", "9Gi"), String::new(), None),
+        (
+            json!("linux"),
+            ("2500m", "1Gi"),
+            format!("{short} {cpu}"),
+            capacity,
+        ),
+        (
+            json!("old"),
+            ("1", "2Gi"),
+            format!("{short} {memory}"),
+            capacity,
+        ),
+        (
+            json!("linux"),
+            ("2500m", "2Gi"),
+            format!("{short} {cpu}; {memory}"),
+            capacity,
+        ),
+        (
+            json!("windows"),
+            ("1", "1Mi"),
+            r#"pod resize is only supported on linux nodes, node "windows" is "windows""#
+                .to_owned(),
+            Some("UnsupportedPlatform"),
+        ),
+        (
+            json!("gone"),
+            ("1", "1Mi"),
+            r#"node "gone" not found"#.to_owned(),
+            None,
+        ),
+    ] {
+        let (old, new) = (
+            resized(name.clone(), "100m", "1Mi"),
+            resized(name, new.0, new.1),
+        );
+        let update = Try {
+            operation: Operation::Update,
+            subresource: "resize",
+            old: Some(&old),
+            ..Try::create("", "pods")
+        };
+        match update.run(&plugin, &new).await {
+            Ok(_) => assert_eq!(refused, ""),
+            Err(AdmissionError::Forbidden { message, causes }) => {
+                assert_eq!(message, refused);
+                let found = causes.first().and_then(|cause| cause.reason.as_deref());
+                assert_eq!(found, cause, "{message}");
+            }
+            Err(other) => panic!("{other}"),
+        }
+        // What is as it was is not looked at, nor is what is no resize.
+        let same = Try {
+            old: Some(&new),
+            ..update
+        };
+        same.run(&plugin, &new).await.unwrap();
+        let plain = Try {
+            subresource: "",
+            old: Some(&old),
+            ..same
+        };
+        plain.run(&plugin, &new).await.unwrap();
+    }
+}

@@ -415,3 +415,65 @@ async fn pods_know_where_their_nodes_are() {
         assert_eq!(json!(made.metadata.labels), found);
     }
 }
+
+#[tokio::test]
+async fn a_pod_is_changed_only_as_its_node_can_follow() {
+    let (memory, reader) = reader();
+    let plugin = NodeDeclaredFeatureValidator::new(reader);
+    let whole = "InPlacePodLevelResourcesVerticalScaling";
+    let init = "InPlacePodVerticalScalingInitContainers";
+    for (name, features) in [("new", json!([whole, init])), ("old", json!([]))] {
+        let node =
+            json!({ "metadata": { "name": name }, "status": { "declaredFeatures": features } });
+        memory.put("", "nodes", node);
+    }
+    let asks = |cpu: &str| json!({ "requests": { "cpu": cpu } });
+    let sized = |node: &str, pod_cpu: &str, init_cpu: &str, sidecar_cpu: &str, cpu: &str| {
+        pod(json!({
+            "nodeName": node,
+            "resources": asks(pod_cpu),
+            "initContainers": [
+                { "name": "i", "resources": asks(init_cpu) },
+                { "name": "s", "restartPolicy": "Always", "resources": asks(sidecar_cpu) },
+            ],
+            "containers": [{ "name": "c", "resources": asks(cpu) }],
+        }))
+    };
+    let missing = |features: &str| {
+        format!("pod update requires features {features} which are not available on node \"old\"")
+    };
+    for (node, cpus, refused) in [
+        ("old", ["1", "1", "1", "1"], String::new()),
+        ("old", ["1000m", "1", "2", "2"], String::new()),
+        ("old", ["2", "1", "1", "1"], missing(whole)),
+        ("old", ["1", "2", "1", "1"], missing(init)),
+        (
+            "old",
+            ["2", "2", "1", "1"],
+            missing(&format!("{whole}, {init}")),
+        ),
+        ("new", ["2", "2", "2", "2"], String::new()),
+        ("", ["2", "2", "2", "2"], String::new()),
+        (
+            "gone",
+            ["2", "1", "1", "1"],
+            r#"node "gone" not found"#.to_owned(),
+        ),
+    ] {
+        let [pod_cpu, init_cpu, sidecar_cpu, cpu] = cpus;
+        let old = sized(node, "1", "1", "1", "1");
+        let new = sized(node, pod_cpu, init_cpu, sidecar_cpu, cpu);
+        for (subresource, looked_at) in [("resize", true), ("", true), ("status", false)] {
+            let update = Try {
+                operation: Operation::Update,
+                subresource,
+                old: Some(&old),
+                ..Try::create("", "pods")
+            };
+            let outcome = update.run(&plugin, &new).await;
+            let told = outcome.err().map(|e| e.to_string()).unwrap_or_default();
+            let expected = if looked_at { &refused } else { "" };
+            assert_eq!(told, expected, "{node} {cpus:?} {subresource}");
+        }
+    }
+}
