@@ -30,6 +30,22 @@ pub fn dns_subdomain(name: &str, prefix: bool) -> Vec<String> {
     out
 }
 
+/// A DNS subdomain (RFC 1123) in upper or lower case.
+pub fn dns_subdomain_of_any_case(name: &str) -> Vec<String> {
+    let mut out = Vec::new();
+    if name.len() > 253 {
+        out.push(max_length(253));
+    }
+    if !is_dns_subdomain(&name.to_ascii_lowercase()) {
+        out.push(regex_text(
+            "an RFC 1123 subdomain must consist of alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character",
+            DNS_SUBDOMAIN,
+            &["Example.com"],
+        ));
+    }
+    out
+}
+
 /// A DNS subdomain whose labels may have underscores inside, and one at the beginning: where names of services are searched
 /// (RFC 2782).
 pub fn dns_subdomain_with_underscores(name: &str) -> Vec<String> {

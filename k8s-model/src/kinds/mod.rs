@@ -27,7 +27,6 @@ k8s_if_ge_1_34! {
     mod resource;
 }
 k8s_if_ge_1_37! {
-    mod device_taints;
     mod storage_migration;
     mod pod_certificates;
     mod trust;
@@ -133,7 +132,7 @@ fn newer(group: &str, kind: &str) -> &'static dyn Strategy {
                 return &Typed(pod_certificates::PodCertificateRequestRules);
             }
             ("resource.k8s.io", "DeviceTaintRule") => {
-                return &Typed(device_taints::DeviceTaintRuleRules);
+                return &Typed(resource::DeviceTaintRuleRules);
             }
             ("storagemigration.k8s.io", "StorageVersionMigration") => {
                 return &Typed(storage_migration::StorageVersionMigrationRules);

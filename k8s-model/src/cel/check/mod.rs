@@ -3,6 +3,7 @@
 
 mod cost;
 mod declared;
+mod devices;
 mod functions;
 mod infer;
 mod requests;
@@ -124,6 +125,12 @@ impl<'s> Scope<'s> {
     #[must_use]
     pub fn with_access_review(self) -> Self {
         self.typed("request", requests::ACCESS_REVIEW.clone())
+    }
+
+    /// With what selectors of devices know of one: `device`.
+    #[must_use]
+    pub fn with_device(self) -> Self {
+        self.typed("device", devices::DEVICE.clone())
     }
 
     fn typed(mut self, name: &str, ty: Type<'s>) -> Self {

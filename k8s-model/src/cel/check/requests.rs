@@ -11,7 +11,7 @@ pub(super) const RESOURCE_CHECK: &str = "kubernetes.authorization.ResourceCheck"
 
 type Made = Type<'static>;
 
-fn fields<const N: usize>(name: &'static str, all: [(&str, Made); N]) -> Made {
+pub(super) fn fields<const N: usize>(name: &'static str, all: [(&str, Made); N]) -> Made {
     let all = all.map(|(name, ty)| (name.to_owned(), ty));
     Type::Fields(Arc::new(Fields {
         all: all.into(),

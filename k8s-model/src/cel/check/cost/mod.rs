@@ -19,6 +19,7 @@ use self::{
 };
 use super::{
     Scope, declared,
+    devices::{self, Part},
     infer::Types,
     type_name,
     types::{Object, Type},
@@ -37,6 +38,8 @@ const NEW_OBJECT: u64 = 40;
 enum Place<'s> {
     Value(&'s Schema, bool),
     Key,
+    /// In no schema, but in a device.
+    Part(Part),
 }
 
 /// How large the elements of a value are, of lists and maps that the expression makes.
@@ -71,10 +74,11 @@ struct Known<'s> {
 /// What it costs at most.
 pub(super) fn estimate<'s>(root: &IdedExpr, scope: &Scope<'s>, types: &Types<'s>) -> u64 {
     let variables = scope.variables.iter().map(|variable| {
+        let of_schema = variable
+            .schema
+            .map(|schema| Place::Value(schema, variable.is_resource));
         let known = Known {
-            place: variable
-                .schema
-                .map(|schema| Place::Value(schema, variable.is_resource)),
+            place: of_schema.or(devices::part(&variable.ty).map(Place::Part)),
             ..Known::default()
         };
         (variable.name.clone(), known)
@@ -135,7 +139,7 @@ impl<'s> Coster<'_, 's> {
                     (cost, Known::default())
                 } else {
                     let own = match self.type_of(&select.operand) {
-                        Type::Map(..) | Type::Object(_) | Type::Param(_) => 1,
+                        Type::Map(..) | Type::Object(_) | Type::Fields(_) | Type::Param(_) => 1,
                         _ => 0,
                     };
                     let known = Known {
@@ -218,6 +222,7 @@ impl<'s> Coster<'_, 's> {
                     .or_insert_with(|| declared::max_size(schema))
             }
             Some(Place::Key) => 0,
+            Some(Place::Part(part)) => part.max_size(),
             None => return ty.is_scalar().then_some(Size::exactly(1)),
         };
         Some(Size { min: 0, max })
@@ -248,8 +253,10 @@ impl<'s> Coster<'_, 's> {
         };
         let key = Known {
             place: match range.place {
-                Some(_) if !is_list => Some(Place::Key),
-                _ => None,
+                _ if is_list => None,
+                Some(Place::Part(part)) => part.key().map(Place::Part),
+                Some(_) => Some(Place::Key),
+                None => None,
             },
             size: range.elements.map(|elements| elements.key),
             elements: None,
@@ -401,8 +408,10 @@ fn literal_size(literal: &LiteralValue) -> u64 {
 
 /// Where a field comes from.
 fn field<'s>(place: Option<Place<'s>>, name: &str) -> Option<Place<'s>> {
-    let Some(Place::Value(schema, is_resource)) = place else {
-        return None;
+    let (schema, is_resource) = match place? {
+        Place::Value(schema, is_resource) => (schema, is_resource),
+        Place::Part(part) => return part.field(name).map(Place::Part),
+        Place::Key => return None,
     };
     let object = Object {
         schema,
@@ -414,8 +423,10 @@ fn field<'s>(place: Option<Place<'s>>, name: &str) -> Option<Place<'s>> {
 
 /// Where the elements of a list, or the values of a map, come from.
 fn element(place: Option<Place<'_>>) -> Option<Place<'_>> {
-    let Some(Place::Value(schema, _)) = place else {
-        return None;
+    let schema = match place? {
+        Place::Value(schema, _) => schema,
+        Place::Part(part) => return part.element().map(Place::Part),
+        Place::Key => return None,
     };
     let found = match &schema.additional {
         Additional::Schema(values) => values,
