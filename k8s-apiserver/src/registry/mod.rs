@@ -4,6 +4,7 @@ mod conversion;
 mod conversions;
 pub(crate) mod create;
 pub(crate) mod delete;
+mod device_taints;
 mod eviction;
 mod internal;
 pub(crate) mod key;

@@ -7,8 +7,9 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_store::{Expect, Op, Write};
 
 use super::{
-    Admitted, Managed, Outcome, Registry, Target, conversions::Conversions, create, not_found,
-    owners, ownership, persistent_volumes, signing_requests, subresources, value::Stored,
+    Admitted, Managed, Outcome, Registry, Target, conversions::Conversions, create, device_taints,
+    not_found, owners, ownership, persistent_volumes, signing_requests, subresources,
+    value::Stored,
 };
 use crate::{Error, Result, admission::Operation};
 
@@ -385,6 +386,8 @@ impl Registry {
         new.metadata_mut().managed_fields = None;
         match rules {
             Rules::Object => {
+                device_taints::say_since(new, self.now());
+                device_taints::say_changed(new, old, self.now());
                 strategy.prepare_for_update(new, old);
                 count_change(&**strategy, new, old);
             }

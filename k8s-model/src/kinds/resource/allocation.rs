@@ -37,7 +37,7 @@ pub(super) fn allocation(
         out.extend(each(list(&devices.config), most, &path.child("config"), check));
     }
     if let Some(selector) = &allocation.node_selector {
-        out.extend(node_selector(selector, &path.child("nodeSelector")));
+        out.extend(node_selector(selector, false, &path.child("nodeSelector")));
     }
     out
 }

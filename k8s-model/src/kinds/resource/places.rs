@@ -39,7 +39,7 @@ impl Said {
     fn by_selector(&mut self, selector: Option<&NodeSelector>, path: &Path) {
         if let Some(selector) = selector {
             self.by.push("`nodeSelector`");
-            self.out.extend(node_selector(selector, &path.child("nodeSelector")));
+            self.out.extend(node_selector(selector, false, &path.child("nodeSelector")));
         }
     }
 
