@@ -34,17 +34,7 @@ pub(crate) fn default_template(template: &mut PodTemplateSpec) {
     pod::defaults::pod_spec(template.spec.get_or_insert_default());
 }
 
-/// A selector that selects something, and a template that it selects.
-pub(crate) fn selector_and_template(
-    selector: &LabelSelector,
-    template: &PodTemplateSpec,
-    kind: &str,
-    path: &Path,
-) -> ErrorList {
-    selector_and_changed_template(selector, template, None, kind, path)
-}
-
-/// The same, where the template may take the place of another.
+/// A selector that selects something, and a template that it selects, which may take the place of another.
 pub(crate) fn selector_and_changed_template(
     selector: &LabelSelector,
     template: &PodTemplateSpec,
@@ -139,7 +129,7 @@ pub(crate) fn replica_counts(
 }
 
 /// What is wrong with another selector than there was. One that says nothing is told as none at all, as in
-/// [`selector_and_template`].
+/// [`selector_and_changed_template`].
 pub(crate) fn selector_change(new: &LabelSelector, old: &LabelSelector, path: Path) -> ErrorList {
     if !same(new, old) && selects_all(new) {
         return vec![field::invalid(path, "null", IMMUTABLE)];
