@@ -41,6 +41,7 @@ pub(super) fn stay(new: &ServiceSpec, old: Option<&ServiceSpec>) -> bool {
 
 /// Fills in the policy and the families of a Service, and says what is wrong with them. Upstream's `initIPFamilyFields`.
 pub(super) fn fill(service: &mut Service, old: Option<&Service>, there: Families) -> ErrorList {
+    let before = old;
     let old = old.and_then(|old| old.spec.as_ref());
     let Some(spec) = service.spec.as_mut() else {
         return ErrorList::new();
@@ -51,11 +52,11 @@ pub(super) fn fill(service: &mut Service, old: Option<&Service>, there: Families
     let is_headless = spec.cluster_ip.as_deref() == Some("None");
     let is_anyones = is_headless && spec.selector.as_ref().is_none_or(|s| s.is_empty());
     if spec.ip_family_policy.is_none() {
-        let before = old.and_then(|old| old.ip_family_policy.clone());
+        let held = old.and_then(|old| old.ip_family_policy.clone());
         let default = if is_anyones { REQUIRE } else { SINGLE };
-        spec.ip_family_policy = Some(before.unwrap_or_else(|| default.to_owned()));
+        spec.ip_family_policy = Some(held.unwrap_or_else(|| default.to_owned()));
     }
-    let wrong = address_findings(service);
+    let wrong = address_findings(service, before);
     let Some(spec) = service.spec.as_mut().filter(|_| wrong.is_empty()) else {
         return wrong;
     };

@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::{
 use serde::Serialize;
 use serde_json::Value;
 
+use super::ip_fields;
 use crate::{
     field::{self, ErrorList, Path},
     metadata, names,
@@ -338,7 +339,7 @@ pub(crate) fn parse_ip(value: &str) -> Option<IpAddr> {
 
 /// An IP address that hosts can have: not unspecified, loopback or link-local.
 pub(crate) fn ordinary_ip(value: &str, path: Path) -> ErrorList {
-    let Some(ip) = parse_ip(value) else {
+    let Some(ip) = ip_fields::parse(value).map(|ip| ip.to_canonical()) else {
         return vec![field::invalid(path, value, "must be a valid IP address")];
     };
     let mut errors = ErrorList::new();

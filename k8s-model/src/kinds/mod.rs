@@ -13,6 +13,7 @@ pub(crate) mod core;
 mod difference;
 mod discovery;
 mod flowcontrol;
+pub(crate) mod ip_fields;
 mod networking;
 mod node;
 mod node_labels;

@@ -6,12 +6,16 @@ use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{
-            PROTOCOLS, blank, dns_label, dns_subdomain, fill, ip, list, one_of, ordinary_ip,
-            port_number, qualified_name, text,
+            PROTOCOLS, blank, dns_label, dns_subdomain, fill, list, one_of, ordinary_ip,
+            port_number, qualified_name, same, text,
         },
+        ip_fields,
         typed::KindRules,
     },
 };
+
+/// Says who keeps Endpoints: a controller that writes addresses in their usual form.
+const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
 
 /// The rules of Endpoints.
 pub(crate) struct EndpointsRules;
@@ -53,10 +57,40 @@ impl KindRules for EndpointsRules {
         }
         errors
     }
+
+    fn validate_update(&self, new: &Endpoints, old: &Endpoints) -> ErrorList {
+        let errors = self.validate(new);
+        // What was good once stays so. There may be many: they are compared only where that matters.
+        if !errors.is_empty() && same(&new.subsets, &old.subsets) {
+            return ErrorList::new();
+        }
+        errors
+    }
+
+    fn warnings(&self, endpoints: &Endpoints) -> Vec<String> {
+        let labels = endpoints.metadata.labels.as_ref();
+        if labels.is_some_and(|labels| labels.contains_key(MANAGED_BY)) {
+            return Vec::new();
+        }
+        let mut out = Vec::new();
+        for (index, subset) in list(&endpoints.subsets).iter().enumerate() {
+            let path = Path::new("subsets").index(index);
+            for (addresses, name) in [
+                (&subset.addresses, "addresses"),
+                (&subset.not_ready_addresses, "notReadyAddresses"),
+            ] {
+                for (index, address) in list(addresses).iter().enumerate() {
+                    let path = path.child(name).index(index).child("ip");
+                    out.extend(ip_fields::ip_advice(&address.ip, &path));
+                }
+            }
+        }
+        out
+    }
 }
 
 fn address(address: &EndpointAddress, path: &Path) -> ErrorList {
-    let mut errors = ip(&address.ip, path.child("ip"));
+    let mut errors = ip_fields::legacy_ip(&address.ip, ip_fields::NONE, path.child("ip"));
     if !blank(&address.hostname) {
         errors.extend(dns_label(text(&address.hostname), path.child("hostname")));
     }
@@ -84,4 +118,48 @@ fn port(port: &EndpointPort, name_required: bool, path: &Path) -> ErrorList {
         errors.extend(qualified_name(protocol, path.child("appProtocol")));
     }
     errors
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn endpoints(ip: &str, labels: serde_json::Value) -> Endpoints {
+        let subsets = json!([{"addresses": [{"ip": ip}]}]);
+        let metadata = json!({"name": "e", "labels": labels});
+        serde_json::from_value(json!({"metadata": metadata, "subsets": subsets})).unwrap()
+    }
+
+    #[test]
+    fn addresses_that_stay_are_good() {
+        let rules = EndpointsRules;
+        let old = endpoints("::ffff:10.0.0.1", json!({}));
+        assert_eq!(
+            rules.validate(&old)[0].to_string(),
+            r#"subsets[0].addresses[0].ip: Invalid value: "::ffff:10.0.0.1": must not be an IPv4-mapped IPv6 address"#
+        );
+        let new = endpoints("::ffff:10.0.0.1", json!({"a": "b"}));
+        assert_eq!(rules.validate_update(&new, &old), []);
+        let new = endpoints("::ffff:10.0.0.2", json!({}));
+        assert_eq!(rules.validate_update(&new, &old).len(), 1);
+        assert_eq!(
+            rules.validate_update(&endpoints("10.0.0.1", json!({})), &old),
+            []
+        );
+    }
+
+    #[test]
+    fn odd_addresses_are_warned_of() {
+        let odd = endpoints("2001:DB8::1", json!({}));
+        assert_eq!(
+            EndpointsRules.warnings(&odd),
+            [
+                r#"subsets[0].addresses[0].ip: IPv6 address "2001:DB8::1" should be in RFC 5952 canonical format ("2001:db8::1")"#
+            ]
+        );
+        let kept = endpoints("2001:DB8::1", json!({MANAGED_BY: "endpoint-controller"}));
+        assert_eq!(EndpointsRules.warnings(&kept), [""; 0]);
+    }
 }

@@ -7,9 +7,9 @@ use k8s_openapi::api::core::v1::{Node, NodeSpec, Taint};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{is_cidr, json, list, one_of_each_family, parse_cidr, qualified_name, same, text},
+        checks::{json, list, one_of_each_family, qualified_name, same, text},
         core::pod::effect,
-        quantities,
+        ip_fields, quantities,
         typed::KindRules,
     },
     names,
@@ -47,14 +47,7 @@ impl KindRules for NodeRules {
     }
 
     fn validate(&self, node: &Node) -> ErrorList {
-        let mut errors = ErrorList::new();
-        if let Some(spec) = &node.spec {
-            let path = Path::new("metadata").child("taints");
-            errors.extend(taints(list(&spec.taints), &path));
-            errors.extend(pod_cidrs(spec));
-        }
-        errors.extend(resources(node));
-        errors
+        validate_node(node, &[])
     }
 
     fn prepare_for_update(&self, new: &mut Node, old: &Node) {
@@ -70,7 +63,8 @@ impl KindRules for NodeRules {
     }
 
     fn validate_update(&self, new: &Node, old: &Node) -> ErrorList {
-        let mut errors = self.validate(new);
+        let before = old.spec.as_ref().map(|spec| list(&spec.pod_cidrs));
+        let mut errors = validate_node(new, before.unwrap_or_default());
         errors.extend(changes(new, old));
         errors
     }
@@ -101,6 +95,18 @@ impl KindRules for NodeRules {
         let unschedulable = node.spec.as_ref().and_then(|spec| spec.unschedulable);
         vec![unschedulable.unwrap_or_default().to_string()]
     }
+}
+
+/// Checks a node, which had those ranges `before`.
+fn validate_node(node: &Node, before: &[String]) -> ErrorList {
+    let mut errors = ErrorList::new();
+    if let Some(spec) = &node.spec {
+        let path = Path::new("metadata").child("taints");
+        errors.extend(taints(list(&spec.taints), &path));
+        errors.extend(pod_cidrs(spec, before));
+    }
+    errors.extend(resources(node));
+    errors
 }
 
 /// The first range of a node stands in two fields, of which the older one counts.
@@ -155,20 +161,17 @@ fn taints(taints: &[Taint], path: &Path) -> ErrorList {
     errors
 }
 
-fn pod_cidrs(spec: &NodeSpec) -> ErrorList {
+fn pod_cidrs(spec: &NodeSpec, before: &[String]) -> ErrorList {
     let path = Path::new("spec").child("podCIDRs");
     let ranges = list(&spec.pod_cidrs);
     let mut errors = ErrorList::new();
     for (index, range) in ranges.iter().enumerate() {
-        if !is_cidr(range) {
-            errors.push(field::invalid(
-                path.index(index),
-                ranges.to_vec(),
-                "must be valid CIDR",
-            ));
-        }
+        errors.extend(ip_fields::legacy_range(range, before, path.index(index)));
     }
-    let addresses = ranges.iter().filter_map(|range| Some(parse_cidr(range)?.0));
+    let parsed = ranges
+        .iter()
+        .filter_map(|range| ip_fields::parse_range(range));
+    let addresses = parsed.map(|(address, _)| address);
     if ranges.len() > 1 && !one_of_each_family(addresses) {
         errors.push(field::invalid(
             path,
@@ -243,6 +246,23 @@ mod tests {
             NodeRules.validate_update(&node("10.1.0.0/24"), &node("10.0.0.0/24"))[0].to_string(),
             "spec.podCIDRs: Forbidden: node updates may not change podCIDR except from \"\" to valid"
         );
+    }
+
+    #[test]
+    fn a_pod_range_begins_where_it_says() {
+        let node = |range: &str, labels: serde_json::Value| -> Node {
+            let metadata = json!({"name": "n", "labels": labels});
+            serde_json::from_value(json!({"metadata": metadata, "spec": {"podCIDRs": [range]}}))
+                .unwrap()
+        };
+        assert_eq!(NodeRules.validate(&node("10.0.0.0/24", json!({}))), []);
+        let old = node("10.0.0.5/24", json!({}));
+        assert_eq!(
+            NodeRules.validate(&old)[0].to_string(),
+            r#"spec.podCIDRs[0]: Invalid value: "10.0.0.5/24": must not have bits set beyond the prefix length"#
+        );
+        let new = node("10.0.0.5/24", json!({"a": "b"}));
+        assert_eq!(NodeRules.validate_update(&new, &old), []);
     }
 
     #[test]

@@ -1,16 +1,15 @@
 //! The rules of IPAddresses and ServiceCIDRs.
 
-use std::net::IpAddr;
-
 use k8s_openapi::api::networking::v1::{IPAddress, IPAddressSpec, ServiceCIDR};
 
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{dns_subdomain, immutable, is_cidr, json, list, messages, parse_cidr, slot, text},
+        checks::{IMMUTABLE, dns_subdomain, immutable, json, list, messages, slot, text},
+        ip_fields,
         typed::KindRules,
     },
-    names,
+    metadata, names,
 };
 
 /// The rules of IPAddresses. Their names are the addresses.
@@ -18,8 +17,6 @@ pub(crate) struct IpAddressRules;
 
 impl KindRules for IpAddressRules {
     type Kind = IPAddress;
-
-    const GENERATION: bool = true;
 
     fn validate(&self, address: &IPAddress) -> ErrorList {
         let path = Path::new("spec").child("parentRef");
@@ -63,13 +60,7 @@ impl KindRules for IpAddressRules {
     }
 
     fn validate_name(&self, name: &str, _prefix: bool) -> Vec<String> {
-        match name.parse::<IpAddr>() {
-            Err(_) => vec![format!("ParseAddr({name:?}): unable to parse IP")],
-            Ok(ip) if ip.to_string() != name => {
-                vec!["must be a canonical form IP address".to_owned()]
-            }
-            Ok(_) => Vec::new(),
-        }
+        ip_fields::canonical_ip(name).into_iter().collect()
     }
 }
 
@@ -84,8 +75,6 @@ fn cidrs(range: &ServiceCIDR) -> &[String] {
 impl KindRules for ServiceCidrRules {
     type Kind = ServiceCIDR;
 
-    const GENERATION: bool = true;
-
     fn prepare_for_create(&self, range: &mut ServiceCIDR) {
         range.status = Some(Default::default());
     }
@@ -96,30 +85,23 @@ impl KindRules for ServiceCidrRules {
         if cidrs.is_empty() {
             return vec![field::required(path, "at least one CIDR required")];
         }
-        let invalid = |text: &str| vec![field::invalid(path.clone(), json(&range.spec), text)];
         if cidrs.len() > 2 {
-            return invalid("may only hold up to 2 values");
+            let text = "may only hold up to 2 values";
+            return vec![field::invalid(path, json(&range.spec), text)];
+        }
+        let mut errors = ErrorList::new();
+        for (index, cidr) in cidrs.iter().enumerate() {
+            errors.extend(ip_fields::canonical_range(cidr, path.index(index)));
         }
         if let [one, other] = cidrs
-            && !matches!((parse_cidr(one), parse_cidr(other)),
-                (Some((one, _)), Some((other, _))) if one.is_ipv4() != other.is_ipv4())
+            && let (Some(one), Some(other)) =
+                (ip_fields::parse_range(one), ip_fields::parse_range(other))
+            && ip_fields::is_four(one.0) == ip_fields::is_four(other.0)
         {
-            return invalid(
-                "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/96",
-            );
+            let text = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
+            errors.push(field::invalid(path, cidrs.to_vec(), text));
         }
-        cidrs
-            .iter()
-            .enumerate()
-            .filter(|(_, cidr)| !is_cidr(cidr))
-            .map(|(index, cidr)| {
-                field::invalid(
-                    path.index(index),
-                    cidr.as_str(),
-                    "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
-                )
-            })
-            .collect()
+        errors
     }
 
     fn prepare_for_update(&self, new: &mut ServiceCIDR, old: &ServiceCIDR) {
@@ -129,17 +111,31 @@ impl KindRules for ServiceCidrRules {
     fn validate_update(&self, new: &ServiceCIDR, old: &ServiceCIDR) -> ErrorList {
         let path = Path::new("spec").child("cidrs");
         let (now, before) = (cidrs(new), cidrs(old));
-        // A second family may join the first.
-        if let ([first, _], [only]) = (now, before)
-            && first == only
-        {
-            return self.validate(new);
+        let changed = |index: usize, now: &str| field::invalid(path.index(index), now, IMMUTABLE);
+        match (now, before) {
+            _ if now.len() == before.len() => {
+                let pairs = now.iter().zip(before).enumerate();
+                pairs
+                    .filter(|(_, (now, before))| now != before)
+                    .map(|(index, (now, _))| changed(index, now))
+                    .collect()
+            }
+            // A second family may join the first.
+            ([first, _], [only]) => {
+                let mut errors = ErrorList::new();
+                if first != only {
+                    errors.push(changed(0, first));
+                }
+                errors.extend(self.validate(new));
+                errors
+            }
+            _ => vec![field::invalid(path, now.to_vec(), IMMUTABLE)],
         }
-        immutable(&now, &before, path)
     }
 
     fn prepare_for_status_update(&self, new: &mut ServiceCIDR, old: &ServiceCIDR) {
         new.spec.clone_from(&old.spec);
+        metadata::reset_for_status(&mut new.metadata, &old.metadata);
     }
 }
 
@@ -159,7 +155,11 @@ mod tests {
         assert!(rules.validate_name("10.0.0.1", false).is_empty());
         assert_eq!(
             rules.validate_name("2001:DB8::1", false),
-            ["must be a canonical form IP address"]
+            [r#"must be in canonical form ("2001:db8::1")"#]
+        );
+        assert_eq!(
+            rules.validate_name("::ffff:10.0.0.1", false),
+            ["must not be an IPv4-mapped IPv6 address"]
         );
         assert_eq!(rules.validate_name("x", false).len(), 1);
         let address = |parent| -> IPAddress {
@@ -199,15 +199,68 @@ mod tests {
                 r#"spec.cidrs[0]: Invalid value: "x": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"#
             ]
         );
-        for pair in [["10.0.0.0/16", "10.1.0.0/16"], ["10.0.0.0/16", "x"]] {
-            assert!(check(&pair)[0].contains("no more than one IP for each"));
-        }
-        let (one, two) = (
-            range(&["10.0.0.0/16"]),
-            range(&["10.0.0.0/16", "2001:db8::/64"]),
+        assert_eq!(
+            check(&["10.0.0.5/16", "2001:DB8::/64"]),
+            [
+                r#"spec.cidrs[0]: Invalid value: "10.0.0.5/16": must not have bits set beyond the prefix length"#,
+                r#"spec.cidrs[1]: Invalid value: "2001:DB8::/64": must be in canonical form ("2001:db8::/64")"#,
+            ]
         );
-        let change = |new: &ServiceCIDR, old| texts(ServiceCidrRules.validate_update(new, old));
-        assert!(change(&two, &one).is_empty());
-        assert!(change(&range(&["10.1.0.0/16"]), &one)[0].ends_with("field is immutable"));
+        assert_eq!(
+            check(&["10.0.0.0/16", "10.1.0.0/16"]),
+            [
+                r#"spec.cidrs: Invalid value: ["10.0.0.0/16","10.1.0.0/16"]: may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64"#
+            ]
+        );
+        let found = check(&["10.0.0.0/16", "x"]);
+        assert!(found.len() == 1 && found[0].starts_with("spec.cidrs[1]: "));
+    }
+
+    #[test]
+    fn a_second_range_may_join_the_first_and_nothing_else_changes() {
+        let range = |cidrs: &[&str]| -> ServiceCIDR {
+            let value = json!({"metadata": {"name": "r"}, "spec": {"cidrs": cidrs}});
+            serde_json::from_value(value).unwrap()
+        };
+        const FOUR: &str = "10.0.0.0/16";
+        const SIX: &str = "2001:db8::/64";
+        const OTHER: &str = "10.1.0.0/16";
+        for (now, before, told) in [
+            (vec![FOUR], vec![FOUR], vec![]),
+            (vec![FOUR, SIX], vec![FOUR], vec![]),
+            (
+                vec![OTHER],
+                vec![FOUR],
+                vec![r#"spec.cidrs[0]: Invalid value: "10.1.0.0/16": field is immutable"#],
+            ),
+            (
+                vec![OTHER, SIX],
+                vec![FOUR],
+                vec![r#"spec.cidrs[0]: Invalid value: "10.1.0.0/16": field is immutable"#],
+            ),
+            (
+                vec![FOUR, "2001:db8:1::/64"],
+                vec![FOUR, SIX],
+                vec![r#"spec.cidrs[1]: Invalid value: "2001:db8:1::/64": field is immutable"#],
+            ),
+            (
+                vec![FOUR],
+                vec![FOUR, SIX],
+                vec![r#"spec.cidrs: Invalid value: ["10.0.0.0/16"]: field is immutable"#],
+            ),
+        ] {
+            let found = ServiceCidrRules.validate_update(&range(&now), &range(&before));
+            assert_eq!(texts(found), told, "{now:?} {before:?}");
+        }
+    }
+
+    #[test]
+    fn a_status_brings_no_labels() {
+        let range = |labels| -> ServiceCIDR {
+            serde_json::from_value(json!({"metadata": {"name": "r", "labels": labels}})).unwrap()
+        };
+        let (mut new, old) = (range(json!({"a": "b"})), range(json!({"c": "d"})));
+        ServiceCidrRules.prepare_for_status_update(&mut new, &old);
+        assert_eq!(new.metadata, old.metadata);
     }
 }

@@ -2,19 +2,24 @@
 
 use k8s_openapi::api::{
     core::v1::TypedLocalObjectReference,
-    networking::v1::{HTTPIngressPath, Ingress, IngressBackend, IngressSpec, IngressStatus},
+    networking::v1::{
+        HTTPIngressPath, Ingress, IngressBackend, IngressLoadBalancerIngress, IngressSpec,
+        IngressStatus,
+    },
 };
 
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{
-            blank, dns_subdomain, json, list, messages, parse_ip, port_number, same, supported,
+            blank, dns_label, dns_subdomain, json, list, messages, port_number, same, supported,
             text,
         },
+        ip_fields,
         typed::KindRules,
     },
     names,
+    schema::MINOR,
 };
 
 /// Named the class before there was a field for it.
@@ -44,7 +49,7 @@ impl IngressRules {
             let path = path.child("rules").index(index);
             let name = text(&rule.host);
             if !name.is_empty() {
-                if parse_ip(name).is_some() {
+                if ip_fields::parse(name).is_some() {
                     errors.push(field::invalid(
                         path.child("host"),
                         name,
@@ -128,30 +133,20 @@ impl KindRules for IngressRules {
         new.spec.clone_from(&old.spec);
     }
 
-    fn validate_status_update(&self, new: &Ingress, _old: &Ingress) -> ErrorList {
+    fn validate_status_update(&self, new: &Ingress, old: &Ingress) -> ErrorList {
         let path = Path::new("status").child("loadBalancer").child("ingress");
-        let balancer = new
-            .status
-            .as_ref()
-            .and_then(|status| status.load_balancer.as_ref());
-        let points = balancer
-            .map(|balancer| list(&balancer.ingress))
-            .unwrap_or_default();
+        let before: Vec<&str> = points(old).iter().map(|point| text(&point.ip)).collect();
         let mut errors = ErrorList::new();
-        for (index, point) in points.iter().enumerate() {
+        for (index, point) in points(new).iter().enumerate() {
             let path = path.index(index);
             let ip = text(&point.ip);
-            if !ip.is_empty() && parse_ip(ip).is_none() {
-                errors.push(field::invalid(
-                    path.child("ip"),
-                    ip,
-                    "must be a valid IP address",
-                ));
+            if !ip.is_empty() {
+                errors.extend(ip_fields::legacy_ip(ip, &before, path.child("ip")));
             }
             let hostname = text(&point.hostname);
             if !hostname.is_empty() {
                 errors.extend(dns_subdomain(hostname, path.child("hostname")));
-                if parse_ip(hostname).is_some() {
+                if ip_fields::parse(hostname).is_some() {
                     errors.push(field::invalid(
                         path.child("hostname"),
                         hostname,
@@ -172,6 +167,13 @@ impl KindRules for IngressRules {
         }
         Vec::new()
     }
+}
+
+/// Where an Ingress is reached.
+fn points(ingress: &Ingress) -> &[IngressLoadBalancerIngress] {
+    let status = ingress.status.as_ref();
+    let balancer = status.and_then(|status| status.load_balancer.as_ref());
+    balancer.map_or(&[], |balancer| list(&balancer.ingress))
 }
 
 fn host(name: &str, path: &Path) -> ErrorList {
@@ -234,15 +236,7 @@ fn backend(backend: &IngressBackend, path: &Path) -> ErrorList {
         (Some(resource), None) => local_reference(resource, &path.child("resource")),
         (None, Some(service)) => {
             let at = path.child("service");
-            let mut errors = if service.name.is_empty() {
-                vec![field::required(at.child("name"), "")]
-            } else {
-                messages(
-                    &at.child("name"),
-                    service.name.as_str(),
-                    names::dns1035(&service.name, false),
-                )
-            };
+            let mut errors = service_name(&service.name, at.child("name"));
             let port = service.port.clone().unwrap_or_default();
             let (name, number) = (text(&port.name), port.number.unwrap_or_default());
             let at = at.child("port");
@@ -260,6 +254,17 @@ fn backend(backend: &IngressBackend, path: &Path) -> ErrorList {
     }
 }
 
+/// The name of a Service, which may begin with a digit since 1.36 (`RelaxedServiceNameValidation`).
+fn service_name(name: &str, path: Path) -> ErrorList {
+    if name.is_empty() {
+        vec![field::required(path, "")]
+    } else if MINOR >= 36 {
+        dns_label(name, path)
+    } else {
+        messages(&path, name, names::dns1035(name, false))
+    }
+}
+
 /// A reference to an object of any kind.
 pub(super) fn local_reference(reference: &TypedLocalObjectReference, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
@@ -269,7 +274,7 @@ pub(super) fn local_reference(reference: &TypedLocalObjectReference, path: &Path
     for (value, name) in [(&reference.kind, "kind"), (&reference.name, "name")] {
         let at = path.child(name);
         if value.is_empty() {
-            errors.push(field::required(at, format!("{name} is required")));
+            errors.push(field::required(at, ""));
         } else {
             errors.extend(messages(
                 &at,
@@ -304,5 +309,45 @@ mod tests {
                 r#"spec.rules[0].http.paths[0].backend: Invalid value: "": resource or service backend is required"#,
             ]
         );
+    }
+
+    #[test]
+    fn a_service_may_begin_with_a_digit() {
+        let backend = |name: &str| {
+            let service = json!({"service": {"name": name, "port": {"number": 80}}});
+            let backend = serde_json::from_value(service).unwrap();
+            super::backend(&backend, &Path::new("backend")).len()
+        };
+        assert_eq!(backend("1web"), 0);
+        assert_eq!(backend("web"), 0);
+        assert_eq!(backend("web.default"), 1);
+        assert_eq!(backend(""), 1);
+    }
+
+    #[test]
+    fn a_reference_names_a_kind_and_an_object() {
+        let reference = serde_json::from_value(json!({"kind": "", "name": ""})).unwrap();
+        let found = local_reference(&reference, &Path::new("r"));
+        let texts: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["r.kind: Required value", "r.name: Required value"]);
+    }
+
+    #[test]
+    fn addresses_that_were_there_stay_good() {
+        let ingress = |ips: &[&str]| -> Ingress {
+            let points: Vec<_> = ips.iter().map(|ip| json!({"ip": ip})).collect();
+            let status = json!({"loadBalancer": {"ingress": points}});
+            serde_json::from_value(json!({"metadata": {}, "status": status})).unwrap()
+        };
+        const MAPPED: &str = "::ffff:1.2.3.4";
+        let (none, mapped) = (ingress(&[]), ingress(&["10.0.0.1", MAPPED]));
+        let found = IngressRules.validate_status_update(&mapped, &none);
+        assert_eq!(
+            found[0].to_string(),
+            r#"status.loadBalancer.ingress[1].ip: Invalid value: "::ffff:1.2.3.4": must not be an IPv4-mapped IPv6 address"#
+        );
+        assert_eq!(found.len(), 1);
+        let again = ingress(&[MAPPED]);
+        assert_eq!(IngressRules.validate_status_update(&again, &mapped), []);
     }
 }

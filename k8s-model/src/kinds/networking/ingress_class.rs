@@ -6,10 +6,9 @@ use super::ingress::local_reference;
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{dns_label, fill_absent, immutable, same, supported, text},
+        checks::{dns_label, dns_subdomain, fill_absent, immutable, same, supported, text},
         typed::KindRules,
     },
-    names,
 };
 
 const MAX_CONTROLLER: usize = 250;
@@ -90,24 +89,62 @@ impl KindRules for IngressClassRules {
     }
 }
 
+/// What the part of a controller's name after its domain may consist of, besides letters and digits.
+const PATH_MARKS: &str = "/-._~%!$&'()*+,;=:";
+
 fn controller(name: &str, path: &Path) -> ErrorList {
     if name.is_empty() {
         return vec![field::required(path.clone(), "")];
     }
+    let mut errors = ErrorList::new();
     if name.len() > MAX_CONTROLLER {
-        return vec![field::too_long(path.clone(), MAX_CONTROLLER)];
+        errors.push(field::too_long(path.clone(), MAX_CONTROLLER));
     }
-    match name.split_once('/') {
-        Some((domain, rest)) if !domain.is_empty() && !rest.is_empty() => {
-            names::dns_subdomain(domain, false)
-                .into_iter()
-                .map(|text| field::invalid(path.clone(), domain, text))
-                .collect()
+    let parts = name.split_once('/');
+    let Some((domain, rest)) =
+        parts.filter(|(domain, rest)| !domain.is_empty() && !rest.is_empty())
+    else {
+        let text = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+        errors.push(field::invalid(path.clone(), name, text));
+        return errors;
+    };
+    errors.extend(dns_subdomain(domain, path.clone()));
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || PATH_MARKS.contains(c);
+    if !rest.chars().all(is_allowed) {
+        let text = r"Invalid path (regex used for validation is '[A-Za-z0-9/\-._~%!$&'()*+,;=:]+')";
+        errors.push(field::invalid(path.clone(), rest, text));
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_controller_is_a_path_below_a_domain() {
+        let long = format!("acme.io/{}", "a".repeat(250));
+        for (name, told) in [
+            ("acme.io/a/b%20c", vec![]),
+            ("", vec!["c: Required value"]),
+            (
+                "acme.io",
+                vec![
+                    r#"c: Invalid value: "acme.io": must be a domain-prefixed path (such as "acme.io/foo")"#,
+                ],
+            ),
+            (
+                "acme.io/a b",
+                vec![
+                    r#"c: Invalid value: "a b": Invalid path (regex used for validation is '[A-Za-z0-9/\-._~%!$&'()*+,;=:]+')"#,
+                ],
+            ),
+            (&long, vec!["c: Too long: may not be more than 250 bytes"]),
+        ] {
+            let found = controller(name, &Path::new("c"));
+            let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+            assert_eq!(found, told, "{name}");
         }
-        _ => vec![field::invalid(
-            path.clone(),
-            name,
-            "must be a domain-prefixed path (such as \"acme.io/foo\")",
-        )],
+        assert_eq!(controller("_/a b", &Path::new("c")).len(), 2);
     }
 }

@@ -1,7 +1,5 @@
 //! The rules of NetworkPolicies.
 
-use std::net::IpAddr;
-
 use k8s_openapi::{
     api::networking::v1::{
         IPBlock, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
@@ -12,9 +10,8 @@ use k8s_openapi::{
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{
-            fill_absent, label_selector, list, messages, parse_cidr, port_number, same, supported,
-        },
+        checks::{fill_absent, label_selector, list, messages, port_number, same, supported},
+        ip_fields,
         typed::KindRules,
     },
     names,
@@ -58,28 +55,91 @@ impl KindRules for NetworkPolicyRules {
     }
 
     fn validate(&self, policy: &NetworkPolicy) -> ErrorList {
-        let empty = NetworkPolicySpec::default();
-        validate_spec(policy.spec.as_ref().unwrap_or(&empty), &Path::new("spec"))
+        validate_policy(policy, ip_fields::NONE)
+    }
+
+    /// The ranges of the old policy stay good, wherever they are in the new one.
+    fn validate_update(&self, new: &NetworkPolicy, old: &NetworkPolicy) -> ErrorList {
+        validate_policy(new, &ranges(old))
+    }
+
+    fn validate_changed(&self, new: &NetworkPolicy, old: &NetworkPolicy) -> ErrorList {
+        self.validate_update(new, old)
+    }
+
+    fn warnings(&self, policy: &NetworkPolicy) -> Vec<String> {
+        blocks(policy)
+            .iter()
+            .flat_map(|(block, path)| {
+                let cidr = ip_fields::range_advice(&block.cidr, &path.child("cidr"));
+                let except = list(&block.except).iter().enumerate();
+                cidr.into_iter().chain(except.flat_map(|(index, except)| {
+                    ip_fields::range_advice(except, &path.child("except").index(index))
+                }))
+            })
+            .collect()
     }
 }
 
-fn validate_spec(spec: &NetworkPolicySpec, path: &Path) -> ErrorList {
+/// The blocks of addresses that a policy names, and where.
+fn blocks(policy: &NetworkPolicy) -> Vec<(&IPBlock, Path)> {
+    let Some(spec) = &policy.spec else {
+        return Vec::new();
+    };
+    let path = Path::new("spec");
+    let ingress = list(&spec.ingress).iter().enumerate();
+    let ingress = ingress.map(|(index, rule)| {
+        let path = path.child("ingress").index(index).child("from");
+        (list(&rule.from), path)
+    });
+    let egress = list(&spec.egress).iter().enumerate();
+    let egress = egress.map(|(index, rule)| {
+        let path = path.child("egress").index(index).child("to");
+        (list(&rule.to), path)
+    });
+    let peers = ingress.chain(egress);
+    let blocks = peers.flat_map(|(peers, path)| {
+        let blocks = peers.iter().enumerate().filter_map(move |(index, peer)| {
+            let block = peer.ip_block.as_ref()?;
+            Some((block, path.index(index).child("ipBlock")))
+        });
+        blocks.collect::<Vec<_>>()
+    });
+    blocks.collect()
+}
+
+/// All ranges that a policy names.
+fn ranges(policy: &NetworkPolicy) -> Vec<&str> {
+    let blocks = blocks(policy).into_iter();
+    let ranges = blocks.flat_map(|(block, _)| {
+        let except = list(&block.except).iter().map(String::as_str);
+        std::iter::once(block.cidr.as_str()).chain(except)
+    });
+    ranges.collect()
+}
+
+fn validate_policy(policy: &NetworkPolicy, before: &[&str]) -> ErrorList {
+    let empty = NetworkPolicySpec::default();
+    let spec = policy.spec.as_ref().unwrap_or(&empty);
+    validate_spec(spec, before, &Path::new("spec"))
+}
+
+fn validate_spec(spec: &NetworkPolicySpec, before: &[&str], path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     if let Some(selector) = &spec.pod_selector {
         errors.extend(label_selector(selector, &path.child("podSelector")));
     }
     for (index, rule) in list(&spec.ingress).iter().enumerate() {
         let path = path.child("ingress").index(index);
-        errors.extend(rule_parts(
-            list(&rule.ports),
-            list(&rule.from),
-            "from",
-            &path,
-        ));
+        let peers = peers(list(&rule.from), before, &path.child("from"));
+        errors.extend(ports(list(&rule.ports), &path.child("ports")));
+        errors.extend(peers);
     }
     for (index, rule) in list(&spec.egress).iter().enumerate() {
         let path = path.child("egress").index(index);
-        errors.extend(rule_parts(list(&rule.ports), list(&rule.to), "to", &path));
+        let peers = peers(list(&rule.to), before, &path.child("to"));
+        errors.extend(ports(list(&rule.ports), &path.child("ports")));
+        errors.extend(peers);
     }
     let types = list(&spec.policy_types);
     let at = path.child("policyTypes");
@@ -97,20 +157,18 @@ fn validate_spec(spec: &NetworkPolicySpec, path: &Path) -> ErrorList {
     errors
 }
 
-fn rule_parts(
-    ports: &[NetworkPolicyPort],
-    peers: &[NetworkPolicyPeer],
-    name: &str,
-    path: &Path,
-) -> ErrorList {
-    let mut errors = ErrorList::new();
-    for (index, port) in ports.iter().enumerate() {
-        errors.extend(validate_port(port, &path.child("ports").index(index)));
-    }
-    for (index, peer) in peers.iter().enumerate() {
-        errors.extend(validate_peer(peer, &path.child(name).index(index)));
-    }
-    errors
+fn ports(ports: &[NetworkPolicyPort], path: &Path) -> ErrorList {
+    let ports = ports.iter().enumerate();
+    ports
+        .flat_map(|(index, port)| validate_port(port, &path.index(index)))
+        .collect()
+}
+
+fn peers(peers: &[NetworkPolicyPeer], before: &[&str], path: &Path) -> ErrorList {
+    let peers = peers.iter().enumerate();
+    peers
+        .flat_map(|(index, peer)| validate_peer(peer, before, &path.index(index)))
+        .collect()
 }
 
 fn validate_port(port: &NetworkPolicyPort, path: &Path) -> ErrorList {
@@ -130,7 +188,7 @@ fn validate_port(port: &NetworkPolicyPort, path: &Path) -> ErrorList {
                 if last < *first {
                     errors.push(field::invalid(
                         at.clone(),
-                        *first,
+                        last,
                         "must be greater than or equal to `port`",
                     ));
                 }
@@ -161,7 +219,7 @@ fn validate_port(port: &NetworkPolicyPort, path: &Path) -> ErrorList {
     errors
 }
 
-fn validate_peer(peer: &NetworkPolicyPeer, path: &Path) -> ErrorList {
+fn validate_peer(peer: &NetworkPolicyPeer, before: &[&str], path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     let mut selectors = 0;
     for (selector, name) in [
@@ -175,7 +233,7 @@ fn validate_peer(peer: &NetworkPolicyPeer, path: &Path) -> ErrorList {
     }
     match &peer.ip_block {
         Some(block) => {
-            errors.extend(validate_block(block, &path.child("ipBlock")));
+            errors.extend(validate_block(block, before, &path.child("ipBlock")));
             if selectors > 0 {
                 errors.push(field::forbidden(
                     path.clone(),
@@ -191,61 +249,111 @@ fn validate_peer(peer: &NetworkPolicyPeer, path: &Path) -> ErrorList {
     errors
 }
 
-fn validate_block(block: &IPBlock, path: &Path) -> ErrorList {
-    const MALFORMED: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+fn validate_block(block: &IPBlock, before: &[&str], path: &Path) -> ErrorList {
+    let at = path.child("cidr");
     if block.cidr.is_empty() {
-        return vec![field::required(path.child("cidr"), "")];
+        return vec![field::required(at, "")];
     }
-    let Some(outer) = parse_cidr(&block.cidr) else {
-        return vec![field::invalid(
-            path.child("cidr"),
-            block.cidr.as_str(),
-            MALFORMED,
-        )];
+    let mut errors = ip_fields::legacy_range(&block.cidr, before, at);
+    let Some(outer) = ip_fields::parse_range(&block.cidr) else {
+        return errors;
     };
-    let mut errors = ErrorList::new();
     for (index, except) in list(&block.except).iter().enumerate() {
         let path = path.child("except").index(index);
-        match parse_cidr(except) {
-            None => errors.push(field::invalid(path, except.as_str(), MALFORMED)),
-            Some(inner) if !strictly_contains(outer, inner) => errors.push(field::invalid(
-                path,
-                except.as_str(),
-                "must be a strict subset of `cidr`",
-            )),
-            Some(_) => {}
+        errors.extend(ip_fields::legacy_range(except, before, path.clone()));
+        let inner = ip_fields::parse_range(except);
+        if inner.is_some_and(|inner| !ip_fields::strictly_contains(outer, inner)) {
+            let text = "must be a strict subset of `cidr`";
+            errors.push(field::invalid(path, except.as_str(), text));
         }
     }
     errors
 }
 
-fn strictly_contains(outer: (IpAddr, u8), inner: (IpAddr, u8)) -> bool {
-    let bits = |ip: IpAddr| match ip {
-        IpAddr::V4(ip) => u128::from(ip.to_bits()) << 96,
-        IpAddr::V6(ip) => ip.to_bits(),
-    };
-    let mask = |length: u8| {
-        if length == 0 {
-            0
-        } else {
-            u128::MAX << (128 - u32::from(length))
-        }
-    };
-    outer.0.is_ipv4() == inner.0.is_ipv4()
-        && outer.1 < inner.1
-        && bits(outer.0) & mask(outer.1) == bits(inner.0) & mask(outer.1)
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+
+    fn policy(spec: Value) -> NetworkPolicy {
+        serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap()
+    }
+
+    fn to_blocks(blocks: &[Value]) -> NetworkPolicy {
+        let peers: Vec<Value> = blocks.iter().map(|b| json!({"ipBlock": b})).collect();
+        policy(json!({"egress": [{"to": peers}]}))
+    }
+
+    fn texts(errors: ErrorList) -> Vec<String> {
+        errors.iter().map(ToString::to_string).collect()
+    }
 
     #[test]
     fn exceptions_lie_inside_their_block() {
-        let cidr = |text| parse_cidr(text).unwrap();
-        assert!(strictly_contains(cidr("10.0.0.0/8"), cidr("10.1.0.0/16")));
-        assert!(!strictly_contains(cidr("10.0.0.0/8"), cidr("10.0.0.0/8")));
-        assert!(!strictly_contains(cidr("10.0.0.0/8"), cidr("11.0.0.0/16")));
-        assert!(!strictly_contains(cidr("0.0.0.0/0"), cidr("::/1")));
+        let good = json!({"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]});
+        assert_eq!(NetworkPolicyRules.validate(&to_blocks(&[good])), []);
+        let bad = json!({"cidr": "10.0.0.0/8", "except": ["10.0.0.0/8", "::/1", "x"]});
+        let at = "spec.egress[0].to[0].ipBlock.except";
+        assert_eq!(
+            texts(NetworkPolicyRules.validate(&to_blocks(&[bad]))),
+            [
+                format!(
+                    r#"{at}[0]: Invalid value: "10.0.0.0/8": must be a strict subset of `cidr`"#
+                ),
+                format!(r#"{at}[1]: Invalid value: "::/1": must be a strict subset of `cidr`"#),
+                format!(
+                    r#"{at}[2]: Invalid value: "x": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"#
+                ),
+            ]
+        );
+    }
+
+    #[test]
+    fn ranges_that_were_there_stay_good_wherever_they_are() {
+        let rules = NetworkPolicyRules;
+        let (wide, inner) = ("10.0.0.5/8", "10.1.2.3/16");
+        let old = to_blocks(&[json!({"cidr": wide, "except": [inner]})]);
+        let told = |cidr| {
+            format!(r#"Invalid value: "{cidr}": must not have bits set beyond the prefix length"#)
+        };
+        assert_eq!(
+            texts(rules.validate(&old)),
+            [
+                format!("spec.egress[0].to[0].ipBlock.cidr: {}", told(wide)),
+                format!("spec.egress[0].to[0].ipBlock.except[0]: {}", told(inner)),
+            ]
+        );
+        let new = policy(
+            json!({"ingress": [{"from": [{"ipBlock": {"cidr": inner}}]}],
+            "egress": [{"to": [{"ipBlock": {"cidr": wide}}]}]}),
+        );
+        assert_eq!(rules.validate_update(&new, &old), []);
+        assert_eq!(rules.validate_changed(&new, &old), []);
+        let new = to_blocks(&[json!({"cidr": "10.0.0.6/8"})]);
+        assert_eq!(rules.validate_update(&new, &old).len(), 1);
+    }
+
+    #[test]
+    fn an_end_before_the_beginning_is_shown() {
+        let policy = policy(json!({"ingress": [{"ports": [{"port": 6, "endPort": 5}]}]}));
+        assert_eq!(
+            texts(NetworkPolicyRules.validate(&policy)),
+            [
+                "spec.ingress[0].ports[0].endPort: Invalid value: 5: must be greater than or equal to `port`"
+            ]
+        );
+    }
+
+    #[test]
+    fn ranges_in_other_forms_are_warned_of() {
+        let policy = to_blocks(&[json!({"cidr": "2001:DB8::/32", "except": ["2001:DB8::/64"]})]);
+        assert_eq!(
+            NetworkPolicyRules.warnings(&policy),
+            [
+                r#"spec.egress[0].to[0].ipBlock.cidr: IPv6 CIDR value "2001:DB8::/32" should be in RFC 5952 canonical format ("2001:db8::/32")"#,
+                r#"spec.egress[0].to[0].ipBlock.except[0]: IPv6 CIDR value "2001:DB8::/64" should be in RFC 5952 canonical format ("2001:db8::/64")"#,
+            ]
+        );
     }
 }

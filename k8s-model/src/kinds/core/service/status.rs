@@ -5,12 +5,22 @@ use k8s_openapi::api::core::v1::{LoadBalancerStatus, ServiceSpec};
 use super::kind;
 use crate::{
     field::{self, ErrorList, Path},
-    kinds::checks::{blank, dns_subdomain, list, parse_ip, supported, text},
+    kinds::{
+        checks::{blank, dns_subdomain, list, supported, text},
+        ip_fields,
+    },
 };
 
-/// Where a load balancer is reached, if the service has one.
-pub(super) fn validate(status: &LoadBalancerStatus, spec: &ServiceSpec, path: &Path) -> ErrorList {
+/// Where a load balancer is reached, if the service has one. Addresses of the old status stay good.
+pub(super) fn validate(
+    status: &LoadBalancerStatus,
+    old: &LoadBalancerStatus,
+    spec: &ServiceSpec,
+    path: &Path,
+) -> ErrorList {
     let mut errors = ErrorList::new();
+    let before = list(&old.ingress).iter().map(|point| text(&point.ip));
+    let before: Vec<&str> = before.collect();
     let (all, path) = (list(&status.ingress), path.child("ingress"));
     if !all.is_empty() && kind(spec) != "LoadBalancer" {
         let text = "may only be used when `spec.type` is 'LoadBalancer'";
@@ -18,12 +28,9 @@ pub(super) fn validate(status: &LoadBalancerStatus, spec: &ServiceSpec, path: &P
     }
     for (index, ingress) in all.iter().enumerate() {
         let path = path.index(index);
-        if !blank(&ingress.ip) && parse_ip(text(&ingress.ip)).is_none() {
-            errors.push(field::invalid(
-                path.child("ip"),
-                text(&ingress.ip),
-                "must be a valid IP address",
-            ));
+        if !blank(&ingress.ip) {
+            let ip = text(&ingress.ip);
+            errors.extend(ip_fields::legacy_ip(ip, &before, path.child("ip")));
         }
         if ingress.ip_mode.is_none() && !blank(&ingress.ip) {
             errors.push(field::required(
@@ -43,7 +50,7 @@ pub(super) fn validate(status: &LoadBalancerStatus, spec: &ServiceSpec, path: &P
         let host = text(&ingress.hostname);
         if !host.is_empty() {
             errors.extend(dns_subdomain(host, path.child("hostname")));
-            if parse_ip(host).is_some() {
+            if ip_fields::parse(host).is_some() {
                 errors.push(field::invalid(
                     path.child("hostname"),
                     host,

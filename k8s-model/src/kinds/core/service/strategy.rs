@@ -15,6 +15,7 @@ use crate::{
         typed::KindRules,
     },
     names,
+    schema::MINOR,
 };
 
 /// The rules of Services.
@@ -48,9 +49,9 @@ impl KindRules for ServiceRules {
     }
 
     fn validate(&self, service: &Service) -> ErrorList {
-        let wrong = validation::address_findings(service);
+        let wrong = validation::address_findings(service, None);
         if wrong.is_empty() {
-            validation::service(service)
+            validation::service(service, None)
         } else {
             wrong
         }
@@ -73,7 +74,7 @@ impl KindRules for ServiceRules {
     }
 
     fn validate_update(&self, new: &Service, old: &Service) -> ErrorList {
-        let wrong = validation::address_findings(new);
+        let wrong = validation::address_findings(new, Some(old));
         if !wrong.is_empty() {
             return wrong;
         }
@@ -81,7 +82,7 @@ impl KindRules for ServiceRules {
             (Some(new), Some(old)) => validation::changes(new, old),
             _ => ErrorList::new(),
         };
-        errors.extend(self.validate(new));
+        errors.extend(validation::service(new, Some(old)));
         errors
     }
 
@@ -89,10 +90,11 @@ impl KindRules for ServiceRules {
         new.spec.clone_from(&old.spec);
     }
 
-    fn validate_status_update(&self, new: &Service, _old: &Service) -> ErrorList {
+    fn validate_status_update(&self, new: &Service, old: &Service) -> ErrorList {
         let empty = ServiceSpec::default();
         status::validate(
             &load_balancer(new),
+            &load_balancer(old),
             new.spec.as_ref().unwrap_or(&empty),
             &Path::new("status").child("loadBalancer"),
         )
@@ -106,8 +108,13 @@ impl KindRules for ServiceRules {
         ]
     }
 
+    /// A name may begin with a digit since 1.36 (`RelaxedServiceNameValidation`).
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
-        names::dns1035(name, prefix)
+        if MINOR >= 36 {
+            names::dns_label(name, prefix)
+        } else {
+            names::dns1035(name, prefix)
+        }
     }
 }
 
@@ -268,6 +275,83 @@ mod tests {
         ];
         assert_eq!(texts(ServiceRules.validate_update(&new, &old)), told);
         assert_eq!(texts(ServiceRules.validate(&new)), told);
+    }
+
+    #[test]
+    fn a_name_may_begin_with_a_digit() {
+        assert_eq!(ServiceRules.validate_name("1web", false), [""; 0]);
+        assert_eq!(ServiceRules.validate_name("1web-", true), [""; 0]);
+        assert_eq!(ServiceRules.validate_name("1.web", false).len(), 1);
+    }
+
+    #[test]
+    fn addresses_that_were_there_stay_good() {
+        const MAPPED: &str = "::ffff:1.2.3.4";
+        const RANGE: &str = "10.0.0.5/8";
+        let odd = |more: serde_json::Value| {
+            let mut spec =
+                json!({"type": "LoadBalancer", "ports": [{"port": 80, "nodePort": 30001}]});
+            for (name, value) in more.as_object().into_iter().flatten() {
+                spec[name] = value.clone();
+            }
+            service(spec)
+        };
+        let mut old = odd(json!({"externalIPs": [MAPPED], "loadBalancerSourceRanges": [RANGE]}));
+        assert_eq!(
+            texts(ServiceRules.validate(&old)),
+            [
+                format!(
+                    r#"spec.externalIPs[0]: Invalid value: "{MAPPED}": must not be an IPv4-mapped IPv6 address"#
+                ),
+                format!(
+                    r#"spec.loadBalancerSourceRanges[0]: Invalid value: "{RANGE}": must not have bits set beyond the prefix length"#
+                ),
+            ]
+        );
+        assert_eq!(texts(ServiceRules.validate_update(&old, &old)), [""; 0]);
+        let status = json!({"loadBalancer": {"ingress": [{"ip": MAPPED}]}});
+        let before = old.clone();
+        old.status = Some(serde_json::from_value(status).unwrap());
+        assert_eq!(ServiceRules.validate_status_update(&old, &old), []);
+        assert_eq!(
+            texts(ServiceRules.validate_status_update(&old, &before)),
+            [format!(
+                r#"status.loadBalancer.ingress[0].ip: Invalid value: "{MAPPED}": must not be an IPv4-mapped IPv6 address"#
+            )]
+        );
+        let headless = |ip: &str| odd(json!({"clusterIP": ip, "clusterIPs": [ip]}));
+        assert_eq!(
+            texts(ServiceRules.validate(&headless(MAPPED))),
+            [format!(
+                r#"spec.clusterIPs[0]: Invalid value: "{MAPPED}": must not be an IPv4-mapped IPv6 address"#
+            )]
+        );
+        let old = headless(MAPPED);
+        assert_eq!(texts(ServiceRules.validate_update(&old, &old)), [""; 0]);
+    }
+
+    #[test]
+    fn annotated_ranges_are_looked_at_when_they_change() {
+        const RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+        let annotated = |ranges: &str| {
+            let mut service = service(json!({"type": "LoadBalancer", "ports": [{"port": 80}]}));
+            service.metadata.annotations = Some([(RANGES.to_owned(), ranges.to_owned())].into());
+            service
+        };
+        assert_eq!(
+            texts(ServiceRules.validate(&annotated(" 10.0.0.0/8 , ::/0 "))),
+            [""; 0]
+        );
+        let old = annotated("10.0.0.0/8,x");
+        assert_eq!(
+            texts(ServiceRules.validate(&old)),
+            [
+                r#"metadata.annotations[service.beta.kubernetes.io/load-balancer-source-ranges]: Invalid value: "x": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"#
+            ]
+        );
+        assert_eq!(texts(ServiceRules.validate_update(&old, &old)), [""; 0]);
+        let new = annotated("y");
+        assert_eq!(ServiceRules.validate_update(&new, &old).len(), 1);
     }
 
     #[test]

@@ -10,9 +10,12 @@ use k8s_openapi::{
 use super::{is_headless, kind, needs_health_check, needs_node_port};
 use crate::{
     field::{self, ErrorList, Path},
-    kinds::checks::{
-        PROTOCOLS, dns_label, dns_subdomain, ip, is_cidr, json, list, one_of, one_of_each_family,
-        ordinary_ip, parse_ip, port_number, port_number_or_name, qualified_name, supported, text,
+    kinds::{
+        checks::{
+            PROTOCOLS, blank, dns_label, dns_subdomain, json, list, one_of, one_of_each_family,
+            ordinary_ip, port_number, port_number_or_name, qualified_name, supported, text,
+        },
+        ip_fields,
     },
     metadata,
 };
@@ -25,15 +28,21 @@ fn selector_labels(labels: &BTreeMap<String, String>, path: &Path) -> ErrorList 
 }
 
 /// What is wrong with a Service's addresses and their families. Upstream looks at it before it gives out addresses, and when
-/// anything is found looks no further.
-pub fn address_findings(service: &Service) -> ErrorList {
+/// anything is found looks no further. Addresses of the old one stay good.
+pub fn address_findings(service: &Service, old: Option<&Service>) -> ErrorList {
+    let empty = ServiceSpec::default();
+    let old = old.and_then(|old| old.spec.as_ref()).unwrap_or(&empty);
     let spec = service.spec.as_ref();
-    spec.map_or_else(ErrorList::new, |spec| cluster_ips(spec, &Path::new("spec")))
+    spec.map_or_else(ErrorList::new, |spec| {
+        cluster_ips(spec, old, &Path::new("spec"))
+    })
 }
 
-pub(super) fn service(service: &Service) -> ErrorList {
+/// Checks a Service, whose addresses stay good where they were like that before.
+pub(super) fn service(service: &Service, old: Option<&Service>) -> ErrorList {
     let empty = ServiceSpec::default();
     let spec = service.spec.as_ref().unwrap_or(&empty);
+    let old_spec = old.and_then(|old| old.spec.as_ref()).unwrap_or(&empty);
     let path = Path::new("spec");
     let ports = list(&spec.ports);
     let mut errors = ErrorList::new();
@@ -50,10 +59,10 @@ pub(super) fn service(service: &Service) -> ErrorList {
         errors.extend(selector_labels(selector, &path.child("selector")));
     }
     errors.extend(session_affinity(spec, &path));
-    errors.extend(cluster_ips(spec, &path));
+    errors.extend(cluster_ips(spec, old_spec, &path));
     for (index, address) in list(&spec.external_ips).iter().enumerate() {
         let path = path.child("externalIPs").index(index);
-        let wrong = ip(address, path.clone());
+        let wrong = ip_fields::legacy_ip(address, list(&old_spec.external_ips), path.clone());
         if wrong.is_empty() {
             errors.extend(ordinary_ip(address, path));
         } else {
@@ -62,8 +71,8 @@ pub(super) fn service(service: &Service) -> ErrorList {
     }
     errors.extend(one_of(kind(spec), TYPES, path.child("type")));
     errors.extend(port_conflicts(spec, &path.child("ports")));
-    errors.extend(load_balancer_fields(spec, &path));
-    errors.extend(annotated_ranges(service));
+    errors.extend(load_balancer_fields(spec, old_spec, &path));
+    errors.extend(annotated_ranges(service, old));
     errors.extend(traffic_policies(spec, &path));
     errors
 }
@@ -181,7 +190,7 @@ fn session_affinity(spec: &ServiceSpec, path: &Path) -> ErrorList {
     errors
 }
 
-fn cluster_ips(spec: &ServiceSpec, path: &Path) -> ErrorList {
+fn cluster_ips(spec: &ServiceSpec, old: &ServiceSpec, path: &Path) -> ErrorList {
     if kind(spec) == "ExternalName" {
         return ErrorList::new();
     }
@@ -223,7 +232,8 @@ fn cluster_ips(spec: &ServiceSpec, path: &Path) -> ErrorList {
             }
             continue;
         }
-        let wrong = ip(address, path_of_ips.index(index));
+        let before = list(&old.cluster_ips);
+        let wrong = ip_fields::legacy_ip(address, before, path_of_ips.index(index));
         malformed |= !wrong.is_empty();
         errors.extend(wrong);
     }
@@ -233,14 +243,15 @@ fn cluster_ips(spec: &ServiceSpec, path: &Path) -> ErrorList {
     if malformed {
         return errors;
     }
-    if plural.len() > 1 && !one_of_each_family(plural.iter().filter_map(|ip| parse_ip(ip))) {
+    if plural.len() > 1 && !one_of_each_family(plural.iter().filter_map(|ip| ip_fields::parse(ip)))
+    {
         errors.push(invalid(
             "may specify no more than one IP for each IP family",
         ));
     }
     if !is_headless(spec) {
         for (index, (address, family)) in plural.iter().zip(families).enumerate() {
-            let is_four = parse_ip(address).is_some_and(|ip| ip.is_ipv4());
+            let is_four = ip_fields::parse(address).is_some_and(ip_fields::is_four);
             if (family == "IPv4" && !is_four) || (family == "IPv6" && is_four) {
                 errors.push(field::invalid(
                     path_of_ips.index(index),
@@ -290,7 +301,7 @@ fn port_conflicts(spec: &ServiceSpec, path: &Path) -> ErrorList {
     errors
 }
 
-fn load_balancer_fields(spec: &ServiceSpec, path: &Path) -> ErrorList {
+fn load_balancer_fields(spec: &ServiceSpec, old: &ServiceSpec, path: &Path) -> ErrorList {
     const ONLY: &str = "may only be used when `type` is 'LoadBalancer'";
     let mut errors = ErrorList::new();
     let balanced = kind(spec) == "LoadBalancer";
@@ -300,14 +311,11 @@ fn load_balancer_fields(spec: &ServiceSpec, path: &Path) -> ErrorList {
         if !balanced {
             errors.push(field::forbidden(path.clone(), ONLY));
         }
+        let before = list(&old.load_balancer_source_ranges).iter();
+        let before: Vec<&str> = before.map(|range| range.trim()).collect();
         for (index, range) in ranges.iter().enumerate() {
-            if !is_cidr(range.trim()) {
-                errors.push(field::invalid(
-                    path.index(index),
-                    range.as_str(),
-                    "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
-                ));
-            }
+            let path = path.index(index);
+            errors.extend(ip_fields::legacy_range(range.trim(), &before, path));
         }
     }
     let allocate = spec.allocate_load_balancer_node_ports;
@@ -335,12 +343,14 @@ fn load_balancer_fields(spec: &ServiceSpec, path: &Path) -> ErrorList {
 }
 
 /// The annotation that said what may reach a load balancer before there was a field for it.
-fn annotated_ranges(service: &Service) -> ErrorList {
+fn annotated_ranges(service: &Service, old: Option<&Service>) -> ErrorList {
     const ANNOTATION: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+    fn annotated(service: &Service) -> Option<&String> {
+        service.metadata.annotations.as_ref()?.get(ANNOTATION)
+    }
     let spec = service.spec.as_ref();
     let has_field = spec.is_some_and(|spec| !list(&spec.load_balancer_source_ranges).is_empty());
-    let annotations = service.metadata.annotations.as_ref();
-    let Some(value) = annotations.and_then(|all| all.get(ANNOTATION)) else {
+    let Some(value) = annotated(service) else {
         return ErrorList::new();
     };
     if has_field {
@@ -354,13 +364,15 @@ fn annotated_ranges(service: &Service) -> ErrorList {
             "may only be used when `type` is 'LoadBalancer'",
         ));
     }
-    let value = value.trim();
-    if !value.is_empty() && !value.split(',').all(|range| is_cidr(range.trim())) {
-        errors.push(field::invalid(
-            path,
-            value,
-            "must be a list of IP ranges. For example, 10.240.0.0/24,10.250.0.0/24 ",
-        ));
+    if old.and_then(annotated) != Some(value) && !value.trim().is_empty() {
+        for range in value.trim().split(',') {
+            let range = range.trim();
+            errors.extend(ip_fields::legacy_range(
+                range,
+                ip_fields::NONE,
+                path.clone(),
+            ));
+        }
     }
     errors
 }
