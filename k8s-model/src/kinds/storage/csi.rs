@@ -6,13 +6,16 @@ use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{
-            IMMUTABLE, csi_driver_name, dns_subdomain, fill_absent, immutable, json,
-            label_selector, list, non_negative, qualified_name, repeats, same, supported, text,
+            csi_driver_name, dns_subdomain, fill_absent, immutable, label_selector, list,
+            non_negative, qualified_name, repeats, same, supported, text,
         },
         node_labels, quantities,
         typed::KindRules,
     },
 };
+
+/// How often nodes may be told at most how much a driver can attach, in seconds.
+const SHORTEST_PERIOD: i64 = 10;
 
 /// The rules of CSIDrivers.
 pub(crate) struct CsiDriverRules;
@@ -91,6 +94,13 @@ impl KindRules for CsiDriverRules {
                 path.child("volumeLifecycleModes"),
             ));
         }
+        let period = spec.node_allocatable_update_period_seconds;
+        if let Some(seconds) = period.filter(|seconds| *seconds < SHORTEST_PERIOD) {
+            let at = path.child("nodeAllocatableUpdatePeriodSeconds");
+            let text = format!("must be greater than or equal to {SHORTEST_PERIOD} seconds");
+            errors.push(field::invalid(at, seconds, text));
+        }
+        errors.extend(tokens_in_secrets(driver, &path));
         errors
     }
 
@@ -109,6 +119,28 @@ impl KindRules for CsiDriverRules {
             path.child("volumeLifecycleModes"),
         ));
         errors
+    }
+}
+
+k8s_openapi::k8s_if_ge_1_35! {
+    /// That there are tokens to be put among secrets, or not.
+    fn tokens_in_secrets(driver: &CSIDriver, path: &Path) -> ErrorList {
+        let spec = &driver.spec;
+        match spec.service_account_token_in_secrets {
+            Some(asked) if list(&spec.token_requests).is_empty() => {
+                let at = path.child("serviceAccountTokenInSecrets");
+                let text = "serviceAccountTokenInSecrets is set but no tokenRequests are specified";
+                vec![field::invalid(at, asked, text)]
+            }
+            _ => ErrorList::new(),
+        }
+    }
+}
+
+k8s_openapi::k8s_if_le_1_34! {
+    /// Tokens are never among secrets.
+    fn tokens_in_secrets(_driver: &CSIDriver, _path: &Path) -> ErrorList {
+        ErrorList::new()
     }
 }
 
@@ -173,20 +205,22 @@ impl KindRules for CsiNodeRules {
 
     fn validate_update(&self, new: &CSINode, old: &CSINode) -> ErrorList {
         let mut errors = self.validate(new);
-        for driver in &new.spec.drivers {
-            let before = old.spec.drivers.iter().find(|d| d.name == driver.name);
-            // How much a driver can attach may be found out anew.
-            let fixed = |driver: &CSINodeDriver| {
-                let mut driver = driver.clone();
-                driver.allocatable = None;
-                driver
-            };
-            if before.is_some_and(|before| fixed(before) != fixed(driver)) {
-                let path = Path::new("CSINodeDriver");
-                errors.push(field::invalid(path, json(driver), IMMUTABLE));
+        let path = Path::new("spec").child("drivers");
+        for old in &old.spec.drivers {
+            let named = new.spec.drivers.iter().filter(|new| new.name == old.name);
+            for new in named {
+                errors.extend(immutable(&fixed(new), &fixed(old), path.clone()));
             }
         }
         errors
+    }
+}
+
+/// What of a driver stays: how much it can attach may be found out anew.
+fn fixed(driver: &CSINodeDriver) -> CSINodeDriver {
+    CSINodeDriver {
+        allocatable: None,
+        ..driver.clone()
     }
 }
 
@@ -222,13 +256,8 @@ impl KindRules for CsiStorageCapacityRules {
             &capacity.storage_class_name,
             Path::new("storageClassName"),
         ));
-        for (quantity, name) in [
-            (&capacity.capacity, "capacity"),
-            (&capacity.maximum_volume_size, "maximumVolumeSize"),
-        ] {
-            if let Some(quantity) = quantity {
-                errors.extend(quantities::non_negative(quantity, Path::new(name)));
-            }
+        if let Some(quantity) = &capacity.capacity {
+            errors.extend(quantities::non_negative(quantity, Path::new("capacity")));
         }
         errors
     }
@@ -288,6 +317,47 @@ mod tests {
     }
 
     #[test]
+    fn a_driver_is_not_asked_all_the_time() {
+        let found = |seconds: i64| {
+            let spec = json!({"nodeAllocatableUpdatePeriodSeconds": seconds});
+            let driver = json!({"metadata": {"name": "d"}, "spec": spec});
+            let mut driver = serde_json::from_value(driver).unwrap();
+            CsiDriverRules.default(&mut driver);
+            texts(CsiDriverRules.validate(&driver))
+        };
+        assert_eq!(found(10), [""; 0]);
+        assert_eq!(
+            found(9),
+            [
+                "spec.nodeAllocatableUpdatePeriodSeconds: Invalid value: 9: must be greater than or equal to 10 seconds"
+            ]
+        );
+    }
+
+    #[test]
+    fn tokens_among_secrets_are_asked_for() {
+        let found = |spec| {
+            let driver = json!({"metadata": {"name": "d"}, "spec": spec});
+            let mut driver = serde_json::from_value(driver).unwrap();
+            CsiDriverRules.default(&mut driver);
+            texts(CsiDriverRules.validate(&driver))
+        };
+        let requests = json!([{"audience": "a"}]);
+        assert_eq!(
+            found(json!({"serviceAccountTokenInSecrets": true, "tokenRequests": requests})),
+            [""; 0]
+        );
+        for asked in [true, false] {
+            assert_eq!(
+                found(json!({"serviceAccountTokenInSecrets": asked, "tokenRequests": []})),
+                [format!(
+                    "spec.serviceAccountTokenInSecrets: Invalid value: {asked}: serviceAccountTokenInSecrets is set but no tokenRequests are specified"
+                )]
+            );
+        }
+    }
+
+    #[test]
     fn a_nodes_drivers_are_named_once_and_stay() {
         let node = |drivers| -> CSINode {
             serde_json::from_value(json!({"metadata": {"name": "n"}, "spec": {"drivers": drivers}}))
@@ -308,15 +378,19 @@ mod tests {
         );
         let old = node(json!([{"name": "a", "nodeID": "i"}]));
         let new = node(json!([{"name": "a", "nodeID": "j"}]));
-        let found = texts(CsiNodeRules.validate_update(&new, &old));
-        assert!(
-            found[0].starts_with("CSINodeDriver: Invalid value: "),
-            "{found:?}"
+        assert_eq!(
+            texts(CsiNodeRules.validate_update(&new, &old)),
+            [r#"spec.drivers: Invalid value: {"name":"a","nodeID":"j"}: field is immutable"#]
         );
+        let more = node(json!([{"name": "a", "nodeID": "i", "allocatable": {"count": 3}}]));
+        assert_eq!(CsiNodeRules.validate_update(&more, &old), []);
     }
 
     #[test]
     fn a_capacity_keeps_what_it_is_about() {
+        let largest = json!({"metadata": {}, "storageClassName": "a", "maximumVolumeSize": "-1"});
+        let largest = serde_json::from_value(largest).unwrap();
+        assert_eq!(CsiStorageCapacityRules.validate(&largest), []);
         let capacity = |value| -> CSIStorageCapacity { serde_json::from_value(value).unwrap() };
         let old = capacity(json!({"metadata": {}, "storageClassName": "a"}));
         let new = capacity(json!({"metadata": {}, "storageClassName": "b", "capacity": "-1"}));
