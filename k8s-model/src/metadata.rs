@@ -59,7 +59,7 @@ pub fn new_uid(random: &mut fastrand::Rng) -> String {
 }
 
 /// The time that upstream has where nobody said one, and that types in Rust hold where they cannot do without.
-pub(crate) const UNSET_TIME: Timestamp = Timestamp::constant(-62_135_596_800, 0);
+pub const UNSET_TIME: Timestamp = Timestamp::constant(-62_135_596_800, 0);
 
 /// A moment as it is kept in objects: to the second.
 pub fn to_second(now: Timestamp) -> Time {

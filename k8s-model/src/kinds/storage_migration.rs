@@ -10,7 +10,7 @@ use crate::{
         checks::{conditions, immutable, list, text},
         typed::KindRules,
     },
-    names,
+    metadata, names,
 };
 
 /// The rules of StorageVersionMigrations.
@@ -29,6 +29,7 @@ impl KindRules for StorageVersionMigrationRules {
     type Kind = StorageVersionMigration;
 
     const GENERATION: bool = true;
+    const UNCONDITIONAL_UPDATE: bool = false;
 
     fn spec_changed(&self, new: &Self::Kind, old: &Self::Kind) -> bool {
         new.spec != old.spec
@@ -74,6 +75,7 @@ impl KindRules for StorageVersionMigrationRules {
 
     fn prepare_for_status_update(&self, new: &mut Self::Kind, old: &Self::Kind) {
         new.spec.clone_from(&old.spec);
+        metadata::reset_for_status(&mut new.metadata, &old.metadata);
     }
 
     fn validate_status_update(&self, new: &Self::Kind, old: &Self::Kind) -> ErrorList {
@@ -169,6 +171,15 @@ mod tests {
             error.to_string(),
             "spec.resource.resource: Required value: resource is required to be set"
         );
+    }
+
+    #[test]
+    fn a_status_brings_no_labels() {
+        let old = migration("", &[]);
+        let mut new = old.clone();
+        new.metadata.labels = Some([("a".to_owned(), "b".to_owned())].into());
+        StorageVersionMigrationRules.prepare_for_status_update(&mut new, &old);
+        assert_eq!(new, old);
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub(crate) struct ClusterTrustBundleRules;
 impl KindRules for ClusterTrustBundleRules {
     type Kind = ClusterTrustBundle;
 
+    const UNCONDITIONAL_UPDATE: bool = false;
+
     const SELECTABLE: &'static [&'static str] = &["spec.signerName"];
 
     fn selectable(&self, bundle: &ClusterTrustBundle) -> Vec<String> {

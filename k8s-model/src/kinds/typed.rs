@@ -382,3 +382,52 @@ impl<A: KindRules, B: KindRules> Strategy for Either<A, B> {
         self.of(object).validate_new_name(object, name, prefix)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::ResourceTable;
+
+    #[test]
+    fn some_updates_say_which_version_they_are_of() {
+        let table = ResourceTable::builtin();
+        for (group, resource, may_be_any) in [
+            ("certificates.k8s.io", "clustertrustbundles", false),
+            ("certificates.k8s.io", "podcertificaterequests", false),
+            ("storagemigration.k8s.io", "storageversionmigrations", false),
+            ("networking.k8s.io", "servicecidrs", true),
+        ] {
+            let row = table.resource(group, "v1", resource).unwrap();
+            let found = row.strategy.allow_unconditional_update();
+            assert_eq!(found, may_be_any, "{resource}");
+        }
+    }
+
+    #[test]
+    fn some_statuses_bring_no_labels() {
+        let table = ResourceTable::builtin();
+        for (group, resource) in [
+            (
+                "admissionregistration.k8s.io",
+                "validatingadmissionpolicies",
+            ),
+            ("certificates.k8s.io", "podcertificaterequests"),
+            ("networking.k8s.io", "servicecidrs"),
+            ("storagemigration.k8s.io", "storageversionmigrations"),
+        ] {
+            let row = table.resource(group, "v1", resource).unwrap();
+            let object = |label: &str| {
+                let spec = json!({"signerName": "", "podName": "", "podUID": "", "serviceAccountName": "",
+                    "serviceAccountUID": "", "nodeName": "", "nodeUID": "", "stubPKCS10Request": "",
+                    "resource": {"group": "", "resource": ""}});
+                let metadata = json!({"name": "a", "labels": {label: ""}, "finalizers": [label]});
+                let object = json!({"metadata": metadata, "spec": spec});
+                (row.codec.from_value)(object, &mut |_| {}).unwrap()
+            };
+            let (mut new, old) = (object("new"), object("old"));
+            row.strategy.prepare_for_status_update(&mut *new, &*old);
+            assert_eq!(new.metadata(), old.metadata(), "{resource}");
+        }
+    }
+}

@@ -20,7 +20,7 @@ use crate::{
         checks::{conditions, list, messages, one_of, repeats, same, supported, text},
         typed::KindRules,
     },
-    labels, names,
+    labels, metadata, names,
 };
 
 const REASONS: [&str; 4] = [
@@ -82,6 +82,7 @@ impl KindRules for ValidatingAdmissionPolicyRules {
 
     fn prepare_for_status_update(&self, new: &mut Self::Kind, old: &Self::Kind) {
         new.spec.clone_from(&old.spec);
+        metadata::reset_for_status(&mut new.metadata, &old.metadata);
     }
 
     fn validate_status_update(&self, new: &Self::Kind, _old: &Self::Kind) -> ErrorList {

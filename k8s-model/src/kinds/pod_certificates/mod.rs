@@ -1,5 +1,8 @@
 //! PodCertificateRequests (KEP-4317): a kubelet asks for a certificate for a pod's key, and a signer answers once.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
@@ -39,6 +42,7 @@ pub(crate) struct PodCertificateRequestRules;
 impl KindRules for PodCertificateRequestRules {
     type Kind = PodCertificateRequest;
 
+    const UNCONDITIONAL_UPDATE: bool = false;
     const SELECTABLE: &'static [&'static str] =
         &["spec.signerName", "spec.podName", "spec.nodeName"];
 
@@ -130,6 +134,8 @@ impl KindRules for PodCertificateRequestRules {
         old: &PodCertificateRequest,
     ) {
         new.spec.clone_from(&old.spec);
+        metadata::reset_for_status(&mut new.metadata, &old.metadata);
+        keep_conditions(new, old);
     }
 
     fn validate_status_update(
@@ -167,6 +173,27 @@ impl KindRules for PodCertificateRequestRules {
                 let text = r#"status is immutable unless transitioning to "Issued", "Denied", or "Failed""#;
                 unlike(&before, text)
             }
+        }
+    }
+}
+
+/// Keeps conditions as they were where there are as many of a type as before.
+fn keep_conditions(new: &mut PodCertificateRequest, old: &PodCertificateRequest) {
+    let before = old.status.as_ref().map(|status| list(&status.conditions));
+    let before = before.unwrap_or_default();
+    let now = new.status.as_mut().and_then(|s| s.conditions.as_mut());
+    let Some(now) = now else {
+        return;
+    };
+    for sort in ENDS {
+        let of_sort = |condition: &&Condition| condition.type_ == sort;
+        let before: Vec<&Condition> = before.iter().filter(of_sort).collect();
+        if now.iter().filter(of_sort).count() != before.len() {
+            continue;
+        }
+        let now = now.iter_mut().filter(|condition| condition.type_ == sort);
+        for (now, before) in now.zip(before) {
+            now.clone_from(before);
         }
     }
 }
@@ -321,293 +348,5 @@ fn issued(
     match check_certificates(chain.as_bytes()) {
         Ok(()) => Vec::new(),
         Err(problem) => bad(&problem),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use rcgen::{
-        CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, SignatureAlgorithm,
-    };
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn key(algorithm: &'static SignatureAlgorithm) -> KeyPair {
-        KeyPair::generate_for(algorithm).unwrap()
-    }
-
-    fn asked(key: &KeyPair) -> Vec<u8> {
-        let params = CertificateParams::default();
-        params.serialize_request(key).unwrap().der().to_vec()
-    }
-
-    fn request(key: &[u8]) -> PodCertificateRequest {
-        use base64::{Engine, engine::general_purpose::STANDARD};
-        let spec = json!({"signerName": "kubernetes.io/kube-apiserver-client-pod", "podName": "a", "podUID": "1",
-            "serviceAccountName": "b", "serviceAccountUID": "2", "nodeName": "n", "nodeUID": "3",
-            "maxExpirationSeconds": 86_400, "stubPKCS10Request": STANDARD.encode(key)});
-        serde_json::from_value(json!({"metadata": {"name": "r"}, "spec": spec})).unwrap()
-    }
-
-    fn found(request: &PodCertificateRequest) -> Vec<String> {
-        let found = PodCertificateRequestRules.validate(request);
-        found.iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn a_request_says_for_whom_it_is_and_for_how_long() {
-        let mut good = request(&asked(&key(&PKCS_ED25519)));
-        good.spec.max_expiration_seconds = None;
-        PodCertificateRequestRules.default(&mut good);
-        assert_eq!(good.spec.max_expiration_seconds, Some(86_400));
-        assert_eq!(found(&good), [""; 0]);
-        let mut bad = good;
-        bad.spec.max_expiration_seconds = Some(3000);
-        bad.spec.pod_name = String::new();
-        bad.spec.pod_uid = "u".repeat(129);
-        bad.spec.node_uid = String::new();
-        bad.spec.signer_name = "nobody".to_owned();
-        let annotations = [("example.com/a", "x"), ("mine", "y")];
-        let annotations = annotations.map(|(key, value)| (key.to_owned(), value.to_owned()));
-        bad.spec.unverified_user_annotations = Some(annotations.into());
-        let found = found(&bad);
-        let begins = [
-            r#"spec.signerName: Invalid value: "nobody": must be a fully qualified domain"#,
-            r#"spec.unverifiedUserAnnotations: Invalid value: "mine": all keys"#,
-            r#"spec.podName: Invalid value: "": a lowercase RFC 1123 subdomain"#,
-            "spec.podUID: Too long",
-            r#"spec.nodeUID: Invalid value: "": must not be empty"#,
-            "spec.maxExpirationSeconds: Invalid value: 3000: must be in the range [3600, 7862400]",
-        ];
-        assert_eq!(found.len(), begins.len(), "{found:?}");
-        for (found, begins) in found.iter().zip(begins) {
-            assert!(found.starts_with(begins), "{found}");
-        }
-    }
-
-    #[test]
-    fn who_asks_for_a_key_must_have_it() {
-        let (mine, others) = (key(&PKCS_ECDSA_P256_SHA256), key(&PKCS_ED25519));
-        for key in [&mine, &others] {
-            assert_eq!(found(&request(&asked(key))), [""; 0]);
-        }
-        let mut forged = asked(&mine);
-        *forged.last_mut().unwrap() ^= 1;
-        let small = key(&rcgen::PKCS_ECDSA_P384_SHA384);
-        assert_eq!(found(&request(&asked(&small))), [""; 0]);
-        for (bytes, text) in [
-            (forged, "signature"),
-            (Vec::new(), "must be a valid PKCS#10 certificate request"),
-            (
-                b"nonsense".to_vec(),
-                "must be a valid PKCS#10 certificate request",
-            ),
-            (vec![0; REQUEST + 1], "Too long"),
-        ] {
-            let found = found(&request(&bytes));
-            assert!(found.len() == 1 && found[0].contains(text), "{found:?}");
-        }
-    }
-
-    #[test]
-    fn a_signer_answers_once_and_with_what_was_asked_for() {
-        let (mine, others) = (key(&PKCS_ED25519), key(&PKCS_ED25519));
-        let old = request(&asked(&mine));
-        let at = |seconds: i64| Timestamp::from_second(1_800_000_000 + seconds).unwrap();
-        let certificate = |key: &KeyPair, life: i64| {
-            let mut params = CertificateParams::default();
-            let time = |seconds: i64| {
-                let since = std::time::Duration::from_secs(at(seconds).as_second() as u64);
-                rcgen::date_time_ymd(1970, 1, 1) + since
-            };
-            (params.not_before, params.not_after) = (time(0), time(life));
-            params.self_signed(key).unwrap().pem()
-        };
-        let ended = |sort: &str| {
-            json!([{"type": sort, "status": "True", "reason": "R", "message": "",
-            "lastTransitionTime": "2026-01-01T00:00:00Z"}])
-        };
-        let good = json!({"conditions": ended("Issued"), "certificateChain": certificate(&mine, 7200),
-            "notBefore": at(0), "notAfter": at(7200), "beginRefreshAt": at(3600)});
-        let with = |change: Value| {
-            let mut status = good.clone();
-            for (name, value) in change.as_object().unwrap() {
-                status[name] = value.clone();
-            }
-            status
-        };
-        let judge = |old: &PodCertificateRequest, status: &Value| {
-            let mut new = old.clone();
-            new.status = serde_json::from_value(status.clone()).unwrap();
-            let found = PodCertificateRequestRules.validate_status_update(&new, old);
-            let found: Vec<String> = found.iter().map(ToString::to_string).collect();
-            (found, new)
-        };
-        let (found, issued) = judge(&old, &good);
-        assert_eq!(found, [""; 0]);
-        for sort in ["Denied", "Failed"] {
-            let (found, _) = judge(&old, &json!({"conditions": ended(sort)}));
-            assert_eq!(found, [""; 0]);
-        }
-        assert_eq!(judge(&issued, &good).0, [""; 0]);
-        let mut two = ended("Issued");
-        two.as_array_mut()
-            .unwrap()
-            .extend(ended("Denied").as_array().cloned().unwrap());
-        let mut untrue = ended("Issued");
-        untrue[0]["status"] = "False".into();
-        let (mut unreasoned, mut babbled) = (ended("Issued"), ended("Issued"));
-        unreasoned[0]["reason"] = "".into();
-        babbled[0]["reason"] = "because, of".into();
-        let nested = good["certificateChain"].as_str().unwrap().to_owned();
-        let named = |name: rcgen::SanType| {
-            let mut params = CertificateParams::default();
-            params.subject_alt_names.push(name);
-            json!({"certificateChain": params.self_signed(&mine).unwrap().pem()})
-        };
-        let dns = |name: &str| named(rcgen::SanType::DnsName(name.try_into().unwrap()));
-        let mail = |name: &str| named(rcgen::SanType::Rfc822Name(name.try_into().unwrap()));
-        let first = |status: &Value| judge(&old, status).0.swap_remove(0);
-        for (names, text) in [
-            (
-                dns(""),
-                r#""": leaf certificate should not contain empty DNSName"#,
-            ),
-            (
-                dns("a..b"),
-                r#""a..b": leaf certificate's DNSName should not contain '..'"#,
-            ),
-            (
-                dns("a.b."),
-                r#""a.b.": leaf certificate's DNSName should not start or end with '.'"#,
-            ),
-            (
-                mail("nobody"),
-                r#""nobody": leaf certificate should not contain invalid EmailAddress"#,
-            ),
-        ] {
-            let wanted = format!("status.certificateChain: Invalid value: {text}");
-            assert_eq!(first(&with(names)), wanted);
-        }
-        for names in [dns("a.b"), mail("jane@example.com")] {
-            // These times are not the certificate's.
-            let found = first(&with(names));
-            assert!(found.starts_with("status.notBefore: "), "{found}");
-        }
-        assert_eq!(
-            first(&with(json!({"conditions": ended("Other")}))),
-            "status.conditions.[0].type: Unsupported value: \"Other\": supported values: \"Issued\", \"Denied\", \"Failed\""
-        );
-        for (old, status, text) in [
-            (
-                &issued,
-                with(json!({"beginRefreshAt": at(3700)})),
-                "immutable after PodCertificateRequest is issued",
-            ),
-            (
-                &issued,
-                json!({}),
-                "immutable after PodCertificateRequest is issued",
-            ),
-            (
-                &old,
-                with(json!({"conditions": null})),
-                "immutable unless transitioning to",
-            ),
-            (
-                &old,
-                with(json!({"conditions": ended("Denied")})),
-                "must be empty when denying or failing",
-            ),
-            (
-                &old,
-                with(json!({"conditions": ended("Other")})),
-                "Unsupported value: \"Other\"",
-            ),
-            (
-                &old,
-                with(json!({"conditions": two})),
-                "There may be at most one condition",
-            ),
-            (
-                &old,
-                with(json!({"conditions": untrue})),
-                "Unsupported value: \"False\"",
-            ),
-            (
-                &old,
-                with(json!({"conditions": unreasoned})),
-                "status.conditions[0].reason: Required value: must be set",
-            ),
-            (
-                &old,
-                with(json!({"conditions": babbled})),
-                "a condition reason must start with alphabetic character",
-            ),
-            (
-                &old,
-                with(json!({"certificateChain": certificate(&others, 7200)})),
-                "was not issued to the requested public key",
-            ),
-            (
-                &old,
-                with(json!({"certificateChain": ""})),
-                "must contain at least one certificate",
-            ),
-            (
-                &old,
-                with(json!({"certificateChain": nested.replace("CERTIFICATE", "PRIVATE KEY")})),
-                "must consist entirely of CERTIFICATE PEM blocks",
-            ),
-            (
-                &old,
-                with(json!({"certificateChain": nested + "-----BEGIN X-----\n-----END X-----\n"})),
-                "only CERTIFICATE PEM blocks are allowed",
-            ),
-            (
-                &old,
-                with(json!({"certificateChain": certificate(&mine, 1800), "notAfter": at(1800)})),
-                "Invalid value: 30m0s: leaf certificate lifetime must be >= 1 hour",
-            ),
-            (
-                &old,
-                with(
-                    json!({"certificateChain": certificate(&mine, 90_000), "notAfter": at(90_000)}),
-                ),
-                "<= spec.maxExpirationSeconds (86400)",
-            ),
-            (
-                &old,
-                with(json!({"notAfter": at(7000)})),
-                "notAfter: Invalid value: 2027-01-15 09:56:40 +0000 UTC: must be set to the NotAfter time",
-            ),
-            (
-                &old,
-                with(json!({"notBefore": at(1)})),
-                "must be set to the NotBefore time",
-            ),
-            (
-                &old,
-                with(json!({"notBefore": null})),
-                "status.notBefore: Required value",
-            ),
-            (
-                &old,
-                with(json!({"beginRefreshAt": at(500)})),
-                "10 minutes after status.notBefore",
-            ),
-            (
-                &old,
-                with(json!({"beginRefreshAt": at(7100)})),
-                "10 minutes before status.notAfter",
-            ),
-        ] {
-            let (found, _) = judge(old, &status);
-            assert!(
-                found.len() == 1 && found[0].contains(text),
-                "{text}: {found:?}"
-            );
-        }
     }
 }
