@@ -295,3 +295,26 @@ pub(super) fn schemas() -> Vec<FlowSchema> {
     )
     .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_model::{Object, ResourceTable};
+
+    use super::*;
+
+    #[test]
+    fn all_of_them_are_taken() {
+        let table = ResourceTable::builtin();
+        let check = |resource: &str, object: &dyn Object| {
+            let row = table.resource("flowcontrol.apiserver.k8s.io", "v1", resource);
+            let found = row.unwrap().strategy.validate(object);
+            assert!(found.is_empty(), "{resource}: {found:?}");
+        };
+        for level in levels() {
+            check("prioritylevelconfigurations", &level);
+        }
+        for schema in schemas() {
+            check("flowschemas", &schema);
+        }
+    }
+}

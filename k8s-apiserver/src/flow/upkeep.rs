@@ -12,7 +12,7 @@ use k8s_model::{Object, status::GroupResource};
 use k8s_openapi::{
     api::flowcontrol::v1::{
         FlowSchema, FlowSchemaCondition, FlowSchemaSpec, FlowSchemaStatus,
-        PriorityLevelConfiguration,
+        PriorityLevelConfiguration, PriorityLevelConfigurationSpec,
     },
     apimachinery::pkg::apis::meta::v1::Time,
     jiff::Timestamp,
@@ -65,7 +65,7 @@ pub(crate) async fn make(registry: &Registry) -> Result<()> {
     }
     let levels = levels.iter().map(|level| {
         look_after(registry, LEVELS, level, |stored, own| {
-            let same = stored.spec == own.spec;
+            let same = is_as_made(stored, own);
             stored.spec.clone_from(&own.spec);
             same
         })
@@ -80,6 +80,20 @@ pub(crate) async fn make(registry: &Registry) -> Result<()> {
     let (levels, schemas) = (try_join_all(levels), try_join_all(schemas));
     futures::try_join!(levels, schemas)?;
     Ok(())
+}
+
+/// Whether a priority level is as it was made. What is exempt can be tuned.
+fn is_as_made(stored: &PriorityLevelConfiguration, own: &PriorityLevelConfiguration) -> bool {
+    let (Some(stored_spec), Some(mut spec)) = (
+        compat::get::<PriorityLevelConfigurationSpec>(&stored.spec),
+        compat::get::<PriorityLevelConfigurationSpec>(&own.spec).cloned(),
+    ) else {
+        return false;
+    };
+    if own.metadata.name.as_deref() == Some(defaults::EXEMPT) && stored_spec.exempt.is_some() {
+        spec.exempt.clone_from(&stored_spec.exempt);
+    }
+    *stored_spec == spec
 }
 
 /// Makes the object if it is missing, and gives it its spec again where that is the server's to say: always, of a
@@ -386,4 +400,40 @@ pub(crate) async fn count(registry: &Registry) -> HashMap<String, Option<usize>>
         counts.insert(row.prefix.clone(), count.ok());
     }
     counts
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn what_is_exempt_may_be_tuned_and_nothing_else() {
+        let level = |name: &str, at: &str, value: &Value| {
+            let levels = defaults::levels();
+            let named =
+                |level: &&PriorityLevelConfiguration| level.metadata.name.as_deref() == Some(name);
+            let own = levels.iter().find(named).unwrap();
+            let mut stored = serde_json::to_value(own).unwrap();
+            *stored.pointer_mut(at).unwrap() = value.clone();
+            is_as_made(&serde_json::from_value(stored).unwrap(), own)
+        };
+        for (name, at, value, is_as_made) in [
+            ("exempt", "/spec/type", json!("Exempt"), true),
+            ("exempt", "/spec/exempt/lendablePercent", json!(7), true),
+            ("exempt", "/spec/exempt", json!(null), false),
+            ("exempt", "/spec/type", json!("Limited"), false),
+            ("catch-all", "/spec/type", json!("Limited"), true),
+            (
+                "catch-all",
+                "/spec/limited/lendablePercent",
+                json!(7),
+                false,
+            ),
+            ("system", "/spec/limited/lendablePercent", json!(7), false),
+        ] {
+            assert_eq!(level(name, at, &value), is_as_made, "{name} {at} {value}");
+        }
+    }
 }

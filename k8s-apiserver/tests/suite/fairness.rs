@@ -124,6 +124,34 @@ async fn every_cluster_has_upstreams_objects_and_answers_say_how_they_were_class
     );
 }
 
+#[tokio::test]
+async fn what_every_cluster_has_is_not_changed_but_for_what_is_exempt() {
+    let server = server().await;
+    let schema = format!("{FLOW}/flowschemas/catch-all");
+    let (_, mut object) = get(&server, &schema).await;
+    object["spec"]["priorityLevelConfiguration"]["name"] = json!("exempt");
+    let (code, said) = call(&server, "PUT", &schema, object).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY);
+    let message = said["message"].as_str().unwrap();
+    assert!(
+        message.ends_with(": spec of 'catch-all' must equal the fixed value"),
+        "{message}"
+    );
+
+    let level = format!("{FLOW}/prioritylevelconfigurations/exempt");
+    let (_, mut object) = get(&server, &level).await;
+    object["spec"]["exempt"]["nominalConcurrencyShares"] = json!(7);
+    let (code, mut object) = call(&server, "PUT", &level, object).await;
+    assert_eq!(code, StatusCode::OK, "{object}");
+    object["spec"]["exempt"]["lendablePercent"] = json!(101);
+    let (code, said) = call(&server, "PUT", &level, object).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{said}");
+    assert_eq!(
+        get(&server, &level).await.1["spec"]["exempt"],
+        json!({"lendablePercent": 0, "nominalConcurrencyShares": 7})
+    );
+}
+
 async fn until(server: &ApiServer, uri: &str, is: impl Fn(&Value) -> bool) -> Value {
     for _ in 0..10_000 {
         let (_, object) = get(server, uri).await;

@@ -1,15 +1,15 @@
-//! The group `flowcontrol.apiserver.k8s.io`: FlowSchemas and PriorityLevelConfigurations.
+//! The rules of FlowSchemas.
 
 use k8s_openapi::api::flowcontrol::v1::{
-    FlowSchema, FlowSchemaSpec, LimitResponse, LimitedPriorityLevelConfiguration,
-    PolicyRulesWithSubjects, PriorityLevelConfiguration, PriorityLevelConfigurationSpec,
-    QueuingConfiguration, Subject,
+    FlowSchema, FlowSchemaSpec, PolicyRulesWithSubjects, Subject,
 };
+
+use super::{condition_types, mandatory};
 
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{dns_label, dns_subdomain, list, same, slot, slot_mut, supported},
+        checks::{dns_label, dns_subdomain, json, list, same, slot, slot_mut, supported, text},
         typed::KindRules,
     },
     metadata,
@@ -273,6 +273,11 @@ impl KindRules for FlowSchemaRules {
         for (index, one) in list(&spec.rules).iter().enumerate() {
             errors.extend(rule(one, &path.child("rules").index(index)));
         }
+        let name = text(&schema.metadata.name);
+        if mandatory::schema(name).is_some_and(|fixed| !same(&fixed, &spec)) {
+            let text = format!("spec of '{name}' must equal the fixed value");
+            errors.push(field::invalid(path, json(&spec), text));
+        }
         errors
     }
 
@@ -284,203 +289,15 @@ impl KindRules for FlowSchemaRules {
         new.spec = old.spec.clone();
         metadata::keep(&mut new.metadata, &old.metadata);
     }
-}
 
-/// The rules of PriorityLevelConfigurations.
-pub(crate) struct PriorityLevelConfigurationRules;
-
-const SHARES: i32 = 30;
-const QUEUES: i32 = 64;
-const HAND_SIZE: i32 = 8;
-const QUEUE_LENGTH: i32 = 50;
-const MOST_QUEUES: i32 = 10_000_000;
-/// How much of a hash the choice of queues may use up.
-const HASH_BITS: u32 = 60;
-
-/// How many bits it takes to deal a hand of so many cards.
-fn entropy(deck: i32, hand: i32) -> u32 {
-    (f64::from(deck).log2() * f64::from(hand)).ceil() as u32
-}
-
-fn queuing(queuing: &QueuingConfiguration, path: &Path) -> ErrorList {
-    let mut errors = ErrorList::new();
-    let (length, queues, hand) = (
-        queuing.queue_length_limit.unwrap_or(0),
-        queuing.queues.unwrap_or(0),
-        queuing.hand_size.unwrap_or(0),
-    );
-    let positive = |value: i32, name: &str| {
-        (value <= 0).then(|| field::invalid(path.child(name), value, "must be positive"))
-    };
-    errors.extend(positive(length, "queueLengthLimit"));
-    errors.extend(positive(queues, "queues"));
-    if queues > MOST_QUEUES {
-        let text = format!("must not be greater than {MOST_QUEUES}");
-        errors.push(field::invalid(path.child("queues"), queues, text));
-    }
-    errors.extend(positive(hand, "handSize"));
-    let at = path.child("handSize");
-    if hand > queues {
-        let text = format!("should not be greater than queues ({queues})");
-        errors.push(field::invalid(at, hand, text));
-    } else if hand > 0 && entropy(queues, hand) > HASH_BITS {
-        let text = format!(
-            "required entropy bits of deckSize {queues} and handSize {hand} should not be greater than {HASH_BITS}"
-        );
-        errors.push(field::invalid(at, hand, text));
-    }
-    errors
-}
-
-fn limited(limited: &LimitedPriorityLevelConfiguration, path: &Path) -> ErrorList {
-    let mut errors = ErrorList::new();
-    let shares = limited.nominal_concurrency_shares.unwrap_or(0);
-    if shares < 0 {
-        errors.push(field::invalid(
-            path.child("nominalConcurrencyShares"),
-            shares,
-            "must be a non-negative integer",
-        ));
-    }
-    let response: Option<&LimitResponse> = slot(&limited.limit_response);
-    let response = response.cloned().unwrap_or_default();
-    let at = path.child("limitResponse");
-    match (response.type_.as_str(), &response.queuing) {
-        ("Reject", None) => {}
-        ("Reject", Some(_)) => errors.push(field::forbidden(
-            at.child("queuing"),
-            "must be nil if limited.limitResponse.type is not Limited",
-        )),
-        ("Queue", None) => errors.push(field::required(
-            at.child("queuing"),
-            "must not be empty if limited.limitResponse.type is Limited",
-        )),
-        ("Queue", Some(config)) => errors.extend(queuing(config, &at.child("queuing"))),
-        (other, _) => errors.push(field::not_supported(
-            at.child("type"),
-            other,
-            &["Queue", "Reject"],
-        )),
-    }
-    if let Some(percent) = limited.lendable_percent.filter(|p| !(0..=100).contains(p)) {
-        errors.push(field::invalid(
-            path.child("lendablePercent"),
-            percent,
-            "must be between 0 and 100, inclusive",
-        ));
-    }
-    if let Some(percent) = limited.borrowing_limit_percent.filter(|p| *p < 0) {
-        errors.push(field::invalid(
-            path.child("borrowingLimitPercent"),
-            percent,
-            "if specified, must be a non-negative integer",
-        ));
-    }
-    errors
-}
-
-impl KindRules for PriorityLevelConfigurationRules {
-    type Kind = PriorityLevelConfiguration;
-
-    const METADATA: (usize, usize) = (1, 0);
-
-    const GENERATION: bool = true;
-    const UNCONDITIONAL_UPDATE: bool = false;
-
-    fn default(&self, level: &mut PriorityLevelConfiguration) {
-        let spec: Option<&mut PriorityLevelConfigurationSpec> = slot_mut(&mut level.spec);
-        let Some(spec) = spec else { return };
-        if let Some(exempt) = &mut spec.exempt {
-            exempt.nominal_concurrency_shares.get_or_insert(0);
-            exempt.lendable_percent.get_or_insert(0);
-        }
-        let Some(limited) = &mut spec.limited else {
-            return;
-        };
-        limited.nominal_concurrency_shares.get_or_insert(SHARES);
-        limited.lendable_percent.get_or_insert(0);
-        let response: Option<&mut LimitResponse> = slot_mut(&mut limited.limit_response);
-        if let Some(queuing) = response.and_then(|response| response.queuing.as_mut()) {
-            for (value, default) in [
-                (&mut queuing.hand_size, HAND_SIZE),
-                (&mut queuing.queues, QUEUES),
-                (&mut queuing.queue_length_limit, QUEUE_LENGTH),
-            ] {
-                if value.unwrap_or(0) == 0 {
-                    *value = Some(default);
-                }
-            }
-        }
-    }
-
-    fn spec_changed(
-        &self,
-        new: &PriorityLevelConfiguration,
-        old: &PriorityLevelConfiguration,
-    ) -> bool {
-        !same(&new.spec, &old.spec)
-    }
-
-    fn prepare_for_create(&self, level: &mut PriorityLevelConfiguration) {
-        level.status = Some(Default::default());
-    }
-
-    fn validate(&self, level: &PriorityLevelConfiguration) -> ErrorList {
-        let path = Path::new("spec");
-        let spec: Option<&PriorityLevelConfigurationSpec> = slot(&level.spec);
-        let spec = spec.cloned().unwrap_or_default();
-        let sort = spec.type_.as_str();
-        let mut errors = ErrorList::new();
-        let named_exempt = level.metadata.name.as_deref() == Some("exempt");
-        if named_exempt != (sort == "Exempt") {
-            errors.push(field::invalid(
-                path.child("type"),
-                sort,
-                "type must be 'Exempt' if and only if name is 'exempt'",
-            ));
-        }
-        let at = path.child("limited");
-        match (sort, &spec.limited) {
-            ("Exempt", None) => {}
-            ("Exempt", Some(_)) => errors.push(field::forbidden(
-                at,
-                "must be nil if the type is not Limited",
-            )),
-            ("Limited", None) => errors.push(field::required(
-                at,
-                "must not be empty when type is Limited",
-            )),
-            ("Limited", Some(config)) => errors.extend(limited(config, &at)),
-            (other, _) => errors.push(field::not_supported(
-                path.child("type"),
-                other,
-                &["Exempt", "Limited"],
-            )),
-        }
-        if sort == "Limited" && spec.exempt.is_some() {
-            errors.push(field::forbidden(
-                path.child("exempt"),
-                "must be nil if the type is Limited",
-            ));
-        }
-        errors
-    }
-
-    fn prepare_for_update(
-        &self,
-        new: &mut PriorityLevelConfiguration,
-        old: &PriorityLevelConfiguration,
-    ) {
-        new.status.clone_from(&old.status);
-    }
-
-    fn prepare_for_status_update(
-        &self,
-        new: &mut PriorityLevelConfiguration,
-        old: &PriorityLevelConfiguration,
-    ) {
-        new.spec = old.spec.clone();
-        metadata::keep(&mut new.metadata, &old.metadata);
+    fn validate_status_update(&self, new: &FlowSchema, _old: &FlowSchema) -> ErrorList {
+        let conditions = new.status.as_ref().map(|status| list(&status.conditions));
+        condition_types(
+            conditions
+                .unwrap_or_default()
+                .iter()
+                .map(|condition| slot(&condition.type_)),
+        )
     }
 }
 
@@ -539,47 +356,40 @@ mod tests {
         );
     }
 
+    fn schema(name: &str, spec: Value) -> FlowSchema {
+        serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec})).unwrap()
+    }
+
     #[test]
-    fn a_level_is_limited_within_reason() {
-        let level = |name: &str, spec: Value| -> PriorityLevelConfiguration {
-            let value = json!({"metadata": {"name": name}, "spec": spec});
-            let mut level = serde_json::from_value(value).unwrap();
-            PriorityLevelConfigurationRules.default(&mut level);
-            level
-        };
-        let queue = |queuing: Value| json!({"type": "Limited", "limited": {"limitResponse": {"type": "Queue", "queuing": queuing}}});
-        let check = |name: &str, spec: Value| {
-            texts(PriorityLevelConfigurationRules.validate(&level(name, spec)))
-        };
-        assert!(check("p", queue(json!({}))).is_empty());
+    fn what_every_cluster_has_stays_as_it_is() {
+        for name in ["exempt", "catch-all"] {
+            let spec = mandatory::schema(name).unwrap();
+            let good = schema(name, json(&spec));
+            assert_eq!(texts(FlowSchemaRules.validate(&good)), [""; 0]);
+            let mut changed = json(&spec);
+            changed["priorityLevelConfiguration"]["name"] = json!("workload-low");
+            let told = format!(
+                "spec: Invalid value: {changed}: spec of '{name}' must equal the fixed value"
+            );
+            let changed = schema(name, changed);
+            assert_eq!(
+                texts(FlowSchemaRules.validate_update(&changed, &good)),
+                [told]
+            );
+        }
+    }
+
+    #[test]
+    fn conditions_are_each_of_another_type() {
+        let mut schema = schema("s", json!({}));
+        let conditions = json!([{"type": "A"}, {"type": "A"}, {}]);
+        let status = json!({"conditions": conditions});
+        schema.status = Some(serde_json::from_value(status).unwrap());
         assert_eq!(
-            check("p", json!({"type": "Exempt"})),
+            texts(FlowSchemaRules.validate_status_update(&schema, &schema)),
             [
-                r#"spec.type: Invalid value: "Exempt": type must be 'Exempt' if and only if name is 'exempt'"#
-            ]
-        );
-        assert_eq!(
-            check("p", json!({"type": "Limited"})),
-            ["spec.limited: Required value: must not be empty when type is Limited"]
-        );
-        assert_eq!(
-            check("p", queue(json!({"queues": 4}))),
-            [
-                "spec.limited.limitResponse.queuing.handSize: Invalid value: 8: should not be greater than queues (4)"
-            ]
-        );
-        assert_eq!(
-            check("p", queue(json!({"queues": 1024, "handSize": 8}))),
-            [
-                "spec.limited.limitResponse.queuing.handSize: Invalid value: 8: required entropy bits of deckSize 1024 and handSize 8 should not be greater than 60"
-            ]
-        );
-        let mut percent = queue(json!({}));
-        percent["limited"]["lendablePercent"] = json!(101);
-        assert_eq!(
-            check("p", percent),
-            [
-                "spec.limited.lendablePercent: Invalid value: 101: must be between 0 and 100, inclusive"
+                r#"status.conditions[1].type: Duplicate value: "A""#,
+                "status.conditions[2].type: Required value: must not be empty",
             ]
         );
     }
