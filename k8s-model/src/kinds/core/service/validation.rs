@@ -12,7 +12,7 @@ use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{
-            PROTOCOLS, blank, dns_label, dns_subdomain, json, list, one_of, one_of_each_family,
+            PROTOCOLS, dns_label, dns_subdomain, json, list, one_of, one_of_each_family,
             ordinary_ip, port_number, port_number_or_name, qualified_name, supported, text,
         },
         ip_fields,
