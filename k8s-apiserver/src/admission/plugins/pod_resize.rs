@@ -54,14 +54,17 @@ fn other_system(node: &Node) -> Option<&str> {
     (system != "linux").then_some(system)
 }
 
+/// A resource, and its amounts in the units in which they are told.
+type Unit = (&'static str, fn(&Amount) -> i64);
+
+const UNITS: [Unit; 2] = [("cpu", Amount::milli_value), ("memory", Amount::value)];
+
 /// What the pod requests beyond all that the node has for pods, in upstream's words.
 fn beyond(pod: &Pod, node: &Node) -> Vec<String> {
     let requests = resource_requests(pod);
     let status = node.status.as_ref();
     let has = status.and_then(|status| status.allocatable.as_ref());
-    let units: [(&str, fn(&Amount) -> i64); 2] =
-        [("cpu", Amount::milli_value), ("memory", Amount::value)];
-    units
+    UNITS
         .into_iter()
         .filter_map(|(name, in_units)| {
             let requested = requests.get(name).copied().unwrap_or_default();
