@@ -436,7 +436,7 @@ impl Unanswered {
         Unanswered(trail)
     }
 
-    pub(crate) fn is_answered(mut self) {
+    pub(crate) fn end(mut self) {
         self.0 = None;
     }
 }

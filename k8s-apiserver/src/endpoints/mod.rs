@@ -128,7 +128,7 @@ pub(crate) async fn serve(server: Arc<Inner>, request: Request<Body>) -> Respons
     if let Some(trail) = &trail {
         response = trail.answered(response, long);
     }
-    unanswered.is_answered();
+    unanswered.end();
     if long && response.status().as_u16() < 400 {
         let watching = watched.map(|row| row.watching());
         response = response.map(|body| body.keeping((series.run(), watching)));

@@ -167,7 +167,7 @@ async fn what_is_no_patch_is_told_by_the_decoder_that_reads_it() {
             json!([1, null]),
             "Ignore",
             422,
-            r#" "" is invalid: patch: Invalid value: "[1]": couldn't get version/kind; json parse error: json: cannot unmarshal array into Go value of type struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#,
+            r#" "" is invalid: patch: Invalid value: "[1,null]": couldn't get version/kind; json parse error: json: cannot unmarshal array into Go value of type struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#,
         ),
         (
             "strategic-merge-patch+json",

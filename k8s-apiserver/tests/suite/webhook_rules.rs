@@ -1,6 +1,10 @@
 //! What configurations of webhooks promise besides what the conformance suite asks.
 
+use std::sync::Arc;
+
 use http::StatusCode;
+use k8s_apiserver::ApiServer;
+use k8s_store::MemoryStore;
 use serde_json::{Value, json};
 
 use crate::{
@@ -13,10 +17,12 @@ const PODS: &str = "/api/v1/namespaces/default/pods";
 
 #[tokio::test]
 async fn a_webhook_behind_a_service_is_asked_there() {
-    let (cluster, hook) = (Cluster::start().await, webhook().await);
+    let store = Arc::new(MemoryStore::new());
+    let cluster = Cluster::start_with(ApiServer::builder().store(store.clone())).await;
+    let hook = webhook().await;
     let mut behind = hook.hook("/", maps(&["CREATE"]));
     behind["name"] = "service.example.com".into();
-    behind["clientConfig"] = hook.behind_service(&cluster).await;
+    behind["clientConfig"] = hook.behind_service(&cluster, &store).await;
     behind["clientConfig"]["service"]["path"] = "/deny-bad".into();
     cluster
         .install(&hook, VALIDATING, "service", &[behind])

@@ -20,6 +20,7 @@ use k8s_apiserver::{
     proxy::Connecter,
     serve::{self, Limits, Server},
 };
+use k8s_store::{Expect, List, MemoryStore, Op, Store, Write};
 use rustls_pki_types::ServerName;
 use serde_json::{Value, json};
 
@@ -424,18 +425,18 @@ impl Webhook {
         hook
     }
 
-    /// Makes the Service `default/hook` and its endpoint.
-    pub(crate) async fn behind_service(&self, cluster: &Cluster) -> Value {
+    /// Makes the Service `default/hook` and its endpoint, in a cluster that keeps its objects there.
+    pub(crate) async fn behind_service(&self, cluster: &Cluster, store: &MemoryStore) -> Value {
         let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "hook"},
             "spec": {"ports": [{"port": 443, "targetPort": self.port}]}});
         cluster
             .post("/api/v1/namespaces/default/services", service)
             .await
             .expect(201);
-        // As the server itself would not let anybody make it: an endpoint on the loopback.
+        const ELSEWHERE: &str = "192.0.2.1";
         let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
             "metadata": {"name": "hook-1", "labels": {"kubernetes.io/service-name": "hook"}},
-            "addressType": "FQDN", "endpoints": [{"addresses": ["localhost"]}],
+            "addressType": "IPv4", "endpoints": [{"addresses": [ELSEWHERE]}],
             "ports": [{"name": "", "port": self.port}]});
         cluster
             .post(
@@ -444,6 +445,22 @@ impl Webhook {
             )
             .await
             .expect(201);
+        // As the server itself would not let anybody make it: an endpoint on the loopback.
+        let list = List {
+            prefix: Bytes::from_static(b"/registry/endpointslices/default/hook-1"),
+            ..List::default()
+        };
+        let entry = store.list(list).await.unwrap().entries.remove(0);
+        let value = String::from_utf8(entry.value.to_vec()).unwrap();
+        let write = Write {
+            key: entry.key,
+            expect: Expect::Modified(entry.modified),
+            op: Op::Put {
+                value: value.replace(ELSEWHERE, "127.0.0.1").into(),
+                ttl: None,
+            },
+        };
+        store.commit(vec![write]).await.unwrap();
         json!({"service": {"namespace": "default", "name": "hook"}, "caBundle": self.ca()})
     }
 }

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec, Resou
 use super::{
     is_sidecar, qos_class,
     resources::is_empty,
-    validation::{is_mirror, metadata_and_spec},
+    validation::{changed, is_mirror},
 };
 use crate::{
     field::{self, ErrorList, Path},
@@ -22,7 +22,7 @@ pub(super) fn ephemeral_containers(new: &Pod, old: &Pod) -> ErrorList {
         let text = "static pods do not support ephemeral containers";
         return vec![field::forbidden(Path::default(), text)];
     }
-    let mut errors = metadata_and_spec(new);
+    let mut errors = changed(new, old);
     let containers = |pod: &Pod| {
         let spec = pod.spec.as_ref();
         spec.and_then(|spec| spec.ephemeral_containers.clone())
@@ -60,7 +60,7 @@ pub(super) fn resize(new: &Pod, old: &Pod) -> ErrorList {
     if old_spec.os.as_ref().is_some_and(|os| os.name == "windows") {
         return refused("windows pods cannot be resized");
     }
-    let mut errors = metadata_and_spec(new);
+    let mut errors = changed(new, old);
     let path = Path::new("spec");
     if qos_class(old) != qos_class(new) {
         let class = old.status.as_ref().and_then(|s| s.qos_class.clone());

@@ -309,7 +309,7 @@ mod tests {
             ]
         );
         assert_eq!(texts(ServiceRules.validate_update(&old, &old)), [""; 0]);
-        let status = json!({"loadBalancer": {"ingress": [{"ip": MAPPED}]}});
+        let status = json!({"loadBalancer": {"ingress": [{"ip": MAPPED, "ipMode": "VIP"}]}});
         let before = old.clone();
         old.status = Some(serde_json::from_value(status).unwrap());
         assert_eq!(ServiceRules.validate_status_update(&old, &old), []);
