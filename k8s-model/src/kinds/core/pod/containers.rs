@@ -11,6 +11,7 @@ use super::{
     allowances::Allowances,
     environment::{env, env_from},
     mounts::{volume_devices, volume_mounts},
+    newer,
     probes::hooks_and_probes,
     resize, resources, security,
 };
@@ -192,10 +193,7 @@ pub(super) fn ephemeral_containers(around: &Around<'_>, path: &Path) -> ErrorLis
             (!resources::is_empty(&ephemeral.resources), "resources"),
             (!list(&ephemeral.resize_policy).is_empty(), "resizePolicy"),
             (ephemeral.restart_policy.is_some(), "restartPolicy"),
-            (
-                !list(&ephemeral.restart_policy_rules).is_empty(),
-                "restartPolicyRules",
-            ),
+            (newer::has_restart_rules(ephemeral), "restartPolicyRules"),
             (ephemeral.liveness_probe.is_some(), "livenessProbe"),
             (ephemeral.readiness_probe.is_some(), "readinessProbe"),
             (ephemeral.startup_probe.is_some(), "startupProbe"),

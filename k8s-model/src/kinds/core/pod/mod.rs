@@ -11,6 +11,7 @@ mod environment;
 mod gated;
 mod label_keys;
 mod mounts;
+mod newer;
 mod parts;
 mod pod_level;
 mod probes;

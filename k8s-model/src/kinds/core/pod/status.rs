@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerRestartRule, ContainerStatus, Pod, PodCondition, PodResourceClaimStatus,
-    PodSpec, PodStatus,
+    Container, ContainerStatus, Pod, PodCondition, PodResourceClaimStatus, PodSpec, PodStatus,
 };
 
-use super::annotations;
+use super::{annotations, newer};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::checks::{
@@ -225,26 +224,9 @@ fn is_restarted(container: &Container, spec: &PodSpec, exit_code: i32) -> bool {
         policy => policy != "Never",
     };
     match &container.restart_policy {
-        Some(own) => {
-            let rules = list(&container.restart_policy_rules);
-            let rule = rules.iter().find(|rule| applies(rule, exit_code));
-            rule.is_some_and(|rule| {
-                matches!(rule.action.as_str(), "Restart" | "RestartAllContainers")
-            }) || by_policy(own)
-        }
+        Some(own) => newer::rules_restart(container, exit_code) || by_policy(own),
         None => by_policy(text(&spec.restart_policy)),
     }
-}
-
-fn applies(rule: &ContainerRestartRule, exit_code: i32) -> bool {
-    rule.exit_codes.as_ref().is_some_and(|codes| {
-        let is_there = list(&codes.values).contains(&exit_code);
-        match codes.operator.as_str() {
-            "In" => is_there,
-            "NotIn" => !is_there,
-            _ => false,
-        }
-    })
 }
 
 /// A container that has ended for good stays ended.

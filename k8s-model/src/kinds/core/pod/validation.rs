@@ -9,7 +9,7 @@ use super::{
     allowances::Allowances,
     annotations, claims,
     containers::{self, Around},
-    dns, pod_level, resources, scheduling, security, volumes, windows,
+    dns, newer, pod_level, resources, scheduling, security, volumes, windows,
 };
 use crate::{
     field::{self, ErrorList, Path},
@@ -262,7 +262,7 @@ fn host_users(spec: &PodSpec, path: &Path) -> ErrorList {
 fn hostname_override(spec: &PodSpec, path: &Path) -> ErrorList {
     const LONGEST: usize = 64;
     let mut errors = ErrorList::new();
-    let Some(name) = &spec.hostname_override else {
+    let Some(name) = newer::hostname_override(spec) else {
         return errors;
     };
     for (set, other) in [
