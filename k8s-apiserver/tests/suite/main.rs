@@ -17,6 +17,7 @@ mod conversion;
 mod custom;
 mod definitions;
 mod disruption_budgets;
+mod dual_stack;
 mod fairness;
 mod front_proxy;
 mod hostile;
