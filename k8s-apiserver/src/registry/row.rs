@@ -289,7 +289,7 @@ pub(super) fn no_version(api_version: &str) -> Error {
     ))
 }
 
-/// A stored custom resource, as its schema is now.
+/// A stored custom resource: as the schema of its version is now, in the version that is served.
 fn decode_custom(custom: &Version, json: &[u8], mark: u64) -> Result<CustomObject> {
     let mut object = custom.decode_stored(json).map_err(|error| match error {
         DecodeError::WrongKind { api_version, .. } if !custom.has_version(&api_version) => {
@@ -300,12 +300,11 @@ fn decode_custom(custom: &Version, json: &[u8], mark: u64) -> Result<CustomObjec
             Error::internal(format_args!("a stored {kind} cannot be decoded: {error}"))
         }
     })?;
-    let is_other = object.api_version() != custom.api_version();
-    if is_other {
-        object = (custom.converted(object, custom.api_version())).map_err(Error::unknown)?;
-    }
-    if is_other || custom.fingerprint() != mark {
+    if !custom.is_settled(object.api_version(), mark) {
         custom.settle(&mut object);
+    }
+    if object.api_version() != custom.api_version() {
+        object = (custom.converted(object, custom.api_version())).map_err(Error::unknown)?;
     }
     Ok(object)
 }
@@ -324,7 +323,8 @@ fn encode_custom(custom: &Version, object: &mut Box<dyn Object>, managed: &[u8])
     };
     let other = custom.converted(object.clone(), custom.storage_api_version());
     let mut other = other.map_err(Error::unknown)?;
-    Ok(value::encode_marked(&mut other, managed, 0)?)
+    let mark = custom.mark_of_converted();
+    Ok(value::encode_marked(&mut other, managed, mark)?)
 }
 
 /// An object in another version of its resource.

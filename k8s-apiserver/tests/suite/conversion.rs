@@ -328,3 +328,41 @@ async fn labels_and_annotations_are_all_that_a_webhook_changes_of_metadata() {
     assert_eq!(read["metadata"]["generation"], 1);
     assert_eq!(read["metadata"]["finalizers"], Value::Null);
 }
+
+#[tokio::test]
+async fn a_webhook_is_asked_about_what_is_whole_and_makes_nothing_that_is_not_known() {
+    let hook = Webhook::start(|_, review| {
+        let request = &review["request"];
+        let to = request["desiredAPIVersion"].as_str().unwrap();
+        let mut object = convert(&request["objects"][0], to);
+        object["extra"] = "x".into();
+        Some(json!({"kind": "ConversionReview", "apiVersion": "apiextensions.k8s.io/v1",
+            "response": {"uid": request["uid"], "result": {"status": "Success"}, "convertedObjects": [object]}}))
+    })
+    .await;
+    let cluster = Cluster::start().await;
+    let defined = definition(&hook, "/convert");
+    cluster.define(defined.clone()).await;
+    cluster.post(&lamps("v2"), v2("a")).await.expect(201);
+    for version in ["v1", "v2"] {
+        let path = format!("{}/a", lamps(version));
+        let read = cluster.get(&path).await.expect(200);
+        assert_eq!(read["extra"], Value::Null, "{read}");
+    }
+    // The schema of the stored version comes to have a default and loses a field.
+    let mut versions = defined["spec"]["versions"].clone();
+    versions[0]["schema"]["openAPIV3Schema"]["properties"] =
+        json!({"shade": {"type": "string", "default": "white"}});
+    let change = json!({"spec": {"versions": versions}});
+    cluster.ask("PATCH", DEFINITION, change).await.expect(200);
+    let path = format!("{}/a", lamps("v2"));
+    let seen = |answer: &Answer| answer.body["host"] == Value::Null;
+    let read = cluster.until("GET", &path, Value::Null, seen).await;
+    assert_eq!(read.body["shade"], Value::Null);
+    let asked = hook.asked("/convert");
+    let last = &asked.last().unwrap()["request"]["objects"][0];
+    assert_eq!(
+        (&last["shade"], &last["hostPort"]),
+        (&json!("white"), &Value::Null)
+    );
+}

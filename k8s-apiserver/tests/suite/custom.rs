@@ -411,9 +411,11 @@ async fn versions_are_views_of_one_object_and_defaults_reach_what_is_stored() {
     let mut watch = Box::pin(v1.watch(&WatchParams::default(), "0").await.unwrap());
     let first = futures::StreamExt::next(&mut watch).await.unwrap().unwrap();
     assert!(matches!(first, WatchEvent::Added(_)));
-    // Another schema with a default, and another storage version.
-    both["spec"]["versions"][1]["schema"] =
-        schema(json!({"b": {"type": "string", "default": "new"}}));
+    // Other schemas with defaults, and another storage version.
+    let old = json!({"type": "string", "default": "old"});
+    let new = json!({"type": "string", "default": "new"});
+    both["spec"]["versions"][0]["schema"] = schema(json!({"c": old}));
+    both["spec"]["versions"][1]["schema"] = schema(json!({"b": new, "c": {"type": "string"}}));
     both["spec"]["versions"][0]["storage"] = false.into();
     both["spec"]["versions"][1]["storage"] = true.into();
     let patch = Patch::Merge(json!({"spec": {"versions": both["spec"]["versions"]}}));
@@ -427,15 +429,23 @@ async fn versions_are_views_of_one_object_and_defaults_reach_what_is_stored() {
     );
     // The watch ends, for what it watched has changed.
     while futures::StreamExt::next(&mut watch).await.is_some() {}
-    assert_eq!(v2.get("x").await.unwrap().data["b"], "new");
-    assert_eq!(
-        v2.list(&ListParams::default()).await.unwrap().items[0].data["b"],
-        "new"
-    );
+    // What is read has the defaults of the version in which it is stored, and no others.
+    let listed = v2.list(&ListParams::default()).await.unwrap();
+    for seen in [&v2.get("x").await.unwrap(), &listed.items[0]] {
+        assert_eq!(
+            (&seen.data["b"], &seen.data["c"]),
+            (&Value::Null, &json!("old"))
+        );
+    }
     // A patch that changes nothing stores it anew, and both versions still see it.
-    v2.patch("x", &PatchParams::default(), &Patch::Merge(json!({})))
+    let patched = v2
+        .patch("x", &PatchParams::default(), &Patch::Merge(json!({})))
         .await
         .unwrap();
+    assert_eq!(
+        (&patched.data["b"], &patched.data["c"]),
+        (&json!("new"), &json!("old"))
+    );
     assert_eq!(
         v1.get("x").await.unwrap().types.unwrap().api_version,
         "example.com/v1"

@@ -171,6 +171,38 @@ async fn defaults_come_on_reads_and_stay_where_they_were_written() {
 }
 
 #[tokio::test]
+async fn what_is_stored_is_held_to_the_schema_of_the_stored_version() {
+    let server = server().await;
+    let text = json!({"type": "string"});
+    let with = |default: &str| json!({"type": "string", "default": default});
+    let v1 =
+        json!({"type": "object", "properties": {"old": text, "both": text, "first": with("1")}});
+    let v2 = json!({"type": "object", "properties": {"both": text, "second": with("2")}});
+    let versions = json!([version("v1", false, v1), version("v2", true, v2)]);
+    define(&server, &definition("A", versions)).await;
+    let fields = json!({"old": "a", "both": "b"});
+    let path = of("v1", "A");
+    let (code, made) = call(&server, "POST", &path, object("v1", "A", "x", fields)).await;
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    let (_, read) = get(&server, &format!("{path}/x")).await;
+    let (_, listed) = get(&server, &path).await;
+    let change = json!({"old": "c"});
+    let (code, patched) = call(&server, "PATCH", &format!("{path}/x"), change).await;
+    assert_eq!(code, StatusCode::OK, "{patched}");
+    for seen in [&made, &read, &listed["items"][0], &patched] {
+        assert_eq!((&seen["old"], &seen["both"]), (&Value::Null, &json!("b")));
+        // The stored version knows nothing of this default, and this version nothing of that one's.
+        assert_eq!(
+            (&seen["first"], &seen["second"]),
+            (&Value::Null, &Value::Null)
+        );
+    }
+    let (_, read) = get(&server, &format!("{}/x", of("v2", "A"))).await;
+    assert_eq!((&read["both"], &read["second"]), (&json!("b"), &json!("2")));
+    assert_eq!((&read["old"], &read["first"]), (&Value::Null, &Value::Null));
+}
+
+#[tokio::test]
 async fn published_schemas_follow_the_versions() {
     let server = server().await;
     let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "description": "What it is to be.",
@@ -273,6 +305,9 @@ async fn unknown_fields_stay_where_the_schema_says_so() {
     let server = server().await;
     let schema = json!({"type": "object", "properties": {
         "open": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+        "list": {"type": "array", "x-kubernetes-preserve-unknown-fields": true, "items": {"type": "object"}},
+        "any": {"type": "object", "additionalProperties": true},
+        "none": {"type": "object", "additionalProperties": false},
         "closed": {"type": "object"},
         "inner": {"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true},
     }});
@@ -281,7 +316,7 @@ async fn unknown_fields_stay_where_the_schema_says_so() {
         &definition("A", json!([version("v1", true, schema)])),
     )
     .await;
-    let fields = json!({"open": {"x": 1}, "closed": {"x": 1}, "inner": {"apiVersion": "v1", "kind": "B", "metadata": {"name": "b"}, "data": 1}});
+    let fields = json!({"open": {"x": 1}, "list": [{"x": 1}], "any": {"x": {"y": 1}}, "closed": {"x": 1}, "inner": {"apiVersion": "v1", "kind": "B", "metadata": {"name": "b"}, "data": 1}});
     let (code, made) = call(
         &server,
         "POST",
@@ -295,6 +330,23 @@ async fn unknown_fields_stay_where_the_schema_says_so() {
         (&json!({"x": 1}), &json!({}))
     );
     assert_eq!(made["inner"]["data"], 1);
+    assert_eq!(
+        (&made["list"], &made["any"]),
+        (&json!([{"x": 1}]), &json!({"x": {}}))
+    );
+    let path = format!("{}/x", of("v1", "A"));
+    let change = json!({"list": [{"x": null, "y": 1}], "any": null});
+    let (_, patched) = call(&server, "PATCH", &path, change).await;
+    assert_eq!(
+        (&patched["list"], &patched["any"]),
+        (&json!([{"y": 1}]), &Value::Null)
+    );
+    let (code, answer) = call(&server, "PATCH", &path, json!({"none": {"x": 1}})).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(
+        answer["message"],
+        "A.example.com \"x\" is invalid: none: Invalid value: \"x\": none.x in body is a forbidden property"
+    );
     let wrong = json!({"inner": {"kind": "B"}});
     let (code, answer) = call(
         &server,

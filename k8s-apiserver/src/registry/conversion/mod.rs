@@ -6,12 +6,15 @@
 //!
 //! As upstream's `apiextensions-apiserver/pkg/apiserver/conversion`.
 
+#[cfg(test)]
+mod tests;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use k8s_model::{
     Object, Resource,
-    custom::{Conversion, Version},
+    custom::{Conversion, CustomObject, Version},
     decode,
     field::{self, Path},
     metadata,
@@ -416,12 +419,7 @@ impl Row {
             if stored.api_version() == self.api_version.as_bytes() {
                 continue;
             }
-            let mut object: Value = serde_json::from_slice(&stored.bare())
-                .map_err(|e| Error::internal(format_args!("a stored object is no JSON: {e}")))?;
-            let from = text(&object, "/apiVersion");
-            if !custom.has_version(from) {
-                return Err(no_version(from));
-            }
+            let mut object = as_stored(custom, stored)?;
             if let Some(metadata) = object["metadata"].as_object_mut() {
                 metadata.remove("resourceVersion");
             }
@@ -433,11 +431,10 @@ impl Row {
         }
         let converted = converter.convert(objects, &self.api_version).await?;
         for (at, object) in places.into_iter().zip(converted) {
-            let json = object.to_string();
-            let mut object = custom.decode_stored(json.as_bytes()).map_err(|e| {
-                Error::internal(format_args!("a converted object cannot be decoded: {e}"))
-            })?;
-            let value = value::encode_marked(&mut object, stored[at].managed(), 0)?;
+            let mut object = as_converted(custom, &object)?;
+            // It has what it will have: the defaults were those of the version that it was stored in.
+            let mark = custom.fingerprint();
+            let value = value::encode_marked(&mut object, stored[at].managed(), mark)?;
             out[at] = Some(Stored::parse(&value)?);
         }
         Ok(out)
@@ -461,132 +458,41 @@ impl Row {
         }
         let to = custom.storage_api_version();
         let converted = Box::pin(converter.convert(vec![value], to)).await?;
-        let json = converted.into_iter().next().unwrap_or_default().to_string();
-        let mut stored = custom.decode_stored(json.as_bytes()).map_err(|e| {
-            Error::internal(format_args!("a converted object cannot be decoded: {e}"))
-        })?;
-        Ok(value::encode_marked(&mut stored, managed, 0)?)
+        let converted = converted.into_iter().next().unwrap_or_default();
+        let mut stored = as_converted(custom, &converted)?;
+        let mark = custom.mark_of_converted();
+        Ok(value::encode_marked(&mut stored, managed, mark)?)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn object(api_version: &str, labels: Value) -> Value {
-        json!({"apiVersion": api_version, "kind": "Widget", "spec": {},
-            "metadata": {"name": "w", "namespace": "ns", "uid": "u", "generation": 3, "labels": labels}})
+/// The value tree of a stored object as the schema of its version is now: what a webhook is asked about.
+fn as_stored(custom: &Version, stored: &Stored) -> Result<Value> {
+    let json = stored.bare();
+    let object: Value = serde_json::from_slice(&json)
+        .map_err(|e| Error::internal(format_args!("a stored object is no JSON: {e}")))?;
+    let from = text(&object, "/apiVersion");
+    if !custom.has_version(from) {
+        return Err(no_version(from));
     }
-
-    #[test]
-    fn a_converted_object_keeps_its_metadata_but_for_labels_and_annotations() {
-        let original = object("g/v1", json!({"a": "1"}));
-        let mut converted = object("g/v2", json!({"b": "2"}));
-        converted["metadata"]["generation"] = 9.into();
-        let accepted = accept(&original, converted, "g/v2").unwrap();
-        assert_eq!(accepted["metadata"]["generation"], 3);
-        assert_eq!(accepted["metadata"]["labels"], json!({"b": "2"}));
+    if custom.is_settled(from, stored.mark()) {
+        return Ok(object);
     }
+    let mut object = custom.decode_stored(&json).map_err(|e| {
+        Error::internal(format_args!(
+            "a stored {} cannot be decoded: {e}",
+            custom.kind()
+        ))
+    })?;
+    custom.settle(&mut object);
+    Ok(object.to_value())
+}
 
-    /// What kube-apiserver 1.26 makes of such answers.
-    #[test]
-    fn what_is_no_review_is_refused_in_upstreams_words() {
-        const NONE: &str =
-            "expected webhook response of apiextensions.k8s.io/v1, Kind=ConversionReview, got ";
-        const TYPE: &str = "struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }";
-        let of = |api_version: &str, kind: &str| {
-            json!({"apiVersion": api_version, "kind": kind}).to_string()
-        };
-        let scheme = "in scheme \"k8s.io/apiserver/pkg/util/webhook/client.go:74\"";
-        let (v1, kind) = ("apiextensions.k8s.io/v1", "ConversionReview");
-        for (version, answer, expected) in [
-            (
-                "v1",
-                "{\"kind\":".to_owned(),
-                "couldn't get version/kind; json parse error: unexpected end of JSON input".to_owned(),
-            ),
-            (
-                "v1",
-                "[]".to_owned(),
-                format!("couldn't get version/kind; json parse error: json: cannot unmarshal array into Go value of type {TYPE}"),
-            ),
-            ("v1", "null".to_owned(), format!("{NONE}/, Kind=")),
-            ("v1", of("", kind), format!("{NONE}/, Kind={kind}")),
-            ("v1", of(v1, ""), format!("{NONE}{v1}, Kind=")),
-            (
-                "v1",
-                of(v1, "AdmissionReview"),
-                format!("no kind \"AdmissionReview\" is registered for version \"{v1}\" {scheme}"),
-            ),
-            (
-                "v1",
-                of("apiextensions.k8s.io/v1beta1", kind),
-                "converting (v1beta1.ConversionReview) to (v1.ConversionReview): unknown conversion".to_owned(),
-            ),
-            (
-                "v1",
-                of("v1", "Status"),
-                "converting (v1.Status) to (v1.ConversionReview): unknown conversion".to_owned(),
-            ),
-            ("v1", of(v1, kind), "no response provided".to_owned()),
-            ("v1beta1", "{}".to_owned(), "no response provided".to_owned()),
-            (
-                "v1beta1",
-                of(v1, kind),
-                "converting (v1.ConversionReview) to (v1beta1.ConversionReview): unknown conversion".to_owned(),
-            ),
-        ] {
-            let told = answered(version, "u", answer.as_bytes()).unwrap_err();
-            assert_eq!(told, expected, "{version} {answer}");
-        }
-        // What is said twice, is said last.
-        let twice = "{\"kind\": \"A\", \"kind\": \"ConversionReview\", \"apiVersion\": \"apiextensions.k8s.io/v1\"}";
-        let told = answered("v1", "u", twice.as_bytes()).unwrap_err();
-        assert_eq!(told, "no response provided");
-        for (found, expected) in [
-            (json!(null), "unexpected end of JSON input"),
-            (
-                json!("x"),
-                "json: cannot unmarshal string into Go value of type map[string]interface {}",
-            ),
-            (json!({}), "Object 'Kind' is missing in '{}'"),
-        ] {
-            assert_eq!(check_object(&found).unwrap_err(), expected);
-        }
-    }
-
-    #[test]
-    fn another_object_is_no_conversion() {
-        let original = object("g/v1", json!({}));
-        let change = |pointer: &str, value: Value| {
-            let mut converted = object("g/v2", json!({}));
-            *converted.pointer_mut(pointer).unwrap() = value;
-            accept(&original, converted, "g/v2").unwrap_err()
-        };
-        assert_eq!(
-            change("/apiVersion", "g/v3".into()),
-            "object at index 0: invalid groupVersion (expected g/v2, received g/v3)"
-        );
-        assert_eq!(
-            change("/metadata/name", "x".into()),
-            "object: must have the same name: w != x"
-        );
-        assert_eq!(
-            change("/metadata", Value::Null),
-            "object: must have the same name: w != "
-        );
-        let refused = change("/metadata/labels", json!({"a": 1}));
-        assert_eq!(
-            refused,
-            "metadata: metadata.labels[a] must be a string, but is int64 in converted object"
-        );
-        assert_eq!(
-            change("/metadata/labels", json!([])),
-            "metadata: invalid metadata.labels of type []interface {} in converted object"
-        );
-        assert!(
-            change("/metadata/labels", json!({"-": "x"}))
-                .starts_with("metadata: metadata.labels: Invalid")
-        );
-    }
+/// What a webhook has made, without what the schema of its version does not know.
+fn as_converted(custom: &Version, converted: &Value) -> Result<CustomObject> {
+    let json = converted.to_string();
+    let mut object = custom
+        .decode_stored(json.as_bytes())
+        .map_err(|e| Error::internal(format_args!("a converted object cannot be decoded: {e}")))?;
+    custom.prune(&mut object);
+    Ok(object)
 }
