@@ -1,5 +1,7 @@
 //! [`Strategy`]: one resource's own rules, and nothing else of its handling.
 
+use k8s_openapi::jiff::Timestamp;
+
 use crate::{
     Object,
     field::{self, ErrorList},
@@ -7,7 +9,7 @@ use crate::{
 
 /// What a resource adds to the generic path of an object.
 ///
-/// All methods are pure: no I/O, no clock, no randomness. The machinery calls them
+/// All methods are pure: no I/O, no clock (who needs the time is told it), no randomness. The machinery calls them
 /// in the order of the methods here, and has already checked the metadata
 /// (names, namespaces, labels, annotations, owner references) by its own rules.
 /// An object handed to a strategy is always of the kind that the strategy is
@@ -53,6 +55,18 @@ pub trait Strategy: Send + Sync + 'static {
     /// For an update through the `status` subresource: takes everything except the status (and
     /// the metadata that a status update may change) from `old`.
     fn prepare_for_status_update(&self, _new: &mut dyn Object, _old: &dyn Object) {}
+
+    /// Fills in since when something is so, where the server says that unless the client does: since when a taint is there,
+    /// a condition holds, a volume is in its phase. A new object is stamped before its admission, an update after it; `old`
+    /// is what it takes the place of, and `subresource` the way on which it does, empty for the object itself.
+    fn stamp(
+        &self,
+        _subresource: &str,
+        _new: &mut dyn Object,
+        _old: Option<&dyn Object>,
+        _now: Timestamp,
+    ) {
+    }
 
     /// Checks an update through the `status` subresource.
     fn validate_status_update(&self, _new: &dyn Object, _old: &dyn Object) -> ErrorList {

@@ -3,9 +3,7 @@
 use k8s_model::{Object, custom::Version, field::Path, metadata};
 use k8s_store::{Expect, Op, Write};
 
-use super::{
-    Managed, Outcome, Registry, Target, device_taints, key, owners, ownership, signing_requests,
-};
+use super::{Managed, Outcome, Registry, Target, key, owners, ownership, signing_requests};
 use crate::{Error, Result, admission::Operation};
 
 /// How often another name is tried where one is generated; as upstream since 1.30.
@@ -50,7 +48,8 @@ impl Registry {
         }
         match_namespace(target, &mut *object)?;
         match_name(target, &mut *object)?;
-        device_taints::say_since(&mut *object, self.now());
+        let strategy = &row.resource.strategy;
+        strategy.stamp("", &mut *object, None, self.now());
         let named = object.metadata().name.clone().unwrap_or_default();
         let admitted = self
             .admit(

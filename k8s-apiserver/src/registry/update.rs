@@ -7,9 +7,8 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_store::{Expect, Op, Write};
 
 use super::{
-    Admitted, Managed, Outcome, Registry, Target, conversions::Conversions, create, device_taints,
-    not_found, owners, ownership, persistent_volumes, signing_requests, subresources,
-    value::Stored,
+    Admitted, Managed, Outcome, Registry, Target, conversions::Conversions, create, not_found,
+    owners, ownership, signing_requests, subresources, value::Stored,
 };
 use crate::{Error, Result, admission::Operation};
 
@@ -386,15 +385,13 @@ impl Registry {
         new.metadata_mut().managed_fields = None;
         match rules {
             Rules::Object => {
-                device_taints::say_since(new, self.now());
-                device_taints::say_changed(new, old, self.now());
+                strategy.stamp("", new, Some(old), self.now());
                 strategy.prepare_for_update(new, old);
                 count_change(&**strategy, new, old);
             }
             Rules::Status => {
                 strategy.prepare_for_subresource_update(target.subresource, new, old);
-                signing_requests::say_when(new, old, self.now());
-                persistent_volumes::say_when(new, old, self.now());
+                strategy.stamp(target.subresource, new, Some(old), self.now());
             }
             // Nobody changes more than the part on this way, not even plugins.
             Rules::Part => {

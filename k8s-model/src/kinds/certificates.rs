@@ -1,7 +1,8 @@
 //! The group `certificates.k8s.io`: CertificateSigningRequests.
 
-use k8s_openapi::api::certificates::v1::{
-    CertificateSigningRequest, CertificateSigningRequestCondition,
+use k8s_openapi::{
+    api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition},
+    jiff::Timestamp,
 };
 
 use crate::{
@@ -11,12 +12,12 @@ use crate::{
         checks::{list, repeats},
         typed::KindRules,
     },
-    names,
+    metadata, names,
 };
 
 /// The rules of CertificateSigningRequests.
 ///
-/// Who asks, and when conditions changed, is the API server's to fill in, before validation.
+/// Who asks is the API server's to fill in, before validation.
 pub(crate) struct CertificateSigningRequestRules;
 
 const USAGES: &[&str] = &[
@@ -245,6 +246,28 @@ impl KindRules for CertificateSigningRequestRules {
             let said = status.conditions.iter_mut().flatten();
             for (said, kept) in said.filter(|c| c.type_ == sort).zip(kept) {
                 said.clone_from(kept);
+            }
+        }
+    }
+
+    /// When conditions were updated and last changed.
+    fn stamp(&self, subresource: &str, new: &mut Request, old: Option<&Request>, now: Timestamp) {
+        if subresource.is_empty() {
+            return;
+        }
+        let before = old.map(conditions).unwrap_or_default();
+        let now = metadata::to_second(now);
+        let status = new.status.as_mut();
+        let said = status.and_then(|status| status.conditions.as_mut());
+        for condition in said.into_iter().flatten() {
+            let updated = &mut condition.last_update_time;
+            updated.get_or_insert_with(|| now.clone());
+            if condition.last_transition_time.is_none() {
+                let same = before
+                    .iter()
+                    .find(|old| old.type_ == condition.type_ && old.status == condition.status);
+                let since = same.and_then(|old| old.last_transition_time.clone());
+                condition.last_transition_time = Some(since.unwrap_or_else(|| now.clone()));
             }
         }
     }

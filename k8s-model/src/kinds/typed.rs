@@ -1,5 +1,7 @@
 //! [`KindRules`] and [`Typed`]: a strategy that is written against its concrete type.
 
+use k8s_openapi::jiff::Timestamp;
+
 use crate::{
     Object, Strategy,
     field::{ErrorList, Path},
@@ -57,6 +59,15 @@ pub(crate) trait KindRules: Send + Sync + 'static {
     }
 
     fn prepare_for_status_update(&self, _new: &mut Self::Kind, _old: &Self::Kind) {}
+
+    fn stamp(
+        &self,
+        _subresource: &str,
+        _new: &mut Self::Kind,
+        _old: Option<&Self::Kind>,
+        _now: Timestamp,
+    ) {
+    }
 
     fn validate_status_update(&self, _new: &Self::Kind, _old: &Self::Kind) -> ErrorList {
         ErrorList::new()
@@ -181,6 +192,19 @@ impl<R: KindRules> Strategy for Typed<R> {
     fn prepare_for_status_update(&self, new: &mut dyn Object, old: &dyn Object) {
         if let (Some(new), Some(old)) = (new.downcast_mut(), old.downcast_ref()) {
             self.0.prepare_for_status_update(new, old);
+        }
+    }
+
+    fn stamp(
+        &self,
+        subresource: &str,
+        new: &mut dyn Object,
+        old: Option<&dyn Object>,
+        now: Timestamp,
+    ) {
+        if let Some(new) = new.downcast_mut() {
+            let old = old.and_then(|old| old.downcast_ref());
+            self.0.stamp(subresource, new, old, now);
         }
     }
 
@@ -320,6 +344,16 @@ impl<A: KindRules, B: KindRules> Strategy for Either<A, B> {
 
     fn prepare_for_status_update(&self, new: &mut dyn Object, old: &dyn Object) {
         self.of(new).prepare_for_status_update(new, old);
+    }
+
+    fn stamp(
+        &self,
+        subresource: &str,
+        new: &mut dyn Object,
+        old: Option<&dyn Object>,
+        now: Timestamp,
+    ) {
+        self.of(new).stamp(subresource, new, old, now);
     }
 
     fn validate_status_update(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {

@@ -1,7 +1,10 @@
 //! The rules of PersistentVolumes.
 
-use k8s_openapi::api::core::v1::{
-    PersistentVolume, PersistentVolumeSpec, PersistentVolumeStatus, VolumeNodeAffinity,
+use k8s_openapi::{
+    api::core::v1::{
+        PersistentVolume, PersistentVolumeSpec, PersistentVolumeStatus, VolumeNodeAffinity,
+    },
+    jiff::Timestamp,
 };
 use serde_json::{Map, Value};
 
@@ -18,6 +21,7 @@ use crate::{
         node_labels, quantities,
         typed::KindRules,
     },
+    metadata,
 };
 
 /// The rules of PersistentVolumes.
@@ -136,11 +140,29 @@ impl KindRules for PersistentVolumeRules {
 
     fn prepare_for_status_update(&self, new: &mut PersistentVolume, old: &PersistentVolume) {
         new.spec.clone_from(&old.spec);
-        let old = old.status.clone().unwrap_or_default();
+    }
+
+    fn stamp(
+        &self,
+        subresource: &str,
+        new: &mut PersistentVolume,
+        old: Option<&PersistentVolume>,
+        now: Timestamp,
+    ) {
+        let Some(old) = old.filter(|_| subresource == "status") else {
+            return;
+        };
+        let empty = PersistentVolumeStatus::default();
+        let old = old.status.as_ref().unwrap_or(&empty);
         let new = new.status.get_or_insert_default();
-        // Who says nothing of the time means that of the phase that there was. Another phase has one of its own.
-        if text(&new.phase) == text(&old.phase) && new.last_phase_transition_time.is_none() {
-            new.last_phase_transition_time = old.last_phase_transition_time;
+        let since = &mut new.last_phase_transition_time;
+        // Who says nothing of the time means that of the phase that there was; another phase has one of its own.
+        if text(&new.phase) == text(&old.phase) {
+            if since.is_none() {
+                since.clone_from(&old.last_phase_transition_time);
+            }
+        } else if since.is_none() || *since == old.last_phase_transition_time {
+            *since = Some(metadata::to_second(now));
         }
     }
 }
@@ -301,6 +323,31 @@ mod tests {
     }
 
     #[test]
+    fn another_phase_begins_now_unless_it_says_when() {
+        let (then, other, now) = (
+            "2026-01-01T00:00:00Z",
+            "2026-01-02T00:00:00Z",
+            "2026-01-03T00:00:00Z",
+        );
+        let volume = |phase: &str, time: serde_json::Value| -> PersistentVolume {
+            let status = json!({"phase": phase, "lastPhaseTransitionTime": time});
+            serde_json::from_value(json!({"metadata": {}, "status": status})).unwrap()
+        };
+        let old = volume("Pending", json!(then));
+        for (phase, time, found) in [
+            ("Pending", json!(then), then),
+            ("Pending", json!(null), then),
+            ("Available", json!(then), now),
+            ("Available", json!(null), now),
+            ("Available", json!(other), other),
+        ] {
+            let mut new = volume(phase, time);
+            PersistentVolumeRules.stamp("status", &mut new, Some(&old), now.parse().unwrap());
+            assert_eq!(new, volume(phase, json!(found)));
+        }
+    }
+
+    #[test]
     fn nodes_may_be_named_by_newer_labels_and_not_otherwise() {
         let changed = |old: &str, new: &str| {
             let (old, new) = (volume(old, json!({})), volume(new, json!({})));
@@ -334,24 +381,10 @@ mod tests {
     }
 
     #[test]
-    fn a_phase_keeps_the_time_when_it_began() {
-        let (made, later) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
-        let mut old = volume("a", json!({}));
-        PersistentVolumeRules.prepare_for_create(&mut old);
-        let time =
-            |volume: &PersistentVolume| json(&volume.status)["lastPhaseTransitionTime"].clone();
-        assert_eq!(time(&old), made);
-        for (status, found) in [
-            (json!({"phase": "Pending"}), json!(made)),
-            (
-                json!({"phase": "Pending", "lastPhaseTransitionTime": later}),
-                json!(later),
-            ),
-            (json!({"phase": "Available"}), Value::Null),
-        ] {
-            let mut new = volume("a", status);
-            PersistentVolumeRules.prepare_for_status_update(&mut new, &old);
-            assert_eq!(time(&new), found);
-        }
+    fn the_first_phase_begins_with_the_volume() {
+        let mut made = volume("a", json!({}));
+        PersistentVolumeRules.prepare_for_create(&mut made);
+        let status = json(&made.status);
+        assert_eq!(status["lastPhaseTransitionTime"], "2026-01-01T00:00:00Z");
     }
 }

@@ -138,6 +138,36 @@ impl KindRules for PodCertificateRequestRules {
         keep_conditions(new, old);
     }
 
+    /// When conditions last changed.
+    fn stamp(
+        &self,
+        subresource: &str,
+        new: &mut PodCertificateRequest,
+        old: Option<&PodCertificateRequest>,
+        now: Timestamp,
+    ) {
+        if subresource.is_empty() {
+            return;
+        }
+        let before = old.and_then(|old| old.status.as_ref());
+        let before = before.map(|status| list(&status.conditions));
+        let before = before.unwrap_or_default();
+        let is_said =
+            |condition: &Condition| condition.last_transition_time.0 != metadata::UNSET_TIME;
+        let status = new.status.as_mut();
+        let conditions = status.and_then(|status| status.conditions.as_mut());
+        for condition in conditions.into_iter().flatten() {
+            if is_said(condition) {
+                continue;
+            }
+            let same = before.iter().find(|old| {
+                old.type_ == condition.type_ && old.status == condition.status && is_said(old)
+            });
+            let since = same.map(|old| old.last_transition_time.clone());
+            condition.last_transition_time = since.unwrap_or_else(|| metadata::to_second(now));
+        }
+    }
+
     fn validate_status_update(
         &self,
         new: &PodCertificateRequest,

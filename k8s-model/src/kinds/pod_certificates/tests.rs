@@ -303,3 +303,31 @@ fn an_answer_is_kept_as_it_was_given() {
         assert_eq!(message(&new), kept, "{sort}");
     }
 }
+
+#[test]
+fn an_answer_to_a_pod_says_when_it_was_given() {
+    const NEVER: &str = "0001-01-01T00:00:00Z";
+    const BEFORE: &str = "2026-01-01T00:00:00Z";
+    const NOW: &str = "2026-01-02T00:00:00Z";
+    let now: Timestamp = NOW.parse().unwrap();
+    let with = |conditions: Value| {
+        let mut one = request(b"");
+        one.status = Some(serde_json::from_value(json!({"conditions": conditions})).unwrap());
+        one
+    };
+    let denied = |time: &str| {
+        let condition = json!({ "type": "Denied", "status": "True", "reason": "R", "message": "",
+            "lastTransitionTime": time });
+        with(json!([condition]))
+    };
+    for (old, said, kept) in [
+        (with(json!([])), NEVER, NOW),
+        (with(json!([])), BEFORE, BEFORE),
+        (denied(BEFORE), NEVER, BEFORE),
+        (denied(NEVER), NEVER, NOW),
+    ] {
+        let mut new = denied(said);
+        PodCertificateRequestRules.stamp("status", &mut new, Some(&old), now);
+        assert_eq!(new, denied(kept));
+    }
+}

@@ -12,7 +12,6 @@ mod device;
 mod lists;
 mod names;
 mod network;
-
 mod places;
 mod requests;
 mod selectors;

@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use k8s_openapi::api::resource::v1::{Device, ResourcePool, ResourceSlice, ResourceSliceSpec};
+use k8s_openapi::{
+    api::resource::v1::{Device, ResourcePool, ResourceSlice, ResourceSliceSpec},
+    jiff::Timestamp,
+};
 use serde_json::Value;
 
 use super::{
@@ -16,6 +19,7 @@ use crate::{
         checks::{IMMUTABLE, immutable, list, same},
         typed::KindRules,
     },
+    metadata,
 };
 
 const DEVICES: usize = 128;
@@ -47,6 +51,21 @@ impl KindRules for ResourceSliceRules {
             slice.spec.driver.clone(),
             slice.spec.node_name.clone().unwrap_or_default(),
         ]
+    }
+
+    fn stamp(
+        &self,
+        subresource: &str,
+        new: &mut ResourceSlice,
+        _old: Option<&ResourceSlice>,
+        now: Timestamp,
+    ) {
+        if subresource.is_empty() {
+            let devices = new.spec.devices.iter_mut().flatten();
+            for taint in devices.flat_map(|device| &mut device.taints).flatten() {
+                taint.time_added.get_or_insert_with(|| metadata::to_second(now));
+            }
+        }
     }
 
     fn prepare_for_create(&self, slice: &mut ResourceSlice) {
@@ -164,6 +183,21 @@ mod tests {
 
     fn found(fields: Value) -> Vec<String> {
         told(ResourceSliceRules.validate(&slice(fields)))
+    }
+
+    #[test]
+    fn taints_say_since_when_they_are_there() {
+        const EARLIER: &str = "2026-01-01T00:00:00Z";
+        const NOW: &str = "2026-05-01T12:00:00Z";
+        let slice = |since: [Value; 2]| -> ResourceSlice {
+            let taints = since.map(|since| json!({"key": "a", "effect": "None", "timeAdded": since}));
+            let spec = json!({"driver": "d", "pool": {"name": "p", "generation": 1, "resourceSliceCount": 1},
+                "devices": [{"name": "e"}, {"name": "f", "taints": taints}]});
+            serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap()
+        };
+        let mut one = slice([Value::Null, json!(EARLIER)]);
+        ResourceSliceRules.stamp("", &mut one, None, NOW.parse().unwrap());
+        assert_eq!(one, slice([json!(NOW), json!(EARLIER)]));
     }
 
     #[test]

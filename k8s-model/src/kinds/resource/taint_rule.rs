@@ -1,6 +1,9 @@
 //! DeviceTaintRules.
 
-use k8s_openapi::api::resource::v1::{DeviceTaintRule, DeviceTaintSelector};
+use k8s_openapi::{
+    api::resource::v1::{DeviceTaintRule, DeviceTaintSelector},
+    jiff::Timestamp,
+};
 
 use super::{names, taints::taint};
 use crate::{
@@ -42,6 +45,27 @@ impl KindRules for DeviceTaintRuleRules {
 
     fn validate_update(&self, new: &DeviceTaintRule, old: &DeviceTaintRule) -> ErrorList {
         spec(new, Some(old))
+    }
+
+    fn stamp(
+        &self,
+        subresource: &str,
+        new: &mut DeviceTaintRule,
+        old: Option<&DeviceTaintRule>,
+        now: Timestamp,
+    ) {
+        if !subresource.is_empty() {
+            return;
+        }
+        let taint = &mut new.spec.taint;
+        let before = old.map(|old| &old.spec.taint);
+        // With another effect it is there anew.
+        let is_old = before.is_some_and(|before| {
+            taint.effect != before.effect && taint.time_added == before.time_added
+        });
+        if is_old || taint.time_added.is_none() {
+            taint.time_added = Some(metadata::to_second(now));
+        }
     }
 
     fn prepare_for_status_update(&self, new: &mut DeviceTaintRule, old: &DeviceTaintRule) {
@@ -129,6 +153,27 @@ mod tests {
         let found = found(Value::Null, json!({"key": "", "effect": "None"}));
         let begins = r#"spec.taint.key: Invalid value: "": name part must be non-empty"#;
         assert!(found.len() == 2 && found[0] == begins, "{found:?}");
+    }
+
+    #[test]
+    fn a_taint_says_since_when_it_is_there() {
+        const EARLIER: &str = "2026-01-01T00:00:00Z";
+        const LATER: &str = "2026-02-02T00:00:00Z";
+        const NOW: &str = "2026-05-01T12:00:00Z";
+        let since = |effect: &str, time: Value| rule(json!({}), json!({"key": "a", "effect": effect, "timeAdded": time}));
+        let old = since("None", json!(EARLIER));
+        for (old, effect, said, wanted) in [
+            (None, "None", Value::Null, NOW),
+            (None, "None", json!(EARLIER), EARLIER),
+            (Some(&old), "None", Value::Null, NOW),
+            (Some(&old), "None", json!(EARLIER), EARLIER),
+            (Some(&old), "NoExecute", json!(EARLIER), NOW),
+            (Some(&old), "NoExecute", json!(LATER), LATER),
+        ] {
+            let mut new = since(effect, said);
+            DeviceTaintRuleRules.stamp("", &mut new, old, "2026-05-01T12:00:00.5Z".parse().unwrap());
+            assert_eq!(new, since(effect, json!(wanted)));
+        }
     }
 
     #[test]
