@@ -76,8 +76,8 @@ impl Registry {
                     created: false,
                 })
             };
-            let mut graceful = old.boxed_clone();
-            let grace = self.grace(row, &mut *graceful, options);
+            let mut new = old.boxed_clone();
+            let grace = self.grace(row, &mut *new, options);
             // Nobody is asked about what is on its way out already.
             let is_leaving = old.metadata().deletion_timestamp.is_some();
             let is_busy = is_leaving && row.is("", "namespaces") && namespace_is_busy(&*old);
@@ -93,7 +93,6 @@ impl Registry {
             self.validate(target, Operation::Delete, None, Some(&*old), managed)
                 .await?;
 
-            let mut new = old.boxed_clone();
             if row.is("", "namespaces") && !is_leaving {
                 terminate_namespace(&mut *new, options, self.now());
                 match self.put(target, &key, &found, new).await? {
@@ -116,7 +115,6 @@ impl Registry {
                 }
             }
 
-            let mut new = graceful;
             choose_finalizers(row, new.metadata_mut(), options);
             let finalizers = !new
                 .metadata()
