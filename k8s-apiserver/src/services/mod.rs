@@ -234,16 +234,11 @@ impl Services {
                 chosen[at] = address.to_string();
                 address
             } else {
-                let ip = &chosen[at];
-                let chosen_one = ip.parse().ok().filter(|ip| Family::of(*ip) == family);
-                let (address, refusal) = match chosen_one {
-                    Some(ip) => (ip, addresses::refusal(registry, self, of, ip).await?),
-                    // It was looked at before.
-                    None => (family.address(0), Some("not an address of its family")),
-                };
-                if let Some(text) = refusal {
+                // That it is one, of that family, was found before.
+                let address: IpAddr = chosen[at].parse().map_err(Error::internal)?;
+                if let Some(text) = addresses::refusal(registry, self, of, address).await? {
                     let path = Path::new("spec").child("clusterIPs");
-                    let text = format!("failed to allocate IP {ip}: {text}");
+                    let text = format!("failed to allocate IP {}: {text}", chosen[at]);
                     let findings = vec![field::invalid(path, chosen, text)];
                     return Err(Error::invalid_kind("", "Service", of.name, &findings));
                 }
