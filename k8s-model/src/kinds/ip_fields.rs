@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use crate::{
     field::{self, ErrorList, Path},
+    kinds::checks::dns_subdomain,
     schema::MINOR,
 };
 
@@ -150,6 +151,19 @@ pub(crate) fn legacy_range<T: AsRef<str>>(value: &str, before: &[T], path: Path)
         Some(fault) if !is_among(before, value) => vec![field::invalid(path, value, fault)],
         _ => ErrorList::new(),
     }
+}
+
+/// A DNS name, if it is anything, and no address.
+pub(crate) fn no_ip(host: &str, path: &Path) -> ErrorList {
+    if host.is_empty() {
+        return ErrorList::new();
+    }
+    let mut errors = dns_subdomain(host, path.clone());
+    if parse(host).is_some() {
+        let text = "must be a DNS name, not an IP address";
+        errors.push(field::invalid(path.clone(), host, text));
+    }
+    errors
 }
 
 /// What is wrong with an address in a newer field.

@@ -144,16 +144,7 @@ impl KindRules for IngressRules {
                 errors.extend(ip_fields::legacy_ip(ip, &before, path.child("ip")));
             }
             let hostname = text(&point.hostname);
-            if !hostname.is_empty() {
-                errors.extend(dns_subdomain(hostname, path.child("hostname")));
-                if ip_fields::parse(hostname).is_some() {
-                    errors.push(field::invalid(
-                        path.child("hostname"),
-                        hostname,
-                        "must be a DNS name, not an IP address",
-                    ));
-                }
-            }
+            errors.extend(ip_fields::no_ip(hostname, &path.child("hostname")));
         }
         errors
     }

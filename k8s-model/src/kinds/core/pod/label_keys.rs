@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{
-    api::core::v1::{Pod, PodAffinityTerm, PodSpec, TopologySpreadConstraint},
+    api::core::v1::{
+        Pod, PodAffinityTerm, PodSpec, TopologySpreadConstraint, WeightedPodAffinityTerm,
+    },
     apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement},
 };
 
@@ -59,6 +61,15 @@ impl<'p> Keyed<'p> {
     }
 }
 
+fn terms<'p>(
+    preferred: &'p mut Option<Vec<WeightedPodAffinityTerm>>,
+    required: &'p mut Option<Vec<PodAffinityTerm>>,
+) -> impl Iterator<Item = &'p mut PodAffinityTerm> {
+    let preferred = preferred.iter_mut().flatten();
+    let preferred = preferred.map(|term| &mut term.pod_affinity_term);
+    preferred.chain(required.iter_mut().flatten())
+}
+
 /// The selectors of a pod's affinities and spread constraints, where there are any.
 fn keyed(spec: &mut PodSpec) -> impl Iterator<Item = Keyed<'_>> {
     let affinity = spec.affinity.as_mut();
@@ -69,22 +80,16 @@ fn keyed(spec: &mut PodSpec) -> impl Iterator<Item = Keyed<'_>> {
         )
     });
     let with = with.into_iter().flat_map(|pods| {
-        let preferred = &mut pods.preferred_during_scheduling_ignored_during_execution;
-        let preferred = preferred.iter_mut().flatten();
-        let required = &mut pods.required_during_scheduling_ignored_during_execution;
-        let required = required.iter_mut().flatten();
-        preferred
-            .map(|term| &mut term.pod_affinity_term)
-            .chain(required)
+        terms(
+            &mut pods.preferred_during_scheduling_ignored_during_execution,
+            &mut pods.required_during_scheduling_ignored_during_execution,
+        )
     });
     let without = without.into_iter().flat_map(|pods| {
-        let preferred = &mut pods.preferred_during_scheduling_ignored_during_execution;
-        let preferred = preferred.iter_mut().flatten();
-        let required = &mut pods.required_during_scheduling_ignored_during_execution;
-        let required = required.iter_mut().flatten();
-        preferred
-            .map(|term| &mut term.pod_affinity_term)
-            .chain(required)
+        terms(
+            &mut pods.preferred_during_scheduling_ignored_during_execution,
+            &mut pods.required_during_scheduling_ignored_during_execution,
+        )
     });
     let spread = spec.topology_spread_constraints.iter_mut().flatten();
     with.chain(without)

@@ -6,7 +6,7 @@ use super::kind;
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{blank, dns_subdomain, list, supported, text},
+        checks::{blank, list, supported, text},
         ip_fields,
     },
 };
@@ -48,16 +48,7 @@ pub(super) fn validate(
             errors.extend(supported(mode, &["Proxy", "VIP"], path.child("ipMode")));
         }
         let host = text(&ingress.hostname);
-        if !host.is_empty() {
-            errors.extend(dns_subdomain(host, path.child("hostname")));
-            if ip_fields::parse(host).is_some() {
-                errors.push(field::invalid(
-                    path.child("hostname"),
-                    host,
-                    "must be a DNS name, not an IP address",
-                ));
-            }
-        }
+        errors.extend(ip_fields::no_ip(host, &path.child("hostname")));
     }
     errors
 }
