@@ -2,8 +2,7 @@
 
 use std::sync::LazyLock;
 
-use p521::ecdsa::signature::hazmat::PrehashVerifier;
-use ring::digest;
+use k8s_model::certificates::{Curve, Hash, verify_ecdsa};
 use rustls::{
     SignatureScheme,
     crypto::{CryptoProvider, WebPkiSupportedAlgorithms},
@@ -42,48 +41,46 @@ static ALGORITHMS: LazyLock<WebPkiSupportedAlgorithms> = LazyLock::new(|| {
 });
 
 static OWN: [Ecdsa; 5] = [
-    Ecdsa::new(Curve::P521, Hash::Sha512),
-    Ecdsa::new(Curve::P521, Hash::Sha384),
-    Ecdsa::new(Curve::P521, Hash::Sha256),
-    Ecdsa::new(Curve::P384, Hash::Sha512),
-    Ecdsa::new(Curve::P256, Hash::Sha512),
+    SHA512.on(Curve::P521),
+    SHA384.on(Curve::P521),
+    SHA256.on(Curve::P521),
+    SHA512.on(Curve::P384),
+    SHA512.on(Curve::P256),
 ];
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Curve {
-    P256,
-    P384,
-    P521,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hash {
-    Sha256,
-    Sha384,
-    Sha512,
-}
-
 /// ECDSA on a curve with a hash; [RFC 5758](https://www.rfc-editor.org/rfc/rfc5758#section-3.2).
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Ecdsa {
     curve: Curve,
     hash: Hash,
+    id: AlgorithmIdentifier,
     /// What TLS calls it.
     scheme: SignatureScheme,
 }
 
+const SHA256: Ecdsa = Ecdsa {
+    curve: Curve::P256,
+    hash: Hash::Sha256,
+    id: alg_id::ECDSA_SHA256,
+    scheme: SignatureScheme::ECDSA_NISTP256_SHA256,
+};
+const SHA384: Ecdsa = Ecdsa {
+    curve: Curve::P384,
+    hash: Hash::Sha384,
+    id: alg_id::ECDSA_SHA384,
+    scheme: SignatureScheme::ECDSA_NISTP384_SHA384,
+};
+const SHA512: Ecdsa = Ecdsa {
+    curve: Curve::P521,
+    hash: Hash::Sha512,
+    id: alg_id::ECDSA_SHA512,
+    scheme: SignatureScheme::ECDSA_NISTP521_SHA512,
+};
+
 impl Ecdsa {
-    const fn new(curve: Curve, hash: Hash) -> Self {
-        let scheme = match hash {
-            Hash::Sha256 => SignatureScheme::ECDSA_NISTP256_SHA256,
-            Hash::Sha384 => SignatureScheme::ECDSA_NISTP384_SHA384,
-            Hash::Sha512 => SignatureScheme::ECDSA_NISTP521_SHA512,
-        };
-        Ecdsa {
-            curve,
-            hash,
-            scheme,
-        }
+    /// The same on another curve.
+    const fn on(self, curve: Curve) -> Self {
+        Ecdsa { curve, ..self }
     }
 }
 
@@ -94,32 +91,8 @@ impl SignatureVerificationAlgorithm for Ecdsa {
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), InvalidSignature> {
-        let hash = match self.hash {
-            Hash::Sha256 => &digest::SHA256,
-            Hash::Sha384 => &digest::SHA384,
-            Hash::Sha512 => &digest::SHA512,
-        };
-        let hash = digest::digest(hash, message);
-        macro_rules! verify {
-            ($curve:ident, $number:expr) => {{
-                let key = $curve::ecdsa::VerifyingKey::from_sec1_bytes(public_key);
-                let signature = $curve::ecdsa::Signature::from_der(signature);
-                key.and_then(|key| key.verify_prehash($number, &signature?))
-            }};
-        }
-        let verified = match self.curve {
-            Curve::P256 => verify!(p256, hash.as_ref()),
-            Curve::P384 => verify!(p384, hash.as_ref()),
-            Curve::P521 => {
-                // A hash is a number: zeros before it change nothing, and the library wants half as many bits as the
-                // curve has.
-                let mut number = [0; digest::SHA512_OUTPUT_LEN];
-                let (_, low) = number.split_at_mut(digest::SHA512_OUTPUT_LEN - hash.as_ref().len());
-                low.copy_from_slice(hash.as_ref());
-                verify!(p521, &number)
-            }
-        };
-        verified.map_err(|_| InvalidSignature)
+        let is_signed = verify_ecdsa(self.curve, self.hash, public_key, message, signature);
+        is_signed.then_some(()).ok_or(InvalidSignature)
     }
 
     fn public_key_alg_id(&self) -> AlgorithmIdentifier {
@@ -131,11 +104,7 @@ impl SignatureVerificationAlgorithm for Ecdsa {
     }
 
     fn signature_alg_id(&self) -> AlgorithmIdentifier {
-        match self.hash {
-            Hash::Sha256 => alg_id::ECDSA_SHA256,
-            Hash::Sha384 => alg_id::ECDSA_SHA384,
-            Hash::Sha512 => alg_id::ECDSA_SHA512,
-        }
+        self.id
     }
 }
 
@@ -281,7 +250,8 @@ mod tests {
                     own.curve == Curve::P521 && own.hash == hash
                 );
             }
-            let own = Ecdsa::new(Curve::P521, hash);
+            let is_it = |own: &&Ecdsa| own.curve == Curve::P521 && own.hash == hash;
+            let own = OWN.iter().find(is_it).unwrap();
             let cut = &message[1..];
             for (key, message, signature) in [
                 (&key[..], cut, &signature[..]),
@@ -299,7 +269,7 @@ mod tests {
         macro_rules! signed {
             ($curve:ident, $size:literal) => {{
                 let key = $curve::ecdsa::SigningKey::from_slice(&[1; $size]).unwrap();
-                let hash = digest::digest(&digest::SHA512, b"message");
+                let hash = ring::digest::digest(&ring::digest::SHA512, b"message");
                 let signature: $curve::ecdsa::Signature = key.sign_prehash(hash.as_ref()).unwrap();
                 let key = $curve::ecdsa::VerifyingKey::from(&key).to_sec1_point(false);
                 let signature = signature.to_der();

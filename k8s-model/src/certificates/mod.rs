@@ -25,7 +25,10 @@ use x509_parser::{
     prelude::FromDer,
 };
 
-pub use self::client::{CREDENTIAL_ID, ClientCertificate, ClientCertificateError};
+pub use self::{
+    client::{CREDENTIAL_ID, ClientCertificate, ClientCertificateError},
+    signature::{Curve, Hash, verify_ecdsa},
+};
 
 /// A request for a certificate cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

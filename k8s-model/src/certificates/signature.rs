@@ -23,19 +23,27 @@ enum Sort {
     Ed25519,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Curve {
+/// The curves of ECDSA; see [FIPS 186-4](https://doi.org/10.6028/NIST.FIPS.186-4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Curve {
+    /// `secp256r1`.
     P256,
+    /// `secp384r1`.
     P384,
+    /// `secp521r1`.
     P521,
 }
 
 /// The hashes that signatures may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hash {
+pub enum Hash {
+    /// For requests alone, which somebody looks at.
     Sha1,
+    /// 256 bits of SHA-2.
     Sha256,
+    /// 384 bits of SHA-2.
     Sha384,
+    /// 512 bits of SHA-2.
     Sha512,
 }
 
@@ -77,7 +85,7 @@ pub(super) fn check(request: &X509CertificationRequest<'_>) -> Result<(), &'stat
             "x509: Ed25519 verification failure",
         ),
         Algorithm::Ecdsa(hash) => (
-            curve.is_some_and(|curve| ecdsa(curve, hash, key, message, signature)),
+            curve.is_some_and(|curve| verify_ecdsa(curve, hash, key, message, signature)),
             "x509: ECDSA verification failure",
         ),
     };
@@ -153,7 +161,6 @@ impl Algorithm {
 impl Hash {
     fn digest(self) -> &'static digest::Algorithm {
         match self {
-            // Good for requests alone, for they are looked at by somebody.
             Hash::Sha1 => &digest::SHA1_FOR_LEGACY_USE_ONLY,
             Hash::Sha256 => &digest::SHA256,
             Hash::Sha384 => &digest::SHA384,
@@ -180,8 +187,15 @@ fn pss(hash: Hash) -> Option<&'static dyn VerificationAlgorithm> {
     })
 }
 
-/// Any hash goes with any curve.
-fn ecdsa(curve: Curve, hash: Hash, key: &[u8], message: &[u8], signature: &[u8]) -> bool {
+/// Whether a message is signed with a key on that curve by ECDSA, by that hash: any goes with any curve. The key is a point
+/// as in [SEC 1](https://www.secg.org/sec1-v2.pdf#subsubsection.2.3.3), the signature DER.
+pub fn verify_ecdsa(
+    curve: Curve,
+    hash: Hash,
+    key: &[u8],
+    message: &[u8],
+    signature: &[u8],
+) -> bool {
     let hash = digest(hash.digest(), message);
     // A hash is a number: zeros before it change nothing, and the libraries want half as many bits as the curve has.
     let number = |least: usize| {
