@@ -12,6 +12,7 @@ use super::{
     borrow::{self, Claim},
     defaults,
     demand::Demand,
+    dropped::Dropped,
     queues::{QueueSet, Queuing},
     seats,
     stats::{LevelStats, SchemaStats},
@@ -54,6 +55,8 @@ pub(super) struct Level {
     pub(super) uid: Option<HeaderValue>,
     /// None where there is no limit.
     pub(super) queues: Option<Arc<QueueSet>>,
+    /// What was refused.
+    pub(super) dropped: Arc<Dropped>,
 }
 
 /// All priority levels, and the seats that they have.
@@ -71,6 +74,7 @@ pub(super) struct Levels {
 #[derive(Debug)]
 pub(super) struct Limited {
     pub(super) queues: Arc<QueueSet>,
+    dropped: Arc<Dropped>,
     spec: LimitedPriorityLevelConfiguration,
     /// Whether there is such an object no more: what waits is still served.
     leaving: bool,
@@ -160,15 +164,19 @@ impl Levels {
             }
             let spec: Option<&PriorityLevelConfigurationSpec> = compat::get(&object.spec);
             // What does not hold together was let in by nobody.
-            let queues = match spec.and_then(|spec| spec.limited.as_ref()) {
-                Some(limited) if name != defaults::EXEMPT => Some(self.limit(&name, limited)),
-                None if name == defaults::EXEMPT => None,
+            let (queues, dropped) = match spec.and_then(|spec| spec.limited.as_ref()) {
+                Some(limited) if name != defaults::EXEMPT => {
+                    let limited = self.limit(&name, limited);
+                    (Some(limited.queues.clone()), limited.dropped.clone())
+                }
+                None if name == defaults::EXEMPT => (None, Arc::default()),
                 _ => continue,
             };
             let level = Level {
                 name: name.clone(),
                 uid: uid(object.metadata.uid.as_ref()),
                 queues,
+                dropped,
             };
             ready.insert(name, Arc::new(level));
         }
@@ -218,13 +226,14 @@ impl Levels {
         }
     }
 
-    fn limit(&mut self, name: &str, spec: &LimitedPriorityLevelConfiguration) -> Arc<QueueSet> {
+    fn limit(&mut self, name: &str, spec: &LimitedPriorityLevelConfiguration) -> &Limited {
         let queuing = queuing(spec);
         let level = self
             .limited
             .entry(name.to_owned())
             .or_insert_with(|| Limited {
                 queues: QueueSet::new(queuing, 0),
+                dropped: Arc::default(),
                 spec: LimitedPriorityLevelConfiguration::default(),
                 leaving: false,
                 stats: LevelStats::default(),
@@ -236,7 +245,7 @@ impl Levels {
             level.spec = spec.clone();
             level.queues.configure(queuing);
         }
-        level.queues.clone()
+        level
     }
 
     /// Works out what each level has by its configuration.

@@ -12,6 +12,7 @@ mod borrow;
 mod config;
 mod defaults;
 mod demand;
+mod dropped;
 mod in_flight;
 mod queues;
 mod rules;
@@ -27,7 +28,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -67,7 +68,11 @@ pub(crate) struct Pass {
 
 /// A request that is not served.
 #[derive(Debug)]
-pub(crate) struct Rejected(Option<Arc<Schema>>);
+pub(crate) struct Rejected {
+    schema: Option<Arc<Schema>>,
+    /// When it may come again.
+    retry_after: Duration,
+}
 
 impl FlowControl {
     pub(crate) fn new(limits: MaxInFlight, fair: bool) -> Self {
@@ -106,7 +111,7 @@ impl FlowControl {
         row: Option<&Row>,
     ) -> Result<Pass, Rejected> {
         let Some(counted) = self.in_flight.enter(user, info) else {
-            return Err(Rejected(None));
+            return Err(Rejected::without_schema());
         };
         let Some(table) = &self.fairness else {
             return Ok(Pass {
@@ -117,7 +122,7 @@ impl FlowControl {
             });
         };
         let Some(schema) = table.load().classify(user, info) else {
-            return Err(Rejected(None));
+            return Err(Rejected::without_schema());
         };
         let seats = match &schema.level.queues {
             None => None,
@@ -143,12 +148,12 @@ impl FlowControl {
                     }
                     Entry::Queued(place) => match wait(&schema, place).await {
                         Ok(seats) => Some(seats),
-                        Err(_) => return Err(Rejected(Some(schema))),
+                        Err(_) => return Err(Rejected::of(schema)),
                     },
                     Entry::Refused(reason) => {
                         schema.stats.refuse(Some(reason));
                         schema.stats.waited_in_vain.observe(0.0, &stats::BOUNDS);
-                        return Err(Rejected(Some(schema)));
+                        return Err(Rejected::of(schema));
                     }
                 }
             }
@@ -212,9 +217,26 @@ impl Pass {
 }
 
 impl Rejected {
-    /// Tells the client how its request was classified.
+    /// By the limits that all requests share.
+    fn without_schema() -> Self {
+        Rejected {
+            schema: None,
+            retry_after: Duration::from_secs(1),
+        }
+    }
+
+    fn of(schema: Arc<Schema>) -> Self {
+        Rejected {
+            retry_after: schema.level.dropped.count(),
+            schema: Some(schema),
+        }
+    }
+
+    /// Tells the client how its request was classified, and when it may come again.
     pub(crate) fn mark(&self, headers: &mut HeaderMap) {
-        mark(self.0.as_deref(), headers);
+        let seconds = HeaderValue::from(self.retry_after.as_secs());
+        headers.insert(header::RETRY_AFTER, seconds);
+        mark(self.schema.as_deref(), headers);
     }
 }
 

@@ -138,11 +138,7 @@ pub(crate) fn forbidden(error: &Error, wanted: &Wanted) -> Response<Body> {
 /// More is asked than can be served now.
 pub(crate) fn too_many_requests() -> Response<Body> {
     let text = "Too many requests, please try again later.\n";
-    let mut response = self::text(StatusCode::TOO_MANY_REQUESTS, text);
-    response
-        .headers_mut()
-        .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    response
+    self::text(StatusCode::TOO_MANY_REQUESTS, text)
 }
 
 /// What upstream's router answers where there is nothing.
