@@ -196,7 +196,7 @@ fn is_host_name(text: &str) -> bool {
 }
 
 /// Whether a text is a mail address.
-pub(crate) fn is_email(text: &str) -> bool {
+fn is_email(text: &str) -> bool {
     text.rsplit_once('@').is_some_and(|(local, domain)| {
         !local.is_empty() && !local.contains([' ', '<', '>', ',']) && is_mail_domain(domain)
     })

@@ -44,7 +44,7 @@ mod schema;
 mod validate;
 
 pub(crate) use self::embedded::metadata_fault;
-pub(crate) use self::formats::{fits as format_fits, is_email, is_known as is_format};
+pub(crate) use self::formats::{fits as format_fits, is_known as is_format};
 pub use self::rules::{Findings, Rules};
 pub use self::schema::{Additional, Kind, ListType, MapType, Rule, Schema};
 pub use crate::patterns::Pattern;

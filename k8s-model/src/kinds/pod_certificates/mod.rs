@@ -21,7 +21,7 @@ use crate::{
     duration,
     field::{self, ErrorList, Path},
     metadata, names,
-    structural::is_email,
+    structural::format_fits,
 };
 
 /// How a request ends.
@@ -296,7 +296,8 @@ fn leaf_names(leaf: &IssuedCertificate, path: &Path) -> ErrorList {
             "leaf certificate's DNSName should not start or end with '.'",
         );
     }
-    for address in leaf.email_addresses.iter().filter(|text| !is_email(text)) {
+    let is_no_address = |text: &&String| !format_fits("email", text);
+    for address in leaf.email_addresses.iter().filter(is_no_address) {
         let text = "leaf certificate should not contain invalid EmailAddress";
         out.push(field::invalid(path.clone(), address.as_str(), text));
     }
