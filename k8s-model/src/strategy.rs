@@ -119,6 +119,11 @@ pub trait Strategy: Send + Sync + 'static {
         self.warnings(new)
     }
 
+    /// Advice on an object whose status has been updated.
+    fn status_warnings(&self, _new: &dyn Object, _old: &dyn Object) -> Vec<String> {
+        Vec::new()
+    }
+
     /// How long after a delete the object stays, to be finished off by its owner: the seconds
     /// that a client asked for, or the kind's own default. `None` is a kind that is
     /// deleted at once. Only pods are graceful upstream.

@@ -165,10 +165,12 @@ impl Registry {
             }
             self.prepare_update(rules, target, &mut *new, &*old);
             self.check_update(rules, target, &*new, &*old)?;
-            if rules == Rules::Object {
-                let advice = row.resource.strategy.update_warnings(&*new, &*old);
-                target.warnings.extend(advice);
-            }
+            let strategy = &row.resource.strategy;
+            target.warnings.extend(match rules {
+                Rules::Object => strategy.update_warnings(&*new, &*old),
+                Rules::Status => strategy.status_warnings(&*new, &*old),
+                Rules::Part | Rules::None => Vec::new(),
+            });
             if !own_kind {
                 let with_managed = Managed {
                     new: &managed,

@@ -99,6 +99,10 @@ pub(crate) trait KindRules: Send + Sync + 'static {
         self.warnings(new)
     }
 
+    fn status_warnings(&self, _new: &Self::Kind, _old: &Self::Kind) -> Vec<String> {
+        Vec::new()
+    }
+
     fn grace_period(&self, _object: &Self::Kind, _requested: Option<i64>) -> Option<i64> {
         None
     }
@@ -252,6 +256,13 @@ impl<R: KindRules> Strategy for Typed<R> {
         }
     }
 
+    fn status_warnings(&self, new: &dyn Object, old: &dyn Object) -> Vec<String> {
+        match (new.downcast_ref(), old.downcast_ref()) {
+            (Some(new), Some(old)) => self.0.status_warnings(new, old),
+            _ => Vec::new(),
+        }
+    }
+
     fn grace_period(&self, object: &dyn Object, requested: Option<i64>) -> Option<i64> {
         object
             .downcast_ref()
@@ -386,6 +397,10 @@ impl<A: KindRules, B: KindRules> Strategy for Either<A, B> {
 
     fn update_warnings(&self, new: &dyn Object, old: &dyn Object) -> Vec<String> {
         self.of(new).update_warnings(new, old)
+    }
+
+    fn status_warnings(&self, new: &dyn Object, old: &dyn Object) -> Vec<String> {
+        self.of(new).status_warnings(new, old)
     }
 
     fn may_be_unnamed(&self) -> bool {

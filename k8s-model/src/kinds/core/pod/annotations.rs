@@ -37,6 +37,83 @@ pub(super) fn is_mirror(meta: &ObjectMeta) -> bool {
     annotations.is_some_and(|annotations| annotations.contains_key(MIRROR))
 }
 
+/// Annotations that did something once, and what to do instead.
+const OUT_OF_USE: [(&str, &str); 3] = [
+    (
+        "scheduler.alpha.kubernetes.io/critical-pod",
+        "non-functional in v1.16+; use the \"priorityClassName\" field instead",
+    ),
+    (
+        "security.alpha.kubernetes.io/sysctls",
+        "non-functional in v1.11+; use the \"sysctls\" field instead",
+    ),
+    (
+        "security.alpha.kubernetes.io/unsafe-sysctls",
+        "non-functional in v1.11+; use the \"sysctls\" field instead",
+    ),
+];
+const SECCOMP_OUT_OF_USE: &str =
+    "non-functional in v1.27+; use the \"seccompProfile\" field instead";
+const APP_ARMOR_OUT_OF_USE: &str =
+    "deprecated since v1.30; use the \"appArmorProfile\" field instead";
+
+/// Advice on an annotation, if it is there. The path is that of what has the metadata.
+fn told(meta: &ObjectMeta, key: &str, advice: &str, path: &Path) -> Option<String> {
+    let all = meta.annotations.as_ref()?;
+    let told = || {
+        format!(
+            "{}: {advice}",
+            path.child("metadata").child("annotations").key(key)
+        )
+    };
+    all.contains_key(key).then(told)
+}
+
+/// Advice on annotations that do nothing any more.
+pub(super) fn out_of_use(meta: &ObjectMeta, path: &Path) -> Vec<String> {
+    let all = OUT_OF_USE.iter();
+    all.filter_map(|(key, advice)| told(meta, key, advice, path))
+        .collect()
+}
+
+/// Advice on the pod's seccomp profile, if that is in an annotation alone.
+pub(super) fn seccomp_out_of_use(spec: &PodSpec, meta: &ObjectMeta, path: &Path) -> Option<String> {
+    let context = spec.security_context.as_ref();
+    match context.and_then(|context| context.seccomp_profile.as_ref()) {
+        Some(_) => None,
+        None => told(meta, SECCOMP, SECCOMP_OUT_OF_USE, path),
+    }
+}
+
+/// Advice on profiles of a container that are in annotations alone. A pod's own AppArmor profiles are in fields by then.
+pub(super) fn of_container_out_of_use(
+    container: &Container,
+    spec: &PodSpec,
+    meta: &ObjectMeta,
+    path: &Path,
+) -> Vec<String> {
+    if meta.annotations.is_none() {
+        return Vec::new();
+    }
+    let (own, pod) = (
+        container.security_context.as_ref(),
+        spec.security_context.as_ref(),
+    );
+    let mut out = Vec::new();
+    if own.is_none_or(|own| own.seccomp_profile.is_none()) {
+        let key = format!("{CONTAINER_SECCOMP}{}", container.name);
+        out.extend(told(meta, &key, SECCOMP_OUT_OF_USE, path));
+    }
+    let is_template = *path != Path::default();
+    let has_app_armor = own.is_some_and(|own| own.app_armor_profile.is_some())
+        || pod.is_some_and(|pod| pod.app_armor_profile.is_some());
+    if is_template && !has_app_armor {
+        let key = format!("{APP_ARMOR}{}", container.name);
+        out.extend(told(meta, &key, APP_ARMOR_OUT_OF_USE, path));
+    }
+    out
+}
+
 /// Checks what the annotations say.
 pub(super) fn validate(meta: &ObjectMeta, spec: &PodSpec, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();

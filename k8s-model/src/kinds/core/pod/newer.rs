@@ -1,15 +1,15 @@
-//! What pods have since 1.34, and do not have in earlier versions: rules for starting a container again (KEP-5307), and a
-//! name for themselves (KEP-4762).
+//! What pods have since 1.34, and do not have in earlier versions: rules for starting a container again (KEP-5307), a
+//! name for themselves (KEP-4762), and certificates (KEP-4317).
 
 use k8s_openapi::{
-    api::core::v1::{Container, EphemeralContainer, PodSpec},
+    api::core::v1::{Container, EphemeralContainer, PodSpec, VolumeProjection},
     k8s_if_ge_1_34, k8s_if_le_1_33,
 };
 
 k8s_if_ge_1_34! {
     use k8s_openapi::api::core::v1::ContainerRestartRule;
 
-    use crate::kinds::checks::list;
+    use crate::kinds::checks::{list, text};
 
     /// Whether an ephemeral container has rules.
     pub(super) fn has_restart_rules(ephemeral: &EphemeralContainer) -> bool {
@@ -38,6 +38,16 @@ k8s_if_ge_1_34! {
     pub(super) fn hostname_override(spec: &PodSpec) -> Option<&String> {
         spec.hostname_override.as_ref()
     }
+
+    /// Where a certificate for the pod is put, and what of it; nothing if the volume has none.
+    pub(super) fn certificate_paths(source: &VolumeProjection) -> Option<[(&'static str, &str); 3]> {
+        let certificate = source.pod_certificate.as_ref()?;
+        Some([
+            ("PodCertificate chain", text(&certificate.certificate_chain_path)),
+            ("PodCertificate key", text(&certificate.key_path)),
+            ("PodCertificate credential bundle", text(&certificate.credential_bundle_path)),
+        ])
+    }
 }
 
 k8s_if_le_1_33! {
@@ -50,6 +60,12 @@ k8s_if_le_1_33! {
     }
 
     pub(super) fn hostname_override(_spec: &PodSpec) -> Option<&String> {
+        None
+    }
+
+    pub(super) fn certificate_paths(
+        _source: &VolumeProjection,
+    ) -> Option<[(&'static str, &str); 3]> {
         None
     }
 }

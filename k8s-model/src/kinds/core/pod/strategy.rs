@@ -126,6 +126,11 @@ impl KindRules for PodRules {
         Vec::new()
     }
 
+    fn status_warnings(&self, new: &Pod, _old: &Pod) -> Vec<String> {
+        let status = new.status.as_ref();
+        status.map(warnings::status_warnings).unwrap_or_default()
+    }
+
     fn grace_period(&self, pod: &Pod, requested: Option<i64>) -> Option<i64> {
         let spec = pod.spec.as_ref();
         if spec.is_none_or(|spec| text(&spec.node_name).is_empty()) || conditions::is_terminal(pod)
