@@ -36,6 +36,11 @@ fn template_generation(set: &DaemonSet) -> Option<i64> {
         .ok()
 }
 
+/// The generation that a set is taken to have before its update.
+fn known_template_generation(set: &DaemonSet) -> i64 {
+    template_generation(set).unwrap_or(1)
+}
+
 fn or_zero(count: Option<i32>) -> i64 {
     count.unwrap_or_default().into()
 }
@@ -105,7 +110,7 @@ impl KindRules for DaemonSetRules {
             (Some(new), Some(old)) => !same(&new.template, &old.template),
             _ => false,
         };
-        let generation = template_generation(old).unwrap_or(1) + i64::from(changed);
+        let generation = known_template_generation(old) + i64::from(changed);
         set_template_generation(new, generation);
     }
 
@@ -171,6 +176,14 @@ impl KindRules for DaemonSetRules {
         let spec: Option<&DaemonSetSpec> = slot(&set.spec);
         spec.map(|spec| template_warnings(&spec.template, &path))
             .unwrap_or_default()
+    }
+
+    /// Its template has a generation of its own.
+    fn update_warnings(&self, new: &DaemonSet, old: &DaemonSet) -> Vec<String> {
+        if known_template_generation(new) == known_template_generation(old) {
+            return Vec::new();
+        }
+        self.warnings(new)
     }
 }
 

@@ -12,8 +12,8 @@ use k8s_openapi::{
 };
 
 use super::workload::{
-    default_template, name_advice, not_decremented, replica_counts, selector_and_changed_template,
-    selector_change,
+    default_template, name_advice, not_decremented, of_change, replica_counts,
+    selector_and_changed_template, selector_change,
 };
 use crate::{
     field::{self, ErrorList, Path},
@@ -129,16 +129,20 @@ impl KindRules for DeploymentRules {
 
     fn warnings(&self, deployment: &Deployment) -> Vec<String> {
         let mut advice = Vec::from_iter(name_advice(&deployment.metadata.name));
-        advice.extend(self.update_warnings(deployment, deployment));
+        advice.extend(template_advice(deployment));
         advice
     }
 
-    fn update_warnings(&self, deployment: &Deployment, _old: &Deployment) -> Vec<String> {
-        let path = Path::new("spec").child("template");
-        let spec: Option<&DeploymentSpec> = slot(&deployment.spec);
-        spec.map(|spec| template_warnings(&spec.template, &path))
-            .unwrap_or_default()
+    fn update_warnings(&self, new: &Deployment, old: &Deployment) -> Vec<String> {
+        of_change(new, old, template_advice)
     }
+}
+
+fn template_advice(deployment: &Deployment) -> Vec<String> {
+    let path = Path::new("spec").child("template");
+    let spec: Option<&DeploymentSpec> = slot(&deployment.spec);
+    spec.map(|spec| template_warnings(&spec.template, &path))
+        .unwrap_or_default()
 }
 
 fn validate_spec(spec: &DeploymentSpec, old: Option<&PodTemplateSpec>, path: &Path) -> ErrorList {

@@ -6,7 +6,8 @@ use k8s_openapi::api::{
 };
 
 use super::workload::{
-    default_template, name_advice, replica_counts, selector_and_changed_template, selector_change,
+    default_template, name_advice, of_change, replica_counts, selector_and_changed_template,
+    selector_change,
 };
 use crate::{
     field::{ErrorList, Path},
@@ -94,23 +95,27 @@ impl KindRules for ReplicaSetRules {
 
     fn warnings(&self, set: &ReplicaSet) -> Vec<String> {
         let mut advice = Vec::from_iter(name_advice(&set.metadata.name));
-        advice.extend(self.update_warnings(set, set));
+        advice.extend(template_advice(set));
         advice
     }
 
-    fn update_warnings(&self, set: &ReplicaSet, _old: &ReplicaSet) -> Vec<String> {
-        let path = Path::new("spec").child("template");
-        let spec: Option<&ReplicaSetSpec> = slot(&set.spec);
-        let template = spec.and_then(|spec| spec.template.as_ref());
-        template
-            .map(|template| template_warnings(template, &path))
-            .unwrap_or_default()
+    fn update_warnings(&self, new: &ReplicaSet, old: &ReplicaSet) -> Vec<String> {
+        of_change(new, old, template_advice)
     }
 
     fn selectable(&self, set: &ReplicaSet) -> Vec<String> {
         let replicas = set.status.as_ref().map(|status| status.replicas);
         vec![replicas.unwrap_or_default().to_string()]
     }
+}
+
+fn template_advice(set: &ReplicaSet) -> Vec<String> {
+    let path = Path::new("spec").child("template");
+    let spec: Option<&ReplicaSetSpec> = slot(&set.spec);
+    let template = spec.and_then(|spec| spec.template.as_ref());
+    template
+        .map(|template| template_warnings(template, &path))
+        .unwrap_or_default()
 }
 
 fn validate(set: &ReplicaSet, old: Option<&PodTemplateSpec>) -> ErrorList {

@@ -13,7 +13,9 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use super::workload::{default_template, not_decremented, replica_counts, selector_and_pods};
+use super::workload::{
+    default_template, not_decremented, of_change, replica_counts, selector_and_pods,
+};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
@@ -178,16 +180,52 @@ impl KindRules for StatefulSetRules {
     }
 
     fn warnings(&self, set: &StatefulSet) -> Vec<String> {
-        let path = Path::new("spec").child("template");
-        let spec: Option<&StatefulSetSpec> = slot(&set.spec);
-        spec.map(|spec| template_warnings(&spec.template, &path))
-            .unwrap_or_default()
+        let mut advice = template_advice(set);
+        advice.extend(claim_advice(set, |template| template));
+        advice.extend(history_advice(set));
+        advice
+    }
+
+    fn update_warnings(&self, new: &StatefulSet, old: &StatefulSet) -> Vec<String> {
+        let mut advice = of_change(new, old, template_advice);
+        // Upstream tells this one by the name that the field has in Go.
+        advice.extend(claim_advice(new, |template| template.child("Spec")));
+        advice.extend(history_advice(new));
+        advice
     }
 
     /// Its pods' host names begin with it.
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
         names::dns_label(name, prefix)
     }
+}
+
+fn template_advice(set: &StatefulSet) -> Vec<String> {
+    let path = Path::new("spec").child("template");
+    let spec: Option<&StatefulSetSpec> = slot(&set.spec);
+    spec.map(|spec| template_warnings(&spec.template, &path))
+        .unwrap_or_default()
+}
+
+/// Advice on the claims that are made for pods, each at a place in its template.
+fn claim_advice(set: &StatefulSet, place: impl Fn(Path) -> Path) -> Vec<String> {
+    let path = Path::new("spec").child("volumeClaimTemplates");
+    let spec: Option<&StatefulSetSpec> = slot(&set.spec);
+    let claims = spec.map_or(&[][..], |spec| list(&spec.volume_claim_templates));
+    let claims = claims.iter().enumerate();
+    let advice = claims.filter_map(|(index, claim)| {
+        let place = place(path.index(index));
+        let spec = claim.spec.as_ref()?;
+        Some(persistent_volume_claim::spec_warnings(spec, &place))
+    });
+    advice.flatten().collect()
+}
+
+fn history_advice(set: &StatefulSet) -> Option<String> {
+    let spec: Option<&StatefulSetSpec> = slot(&set.spec);
+    let path = Path::new("spec").child("revisionHistoryLimit");
+    let told = "a negative value retains all historical revisions; a value >= 0 is recommended";
+    (spec?.revision_history_limit? < 0).then(|| format!("{path}: {told}"))
 }
 
 fn validate_spec(spec: &StatefulSetSpec, checks: Checks, path: &Path) -> ErrorList {
@@ -363,6 +401,28 @@ mod tests {
             found("other"),
             ["spec.template.spec.containers[0].volumeMounts[0].name: Not found: \"other\""]
         );
+    }
+
+    #[test]
+    fn claims_and_the_history_are_advised_on_whatever_changes() {
+        let claim = json!({"metadata": {"name": "d"}, "spec": {"resources": {"requests": {"storage": "100m"}}}});
+        let pods = json!({"spec": {"nodeSelector": {"beta.kubernetes.io/os": "linux"}}});
+        let mut odd = set(json!({
+            "volumeClaimTemplates": [claim], "revisionHistoryLimit": -1, "template": pods}));
+        let label = "spec.template.spec.nodeSelector[beta.kubernetes.io/os]: deprecated since v1.14; use \"kubernetes.io/os\" instead";
+        let fraction = "fractional byte value \"100m\" is invalid, must be an integer";
+        let before =
+            format!("spec.volumeClaimTemplates[0].resources.requests[storage]: {fraction}");
+        let after =
+            format!("spec.volumeClaimTemplates[0].Spec.resources.requests[storage]: {fraction}");
+        let history = "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended";
+        let rules = StatefulSetRules;
+        assert_eq!(rules.warnings(&odd), [label, &before, history]);
+        assert_eq!(rules.update_warnings(&odd, &odd), [&after, history]);
+        let old = odd.clone();
+        odd.metadata.generation = Some(1);
+        assert_eq!(rules.update_warnings(&odd, &old), [label, &after, history]);
+        assert_eq!(rules.warnings(&set(json!({}))), [""; 0]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use k8s_openapi::{
 };
 
 use crate::{
+    Object,
     field::{self, ErrorList, Path},
     kinds::{
         checks::{
@@ -27,6 +28,18 @@ pub(crate) fn name_advice(name: &Option<String>) -> Option<String> {
         )
     };
     (!wrong.is_empty()).then(advice)
+}
+
+/// The advice on what an update changes: whoever left it as it is has heard it before.
+pub(crate) fn of_change<T: Object>(
+    new: &T,
+    old: &T,
+    advice: impl FnOnce(&T) -> Vec<String>,
+) -> Vec<String> {
+    if new.metadata().generation == old.metadata().generation {
+        return Vec::new();
+    }
+    advice(new)
 }
 
 /// Defaults the template's spec.
@@ -157,7 +170,73 @@ pub(crate) fn not_decremented(new: Option<i32>, old: Option<i32>, path: Path) ->
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::ResourceTable;
+
+    #[test]
+    fn templates_are_advised_on_where_they_are_new() {
+        let table = ResourceTable::builtin();
+        let pods = json!({"metadata": {"labels": {"a": "b"}},
+            "spec": {"nodeSelector": {"beta.kubernetes.io/os": "linux"}, "containers": []}});
+        let selector = json!({"matchLabels": {"a": "b"}});
+        let plain = json!({"selector": selector, "template": pods});
+        let job = json!({"template": pods});
+        for (group, resource, body) in [
+            ("apps", "deployments", json!({"spec": plain})),
+            ("apps", "replicasets", json!({"spec": plain})),
+            ("apps", "statefulsets", json!({"spec": plain})),
+            ("apps", "daemonsets", json!({"spec": plain})),
+            (
+                "",
+                "replicationcontrollers",
+                json!({"spec": {"template": pods}}),
+            ),
+            ("", "podtemplates", json!({"template": pods})),
+            ("batch", "jobs", json!({"spec": job})),
+            (
+                "batch",
+                "cronjobs",
+                json!({"spec": {"schedule": "", "jobTemplate": {"spec": job}}}),
+            ),
+        ] {
+            let row = table.resource(group, "v1", resource).unwrap();
+            let object = |body: &Value| {
+                let mut object = body.clone();
+                object["metadata"] = json!({"name": "a", "generation": 1});
+                let mut object = (row.codec.from_value)(object, &mut |_| {}).unwrap();
+                row.strategy.default(&mut *object);
+                object
+            };
+            let updated = |new: &Value, old: &Value| {
+                let (mut new, old) = (object(new), object(old));
+                row.strategy.prepare_for_update(&mut *new, &*old);
+                if row.strategy.spec_changed(&*new, &*old) {
+                    new.metadata_mut().generation = Some(2);
+                }
+                row.strategy.update_warnings(&*new, &*old)
+            };
+            let told = row.strategy.warnings(&*object(&body));
+            assert_eq!(told.len(), 1, "{resource}: {told:?}");
+            assert_eq!(updated(&body, &body), [""; 0], "{resource}");
+            let mut other = body.clone();
+            let places = [
+                "/template",
+                "/spec/template",
+                "/spec/jobTemplate/spec/template",
+            ];
+            let template = places.iter().find(|place| body.pointer(place).is_some());
+            other.pointer_mut(template.unwrap()).unwrap()["metadata"]["labels"]["c"] = json!("d");
+            assert_eq!(updated(&body, &other), told, "{resource}");
+            // What else a DaemonSet has is no concern of its template's.
+            if resource == "daemonsets" {
+                let mut other = body.clone();
+                other["spec"]["minReadySeconds"] = json!(1);
+                assert_eq!(updated(&body, &other), [""; 0]);
+            }
+        }
+    }
 
     #[test]
     fn a_name_with_dots_makes_a_surprising_host_name() {

@@ -6,9 +6,8 @@ use super::{failure_policy, job, schedule};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        apps::workload::{default_template, name_advice},
+        apps::workload::{default_template, name_advice, of_change},
         checks::{fill, json, non_negative, one_of, same, slot, slot_mut, text},
-        core::pod::template_warnings,
         typed::KindRules,
     },
 };
@@ -76,20 +75,36 @@ impl KindRules for CronJobRules {
 
     fn warnings(&self, cron_job: &CronJob) -> Vec<String> {
         let mut advice = Vec::from_iter(name_advice(&cron_job.metadata.name));
-        advice.extend(self.update_warnings(cron_job, cron_job));
+        advice.extend(job_advice(cron_job));
         advice
     }
 
-    fn update_warnings(&self, cron_job: &CronJob, _old: &CronJob) -> Vec<String> {
-        let path = Path::new("spec")
-            .child("jobTemplate")
-            .child("spec")
-            .child("template");
-        let spec: Option<&CronJobSpec> = slot(&cron_job.spec);
-        let job = spec.and_then(|spec| spec.job_template.spec.as_ref());
-        job.map(|job| template_warnings(&job.template, &path))
-            .unwrap_or_default()
+    fn update_warnings(&self, new: &CronJob, old: &CronJob) -> Vec<String> {
+        let mut advice = of_change(new, old, job_advice);
+        let spec: Option<&CronJobSpec> = slot(&new.spec);
+        if spec.is_some_and(has_zone) {
+            // No new one is taken with it. Upstream names the field so.
+            advice.push(
+                "cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead, see \
+                 https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details"
+                    .to_owned(),
+            );
+        }
+        advice
     }
+}
+
+fn job_advice(cron_job: &CronJob) -> Vec<String> {
+    let path = Path::new("spec").child("jobTemplate").child("spec");
+    let spec: Option<&CronJobSpec> = slot(&cron_job.spec);
+    let job = spec.and_then(|spec| spec.job_template.spec.as_ref());
+    job.map(|job| job::warnings::of_spec(job, &path))
+        .unwrap_or_default()
+}
+
+/// Whether the schedule itself names a time zone.
+fn has_zone(spec: &CronJobSpec) -> bool {
+    spec.schedule.contains("TZ")
 }
 
 /// Whether there is such a time zone. A machine that knows none can't say.
@@ -132,7 +147,6 @@ fn schedule(spec: &CronJobSpec, old: Option<&CronJobSpec>, path: Path) -> ErrorL
     if let Err(text) = schedule::check(&spec.schedule) {
         errors.push(field::invalid(path.clone(), spec.schedule.as_str(), text));
     }
-    let has_zone = |spec: &CronJobSpec| spec.schedule.contains("TZ");
     let detail = if !has_zone(spec) {
         return errors;
     } else if !old.is_some_and(has_zone) {
@@ -258,6 +272,13 @@ mod tests {
                 r#"spec.schedule: Invalid value: "TZ=UTC 2 * * * *": cannot use TZ or CRON_TZ in schedule, use timeZone field instead"#
             ]
         );
+        assert_eq!(
+            CronJobRules.update_warnings(&new, &new),
+            [
+                "cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details"
+            ]
+        );
+        assert_eq!(CronJobRules.warnings(&new), [""; 0]);
         let both = cron_job(json!({"schedule": "TZ=UTC 2 * * * *", "timeZone": "Etc/UTC"}));
         assert_eq!(
             told(CronJobRules.validate_update(&both, &old)),
@@ -265,6 +286,22 @@ mod tests {
                 r#"spec.schedule: Invalid value: "TZ=UTC 2 * * * *": cannot use both timeZone field and TZ or CRON_TZ in schedule"#
             ]
         );
+    }
+
+    #[test]
+    fn many_indexes_at_once_are_advised_against() {
+        let many =
+            json!({"completionMode": "Indexed", "completions": 100_001, "parallelism": 10_001});
+        let mut new = cron_job(json!({"jobTemplate": {"spec": many}}));
+        let told = CronJobRules.warnings(&new);
+        assert!(
+            told[0].starts_with("spec.jobTemplate.spec: In Indexed Jobs"),
+            "{told:?}"
+        );
+        let old = new.clone();
+        assert_eq!(CronJobRules.update_warnings(&new, &old), [""; 0]);
+        new.metadata.generation = Some(1);
+        assert_eq!(CronJobRules.update_warnings(&new, &old), told);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{PodTemplate, PodTemplateSpec};
 use crate::{
     field::{ErrorList, Path},
     kinds::{
-        apps::workload::default_template,
+        apps::workload::{default_template, of_change},
         checks::same,
         core::pod::{changed_template, template_warnings},
         typed::KindRules,
@@ -44,6 +44,10 @@ impl KindRules for PodTemplateRules {
         template
             .map(|template| template_warnings(template, &path))
             .unwrap_or_default()
+    }
+
+    fn update_warnings(&self, new: &PodTemplate, old: &PodTemplate) -> Vec<String> {
+        of_change(new, old, |object| self.warnings(object))
     }
 }
 

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        apps::workload::{default_template, name_advice, replica_counts},
+        apps::workload::{default_template, name_advice, of_change, replica_counts},
         checks::{non_negative, same},
         core::pod::{changed_long_running_template, template_warnings},
         typed::KindRules,
@@ -121,29 +121,31 @@ impl KindRules for ReplicationControllerRules {
 
     fn warnings(&self, controller: &ReplicationController) -> Vec<String> {
         let mut advice = Vec::from_iter(name_advice(&controller.metadata.name));
-        advice.extend(self.update_warnings(controller, controller));
+        advice.extend(template_advice(controller));
         advice
     }
 
     fn update_warnings(
         &self,
-        controller: &ReplicationController,
-        _old: &ReplicationController,
+        new: &ReplicationController,
+        old: &ReplicationController,
     ) -> Vec<String> {
-        let path = Path::new("spec").child("template");
-        let template = controller
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.template.as_ref());
-        template
-            .map(|template| template_warnings(template, &path))
-            .unwrap_or_default()
+        of_change(new, old, template_advice)
     }
 
     fn selectable(&self, controller: &ReplicationController) -> Vec<String> {
         let replicas = controller.status.as_ref().map(|status| status.replicas);
         vec![replicas.unwrap_or_default().to_string()]
     }
+}
+
+fn template_advice(controller: &ReplicationController) -> Vec<String> {
+    let path = Path::new("spec").child("template");
+    let spec = controller.spec.as_ref();
+    let template = spec.and_then(|spec| spec.template.as_ref());
+    template
+        .map(|template| template_warnings(template, &path))
+        .unwrap_or_default()
 }
 
 fn validate(controller: &ReplicationController, old: Option<&PodTemplateSpec>) -> ErrorList {

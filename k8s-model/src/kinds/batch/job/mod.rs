@@ -5,6 +5,7 @@ pub(super) mod spec;
 mod status;
 #[cfg(test)]
 mod tests;
+pub(super) mod warnings;
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec, JobStatus};
 
@@ -12,9 +13,8 @@ use super::failure_policy;
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        apps::workload::{default_template, name_advice},
+        apps::workload::{default_template, name_advice, of_change},
         checks::{fill_absent, same, text},
-        core::pod::template_warnings,
         typed::KindRules,
     },
     names,
@@ -133,21 +133,24 @@ impl KindRules for JobRules {
 
     fn warnings(&self, job: &Job) -> Vec<String> {
         let mut advice = Vec::from_iter(name_advice(&job.metadata.name));
-        advice.extend(self.update_warnings(job, job));
+        advice.extend(spec_advice(job));
         advice
     }
 
-    fn update_warnings(&self, job: &Job, _old: &Job) -> Vec<String> {
-        let path = Path::new("spec").child("template");
-        let spec = job.spec.as_ref();
-        spec.map(|spec| template_warnings(&spec.template, &path))
-            .unwrap_or_default()
+    fn update_warnings(&self, new: &Job, old: &Job) -> Vec<String> {
+        of_change(new, old, spec_advice)
     }
 
     fn selectable(&self, job: &Job) -> Vec<String> {
         let succeeded = job.status.as_ref().and_then(|status| status.succeeded);
         vec![succeeded.unwrap_or_default().to_string()]
     }
+}
+
+fn spec_advice(job: &Job) -> Vec<String> {
+    let spec = job.spec.iter();
+    spec.flat_map(|spec| warnings::of_spec(spec, &Path::new("spec")))
+        .collect()
 }
 
 /// Checks a job, which has labels with a domain in their names if it is a new one.
