@@ -4,6 +4,7 @@
 //! See <https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/>.
 
 mod client;
+mod pair;
 mod pem;
 mod signature;
 k8s_openapi::k8s_if_ge_1_37! {
@@ -25,6 +26,7 @@ use x509_parser::{
     prelude::FromDer,
 };
 
+pub(crate) use self::pair::check as check_pair;
 pub use self::{
     client::{CREDENTIAL_ID, ClientCertificate, ClientCertificateError},
     signature::{Curve, Hash, verify_ecdsa},

@@ -9,15 +9,15 @@ use ring::{
     signature::{self, UnparsedPublicKey, VerificationAlgorithm},
 };
 use x509_parser::{
-    certification_request::X509CertificationRequest,
-    signature_algorithm::SignatureAlgorithm as X509SignatureAlgorithm, x509::SubjectPublicKeyInfo,
+    asn1_rs::Any, certification_request::X509CertificationRequest,
+    signature_algorithm::SignatureAlgorithm as X509SignatureAlgorithm, x509::AlgorithmIdentifier,
 };
 
 const UNKNOWN: &str = "x509: cannot verify signature: algorithm unimplemented";
 
 /// The sorts of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sort {
+pub(super) enum Sort {
     Rsa,
     Ecdsa,
     Ed25519,
@@ -63,7 +63,7 @@ enum Algorithm {
 pub(super) fn check(request: &X509CertificationRequest<'_>) -> Result<(), &'static str> {
     let info = &request.certification_request_info;
     let key = &info.subject_pki;
-    let (sort, curve) = sort(key)?;
+    let (sort, curve) = sort(&key.algorithm)?;
     let algorithm = Algorithm::read(request)?;
     if algorithm.sort() != sort {
         return Err(mismatch(algorithm.sort(), sort));
@@ -92,23 +92,32 @@ pub(super) fn check(request: &X509CertificationRequest<'_>) -> Result<(), &'stat
     if good { Ok(()) } else { Err(otherwise) }
 }
 
-fn sort(key: &SubjectPublicKeyInfo<'_>) -> Result<(Sort, Option<Curve>), &'static str> {
-    Ok(match key.algorithm.algorithm.to_id_string().as_str() {
+/// What sort of keys an algorithm has, and on what curve.
+///
+/// # Errors
+/// Fails with Go's text.
+pub(super) fn sort(
+    algorithm: &AlgorithmIdentifier<'_>,
+) -> Result<(Sort, Option<Curve>), &'static str> {
+    Ok(match algorithm.algorithm.to_id_string().as_str() {
         "1.2.840.113549.1.1.1" => (Sort::Rsa, None),
         "1.3.101.112" => (Sort::Ed25519, None),
         "1.2.840.10045.2.1" => {
-            let curve = key.algorithm.parameters.as_ref();
-            let curve = curve.and_then(|curve| curve.as_oid().ok());
-            let curve = curve.map(|curve| curve.to_id_string());
-            let curve = match curve.as_deref() {
-                Some("1.2.840.10045.3.1.7") => Curve::P256,
-                Some("1.3.132.0.34") => Curve::P384,
-                Some("1.3.132.0.35") => Curve::P521,
-                _ => return Err("x509: unsupported elliptic curve"),
-            };
+            let curve = algorithm.parameters.as_ref().and_then(curve);
+            let curve = curve.ok_or("x509: unsupported elliptic curve")?;
             (Sort::Ecdsa, Some(curve))
         }
         _ => return Err(UNKNOWN),
+    })
+}
+
+/// The curve of a name, an object identifier.
+pub(super) fn curve(name: &Any<'_>) -> Option<Curve> {
+    Some(match name.as_oid().ok()?.to_id_string().as_str() {
+        "1.2.840.10045.3.1.7" => Curve::P256,
+        "1.3.132.0.34" => Curve::P384,
+        "1.3.132.0.35" => Curve::P521,
+        _ => return None,
     })
 }
 

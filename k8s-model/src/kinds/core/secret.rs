@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 
 use crate::{
+    certificates::check_pair,
     field::{self, ErrorList, Path},
     kinds::{
         checks::{fill, immutable, messages, text},
@@ -15,6 +16,10 @@ use crate::{
 
 /// How many bytes a Secret or ConfigMap may hold.
 pub(crate) const MAX_SIZE: usize = 1024 * 1024;
+
+const TLS: &str = "kubernetes.io/tls";
+const TLS_CERTIFICATE: &str = "tls.crt";
+const TLS_KEY: &str = "tls.key";
 
 /// An object marked immutable keeps the mark and its data. `kept` says of each field whether it
 /// is the same.
@@ -88,6 +93,18 @@ impl KindRules for SecretRules {
         errors
     }
 
+    fn warnings(&self, secret: &Secret) -> Vec<String> {
+        if text(&secret.type_) != TLS {
+            return Vec::new();
+        }
+        let part = |name: &str| {
+            let value = secret.data.as_ref().and_then(|data| data.get(name));
+            value.map_or(&[][..], |value| &value.0)
+        };
+        let wrong = check_pair(part(TLS_CERTIFICATE), part(TLS_KEY)).err();
+        Vec::from_iter(wrong)
+    }
+
     fn selectable(&self, secret: &Secret) -> Vec<String> {
         vec![text(&secret.type_).to_owned()]
     }
@@ -129,7 +146,7 @@ fn contents(secret: &Secret, data: &BTreeMap<String, ByteString>, path: &Path) -
             }
             ErrorList::new()
         }
-        "kubernetes.io/tls" => ["tls.crt", "tls.key"]
+        TLS => [TLS_CERTIFICATE, TLS_KEY]
             .into_iter()
             .filter(absent)
             .map(missing)
@@ -191,5 +208,18 @@ mod tests {
             .validate(&secret(json!({"metadata": {}, "type": "kubernetes.io/tls",
                 "data": {"tls.crt": ""}})));
         assert_eq!(errors[0].to_string(), "data[tls.key]: Required value");
+    }
+
+    #[test]
+    fn a_tls_secret_whose_halves_are_no_pair_is_warned_of() {
+        let secret = |kind: &str| {
+            let halves = json!({"tls.crt": "x", "tls.key": "y"});
+            secret(json!({"metadata": {}, "type": kind, "stringData": halves}))
+        };
+        let (odd, other) = (secret("kubernetes.io/tls"), secret("Opaque"));
+        let told = ["tls: failed to find any PEM data in certificate input"];
+        assert_eq!(SecretRules.warnings(&odd), told);
+        assert_eq!(SecretRules.update_warnings(&odd, &odd), told);
+        assert_eq!(SecretRules.warnings(&other), [""; 0]);
     }
 }
