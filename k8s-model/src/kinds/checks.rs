@@ -7,7 +7,7 @@ use std::{
 };
 
 use k8s_openapi::apimachinery::pkg::{
-    apis::meta::v1::{Condition, LabelSelector},
+    apis::meta::v1::{Condition, LabelSelector, ObjectMeta},
     util::intstr::IntOrString,
 };
 use serde::Serialize;
@@ -72,6 +72,13 @@ pub(crate) fn messages(path: &Path, value: impl Into<Value>, texts: Vec<String>)
         .into_iter()
         .map(|text| field::invalid(path.clone(), value.clone(), text))
         .collect()
+}
+
+/// What is told of an annotation, if there is one.
+pub(crate) fn annotation_advice(meta: &ObjectMeta, name: &str, told: &str) -> Option<String> {
+    let annotated = meta.annotations.as_ref()?.contains_key(name);
+    let path = || Path::new("metadata").child("annotations").key(name);
+    annotated.then(|| format!("{}: {told}", path()))
 }
 
 /// Not below zero.

@@ -1,4 +1,4 @@
-//! Labels of nodes that have newer names: advice for those who still select by them.
+//! Labels of nodes that are out of use: advice for those who still select by them.
 
 use k8s_openapi::{
     api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm},
@@ -28,16 +28,32 @@ const RENAMED: [(&str, &str, &str); 5] = [
     ),
 ];
 
-/// The newer name of a label, if it has one.
+/// Labels that have no newer name that means the same, and what is said of them.
+const OTHERS: [(&str, &str); 3] = [
+    ("app.kubernetes.io/created-by", "deprecated since v1.9"),
+    (
+        "scheduler.alpha.kubernetes.io/preferAvoidPods",
+        "deprecated since v1.22; use Taints and Tolerations instead",
+    ),
+    (
+        "node-role.kubernetes.io/master",
+        "use \"node-role.kubernetes.io/control-plane\" instead",
+    ),
+];
+
+/// The newer name of a label, if it has one: what selects by either selects the same nodes.
 pub(crate) fn newer(label: &str) -> Option<&'static str> {
     let found = RENAMED.iter().find(|(old, ..)| *old == label);
     found.map(|(.., new)| *new)
 }
 
-/// What is said of a label, if it has a newer name.
+/// What is said of a label, if it is out of use.
 pub(crate) fn advice(label: &str) -> Option<String> {
-    let found = RENAMED.iter().find(|(old, ..)| *old == label);
-    found.map(|(_, since, new)| format!("deprecated since {since}; use \"{new}\" instead"))
+    let renamed = RENAMED.iter().find(|(old, ..)| *old == label);
+    let renamed =
+        renamed.map(|(_, since, new)| format!("deprecated since {since}; use \"{new}\" instead"));
+    let other = || OTHERS.iter().find(|(old, _)| *old == label);
+    renamed.or_else(|| other().map(|(_, told)| (*told).to_owned()))
 }
 
 /// Advice on a label at a place that does not name it.
@@ -71,4 +87,39 @@ fn keyed<'a>(keys: impl Iterator<Item = &'a String>, path: &Path) -> Vec<String>
     keys.enumerate()
         .filter_map(|(at, key)| named(key, &path.index(at).child("key")))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_that_are_out_of_use_are_advised_against() {
+        for (label, told, new) in [
+            ("kubernetes.io/arch", None, None),
+            (
+                "beta.kubernetes.io/arch",
+                Some("deprecated since v1.14; use \"kubernetes.io/arch\" instead"),
+                Some("kubernetes.io/arch"),
+            ),
+            (
+                "app.kubernetes.io/created-by",
+                Some("deprecated since v1.9"),
+                None,
+            ),
+            (
+                "scheduler.alpha.kubernetes.io/preferAvoidPods",
+                Some("deprecated since v1.22; use Taints and Tolerations instead"),
+                None,
+            ),
+            (
+                "node-role.kubernetes.io/master",
+                Some("use \"node-role.kubernetes.io/control-plane\" instead"),
+                None,
+            ),
+        ] {
+            assert_eq!(advice(label).as_deref(), told, "{label}");
+            assert_eq!(newer(label), new, "{label}");
+        }
+    }
 }

@@ -104,15 +104,4 @@ impl KindRules for PodDisruptionBudgetRules {
         errors.extend(counts);
         errors
     }
-
-    fn warnings(&self, budget: &PodDisruptionBudget) -> Vec<String> {
-        let spec: Option<&PodDisruptionBudgetSpec> = slot(&budget.spec);
-        let empty = spec.and_then(|spec| spec.selector.as_ref());
-        if empty.is_some_and(crate::kinds::checks::selects_all) {
-            return vec![
-                "spec.selector: an empty selector matches all pods in the namespace".to_owned(),
-            ];
-        }
-        Vec::new()
-    }
 }

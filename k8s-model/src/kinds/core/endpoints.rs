@@ -14,8 +14,11 @@ use crate::{
     },
 };
 
-/// Says who keeps Endpoints: a controller that writes addresses in their usual form.
+/// Says who keeps Endpoints.
 const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
+
+/// The controller that keeps those of Services: nobody can do anything about what it writes.
+const CONTROLLER: &str = "endpoint-controller";
 
 /// The rules of Endpoints.
 pub(crate) struct EndpointsRules;
@@ -69,7 +72,8 @@ impl KindRules for EndpointsRules {
 
     fn warnings(&self, endpoints: &Endpoints) -> Vec<String> {
         let labels = endpoints.metadata.labels.as_ref();
-        if labels.is_some_and(|labels| labels.contains_key(MANAGED_BY)) {
+        let keeper = labels.and_then(|labels| labels.get(MANAGED_BY));
+        if keeper.is_some_and(|keeper| keeper == CONTROLLER) {
             return Vec::new();
         }
         let mut out = Vec::new();
@@ -152,14 +156,16 @@ mod tests {
 
     #[test]
     fn odd_addresses_are_warned_of() {
-        let odd = endpoints("2001:DB8::1", json!({}));
-        assert_eq!(
-            EndpointsRules.warnings(&odd),
-            [
-                r#"subsets[0].addresses[0].ip: IPv6 address "2001:DB8::1" should be in RFC 5952 canonical format ("2001:db8::1")"#
-            ]
-        );
-        let kept = endpoints("2001:DB8::1", json!({MANAGED_BY: "endpoint-controller"}));
+        for labels in [json!({}), json!({MANAGED_BY: "somebody"})] {
+            let odd = endpoints("2001:DB8::1", labels);
+            assert_eq!(
+                EndpointsRules.warnings(&odd),
+                [
+                    r#"subsets[0].addresses[0].ip: IPv6 address "2001:DB8::1" should be in RFC 5952 canonical format ("2001:db8::1")"#
+                ]
+            );
+        }
+        let kept = endpoints("2001:DB8::1", json!({MANAGED_BY: CONTROLLER}));
         assert_eq!(EndpointsRules.warnings(&kept), [""; 0]);
     }
 }

@@ -9,14 +9,17 @@ use k8s_openapi::{
 use serde_json::{Map, Value};
 
 use super::{
-    persistent_volume_claim::access_modes,
+    persistent_volume_claim::{access_modes, class_advice},
     persistent_volume_sources,
     pod::{self, in_tree},
 };
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{dns_subdomain, fill, fill_absent, immutable, json, list, same, supported, text},
+        checks::{
+            annotation_advice, dns_subdomain, fill, fill_absent, immutable, json, list, same,
+            supported, text,
+        },
         difference::difference,
         node_labels, quantities,
         typed::KindRules,
@@ -78,16 +81,17 @@ impl KindRules for PersistentVolumeRules {
     }
 
     fn warnings(&self, volume: &PersistentVolume) -> Vec<String> {
-        let spec = volume.spec.as_ref();
-        let required = spec.and_then(|spec| spec.node_affinity.as_ref()?.required.as_ref());
-        let path = Path::new("spec").child("nodeAffinity").child("required");
-        let path = path.child("nodeSelectorTerms");
-        let terms = required.map_or(&[][..], |required| &required.node_selector_terms);
-        let advice = terms
-            .iter()
-            .enumerate()
-            .map(|(at, term)| node_labels::term(term, &path.index(at)));
-        advice.flatten().collect()
+        let mut out = Vec::from_iter(class_advice(&volume.metadata));
+        let told = "deprecated since v1.31; use \"mountOptions\" attribute instead";
+        out.extend(annotation_advice(
+            &volume.metadata,
+            "volume.beta.kubernetes.io/mount-options",
+            told,
+        ));
+        if let Some(spec) = &volume.spec {
+            out.extend(spec_warnings(spec, &Path::new("spec")));
+        }
+        out
     }
 
     fn prepare_for_update(&self, new: &mut PersistentVolume, old: &PersistentVolume) {
@@ -165,6 +169,46 @@ impl KindRules for PersistentVolumeRules {
             *since = Some(metadata::to_second(now));
         }
     }
+}
+
+/// Advice on what of a volume is out of use.
+fn spec_warnings(spec: &PersistentVolumeSpec, path: &Path) -> Vec<String> {
+    let mut out = Vec::new();
+    if text(&spec.persistent_volume_reclaim_policy) == "Recycle" {
+        let path = path.child("persistentVolumeReclaimPolicy");
+        out.push(format!(
+            "{path}: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning."
+        ));
+    }
+    let affinity = spec.node_affinity.as_ref();
+    let required = affinity.and_then(|affinity| affinity.required.as_ref());
+    let at = path.child("nodeAffinity").child("required");
+    let at = at.child("nodeSelectorTerms");
+    let terms = required.map_or(&[][..], |required| &required.node_selector_terms);
+    for (index, term) in terms.iter().enumerate() {
+        out.extend(node_labels::term(term, &at.index(index)));
+    }
+    for (is_source, name, since, without) in [
+        (spec.cephfs.is_some(), "cephfs", "v1.28", "v1.31"),
+        (
+            spec.photon_persistent_disk.is_some(),
+            "photonPersistentDisk",
+            "v1.11",
+            "v1.16",
+        ),
+        (spec.scale_io.is_some(), "scaleIO", "v1.16", "v1.22"),
+        (spec.storageos.is_some(), "storageOS", "v1.22", "v1.25"),
+        (spec.glusterfs.is_some(), "glusterfs", "v1.25", "v1.26"),
+        (spec.rbd.is_some(), "rbd", "v1.28", "v1.31"),
+    ] {
+        if is_source {
+            let path = path.child(name);
+            out.push(format!(
+                "{path}: deprecated in {since}, non-functional in {without}+"
+            ));
+        }
+    }
+    out
 }
 
 const EXPAND_SECRET: &str = "controllerExpandSecretRef";
@@ -378,6 +422,74 @@ mod tests {
             errors[0].starts_with("nodeAffinity: Invalid value: "),
             "{errors:?}"
         );
+    }
+
+    #[test]
+    fn what_is_out_of_use_is_advised_against() {
+        let rules = PersistentVolumeRules;
+        assert_eq!(rules.warnings(&volume("a", json!({}))), [""; 0]);
+        let mut old = volume("beta.kubernetes.io/os", json!({}));
+        old.metadata.annotations = Some(
+            [
+                "volume.beta.kubernetes.io/mount-options",
+                "volume.beta.kubernetes.io/storage-class",
+            ]
+            .map(|name| (name.to_owned(), String::new()))
+            .into(),
+        );
+        let spec = old.spec.as_mut().unwrap();
+        spec.persistent_volume_reclaim_policy = Some("Recycle".to_owned());
+        spec.rbd = Some(Default::default());
+        let told = [
+            "metadata.annotations[volume.beta.kubernetes.io/storage-class]: deprecated since v1.8; use \"storageClassName\" attribute instead",
+            "metadata.annotations[volume.beta.kubernetes.io/mount-options]: deprecated since v1.31; use \"mountOptions\" attribute instead",
+            "spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.",
+            "spec.nodeAffinity.required.nodeSelectorTerms[0].matchExpressions[0].key: beta.kubernetes.io/os is deprecated since v1.14; use \"kubernetes.io/os\" instead",
+            "spec.rbd: deprecated in v1.28, non-functional in v1.31+",
+        ];
+        assert_eq!(rules.warnings(&old), told);
+        assert_eq!(rules.update_warnings(&old, &old), told);
+    }
+
+    #[test]
+    fn sources_that_are_gone_are_advised_against() {
+        for (name, source, told) in [
+            (
+                "cephfs",
+                json!({"monitors": []}),
+                "v1.28, non-functional in v1.31+",
+            ),
+            (
+                "photonPersistentDisk",
+                json!({"pdID": ""}),
+                "v1.11, non-functional in v1.16+",
+            ),
+            (
+                "scaleIO",
+                json!({"gateway": "", "secretRef": {}, "system": ""}),
+                "v1.16, non-functional in v1.22+",
+            ),
+            ("storageos", json!({}), "v1.22, non-functional in v1.25+"),
+            (
+                "glusterfs",
+                json!({"endpoints": "", "path": ""}),
+                "v1.25, non-functional in v1.26+",
+            ),
+            (
+                "rbd",
+                json!({"image": "", "monitors": []}),
+                "v1.28, non-functional in v1.31+",
+            ),
+        ] {
+            let volume = json!({"metadata": {}, "spec": {name: source}});
+            let volume = serde_json::from_value(volume).unwrap();
+            // It is told by another name than its field has.
+            let name = name.replace("storageos", "storageOS");
+            assert_eq!(
+                PersistentVolumeRules.warnings(&volume),
+                [format!("spec.{name}: deprecated in {told}")]
+            );
+        }
     }
 
     #[test]

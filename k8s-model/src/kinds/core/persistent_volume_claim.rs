@@ -1,8 +1,11 @@
 //! The rules of PersistentVolumeClaims.
 
-use k8s_openapi::api::core::v1::{
-    PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimStatus,
-    PersistentVolumeClaimTemplate, TypedLocalObjectReference, TypedObjectReference,
+use k8s_openapi::{
+    api::core::v1::{
+        PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimStatus,
+        PersistentVolumeClaimTemplate, TypedLocalObjectReference, TypedObjectReference,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use serde_json::Value;
 
@@ -10,8 +13,8 @@ use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{
-            blank, dns_label, dns_subdomain, fill, fill_absent, immutable, json, label_selector,
-            list, same, supported, text,
+            annotation_advice, blank, dns_label, dns_subdomain, fill, fill_absent, immutable, json,
+            label_selector, list, same, supported, text,
         },
         difference::difference,
         quantities,
@@ -20,8 +23,14 @@ use crate::{
     metadata,
 };
 
-/// What told the class of a claim before there was a field for it.
+/// What told the class of a claim, or of a volume, before there was a field for it.
 const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
+
+/// Advice for who still tells the class by it.
+pub(super) fn class_advice(meta: &ObjectMeta) -> Option<String> {
+    let told = "deprecated since v1.8; use \"storageClassName\" attribute instead";
+    annotation_advice(meta, CLASS_ANNOTATION, told)
+}
 
 fn immutable_class(new: Option<String>, old: Option<String>) -> ErrorList {
     let path = Path::new("metadata").child("annotations");
@@ -284,8 +293,10 @@ impl KindRules for PersistentVolumeClaimRules {
     }
 
     fn warnings(&self, claim: &PersistentVolumeClaim) -> Vec<String> {
-        let spec = claim.spec.as_ref();
-        spec.map_or_else(Vec::new, |spec| spec_warnings(spec, &Path::new("spec")))
+        let mut out = Vec::from_iter(class_advice(&claim.metadata));
+        let spec = claim.spec.iter();
+        out.extend(spec.flat_map(|spec| spec_warnings(spec, &Path::new("spec"))));
+        out
     }
 
     fn prepare_for_update(&self, new: &mut PersistentVolumeClaim, old: &PersistentVolumeClaim) {
@@ -502,6 +513,19 @@ mod tests {
                 "spec.volumeAttributesClassName: Forbidden: update from non-nil value to nil is forbidden"
             ]
         );
+    }
+
+    #[test]
+    fn a_class_is_told_in_its_field() {
+        let size = |size: &str| json!({"resources": {"requests": {"storage": size}}});
+        let rules = PersistentVolumeClaimRules;
+        let mut claim = claim("Pending", &size("1500m"));
+        let fraction = "spec.resources.requests[storage]: fractional byte value \"1500m\" is invalid, must be an integer";
+        assert_eq!(rules.warnings(&claim), [fraction]);
+        claim.metadata.annotations = Some([(CLASS_ANNOTATION.to_owned(), String::new())].into());
+        let class = "metadata.annotations[volume.beta.kubernetes.io/storage-class]: deprecated since v1.8; use \"storageClassName\" attribute instead";
+        assert_eq!(rules.warnings(&claim), [class, fraction]);
+        assert_eq!(rules.update_warnings(&claim, &claim), [class, fraction]);
     }
 
     #[test]

@@ -175,6 +175,30 @@ fn scope_selector(spec: &ResourceQuotaSpec, path: &Path) -> ErrorList {
     errors
 }
 
+/// Advice on requests of a resource that may be more than its limits.
+fn requests_above_limits(hard: &ResourceList) -> Vec<String> {
+    // Of the first two the plain name means requests.
+    let resources = [
+        ("cpu", true),
+        ("memory", true),
+        ("storage", false),
+        ("ephemeral-storage", false),
+    ];
+    let advice = resources.into_iter().filter_map(|(resource, plain)| {
+        let plain = plain.then(|| resource.to_owned());
+        let mut names = std::iter::once(format!("requests.{resource}")).chain(plain);
+        let (name, request) = names.find_map(|name| hard.get_key_value(&name))?;
+        let limit = hard.get(&format!("limits.{resource}"))?;
+        (quantities::parse(request)? > quantities::parse(limit)?).then(|| {
+            format!(
+                "ResourceQuota {name} ({}) should be less than limits.{resource} ({})",
+                request.0, limit.0
+            )
+        })
+    });
+    advice.collect()
+}
+
 impl KindRules for ResourceQuotaRules {
     type Kind = ResourceQuota;
 
@@ -205,6 +229,16 @@ impl KindRules for ResourceQuotaRules {
         ));
         errors.extend(status(&quota.status));
         errors
+    }
+
+    fn warnings(&self, quota: &ResourceQuota) -> Vec<String> {
+        let hard = quota.spec.as_ref().and_then(|spec| spec.hard.as_ref());
+        hard.map(requests_above_limits).unwrap_or_default()
+    }
+
+    /// Only new ones are advised on.
+    fn update_warnings(&self, _new: &ResourceQuota, _old: &ResourceQuota) -> Vec<String> {
+        Vec::new()
     }
 
     fn prepare_for_update(&self, new: &mut ResourceQuota, old: &ResourceQuota) {
@@ -268,6 +302,40 @@ mod tests {
                 r#"spec.scopes: Invalid value: ["Odd","Terminating","NotTerminating"]: conflicting scopes"#,
             ]
         );
+    }
+
+    #[test]
+    fn requests_should_be_less_than_limits() {
+        let quota = |hard: Value| {
+            let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": hard}});
+            let mut quota = serde_json::from_value(quota).unwrap();
+            ResourceQuotaRules.default(&mut quota);
+            quota
+        };
+        let odd = quota(json!({
+            "limits.memory": "1Gi", "memory": "2048Mi", "cpu": "2000m", "limits.cpu": "1",
+            "requests.ephemeral-storage": "2", "limits.ephemeral-storage": "1",
+        }));
+        assert_eq!(
+            ResourceQuotaRules.warnings(&odd),
+            [
+                "ResourceQuota cpu (2) should be less than limits.cpu (1)",
+                "ResourceQuota memory (2Gi) should be less than limits.memory (1Gi)",
+                "ResourceQuota requests.ephemeral-storage (2) should be less than limits.ephemeral-storage (1)",
+            ]
+        );
+        assert_eq!(ResourceQuotaRules.update_warnings(&odd, &odd), [""; 0]);
+        for good in [
+            json!({"cpu": "2"}),
+            json!({"cpu": "1", "limits.cpu": "1"}),
+            // The longer name counts.
+            json!({"cpu": "2", "requests.cpu": "1", "limits.cpu": "1"}),
+            // Elsewhere the plain name is another resource.
+            json!({"ephemeral-storage": "2", "limits.ephemeral-storage": "1"}),
+        ] {
+            let good = quota(good);
+            assert_eq!(ResourceQuotaRules.warnings(&good), [""; 0]);
+        }
     }
 
     #[test]

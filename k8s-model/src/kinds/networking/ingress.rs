@@ -151,11 +151,18 @@ impl KindRules for IngressRules {
 
     fn warnings(&self, ingress: &Ingress) -> Vec<String> {
         let annotations = ingress.metadata.annotations.as_ref();
-        if annotations.is_some_and(|map| map.contains_key(CLASS_ANNOTATION)) {
+        let annotated = annotations.is_some_and(|map| map.contains_key(CLASS_ANNOTATION));
+        let spec = ingress.spec.as_ref();
+        if annotated && spec.is_none_or(|spec| spec.ingress_class_name.is_none()) {
             return vec![format!(
                 "annotation \"{CLASS_ANNOTATION}\" is deprecated, please use 'spec.ingressClassName' instead"
             )];
         }
+        Vec::new()
+    }
+
+    /// Only new ones are advised on.
+    fn update_warnings(&self, _new: &Ingress, _old: &Ingress) -> Vec<String> {
         Vec::new()
     }
 }
@@ -300,6 +307,27 @@ mod tests {
                 r#"spec.rules[0].http.paths[0].backend: Invalid value: "": resource or service backend is required"#,
             ]
         );
+    }
+
+    #[test]
+    fn a_new_class_is_told_in_its_field() {
+        let ingress = |annotations: serde_json::Value, spec: serde_json::Value| -> Ingress {
+            let metadata = json!({"annotations": annotations});
+            serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap()
+        };
+        let annotated = json!({CLASS_ANNOTATION: "c"});
+        let old = ingress(annotated.clone(), json!({}));
+        assert_eq!(
+            IngressRules.warnings(&old),
+            [
+                r#"annotation "kubernetes.io/ingress.class" is deprecated, please use 'spec.ingressClassName' instead"#
+            ]
+        );
+        assert_eq!(IngressRules.update_warnings(&old, &old), [""; 0]);
+        let both = ingress(annotated, json!({"ingressClassName": "c"}));
+        assert_eq!(IngressRules.warnings(&both), [""; 0]);
+        let none = ingress(json!({}), json!({}));
+        assert_eq!(IngressRules.warnings(&none), [""; 0]);
     }
 
     #[test]

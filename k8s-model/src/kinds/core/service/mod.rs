@@ -4,6 +4,7 @@ mod defaults;
 mod status;
 mod strategy;
 mod validation;
+mod warnings;
 
 use k8s_openapi::api::core::v1::{LoadBalancerStatus, Service, ServiceSpec};
 

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Service, ServiceSpec, ServiceStatus};
 
 use super::{
     defaults, kind, load_balancer, needs_cluster_ip, needs_health_check, needs_node_port, status,
-    validation,
+    validation, warnings,
 };
 use crate::{
     field::{ErrorList, Path},
@@ -98,6 +98,10 @@ impl KindRules for ServiceRules {
             new.spec.as_ref().unwrap_or(&empty),
             &Path::new("status").child("loadBalancer"),
         )
+    }
+
+    fn warnings(&self, service: &Service) -> Vec<String> {
+        warnings::of_service(service)
     }
 
     fn selectable(&self, service: &Service) -> Vec<String> {
