@@ -104,6 +104,10 @@ impl KindRules for ServiceRules {
         warnings::of_service(service)
     }
 
+    fn status_warnings(&self, new: &Service, _old: &Service) -> Vec<String> {
+        warnings::of_status(new)
+    }
+
     fn selectable(&self, service: &Service) -> Vec<String> {
         let spec = service.spec.as_ref();
         vec![

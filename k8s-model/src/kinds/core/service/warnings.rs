@@ -28,6 +28,18 @@ pub(super) fn of_service(service: &Service) -> Vec<String> {
     out
 }
 
+/// Advice on where a load balancer is said to be reached.
+pub(super) fn of_status(service: &Service) -> Vec<String> {
+    let status = service.status.as_ref();
+    let balancer = status.and_then(|status| status.load_balancer.as_ref());
+    let points = balancer.map(|balancer| list(&balancer.ingress));
+    let points = points.unwrap_or_default().iter().enumerate();
+    let path = Path::new("status").child("loadBalancer").child("ingress");
+    points
+        .filter_map(|(index, point)| ip_advice(text(&point.ip), &path.index(index)))
+        .collect()
+}
+
 /// Whether a Service has no address because it is to have none. One of another type cannot be.
 fn is_headless(spec: &ServiceSpec) -> bool {
     kind(spec) == "ClusterIP" && text(&spec.cluster_ip) == "None"
@@ -183,6 +195,19 @@ mod tests {
             [
                 r#"spec.externalName is ignored when spec.type is not "ExternalName""#,
                 r#"spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone""#,
+            ]
+        );
+    }
+
+    #[test]
+    fn a_balancer_is_reached_at_addresses_in_their_usual_form() {
+        let points = json!([{"ip": "FD00::1"}, {"hostname": "a"}, {"ip": "10.0.0.1"}]);
+        let service = json!({"metadata": {}, "status": {"loadBalancer": {"ingress": points}}});
+        let service: Service = serde_json::from_value(service).unwrap();
+        assert_eq!(
+            ServiceRules.status_warnings(&service, &service),
+            [
+                r#"status.loadBalancer.ingress[0]: IPv6 address "FD00::1" should be in RFC 5952 canonical format ("fd00::1")"#
             ]
         );
     }
