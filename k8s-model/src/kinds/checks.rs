@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, HashSet},
     hash::Hash,
     net::IpAddr,
+    num::IntErrorKind,
 };
 
 use k8s_openapi::apimachinery::pkg::{
@@ -432,12 +433,24 @@ pub(crate) fn int_or_percent(value: &IntOrString, path: Path) -> ErrorList {
 }
 
 /// The number in a percentage.
-pub(crate) fn percent(text: &str) -> Option<i32> {
+pub(crate) fn percent(text: &str) -> Option<i64> {
     let digits = text.strip_suffix('%')?;
     if digits.is_empty() || !digits.bytes().all(|c| c.is_ascii_digit()) {
         return None;
     }
-    digits.parse().ok()
+    integer(digits)
+}
+
+/// A number as Go's `Atoi` gives it: what has no room is the last that has.
+fn integer(text: &str) -> Option<i64> {
+    match text.parse::<i64>() {
+        Ok(number) => Some(number),
+        Err(error) => match error.kind() {
+            IntErrorKind::PosOverflow => Some(i64::MAX),
+            IntErrorKind::NegOverflow => Some(i64::MIN),
+            _ => None,
+        },
+    }
 }
 
 /// No more than 100 %.
@@ -454,11 +467,11 @@ pub(crate) fn at_most_100_percent(value: &IntOrString, path: Path) -> ErrorList 
     }
 }
 
-/// A number as it is, or a percentage's number.
-pub(crate) fn int_or_percent_value(value: &IntOrString) -> i32 {
+/// A number as it is, or that of a percentage or of another text; 0 if there is none in it.
+pub(crate) fn int_or_percent_value(value: &IntOrString) -> i64 {
     match value {
-        IntOrString::Int(number) => *number,
-        IntOrString::String(text) => percent(text).unwrap_or_default(),
+        IntOrString::Int(number) => (*number).into(),
+        IntOrString::String(text) => percent(text).or_else(|| integer(text)).unwrap_or_default(),
     }
 }
 
@@ -557,6 +570,32 @@ mod tests {
         assert_eq!(found.len(), begins.len(), "{found:?}");
         for (found, begins) in found.iter().zip(begins) {
             assert!(found.starts_with(begins), "{found}");
+        }
+    }
+
+    #[test]
+    fn texts_count_as_the_numbers_in_them() {
+        let text = |text: &str| IntOrString::String(text.to_owned());
+        for (value, number) in [
+            ("5", 5),
+            ("-5", -5),
+            ("0", 0),
+            ("5%", 5),
+            ("x", 0),
+            ("", 0),
+            ("9999999999", 9_999_999_999),
+            ("99999999999999999999", i64::MAX),
+            ("-99999999999999999999", i64::MIN),
+        ] {
+            assert_eq!(int_or_percent_value(&text(value)), number, "{value}");
+        }
+        for percentage in ["101%", "9999999999%", "99999999999999999999%"] {
+            let value = text(percentage);
+            assert_eq!(int_or_percent(&value, Path::new("a")), []);
+            let found = at_most_100_percent(&value, Path::new("a"));
+            let told =
+                format!(r#"a: Invalid value: "{percentage}": must not be greater than 100%"#);
+            assert_eq!(found[0].to_string(), told);
         }
     }
 
