@@ -72,13 +72,13 @@ pub(crate) fn validate_spec(
             "at least 1 access mode is required",
         ));
     }
+    if let Some(selector) = &spec.selector {
+        errors.extend(label_selector(selector, &path.child("selector")));
+    }
     errors.extend(access_modes(
         list(&spec.access_modes),
         &path.child("accessModes"),
     ));
-    if let Some(selector) = &spec.selector {
-        errors.extend(label_selector(selector, &path.child("selector")));
-    }
     let resources = path.child("resources");
     let storage = spec
         .resources
@@ -224,13 +224,14 @@ fn normalize_data_sources(
     }
 }
 
-/// Known access modes, the exclusive one alone.
+/// Known access modes, the exclusive one without another of them.
 pub(crate) fn access_modes(modes: &[String], path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     for mode in modes {
         errors.extend(supported(mode, ACCESS_MODES, path.clone()));
     }
-    if modes.len() > 1 && modes.iter().any(|mode| mode == "ReadWriteOncePod") {
+    let others = |mode: &String| mode != "ReadWriteOncePod" && ACCESS_MODES.contains(&&**mode);
+    if modes.iter().any(|mode| mode == "ReadWriteOncePod") && modes.iter().any(others) {
         errors.push(field::forbidden(
             path.clone(),
             "may not use ReadWriteOncePod with other access modes",
@@ -484,6 +485,50 @@ mod tests {
         let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
         let told = "status.capacity[storage]: Invalid value: -1: must be a valid resource quantity";
         assert_eq!(texts, [told]);
+    }
+
+    #[test]
+    fn the_exclusive_access_mode_is_without_another() {
+        let found = |spec: Value| {
+            let found = PersistentVolumeClaimRules.validate(&claim("Pending", &spec));
+            let begin = |error: &field::Error| {
+                error
+                    .to_string()
+                    .split(": supported")
+                    .next()
+                    .unwrap()
+                    .to_owned()
+            };
+            found.iter().map(begin).collect::<Vec<_>>()
+        };
+        let modes = |modes: Value| found(json!({"accessModes": modes}));
+        let alone =
+            "spec.accessModes: Forbidden: may not use ReadWriteOncePod with other access modes";
+        let unknown = r#"spec.accessModes: Unsupported value: "X""#;
+        assert_eq!(
+            modes(json!(["ReadWriteOncePod", "ReadWriteOncePod"])),
+            [""; 0]
+        );
+        assert_eq!(modes(json!(["ReadWriteOncePod", "X"])), [unknown]);
+        assert_eq!(
+            modes(json!(["ReadWriteOncePod", "X", "ReadWriteOnce"])),
+            [unknown, alone]
+        );
+        // Selectors are looked at before modes, but after whether there are any.
+        let selector = json!({"matchExpressions": [{"key": "a", "operator": "X"}]});
+        let operator = r#"spec.selector.matchExpressions[0].operator: Invalid value: "X": not a valid selector operator"#;
+        assert_eq!(
+            found(json!({"accessModes": ["X"], "selector": selector})),
+            [operator, unknown]
+        );
+        let none = found(json!({"accessModes": [], "selector": selector}));
+        assert_eq!(
+            none,
+            [
+                "spec.accessModes: Required value: at least 1 access mode is required",
+                operator
+            ]
+        );
     }
 
     const SPEC: &str = "spec: Forbidden: spec is immutable after creation except resources.requests and \
