@@ -8,13 +8,16 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use super::workload::{default_template, not_decremented, selector_and_changed_template};
+use super::workload::{
+    default_template, not_decremented, or_zero, selector_and_changed_template, selector_change,
+    spelled_rolling_update, spelled_strategy, unknown_strategy,
+};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{
-            at_most_100_percent, fill, immutable, int_or_percent, int_or_percent_value,
-            int_or_string, json, non_negative, same, slot, slot_mut, text,
+            at_most_100_percent, fill, int_or_percent, int_or_percent_value, int_or_string,
+            non_negative, same, slot, slot_mut, text,
         },
         core::pod::template_warnings,
         typed::KindRules,
@@ -41,10 +44,6 @@ fn known_template_generation(set: &DaemonSet) -> i64 {
     template_generation(set).unwrap_or(1)
 }
 
-fn or_zero(count: Option<i32>) -> i64 {
-    count.unwrap_or_default().into()
-}
-
 fn set_template_generation(set: &mut DaemonSet, generation: i64) {
     set.metadata
         .annotations
@@ -55,7 +54,7 @@ fn set_template_generation(set: &mut DaemonSet, generation: i64) {
 impl KindRules for DaemonSetRules {
     type Kind = DaemonSet;
 
-    const TOLD_TWICE: bool = true;
+    const METADATA: (usize, usize) = (0, 1);
 
     const GENERATION: bool = true;
 
@@ -95,13 +94,6 @@ impl KindRules for DaemonSetRules {
         validate_spec(spec.unwrap_or(&empty), None, &Path::new("spec"))
     }
 
-    fn validate_changed(&self, new: &DaemonSet, old: &DaemonSet) -> ErrorList {
-        let spec: Option<&DaemonSetSpec> = slot(&new.spec);
-        let old: Option<&DaemonSetSpec> = slot(&old.spec);
-        let (empty, old) = (DaemonSetSpec::default(), old.map(|old| &old.template));
-        validate_spec(spec.unwrap_or(&empty), old, &Path::new("spec"))
-    }
-
     fn prepare_for_update(&self, new: &mut DaemonSet, old: &DaemonSet) {
         new.status.clone_from(&old.status);
         let specs: (Option<&DaemonSetSpec>, Option<&DaemonSetSpec>) =
@@ -115,13 +107,14 @@ impl KindRules for DaemonSetRules {
     }
 
     fn validate_update(&self, new: &DaemonSet, old: &DaemonSet) -> ErrorList {
-        let mut errors = self.validate_changed(new, old);
         let specs: (Option<&DaemonSetSpec>, Option<&DaemonSetSpec>) =
             (slot(&new.spec), slot(&old.spec));
-        if let (Some(new), Some(old)) = specs {
-            let path = Path::new("spec").child("selector");
-            errors.extend(immutable(&new.selector, &old.selector, path));
-        }
+        let (Some(spec), Some(old)) = specs else {
+            return self.validate(new);
+        };
+        let path = Path::new("spec");
+        let mut errors = selector_change(&spec.selector, &old.selector, path.child("selector"));
+        errors.extend(validate_spec(spec, Some(&old.template), &path));
         errors
     }
 
@@ -202,11 +195,14 @@ fn validate_spec(spec: &DaemonSetSpec, old: Option<&PodTemplateSpec>, path: &Pat
         ("RollingUpdate", Some(rolling)) => {
             errors.extend(rolling_update(rolling, &at.child("rollingUpdate")));
         }
-        _ => errors.push(field::not_supported(
-            at,
-            json(&strategy),
-            &["RollingUpdate", "OnDelete"],
-        )),
+        (_, rolling) => {
+            let rolling = rolling.as_ref().map(|rolling| {
+                spelled_rolling_update(&rolling.max_unavailable, &rolling.max_surge)
+            });
+            let spelled = spelled_strategy(&strategy.type_, rolling);
+            let known = &["RollingUpdate", "OnDelete"];
+            errors.push(unknown_strategy(at, &spelled, known));
+        }
     }
     errors.extend(non_negative(
         spec.revision_history_limit.unwrap_or_default(),
@@ -267,6 +263,22 @@ mod tests {
         DaemonSetRules.prepare_for_status_update(&mut new, &old);
         assert_eq!(template_generation(&new), Some(3));
         assert_eq!(new.metadata.annotations.unwrap()["x"], "y");
+    }
+
+    #[test]
+    fn a_changed_selector_is_told_before_the_rest() {
+        let old = set(&json!({}), &Value::Null);
+        let mut new = old.clone();
+        DaemonSetRules.default(&mut new);
+        let spec: Option<&mut DaemonSetSpec> = slot_mut(&mut new.spec);
+        let selector = serde_json::from_value(json!({"matchLabels": {"a": "c"}})).unwrap();
+        spec.unwrap().selector = selector;
+        let errors = DaemonSetRules.validate_update(&new, &old);
+        assert_eq!(
+            errors[0].to_string(),
+            r#"spec.selector: Invalid value: {"matchLabels":{"a":"c"}}: field is immutable"#
+        );
+        assert!(errors.len() > 1, "{errors:?}");
     }
 
     #[test]

@@ -12,14 +12,15 @@ use k8s_openapi::{
 };
 
 use super::workload::{
-    default_template, name_advice, not_decremented, of_change, replica_counts,
-    selector_and_changed_template, selector_change,
+    default_template, name_advice, not_decremented, of_change, or_zero, replica_counts,
+    selector_and_changed_template, selector_change, spelled_rolling_update, spelled_strategy,
+    unknown_strategy,
 };
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{
-            at_most_100_percent, fill, int_or_percent, int_or_percent_value, int_or_string, json,
+            at_most_100_percent, fill, int_or_percent, int_or_percent_value, int_or_string,
             non_negative, same, slot, slot_mut, text,
         },
         core::pod::template_warnings,
@@ -106,23 +107,19 @@ impl KindRules for DeploymentRules {
         errors.extend(replica_counts(
             new.replicas.unwrap_or_default(),
             &[
-                ("updatedReplicas", new.updated_replicas),
-                ("readyReplicas", new.ready_replicas),
-                ("availableReplicas", new.available_replicas),
-                ("unavailableReplicas", new.unavailable_replicas),
-                ("terminatingReplicas", new.terminating_replicas),
+                ("updatedReplicas", or_zero(new.updated_replicas)),
+                ("readyReplicas", or_zero(new.ready_replicas)),
+                ("availableReplicas", or_zero(new.available_replicas)),
+                ("unavailableReplicas", or_zero(new.unavailable_replicas)),
+                ("terminatingReplicas", or_zero(new.terminating_replicas)),
+                ("collisionCount", or_zero(new.collision_count)),
             ],
             &path,
-        ));
-        let path = path.child("collisionCount");
-        errors.extend(non_negative(
-            new.collision_count.unwrap_or_default(),
-            path.clone(),
         ));
         errors.extend(not_decremented(
             new.collision_count,
             old.collision_count,
-            path,
+            path.child("collisionCount"),
         ));
         errors
     }
@@ -192,11 +189,14 @@ fn strategy(strategy: &DeploymentStrategy, path: &Path) -> ErrorList {
             "this should be defaulted and never be nil",
         )],
         ("RollingUpdate", Some(rolling)) => rolling_update(rolling, &at),
-        _ => vec![field::not_supported(
-            path.clone(),
-            json(strategy),
-            &["Recreate", "RollingUpdate"],
-        )],
+        (_, rolling) => {
+            let rolling = rolling.as_ref().map(|rolling| {
+                spelled_rolling_update(&rolling.max_unavailable, &rolling.max_surge)
+            });
+            let spelled = spelled_strategy(&strategy.type_, rolling);
+            let known = &["Recreate", "RollingUpdate"];
+            vec![unknown_strategy(path.clone(), &spelled, known)]
+        }
     }
 }
 

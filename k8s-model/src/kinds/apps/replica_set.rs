@@ -6,8 +6,8 @@ use k8s_openapi::api::{
 };
 
 use super::workload::{
-    default_template, name_advice, of_change, replica_counts, selector_and_changed_template,
-    selector_change,
+    default_template, name_advice, of_change, or_zero, replica_counts,
+    selector_and_changed_template, selector_change,
 };
 use crate::{
     field::{ErrorList, Path},
@@ -24,7 +24,7 @@ pub(crate) struct ReplicaSetRules;
 impl KindRules for ReplicaSetRules {
     type Kind = ReplicaSet;
 
-    const TOLD_TWICE: bool = true;
+    const METADATA: (usize, usize) = (0, 1);
 
     const GENERATION: bool = true;
     const SELECTABLE: &'static [&'static str] = &["status.replicas"];
@@ -49,19 +49,14 @@ impl KindRules for ReplicaSetRules {
         validate(set, None)
     }
 
-    fn validate_changed(&self, new: &ReplicaSet, old: &ReplicaSet) -> ErrorList {
-        let old: Option<&ReplicaSetSpec> = slot(&old.spec);
-        validate(new, old.and_then(|old| old.template.as_ref()))
-    }
-
     fn prepare_for_update(&self, new: &mut ReplicaSet, old: &ReplicaSet) {
         new.status.clone_from(&old.status);
     }
 
     fn validate_update(&self, new: &ReplicaSet, old: &ReplicaSet) -> ErrorList {
-        let mut errors = self.validate_changed(new, old);
         let specs: (Option<&ReplicaSetSpec>, Option<&ReplicaSetSpec>) =
             (slot(&new.spec), slot(&old.spec));
+        let mut errors = validate(new, specs.1.and_then(|old| old.template.as_ref()));
         if let (Some(new), Some(old)) = specs {
             let path = Path::new("spec").child("selector");
             errors.extend(selector_change(&new.selector, &old.selector, path));
@@ -76,21 +71,20 @@ impl KindRules for ReplicaSetRules {
     fn validate_status_update(&self, new: &ReplicaSet, _old: &ReplicaSet) -> ErrorList {
         let path = Path::new("status");
         let status = new.status.clone().unwrap_or_default();
-        let mut errors = replica_counts(
+        replica_counts(
             status.replicas,
             &[
-                ("fullyLabeledReplicas", status.fully_labeled_replicas),
-                ("readyReplicas", status.ready_replicas),
-                ("availableReplicas", status.available_replicas),
-                ("terminatingReplicas", status.terminating_replicas),
+                (
+                    "fullyLabeledReplicas",
+                    or_zero(status.fully_labeled_replicas),
+                ),
+                ("readyReplicas", or_zero(status.ready_replicas)),
+                ("availableReplicas", or_zero(status.available_replicas)),
+                ("observedGeneration", or_zero(status.observed_generation)),
+                ("terminatingReplicas", or_zero(status.terminating_replicas)),
             ],
             &path,
-        );
-        errors.extend(non_negative(
-            status.observed_generation.unwrap_or_default(),
-            path.child("observedGeneration"),
-        ));
-        errors
+        )
     }
 
     fn warnings(&self, set: &ReplicaSet) -> Vec<String> {

@@ -1,27 +1,32 @@
 //! The rules of StatefulSets.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashSet};
 
 use k8s_openapi::{
     api::{
-        apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetStatus},
+        apps::v1::{
+            RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetSpec, StatefulSetStatus,
+        },
         core::v1::{
             PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimVolumeSource,
-            PodTemplateSpec, Volume,
+            PodSpec, PodTemplateSpec, Volume,
         },
     },
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
 use super::workload::{
-    default_template, not_decremented, of_change, replica_counts, selector_and_pods,
+    default_template, not_decremented, of_change, or_zero, replica_counts, selector_and_pods,
+    selector_change, spelled_strategy,
 };
 use crate::{
     field::{self, ErrorList, Path},
+    json::go_text,
     kinds::{
         checks::{
-            at_most_100_percent, dns_label, fill, int_or_percent, int_or_percent_value,
-            int_or_string, json, list, non_negative, same, slot, slot_mut, supported, text,
+            IMMUTABLE, at_most_100_percent, dns_label, fill, int_or_percent, int_or_percent_value,
+            int_or_string, json, list, non_negative, repeats, same, slot, slot_mut, supported,
+            text,
         },
         core::{persistent_volume_claim, pod::template_warnings},
         typed::KindRules,
@@ -31,24 +36,28 @@ use crate::{
 
 /// What of a spec is checked.
 #[derive(Clone, Copy)]
-struct Checks {
+struct Checks<'a> {
     /// What cannot change: an update does not ask for it.
     fixed: bool,
     /// The pods of the template.
     pods: bool,
+    /// The template that there was: what it did may go on.
+    old: Option<&'a PodTemplateSpec>,
 }
 
-impl Checks {
-    const OF_NEW: Checks = Checks {
+impl<'a> Checks<'a> {
+    const OF_NEW: Checks<'static> = Checks {
         fixed: true,
         pods: true,
+        old: None,
     };
 
     /// A set whose spec was not right before may keep its pods as they are.
-    fn of_update(old: &StatefulSetSpec, path: &Path) -> Checks {
+    fn of_update(old: &'a StatefulSetSpec, path: &Path) -> Checks<'a> {
         let checks = Checks {
             fixed: false,
             pods: true,
+            old: Some(&old.template),
         };
         let pods = validate_spec(old, checks, path).is_empty();
         Checks { pods, ..checks }
@@ -60,6 +69,8 @@ pub(crate) struct StatefulSetRules;
 
 impl KindRules for StatefulSetRules {
     type Kind = StatefulSet;
+
+    const METADATA: (usize, usize) = (0, 1);
 
     const GENERATION: bool = true;
 
@@ -123,23 +134,7 @@ impl KindRules for StatefulSetRules {
         };
         let path = Path::new("spec");
         let mut errors = validate_spec(new, Checks::of_update(old, &path), &path);
-        let mut copy = new.clone();
-        copy.replicas = old.replicas;
-        copy.template = old.template.clone();
-        copy.update_strategy.clone_from(&old.update_strategy);
-        copy.min_ready_seconds = old.min_ready_seconds;
-        copy.ordinals.clone_from(&old.ordinals);
-        copy.revision_history_limit = old.revision_history_limit;
-        copy.persistent_volume_claim_retention_policy
-            .clone_from(&old.persistent_volume_claim_retention_policy);
-        if !same(&copy, old) {
-            errors.push(field::forbidden(
-                path,
-                "updates to statefulset spec for fields other than 'replicas', 'ordinals', \
-                 'template', 'updateStrategy', 'revisionHistoryLimit', \
-                 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden",
-            ));
-        }
+        errors.extend(changes(new, old, &path));
         errors
     }
 
@@ -156,21 +151,15 @@ impl KindRules for StatefulSetRules {
         let mut errors = replica_counts(
             new.replicas,
             &[
-                ("readyReplicas", new.ready_replicas),
-                ("currentReplicas", new.current_replicas),
-                ("updatedReplicas", new.updated_replicas),
-                ("availableReplicas", new.available_replicas),
+                ("readyReplicas", or_zero(new.ready_replicas)),
+                ("currentReplicas", or_zero(new.current_replicas)),
+                ("updatedReplicas", or_zero(new.updated_replicas)),
+                ("availableReplicas", or_zero(new.available_replicas)),
+                ("observedGeneration", or_zero(new.observed_generation)),
+                ("collisionCount", or_zero(new.collision_count)),
             ],
             &path,
         );
-        errors.extend(non_negative(
-            new.observed_generation.unwrap_or_default(),
-            path.child("observedGeneration"),
-        ));
-        errors.extend(non_negative(
-            new.collision_count.unwrap_or_default(),
-            path.child("collisionCount"),
-        ));
         errors.extend(not_decremented(
             new.collision_count,
             old.collision_count,
@@ -228,7 +217,35 @@ fn history_advice(set: &StatefulSet) -> Option<String> {
     (spec?.revision_history_limit? < 0).then(|| format!("{path}: {told}"))
 }
 
-fn validate_spec(spec: &StatefulSetSpec, checks: Checks, path: &Path) -> ErrorList {
+/// What changes that cannot.
+fn changes(new: &StatefulSetSpec, old: &StatefulSetSpec, path: &Path) -> ErrorList {
+    let mut errors = selector_change(&new.selector, &old.selector, path.child("selector"));
+    let claims = [new, old].map(|spec| list(&spec.volume_claim_templates));
+    if !same(&claims[0], &claims[1]) {
+        let path = path.child("volumeClaimTemplates");
+        let claims = json(&new.volume_claim_templates);
+        errors.push(field::invalid(path, claims, IMMUTABLE));
+    }
+    let [service, was] = [new, old].map(|spec| {
+        let name: Option<&String> = slot(&spec.service_name);
+        name.map_or("", String::as_str)
+    });
+    if service != was {
+        errors.push(field::invalid(
+            path.child("serviceName"),
+            service,
+            IMMUTABLE,
+        ));
+    }
+    let [policy, was] = [new, old].map(|spec| text(&spec.pod_management_policy));
+    if policy != was {
+        let path = path.child("podManagementPolicy");
+        errors.push(field::invalid(path, policy, IMMUTABLE));
+    }
+    errors
+}
+
+fn validate_spec(spec: &StatefulSetSpec, checks: Checks<'_>, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     let policy = text(&spec.pod_management_policy);
     let at = path.child("podManagementPolicy");
@@ -281,8 +298,8 @@ fn validate_spec(spec: &StatefulSetSpec, checks: Checks, path: &Path) -> ErrorLi
     }
     errors.extend(selector_and_pods(
         &spec.selector,
-        &with_claims(spec),
-        None,
+        &as_in_pods(spec),
+        checks.old,
         checks.pods,
         "StatefulSet",
         path,
@@ -300,29 +317,43 @@ fn claim_templates(claims: &[PersistentVolumeClaim], path: &Path) -> ErrorList {
     found.collect()
 }
 
-/// The template as pods will have it: with a volume for each claim.
-fn with_claims(spec: &StatefulSetSpec) -> Cow<'_, PodTemplateSpec> {
-    let Some(claims) = &spec.volume_claim_templates else {
+/// The template without what pods have from the set instead: the names of their hosts, which are not looked at, and the
+/// volumes of its claims, which come first and take the place of those of the same name.
+fn as_in_pods(spec: &StatefulSetSpec) -> Cow<'_, PodTemplateSpec> {
+    let claims = list(&spec.volume_claim_templates);
+    let named = |pod: &PodSpec| pod.hostname.is_some() || pod.subdomain.is_some();
+    if claims.is_empty() && !spec.template.spec.as_ref().is_some_and(named) {
         return Cow::Borrowed(&spec.template);
-    };
+    }
     let mut template = spec.template.clone();
     let pod = template.spec.get_or_insert_default();
-    let volumes = pod.volumes.get_or_insert_default();
-    for claim in claims {
-        let name = text(&claim.metadata.name);
-        let free = volumes.iter().all(|volume| volume.name != name);
-        if free && dns_label(name, Path::default()).is_empty() {
-            volumes.push(Volume {
-                name: name.to_owned(),
-                persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
-                    claim_name: name.to_owned(),
-                    ..Default::default()
-                }),
-                ..Default::default()
-            });
-        }
+    pod.hostname = None;
+    pod.subdomain = None;
+    if !claims.is_empty() {
+        let names: Vec<&str> = (claims.iter())
+            .map(|claim| text(&claim.metadata.name))
+            .collect();
+        let distinct = names.iter().zip(repeats(&names));
+        let distinct = distinct.filter(|(_, repeats)| !repeats);
+        let mut volumes: Vec<Volume> = distinct.map(|(name, _)| claimed(name)).collect();
+        let names: HashSet<&str> = names.into_iter().collect();
+        let own = pod.volumes.take().into_iter().flatten();
+        volumes.extend(own.filter(|volume| !names.contains(volume.name.as_str())));
+        pod.volumes = Some(volumes);
     }
     Cow::Owned(template)
+}
+
+/// The volume of a claim of that name.
+fn claimed(name: &str) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+            claim_name: name.to_owned(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
 }
 
 fn update_strategy(spec: &StatefulSetSpec, path: &Path) -> ErrorList {
@@ -330,9 +361,9 @@ fn update_strategy(spec: &StatefulSetSpec, path: &Path) -> ErrorList {
     let at = path.child("rollingUpdate");
     match (text(&strategy.type_), &strategy.rolling_update) {
         ("", _) => vec![field::required(path.clone(), "")],
-        ("OnDelete", Some(rolling)) => vec![field::invalid(
+        ("OnDelete", Some(rolling)) => vec![field::invalid_spelled(
             at,
-            json(rolling),
+            &spelled(rolling),
             "only allowed for updateStrategy 'RollingUpdate'",
         )],
         ("OnDelete" | "RollingUpdate", None) => ErrorList::new(),
@@ -353,12 +384,20 @@ fn update_strategy(spec: &StatefulSetSpec, path: &Path) -> ErrorList {
             }
             errors
         }
-        _ => vec![field::invalid(
+        (_, rolling) => vec![field::invalid_spelled(
             path.clone(),
-            json(&strategy),
+            &spelled_strategy(&strategy.type_, rolling.as_ref().map(spelled)),
             "must be 'RollingUpdate' or 'OnDelete'",
         )],
     }
+}
+
+/// The numbers of a rolling update as upstream's internal type is told.
+fn spelled(rolling: &RollingUpdateStatefulSetStrategy) -> String {
+    let partition = rolling.partition.unwrap_or_default();
+    let unavailable = rolling.max_unavailable.as_ref().map(int_or_string);
+    let unavailable = go_text(&unavailable.unwrap_or_default());
+    format!(r#"{{"Partition":{partition},"MaxUnavailable":{unavailable}}}"#)
 }
 
 #[cfg(test)]
@@ -426,6 +465,75 @@ mod tests {
     }
 
     #[test]
+    fn volumes_of_claims_come_first_and_stand_for_others() {
+        let found = |claims: &[&str], volumes: Value| {
+            let claim = |name: &&str| {
+                json!({"metadata": {"name": name}, "spec": {"accessModes": ["ReadWriteOnce"],
+                "resources": {"requests": {"storage": "1Gi"}}}})
+            };
+            let claims: Vec<Value> = claims.iter().map(claim).collect();
+            let template = json!({"spec": {"volumes": volumes}});
+            let set = set(json!({"volumeClaimTemplates": claims, "template": template}));
+            told(StatefulSetRules.validate(&set))
+        };
+        let no_source = json!([{"name": "a", "hostPath": {"path": ""}}]);
+        let wrong = |index: usize| {
+            format!("spec.template.spec.volumes[{index}].hostPath.path: Required value")
+        };
+        assert_eq!(found(&[], no_source.clone()), [wrong(0)]);
+        assert_eq!(found(&["b", "c", "b"], no_source.clone()), [wrong(2)]);
+        assert_eq!(found(&["b", "a"], no_source), [""; 0]);
+        assert_eq!(
+            found(&["b", ""], json!([])),
+            [
+                "spec.template.spec.volumes[1].persistentVolumeClaim.claimName: Required value",
+                "spec.template.spec.volumes[1].name: Required value",
+            ]
+        );
+        let bad = found(&["B"], json!([]));
+        let begins =
+            r#"spec.template.spec.volumes[0].name: Invalid value: "B": a lowercase RFC 1123 label"#;
+        assert_eq!(bad.len(), 1, "{bad:?}");
+        assert!(bad[0].starts_with(begins), "{bad:?}");
+    }
+
+    #[test]
+    fn names_of_hosts_are_not_the_templates() {
+        let template = json!({"spec": {"hostname": "A.", "subdomain": "B."}});
+        for claims in [json!([]), Value::Null] {
+            let set = set(json!({"template": template, "volumeClaimTemplates": claims}));
+            assert_eq!(told(StatefulSetRules.validate(&set)), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn a_strategy_is_shown_with_all_its_fields() {
+        let found = |strategy: Value| {
+            told(StatefulSetRules.validate(&set(json!({"updateStrategy": strategy}))))
+        };
+        let known = "must be 'RollingUpdate' or 'OnDelete'";
+        for (strategy, expected) in [
+            (
+                json!({"type": "X"}),
+                format!(r#"spec.updateStrategy: Invalid value: {{"Type":"X","RollingUpdate":null}}: {known}"#),
+            ),
+            (
+                json!({"type": "X", "rollingUpdate": {"partition": 2}}),
+                format!(
+                    r#"spec.updateStrategy: Invalid value: {{"Type":"X","RollingUpdate":{{"Partition":2,"MaxUnavailable":null}}}}: {known}"#
+                ),
+            ),
+            (
+                json!({"type": "OnDelete", "rollingUpdate": {"maxUnavailable": "5%"}}),
+                r#"spec.updateStrategy.rollingUpdate: Invalid value: {"Partition":0,"MaxUnavailable":"5%"}: only allowed for updateStrategy 'RollingUpdate'"#
+                    .to_owned(),
+            ),
+        ] {
+            assert_eq!(found(strategy), [expected]);
+        }
+    }
+
+    #[test]
     fn one_pod_after_the_other_is_updated() {
         let strategy = |strategy: Value| {
             let set = set(json!({"updateStrategy": strategy}));
@@ -471,9 +579,59 @@ mod tests {
             StatefulSetRules.default(&mut new);
             assert_eq!(told(StatefulSetRules.validate_update(&new, &set)), [""; 0]);
         }
-        let errors =
-            StatefulSetRules.validate_update(&set(json!({"serviceName": "t"})), &set(json!({})));
-        assert!(told(errors)[0].starts_with("spec: Forbidden: updates to statefulset spec"));
+    }
+
+    #[test]
+    fn each_field_that_cannot_change_is_told() {
+        let old = set(json!({}));
+        let changed = |patch: Value| told(StatefulSetRules.validate_update(&set(patch), &old));
+        assert_eq!(
+            changed(
+                json!({"replicas": 5, "minReadySeconds": 1, "ordinals": {"start": 1},
+                "updateStrategy": {"type": "OnDelete"}, "revisionHistoryLimit": 1,
+                "persistentVolumeClaimRetentionPolicy": {"whenScaled": "Delete"}})
+            ),
+            [""; 0]
+        );
+        assert_eq!(
+            changed(
+                json!({"podManagementPolicy": "Parallel", "serviceName": null, "volumeClaimTemplates": null,
+                "replicas": -1, "selector": {"matchLabels": {"a": null, "c": "d"}},
+                "template": {"metadata": {"labels": {"c": "d"}}}})
+            ),
+            [
+                "spec.replicas: Invalid value: -1: must be greater than or equal to 0",
+                r#"spec.selector: Invalid value: {"matchLabels":{"c":"d"}}: field is immutable"#,
+                "spec.volumeClaimTemplates: Invalid value: null: field is immutable",
+                r#"spec.serviceName: Invalid value: "": field is immutable"#,
+                r#"spec.podManagementPolicy: Invalid value: "Parallel": field is immutable"#,
+            ]
+        );
+        let none = set(json!({"volumeClaimTemplates": null}));
+        let empty = set(json!({"volumeClaimTemplates": []}));
+        assert_eq!(
+            told(StatefulSetRules.validate_update(&empty, &none)),
+            [""; 0]
+        );
+    }
+
+    #[test]
+    fn what_the_template_did_may_go_on() {
+        let with = |replicas: i32, image: &str| {
+            set(json!({"replicas": replicas, "template": {"spec": {
+                "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+                    {"matchExpressions": [{"key": "a", "operator": "In", "values": ["?"]}]}]}}},
+                "containers": [{"name": "c", "image": image}]}}}))
+        };
+        assert_eq!(told(StatefulSetRules.validate(&with(1, "x:1"))).len(), 1);
+        let changed =
+            |new: &StatefulSet| told(StatefulSetRules.validate_update(new, &with(1, "x:1")));
+        assert_eq!(changed(&with(2, "x:1")), [""; 0]);
+        // It was right then: its pods are looked at.
+        assert_eq!(
+            changed(&with(2, "")),
+            ["spec.template.spec.containers[0].image: Required value"]
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        apps::workload::{default_template, name_advice, of_change, replica_counts},
+        apps::workload::{default_template, name_advice, of_change, or_zero, replica_counts},
         checks::{non_negative, same},
         core::pod::{changed_long_running_template, template_warnings},
         typed::KindRules,
@@ -20,7 +20,7 @@ pub(crate) struct ReplicationControllerRules;
 impl KindRules for ReplicationControllerRules {
     type Kind = ReplicationController;
 
-    const TOLD_TWICE: bool = true;
+    const METADATA: (usize, usize) = (0, 1);
 
     const GENERATION: bool = true;
     const SELECTABLE: &'static [&'static str] = &["status.replicas"];
@@ -68,7 +68,7 @@ impl KindRules for ReplicationControllerRules {
         validate(controller, None)
     }
 
-    fn validate_changed(
+    fn validate_update(
         &self,
         new: &ReplicationController,
         old: &ReplicationController,
@@ -77,13 +77,6 @@ impl KindRules for ReplicationControllerRules {
         validate(new, old.and_then(|old| old.template.as_ref()))
     }
 
-    fn validate_update(
-        &self,
-        new: &ReplicationController,
-        old: &ReplicationController,
-    ) -> ErrorList {
-        self.validate_changed(new, old)
-    }
     fn prepare_for_update(&self, new: &mut ReplicationController, old: &ReplicationController) {
         new.status.clone_from(&old.status);
     }
@@ -103,20 +96,19 @@ impl KindRules for ReplicationControllerRules {
     ) -> ErrorList {
         let path = Path::new("status");
         let status = new.status.clone().unwrap_or_default();
-        let mut errors = replica_counts(
+        replica_counts(
             status.replicas,
             &[
-                ("fullyLabeledReplicas", status.fully_labeled_replicas),
-                ("readyReplicas", status.ready_replicas),
-                ("availableReplicas", status.available_replicas),
+                (
+                    "fullyLabeledReplicas",
+                    or_zero(status.fully_labeled_replicas),
+                ),
+                ("readyReplicas", or_zero(status.ready_replicas)),
+                ("availableReplicas", or_zero(status.available_replicas)),
+                ("observedGeneration", or_zero(status.observed_generation)),
             ],
             &path,
-        );
-        errors.extend(non_negative(
-            status.observed_generation.unwrap_or_default(),
-            path.child("observedGeneration"),
-        ));
-        errors
+        )
     }
 
     fn warnings(&self, controller: &ReplicationController) -> Vec<String> {
