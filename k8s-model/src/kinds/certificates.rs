@@ -3,6 +3,7 @@
 use k8s_openapi::{
     api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition},
     jiff::Timestamp,
+    k8s_if_ge_1_34, k8s_if_ge_1_35,
 };
 
 use crate::{
@@ -346,6 +347,48 @@ pub(super) fn signer(name: &str, path: &Path) -> ErrorList {
         errors.push(field::too_long(path.clone(), 571));
     }
     errors
+}
+
+/// What is wrong with the name of a ClusterTrustBundle, which begins with its signer's, if it has one.
+pub(super) fn bundle_name(name: &str, signer: &str) -> Vec<String> {
+    match (signer, signer.replace('/', ":") + ":") {
+        ("", _) if name.contains(':') => {
+            vec![
+                "ClusterTrustBundle without signer name must not have \":\" in its name".to_owned(),
+            ]
+        }
+        ("", _) => names::dns_subdomain(name, false),
+        (signer, prefix) => match name.strip_prefix(&prefix) {
+            Some(rest) => names::dns_subdomain(rest, false),
+            None => vec![format!(
+                "ClusterTrustBundle for signerName {signer} must be named with prefix {prefix}"
+            )],
+        },
+    }
+}
+
+k8s_if_ge_1_34! {
+    /// The shortest, the longest and the default life of a pod's certificate, in seconds.
+    pub(super) const LIFE: (i32, i32, i32) = (3600, 91 * 24 * 3600, 24 * 3600);
+
+    /// The longest life of a pod's certificate, in seconds: the cluster's own signers promise certificates of a day.
+    pub(super) fn longest_life(signer: &str) -> i32 {
+        if signer.starts_with("kubernetes.io/") { LIFE.2 } else { LIFE.1 }
+    }
+}
+
+k8s_if_ge_1_35! {
+    use std::collections::BTreeMap;
+
+    /// Annotations of which each says whose it is.
+    pub(super) fn user_annotations(annotations: &BTreeMap<String, String>, path: &Path) -> ErrorList {
+        let mut out = metadata::validate_annotations(annotations, path);
+        for key in annotations.keys().filter(|key| !key.contains('/')) {
+            let text = "all keys must be domain-prefixed";
+            out.push(field::invalid(path.clone(), key.as_str(), text));
+        }
+        out
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use k8s_openapi::api::certificates::v1::ClusterTrustBundle;
 
 use super::{
+    certificates::{bundle_name, signer as signer_name},
     checks::{IMMUTABLE, messages, text},
     typed::KindRules,
 };
@@ -59,24 +60,10 @@ fn named(bundle: &ClusterTrustBundle) -> ErrorList {
     let name = text(&bundle.metadata.name);
     let signer = text(&bundle.spec.signer_name);
     let path = Path::new("metadata").child("name");
-    let problems = match (signer, signer.replace('/', ":") + ":") {
-        ("", _) if name.contains(':') => {
-            vec![
-                "ClusterTrustBundle without signer name must not have \":\" in its name"
-                    .to_owned(),
-            ]
-        }
-        ("", _) => names::dns_subdomain(name, false),
-        (signer, prefix) => match name.strip_prefix(&prefix) {
-            Some(rest) => names::dns_subdomain(rest, false),
-            None => vec![format!(
-                "ClusterTrustBundle for signerName {signer} must be named with prefix {prefix}"
-            )],
-        },
-    };
+    let problems = bundle_name(name, signer);
     let mut out = messages(&path, name, problems);
     if !signer.is_empty() {
-        out.extend(super::certificates::signer(signer, &Path::new("spec").child("signerName")));
+        out.extend(signer_name(signer, &Path::new("spec").child("signerName")));
     }
     out
 }

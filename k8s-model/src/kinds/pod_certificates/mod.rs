@@ -3,8 +3,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::{
     api::certificates::v1::{PodCertificateRequest, PodCertificateRequestStatus},
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
@@ -12,7 +10,7 @@ use k8s_openapi::{
 };
 
 use super::{
-    certificates::signer,
+    certificates::{LIFE, longest_life, signer, user_annotations},
     checks::{conditions, immutable, list, messages, text},
     typed::KindRules,
 };
@@ -32,9 +30,6 @@ const REQUEST: usize = 10 * 1024;
 const CHAIN: usize = 100 * 1024;
 /// How long after its beginning and before its end a certificate is renewed at least, in seconds.
 const MARGIN: i64 = 600;
-
-/// The shortest, the longest and the default life of a pod's certificate, in seconds.
-const LIFE: (i32, i32, i32) = (3600, 91 * 24 * 3600, 24 * 3600);
 
 /// The rules of PodCertificateRequests.
 pub(crate) struct PodCertificateRequestRules;
@@ -92,9 +87,7 @@ impl KindRules for PodCertificateRequestRules {
                 out.push(field::too_long(path.child(name), UID));
             }
         }
-        // The cluster's own signers promise certificates of a day.
-        let own = spec.signer_name.starts_with("kubernetes.io/");
-        let most = if own { LIFE.2 } else { LIFE.1 };
+        let most = longest_life(&spec.signer_name);
         let life = spec.max_expiration_seconds.unwrap_or(LIFE.2);
         if !(LIFE.0..=most).contains(&life) {
             let text = format!("must be in the range [{}, {most}]", LIFE.0);
@@ -226,16 +219,6 @@ fn keep_conditions(new: &mut PodCertificateRequest, old: &PodCertificateRequest)
             now.clone_from(before);
         }
     }
-}
-
-/// Annotations of which each says whose it is.
-fn user_annotations(annotations: &BTreeMap<String, String>, path: &Path) -> ErrorList {
-    let mut out = metadata::validate_annotations(annotations, path);
-    for key in annotations.keys().filter(|key| !key.contains('/')) {
-        let text = "all keys must be domain-prefixed";
-        out.push(field::invalid(path.clone(), key.as_str(), text));
-    }
-    out
 }
 
 /// The status, which is the same whether it is empty or not there.

@@ -1,5 +1,6 @@
 //! Validation of volumes.
 
+mod certificate;
 pub(crate) mod in_tree;
 pub(crate) mod network;
 mod projected;

@@ -2,26 +2,31 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{KeyToPath, ProjectedVolumeSource, Volume};
-
-use super::{downward_file, keys, mode, required};
-use crate::{
-    field::{self, ErrorList, Path},
-    kinds::checks::{blank, list},
+use k8s_openapi::api::core::v1::{
+    ClusterTrustBundleProjection, KeyToPath, ProjectedVolumeSource, Volume,
 };
 
-pub(super) fn validate(source: &ProjectedVolumeSource, path: &Path) -> ErrorList {
+use super::{certificate, downward_file, keys, mode, non_reserved_path, required};
+use crate::{
+    field::{self, ErrorList, Path},
+    kinds::{
+        certificates::{bundle_name, signer},
+        checks::{blank, json, label_selector, list},
+    },
+};
+
+pub(super) fn validate<'a>(source: &'a ProjectedVolumeSource, path: &Path) -> ErrorList {
     let mut errors = mode(source.default_mode, path.child("defaultMode"));
     let mut paths = BTreeSet::new();
     for (index, source) in list(&source.sources).iter().enumerate() {
         let at = path.child("sources").index(index);
         let mut count = 0;
-        let mut items = |name: &str, items: &[KeyToPath], sort: &str| {
+        let mut items = |name: &str, items: &'a [KeyToPath], sort: &str| {
             let at = at.child(sort);
             errors.extend(required(name, at.child("name")));
             errors.extend(keys(items, &at));
             for item in items {
-                if !item.path.is_empty() && !paths.insert(item.path.clone()) {
+                if !item.path.is_empty() && !paths.insert(item.path.as_str()) {
                     errors.push(field::invalid(
                         path.clone(),
                         name,
@@ -42,12 +47,8 @@ pub(super) fn validate(source: &ProjectedVolumeSource, path: &Path) -> ErrorList
             count += 1;
             for file in list(&downward.items) {
                 errors.extend(downward_file(file, &at.child("downwardAPI")));
-                if !file.path.is_empty() && !paths.insert(file.path.clone()) {
-                    errors.push(field::invalid(
-                        path.clone(),
-                        file.path.as_str(),
-                        "conflicting duplicate paths",
-                    ));
+                if !file.path.is_empty() {
+                    errors.extend(repeated(&file.path, &mut paths, path));
                 }
             }
         }
@@ -70,16 +71,82 @@ pub(super) fn validate(source: &ProjectedVolumeSource, path: &Path) -> ErrorList
             }
             errors.extend(required(&token.path, path.child("path")));
         }
-        if source.cluster_trust_bundle.is_some() {
+        if let Some(bundle) = &source.cluster_trust_bundle {
             count += 1;
+            errors.extend(trust_bundle(bundle, &at.child("clusterTrustBundle")));
+            errors.extend(repeated(&bundle.path, &mut paths, path));
+        }
+        let own = at.child("podCertificate");
+        if let Some(found) = certificate::validate(source, &mut paths, &own, path) {
+            count += 1;
+            errors.extend(found);
         }
         if count > 1 {
             errors.push(field::forbidden(
                 at,
-                "may not specify more than 1 volume type",
+                "may not specify more than 1 volume type per source",
             ));
         }
     }
+    errors
+}
+
+/// A path that something else in the volume has too.
+pub(super) fn repeated<'a>(
+    file: &'a str,
+    paths: &mut BTreeSet<&'a str>,
+    volume: &Path,
+) -> Option<field::Error> {
+    let is_new = paths.insert(file);
+    (!is_new).then(|| field::invalid(volume.clone(), file, "conflicting duplicate paths"))
+}
+
+/// Bundles of authorities' certificates: one by its name, or those of a signer.
+fn trust_bundle(bundle: &ClusterTrustBundleProjection, path: &Path) -> ErrorList {
+    let mut errors = ErrorList::new();
+    match (&bundle.name, &bundle.signer_name) {
+        (Some(_), Some(_)) => errors.push(field::invalid(
+            path.clone(),
+            json(bundle),
+            "only one of name and signerName may be used",
+        )),
+        (Some(name), None) => {
+            let at = path.child("name");
+            if name.is_empty() {
+                let text = "must be a valid object name";
+                errors.push(field::required(at.clone(), text));
+            }
+            let signer = name.rsplit_once(':').map_or("", |(signer, _)| signer);
+            for text in bundle_name(name, &signer.replace(':', "/")) {
+                let text = format!("not a valid clustertrustbundlename: {text}");
+                errors.push(field::invalid(at.clone(), name.as_str(), text));
+            }
+            if let Some(selector) = &bundle.label_selector {
+                errors.push(field::invalid(
+                    path.child("labelSelector"),
+                    json(selector),
+                    "labelSelector must be unset if name is specified",
+                ));
+            }
+        }
+        (None, Some(name)) => {
+            let at = path.child("signerName");
+            if name.is_empty() {
+                let text = "must be a valid signer name";
+                errors.push(field::required(at.clone(), text));
+            }
+            errors.extend(signer(name, &at));
+            if let Some(selector) = &bundle.label_selector {
+                errors.extend(label_selector(selector, &path.child("labelSelector")));
+            }
+        }
+        (None, None) => errors.push(field::required(
+            path.clone(),
+            "either name or signerName must be specified",
+        )),
+    }
+    errors.extend(required(&bundle.path, path.child("path")));
+    errors.extend(non_reserved_path(&bundle.path, path.child("path")));
     errors
 }
 
@@ -109,4 +176,145 @@ pub(in crate::kinds::core::pod) fn tokens_need_an_account(
         }
     }
     errors
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn found(sources: Value) -> Vec<String> {
+        let volume = serde_json::from_value(json!({"sources": sources})).unwrap();
+        let found = validate(&volume, &Path::new("v"));
+        found.iter().map(ToString::to_string).collect()
+    }
+
+    /// What is wrong with a sole source, by the field of the source.
+    fn found_in(sort: &str, source: Value) -> Vec<String> {
+        let at = format!("v.sources[0].{sort}");
+        let found = found(json!([{sort: source}]));
+        found.iter().map(|text| text.replace(&at, "~")).collect()
+    }
+
+    #[test]
+    fn bundles_are_named_or_a_signers() {
+        let bundle = |source: Value| found_in("clusterTrustBundle", source);
+        let selector = json!({"matchLabels": {"a": "b c"}});
+        for good in [
+            json!({"name": "roots", "path": "p"}),
+            json!({"name": "example.com:ca:roots", "path": "p"}),
+            json!({"signerName": "example.com/ca", "path": "p", "labelSelector": {}}),
+        ] {
+            assert_eq!(bundle(good), [""; 0]);
+        }
+        assert_eq!(
+            bundle(json!({"path": ""})),
+            [
+                "~: Required value: either name or signerName must be specified",
+                "~.path: Required value",
+            ]
+        );
+        assert_eq!(
+            bundle(json!({"name": "a", "signerName": "b", "path": "/p"})),
+            [
+                r#"~: Invalid value: {"name":"a","path":"/p","signerName":"b"}: only one of name and signerName may be used"#,
+                r#"~.path: Invalid value: "/p": must be a relative path"#,
+            ]
+        );
+        let named = bundle(json!({"name": "", "path": "p", "labelSelector": selector}));
+        assert_eq!(
+            named[0],
+            "~.name: Required value: must be a valid object name"
+        );
+        assert!(
+            named[1].starts_with(
+                r#"~.name: Invalid value: "": not a valid clustertrustbundlename: a lowercase RFC 1123 subdomain"#
+            ),
+            "{named:?}"
+        );
+        assert_eq!(
+            named[2..],
+            [
+                r#"~.labelSelector: Invalid value: {"matchLabels":{"a":"b c"}}: labelSelector must be unset if name is specified"#
+            ]
+        );
+        assert_eq!(
+            bundle(json!({"name": ":a", "path": "p"})),
+            [
+                r#"~.name: Invalid value: ":a": not a valid clustertrustbundlename: ClusterTrustBundle without signer name must not have ":" in its name"#
+            ]
+        );
+        let signed = bundle(json!({"signerName": "", "path": "p", "labelSelector": selector}));
+        assert_eq!(
+            signed[..2],
+            [
+                "~.signerName: Required value: must be a valid signer name",
+                "~.signerName: Required value",
+            ]
+        );
+        assert!(signed[2].starts_with("~.labelSelector.matchLabels: Invalid value"));
+    }
+
+    #[test]
+    fn certificates_have_a_signer_a_key_and_a_place() {
+        let certificate = |source: Value| found_in("podCertificate", source);
+        let good = json!({"signerName": "example.com/ca", "keyType": "ED25519", "keyPath": "k",
+            "maxExpirationSeconds": 7862400, "userAnnotations": {"example.com/a": "b"}});
+        assert_eq!(certificate(good.clone()), [""; 0]);
+        assert_eq!(
+            certificate(json!({"signerName": "", "keyType": "RSA2048",
+                "userAnnotations": {"a": "b"}, "maxExpirationSeconds": 3599})),
+            [
+                "~.signerName: Required value",
+                r#"~.userAnnotations: Invalid value: "a": all keys must be domain-prefixed"#,
+                r#"~.keyType: Unsupported value: "RSA2048": supported values: "RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519""#,
+                "~.maxExpirationSeconds: Invalid value: 3599: if provided, maxExpirationSeconds must be >= 3600",
+                "~: Required value: specify at least one of credentialBundlePath, keyPath, and certificateChainPath",
+            ]
+        );
+        let mut long = good.clone();
+        long["maxExpirationSeconds"] = json!(7862401);
+        assert_eq!(
+            certificate(long),
+            [
+                "~.maxExpirationSeconds: Invalid value: 7862401: if provided, maxExpirationSeconds must be <= 7862400"
+            ]
+        );
+        let mut own = good.clone();
+        own["signerName"] = json!("kubernetes.io/ca");
+        assert_eq!(
+            certificate(own),
+            [
+                "~.maxExpirationSeconds: Invalid value: 7862400: if provided, maxExpirationSeconds must be <= 86400"
+            ]
+        );
+        let mut twice = good;
+        twice["certificateChainPath"] = json!("k");
+        twice["credentialBundlePath"] = json!("../c");
+        assert_eq!(
+            certificate(twice),
+            [
+                r#"~.credentialBundlePath: Invalid value: "../c": must not contain '..'"#,
+                r#"v: Invalid value: "k": conflicting duplicate paths"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn each_source_is_one_thing_and_each_path_is_there_once() {
+        let bundle = json!({"name": "roots", "path": "p"});
+        let certificate =
+            json!({"signerName": "example.com/ca", "keyType": "ED25519", "keyPath": "p"});
+        assert_eq!(
+            found(json!([{"clusterTrustBundle": bundle, "podCertificate": certificate}])),
+            [
+                r#"v: Invalid value: "p": conflicting duplicate paths"#,
+                "v.sources[0]: Forbidden: may not specify more than 1 volume type per source",
+            ]
+        );
+        let nowhere = json!({"clusterTrustBundle": {"name": "roots", "path": ""}});
+        let repeated = r#"v: Invalid value: "": conflicting duplicate paths"#;
+        assert_eq!(found(json!([nowhere, nowhere])).last().unwrap(), repeated);
+    }
 }
