@@ -19,7 +19,7 @@ use crate::{
             at_most_100_percent, fill, int_or_percent, int_or_percent_value, int_or_string,
             non_negative, same, slot, slot_mut, text,
         },
-        core::pod::template_warnings,
+        core::pod::{prepare_template, template_warnings},
         typed::KindRules,
     },
 };
@@ -83,6 +83,7 @@ impl KindRules for DaemonSetRules {
     }
 
     fn prepare_for_create(&self, set: &mut DaemonSet) {
+        prepare(set, None);
         set.status = Some(DaemonSetStatus::default());
         let generation = template_generation(set).unwrap_or_default().max(1);
         set_template_generation(set, generation);
@@ -95,6 +96,7 @@ impl KindRules for DaemonSetRules {
     }
 
     fn prepare_for_update(&self, new: &mut DaemonSet, old: &DaemonSet) {
+        prepare(new, Some(old));
         new.status.clone_from(&old.status);
         let specs: (Option<&DaemonSetSpec>, Option<&DaemonSetSpec>) =
             (slot(&new.spec), slot(&old.spec));
@@ -177,6 +179,15 @@ impl KindRules for DaemonSetRules {
             return Vec::new();
         }
         self.warnings(new)
+    }
+}
+
+/// Drops from the template what templates cannot say, unless the stored one says it.
+fn prepare(new: &mut DaemonSet, old: Option<&DaemonSet>) {
+    let new: Option<&mut DaemonSetSpec> = slot_mut(&mut new.spec);
+    let old: Option<&DaemonSetSpec> = old.and_then(|old| slot(&old.spec));
+    if let Some(new) = new {
+        prepare_template(&mut new.template, old.map(|old| &old.template));
     }
 }
 

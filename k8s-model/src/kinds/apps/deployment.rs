@@ -23,7 +23,7 @@ use crate::{
             at_most_100_percent, fill, int_or_percent, int_or_percent_value, int_or_string,
             non_negative, same, slot, slot_mut, text,
         },
-        core::pod::template_warnings,
+        core::pod::{prepare_template, template_warnings},
         typed::KindRules,
     },
 };
@@ -61,6 +61,7 @@ impl KindRules for DeploymentRules {
     }
 
     fn prepare_for_create(&self, deployment: &mut Deployment) {
+        prepare(deployment, None);
         deployment.status = Some(DeploymentStatus::default());
     }
 
@@ -73,6 +74,7 @@ impl KindRules for DeploymentRules {
     }
 
     fn prepare_for_update(&self, new: &mut Deployment, old: &Deployment) {
+        prepare(new, Some(old));
         new.status.clone_from(&old.status);
     }
 
@@ -140,6 +142,15 @@ fn template_advice(deployment: &Deployment) -> Vec<String> {
     let spec: Option<&DeploymentSpec> = slot(&deployment.spec);
     spec.map(|spec| template_warnings(&spec.template, &path))
         .unwrap_or_default()
+}
+
+/// Drops from the template what templates cannot say, unless the stored one says it.
+fn prepare(new: &mut Deployment, old: Option<&Deployment>) {
+    let new: Option<&mut DeploymentSpec> = slot_mut(&mut new.spec);
+    let old: Option<&DeploymentSpec> = old.and_then(|old| slot(&old.spec));
+    if let Some(new) = new {
+        prepare_template(&mut new.template, old.map(|old| &old.template));
+    }
 }
 
 fn validate_spec(spec: &DeploymentSpec, old: Option<&PodTemplateSpec>, path: &Path) -> ErrorList {

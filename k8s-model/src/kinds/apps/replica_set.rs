@@ -13,7 +13,7 @@ use crate::{
     field::{ErrorList, Path},
     kinds::{
         checks::{non_negative, same, slot, slot_mut},
-        core::pod::template_warnings,
+        core::pod::{prepare_template, template_warnings},
         typed::KindRules,
     },
 };
@@ -42,6 +42,7 @@ impl KindRules for ReplicaSetRules {
     }
 
     fn prepare_for_create(&self, set: &mut ReplicaSet) {
+        prepare(set, None);
         set.status = Some(ReplicaSetStatus::default());
     }
 
@@ -50,6 +51,7 @@ impl KindRules for ReplicaSetRules {
     }
 
     fn prepare_for_update(&self, new: &mut ReplicaSet, old: &ReplicaSet) {
+        prepare(new, Some(old));
         new.status.clone_from(&old.status);
     }
 
@@ -110,6 +112,15 @@ fn template_advice(set: &ReplicaSet) -> Vec<String> {
     template
         .map(|template| template_warnings(template, &path))
         .unwrap_or_default()
+}
+
+/// Drops from the template what templates cannot say, unless the stored one says it.
+fn prepare(new: &mut ReplicaSet, old: Option<&ReplicaSet>) {
+    let new: Option<&mut ReplicaSetSpec> = slot_mut(&mut new.spec);
+    let old: Option<&ReplicaSetSpec> = old.and_then(|old| slot(&old.spec));
+    if let Some(new) = new.and_then(|new| new.template.as_mut()) {
+        prepare_template(new, old.and_then(|old| old.template.as_ref()));
+    }
 }
 
 fn validate(set: &ReplicaSet, old: Option<&PodTemplateSpec>) -> ErrorList {

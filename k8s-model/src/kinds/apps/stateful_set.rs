@@ -28,7 +28,10 @@ use crate::{
             int_or_string, json, list, non_negative, repeats, same, slot, slot_mut, supported,
             text,
         },
-        core::{persistent_volume_claim, pod::template_warnings},
+        core::{
+            persistent_volume_claim,
+            pod::{prepare_template, template_warnings},
+        },
         typed::KindRules,
     },
     names,
@@ -109,6 +112,7 @@ impl KindRules for StatefulSetRules {
     }
 
     fn prepare_for_create(&self, set: &mut StatefulSet) {
+        prepare(set, None);
         set.status = Some(StatefulSetStatus {
             available_replicas: Some(0),
             ..StatefulSetStatus::default()
@@ -123,6 +127,7 @@ impl KindRules for StatefulSetRules {
     }
 
     fn prepare_for_update(&self, new: &mut StatefulSet, old: &StatefulSet) {
+        prepare(new, Some(old));
         new.status.clone_from(&old.status);
     }
 
@@ -243,6 +248,15 @@ fn changes(new: &StatefulSetSpec, old: &StatefulSetSpec, path: &Path) -> ErrorLi
         errors.push(field::invalid(path, policy, IMMUTABLE));
     }
     errors
+}
+
+/// Drops from the template what templates cannot say, unless the stored one says it.
+fn prepare(new: &mut StatefulSet, old: Option<&StatefulSet>) {
+    let new: Option<&mut StatefulSetSpec> = slot_mut(&mut new.spec);
+    let old: Option<&StatefulSetSpec> = old.and_then(|old| slot(&old.spec));
+    if let Some(new) = new {
+        prepare_template(&mut new.template, old.map(|old| &old.template));
+    }
 }
 
 fn validate_spec(spec: &StatefulSetSpec, checks: Checks<'_>, path: &Path) -> ErrorList {

@@ -8,6 +8,7 @@ use crate::{
     kinds::{
         apps::workload::{default_template, name_advice, of_change},
         checks::{fill, json, non_negative, one_of, same, slot, slot_mut, text},
+        core::pod::prepare_template,
         typed::KindRules,
     },
 };
@@ -45,6 +46,7 @@ impl KindRules for CronJobRules {
     }
 
     fn prepare_for_create(&self, cron_job: &mut CronJob) {
+        prepare(cron_job, None);
         cron_job.status = Some(CronJobStatus::default());
     }
 
@@ -62,6 +64,7 @@ impl KindRules for CronJobRules {
     }
 
     fn prepare_for_update(&self, new: &mut CronJob, old: &CronJob) {
+        prepare(new, Some(old));
         new.status.clone_from(&old.status);
     }
 
@@ -158,6 +161,16 @@ fn schedule(spec: &CronJobSpec, old: Option<&CronJobSpec>, path: Path) -> ErrorL
     };
     errors.push(field::invalid(path, spec.schedule.as_str(), detail));
     errors
+}
+
+/// Drops from the template what templates cannot say, unless the stored one says it.
+fn prepare(new: &mut CronJob, old: Option<&CronJob>) {
+    let new: Option<&mut CronJobSpec> = slot_mut(&mut new.spec);
+    let old: Option<&CronJobSpec> = old.and_then(|old| slot(&old.spec));
+    let old = old.and_then(|old| old.job_template.spec.as_ref());
+    if let Some(new) = new.and_then(|new| new.job_template.spec.as_mut()) {
+        prepare_template(&mut new.template, old.map(|old| &old.template));
+    }
 }
 
 fn validate_spec(cron_job: &CronJob, old: Option<&CronJobSpec>) -> ErrorList {

@@ -7,7 +7,7 @@ use crate::{
     kinds::{
         apps::workload::{default_template, of_change},
         checks::same,
-        core::pod::{changed_template, template_warnings},
+        core::pod::{changed_template, prepare_template, template_warnings},
         typed::KindRules,
     },
 };
@@ -28,6 +28,18 @@ impl KindRules for PodTemplateRules {
 
     fn spec_changed(&self, new: &PodTemplate, old: &PodTemplate) -> bool {
         !same(&new.template, &old.template)
+    }
+
+    fn prepare_for_create(&self, object: &mut PodTemplate) {
+        if let Some(template) = &mut object.template {
+            prepare_template(template, None);
+        }
+    }
+
+    fn prepare_for_update(&self, new: &mut PodTemplate, old: &PodTemplate) {
+        if let Some(template) = &mut new.template {
+            prepare_template(template, old.template.as_ref());
+        }
     }
 
     fn validate(&self, object: &PodTemplate) -> ErrorList {

@@ -9,7 +9,7 @@ use crate::{
     kinds::{
         apps::workload::{default_template, name_advice, of_change, or_zero, replica_counts},
         checks::{non_negative, same},
-        core::pod::{changed_long_running_template, template_warnings},
+        core::pod::{changed_long_running_template, prepare_template, template_warnings},
         typed::KindRules,
     },
 };
@@ -61,6 +61,7 @@ impl KindRules for ReplicationControllerRules {
     }
 
     fn prepare_for_create(&self, controller: &mut ReplicationController) {
+        prepare(controller, None);
         controller.status = Some(ReplicationControllerStatus::default());
     }
 
@@ -78,6 +79,7 @@ impl KindRules for ReplicationControllerRules {
     }
 
     fn prepare_for_update(&self, new: &mut ReplicationController, old: &ReplicationController) {
+        prepare(new, Some(old));
         new.status.clone_from(&old.status);
     }
 
@@ -138,6 +140,15 @@ fn template_advice(controller: &ReplicationController) -> Vec<String> {
     template
         .map(|template| template_warnings(template, &path))
         .unwrap_or_default()
+}
+
+/// Drops from the template what templates cannot say, unless the stored one says it.
+fn prepare(new: &mut ReplicationController, old: Option<&ReplicationController>) {
+    let new = new.spec.as_mut().and_then(|new| new.template.as_mut());
+    let old = old.and_then(|old| old.spec.as_ref()?.template.as_ref());
+    if let Some(new) = new {
+        prepare_template(new, old);
+    }
 }
 
 fn validate(controller: &ReplicationController, old: Option<&PodTemplateSpec>) -> ErrorList {

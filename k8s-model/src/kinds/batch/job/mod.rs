@@ -15,6 +15,7 @@ use crate::{
     kinds::{
         apps::workload::{default_template, name_advice, of_change},
         checks::{fill_absent, same, text},
+        core::pod::prepare_template,
         typed::KindRules,
     },
     names,
@@ -82,6 +83,7 @@ impl KindRules for JobRules {
     }
 
     fn prepare_for_create(&self, job: &mut Job) {
+        prepare(job, None);
         job.status = Some(JobStatus::default());
         let (uid, name) = (text(&job.metadata.uid), text(&job.metadata.name));
         if let Some(spec) = &mut job.spec
@@ -107,6 +109,7 @@ impl KindRules for JobRules {
     }
 
     fn prepare_for_update(&self, new: &mut Job, old: &Job) {
+        prepare(new, Some(old));
         new.status.clone_from(&old.status);
     }
 
@@ -151,6 +154,14 @@ fn spec_advice(job: &Job) -> Vec<String> {
     let spec = job.spec.iter();
     spec.flat_map(|spec| warnings::of_spec(spec, &Path::new("spec")))
         .collect()
+}
+
+/// Drops from the template what templates cannot say, unless the stored one says it.
+fn prepare(new: &mut Job, old: Option<&Job>) {
+    let old = old.and_then(|old| old.spec.as_ref());
+    if let Some(new) = &mut new.spec {
+        prepare_template(&mut new.template, old.map(|old| &old.template));
+    }
 }
 
 /// Checks a job, which has labels with a domain in their names if it is a new one.

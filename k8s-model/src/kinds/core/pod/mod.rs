@@ -1,6 +1,7 @@
 //! Pods: the rules of the kind, and what other crates need to know of a pod.
 
 mod allowances;
+mod alpha;
 mod annotations;
 mod claims;
 mod conditions;
@@ -29,11 +30,8 @@ mod windows;
 
 use k8s_openapi::api::core::v1::Container;
 
-pub use self::{
-    conditions::{condition, is_available, is_ready, is_terminal, ready_condition},
-    resources::{qos_class, resource_limits, resource_requests},
-};
 pub(crate) use self::{
+    alpha::prepare_template,
     pod_level::is_set as has_own_resources,
     resources::limit_list,
     scheduling::{effect, has_bad_values, node_selector, tolerations},
@@ -41,6 +39,10 @@ pub(crate) use self::{
     validation::{changed_long_running_template, changed_template, template},
     volumes::{host_path, in_tree, nfs},
     warnings::template_warnings,
+};
+pub use self::{
+    conditions::{condition, is_available, is_ready, is_terminal, ready_condition},
+    resources::{qos_class, resource_limits, resource_requests},
 };
 
 /// Whether an init container keeps running beside the containers (KEP-753).

@@ -3,8 +3,8 @@
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 
 use super::{
-    annotations, conditions, defaults, label_keys, parts, resources, status, update, validation,
-    warnings,
+    alpha, annotations, conditions, defaults, label_keys, parts, resources, status, update,
+    validation, warnings,
 };
 use crate::{
     field::ErrorList,
@@ -41,6 +41,7 @@ impl KindRules for PodRules {
     }
 
     fn prepare_for_create(&self, pod: &mut Pod) {
+        alpha::prepare_pod(pod, None);
         if let Some(spec) = &mut pod.spec {
             defaults::service_account_names(spec);
         }
@@ -74,6 +75,7 @@ impl KindRules for PodRules {
     }
 
     fn prepare_for_update(&self, new: &mut Pod, old: &Pod) {
+        alpha::prepare_pod(new, Some(old));
         if let Some(spec) = &mut new.spec {
             defaults::service_account_names(spec);
         }
@@ -103,9 +105,10 @@ impl KindRules for PodRules {
     }
 
     fn prepare_for_subresource_update(&self, subresource: &str, new: &mut Pod, old: &Pod) {
-        // The part has been taken over, and nothing else.
-        if !matches!(subresource, "ephemeralcontainers" | "resize") {
-            self.prepare_for_status_update(new, old);
+        match subresource {
+            // The part has been taken over, and nothing else.
+            "ephemeralcontainers" | "resize" => alpha::prepare_pod(new, Some(old)),
+            _ => self.prepare_for_status_update(new, old),
         }
     }
 
