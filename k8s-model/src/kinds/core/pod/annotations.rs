@@ -114,8 +114,20 @@ pub(super) fn of_container_out_of_use(
     out
 }
 
-/// Checks what the annotations say.
-pub(super) fn validate(meta: &ObjectMeta, spec: &PodSpec, path: &Path) -> ErrorList {
+/// Whether the cost of deletion is no number.
+pub(super) fn has_bad_deletion_cost(meta: &ObjectMeta) -> bool {
+    let annotations = meta.annotations.as_ref();
+    let cost = annotations.and_then(|annotations| annotations.get(DELETION_COST));
+    cost.is_some_and(|cost| !is_deletion_cost(cost))
+}
+
+/// Checks what the annotations say. The cost of deletion may be `any_cost`.
+pub(super) fn validate(
+    meta: &ObjectMeta,
+    spec: &PodSpec,
+    any_cost: bool,
+    path: &Path,
+) -> ErrorList {
     let mut errors = ErrorList::new();
     let annotation = |name: &str| meta.annotations.as_ref().and_then(|map| map.get(name));
     if let Some(value) = annotation(MIRROR)
@@ -128,6 +140,7 @@ pub(super) fn validate(meta: &ObjectMeta, spec: &PodSpec, path: &Path) -> ErrorL
         ));
     }
     if let Some(value) = annotation(DELETION_COST)
+        && !any_cost
         && !is_deletion_cost(value)
     {
         errors.push(field::invalid(
@@ -212,7 +225,8 @@ pub(super) fn validate_update(new: &Pod, old: &Pod) -> ErrorList {
     }
     let none = PodSpec::default();
     let spec = new.spec.as_ref().unwrap_or(&none);
-    errors.extend(validate(&new.metadata, spec, &path));
+    let any_cost = has_bad_deletion_cost(&old.metadata);
+    errors.extend(validate(&new.metadata, spec, any_cost, &path));
     errors
 }
 
@@ -376,7 +390,8 @@ mod tests {
     fn profiles_are_known_and_for_containers_that_are_there() {
         let found = |annotations: Value| {
             let pod = pod(annotations, json!({}));
-            told(validate(&pod.metadata, &pod.spec.unwrap(), &Path::new("a")))
+            let path = Path::new("a");
+            told(validate(&pod.metadata, &pod.spec.unwrap(), false, &path))
         };
         for value in ["runtime/default", "unconfined", "localhost/x"] {
             assert_eq!(

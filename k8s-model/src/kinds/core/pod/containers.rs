@@ -292,6 +292,7 @@ fn container_common(container: &Container, around: &Around<'_>, path: &Path) -> 
     errors.extend(resources::of_container(
         &container.resources,
         &around.claims,
+        around.allowed.broken_pages,
         &path.child("resources"),
     ));
     errors.extend(resize::policies(

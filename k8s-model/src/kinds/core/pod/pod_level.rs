@@ -91,7 +91,12 @@ fn requests(spec: &mut PodSpec) {
 }
 
 /// Checks what a pod asks for as a whole, alone and beside its containers.
-pub(super) fn validate(spec: &PodSpec, claims: &BTreeSet<&str>, path: &Path) -> ErrorList {
+pub(super) fn validate(
+    spec: &PodSpec,
+    claims: &BTreeSet<&str>,
+    broken_pages: bool,
+    path: &Path,
+) -> ErrorList {
     let Some(own) = &spec.resources else {
         return ErrorList::new();
     };
@@ -106,7 +111,13 @@ pub(super) fn validate(spec: &PodSpec, claims: &BTreeSet<&str>, path: &Path) -> 
             "claims may not be set for Resources at pod-level",
         ));
     }
-    errors.extend(resources::requirements(own, name, claims, path));
+    errors.extend(resources::requirements(
+        own,
+        name,
+        claims,
+        broken_pages,
+        path,
+    ));
     errors.extend(consistency(spec, own, path));
     errors
 }
@@ -239,6 +250,7 @@ mod tests {
             validate(
                 &spec,
                 &BTreeSet::new(),
+                false,
                 &Path::new("spec").child("resources"),
             )
             .iter()
@@ -298,7 +310,7 @@ mod tests {
     fn windows_knows_no_resources_of_a_pod() {
         let mut spec = spec(json!({"requests": {"cpu": "1"}}), &[]);
         spec.os = Some(serde_json::from_value(json!({"name": "windows"})).unwrap());
-        let errors = validate(&spec, &BTreeSet::new(), &Path::new("r"));
+        let errors = validate(&spec, &BTreeSet::new(), false, &Path::new("r"));
         assert_eq!(
             errors[0].to_string(),
             "r: Forbidden: may not be set for a windows pod"

@@ -27,10 +27,24 @@ pub(super) fn is_empty(resources: &Option<ResourceRequirements>) -> bool {
     })
 }
 
-/// Checks what a container asks for.
+/// Whether containers ask for huge pages that do not come whole, or the pod's overhead has such.
+pub(super) fn has_broken_pages(spec: &PodSpec) -> bool {
+    let containers = spec.containers.iter().chain(list(&spec.init_containers));
+    let ephemeral = list(&spec.ephemeral_containers).iter();
+    let asked = containers.map(|container| &container.resources);
+    let asked = asked.chain(ephemeral.map(|container| &container.resources));
+    let lists = asked
+        .flatten()
+        .flat_map(|asked| [&asked.limits, &asked.requests]);
+    let mut all = lists.chain([&spec.overhead]).flatten().flatten();
+    all.any(|(name, amount)| !quantities::whole_pages(name, amount, Path::default()).is_empty())
+}
+
+/// Checks what a container asks for. Huge pages may be `broken_pages`, which do not come whole.
 pub(super) fn of_container(
     resources: &Option<ResourceRequirements>,
     known_claims: &BTreeSet<&str>,
+    broken_pages: bool,
     path: &Path,
 ) -> ErrorList {
     match resources {
@@ -38,6 +52,7 @@ pub(super) fn of_container(
             resources,
             quantities::container_resource_name,
             known_claims,
+            broken_pages,
             path,
         ),
         None => ErrorList::new(),
@@ -52,6 +67,7 @@ pub(super) fn requirements(
     resources: &ResourceRequirements,
     check_name: NameCheck,
     known_claims: &BTreeSet<&str>,
+    broken_pages: bool,
     path: &Path,
 ) -> ErrorList {
     let empty = ResourceList::new();
@@ -60,10 +76,10 @@ pub(super) fn requirements(
     let (limits_path, requests_path) = (path.child("limits"), path.child("requests"));
     let mut errors = ErrorList::new();
     for (name, limit) in limits {
-        errors.extend(one(name, limit, check_name, &limits_path));
+        errors.extend(one(name, limit, check_name, broken_pages, &limits_path));
     }
     for (name, request) in requests {
-        errors.extend(one(name, request, check_name, &requests_path));
+        errors.extend(one(name, request, check_name, broken_pages, &requests_path));
         let (asked, limit) = (
             quantities::parse(request),
             limits.get(name).map(quantities::parse),
@@ -112,19 +128,33 @@ pub(super) fn requirements(
     errors
 }
 
-/// Checks a list of limits, or a pod's overhead, which is like one.
+/// Checks a list of limits.
 pub(crate) fn limit_list(limits: &ResourceList, path: &Path) -> ErrorList {
+    overhead(limits, false, path)
+}
+
+/// Checks a pod's overhead, which is like a list of limits.
+pub(super) fn overhead(limits: &ResourceList, broken_pages: bool, path: &Path) -> ErrorList {
+    let name = quantities::container_resource_name;
+    let limits = limits.iter();
     limits
-        .iter()
-        .flat_map(|(name, quantity)| one(name, quantity, quantities::container_resource_name, path))
+        .flat_map(|(resource, quantity)| one(resource, quantity, name, broken_pages, path))
         .collect()
 }
 
-fn one(name: &str, quantity: &Quantity, check_name: NameCheck, path: &Path) -> ErrorList {
+fn one(
+    name: &str,
+    quantity: &Quantity,
+    check_name: NameCheck,
+    broken_pages: bool,
+    path: &Path,
+) -> ErrorList {
     let path = path.key(name);
     let mut errors = check_name(name, &path);
     errors.extend(quantities::resource_value(name, quantity, path.clone()));
-    errors.extend(quantities::whole_pages(name, quantity, path));
+    if !broken_pages {
+        errors.extend(quantities::whole_pages(name, quantity, path));
+    }
     errors
 }
 
@@ -344,7 +374,12 @@ mod tests {
         let resources =
             serde_json::from_value(json!({"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}))
                 .unwrap();
-        let errors = of_container(&Some(resources), &BTreeSet::new(), &Path::new("resources"));
+        let errors = of_container(
+            &Some(resources),
+            &BTreeSet::new(),
+            false,
+            &Path::new("resources"),
+        );
         assert_eq!(
             errors[0].to_string(),
             r#"resources.requests: Invalid value: "2": must be less than or equal to cpu limit of 1"#

@@ -349,6 +349,13 @@ pub(super) fn gates(gates: &[PodSchedulingGate], path: &Path) -> ErrorList {
     errors
 }
 
+/// Whether the selector of a spread constraint is none.
+pub(super) fn has_bad_spread_selectors(spec: &PodSpec) -> bool {
+    let constraints = list(&spec.topology_spread_constraints).iter();
+    let mut selectors = constraints.filter_map(|constraint| constraint.label_selector.as_ref());
+    selectors.any(|selector| !label_selector(selector, &Path::default()).is_empty())
+}
+
 /// Whether the selector of a spread constraint has a key of `matchLabelKeys` for another reason than that.
 pub(super) fn has_bad_spread_keys(spec: &PodSpec) -> bool {
     let constraints = list(&spec.topology_spread_constraints);
@@ -434,7 +441,9 @@ pub(super) fn spreading(
         } else {
             spread_keys(constraint, &path)
         });
-        if let Some(selector) = &constraint.label_selector {
+        if let Some(selector) = &constraint.label_selector
+            && !allowed.spread_selectors
+        {
             errors.extend(label_selector(selector, &path.child("labelSelector")));
         }
     }

@@ -50,7 +50,8 @@ pub(super) fn metadata_and_spec(pod: &Pod) -> ErrorList {
 
 /// What holds for a pod that takes the place of another.
 pub(super) fn changed(new: &Pod, old: &Pod) -> ErrorList {
-    let allowed = old.spec.as_ref().map(Allowances::of);
+    let of = |spec| Allowances::of(Some(&old.metadata), spec);
+    let allowed = old.spec.as_ref().map(of);
     metadata_and_spec_of(new, allowed.unwrap_or_default())
 }
 
@@ -61,6 +62,7 @@ fn metadata_and_spec_of(pod: &Pod, allowed: Allowances) -> ErrorList {
     let mut errors = annotations::validate(
         &pod.metadata,
         spec,
+        allowed.deletion_cost,
         &Path::new("metadata").child("annotations"),
     );
     errors.extend(pod_spec(spec, Some(&pod.metadata), allowed, &path));
@@ -96,6 +98,7 @@ fn pod_spec(
     let (volumes, mut errors) = volumes::volumes(
         list(&spec.volumes),
         pod.and_then(|meta| meta.name.as_deref()),
+        allowed,
         &path.child("volumes"),
     );
     errors.extend(claims::of_pod(
@@ -121,6 +124,7 @@ fn pod_spec(
     errors.extend(pod_level::validate(
         spec,
         &around.claims,
+        allowed.broken_pages,
         &path.child("resources"),
     ));
     errors.extend(one_of(
@@ -210,8 +214,9 @@ fn pod_spec(
         ));
     }
     if let Some(overhead) = &spec.overhead {
-        errors.extend(resources::limit_list(
+        errors.extend(resources::overhead(
             overhead,
+            allowed.broken_pages,
             &path.child("overhead").child("limits"),
         ));
     }
@@ -303,9 +308,14 @@ pub(crate) fn changed_template(
     if let Some(map) = &meta.annotations {
         errors.extend(metadata::validate_annotations(map, &at));
     }
-    errors.extend(annotations::validate(meta, spec, &at));
-    let at = path.child("spec");
     let allowed = Allowances::of_template(old);
+    errors.extend(annotations::validate(
+        meta,
+        spec,
+        allowed.deletion_cost,
+        &at,
+    ));
+    let at = path.child("spec");
     errors.extend(pod_spec(spec, None, allowed, &at));
     errors.extend(annotations::match_fields(meta, spec, &at));
     if !list(&spec.ephemeral_containers).is_empty() {
@@ -513,6 +523,51 @@ mod tests {
             changes(spread.clone(), spread),
             [format!("{constraint}.matchLabelKeys{told}")]
         );
+    }
+
+    #[test]
+    fn what_was_stored_may_stay_where_it_is() {
+        let cost = "controller.kubernetes.io/pod-deletion-cost";
+        let pages = "Invalid value: \"3Mi\": 3Mi is not positive integer multiple of hugepages-2Mi";
+        let asked = json!({"limits": {"hugepages-2Mi": "3Mi", "memory": "1Gi"}});
+        for (bad, expected) in [
+            (
+                json!({"metadata": {"annotations": {cost: "+1"}}}),
+                vec![format!(
+                    "metadata.annotations[{cost}]: Invalid value: \"+1\": must be a 32bit integer"
+                )],
+            ),
+            (
+                json!({"spec": {"initContainers": [{"name": "i", "image": "x:1", "resources": asked}]}}),
+                ["limits", "requests"]
+                    .map(|list| format!("spec.initContainers[0].resources.{list}[hugepages-2Mi]: {pages}"))
+                    .into(),
+            ),
+            (
+                json!({"spec": {"overhead": {"hugepages-2Mi": "3Mi"}}}),
+                vec![format!("spec.overhead.limits[hugepages-2Mi]: {pages}")],
+            ),
+            (
+                json!({"spec": {"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "t",
+                    "whenUnsatisfiable": "DoNotSchedule",
+                    "labelSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}]}}),
+                vec!["spec.topologySpreadConstraints[0].labelSelector.matchExpressions[0].values: Required value: must be specified when `operator` is 'In' or 'NotIn'".to_owned()],
+            ),
+            (
+                json!({"spec": {"volumes": [{"name": "v", "image": {}}]}}),
+                vec!["spec.volumes[0].image.reference: Required value".to_owned()],
+            ),
+            (
+                json!({"spec": {"serviceAccountName": "s", "volumes": [{"name": "v",
+                    "projected": {"sources": [{"serviceAccountToken": {"path": "..t"}}]}}]}}),
+                vec!["spec.volumes[0].projected.path: Invalid value: \"..t\": must not start with '..'".to_owned()],
+            ),
+        ] {
+            assert_eq!(found(bad.clone()), expected);
+            let mut other = bad.clone();
+            json_patch::merge(&mut other, &json!({"metadata": {"labels": {"a": "b"}}}));
+            assert_eq!(changes(other, bad), [""; 0]);
+        }
     }
 
     #[test]

@@ -10,20 +10,21 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::{
     AzureFileVolumeSource, CephFSVolumeSource, CinderVolumeSource, ConfigMapVolumeSource,
     DownwardAPIVolumeFile, FlexVolumeSource, GCEPersistentDiskVolumeSource, GlusterfsVolumeSource,
-    HostPathVolumeSource, KeyToPath, PhotonPersistentDiskVolumeSource, PortworxVolumeSource,
-    RBDVolumeSource, ScaleIOVolumeSource, SecretVolumeSource, StorageOSVolumeSource, Volume,
-    VsphereVirtualDiskVolumeSource,
+    HostPathVolumeSource, KeyToPath, PhotonPersistentDiskVolumeSource, PodSpec,
+    PortworxVolumeSource, ProjectedVolumeSource, RBDVolumeSource, ScaleIOVolumeSource,
+    SecretVolumeSource, StorageOSVolumeSource, Volume, VsphereVirtualDiskVolumeSource,
 };
 
-pub(super) use self::projected::tokens_need_an_account;
+pub(super) use self::projected::{has_bad_token_paths, tokens_need_an_account};
 use super::{
+    allowances::Allowances,
     containers::Volumes,
     environment::{field_ref, resource_field_ref},
 };
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{dns_label, list, supported, text},
+        checks::{blank, dns_label, list, supported, text},
         core::persistent_volume_claim,
         quantities,
     },
@@ -43,6 +44,7 @@ const FIELDS: &[&str] = &[
 pub(super) fn volumes<'a>(
     volumes: &'a [Volume],
     pod_name: Option<&str>,
+    allowed: Allowances,
     path: &Path,
 ) -> (Volumes<'a>, ErrorList) {
     let mut errors = ErrorList::new();
@@ -59,7 +61,7 @@ pub(super) fn volumes<'a>(
         .collect();
     for (index, volume) in volumes.iter().enumerate() {
         let path = path.index(index);
-        let mut found = source(volume, &path);
+        let mut found = source(volume, allowed, &path);
         if volume.name.is_empty() {
             found.push(field::required(path.child("name"), ""));
         } else {
@@ -98,8 +100,16 @@ pub(super) fn volumes<'a>(
     (sound, errors)
 }
 
+/// Whether volumes of images say no image.
+pub(super) fn has_unnamed_images(spec: &PodSpec) -> bool {
+    let mut images = list(&spec.volumes)
+        .iter()
+        .filter_map(|volume| volume.image.as_ref());
+    images.any(|image| blank(&image.reference))
+}
+
 /// Exactly one source, sound by its own rules.
-fn source(volume: &Volume, path: &Path) -> ErrorList {
+fn source(volume: &Volume, allowed: Allowances, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     let mut count = 0;
     let mut check = |set: bool, name: &str, check: &dyn Fn(&Path) -> ErrorList| {
@@ -273,7 +283,13 @@ fn source(volume: &Volume, path: &Path) -> ErrorList {
             errors
         }
     );
-    check!(projected, "projected", projected::validate);
+    check!(
+        projected,
+        "projected",
+        |source: &ProjectedVolumeSource, path: &Path| {
+            projected::validate(source, allowed.token_paths, path)
+        }
+    );
     check!(
         scale_io,
         "scaleIO",
@@ -302,7 +318,10 @@ fn source(volume: &Volume, path: &Path) -> ErrorList {
         image,
         "image",
         |source: &k8s_openapi::api::core::v1::ImageVolumeSource, path: &Path| {
-            let mut errors = required(text(&source.reference), path.child("reference"));
+            let mut errors = ErrorList::new();
+            if !allowed.unnamed_images {
+                errors.extend(required(text(&source.reference), path.child("reference")));
+            }
             errors.extend(supported(
                 text(&source.pull_policy),
                 &["Always", "IfNotPresent", "Never"],

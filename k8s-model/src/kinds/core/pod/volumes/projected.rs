@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{
-    ClusterTrustBundleProjection, KeyToPath, ProjectedVolumeSource, Volume,
+    ClusterTrustBundleProjection, KeyToPath, PodSpec, ProjectedVolumeSource, Volume,
 };
 
 use super::{certificate, downward_file, keys, mode, non_reserved_path, required};
@@ -15,7 +15,12 @@ use crate::{
     },
 };
 
-pub(super) fn validate<'a>(source: &'a ProjectedVolumeSource, path: &Path) -> ErrorList {
+/// Checks a volume. Tokens in it may be at `any_token_path`.
+pub(super) fn validate<'a>(
+    source: &'a ProjectedVolumeSource,
+    any_token_path: bool,
+    path: &Path,
+) -> ErrorList {
     let mut errors = mode(source.default_mode, path.child("defaultMode"));
     let mut paths = BTreeSet::new();
     for (index, source) in list(&source.sources).iter().enumerate() {
@@ -69,7 +74,11 @@ pub(super) fn validate<'a>(source: &'a ProjectedVolumeSource, path: &Path) -> Er
                     "may not specify a duration larger than 2^32 seconds",
                 ));
             }
+            // Upstream tells of the volume what is the source's.
             errors.extend(required(&token.path, path.child("path")));
+            if !any_token_path {
+                errors.extend(non_reserved_path(&token.path, path.child("path")));
+            }
         }
         if let Some(bundle) = &source.cluster_trust_bundle {
             count += 1;
@@ -89,6 +98,16 @@ pub(super) fn validate<'a>(source: &'a ProjectedVolumeSource, path: &Path) -> Er
         }
     }
     errors
+}
+
+/// Whether tokens are at paths that leave their volume, or that are kept for other things.
+pub(in crate::kinds::core::pod) fn has_bad_token_paths(spec: &PodSpec) -> bool {
+    let volumes = list(&spec.volumes).iter();
+    let sources = volumes
+        .filter_map(|volume| volume.projected.as_ref())
+        .flat_map(|volume| list(&volume.sources));
+    let mut tokens = sources.filter_map(|source| source.service_account_token.as_ref());
+    tokens.any(|token| !non_reserved_path(&token.path, Path::default()).is_empty())
 }
 
 /// A path that something else in the volume has too.
@@ -186,7 +205,7 @@ mod tests {
 
     fn found(sources: Value) -> Vec<String> {
         let volume = serde_json::from_value(json!({"sources": sources})).unwrap();
-        let found = validate(&volume, &Path::new("v"));
+        let found = validate(&volume, false, &Path::new("v"));
         found.iter().map(ToString::to_string).collect()
     }
 
