@@ -196,7 +196,9 @@ fn validate_spec(cron_job: &CronJob, old: Option<&CronJobSpec>) -> ErrorList {
     let at = path.child("jobTemplate").child("spec");
     let no_job = JobSpec::default();
     let job = spec.job_template.spec.as_ref().unwrap_or(&no_job);
-    errors.extend(job::spec::validate(job, &at));
+    let old_job = old.and_then(|old| old.job_template.spec.as_ref());
+    let old_template = old_job.map(|job| &job.template);
+    errors.extend(job::spec::validate(job, old_template, &at));
     if let Some(selector) = &job.selector {
         errors.push(field::invalid(
             at.child("selector"),
@@ -272,6 +274,16 @@ mod tests {
                 "spec.jobTemplate.spec.backoffLimitPerIndex: Invalid value: 1: requires indexed completion mode"
             ]
         );
+    }
+
+    #[test]
+    fn a_template_may_go_on_with_what_is_forbidden_now() {
+        let sysctls = json!([{"name": "net.ipv4.tcp_syncookies", "value": "1"}]);
+        let cron_job = cron_job(json!({"jobTemplate": {"spec": {"template": {"spec": {
+            "hostNetwork": true, "securityContext": {"sysctls": sysctls}}}}}}));
+        assert_eq!(CronJobRules.validate(&cron_job).len(), 1);
+        let again = CronJobRules.validate_update(&cron_job, &cron_job);
+        assert_eq!(told(again), [""; 0]);
     }
 
     #[test]

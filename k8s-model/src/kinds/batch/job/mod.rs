@@ -53,8 +53,6 @@ pub(crate) struct JobRules;
 impl KindRules for JobRules {
     type Kind = Job;
 
-    const TOLD_TWICE: bool = true;
-
     const GENERATION: bool = true;
     const SELECTABLE: &'static [&'static str] = &["status.successful"];
 
@@ -105,7 +103,7 @@ impl KindRules for JobRules {
     }
 
     fn validate(&self, job: &Job) -> ErrorList {
-        validate(job, true)
+        validate(job, None)
     }
 
     fn prepare_for_update(&self, new: &mut Job, old: &Job) {
@@ -113,12 +111,8 @@ impl KindRules for JobRules {
         new.status.clone_from(&old.status);
     }
 
-    fn validate_changed(&self, new: &Job, old: &Job) -> ErrorList {
-        validate(new, selector::has_prefixed_labels(old))
-    }
-
     fn validate_update(&self, new: &Job, old: &Job) -> ErrorList {
-        let mut errors = self.validate_changed(new, old);
+        let mut errors = validate(new, Some(old));
         if let (Some(new_spec), Some(old_spec)) = (&new.spec, &old.spec) {
             let path = Path::new("spec");
             errors.extend(spec::changes(new_spec, old_spec, old, &path));
@@ -164,15 +158,22 @@ fn prepare(new: &mut Job, old: Option<&Job>) {
     }
 }
 
-/// Checks a job, which has labels with a domain in their names if it is a new one.
-fn validate(job: &Job, prefixed: bool) -> ErrorList {
+/// Checks a job that is new, and has labels with a domain in their names, or takes the place of another. That one is told
+/// twice of its spec, which upstream has checked once more among what changes.
+fn validate(job: &Job, old: Option<&Job>) -> ErrorList {
     let path = Path::new("spec");
     let empty = JobSpec::default();
     let spec = job.spec.as_ref().unwrap_or(&empty);
+    let template = old.and_then(|old| old.spec.as_ref().map(|spec| &spec.template));
+    let mut of_spec = spec::validate(spec, template, &path);
+    of_spec.extend(selector::validate(spec, &path));
+    let prefixed = old.is_none_or(selector::has_prefixed_labels);
     let mut errors = selector::generated(job, spec, prefixed, &path);
-    errors.extend(spec::validate(spec, &path));
-    errors.extend(selector::validate(spec, &path));
+    errors.extend_from_slice(&of_spec);
     errors.extend(host_names(job, spec));
+    if old.is_some() {
+        errors.append(&mut of_spec);
+    }
     errors
 }
 

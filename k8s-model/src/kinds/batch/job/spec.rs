@@ -11,7 +11,7 @@ use crate::{
     kinds::{
         batch::{failure_policy, success_policy},
         checks::{immutable, list, non_negative, same, supported, text},
-        core::pod::template,
+        core::pod::changed_template,
     },
     names,
 };
@@ -25,8 +25,12 @@ const MAX_MANAGER: usize = 63;
 
 const NEEDS_INDEXES: &str = "requires indexed completion mode";
 
-/// What holds for the spec of a job and of a job template.
-pub(in crate::kinds::batch) fn validate(spec: &JobSpec, path: &Path) -> ErrorList {
+/// What holds for the spec of a job and of a job template, whose pods may take the place of those of another template.
+pub(in crate::kinds::batch) fn validate(
+    spec: &JobSpec,
+    old: Option<&PodTemplateSpec>,
+    path: &Path,
+) -> ErrorList {
     let mut errors = counts(spec, path);
     if let Some(manager) = &spec.managed_by {
         errors.extend(managed_by(manager, &path.child("managedBy")));
@@ -41,7 +45,8 @@ pub(in crate::kinds::batch) fn validate(spec: &JobSpec, path: &Path) -> ErrorLis
         errors.extend(success_policy::validate(policy, spec, &path));
     }
     errors.extend(pod_replacement_policy(spec, path));
-    errors.extend(template(&spec.template, &path.child("template")));
+    let at = path.child("template");
+    errors.extend(changed_template(&spec.template, old, &at));
     errors.extend(restart_policy(spec, path));
     errors
 }

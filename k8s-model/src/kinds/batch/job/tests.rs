@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::{kinds::typed::Typed, strategy::Strategy};
 
 fn job_with(spec: Value, status: Value) -> Job {
     let mut value = json!({"metadata": {"name": "a", "uid": "u"}, "spec": {
@@ -158,6 +159,30 @@ fn what_a_job_asks_for_fits_together() {
         found[0],
         "spec.maxFailedIndexes: Invalid value: 100001: must be less than or equal to 100000"
     );
+}
+
+#[test]
+fn what_is_wrong_with_the_spec_of_a_changed_job_is_told_twice() {
+    let mut job = job(json!({"completionMode": "Indexed", "completions": 1, "parallelism": -1}));
+    job.metadata.name = Some("a.b".to_owned());
+    let errors = Typed(JobRules).validate_update(&job, &job);
+    let fields: Vec<String> = errors.iter().map(|error| error.field.to_string()).collect();
+    let of_labels = ["job-name", "batch.kubernetes.io/job-name"]
+        .map(|label| format!("spec.template.metadata.labels[{label}]"));
+    assert_eq!(fields[..2], of_labels);
+    assert_eq!(
+        fields[2..],
+        ["spec.parallelism", "metadata.name", "spec.parallelism"]
+    );
+}
+
+#[test]
+fn a_template_may_go_on_with_what_is_forbidden_now() {
+    let sysctls = json!([{"name": "net.ipv4.tcp_syncookies", "value": "1"}]);
+    let job = job(json!({"template": {"spec": {
+        "hostNetwork": true, "securityContext": {"sysctls": sysctls}}}}));
+    assert_eq!(JobRules.validate(&job).len(), 1);
+    assert_eq!(texts(JobRules.validate_update(&job, &job)), [""; 0]);
 }
 
 #[test]
