@@ -11,7 +11,7 @@ use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         batch::indexes,
-        checks::{json, list, non_negative, same, text},
+        checks::{IMMUTABLE, json, list, non_negative, same, text},
     },
 };
 
@@ -19,6 +19,13 @@ use crate::{
 pub(super) fn is_true(status: &JobStatus, condition: &str) -> bool {
     let mut conditions = list(&status.conditions).iter();
     conditions.any(|found| found.type_ == condition && found.status == "True")
+}
+
+/// Whether a status says that a job is no longer suspended. One that says nothing of it any more does not.
+fn is_resumed(new: &JobStatus, old: &JobStatus) -> bool {
+    let mut conditions = list(&new.conditions).iter();
+    let runs = conditions.any(|found| found.type_ == "Suspended" && found.status == "False");
+    runs && is_true(old, "Suspended")
 }
 
 /// The conditions of a status that say how a job stands.
@@ -60,7 +67,7 @@ pub(super) fn validate_update(new: &Job, old: &Job) -> ErrorList {
         errors.extend(uncounted_pods(uncounted, &path));
     }
     errors.extend(completion(&new, &old, &path));
-    errors.extend(end(&new, &old, &path));
+    errors.extend(end(&new, &old, spec, &path));
     errors.extend(index_lists(&new, &old, spec, &path));
     errors.extend(pods(&new, &old, &path));
     errors.extend(success(&new, spec, &path));
@@ -134,19 +141,20 @@ fn completion(new: &JobStatus, old: &JobStatus, path: &Path) -> ErrorList {
         && (time_changes || new.start_time != old.start_time)
         && end.0 < start.0
     {
-        let text = "completionTime cannot be set before startTime";
+        let text = "must be equal to or after `startTime`";
         errors.push(field::invalid(at, json(end), text));
     }
     errors
 }
 
 /// A job that comes to an end was about to, has begun, and has nothing left to do.
-fn end(new: &JobStatus, old: &JobStatus, path: &Path) -> ErrorList {
+fn end(new: &JobStatus, old: &JobStatus, spec: &JobSpec, path: &Path) -> ErrorList {
     let (is, was) = (Standing::of(new), Standing::of(old));
     let ends = is.finished() != was.finished();
     let at = path.child("conditions");
     let mut errors = ErrorList::new();
-    let fails = is.failed != was.failed || is.about_to_fail != was.about_to_fail;
+    // Upstream looks at the indexes that failed here, not at whether the job was about to.
+    let fails = is.failed != was.failed || new.failed_indexes != old.failed_indexes;
     if fails && is.failed && !is.about_to_fail {
         let text = "cannot set Failed=True condition without the FailureTarget=true condition";
         errors.push(field::invalid_unshown(at.clone(), text));
@@ -165,7 +173,10 @@ fn end(new: &JobStatus, old: &JobStatus, path: &Path) -> ErrorList {
         let text = "active>0 is invalid for finished job";
         errors.push(field::invalid(path.child("active"), active, text));
     }
-    if (ends || new.start_time != old.start_time) && new.start_time.is_none() {
+    // A job that asks for nothing may end before it is ever resumed.
+    let never_begins = spec.suspend == Some(true) && spec.completions == Some(0);
+    let begins = ends || new.start_time != old.start_time;
+    if begins && !never_begins && new.start_time.is_none() {
         let text = "startTime is required for finished job";
         errors.push(field::required(path.child("startTime"), text));
     }
@@ -182,7 +193,7 @@ fn end(new: &JobStatus, old: &JobStatus, path: &Path) -> ErrorList {
         errors.push(field::invalid_spelled(
             path.child("uncountedTerminatedPods"),
             &format!(r#"{{"Succeeded":{succeeded},"Failed":{failed}}}"#),
-            "uncountedTerminatedPods needs to be empty for finished job",
+            "must be empty for finished job",
         ));
     }
     errors
@@ -307,12 +318,17 @@ fn changes(new: &JobStatus, old: &JobStatus, spec: &JobSpec, path: &Path) -> Err
         errors.push(field::invalid(
             path.child("completionTime"),
             json(new),
-            "completionTime cannot be mutated",
+            IMMUTABLE,
         ));
     }
-    if old.start_time.is_some() && new.start_time != old.start_time && spec.suspend != Some(true) {
-        let text = "startTime cannot be removed for unsuspended job";
-        errors.push(field::required(path.child("startTime"), text));
+    if old.start_time.is_some()
+        && new.start_time != old.start_time
+        && spec.suspend != Some(true)
+        && !is_resumed(new, old)
+    {
+        let text = "field is immutable for unsuspended job once set";
+        let at = path.child("startTime");
+        errors.push(field::invalid(at, json(&new.start_time), text));
     }
     let (is, was) = (Standing::of(new), Standing::of(old));
     if was.succeeded && !is.succeeded {

@@ -326,6 +326,34 @@ fn a_status_comes_to_an_end_as_it_should() {
 }
 
 #[test]
+fn a_job_that_asks_for_nothing_may_end_before_it_begins() {
+    let ended = complete(json!({"startTime": null, "succeeded": 0}));
+    let said = |spec: Value| said(spec, json!({}), ended.clone());
+    let told = ["status.startTime: Required value: startTime is required for finished job"];
+    assert_eq!(said(json!({"suspend": true, "completions": 0})), [""; 0]);
+    assert_eq!(said(json!({"suspend": true, "completions": 1})), told);
+    assert_eq!(said(json!({"completions": 0})), told);
+}
+
+#[test]
+fn a_job_that_failed_was_about_to() {
+    let spec = json!({"completionMode": "Indexed", "completions": 1, "backoffLimitPerIndex": 1});
+    let failed = |indexes: Value| {
+        with(
+            &["Failed"],
+            json!({"startTime": START, "failedIndexes": indexes}),
+        )
+    };
+    let told = "status.conditions: Invalid value: cannot set Failed=True condition without the FailureTarget=true condition";
+    let (old, new) = (failed(Value::Null), failed("0".into()));
+    assert_eq!(said(spec.clone(), old.clone(), new), [told]);
+    assert_eq!(said(spec.clone(), old.clone(), old.clone()), [""; 0]);
+    let about_to = with(&["FailureTarget", "Failed"], json!({"startTime": START}));
+    let disabled = "status.conditions: Invalid value: cannot disable the terminal FailureTarget=True condition";
+    assert_eq!(said(spec, about_to, old), [disabled]);
+}
+
+#[test]
 fn a_status_does_not_contradict_itself() {
     for (new, told) in [
         (
@@ -338,7 +366,7 @@ fn a_status_does_not_contradict_itself() {
         ),
         (
             complete(json!({"startTime": "2026-01-02T00:00:00Z"})),
-            r#"completionTime: Invalid value: "2026-01-01T00:01:00Z": completionTime cannot be set before startTime"#,
+            r#"completionTime: Invalid value: "2026-01-01T00:01:00Z": must be equal to or after `startTime`"#,
         ),
         (
             complete(json!({"startTime": null})),
@@ -369,7 +397,7 @@ fn a_status_does_not_contradict_itself() {
         ),
         (
             complete(json!({"uncountedTerminatedPods": {"succeeded": ["a"]}})),
-            r#"uncountedTerminatedPods: Invalid value: {"Succeeded":["a"],"Failed":null}: uncountedTerminatedPods needs to be empty for finished job"#,
+            r#"uncountedTerminatedPods: Invalid value: {"Succeeded":["a"],"Failed":null}: must be empty for finished job"#,
         ),
         (
             json!({"ready": 1}),
@@ -461,12 +489,17 @@ fn what_a_status_said_for_good_stays() {
         (
             json!({"startTime": START}),
             json!({}),
-            "startTime: Required value: startTime cannot be removed for unsuspended job",
+            "startTime: Invalid value: null: field is immutable for unsuspended job once set",
+        ),
+        (
+            with(&["Suspended"], json!({"startTime": START})),
+            json!({"startTime": END}),
+            r#"startTime: Invalid value: "2026-01-01T00:01:00Z": field is immutable for unsuspended job once set"#,
         ),
         (
             complete(json!({})),
             complete(json!({"completionTime": "2026-01-01T00:02:00Z"})),
-            r#"completionTime: Invalid value: "2026-01-01T00:02:00Z": completionTime cannot be mutated"#,
+            r#"completionTime: Invalid value: "2026-01-01T00:02:00Z": field is immutable"#,
         ),
         (
             with(&["Complete"], json!({})),
@@ -484,6 +517,10 @@ fn what_a_status_said_for_good_stays() {
     // Suspending a job forgets when it began, and scaling one down what it did.
     let start = json!({"startTime": START});
     assert_eq!(said(json!({"suspend": true}), start, json!({})), [""; 0]);
+    let suspended = with(&["Suspended"], json!({"startTime": START}));
+    let resumed =
+        json!({"startTime": END, "conditions": [{"type": "Suspended", "status": "False"}]});
+    assert_eq!(said(json!({}), suspended, resumed), [""; 0]);
     let scaled = json!({"completionMode": "Indexed", "completions": 3, "parallelism": 3});
     assert_eq!(
         said(scaled, json!({"succeeded": 3}), json!({"succeeded": 2})),
