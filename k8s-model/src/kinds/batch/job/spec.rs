@@ -10,7 +10,7 @@ use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         batch::{failure_policy, success_policy},
-        checks::{immutable, list, non_negative, same, supported, text},
+        checks::{immutable, list, non_negative, supported, text},
         core::pod::changed_template,
     },
     names,
@@ -212,11 +212,14 @@ pub(super) fn changes(new: &JobSpec, old: &JobSpec, old_job: &Job, path: &Path) 
         &old.selector,
         path.child("selector"),
     ));
-    let before = match is_halted(old, old_job) {
-        true => with_what_may_change(&old.template, &new.template),
-        false => old.template.clone(),
-    };
-    errors.extend(immutable(&new.template, &before, path.child("template")));
+    let at = path.child("template");
+    errors.extend(match is_halted(old, old_job) {
+        true => {
+            let (new, old) = (&new.template.spec, &old.template.spec);
+            immutable(new, &with_what_may_change(old, new), at.child("spec"))
+        }
+        false => immutable(&new.template, &old.template, at),
+    });
     errors.extend(immutable(
         &new.completion_mode,
         &old.completion_mode,
@@ -269,10 +272,10 @@ fn is_halted(spec: &JobSpec, job: &Job) -> bool {
     spec.suspend == Some(true) && status.active.unwrap_or_default() == 0 && safely
 }
 
-/// The old template with what a job without pods may still change: where its pods may run, and what they ask for.
-fn with_what_may_change(old: &PodTemplateSpec, new: &PodTemplateSpec) -> PodTemplateSpec {
+/// The old spec of the pods with what a job without any may still change: where they may run, and what they ask for.
+fn with_what_may_change(old: &Option<PodSpec>, new: &Option<PodSpec>) -> Option<PodSpec> {
     let mut out = old.clone();
-    if let (Some(out), Some(new)) = (&mut out.spec, &new.spec) {
+    if let (Some(out), Some(new)) = (&mut out, new) {
         out.node_selector.clone_from(&new.node_selector);
         out.tolerations.clone_from(&new.tolerations);
         out.scheduling_gates.clone_from(&new.scheduling_gates);
@@ -280,12 +283,6 @@ fn with_what_may_change(old: &PodTemplateSpec, new: &PodTemplateSpec) -> PodTemp
         take_resources(&mut out.containers, &new.containers);
         let init_containers = out.init_containers.iter_mut().flatten();
         take_resources(init_containers, list(&new.init_containers));
-    }
-    let new_meta = new.metadata.clone().unwrap_or_default();
-    if !same(&out.metadata, &new.metadata) {
-        let meta = out.metadata.get_or_insert_default();
-        meta.labels = new_meta.labels;
-        meta.annotations = new_meta.annotations;
     }
     out
 }

@@ -212,6 +212,7 @@ fn a_suspended_job_without_pods_may_run_elsewhere_and_ask_for_more() {
         json!({"spec": {"affinity": null}}),
         json!({"spec": {"containers": container(json!({"requests": {"cpu": "2"}}))}}),
         json!({"metadata": {"labels": {"a": "b"}}}),
+        json!({"metadata": {"finalizers": ["example.com/a"]}}),
     ];
     let start = "2026-01-01T00:00:00Z";
     let suspended = json!([{"type": "Suspended", "status": "True"}]);
@@ -237,7 +238,12 @@ fn a_suspended_job_without_pods_may_run_elsewhere_and_ask_for_more() {
     }
     let old = job(spec(json!({})));
     let other = json!({"spec": {"containers": [{"name": "c", "image": "y:1"}]}});
-    assert!(!JobRules.validate_update(&job(spec(other)), &old).is_empty());
+    let errors = texts(JobRules.validate_update(&job(spec(other)), &old));
+    assert!(
+        errors[0].starts_with("spec.template.spec: Invalid value: "),
+        "{errors:?}"
+    );
+    assert!(errors[0].ends_with(": field is immutable"), "{errors:?}");
 }
 
 #[test]
