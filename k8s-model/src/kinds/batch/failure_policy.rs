@@ -6,10 +6,11 @@ use k8s_openapi::api::batch::v1::{
     JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement,
     PodFailurePolicyOnPodConditionsPattern, PodFailurePolicyRule,
 };
+use serde_json::Value;
 
 use crate::{
     field::{self, ErrorList, Path},
-    kinds::checks::{json, list, qualified_name, supported},
+    kinds::checks::{json, list, qualified_name, slot, supported},
 };
 
 const MAX_RULES: usize = 20;
@@ -100,11 +101,9 @@ fn exit_codes(
     let path = path.child("values");
     let values = &codes.values;
     if values.is_empty() {
-        errors.push(field::invalid(
-            path.clone(),
-            json(values),
-            "at least one value is required",
-        ));
+        // Values that are left out are told as those that are none.
+        let text = "at least one value is required";
+        errors.push(field::invalid(path.clone(), Value::Null, text));
     } else if values.len() > MAX_EXIT_CODES {
         errors.push(field::too_many(path.clone(), values.len(), MAX_EXIT_CODES));
     }
@@ -139,7 +138,7 @@ fn pod_conditions(patterns: &[PodFailurePolicyOnPodConditionsPattern], path: &Pa
     for (index, pattern) in patterns.iter().enumerate() {
         let path = path.index(index);
         errors.extend(qualified_name(&pattern.type_, path.child("type")));
-        let status = crate::kinds::checks::slot::<String>(&pattern.status);
+        let status = slot::<String>(&pattern.status);
         errors.extend(known(
             status.map_or("", String::as_str),
             &["False", "True", "Unknown"],
@@ -157,4 +156,42 @@ fn known(value: &str, values: &[&str], path: Path) -> ErrorList {
         return vec![field::required(path, detail)];
     }
     supported(value, values, path)
+}
+
+/// The policy as upstream's internal type is told.
+pub(super) fn spelled(policy: &PodFailurePolicy) -> String {
+    let rules = policy.rules.iter().map(|rule| {
+        let action = json(&rule.action);
+        let codes = rule.on_exit_codes.as_ref().map_or_else(null, spelled_codes);
+        let conditions = rule
+            .on_pod_conditions
+            .as_ref()
+            .map_or_else(null, |patterns| {
+                spelled_list(patterns.iter().map(spelled_pattern))
+            });
+        format!(r#"{{"Action":{action},"OnExitCodes":{codes},"OnPodConditions":{conditions}}}"#)
+    });
+    format!(r#"{{"Rules":{}}}"#, spelled_list(rules))
+}
+
+fn spelled_codes(codes: &PodFailurePolicyOnExitCodesRequirement) -> String {
+    let name = codes.container_name.as_ref().map_or(Value::Null, json);
+    let operator = json(&codes.operator);
+    let values = Some(&codes.values).filter(|values| !values.is_empty());
+    let values = values.map_or(Value::Null, json);
+    format!(r#"{{"ContainerName":{name},"Operator":{operator},"Values":{values}}}"#)
+}
+
+fn spelled_pattern(pattern: &PodFailurePolicyOnPodConditionsPattern) -> String {
+    let status = slot::<String>(&pattern.status).map_or("", String::as_str);
+    let (kind, status) = (json(&pattern.type_), json(&status));
+    format!(r#"{{"Type":{kind},"Status":{status}}}"#)
+}
+
+fn spelled_list(items: impl Iterator<Item = String>) -> String {
+    format!("[{}]", items.collect::<Vec<_>>().join(","))
+}
+
+fn null() -> String {
+    "null".to_owned()
 }

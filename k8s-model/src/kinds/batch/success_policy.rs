@@ -98,7 +98,7 @@ fn succeeded_count(
 }
 
 /// The policy as upstream's internal type is told.
-fn spelled(policy: &SuccessPolicy) -> String {
+pub(super) fn spelled(policy: &SuccessPolicy) -> String {
     let rules = policy.rules.iter().map(|rule| {
         let indexes = rule.succeeded_indexes.as_ref().map_or(Value::Null, json);
         let count = rule.succeeded_count.as_ref().map_or(Value::Null, json);

@@ -4,13 +4,14 @@ use k8s_openapi::api::{
     batch::v1::{Job, JobSpec},
     core::v1::{Affinity, Container, PodSpec, PodTemplateSpec},
 };
+use serde::Serialize;
 
 use super::status::is_true;
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         batch::{failure_policy, success_policy},
-        checks::{immutable, list, non_negative, supported, text},
+        checks::{IMMUTABLE, immutable, list, non_negative, same, supported, text},
         core::pod::changed_template,
     },
     names,
@@ -225,9 +226,10 @@ pub(super) fn changes(new: &JobSpec, old: &JobSpec, old_job: &Job, path: &Path) 
         &old.completion_mode,
         path.child("completionMode"),
     ));
-    errors.extend(immutable(
+    errors.extend(immutable_policy(
         &new.pod_failure_policy,
         &old.pod_failure_policy,
+        failure_policy::spelled,
         path.child("podFailurePolicy"),
     ));
     errors.extend(immutable(
@@ -240,12 +242,27 @@ pub(super) fn changes(new: &JobSpec, old: &JobSpec, old_job: &Job, path: &Path) 
         &old.managed_by,
         path.child("managedBy"),
     ));
-    errors.extend(immutable(
+    errors.extend(immutable_policy(
         &new.success_policy,
         &old.success_policy,
+        success_policy::spelled,
         path.child("successPolicy"),
     ));
     errors
+}
+
+/// A policy does not change. The new one is shown as upstream's internal type is told.
+fn immutable_policy<T: PartialEq + Serialize>(
+    new: &Option<T>,
+    old: &Option<T>,
+    spelled: impl Fn(&T) -> String,
+    path: Path,
+) -> ErrorList {
+    if same(new, old) {
+        return ErrorList::new();
+    }
+    let shown = new.as_ref().map_or_else(|| "null".to_owned(), spelled);
+    vec![field::invalid_spelled(path, &shown, IMMUTABLE)]
 }
 
 /// An indexed job is scaled by both numbers together (KEP-3715).

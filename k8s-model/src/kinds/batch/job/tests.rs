@@ -198,6 +198,51 @@ fn the_template_is_immutable() {
 }
 
 #[test]
+fn policies_are_immutable_and_shown_as_upstream_shows_them() {
+    let indexed = |patch: Value| {
+        let mut spec = json!({"completionMode": "Indexed", "completions": 1});
+        json_patch::merge(&mut spec, &patch);
+        job(spec)
+    };
+    let failure = |rule: Value| json!({"podFailurePolicy": {"rules": [rule]}});
+    let ignored = json!({"action": "Ignore", "onPodConditions": [{"type": "A", "status": "True"}]});
+    let failed = json!({"action": "FailJob", "onExitCodes": {"operator": "In", "values": [1, 2]}});
+    let success = json!({"successPolicy": {"rules": [{"succeededCount": 1}]}});
+    let shown = r#"{"Rules":[{"SucceededIndexes":null,"SucceededCount":1}]}"#;
+    let none = json!({});
+    for (new, old, told) in [
+        (
+            failure(ignored.clone()),
+            failure(failed.clone()),
+            r#"podFailurePolicy: Invalid value: {"Rules":[{"Action":"Ignore","OnExitCodes":null,"OnPodConditions":[{"Type":"A","Status":"True"}]}]}"#,
+        ),
+        (
+            failure(failed),
+            failure(ignored),
+            r#"podFailurePolicy: Invalid value: {"Rules":[{"Action":"FailJob","OnExitCodes":{"ContainerName":null,"Operator":"In","Values":[1,2]},"OnPodConditions":null}]}"#,
+        ),
+        (
+            success.clone(),
+            none.clone(),
+            &format!("successPolicy: Invalid value: {shown}"),
+        ),
+        (none, success, "successPolicy: Invalid value: null"),
+    ] {
+        assert_eq!(
+            texts(JobRules.validate_update(&indexed(new), &indexed(old))),
+            [format!("spec.{told}: field is immutable")]
+        );
+    }
+    let codes = failure(json!({"action": "FailJob", "onExitCodes": {"operator": "In"}}));
+    assert_eq!(
+        found(codes),
+        [
+            "spec.podFailurePolicy.rules[0].onExitCodes.values: Invalid value: null: at least one value is required"
+        ]
+    );
+}
+
+#[test]
 fn a_suspended_job_without_pods_may_run_elsewhere_and_ask_for_more() {
     let spec = |patch: Value| {
         let mut spec = json!({"suspend": true, "template": {"spec": {
