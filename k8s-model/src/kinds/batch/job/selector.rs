@@ -86,9 +86,11 @@ pub(super) fn generated(job: &Job, spec: &JobSpec, prefixed: bool, path: &Path) 
     }
     let expected = expected.into_iter();
     let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    if !selector_matches(selector, &expected.collect()) {
+    let path = path.child("selector");
+    let is_sound = label_selector(selector, &path).is_empty();
+    if is_sound && !selector_matches(selector, &expected.collect()) {
         errors.push(field::invalid(
-            path.child("selector"),
+            path,
             json(selector),
             "`selector` not auto-generated",
         ));

@@ -63,6 +63,20 @@ fn labels_that_are_made_are_not_chosen() {
 }
 
 #[test]
+fn a_selector_that_makes_no_sense_is_told_that_alone() {
+    let with = |operator: &str| {
+        found(json!({"selector": {"matchExpressions": [{"key": "a", "operator": operator}]}}))
+    };
+    assert_eq!(
+        with("Foo"),
+        [
+            r#"spec.selector.matchExpressions[0].operator: Invalid value: "Foo": not a valid selector operator"#
+        ]
+    );
+    assert!(with("Exists")[0].ends_with("`selector` not auto-generated"));
+}
+
+#[test]
 fn a_job_does_not_restart_always() {
     assert_eq!(
         found(json!({"template": {"spec": {"restartPolicy": "Always"}}})),
