@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, CronJobStatus, JobSpec};
 
-use super::{failure_policy, job, schedule};
+use super::{alpha, failure_policy, job, schedule};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
@@ -48,6 +48,7 @@ impl KindRules for CronJobRules {
     fn prepare_for_create(&self, cron_job: &mut CronJob) {
         prepare(cron_job, None);
         cron_job.status = Some(CronJobStatus::default());
+        drop_alpha(cron_job, None);
     }
 
     fn validate(&self, cron_job: &CronJob) -> ErrorList {
@@ -66,6 +67,7 @@ impl KindRules for CronJobRules {
     fn prepare_for_update(&self, new: &mut CronJob, old: &CronJob) {
         prepare(new, Some(old));
         new.status.clone_from(&old.status);
+        drop_alpha(new, Some(old));
     }
 
     fn validate_update(&self, new: &CronJob, old: &CronJob) -> ErrorList {
@@ -108,6 +110,15 @@ fn job_advice(cron_job: &CronJob) -> Vec<String> {
 /// Whether the schedule itself names a time zone.
 fn has_zone(spec: &CronJobSpec) -> bool {
     spec.schedule.contains("TZ")
+}
+
+/// Drops from the template of jobs what is of features that are off.
+fn drop_alpha(new: &mut CronJob, old: Option<&CronJob>) {
+    let spec: Option<&mut CronJobSpec> = slot_mut(&mut new.spec);
+    let old: Option<&CronJobSpec> = old.and_then(|old| slot(&old.spec));
+    if let Some(job) = spec.and_then(|spec| spec.job_template.spec.as_mut()) {
+        alpha::drop_of_job(job, old.and_then(|old| old.job_template.spec.as_ref()));
+    }
 }
 
 /// Whether there is such a time zone. A machine that knows none can't say.

@@ -1,5 +1,6 @@
 //! The group `batch`.
 
+mod alpha;
 pub(crate) mod cron_job;
 mod failure_policy;
 mod indexes;

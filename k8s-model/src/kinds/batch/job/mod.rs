@@ -9,7 +9,7 @@ pub(super) mod warnings;
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec, JobStatus};
 
-use super::failure_policy;
+use super::{alpha, failure_policy};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
@@ -83,6 +83,9 @@ impl KindRules for JobRules {
     fn prepare_for_create(&self, job: &mut Job) {
         prepare(job, None);
         job.status = Some(JobStatus::default());
+        if let Some(spec) = &mut job.spec {
+            alpha::drop_of_job(spec, None);
+        }
         let (uid, name) = (text(&job.metadata.uid), text(&job.metadata.name));
         if let Some(spec) = &mut job.spec
             && spec.manual_selector != Some(true)
@@ -109,6 +112,9 @@ impl KindRules for JobRules {
     fn prepare_for_update(&self, new: &mut Job, old: &Job) {
         prepare(new, Some(old));
         new.status.clone_from(&old.status);
+        if let Some(spec) = &mut new.spec {
+            alpha::drop_of_job(spec, old.spec.as_ref());
+        }
     }
 
     fn validate_update(&self, new: &Job, old: &Job) -> ErrorList {
