@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, CronJobStatus, JobSpec};
 
-use super::{alpha, failure_policy, job, schedule};
+use super::{alpha, failure_policy, job, schedule, time_zone};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
@@ -121,12 +121,6 @@ fn drop_alpha(new: &mut CronJob, old: Option<&CronJob>) {
     }
 }
 
-/// Whether there is such a time zone. A machine that knows none can't say.
-fn is_known(zone: &str) -> bool {
-    let zones = jiff::tz::db();
-    zones.get(zone).is_ok() || zones.is_definitively_empty()
-}
-
 /// Whether a text can be the name of a time zone, each part that of a file.
 fn is_named_as_one(zone: &str) -> bool {
     zone.split('/').all(|part| {
@@ -138,18 +132,24 @@ fn is_named_as_one(zone: &str) -> bool {
     })
 }
 
-fn time_zone(zone: &str, path: Path) -> ErrorList {
-    let text = if zone.is_empty() {
-        "timeZone must be nil or non-empty string".to_owned()
-    } else if zone.eq_ignore_ascii_case("Local") {
-        "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones"
-            .to_owned()
-    } else if !is_named_as_one(zone) || !is_known(zone) {
-        format!("unknown time zone {zone}")
-    } else {
-        return ErrorList::new();
-    };
-    vec![field::invalid(path, zone, text)]
+/// A time zone that is new is one by name, and not that of some machine. `Local` is found, other spellings of it are not.
+fn check_zone(zone: &str, path: &Path) -> ErrorList {
+    let fault = |text: String| field::invalid(path.clone(), zone, text);
+    if zone.is_empty() {
+        let text = "timeZone must be nil or non-empty string";
+        return vec![fault(text.to_owned())];
+    }
+    if !is_named_as_one(zone) {
+        return vec![fault(time_zone::unknown(zone))];
+    }
+    let mut errors = ErrorList::new();
+    if zone.eq_ignore_ascii_case("Local") {
+        let text =
+            "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
+        errors.push(fault(text.to_owned()));
+    }
+    errors.extend(time_zone::load(zone).err().map(fault));
+    errors
 }
 
 /// A schedule that had a time zone in it may go on having one.
@@ -197,7 +197,7 @@ fn validate_spec(cron_job: &CronJob, old: Option<&CronJobSpec>) -> ErrorList {
     if let Some(zone) = &spec.time_zone
         && old.is_none_or(|old| old.time_zone != spec.time_zone)
     {
-        errors.extend(time_zone(zone, path.child("timeZone")));
+        errors.extend(check_zone(zone, &path.child("timeZone")));
     }
     errors.extend(one_of(
         text(&spec.concurrency_policy),
@@ -353,6 +353,22 @@ mod tests {
             assert_eq!(told(CronJobRules.validate(&zoned(zone))), [text]);
             let same = CronJobRules.validate_update(&zoned(zone), &zoned(zone));
             assert_eq!(told(same), [""; 0]);
+        }
+        let explicit =
+            "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
+        let check = |zone: &str, texts: &[&str]| {
+            let found = told(CronJobRules.validate(&zoned(zone)));
+            let texts = texts.iter();
+            let texts = texts.map(|text| format!("spec.timeZone: Invalid value: {zone:?}: {text}"));
+            assert_eq!(found, Vec::from_iter(texts));
+        };
+        check("", &["timeZone must be nil or non-empty string"]);
+        check("Local", &[explicit]);
+        check("a..b", &["time: invalid location name"]);
+        // Not every machine knows which zones there are.
+        if !jiff::tz::db().is_definitively_empty() {
+            check("LOCAL", &[explicit, "unknown time zone LOCAL"]);
+            check("europe/vienna", &["unknown time zone europe/vienna"]);
         }
     }
 

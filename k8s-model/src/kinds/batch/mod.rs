@@ -7,3 +7,4 @@ mod indexes;
 pub(crate) mod job;
 mod schedule;
 mod success_policy;
+mod time_zone;
