@@ -2,13 +2,12 @@
 
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, CronJobStatus, JobSpec};
 
-use super::{alpha, failure_policy, job, schedule, time_zone};
+use super::{failure_policy, job, schedule, time_zone};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         apps::workload::{default_template, name_advice, of_change},
         checks::{fill, json, non_negative, one_of, same, slot, slot_mut, text},
-        core::pod::prepare_template,
         typed::KindRules,
     },
 };
@@ -48,7 +47,6 @@ impl KindRules for CronJobRules {
     fn prepare_for_create(&self, cron_job: &mut CronJob) {
         prepare(cron_job, None);
         cron_job.status = Some(CronJobStatus::default());
-        drop_alpha(cron_job, None);
     }
 
     fn validate(&self, cron_job: &CronJob) -> ErrorList {
@@ -67,7 +65,6 @@ impl KindRules for CronJobRules {
     fn prepare_for_update(&self, new: &mut CronJob, old: &CronJob) {
         prepare(new, Some(old));
         new.status.clone_from(&old.status);
-        drop_alpha(new, Some(old));
     }
 
     fn validate_update(&self, new: &CronJob, old: &CronJob) -> ErrorList {
@@ -110,15 +107,6 @@ fn job_advice(cron_job: &CronJob) -> Vec<String> {
 /// Whether the schedule itself names a time zone.
 fn has_zone(spec: &CronJobSpec) -> bool {
     spec.schedule.contains("TZ")
-}
-
-/// Drops from the template of jobs what is of features that are off.
-fn drop_alpha(new: &mut CronJob, old: Option<&CronJob>) {
-    let spec: Option<&mut CronJobSpec> = slot_mut(&mut new.spec);
-    let old: Option<&CronJobSpec> = old.and_then(|old| slot(&old.spec));
-    if let Some(job) = spec.and_then(|spec| spec.job_template.spec.as_mut()) {
-        alpha::drop_of_job(job, old.and_then(|old| old.job_template.spec.as_ref()));
-    }
 }
 
 /// Whether a text can be the name of a time zone, each part that of a file.
@@ -174,13 +162,13 @@ fn schedule(spec: &CronJobSpec, old: Option<&CronJobSpec>, path: Path) -> ErrorL
     errors
 }
 
-/// Drops from the template what templates cannot say, unless the stored one says it.
+/// Drops from the template of jobs what it cannot say, unless the stored one says it.
 fn prepare(new: &mut CronJob, old: Option<&CronJob>) {
     let new: Option<&mut CronJobSpec> = slot_mut(&mut new.spec);
     let old: Option<&CronJobSpec> = old.and_then(|old| slot(&old.spec));
     let old = old.and_then(|old| old.job_template.spec.as_ref());
     if let Some(new) = new.and_then(|new| new.job_template.spec.as_mut()) {
-        prepare_template(&mut new.template, old.map(|old| &old.template));
+        job::prepare(new, old);
     }
 }
 

@@ -81,10 +81,9 @@ impl KindRules for JobRules {
     }
 
     fn prepare_for_create(&self, job: &mut Job) {
-        prepare(job, None);
         job.status = Some(JobStatus::default());
         if let Some(spec) = &mut job.spec {
-            alpha::drop_of_job(spec, None);
+            prepare(spec, None);
         }
         let (uid, name) = (text(&job.metadata.uid), text(&job.metadata.name));
         if let Some(spec) = &mut job.spec
@@ -110,10 +109,9 @@ impl KindRules for JobRules {
     }
 
     fn prepare_for_update(&self, new: &mut Job, old: &Job) {
-        prepare(new, Some(old));
         new.status.clone_from(&old.status);
         if let Some(spec) = &mut new.spec {
-            alpha::drop_of_job(spec, old.spec.as_ref());
+            prepare(spec, old.spec.as_ref());
         }
     }
 
@@ -156,12 +154,10 @@ fn spec_advice(job: &Job) -> Vec<String> {
         .collect()
 }
 
-/// Drops from the template what templates cannot say, unless the stored one says it.
-fn prepare(new: &mut Job, old: Option<&Job>) {
-    let old = old.and_then(|old| old.spec.as_ref());
-    if let Some(new) = &mut new.spec {
-        prepare_template(&mut new.template, old.map(|old| &old.template));
-    }
+/// Drops from the spec of a job or of a job template what it cannot say, unless the stored one says it.
+pub(super) fn prepare(new: &mut JobSpec, old: Option<&JobSpec>) {
+    prepare_template(&mut new.template, old.map(|old| &old.template));
+    alpha::drop_of_job(new, old);
 }
 
 /// Checks a job that is new, and has labels with a domain in their names, or takes the place of another. That one is told

@@ -12,7 +12,7 @@ use crate::{
     kinds::{
         batch::{failure_policy, success_policy},
         checks::{IMMUTABLE, immutable, list, non_negative, same, supported, text},
-        core::pod::{changed_template, template},
+        core::pod::changed_template,
     },
     names,
 };
@@ -47,10 +47,7 @@ pub(in crate::kinds::batch) fn validate(
     }
     errors.extend(pod_replacement_policy(spec, path));
     let at = path.child("template");
-    errors.extend(match old {
-        Some(_) => changed_template(&spec.template, old, &at),
-        None => template(&spec.template, &at),
-    });
+    errors.extend(changed_template(&spec.template, old, &at));
     errors.extend(restart_policy(spec, path));
     errors
 }

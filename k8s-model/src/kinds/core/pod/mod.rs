@@ -36,7 +36,7 @@ pub(crate) use self::{
     resources::limit_list,
     scheduling::{effect, has_bad_values, node_selector, tolerations},
     strategy::PodRules,
-    validation::{changed_long_running_template, changed_template, template},
+    validation::{changed_long_running_template, changed_template},
     volumes::{host_path, in_tree, nfs},
     warnings::template_warnings,
 };

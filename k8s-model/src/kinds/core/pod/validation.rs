@@ -286,11 +286,6 @@ fn hostname_override(spec: &PodSpec, path: &Path) -> ErrorList {
     errors
 }
 
-/// The pod template in another kind.
-pub(crate) fn template(template: &PodTemplateSpec, path: &Path) -> ErrorList {
-    changed_template(template, None, path)
-}
-
 /// The pod template in another kind, that may take the place of another template.
 pub(crate) fn changed_template(
     template: &PodTemplateSpec,
