@@ -327,24 +327,6 @@ pub(crate) fn port_number_or_name(port: &IntOrString, path: Path) -> ErrorList {
     }
 }
 
-/// An IP address.
-pub(crate) fn ip(value: &str, path: Path) -> ErrorList {
-    if parse_ip(value).is_some() {
-        ErrorList::new()
-    } else {
-        vec![field::invalid(
-            path,
-            value,
-            "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
-        )]
-    }
-}
-
-/// An IP address. Unlike upstream's historical parser, leading zeros are not accepted.
-pub(crate) fn parse_ip(value: &str) -> Option<IpAddr> {
-    value.parse().ok()
-}
-
 /// An IP address that hosts can have: not unspecified, loopback or link-local.
 pub(crate) fn ordinary_ip(value: &str, path: Path) -> ErrorList {
     let Some(ip) = ip_fields::parse(value).map(|ip| ip.to_canonical()) else {
@@ -397,7 +379,7 @@ pub(crate) fn is_cidr(value: &str) -> bool {
 /// An address range's address and prefix length.
 pub(crate) fn parse_cidr(value: &str) -> Option<(IpAddr, u8)> {
     let (address, length) = value.split_once('/')?;
-    let address = parse_ip(address)?;
+    let address: IpAddr = address.parse().ok()?;
     if length.is_empty() || !length.bytes().all(|c| c.is_ascii_digit()) {
         return None;
     }
@@ -405,17 +387,16 @@ pub(crate) fn parse_cidr(value: &str) -> Option<(IpAddr, u8)> {
     (length <= if address.is_ipv4() { 32 } else { 128 }).then_some((address, length))
 }
 
-/// Whether a list of addresses has exactly one of each family.
+/// Whether a list of addresses has at least one of each family, an IPv4 one however it is written.
 pub(crate) fn one_of_each_family(addresses: impl Iterator<Item = IpAddr>) -> bool {
-    let (mut four, mut six) = (0, 0);
+    let (mut four, mut six) = (false, false);
     for address in addresses {
-        if address.is_ipv4() {
-            four += 1
-        } else {
-            six += 1
+        match ip_fields::is_four(address) {
+            true => four = true,
+            false => six = true,
         }
     }
-    four == 1 && six == 1
+    four && six
 }
 
 /// A number, or a percentage such as `25%`; neither negative.

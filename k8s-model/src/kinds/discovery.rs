@@ -1,9 +1,6 @@
 //! The group `discovery.k8s.io`: EndpointSlices.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    net::IpAddr,
-};
+use std::collections::{BTreeSet, HashSet};
 
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointHints, EndpointPort, EndpointSlice};
 
@@ -83,10 +80,6 @@ impl KindRules for EndpointSliceRules {
             || !same(&new.ports, &old.ports)
             || new.address_type != old.address_type
             || !same(&new.metadata.labels, &old.metadata.labels)
-            || !same(
-                &new.metadata.owner_references,
-                &old.metadata.owner_references,
-            )
     }
 
     fn prepare_for_create(&self, slice: &mut EndpointSlice) {
@@ -185,8 +178,7 @@ fn validate_endpoint(endpoint: &Endpoint, sort: &str, path: &Path) -> ErrorList 
     }
     for (index, address) in addresses.iter().enumerate() {
         errors.extend(match sort {
-            "IPv4" => of_family(address, sort, ip_fields::is_four, &at, index),
-            "IPv6" => of_family(address, sort, |ip| !ip_fields::is_four(ip), &at, index),
+            "IPv4" | "IPv6" => of_family(address, sort, &at, index),
             "FQDN" => domain_name(address, at.index(index)),
             _ => ErrorList::new(),
         });
@@ -203,19 +195,19 @@ fn validate_endpoint(endpoint: &Endpoint, sort: &str, path: &Path) -> ErrorList 
     errors
 }
 
-/// An address of a family.
-fn of_family(
-    address: &str,
-    family: &str,
-    is_of_family: impl Fn(IpAddr) -> bool,
-    path: &Path,
-    index: usize,
-) -> ErrorList {
-    let mut errors = ip_fields::legacy_ip(address, ip_fields::NONE, path.index(index));
+/// An address of a family. Those of IPv6 are in the one form that RFC 5952 gives them.
+fn of_family(address: &str, family: &str, path: &Path, index: usize) -> ErrorList {
+    let (at, is_six) = (path.index(index), family == "IPv6");
+    let mut errors = if is_six {
+        let wrong = ip_fields::canonical_ip(address);
+        messages(&at, address, wrong.into_iter().collect())
+    } else {
+        ip_fields::legacy_ip(address, ip_fields::NONE, at)
+    };
     if !errors.is_empty() {
         return errors;
     }
-    if !ip_fields::parse(address).is_some_and(is_of_family) {
+    if ip_fields::parse(address).is_none_or(|ip| ip_fields::is_four(ip) == is_six) {
         // Upstream says so of all addresses.
         let text = format!("must be an {family} address");
         errors.push(field::invalid(path.clone(), address, text));
@@ -340,7 +332,17 @@ mod tests {
         const AT: &str = "endpoints[0].addresses[0]: Invalid value:";
         for (sort, address, texts) in [
             ("IPv4", "10.0.0.1", vec![]),
-            ("IPv6", "2001:DB8::1", vec![]),
+            ("IPv6", "2001:db8::1", vec![]),
+            (
+                "IPv6",
+                "2001:DB8::1",
+                vec![format!(r#"{AT} "2001:DB8::1": must be in canonical form ("2001:db8::1")"#)],
+            ),
+            (
+                "IPv6",
+                "0:0::1",
+                vec![format!(r#"{AT} "0:0::1": must be in canonical form ("::1")"#)],
+            ),
             ("FQDN", "a.example.com.", vec![]),
             (
                 "IPv4",
@@ -464,5 +466,15 @@ mod tests {
         let keeper = (MANAGED_BY.to_owned(), CONTROLLERS[0].to_owned());
         odd.metadata.labels = Some([keeper].into());
         assert_eq!(rules.warnings(&odd), [""; 0]);
+    }
+
+    #[test]
+    fn owners_are_no_new_generation() {
+        let old = slice("IPv4", json!({"addresses": ["10.0.0.1"]}));
+        let mut new = old.clone();
+        new.metadata.owner_references = Some(vec![Default::default()]);
+        assert!(!EndpointSliceRules.spec_changed(&new, &old));
+        new.metadata.labels = Some([("a".to_owned(), "b".to_owned())].into());
+        assert!(EndpointSliceRules.spec_changed(&new, &old));
     }
 }

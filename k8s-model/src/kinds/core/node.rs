@@ -47,7 +47,7 @@ impl KindRules for NodeRules {
     }
 
     fn validate(&self, node: &Node) -> ErrorList {
-        validate_node(node, &[])
+        validate_node(node)
     }
 
     fn prepare_for_update(&self, new: &mut Node, old: &Node) {
@@ -63,8 +63,7 @@ impl KindRules for NodeRules {
     }
 
     fn validate_update(&self, new: &Node, old: &Node) -> ErrorList {
-        let before = old.spec.as_ref().map(|spec| list(&spec.pod_cidrs));
-        let mut errors = validate_node(new, before.unwrap_or_default());
+        let mut errors = validate_node(new);
         errors.extend(changes(new, old));
         errors
     }
@@ -97,15 +96,14 @@ impl KindRules for NodeRules {
     }
 }
 
-/// Checks a node, which had those ranges `before`.
-fn validate_node(node: &Node, before: &[String]) -> ErrorList {
-    let mut errors = ErrorList::new();
-    if let Some(spec) = &node.spec {
-        let path = Path::new("metadata").child("taints");
-        errors.extend(taints(list(&spec.taints), &path));
-        errors.extend(pod_cidrs(spec, before));
-    }
+/// Checks a node as if it were new: its ranges must be good, whatever they were before.
+fn validate_node(node: &Node) -> ErrorList {
+    let empty = NodeSpec::default();
+    let spec = node.spec.as_ref().unwrap_or(&empty);
+    let path = Path::new("metadata").child("taints");
+    let mut errors = taints(list(&spec.taints), &path);
     errors.extend(resources(node));
+    errors.extend(pod_cidrs(spec));
     errors
 }
 
@@ -161,18 +159,22 @@ fn taints(taints: &[Taint], path: &Path) -> ErrorList {
     errors
 }
 
-fn pod_cidrs(spec: &NodeSpec, before: &[String]) -> ErrorList {
+fn pod_cidrs(spec: &NodeSpec) -> ErrorList {
     let path = Path::new("spec").child("podCIDRs");
     let ranges = list(&spec.pod_cidrs);
     let mut errors = ErrorList::new();
     for (index, range) in ranges.iter().enumerate() {
-        errors.extend(ip_fields::legacy_range(range, before, path.index(index)));
+        errors.extend(ip_fields::legacy_range(
+            range,
+            ip_fields::NONE,
+            path.index(index),
+        ));
     }
     let parsed = ranges
         .iter()
         .filter_map(|range| ip_fields::parse_range(range));
     let addresses = parsed.map(|(address, _)| address);
-    if ranges.len() > 1 && !one_of_each_family(addresses) {
+    if ranges.len() > 2 || (ranges.len() > 1 && !one_of_each_family(addresses)) {
         errors.push(field::invalid(
             path,
             ranges.to_vec(),
@@ -261,8 +263,26 @@ mod tests {
             NodeRules.validate(&old)[0].to_string(),
             r#"spec.podCIDRs[0]: Invalid value: "10.0.0.5/24": must not have bits set beyond the prefix length"#
         );
+        // Nor does one stay that was like that before.
         let new = node("10.0.0.5/24", json!({"a": "b"}));
-        assert_eq!(NodeRules.validate_update(&new, &old), []);
+        assert_eq!(NodeRules.validate_update(&new, &old).len(), 1);
+    }
+
+    #[test]
+    fn faults_of_a_node_are_told_in_upstreams_order() {
+        let node = json!({"metadata": {}, "status": {"capacity": {"cpu": "-1"}}, "spec": {
+            "taints": [{"key": "k", "effect": ""}],
+            "podCIDRs": ["10.0.0.0/24", "10.0.1.0/24", "fd00::/64"]}});
+        let errors = NodeRules.validate(&serde_json::from_value(node).unwrap());
+        let fields: Vec<String> = errors.iter().map(|error| error.field.to_string()).collect();
+        assert_eq!(
+            fields,
+            [
+                "metadata.taints[0].effect",
+                "status.capacity.cpu",
+                "spec.podCIDRs"
+            ]
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The rules of IPAddresses and ServiceCIDRs.
 
-use k8s_openapi::api::networking::v1::{IPAddress, IPAddressSpec, ServiceCIDR};
+use k8s_openapi::api::networking::v1::{IPAddress, IPAddressSpec, ParentReference, ServiceCIDR};
 
 use crate::{
     field::{self, ErrorList, Path},
@@ -15,13 +15,19 @@ use crate::{
 /// The rules of IPAddresses. Their names are the addresses.
 pub(crate) struct IpAddressRules;
 
+/// What has the address. One of which nothing is said is none.
+fn parent(address: &IPAddress) -> Option<&ParentReference> {
+    let spec: Option<&IPAddressSpec> = slot(&address.spec);
+    let parent = spec.map(|spec| &spec.parent_ref)?;
+    (*parent != ParentReference::default()).then_some(parent)
+}
+
 impl KindRules for IpAddressRules {
     type Kind = IPAddress;
 
     fn validate(&self, address: &IPAddress) -> ErrorList {
         let path = Path::new("spec").child("parentRef");
-        let spec: Option<&IPAddressSpec> = slot(&address.spec);
-        let Some(parent) = spec.map(|spec| &spec.parent_ref) else {
+        let Some(parent) = parent(address) else {
             return vec![field::required(path, "")];
         };
         let mut errors = ErrorList::new();
@@ -47,10 +53,6 @@ impl KindRules for IpAddressRules {
 
     fn validate_update(&self, new: &IPAddress, old: &IPAddress) -> ErrorList {
         let mut errors = self.validate(new);
-        let parent = |address: &IPAddress| {
-            let spec: Option<&IPAddressSpec> = slot(&address.spec);
-            spec.map(|spec| spec.parent_ref.clone())
-        };
         errors.extend(immutable(
             &parent(new),
             &parent(old),
@@ -74,6 +76,8 @@ fn cidrs(range: &ServiceCIDR) -> &[String] {
 
 impl KindRules for ServiceCidrRules {
     type Kind = ServiceCIDR;
+
+    const METADATA: (usize, usize) = (0, 1);
 
     fn prepare_for_create(&self, range: &mut ServiceCIDR) {
         range.status = Some(Default::default());
@@ -144,6 +148,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::{Strategy, kinds::typed::Typed};
 
     fn texts(errors: ErrorList) -> Vec<String> {
         errors.iter().map(ToString::to_string).collect()
@@ -262,5 +267,31 @@ mod tests {
         let (mut new, old) = (range(json!({"a": "b"})), range(json!({"c": "d"})));
         ServiceCidrRules.prepare_for_status_update(&mut new, &old);
         assert_eq!(new.metadata, old.metadata);
+    }
+
+    #[test]
+    fn an_address_has_a_parent() {
+        let of = |spec| -> IPAddress {
+            serde_json::from_value(json!({"metadata": {"name": "10.0.0.1"}, "spec": spec})).unwrap()
+        };
+        let found = texts(IpAddressRules.validate(&of(json!({}))));
+        assert_eq!(found, ["spec.parentRef: Required value"]);
+        let group = json!({"parentRef": {"group": "a"}});
+        assert_eq!(
+            texts(IpAddressRules.validate(&of(group))),
+            [
+                "spec.parentRef.resource: Required value",
+                "spec.parentRef.name: Required value"
+            ]
+        );
+    }
+
+    #[test]
+    fn metadata_is_looked_at_once_more_where_it_changes() {
+        let range = json!({"metadata": {"name": "r", "finalizers": ["x"]}, "spec": {"cidrs": ["10.0.0.0/8"]}});
+        let range: ServiceCIDR = serde_json::from_value(range).unwrap();
+        let found = Typed(ServiceCidrRules).validate_update(&range, &range);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(Typed(ServiceCidrRules).metadata_repeats(), (0, 1));
     }
 }

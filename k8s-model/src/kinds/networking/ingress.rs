@@ -3,8 +3,8 @@
 use k8s_openapi::api::{
     core::v1::TypedLocalObjectReference,
     networking::v1::{
-        HTTPIngressPath, Ingress, IngressBackend, IngressLoadBalancerIngress, IngressSpec,
-        IngressStatus,
+        HTTPIngressPath, Ingress, IngressBackend, IngressLoadBalancerIngress, IngressRule,
+        IngressSpec, IngressStatus,
     },
 };
 
@@ -28,8 +28,36 @@ const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 /// The rules of Ingresses.
 pub(crate) struct IngressRules;
 
+/// What is overlooked in an Ingress, as the one before it had the like.
+#[derive(Default)]
+struct Overlooked {
+    secret_names: bool,
+    wildcard_rules: bool,
+}
+
+impl Overlooked {
+    /// Older versions did not look at the names of secrets, nor at rules for all hosts of a domain.
+    fn with(old: &Ingress) -> Self {
+        let spec = old.spec.as_ref();
+        let path = Path::default();
+        let mut tls = spec.map(|spec| list(&spec.tls)).unwrap_or_default().iter();
+        let mut rules = spec
+            .map(|spec| list(&spec.rules))
+            .unwrap_or_default()
+            .iter();
+        Overlooked {
+            secret_names: tls.any(|tls| {
+                let name = text(&tls.secret_name);
+                !name.is_empty() && !names::dns_subdomain(name, false).is_empty()
+            }),
+            wildcard_rules: rules
+                .any(|rule| is_wildcard(rule) && !validate_http(rule, &path).is_empty()),
+        }
+    }
+}
+
 impl IngressRules {
-    fn validate_spec(ingress: &Ingress) -> ErrorList {
+    fn validate_spec(ingress: &Ingress, overlooked: &Overlooked) -> ErrorList {
         let path = Path::new("spec");
         let empty = IngressSpec::default();
         let spec = ingress.spec.as_ref().unwrap_or(&empty);
@@ -38,7 +66,7 @@ impl IngressRules {
         if rules.is_empty() && spec.default_backend.is_none() {
             errors.push(field::invalid(
                 path.clone(),
-                json(&rules),
+                json(&spec.rules),
                 "either `defaultBackend` or `rules` must be specified",
             ));
         }
@@ -58,13 +86,8 @@ impl IngressRules {
                 }
                 errors.extend(host(name, &path.child("host")));
             }
-            let Some(http) = &rule.http else { continue };
-            let path = path.child("http").child("paths");
-            if http.paths.is_empty() {
-                errors.push(field::required(path.clone(), ""));
-            }
-            for (index, http_path) in http.paths.iter().enumerate() {
-                errors.extend(validate_path(http_path, &path.index(index)));
+            if !(overlooked.wildcard_rules && is_wildcard(rule)) {
+                errors.extend(validate_http(rule, &path));
             }
         }
         for (index, tls) in list(&spec.tls).iter().enumerate() {
@@ -72,7 +95,7 @@ impl IngressRules {
             for (index, name) in list(&tls.hosts).iter().enumerate() {
                 errors.extend(host(name, &path.child("hosts").index(index)));
             }
-            if !blank(&tls.secret_name) {
+            if !blank(&tls.secret_name) && !overlooked.secret_names {
                 errors.extend(dns_subdomain(
                     text(&tls.secret_name),
                     path.child("secretName"),
@@ -102,7 +125,7 @@ impl KindRules for IngressRules {
     }
 
     fn validate(&self, ingress: &Ingress) -> ErrorList {
-        let mut errors = Self::validate_spec(ingress);
+        let mut errors = Self::validate_spec(ingress, &Overlooked::default());
         let annotations = ingress.metadata.annotations.as_ref();
         let annotation = annotations.and_then(|map| map.get(CLASS_ANNOTATION));
         let class = ingress
@@ -125,8 +148,8 @@ impl KindRules for IngressRules {
         new.status.clone_from(&old.status);
     }
 
-    fn validate_update(&self, new: &Ingress, _old: &Ingress) -> ErrorList {
-        Self::validate_spec(new)
+    fn validate_update(&self, new: &Ingress, old: &Ingress) -> ErrorList {
+        Self::validate_spec(new, &Overlooked::with(old))
     }
 
     fn prepare_for_status_update(&self, new: &mut Ingress, old: &Ingress) {
@@ -180,6 +203,27 @@ fn host(name: &str, path: &Path) -> ErrorList {
     } else {
         dns_subdomain(name, path.clone())
     }
+}
+
+/// Whether a rule is for all hosts of a domain.
+fn is_wildcard(rule: &IngressRule) -> bool {
+    text(&rule.host).contains('*')
+}
+
+/// The paths of a rule.
+fn validate_http(rule: &IngressRule, path: &Path) -> ErrorList {
+    let Some(http) = &rule.http else {
+        return ErrorList::new();
+    };
+    let path = path.child("http").child("paths");
+    let mut errors = ErrorList::new();
+    if http.paths.is_empty() {
+        errors.push(field::required(path.clone(), ""));
+    }
+    for (index, http_path) in http.paths.iter().enumerate() {
+        errors.extend(validate_path(http_path, &path.index(index)));
+    }
+    errors
 }
 
 fn validate_path(http: &HTTPIngressPath, path: &Path) -> ErrorList {
@@ -368,5 +412,51 @@ mod tests {
         assert_eq!(found.len(), 1);
         let again = ingress(&[MAPPED]);
         assert_eq!(IngressRules.validate_status_update(&again, &mapped), []);
+    }
+
+    fn ingress(spec: serde_json::Value) -> Ingress {
+        serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap()
+    }
+
+    fn texts(errors: ErrorList) -> Vec<String> {
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn rules_that_are_not_there_are_shown_so() {
+        for (spec, shown) in [(json!({}), "null"), (json!({"rules": []}), "[]")] {
+            let told = format!(
+                "spec: Invalid value: {shown}: either `defaultBackend` or `rules` must be specified"
+            );
+            assert_eq!(texts(IngressRules.validate(&ingress(spec))), [told]);
+        }
+    }
+
+    #[test]
+    fn what_older_versions_did_not_look_at_may_stay() {
+        let secret = |name: &str| {
+            let backend = json!({"service": {"name": "a", "port": {"number": 80}}});
+            ingress(json!({"defaultBackend": backend, "tls": [{"secretName": name}]}))
+        };
+        let update =
+            |new: &Ingress, old: &Ingress| texts(IngressRules.validate_update(new, old)).len();
+        assert_eq!(update(&secret("a_b"), &secret("A")), 0);
+        assert_eq!(update(&secret("a_b"), &secret("a")), 1);
+        assert_eq!(update(&secret("a_b"), &secret("")), 1);
+        assert_eq!(IngressRules.validate(&secret("a_b")).len(), 1);
+
+        let rule = |host: &str, path: &str| {
+            let backend = json!({"service": {"name": "a", "port": {"number": 80}}});
+            let path = json!({"path": path, "pathType": "Prefix", "backend": backend});
+            ingress(json!({"rules": [{"host": host, "http": {"paths": [path]}}]}))
+        };
+        let bad = rule("*.a.b", "x");
+        assert_eq!(IngressRules.validate(&bad).len(), 1);
+        assert_eq!(update(&bad, &bad), 0);
+        assert_eq!(update(&bad, &rule("*.a.b", "/")), 1);
+        // What is wrong with a host, or with other rules, is told all the same.
+        assert_eq!(update(&rule("*.*", "x"), &bad), 1);
+        assert_eq!(update(&rule("a.b", "x"), &bad), 1);
+        assert_eq!(update(&bad, &rule("a.b", "x")), 1);
     }
 }

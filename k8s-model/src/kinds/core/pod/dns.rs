@@ -4,7 +4,10 @@ use k8s_openapi::api::core::v1::{PodDNSConfig, PodSpec};
 
 use crate::{
     field::{self, ErrorList, Path},
-    kinds::checks::{blank, ip, list, messages, text},
+    kinds::{
+        checks::{blank, list, messages, text},
+        ip_fields,
+    },
     names,
 };
 
@@ -44,7 +47,8 @@ fn fields(config: &PodDNSConfig, path: &Path) -> ErrorList {
         ));
     }
     for (index, server) in servers.iter().enumerate() {
-        errors.extend(ip(server, path.child("nameservers").index(index)));
+        let path = path.child("nameservers").index(index);
+        errors.extend(ip_fields::legacy_ip(server, ip_fields::NONE, path));
     }
     if searches.len() > SEARCHES {
         errors.push(field::invalid(
@@ -108,11 +112,20 @@ mod tests {
             );
             assert_eq!(errors, [expected]);
         }
-        assert_eq!(
-            found(json!({"nameservers": ["x"]})),
-            [
-                "d.nameservers[0]: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
-            ]
-        );
+        for (server, text) in [
+            (
+                "x",
+                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            ),
+            ("010.0.0.1", "must not have leading 0s"),
+            ("::ffff:10.0.0.1", "must not be an IPv4-mapped IPv6 address"),
+        ] {
+            assert_eq!(
+                found(json!({"nameservers": [server]})),
+                [format!(
+                    "d.nameservers[0]: Invalid value: {server:?}: {text}"
+                )]
+            );
+        }
     }
 }

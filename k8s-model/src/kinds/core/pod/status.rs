@@ -9,9 +9,9 @@ use k8s_openapi::api::core::v1::{
 use super::{annotations, newer};
 use crate::{
     field::{self, ErrorList, Path},
-    kinds::checks::{
-        dns_subdomain, immutable, ip, json, list, one_of_each_family, parse_ip, qualified_name,
-        text,
+    kinds::{
+        checks::{dns_subdomain, immutable, json, list, one_of_each_family, qualified_name, text},
+        ip_fields,
     },
 };
 
@@ -202,11 +202,10 @@ fn address_list(
 ) -> ErrorList {
     let mut errors = ErrorList::new();
     for (index, address) in new.iter().enumerate() {
-        if !old.contains(address) {
-            errors.extend(ip(address, path.index(index)));
-        }
+        errors.extend(ip_fields::legacy_ip(address, old, path.index(index)));
     }
-    if new.len() > 1 && !one_of_each_family(new.iter().filter_map(|address| parse_ip(address))) {
+    let parsed = new.iter().filter_map(|address| ip_fields::parse(address));
+    if new.len() > 2 || (new.len() > 1 && !one_of_each_family(parsed)) {
         errors.push(field::invalid(
             path.clone(),
             shown,
@@ -343,6 +342,26 @@ mod tests {
                 "status.podIPs[0]: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
             ),
             (
+                json!({"podIPs": [{"ip": "01.1.1.1"}]}),
+                json!({}),
+                "status.podIPs[0]: Invalid value: \"01.1.1.1\": must not have leading 0s",
+            ),
+            (
+                json!({"podIPs": [{"ip": "::ffff:1.1.1.1"}]}),
+                json!({}),
+                "status.podIPs[0]: Invalid value: \"::ffff:1.1.1.1\": must not be an IPv4-mapped IPv6 address",
+            ),
+            (
+                json!({"podIPs": [{"ip": "1.1.1.1"}, {"ip": "::ffff:1.1.1.1"}]}),
+                json!({"podIPs": [{"ip": "::ffff:1.1.1.1"}]}),
+                "status.podIPs: Invalid value: [{\"ip\":\"1.1.1.1\"},{\"ip\":\"::ffff:1.1.1.1\"}]: may specify no more than one IP for each IP family",
+            ),
+            (
+                json!({"podIPs": [{"ip": "1.1.1.1"}, {"ip": "::1"}, {"ip": "1.1.1.2"}]}),
+                json!({}),
+                "status.podIPs: Invalid value: [{\"ip\":\"1.1.1.1\"},{\"ip\":\"::1\"},{\"ip\":\"1.1.1.2\"}]: may specify no more than one IP for each IP family",
+            ),
+            (
                 json!({"hostIP": "1.1.1.1", "hostIPs": [{"ip": "1.1.1.2"}]}),
                 json!({}),
                 "status.hostIPs[0].ip: Invalid value: \"1.1.1.2\": must be equal to `hostIP`",
@@ -363,6 +382,10 @@ mod tests {
             (
                 json!({"podIPs": [{"ip": "01.1.1.1"}]}),
                 json!({"podIPs": [{"ip": "01.1.1.1"}]}),
+            ),
+            (
+                json!({"podIPs": [{"ip": "::ffff:1.1.1.1"}, {"ip": "::1"}]}),
+                json!({"podIPs": [{"ip": "::ffff:1.1.1.1"}]}),
             ),
             (
                 json!({"hostIP": "1.1.1.1", "hostIPs": [{"ip": "1.1.1.1"}, {"ip": "::1"}],

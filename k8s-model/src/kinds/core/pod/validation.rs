@@ -13,9 +13,12 @@ use super::{
 };
 use crate::{
     field::{self, ErrorList, Path},
-    kinds::checks::{
-        blank, dns_label, dns_subdomain, ip, list, messages, one_of, qualified_name, supported,
-        text,
+    kinds::{
+        checks::{
+            blank, dns_label, dns_subdomain, list, messages, one_of, qualified_name, supported,
+            text,
+        },
+        ip_fields,
     },
     metadata, names,
 };
@@ -236,7 +239,8 @@ fn host_aliases(spec: &PodSpec, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     for (index, alias) in list(&spec.host_aliases).iter().enumerate() {
         let path = path.index(index);
-        errors.extend(ip(&alias.ip, path.child("ip")));
+        let at = path.child("ip");
+        errors.extend(ip_fields::legacy_ip(&alias.ip, ip_fields::NONE, at));
         for (index, name) in list(&alias.hostnames).iter().enumerate() {
             errors.extend(dns_subdomain(name, path.child("hostnames").index(index)));
         }
@@ -593,5 +597,24 @@ mod tests {
         );
         let fine = json!({"spec": {"hostnameOverride": "a.b"}});
         assert_eq!(found(fine), [""; 0]);
+    }
+
+    #[test]
+    fn hosts_have_addresses_that_all_read_alike() {
+        let alias = |ip: &str| found(json!({"spec": {"hostAliases": [{"ip": ip}]}}));
+        for good in ["10.0.0.1", "2001:DB8::1"] {
+            assert_eq!(alias(good), [""; 0]);
+        }
+        for (bad, text) in [
+            (
+                "",
+                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            ),
+            ("010.0.0.1", "must not have leading 0s"),
+            ("::ffff:10.0.0.1", "must not be an IPv4-mapped IPv6 address"),
+        ] {
+            let told = format!("spec.hostAliases[0].ip: Invalid value: {bad:?}: {text}");
+            assert_eq!(alias(bad), [told]);
+        }
     }
 }
