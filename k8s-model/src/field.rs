@@ -342,6 +342,16 @@ pub fn duplicate(field: Path, value: impl Into<Value>) -> Error {
     }
 }
 
+/// A value that appears twice, spelled otherwise than in JSON.
+pub(crate) fn duplicate_spelled(field: Path, spelled: String) -> Error {
+    Error {
+        kind: ErrorType::Duplicate,
+        field,
+        value: None,
+        detail: spelled,
+    }
+}
+
 /// A field that may not be set here.
 pub fn forbidden(field: Path, detail: impl Into<String>) -> Error {
     Error {

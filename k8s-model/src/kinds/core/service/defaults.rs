@@ -5,7 +5,7 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use super::{kind, needs_node_port};
+use super::{externally_accessible, kind};
 use crate::kinds::checks::{blank, fill, fill_absent, text};
 
 /// How long a client sticks to its endpoint: three hours.
@@ -64,7 +64,7 @@ pub(super) fn spec(spec: &mut ServiceSpec) {
             port.node_port = None;
         }
     }
-    if needs_node_port(spec) && blank(&spec.external_traffic_policy) {
+    if externally_accessible(spec) && blank(&spec.external_traffic_policy) {
         spec.external_traffic_policy = Some("Cluster".to_owned());
     }
     if spec.internal_traffic_policy.is_none()

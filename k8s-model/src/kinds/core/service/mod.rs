@@ -25,6 +25,11 @@ fn needs_node_port(spec: &ServiceSpec) -> bool {
     matches!(kind(spec), "NodePort" | "LoadBalancer")
 }
 
+/// Whether those outside the cluster reach it by addresses of its own or of the nodes, so that it has a say in how that goes.
+fn externally_accessible(spec: &ServiceSpec) -> bool {
+    needs_node_port(spec) || (kind(spec) == "ClusterIP" && !list(&spec.external_ips).is_empty())
+}
+
 fn needs_health_check(spec: &ServiceSpec) -> bool {
     kind(spec) == "LoadBalancer" && text(&spec.external_traffic_policy) == "Local"
 }

@@ -32,20 +32,18 @@ pub(super) fn validate(
             let ip = text(&ingress.ip);
             errors.extend(ip_fields::legacy_ip(ip, &before, path.child("ip")));
         }
-        if ingress.ip_mode.is_none() && !blank(&ingress.ip) {
-            errors.push(field::required(
-                path.child("ipMode"),
-                "must be specified when `ip` is set",
-            ));
-        }
-        if let Some(mode) = &ingress.ip_mode {
-            if blank(&ingress.ip) {
-                errors.push(field::forbidden(
-                    path.child("ipMode"),
-                    "may not be specified when `ip` is not set",
-                ));
+        let at = path.child("ipMode");
+        match (&ingress.ip_mode, blank(&ingress.ip)) {
+            (None, true) => {}
+            (None, false) => {
+                let text = "must be specified when `ip` is set";
+                errors.push(field::required(at, text));
             }
-            errors.extend(supported(mode, &["Proxy", "VIP"], path.child("ipMode")));
+            (Some(_), true) => {
+                let text = "may not be specified when `ip` is not set";
+                errors.push(field::forbidden(at, text));
+            }
+            (Some(mode), false) => errors.extend(supported(mode, &["Proxy", "VIP"], at)),
         }
         let host = text(&ingress.hostname);
         errors.extend(ip_fields::no_ip(host, &path.child("hostname")));
@@ -96,6 +94,10 @@ mod tests {
         for (ingress, told) in [
             (
                 json!({"hostname": "a", "ipMode": "VIP"}),
+                "ipMode: Forbidden: may not be specified when `ip` is not set",
+            ),
+            (
+                json!({"hostname": "a", "ipMode": "X"}),
                 "ipMode: Forbidden: may not be specified when `ip` is not set",
             ),
             (

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::{Service, ServiceSpec, ServiceStatus};
 
 use super::{
-    defaults, kind, load_balancer, needs_cluster_ip, needs_health_check, needs_node_port, status,
-    validation, warnings,
+    defaults, externally_accessible, kind, load_balancer, needs_cluster_ip, needs_health_check,
+    needs_node_port, status, validation, warnings,
 };
 use crate::{
     field::{ErrorList, Path},
@@ -28,6 +28,7 @@ impl KindRules for ServiceRules {
     type Kind = Service;
 
     const CREATE_ON_UPDATE: bool = true;
+    const METADATA: (usize, usize) = (0, 1);
     const SELECTABLE: &'static [&'static str] = &["spec.clusterIP", "spec.type"];
 
     fn default(&self, service: &mut Service) {
@@ -132,7 +133,7 @@ fn keep_allocated(new: &mut ServiceSpec, old: &ServiceSpec) {
         if blank(&new.cluster_ip) && !blank(&old.cluster_ip) {
             new.cluster_ip.clone_from(&old.cluster_ip);
         }
-        if list(&new.cluster_ips).is_empty() && new.cluster_ip == old.cluster_ip {
+        if list(&new.cluster_ips).is_empty() {
             new.cluster_ips.clone_from(&old.cluster_ips);
         }
         if new.ip_family_policy.is_none() {
@@ -174,19 +175,18 @@ fn node_ports(spec: &ServiceSpec) -> BTreeSet<i32> {
         .collect()
 }
 
-/// A client that knows only `clusterIP` has its wish carried over to `clusterIPs`.
+/// A client that knows only `clusterIP` has its wish carried over to `clusterIPs`: that they stay, or that there is another.
 fn align_cluster_ips(new: &mut ServiceSpec, old: &ServiceSpec) {
-    if new.cluster_ip == old.cluster_ip || new.cluster_ips != old.cluster_ips {
-        if !blank(&new.cluster_ip) && list(&new.cluster_ips).is_empty() {
-            new.cluster_ips = new.cluster_ip.clone().map(|ip| vec![ip]);
-        }
-        return;
+    let is_left_out = list(&new.cluster_ips).is_empty();
+    let changes = text(&new.cluster_ip) != text(&old.cluster_ip);
+    if is_left_out && !changes && !list(&old.cluster_ips).is_empty() {
+        new.cluster_ips.clone_from(&old.cluster_ips);
+    } else if (changes && list(&new.cluster_ips) == list(&old.cluster_ips))
+        || (is_left_out && needs_cluster_ip(new))
+    {
+        let only = new.cluster_ip.clone().filter(|ip| !ip.is_empty());
+        new.cluster_ips = only.map(|ip| vec![ip]);
     }
-    new.cluster_ips = if blank(&new.cluster_ip) {
-        None
-    } else {
-        new.cluster_ip.clone().map(|ip| vec![ip])
-    };
 }
 
 /// Drops what belonged to the old type, unless the client has changed it too.
@@ -223,8 +223,8 @@ fn drop_what_the_type_has_no_use_for(new: &mut ServiceSpec, old: &ServiceSpec) {
             new.load_balancer_class = None;
         }
     }
-    if needs_node_port(old)
-        && !needs_node_port(new)
+    if externally_accessible(old)
+        && !externally_accessible(new)
         && new.external_traffic_policy == old.external_traffic_policy
     {
         new.external_traffic_policy = None;
@@ -236,6 +236,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::{Strategy, kinds::typed::Typed};
 
     fn service(spec: serde_json::Value) -> Service {
         let mut service: Service =
@@ -312,7 +313,7 @@ mod tests {
                     r#"spec.externalIPs[0]: Invalid value: "{MAPPED}": must not be an IPv4-mapped IPv6 address"#
                 ),
                 format!(
-                    r#"spec.loadBalancerSourceRanges[0]: Invalid value: "{RANGE}": must not have bits set beyond the prefix length"#
+                    r#"spec.LoadBalancerSourceRanges[0]: Invalid value: "{RANGE}": must not have bits set beyond the prefix length"#
                 ),
             ]
         );
@@ -395,5 +396,75 @@ mod tests {
                 "spec.ports[1].name: Required value"
             ]
         );
+    }
+
+    #[test]
+    fn a_service_becomes_an_external_name_whichever_addresses_it_had() {
+        let addresses = json!({"type": "ClusterIP", "ports": [{"port": 80}], "clusterIP": "10.0.0.1",
+            "clusterIPs": ["10.0.0.1", "fd00::1"], "ipFamilies": ["IPv4", "IPv6"],
+            "ipFamilyPolicy": "RequireDualStack"});
+        let old = service(addresses);
+        for more in [
+            json!({}),
+            json!({"clusterIP": "10.0.0.1"}),
+            json!({"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1", "fd00::1"]}),
+        ] {
+            let mut spec = json!({"type": "ExternalName", "externalName": "a.b"});
+            for (name, value) in more.as_object().unwrap() {
+                spec[name] = value.clone();
+            }
+            let mut new = service(spec);
+            ServiceRules.prepare_for_update(&mut new, &old);
+            assert_eq!(texts(ServiceRules.validate_update(&new, &old)), [""; 0]);
+            let spec = new.spec.unwrap();
+            assert!(blank(&spec.cluster_ip) && spec.cluster_ips.is_none());
+        }
+    }
+
+    #[test]
+    fn who_knows_one_address_keeps_both_or_wants_another() {
+        let both = |first: &str, all: serde_json::Value| {
+            service(json!({"ports": [{"port": 80}], "clusterIP": first, "clusterIPs": all}))
+        };
+        let old = both("10.0.0.1", json!(["10.0.0.1", "fd00::1"]));
+        for (first, all) in [
+            ("10.0.0.1", vec!["10.0.0.1", "fd00::1"]),
+            ("10.0.0.2", vec!["10.0.0.2"]),
+        ] {
+            let mut new = both(first, json!([]));
+            ServiceRules.prepare_for_update(&mut new, &old);
+            assert_eq!(list(&new.spec.unwrap().cluster_ips), all);
+        }
+    }
+
+    #[test]
+    fn external_addresses_keep_their_traffic_policy() {
+        let old = service(json!({"type": "NodePort", "ports": [{"port": 80}],
+            "externalIPs": ["1.2.3.4"], "externalTrafficPolicy": "Local"}));
+        let changed = |externals: Option<Vec<String>>, old: &Service| {
+            let mut new = old.clone();
+            let spec = new.spec.as_mut().unwrap();
+            spec.type_ = Some("ClusterIP".to_owned());
+            spec.external_ips = externals;
+            ServiceRules.prepare_for_update(&mut new, old);
+            assert_eq!(texts(ServiceRules.validate_update(&new, old)), [""; 0]);
+            new
+        };
+        let kept = changed(Some(vec!["1.2.3.4".to_owned()]), &old);
+        let policy = |service: &Service| {
+            let spec = service.spec.as_ref().unwrap();
+            spec.external_traffic_policy.clone()
+        };
+        assert_eq!(policy(&kept).as_deref(), Some("Local"));
+        assert_eq!(policy(&changed(None, &kept)), None);
+    }
+
+    #[test]
+    fn metadata_is_looked_at_once_more_where_it_changes() {
+        let mut service = service(json!({"ports": [{"port": 80}]}));
+        service.metadata.finalizers = Some(vec!["x".to_owned()]);
+        let found = Typed(ServiceRules).validate_update(&service, &service);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(Typed(ServiceRules).metadata_repeats(), (0, 1));
     }
 }

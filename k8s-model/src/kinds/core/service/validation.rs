@@ -7,7 +7,7 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use super::{is_headless, kind, needs_health_check, needs_node_port};
+use super::{externally_accessible, is_headless, kind, needs_health_check};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
@@ -45,7 +45,7 @@ pub(super) fn service(service: &Service, old: Option<&Service>) -> ErrorList {
     let old_spec = old.and_then(|old| old.spec.as_ref()).unwrap_or(&empty);
     let path = Path::new("spec");
     let ports = list(&spec.ports);
-    let mut errors = ErrorList::new();
+    let mut errors: ErrorList = topology(service).into_iter().collect();
     if ports.is_empty() && !is_headless(spec) && kind(spec) != "ExternalName" {
         errors.push(field::required(path.child("ports"), ""));
     }
@@ -71,10 +71,29 @@ pub(super) fn service(service: &Service, old: Option<&Service>) -> ErrorList {
     }
     errors.extend(one_of(kind(spec), TYPES, path.child("type")));
     errors.extend(port_conflicts(spec, &path.child("ports")));
-    errors.extend(load_balancer_fields(spec, old_spec, &path));
-    errors.extend(annotated_ranges(service, old));
+    errors.extend(if list(&spec.load_balancer_source_ranges).is_empty() {
+        annotated_ranges(service, old)
+    } else {
+        source_ranges(spec, old_spec, &path)
+    });
+    errors.extend(load_balancer_fields(spec, &path));
     errors.extend(traffic_policies(spec, &path));
     errors
+}
+
+/// Two annotations say whether traffic is to stay near, an older one and a newer one.
+fn topology(service: &Service) -> Option<field::Error> {
+    const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+    const MODE: &str = "service.kubernetes.io/topology-mode";
+    let annotations = service.metadata.annotations.as_ref()?;
+    let (hints, mode) = (annotations.get(HINTS)?, annotations.get(MODE)?);
+    (mode != hints).then(|| {
+        field::invalid(
+            Path::new("metadata").child("annotations").key(MODE),
+            mode.as_str(),
+            format!("must match annotations[{HINTS}] when both are specified"),
+        )
+    })
 }
 
 fn by_type(spec: &ServiceSpec, path: &Path) -> ErrorList {
@@ -294,35 +313,46 @@ fn port_conflicts(spec: &ServiceSpec, path: &Path) -> ErrorList {
     let mut seen = BTreeSet::new();
     for (index, port) in ports.iter().enumerate() {
         if !seen.insert((&port.protocol, port.port)) {
-            let key = serde_json::json!({"protocol": port.protocol, "port": port.port});
-            errors.push(field::duplicate(path.index(index), key));
+            // So upstream's own type has it: a port with nothing but what it is compared by.
+            let protocol = json(&text(&port.protocol));
+            let spelled = format!(
+                r#"{{"Name":"","Protocol":{protocol},"AppProtocol":null,"Port":{},"TargetPort":0,"NodePort":0}}"#,
+                port.port
+            );
+            errors.push(field::duplicate_spelled(path.index(index), spelled));
         }
     }
     errors
 }
 
-fn load_balancer_fields(spec: &ServiceSpec, old: &ServiceSpec, path: &Path) -> ErrorList {
-    const ONLY: &str = "may only be used when `type` is 'LoadBalancer'";
+const ONLY_BALANCED: &str = "may only be used when `type` is 'LoadBalancer'";
+
+/// What may reach a load balancer.
+fn source_ranges(spec: &ServiceSpec, old: &ServiceSpec, path: &Path) -> ErrorList {
+    let mut errors = ErrorList::new();
+    // So upstream spells it here.
+    let path = path.child("LoadBalancerSourceRanges");
+    if kind(spec) != "LoadBalancer" {
+        errors.push(field::forbidden(path.clone(), ONLY_BALANCED));
+    }
+    let before = list(&old.load_balancer_source_ranges).iter();
+    let before: Vec<&str> = before.map(|range| range.trim()).collect();
+    let ranges = list(&spec.load_balancer_source_ranges);
+    for (index, range) in ranges.iter().enumerate() {
+        let path = path.index(index);
+        errors.extend(ip_fields::legacy_range(range.trim(), &before, path));
+    }
+    errors
+}
+
+fn load_balancer_fields(spec: &ServiceSpec, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     let balanced = kind(spec) == "LoadBalancer";
-    let ranges = list(&spec.load_balancer_source_ranges);
-    if !ranges.is_empty() {
-        let path = path.child("loadBalancerSourceRanges");
-        if !balanced {
-            errors.push(field::forbidden(path.clone(), ONLY));
-        }
-        let before = list(&old.load_balancer_source_ranges).iter();
-        let before: Vec<&str> = before.map(|range| range.trim()).collect();
-        for (index, range) in ranges.iter().enumerate() {
-            let path = path.index(index);
-            errors.extend(ip_fields::legacy_range(range.trim(), &before, path));
-        }
-    }
     let allocate = spec.allocate_load_balancer_node_ports;
     if allocate.is_some() && !balanced {
         errors.push(field::forbidden(
             path.child("allocateLoadBalancerNodePorts"),
-            ONLY,
+            ONLY_BALANCED,
         ));
     }
     if balanced && allocate.is_none() {
@@ -336,7 +366,7 @@ fn load_balancer_fields(spec: &ServiceSpec, old: &ServiceSpec, path: &Path) -> E
         if balanced {
             errors.extend(qualified_name(class, path));
         } else {
-            errors.push(field::forbidden(path, ONLY));
+            errors.push(field::forbidden(path, ONLY_BALANCED));
         }
     }
     errors
@@ -348,21 +378,14 @@ fn annotated_ranges(service: &Service, old: Option<&Service>) -> ErrorList {
     fn annotated(service: &Service) -> Option<&String> {
         service.metadata.annotations.as_ref()?.get(ANNOTATION)
     }
-    let spec = service.spec.as_ref();
-    let has_field = spec.is_some_and(|spec| !list(&spec.load_balancer_source_ranges).is_empty());
     let Some(value) = annotated(service) else {
         return ErrorList::new();
     };
-    if has_field {
-        return ErrorList::new();
-    }
     let path = Path::new("metadata").child("annotations").key(ANNOTATION);
     let mut errors = ErrorList::new();
+    let spec = service.spec.as_ref();
     if spec.is_some_and(|spec| kind(spec) != "LoadBalancer") {
-        errors.push(field::forbidden(
-            path.clone(),
-            "may only be used when `type` is 'LoadBalancer'",
-        ));
+        errors.push(field::forbidden(path.clone(), ONLY_BALANCED));
     }
     if old.and_then(annotated) != Some(value) && !value.trim().is_empty() {
         for range in value.trim().split(',') {
@@ -381,7 +404,7 @@ fn traffic_policies(spec: &ServiceSpec, path: &Path) -> ErrorList {
     const POLICIES: &[&str] = &["Cluster", "Local"];
     let mut errors = ErrorList::new();
     let external = text(&spec.external_traffic_policy);
-    if needs_node_port(spec) {
+    if externally_accessible(spec) {
         errors.extend(one_of(
             external,
             POLICIES,
@@ -425,7 +448,7 @@ fn traffic_policies(spec: &ServiceSpec, path: &Path) -> ErrorList {
     if let Some(distribution) = &spec.traffic_distribution {
         errors.extend(supported(
             distribution,
-            &["PreferClose", "PreferSameNode", "PreferSameZone"],
+            &["PreferClose", "PreferSameZone", "PreferSameNode"],
             path.child("trafficDistribution"),
         ));
     }
@@ -467,7 +490,7 @@ pub(super) fn changes(new: &ServiceSpec, old: &ServiceSpec) -> ErrorList {
     {
         errors.push(field::invalid(
             path.child("loadBalancerClass"),
-            new.load_balancer_class.as_deref().unwrap_or("null"),
+            json(&new.load_balancer_class),
             SET,
         ));
     }
@@ -534,17 +557,187 @@ fn list_changes(
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
+    use super::*;
     use crate::kinds::{core::service::ServiceRules, typed::KindRules};
+
+    /// A service of that type, with more in its spec.
+    fn of_type(sort: &str, more: Value) -> Service {
+        let mut spec = json!({"type": sort, "ports": [{"port": 80}]});
+        for (name, value) in more.as_object().into_iter().flatten() {
+            spec[name] = value.clone();
+        }
+        let mut service =
+            serde_json::from_value(json!({"metadata": {"name": "a"}, "spec": spec})).unwrap();
+        ServiceRules.default(&mut service);
+        service
+    }
+
+    fn annotated(mut service: Service, annotations: &[(&str, &str)]) -> Service {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        service.metadata.annotations = Some(annotations.iter().map(owned).collect());
+        service
+    }
+
+    fn told(service: &Service) -> Vec<String> {
+        let found = ServiceRules.validate(service);
+        found.iter().map(ToString::to_string).collect()
+    }
 
     #[test]
     fn any_port_may_be_reached_from_outside() {
-        let mut service = serde_json::from_value(json!({
-            "metadata": {"name": "a"}, "spec": {"type": "LoadBalancer", "ports": [{"port": 10250}]},
-        }))
-        .unwrap();
-        ServiceRules.default(&mut service);
-        assert_eq!(ServiceRules.validate(&service), []);
+        let service = of_type("LoadBalancer", json!({"ports": [{"port": 10250}]}));
+        assert_eq!(told(&service), [""; 0]);
+    }
+
+    #[test]
+    fn a_service_with_external_addresses_says_how_they_are_reached() {
+        let external =
+            |policy: Value| json!({"externalIPs": ["1.2.3.4"], "externalTrafficPolicy": policy});
+        let service = of_type("ClusterIP", external(Value::Null));
+        let policy = service.spec.as_ref().unwrap();
+        assert_eq!(policy.external_traffic_policy.as_deref(), Some("Cluster"));
+        assert_eq!(told(&service), [""; 0]);
+        let mut service = of_type("ClusterIP", external("Local".into()));
+        assert_eq!(told(&service), [""; 0]);
+        service.spec.as_mut().unwrap().external_traffic_policy = None;
+        assert_eq!(
+            told(&service),
+            ["spec.externalTrafficPolicy: Required value"]
+        );
+        assert_eq!(
+            told(&of_type(
+                "ClusterIP",
+                json!({"externalTrafficPolicy": "Local"})
+            )),
+            [
+                r#"spec.externalTrafficPolicy: Invalid value: "Local": may only be set for externally-accessible services"#
+            ]
+        );
+        assert_eq!(
+            told(&of_type(
+                "ExternalName",
+                json!({"externalName": "a.b", "externalIPs": ["1.2.3.4"], "externalTrafficPolicy": "Local"})
+            ))
+            .len(),
+            1
+        );
+    }
+
+    #[test]
+    fn ranges_are_told_of_where_they_stand() {
+        const RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+        const ONLY: &str = "Forbidden: may only be used when `type` is 'LoadBalancer'";
+        let fields = json!({"loadBalancerSourceRanges": ["10.0.0.0/8", "x"],
+            "allocateLoadBalancerNodePorts": true, "loadBalancerClass": "a.b/c"});
+        let rest = [
+            format!("spec.allocateLoadBalancerNodePorts: {ONLY}"),
+            format!("spec.loadBalancerClass: {ONLY}"),
+        ];
+        let mut expected = vec![
+            format!("spec.LoadBalancerSourceRanges: {ONLY}"),
+            r#"spec.LoadBalancerSourceRanges[1]: Invalid value: "x": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"#.to_owned(),
+        ];
+        expected.extend(rest.clone());
+        let mut service = annotated(of_type("ClusterIP", fields), &[(RANGES, "10.0.0.0/8")]);
+        assert_eq!(told(&service), expected);
+        service.spec.as_mut().unwrap().load_balancer_source_ranges = None;
+        let mut expected = vec![format!("metadata.annotations[{RANGES}]: {ONLY}")];
+        expected.extend(rest);
+        assert_eq!(told(&service), expected);
+    }
+
+    #[test]
+    fn two_annotations_say_the_same_of_topology() {
+        const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+        const MODE: &str = "service.kubernetes.io/topology-mode";
+        let found = |annotations: &[(&str, &str)]| {
+            told(&annotated(
+                of_type("ClusterIP", json!({"sessionAffinity": "x"})),
+                annotations,
+            ))
+        };
+        for good in [
+            vec![],
+            vec![(MODE, "Auto")],
+            vec![(HINTS, "auto")],
+            vec![(HINTS, "Auto"), (MODE, "Auto")],
+        ] {
+            assert_eq!(found(&good).len(), 1);
+        }
+        let both = found(&[(HINTS, "auto"), (MODE, "Auto")]);
+        assert_eq!(
+            both[0],
+            format!(
+                r#"metadata.annotations[{MODE}]: Invalid value: "Auto": must match annotations[{HINTS}] when both are specified"#
+            )
+        );
+        assert_eq!(both.len(), 2);
+    }
+
+    #[test]
+    fn a_port_is_there_once() {
+        let ports = json!([
+            {"name": "a", "port": 80, "nodePort": 30001},
+            {"name": "b", "port": 80, "targetPort": 8080, "nodePort": 30002},
+            {"name": "c", "port": 80, "protocol": "UDP"},
+        ]);
+        assert_eq!(
+            told(&of_type("NodePort", json!({"ports": ports}))),
+            [
+                r#"spec.ports[1]: Duplicate value: {"Name":"","Protocol":"TCP","AppProtocol":null,"Port":80,"TargetPort":0,"NodePort":0}"#
+            ]
+        );
+    }
+
+    #[test]
+    fn ways_to_spread_traffic_are_told_in_upstreams_order() {
+        assert_eq!(
+            told(&of_type("ClusterIP", json!({"trafficDistribution": "x"}))),
+            [
+                r#"spec.trafficDistribution: Unsupported value: "x": supported values: "PreferClose", "PreferSameZone", "PreferSameNode""#
+            ]
+        );
+    }
+
+    #[test]
+    fn a_class_that_is_taken_away_is_shown_as_nothing() {
+        let old = of_type("LoadBalancer", json!({"loadBalancerClass": "a.b/c"}));
+        let class = |class: Value| {
+            let new = of_type("LoadBalancer", json!({"loadBalancerClass": class}));
+            ServiceRules.validate_update(&new, &old)[0].to_string()
+        };
+        assert_eq!(
+            class(Value::Null),
+            "spec.loadBalancerClass: Invalid value: null: may not change once set"
+        );
+        assert_eq!(
+            class("null".into()),
+            r#"spec.loadBalancerClass: Invalid value: "null": may not change once set"#
+        );
+    }
+
+    #[test]
+    fn a_third_address_is_one_too_many() {
+        let found = |ips: &[&str]| {
+            told(&of_type(
+                "ClusterIP",
+                json!({"clusterIP": ips[0], "clusterIPs": ips}),
+            ))
+        };
+        const MANY: &str = "may only hold up to 2 values";
+        const SAME: &str = "may specify no more than one IP for each IP family";
+        for (ips, texts) in [
+            (vec!["10.0.0.1", "::1"], vec![]),
+            (vec!["10.0.0.1", "::1", "10.0.0.2"], vec![MANY]),
+            (vec!["10.0.0.1", "10.0.0.2"], vec![SAME]),
+            (vec!["10.0.0.1", "10.0.0.2", "10.0.0.3"], vec![MANY, SAME]),
+        ] {
+            let shown = serde_json::to_string(&ips).unwrap();
+            let all = texts.iter();
+            let all = all.map(|text| format!("spec.clusterIPs: Invalid value: {shown}: {text}"));
+            assert_eq!(found(&ips), all.collect::<Vec<_>>());
+        }
     }
 }
