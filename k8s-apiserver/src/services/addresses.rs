@@ -91,7 +91,6 @@ pub(super) fn claim(
                     .map(|(label, value)| (label.to_owned(), value.to_owned()))
                     .into(),
             ),
-            generation: Some(1),
             ..ObjectMeta::default()
         },
         spec: compat::field(IPAddressSpec {
@@ -181,8 +180,6 @@ pub(super) fn mend(object: &mut IPAddress, address: IpAddr, namespace: &str, nam
         object.spec = compat::field(IPAddressSpec {
             parent_ref: service_ref(namespace, name),
         });
-        let generation = object.metadata.generation.get_or_insert(0);
-        *generation += 1;
     }
 }
 

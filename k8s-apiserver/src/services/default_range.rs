@@ -42,7 +42,6 @@ pub(crate) async fn make(registry: &Registry) -> Result<()> {
     let range = ServiceCIDR {
         metadata: ObjectMeta {
             name: Some(DEFAULT.to_owned()),
-            generation: Some(1),
             ..ObjectMeta::default()
         },
         spec: Some(ServiceCIDRSpec {

@@ -6,6 +6,7 @@
 //! [`repair`] makes it again.
 
 mod addresses;
+mod chosen;
 mod cidr;
 mod default_range;
 mod events;
@@ -26,17 +27,18 @@ use k8s_model::{
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_store::{Expect, Op, Write};
 
+use self::{
+    chosen::chosen,
+    families::{Families, families, ips},
+    keep::keep,
+    metrics::Scope,
+};
 pub(crate) use self::{
     cidr::Family, default_range::make as make_default_range, metrics::Allocations, repair::start,
 };
 pub use self::{
     cidr::{Cidr, ParseCidrError},
     ports::NodePortRange,
-};
-use self::{
-    families::{Families, families, ips},
-    keep::keep,
-    metrics::Scope,
 };
 use crate::{
     Error, Result,
@@ -65,8 +67,8 @@ struct Holdings {
     addresses: Vec<IpAddr>,
     /// With the protocol: TCP and UDP may share a number within one Service.
     ports: Vec<i32>,
-    /// The one of these that is for health checks.
-    health_check: Option<i32>,
+    /// Whether one of these is for health checks.
+    has_health_check: bool,
 }
 
 /// Whose addresses and ports are handed out.
@@ -265,13 +267,13 @@ impl Services {
         let mut claimed: Vec<i32> = Vec::new();
         // Chosen numbers first, so that none of them is handed out to another port.
         if wants_any_node_port(spec.type_.as_deref()) {
-            for (i, port) in spec.ports.iter().flatten().enumerate() {
-                let number = port.node_port.unwrap_or(0);
-                // Validation says what is there twice.
-                if number == 0 || of.held.ports.contains(&number) || claimed.contains(&number) {
+            for (i, number) in chosen(spec, of.is_new) {
+                let own = claimed.contains(&number);
+                // Of an update, validation says what is there twice.
+                if of.held.ports.contains(&number) || (own && !of.is_new) {
                     continue;
                 }
-                if let Some(text) = self.refusal(registry, of, number).await? {
+                if let Some(text) = self.refusal(registry, of, number, own).await? {
                     let path = Path::new("spec").child("ports").index(i).child("nodePort");
                     let findings = vec![field::invalid(path, number, text)];
                     return Err(Error::invalid_kind("", "Service", of.name, &findings));
@@ -349,14 +351,16 @@ impl Services {
         picked
     }
 
-    /// Why somebody cannot have the port that they chose, if so.
+    /// Why somebody cannot have the port that they chose, if so: it may be their own already, for something else.
     async fn refusal(
         &self,
         registry: &Registry,
         of: &Claimant<'_>,
         number: i32,
+        own: bool,
     ) -> Result<Option<String>> {
         let refusal = self.objection(registry, number).await?;
+        let refusal = refusal.or_else(|| own.then(|| ALLOCATED.to_owned()));
         if let Some(counted) = self.counted(of) {
             counted.port(Scope::Static, refusal.is_none());
         }
@@ -382,20 +386,15 @@ impl Services {
         claimed: &[i32],
         writes: &mut Vec<Write>,
     ) -> Result<()> {
-        let needs = spec.type_.as_deref() == Some("LoadBalancer")
-            && spec.external_traffic_policy.as_deref() == Some("Local");
-        let number = spec.health_check_node_port.unwrap_or(0);
-        if !needs || (number != 0 && of.held.health_check == Some(number)) {
+        // One that is there stays: validation refuses another.
+        if !needs_health_check(spec) || of.held.has_health_check {
             return Ok(());
         }
+        let number = spec.health_check_node_port.unwrap_or(0);
         let number = if number != 0 {
             // Its other ports, those from before and new ones, are taken as well.
             let own = of.held.ports.contains(&number) || claimed.contains(&number);
-            let refusal = match own {
-                true => Some(ALLOCATED.to_owned()),
-                false => self.refusal(registry, of, number).await?,
-            };
-            if let Some(text) = refusal {
+            if let Some(text) = self.refusal(registry, of, number, own).await? {
                 // Upstream answers 500, though it is the client who is wrong.
                 let path = Path::new("spec").child("healthCheckNodePort");
                 let findings = vec![field::invalid(path, number, text)];
@@ -433,6 +432,11 @@ fn needs_node_ports(spec: &ServiceSpec) -> bool {
     }
 }
 
+fn needs_health_check(spec: &ServiceSpec) -> bool {
+    spec.type_.as_deref() == Some("LoadBalancer")
+        && spec.external_traffic_policy.as_deref() == Some("Local")
+}
+
 fn holdings(spec: &ServiceSpec) -> Holdings {
     // A Service of old may say the one and not the other.
     let all = match ips(spec) {
@@ -444,9 +448,10 @@ fn holdings(spec: &ServiceSpec) -> Holdings {
         .filter_map(|ip| ip.parse().ok())
         .collect();
     let mut ports: Vec<i32> = Vec::new();
-    let mut health_check = None;
+    let mut has_health_check = false;
     if wants_any_node_port(spec.type_.as_deref()) {
-        health_check = spec.health_check_node_port.filter(|port| *port != 0);
+        let health_check = spec.health_check_node_port.filter(|port| *port != 0);
+        has_health_check = health_check.is_some();
         ports = spec
             .ports
             .iter()
@@ -461,7 +466,7 @@ fn holdings(spec: &ServiceSpec) -> Holdings {
     Holdings {
         addresses,
         ports,
-        health_check,
+        has_health_check,
     }
 }
 

@@ -90,6 +90,7 @@ async fn the_servers_own_range_is_a_service_cidr() {
     let (status, own) = get(&server, &uri).await;
     assert_eq!(status, StatusCode::OK, "{own}");
     assert_eq!(own["spec"]["cidrs"], json!(["10.7.0.0/20"]));
+    assert_eq!(own["metadata"]["generation"], Value::Null);
     let condition = &own["status"]["conditions"][0];
     assert_eq!(
         (
@@ -156,6 +157,7 @@ async fn the_address_of_a_service_is_an_object_as_long_as_the_service_has_it() {
         json!({"ipaddress.kubernetes.io/ip-family": "IPv4",
             "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"})
     );
+    assert_eq!(object["metadata"]["generation"], Value::Null);
     let (_, made_service) = get(&server, &format!("{SERVICES}/s")).await;
     // One commit made both.
     assert_eq!(

@@ -154,6 +154,105 @@ async fn one_port_over_two_protocols_is_one_node_port_of_a_new_service() {
 }
 
 #[tokio::test]
+async fn a_new_services_ports_have_numbers_of_their_own() {
+    let server = server().await;
+    let spec = |first: Value, second: Value| {
+        let (mut first, mut second) = (first, second);
+        (first["name"], second["name"]) = ("a".into(), "b".into());
+        json!({"type": "NodePort", "ports": [first, second]})
+    };
+    let taken = json!({"port": 80, "nodePort": 30100});
+    for other in [
+        json!({"port": 81, "nodePort": 30100}),
+        json!({"port": 81, "nodePort": 30100, "protocol": "UDP"}),
+    ] {
+        let asked = service("one", spec(taken.clone(), other));
+        let (status, error) = call(&server, "POST", SERVICES, asked).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{error}");
+        assert_eq!(
+            error["message"],
+            "Service \"one\" is invalid: spec.ports[1].nodePort: Invalid value: 30100: provided port is already allocated"
+        );
+    }
+    let shared = json!({"port": 80, "nodePort": 30100, "protocol": "UDP"});
+    let asked = service("one", spec(taken.clone(), shared.clone()));
+    let (status, made) = call(&server, "POST", SERVICES, asked).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    // Where somebody else has it, it is the first port's.
+    let asked = service("two", spec(json!({"port": 80}), shared));
+    let (_, error) = call(&server, "POST", SERVICES, asked).await;
+    assert_eq!(
+        error["message"],
+        "Service \"two\" is invalid: spec.ports[0].nodePort: Invalid value: 30100: provided port is already allocated"
+    );
+}
+
+#[tokio::test]
+async fn a_port_that_is_kept_without_being_handed_out_is_nobody_elses() {
+    let server = server().await;
+    let balanced = json!({"type": "LoadBalancer", "ports": [{"port": 80, "nodePort": 30100}]});
+    let (status, one) = call(&server, "POST", SERVICES, service("one", balanced)).await;
+    assert_eq!(status, StatusCode::CREATED, "{one}");
+    let path = format!("{SERVICES}/one");
+    let without = json!({"type": "LoadBalancer", "allocateLoadBalancerNodePorts": false});
+    let (status, put) = call(&server, "PUT", &path, service("one", without)).await;
+    assert_eq!(status, StatusCode::OK, "{put}");
+    assert_eq!(put["spec"]["ports"][0]["nodePort"], 30100);
+    let same = json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30100}]});
+    let (status, error) = call(&server, "POST", SERVICES, service("two", same.clone())).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{error}");
+    call(&server, "DELETE", &path, json!(null)).await;
+    let (status, two) = call(&server, "POST", SERVICES, service("two", same)).await;
+    assert_eq!(status, StatusCode::CREATED, "{two}");
+}
+
+#[tokio::test]
+async fn leaving_node_ports_gives_up_all_or_is_refused() {
+    let server = server().await;
+    let spec = |sort: &str, a: i64, b: i64| json!({"type": sort, "ports": [{"name": "a", "port": 80, "nodePort": a}, {"name": "b", "port": 81, "nodePort": b}]});
+    let made = service("one", spec("NodePort", 30100, 30101));
+    let (status, made) = call(&server, "POST", SERVICES, made).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    let path = format!("{SERVICES}/one");
+    let changed = service("one", spec("ClusterIP", 30100, 30102));
+    let (status, error) = call(&server, "PUT", &path, changed).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{error}");
+    let causes = error["details"]["causes"].as_array().unwrap().iter();
+    let fields: Vec<&Value> = causes.map(|cause| &cause["field"]).collect();
+    assert_eq!(fields, ["spec.ports[0].nodePort", "spec.ports[1].nodePort"]);
+    let left = service("one", spec("ClusterIP", 30101, 30100));
+    let (status, put) = call(&server, "PUT", &path, left).await;
+    assert_eq!(status, StatusCode::OK, "{put}");
+    assert_eq!(put["spec"]["ports"][0]["nodePort"], Value::Null);
+    let free = service("two", spec("NodePort", 30100, 30101));
+    let (status, two) = call(&server, "POST", SERVICES, free).await;
+    assert_eq!(status, StatusCode::CREATED, "{two}");
+}
+
+#[tokio::test]
+async fn a_port_for_health_checks_stays() {
+    let server = server().await;
+    let spec = |health: i64| json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": health});
+    for (name, health) in [("one", 30100), ("two", 30101)] {
+        let (status, made) = call(&server, "POST", SERVICES, service(name, spec(health))).await;
+        assert_eq!(status, StatusCode::CREATED, "{made}");
+    }
+    let path = format!("{SERVICES}/one");
+    // In no range, somebody else's, free.
+    for health in [80, 30101, 30102] {
+        let (status, error) = call(&server, "PUT", &path, service("one", spec(health))).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{error}");
+        assert_eq!(
+            error["message"],
+            "Service \"one\" is invalid: spec.healthCheckNodePort: Forbidden: field is immutable"
+        );
+    }
+    let (status, put) = call(&server, "PUT", &path, service("one", spec(0))).await;
+    assert_eq!(status, StatusCode::OK, "{put}");
+    assert_eq!(put["spec"]["healthCheckNodePort"], 30100);
+}
+
+#[tokio::test]
 async fn a_chosen_port_for_health_checks_is_in_the_range_and_nobody_elses() {
     let server = server().await;
     let spec = |node: i64, health: i64| {
