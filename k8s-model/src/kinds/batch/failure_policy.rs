@@ -101,9 +101,8 @@ fn exit_codes(
     let path = path.child("values");
     let values = &codes.values;
     if values.is_empty() {
-        // Values that are left out are told as those that are none.
         let text = "at least one value is required";
-        errors.push(field::invalid(path.clone(), Value::Null, text));
+        errors.push(field::invalid(path.clone(), json(values), text));
     } else if values.len() > MAX_EXIT_CODES {
         errors.push(field::too_many(path.clone(), values.len(), MAX_EXIT_CODES));
     }

@@ -251,7 +251,7 @@ fn policies_are_immutable_and_shown_as_upstream_shows_them() {
     assert_eq!(
         found(codes),
         [
-            "spec.podFailurePolicy.rules[0].onExitCodes.values: Invalid value: null: at least one value is required"
+            "spec.podFailurePolicy.rules[0].onExitCodes.values: Invalid value: []: at least one value is required"
         ]
     );
 }
