@@ -6,10 +6,7 @@ use k8s_openapi::api::core::v1::{ContainerPort, PodSpec};
 
 use crate::{
     field::Path,
-    kinds::{
-        checks::{list, text},
-        core::pod::containers::all,
-    },
+    kinds::checks::{list, text},
 };
 
 /// Where a port is: the list of its container, the container's place there, and its own in that.
@@ -26,16 +23,31 @@ impl Place {
     }
 }
 
+/// The ports of the containers in a list of that name.
+fn of<'c>(
+    name: &'static str,
+    containers: impl Iterator<Item = &'c Option<Vec<ContainerPort>>>,
+) -> impl Iterator<Item = (Place, &'c ContainerPort)> {
+    containers.enumerate().flat_map(move |(container, ports)| {
+        let ports = list(ports).iter().enumerate();
+        ports.map(move |(at, port)| (Place(name, container, at), port))
+    })
+}
+
 pub(super) fn ports(spec: &PodSpec, path: &Path, out: &mut Vec<String>) {
-    let ports: Vec<(Place, ContainerPort)> = all(spec)
-        .flat_map(|(name, container, found)| {
-            let ports = list(&found.ports).iter().cloned().enumerate();
-            let ports = ports.map(|(port, found)| (Place(name, container, port), found));
-            ports.collect::<Vec<_>>()
-        })
+    let (init, added) = (
+        list(&spec.init_containers),
+        list(&spec.ephemeral_containers),
+    );
+    let ports: Vec<(Place, &ContainerPort)> = of("initContainers", init.iter().map(|c| &c.ports))
+        .chain(of("containers", spec.containers.iter().map(|c| &c.ports)))
+        .chain(of("ephemeralContainers", added.iter().map(|c| &c.ports)))
         .collect();
+    if ports.is_empty() {
+        return;
+    }
     let mut seen: HashMap<(i32, &str), Vec<(Place, &ContainerPort)>> = HashMap::new();
-    for (place, port) in &ports {
+    for &(place, port) in &ports {
         let host_port = port.host_port.unwrap_or(0);
         let at = || place.path(path);
         if host_port == 0 && !text(&port.host_ip).is_empty() {
@@ -57,7 +69,7 @@ pub(super) fn ports(spec: &PodSpec, path: &Path, out: &mut Vec<String>) {
                 ));
             }
         }
-        earlier.push((*place, port));
+        earlier.push((place, port));
     }
     let mut names: HashMap<&str, Place> = HashMap::new();
     for (place, port) in &ports {
