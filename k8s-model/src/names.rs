@@ -20,14 +20,17 @@ pub fn dns_subdomain(name: &str, prefix: bool) -> Vec<String> {
     if name.len() > 253 {
         out.push(max_length(253));
     }
-    if !is_dns_subdomain(&name) {
-        out.push(regex_text(
-            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character",
-            DNS_SUBDOMAIN,
-            &["example.com"],
-        ));
-    }
+    out.extend(dns_subdomain_shape(&name));
     out
+}
+
+/// What is wrong with a DNS subdomain but its length.
+fn dns_subdomain_shape(name: &str) -> Option<String> {
+    (!is_dns_subdomain(name)).then(|| regex_text(
+        "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character",
+        DNS_SUBDOMAIN,
+        &["example.com"],
+    ))
 }
 
 /// A DNS subdomain (RFC 1123) in upper or lower case.
@@ -153,17 +156,16 @@ pub fn qualified_name(value: &str) -> Vec<String> {
             if prefix.is_empty() {
                 out.push("prefix part must be non-empty".to_owned());
             } else {
-                out.extend(
-                    dns_subdomain(prefix, false)
-                        .into_iter()
-                        .map(|s| format!("prefix part {s}")),
-                );
+                if prefix.len() > 253 {
+                    out.push(format!("prefix part {}", max_bytes(253)));
+                }
+                out.extend(dns_subdomain_shape(prefix).map(|text| format!("prefix part {text}")));
             }
             name
         }
         _ => {
             out.push(
-                name_text("a qualified name ")
+                name_text("a valid label key ")
                     + " with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
             );
             return out;
@@ -172,7 +174,7 @@ pub fn qualified_name(value: &str) -> Vec<String> {
     if name.is_empty() {
         out.push("name part must be non-empty".to_owned());
     } else if name.len() > 63 {
-        out.push(format!("name part {}", max_length(63)));
+        out.push(format!("name part {}", max_bytes(63)));
     }
     if !is_qualified(name) {
         out.push(name_text("name part "));
@@ -184,7 +186,7 @@ pub fn qualified_name(value: &str) -> Vec<String> {
 pub fn label_value(value: &str) -> Vec<String> {
     let mut out = Vec::new();
     if value.len() > 63 {
-        out.push(max_length(63));
+        out.push(max_bytes(63));
     }
     if !value.is_empty() && !is_qualified(value) {
         out.push(regex_text(
@@ -366,8 +368,13 @@ pub fn ip_address(value: &str) -> Vec<String> {
     vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()]
 }
 
-/// The text for a value that is longer than `max` bytes.
+/// The text for a name that is longer than `max` bytes. Upstream says characters.
 pub fn max_length(max: usize) -> String {
+    format!("must be no more than {max} characters")
+}
+
+/// The same of what is in labels, where upstream says what it counts.
+fn max_bytes(max: usize) -> String {
     format!("must be no more than {max} bytes")
 }
 
@@ -460,11 +467,11 @@ mod tests {
     fn over_long_names_say_the_limit() {
         assert_eq!(
             dns_subdomain(&"a".repeat(254), false),
-            ["must be no more than 253 bytes"]
+            ["must be no more than 253 characters"]
         );
         assert_eq!(
             dns_label(&"a".repeat(64), false),
-            ["must be no more than 63 bytes"]
+            ["must be no more than 63 characters"]
         );
         assert_eq!(
             label_value(&"a".repeat(64)),

@@ -124,6 +124,7 @@ pub(super) fn mismatch(
             (Step::Key(key), Shape::Type(ty)) => {
                 let field = ty.field(key)?;
                 owner = Some(ty);
+                fields.extend(go_names::embedded(ty.base_name(), field.name()));
                 name = go_names::of_field(ty.short_name(), field.name());
                 fields.push(field.name());
                 shape = field.shape();

@@ -14,6 +14,59 @@ pub(super) fn of_field(owner: &str, field: &str) -> Option<&'static str> {
         .find_map(|text| text.strip_prefix(field)?.strip_prefix(':'))
 }
 
+/// The structs between a struct and one of its fields, where it has the field from one that is embedded in it: a refusal
+/// tells them on the way to the field. The owner is a type's name alone.
+pub(super) fn embedded(owner: &str, field: &str) -> &'static [&'static str] {
+    let (embedded, own): (&[_], &[_]) = match owner {
+        "ConfigMapEnvSource"
+        | "ConfigMapKeySelector"
+        | "ConfigMapProjection"
+        | "ConfigMapVolumeSource"
+        | "SecretEnvSource"
+        | "SecretKeySelector"
+        | "SecretProjection" => (
+            &["LocalObjectReference"],
+            &["defaultMode", "items", "key", "optional"],
+        ),
+        "DeviceAllocationConfiguration" | "DeviceClaimConfiguration" | "DeviceClassConfiguration" => {
+            (&["DeviceConfiguration"], &["requests", "source"])
+        }
+        "EphemeralContainer" => (&["EphemeralContainerCommon"], &["targetContainerName"]),
+        "IngressRule" => (&["IngressRuleValue"], &["host"]),
+        "NamedRuleWithOperations" if field == "operations" => (&["RuleWithOperations"], &[]),
+        "NamedRuleWithOperations" => (&["RuleWithOperations", "Rule"], &["resourceNames"]),
+        "PersistentVolumeSpec" => (
+            &["PersistentVolumeSource"],
+            &[
+                "accessModes",
+                "capacity",
+                "claimRef",
+                "mountOptions",
+                "nodeAffinity",
+                "persistentVolumeReclaimPolicy",
+                "storageClassName",
+                "volumeAttributesClassName",
+                "volumeMode",
+            ],
+        ),
+        "Probe" => (
+            &["ProbeHandler"],
+            &[
+                "failureThreshold",
+                "initialDelaySeconds",
+                "periodSeconds",
+                "successThreshold",
+                "terminationGracePeriodSeconds",
+                "timeoutSeconds",
+            ],
+        ),
+        "RuleWithOperations" => (&["Rule"], &["operations"]),
+        "Volume" => (&["VolumeSource"], &["name"]),
+        _ => return &[],
+    };
+    if own.contains(&field) { &[] } else { embedded }
+}
+
 /// The Go type of what a list or a map holds, if its own type tells.
 pub(super) fn element(of: &'static str) -> Option<&'static str> {
     match of.strip_prefix("map[") {
@@ -40,6 +93,17 @@ mod tests {
                 assert!(is_there, "{owner}.{name}");
             }
         }
+    }
+
+    #[test]
+    fn fields_of_embedded_structs_are_told_with_them() {
+        assert_eq!(embedded("Probe", "exec"), ["ProbeHandler"]);
+        assert!(embedded("Probe", "periodSeconds").is_empty());
+        let rule = "NamedRuleWithOperations";
+        assert_eq!(embedded(rule, "operations"), ["RuleWithOperations"]);
+        assert_eq!(embedded(rule, "scope"), ["RuleWithOperations", "Rule"]);
+        assert!(embedded(rule, "resourceNames").is_empty());
+        assert!(embedded("Container", "name").is_empty());
     }
 
     #[test]

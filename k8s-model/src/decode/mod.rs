@@ -444,6 +444,13 @@ mod tests {
             serde_json::json!({"containers": [{"name": "", "resources": {}}], "volumes": [{"name": "a"}, {"name": ""}],
                 "securityContext": {"supplementalGroups": [7, 0]}})
         );
+        let review = codec::<k8s_openapi::api::authorization::v1::SubjectAccessReview>();
+        let extra = br#"{"spec": {"extra": {"a": null, "b": ["c", null]}}}"#;
+        let review = (review.from_json)(extra, &mut |_| {}).unwrap().to_value();
+        assert_eq!(
+            review["spec"]["extra"],
+            serde_json::json!({"a": [], "b": ["c", ""]})
+        );
     }
 
     #[test]
@@ -538,6 +545,10 @@ mod tests {
             (
                 r#"{"metadata": {"labels": {"a": true}}}"#,
                 "json: cannot unmarshal bool into Go struct field ObjectMeta.metadata.labels of type string",
+            ),
+            (
+                r#"{"spec": {"containers": [{"livenessProbe": {"httpGet": {"path": 5}}}]}}"#,
+                "json: cannot unmarshal number into Go struct field HTTPGetAction.spec.containers.livenessProbe.ProbeHandler.httpGet.path of type string",
             ),
             (
                 r#"{"metadata": {"creationTimestamp": "soon"}}"#,

@@ -150,7 +150,8 @@ enum Zero {
     Text,
     Number,
     False,
-    Struct,
+    List,
+    Fields,
 }
 
 /// A type with a text form of its own, which upstream reads otherwise than the type in Rust.
@@ -239,7 +240,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Tracked<'_, D> {
     forward! {
         deserialize_any deserialize_i8 deserialize_i16 deserialize_i128 deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
         deserialize_f32 deserialize_f64 deserialize_char
-        deserialize_bytes deserialize_byte_buf deserialize_unit deserialize_seq deserialize_map
+        deserialize_bytes deserialize_byte_buf deserialize_unit
         deserialize_identifier
     }
 
@@ -252,6 +253,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Tracked<'_, D> {
     // By way of `any`, so that `null` gets as far as `visit_unit`.
     or_zero! {
         deserialize_str: Text, deserialize_i32: Number, deserialize_i64: Number, deserialize_bool: False,
+        deserialize_seq: List, deserialize_map: Fields,
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
@@ -324,7 +326,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Tracked<'_, D> {
         visitor: V,
     ) -> Result<V::Value, D::Error> {
         let at = At {
-            zero: Zero::Struct,
+            zero: Zero::Fields,
             ..self.at
         };
         at.blamed(self.inner.deserialize_any(Watcher { visitor, at }))
@@ -481,7 +483,12 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watcher<'_, V> {
             Zero::Text => self.visit_str(""),
             Zero::Number => self.visitor.visit_i64(0),
             Zero::False => self.visitor.visit_bool(false),
-            Zero::Struct => {
+            Zero::List => {
+                let none = std::iter::empty::<&str>();
+                self.visitor
+                    .visit_seq(de::value::SeqDeserializer::new(none))
+            }
+            Zero::Fields => {
                 let none = std::iter::empty::<(&str, &str)>();
                 self.visitor
                     .visit_map(de::value::MapDeserializer::new(none))

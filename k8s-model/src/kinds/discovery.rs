@@ -381,7 +381,7 @@ mod tests {
         let long = format!("{}.com", "a".repeat(64));
         let found = told("FQDN", json!({"addresses": [long]}));
         assert!(
-            found[0].ends_with("must be no more than 63 bytes"),
+            found[0].ends_with("must be no more than 63 characters"),
             "{found:?}"
         );
     }
