@@ -355,20 +355,15 @@ pub fn validate_owner_references(owners: &[OwnerReference], path: &Path) -> Erro
             owner.kind.is_empty(),
             "kind",
             &owner.kind,
-            "kind must not be empty",
+            "must not be empty",
         );
         check(
             owner.name.is_empty(),
             "name",
             &owner.name,
-            "name must not be empty",
+            "must not be empty",
         );
-        check(
-            owner.uid.is_empty(),
-            "uid",
-            &owner.uid,
-            "uid must not be empty",
-        );
+        check(owner.uid.is_empty(), "uid", &owner.uid, "must not be empty");
         if owner.api_version == "v1" && owner.kind == "Event" {
             out.push(field::invalid(
                 path.clone(),

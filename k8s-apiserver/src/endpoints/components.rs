@@ -20,9 +20,7 @@ pub(crate) async fn serve(call: &Call, row: &Arc<Row>) -> Result<Response<Body>>
     if call.info.verb == "get" {
         let name = call.info.name.as_str();
         let found = components.iter().find(|(known, _)| known == name);
-        // As upstream, which answers so.
-        let (_, component) =
-            found.ok_or_else(|| Error::unknown(format!("Component not found: {name}")))?;
+        let (_, component) = found.ok_or_else(|| Error::not_found("", "componentstatus", name))?;
         let status = component.health().await.status(name);
         return render::object(call, row, StatusCode::OK, &status);
     }

@@ -238,8 +238,7 @@ pub(crate) async fn update(call: &Call, row: &Row, body: Body) -> Result<Respons
     };
     let manager = manager(call, &options);
     let target = written_by(call, row, &options, &manager);
-    check_name(&target, &*object)?;
-    match_namespace(&target, &mut *object)?;
+    check_place(&target, &mut *object)?;
     owners::dedup(object.metadata_mut(), false, &call.warnings);
     let registry = &call.server.registry;
     let changed = registry
@@ -278,8 +277,9 @@ pub(crate) async fn update(call: &Call, row: &Row, body: Body) -> Result<Respons
     render::outcome(call, row, code, &outcome)
 }
 
-/// An update needs a name in the object too.
-pub(crate) fn check_name(target: &Target<'_>, object: &dyn Object) -> Result<()> {
+/// An update needs a name in the object too; its namespace is that of the URL, or fills in.
+pub(crate) fn check_place(target: &Target<'_>, object: &mut dyn Object) -> Result<()> {
+    match_namespace(target, object)?;
     let found = object.metadata().name.as_deref().unwrap_or_default();
     if found == target.name {
         return Ok(());
@@ -338,8 +338,8 @@ pub(crate) async fn patch(call: &Call, row: &Row, body: Body) -> Result<Response
             .modify(&target, rules, |live| {
                 let tracker = registry.tracker(&target, live.versions);
                 let (tracker, validation) = (tracker.as_ref(), options.field_validation);
-                let change = patch.change(row, live, tracker, validation, warnings)?;
-                check_name(&target, &*change.object)?;
+                let mut change = patch.change(row, live, tracker, validation, warnings)?;
+                check_place(&target, &mut *change.object)?;
                 Ok(change)
             })
             .await;
@@ -372,7 +372,7 @@ pub(crate) async fn patch(call: &Call, row: &Row, body: Body) -> Result<Response
             );
             return Err(Error::conflict(&row.resource, target.name, &text));
         }
-        check_name(&target, &*object)?;
+        check_place(&target, &mut *object)?;
         match registry.create_owned(&target, object, managed).await {
             // Somebody else was faster: it is applied to what they made.
             Err(error) if error.reason() == "AlreadyExists" => {}

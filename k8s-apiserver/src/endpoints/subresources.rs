@@ -112,9 +112,7 @@ async fn create_only_subresource(
 }
 
 async fn scale_get(call: &Call, row: &Row) -> Result<Response<Body>> {
-    let (stored, revision) = objects::read(call, row)
-        .await
-        .map_err(|error| no_scale(call, row, error))?;
+    let (stored, revision) = objects::read(call, row).await?;
     let object = row.decode(&stored, revision)?;
     let scale = subresources::scale_of(row, &*object)?;
     match call.wanted.shape {
@@ -127,19 +125,6 @@ async fn scale_get(call: &Call, row: &Row) -> Result<Response<Body>> {
         }
         Shape::Object => response::value(StatusCode::OK, &call.wanted, &scale),
     }
-}
-
-/// Upstream says of most scales that are read, and of no others, that it is the scale that is not there.
-fn no_scale(call: &Call, row: &Row, error: Error) -> Error {
-    if error.reason() != "NotFound" || row.custom().is_some() || row.is("apps", "statefulsets") {
-        return error;
-    }
-    let group = match row.resource.group {
-        "" => "autoscaling",
-        group => group,
-    };
-    let resource = format!("{}/scale", row.resource.resource);
-    Error::not_found(group, &resource, &call.info.name)
 }
 
 async fn scale_write(
@@ -159,8 +144,7 @@ async fn scale_write(
         let scale = scale.downcast_ref::<Scale>().cloned();
         let mut scale = scale.ok_or_else(|| Error::internal("not a Scale"))?;
         let target = objects::target(call, row, options.dry_run);
-        objects::check_name(&target, &scale)?;
-        match_namespace(&target, &mut scale)?;
+        objects::check_place(&target, &mut scale)?;
         (ScaleChange::Update(Box::new(scale)), options)
     };
     let manager = objects::manager(call, &options);
@@ -192,8 +176,7 @@ async fn scale_write(
                     (scale.ok_or_else(|| Error::internal("not a Scale"))?, None)
                 }
             };
-            objects::check_name(&target, &scale)?;
-            match_namespace(&target, &mut scale)?;
+            objects::check_place(&target, &mut scale)?;
             subresources::check_scale(row, &scale, target.name)?;
             // An update is refused by the store before it comes to that.
             if let (ScaleChange::Patch(_), None) = (&change, row.custom()) {
@@ -296,7 +279,7 @@ async fn evict(
 
 /// `pods/ephemeralcontainers` and `pods/resize`: changes one part of a pod's spec.
 async fn pod_part(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> {
-    let (change, options) = if call.info.verb == "patch" {
+    let (mut change, options) = if call.info.verb == "patch" {
         let (patch, options) = objects::read_patch(call, row, body).await?;
         (PartChange::Patch(patch), options)
     } else {
@@ -306,15 +289,15 @@ async fn pod_part(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> 
     };
     let manager = objects::manager(call, &options);
     let target = objects::written_by(call, row, &options, &manager);
-    if let PartChange::Update(object) = &change {
-        objects::check_name(&target, &**object)?;
+    if let PartChange::Update(object) = &mut change {
+        objects::check_place(&target, &mut **object)?;
     }
     let registry = &call.server.registry;
     let warnings = &call.warnings;
     let outcome = registry
         .modify(&target, Rules::Part, |live| {
             let Change {
-                object: wanted,
+                object: mut wanted,
                 managed,
                 checks_uid,
             } = match &change {
@@ -329,7 +312,7 @@ async fn pod_part(call: &Call, row: &Row, body: Body) -> Result<Response<Body>> 
                     patch.change(row, live, tracker, validation, warnings)?
                 }
             };
-            objects::check_name(&target, &*wanted)?;
+            objects::check_place(&target, &mut *wanted)?;
             let mut object = live.object.boxed_clone();
             // Who means another pod of that name says so by its UID.
             let meant = wanted.metadata().uid.clone().filter(|uid| !uid.is_empty());

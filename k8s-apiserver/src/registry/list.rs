@@ -74,7 +74,8 @@ impl Registry {
 
     async fn select(&self, row: &Row, namespace: &str, options: &ListOptions) -> Result<Listed> {
         let selection = Selection::new(row, namespace, options)?;
-        let asked = parse_resource_version(&options.resource_version)?;
+        let asked = parse_resource_version(&options.resource_version)
+            .map_err(|error| error.with_message(|m| format!("invalid resource version: {m}")))?;
         let paging = options.limit > 0 || !options.continue_token.is_empty();
         let exact = match (options.version_match, asked) {
             (Some(VersionMatch::Exact), Some(asked)) => Some(asked),

@@ -259,9 +259,7 @@ pub(crate) fn apply_scale(
     };
     let (version, kind) = (text("/apiVersion"), text("/kind"));
     if version != "autoscaling/v1" || kind != "Scale" {
-        return Err(Error::bad_request(format!(
-            "Incorrect version specified in apply patch. Specified patch version: {version}, expected: autoscaling/v1"
-        )));
+        return Err(ApplyError::of_type(version, kind).to_status().into());
     }
     if let Some(name) = config.pointer("/metadata/name").and_then(Value::as_str) {
         scale.metadata.name = Some(name.to_owned());

@@ -347,11 +347,7 @@ impl Registry {
             "" | "0" => {
                 if !resource.strategy.allow_unconditional_update() {
                     let path = Path::new("metadata").child("resourceVersion");
-                    // Upstream writes this number as Go does.
-                    let finding = field::Error {
-                        value: None,
-                        ..field::invalid(path, 0, "0x0: must be specified for an update")
-                    };
+                    let finding = field::invalid(path, 0, "must be specified for an update");
                     return Err(Error::invalid_kind(
                         resource.group,
                         resource.resource,

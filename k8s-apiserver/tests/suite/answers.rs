@@ -213,17 +213,16 @@ async fn what_is_only_created_is_found_nowhere() {
 }
 
 #[tokio::test]
-async fn a_scale_that_is_not_there_is_told_of_as_a_scale() {
+async fn a_scale_that_is_not_there_is_told_of_as_what_it_scales() {
     let server = server().await;
     let deployments = "/apis/apps/v1/namespaces/default/deployments/x/scale";
     let (status, error) = get(&server, deployments).await;
     assert_eq!(status, 404);
-    assert_eq!(error["message"], r#"deployments/scale.apps "x" not found"#);
+    assert_eq!(error["message"], r#"deployments.apps "x" not found"#);
     let controllers = "/api/v1/namespaces/default/replicationcontrollers/x/scale";
     let (_, error) = get(&server, controllers).await;
     let told = &error["details"];
-    assert_eq!(told["group"], "autoscaling");
-    assert_eq!(told["kind"], "replicationcontrollers/scale");
+    assert_eq!(told["kind"], "replicationcontrollers");
     let (_, error) = get(&server, &deployments.replace("deployments", "statefulsets")).await;
     assert_eq!(error["message"], r#"statefulsets.apps "x" not found"#);
     // A body that does not fit its URL is refused first.

@@ -340,7 +340,7 @@ async fn what_cannot_be_applied_is_refused_as_upstream_does() {
         (
             with("apiVersion", json!("v2")),
             400,
-            "Incorrect version specified in apply patch. Specified patch version: v2, expected: v1",
+            "invalid object type: /v2, Kind=ConfigMap",
         ),
         (
             with("metadata", json!({"name": "x", "managedFields": []})),

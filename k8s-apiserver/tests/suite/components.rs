@@ -115,8 +115,8 @@ async fn a_server_by_itself_tells_of_its_store() {
     );
 
     let missing = cluster.get(&format!("{PATH}/nope")).await;
-    assert_eq!(missing.code, StatusCode::INTERNAL_SERVER_ERROR);
-    assert_eq!(missing.message(), "Component not found: nope");
+    assert_eq!(missing.code, StatusCode::NOT_FOUND);
+    assert_eq!(missing.message(), r#"componentstatus "nope" not found"#);
     let names = |list: &Value| told(list).len();
     for (query, count) in [
         ("labelSelector=a%3Db", 0),

@@ -363,7 +363,7 @@ async fn a_custom_resource_names_its_kind_in_every_format() {
     let answer = cluster.ask("PUT", &path, lamp("a", json!({}))).await;
     assert_eq!(
         answer.message(),
-        r#"lamps.example.com "a" is invalid: metadata.resourceVersion: Invalid value: 0x0: must be specified for an update"#
+        r#"lamps.example.com "a" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an update"#
     );
 }
 

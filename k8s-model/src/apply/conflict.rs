@@ -18,16 +18,9 @@ pub struct Conflict {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApplyError {
-    /// A configuration of another version: upstream answers 400.
-    #[error(
-        "Incorrect version specified in apply patch. Specified patch version: {found}, expected: {expected}"
-    )]
-    IncorrectVersion {
-        /// The `apiVersion` of the configuration.
-        found: String,
-        /// The one of the request.
-        expected: String,
-    },
+    /// A configuration of another kind or version, as in `apps/v1, Kind=Deployment`: upstream answers 400.
+    #[error("invalid object type: {0}")]
+    InvalidType(String),
     /// A configuration with managed fields of its own: upstream answers 400.
     #[error("metadata.managedFields must be nil")]
     ManagedFields,
@@ -71,14 +64,26 @@ fn conflict_text(conflicts: &[Conflict]) -> String {
     )
 }
 
+/// A version as upstream spells it beside a kind: `/v1` without a group.
+pub(super) fn slashed(api_version: &str) -> String {
+    if api_version.contains('/') {
+        api_version.to_owned()
+    } else {
+        format!("/{api_version}")
+    }
+}
+
 impl ApplyError {
+    /// For a configuration of this version and kind, where another is wanted.
+    pub fn of_type(api_version: &str, kind: &str) -> Self {
+        ApplyError::InvalidType(format!("{}, Kind={kind}", slashed(api_version)))
+    }
+
     /// The answer to the client.
     pub fn to_status(&self) -> Status {
         let text = self.to_string();
         match self {
-            ApplyError::IncorrectVersion { .. } | ApplyError::ManagedFields => {
-                status::bad_request(text)
-            }
+            ApplyError::InvalidType(_) | ApplyError::ManagedFields => status::bad_request(text),
             ApplyError::Typed { .. } | ApplyError::Conversion(_) => status::failure(500, "", text),
             ApplyError::Conflicts(conflicts) => {
                 let causes = conflicts.iter().map(|conflict| StatusCause {

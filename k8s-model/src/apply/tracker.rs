@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     BEFORE_FIRST_APPLY, Operation, UNKNOWN,
-    conflict::{ApplyError, Conflict},
+    conflict::{ApplyError, Conflict, slashed},
     last_applied,
     managers::{Fields, Head, Manager, Managers, spell_time, write_entry},
     merge,
@@ -317,27 +317,16 @@ impl<'a> Tracker<'a> {
             let found = value.get(name).and_then(Value::as_str);
             found.unwrap_or_default().to_owned()
         };
-        let found = text(config, "apiVersion");
-        if found != self.api_version {
-            return Err(ApplyError::IncorrectVersion {
-                found,
-                expected: self.api_version.to_owned(),
-            });
+        let (version, kind) = (text(config, "apiVersion"), text(config, "kind"));
+        if version != self.api_version || kind != text(live, "kind") {
+            return Err(ApplyError::of_type(&version, &kind));
         }
         let null = json!(null);
         let meta = config.get("metadata").unwrap_or(&null);
         if meta.get("managedFields").is_some_and(|m| !m.is_null()) {
             return Err(ApplyError::ManagedFields);
         }
-        let kind = text(config, "kind");
-        let findings = if kind == text(live, "kind") {
-            validate::findings(config, self.shape)
-        } else {
-            vec![format!(
-                "no corresponding type for {}, Kind={kind}",
-                slashed(&found)
-            )]
-        };
+        let findings = validate::findings(config, self.shape);
         if findings.is_empty() {
             return Ok(());
         }
@@ -346,7 +335,7 @@ impl<'a> Tracker<'a> {
                 "{}/{}; {}, Kind={kind}",
                 text(meta, "namespace"),
                 text(meta, "name"),
-                slashed(&found)
+                slashed(&version)
             ),
             text: validate::text(&findings),
         })
@@ -537,15 +526,6 @@ fn has_empty(value: &Value) -> bool {
         Value::Object(fields) => fields.is_empty() || fields.values().any(has_empty),
         Value::Array(items) => items.is_empty() || items.iter().any(has_empty),
         _ => false,
-    }
-}
-
-/// `apps/v1`, and `/v1` for the core group.
-fn slashed(api_version: &str) -> String {
-    if api_version.contains('/') {
-        api_version.to_owned()
-    } else {
-        format!("/{api_version}")
     }
 }
 

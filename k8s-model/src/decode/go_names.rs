@@ -28,9 +28,9 @@ pub(super) fn embedded(owner: &str, field: &str) -> &'static [&'static str] {
             &["LocalObjectReference"],
             &["defaultMode", "items", "key", "optional"],
         ),
-        "DeviceAllocationConfiguration" | "DeviceClaimConfiguration" | "DeviceClassConfiguration" => {
-            (&["DeviceConfiguration"], &["requests", "source"])
-        }
+        "DeviceAllocationConfiguration"
+        | "DeviceClaimConfiguration"
+        | "DeviceClassConfiguration" => (&["DeviceConfiguration"], &["requests", "source"]),
         "EphemeralContainer" => (&["EphemeralContainerCommon"], &["targetContainerName"]),
         "IngressRule" => (&["IngressRuleValue"], &["host"]),
         "NamedRuleWithOperations" if field == "operations" => (&["RuleWithOperations"], &[]),
