@@ -90,6 +90,9 @@ impl KindRules for EndpointSliceRules {
         let mut endpoints_now = endpoints(new).iter();
         let is_given = endpoints_now.any(|endpoint| endpoint.deprecated_topology.is_some());
         if is_given && !same(&new.endpoints, &old.endpoints) {
+            // What is dropped has counted.
+            let generation = old.metadata.generation.unwrap_or_default();
+            new.metadata.generation = Some(generation + 1);
             let before = endpoints(old).iter().filter_map(topology_node).cloned();
             drop_topology(new, &before.collect());
         }
@@ -466,6 +469,24 @@ mod tests {
         let keeper = (MANAGED_BY.to_owned(), CONTROLLERS[0].to_owned());
         odd.metadata.labels = Some([keeper].into());
         assert_eq!(rules.warnings(&odd), [""; 0]);
+    }
+
+    #[test]
+    fn topology_that_is_dropped_is_a_new_generation() {
+        let slice = |endpoint: Value| -> EndpointSlice {
+            let mut slice = slice("IPv4", endpoint);
+            slice.metadata.generation = Some(3);
+            slice
+        };
+        let old = slice(json!({"addresses": ["10.0.0.1"]}));
+        let given = json!({"addresses": ["10.0.0.1"], "deprecatedTopology": {"a": "b"}});
+        let mut new = slice(given);
+        EndpointSliceRules.prepare_for_update(&mut new, &old);
+        assert_eq!(new.endpoints, old.endpoints);
+        assert_eq!(new.metadata.generation, Some(4));
+        let mut same = old.clone();
+        EndpointSliceRules.prepare_for_update(&mut same, &old);
+        assert_eq!(same.metadata.generation, Some(3));
     }
 
     #[test]
