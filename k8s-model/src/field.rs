@@ -5,8 +5,9 @@
 
 use std::{borrow::Cow, collections::HashSet, fmt, sync::Arc};
 
-use k8s_openapi::jiff::{Timestamp, fmt::strtime};
 use serde_json::Value;
+
+use crate::json::go_text;
 
 /// Where in an object a field is, as in `spec.containers[0].name`.
 #[derive(Clone)]
@@ -226,7 +227,7 @@ pub struct Error {
     pub kind: ErrorType,
     /// Where.
     pub field: Path,
-    /// The value at fault, where it is worth showing.
+    /// The value at fault, where it is worth showing. One that is absent is shown as `null`.
     pub value: Option<Value>,
     /// What would be right.
     pub detail: String,
@@ -240,7 +241,7 @@ impl Error {
             out.push_str(": ");
             match value {
                 Value::String(text) => quote(text, &mut out),
-                value => out.push_str(&value.to_string()),
+                value => out.push_str(&go_text(value)),
             }
         }
         if !self.detail.is_empty() {
@@ -324,12 +325,6 @@ pub(crate) fn invalid_unshown(field: Path, detail: impl Into<String>) -> Error {
 /// A value that is not acceptable, spelled otherwise than in JSON.
 pub(crate) fn invalid_spelled(field: Path, spelled: &str, detail: &str) -> Error {
     invalid_unshown(field, format!("{spelled}: {detail}"))
-}
-
-/// A time that is not acceptable, spelled as Go spells it.
-pub(crate) fn invalid_time(field: Path, time: Timestamp, detail: &str) -> Error {
-    let spelled = strtime::format("%Y-%m-%d %H:%M:%S +0000 UTC", time);
-    invalid_spelled(field, &spelled.unwrap_or_else(|_| time.to_string()), detail)
 }
 
 /// A value that appears twice where it must be unique.
@@ -462,6 +457,14 @@ mod tests {
         let error = invalid(Path::new("a"), text, "no");
         let told = r#"a: Invalid value: "é\"\\/\n\x01\a\v\x7f\u200b\u00a0😀": no"#;
         assert_eq!(error.to_string(), told);
+    }
+
+    #[test]
+    fn values_beside_texts_are_told_as_go_writes_json() {
+        let told = |value: Value| invalid(Path::new("a"), value, "no").to_string();
+        assert_eq!(told(None::<String>.into()), "a: Invalid value: null: no");
+        let list = serde_json::json!(["<"]);
+        assert_eq!(told(list), r#"a: Invalid value: ["\u003c"]: no"#);
     }
 
     #[test]

@@ -146,6 +146,13 @@ struct NonResourceAttributes {
     verb: String,
 }
 
+impl NonResourceAttributes {
+    /// As upstream's internal type is told.
+    fn shown(&self) -> Value {
+        json!({"Path": self.path, "Verb": self.verb})
+    }
+}
+
 /// Whose access is reviewed, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scope {
@@ -192,19 +199,18 @@ impl AccessReview {
 
     fn check(&self, spec: &Spec, review: &Value, namespace: &str) -> field::ErrorList {
         let mut found = field::ErrorList::new();
-        let raw = &review["spec"];
         let path = field::Path::new("spec");
         let one = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
         let both = "cannot be specified in combination with resourceAttributes";
         match (&spec.resource_attributes, &spec.non_resource_attributes) {
-            (Some(_), Some(_)) => found.push(field::invalid(
+            (Some(_), Some(attributes)) => found.push(field::invalid(
                 path.child("nonResourceAttributes"),
-                raw["nonResourceAttributes"].clone(),
+                attributes.shown(),
                 both,
             )),
             (None, None) => found.push(field::invalid(
                 path.child("resourceAttributes"),
-                "null",
+                Value::Null,
                 one,
             )),
             _ => {}
@@ -229,10 +235,10 @@ impl AccessReview {
                     "must match metadata.namespace",
                 ));
             }
-            if spec.non_resource_attributes.is_some() {
+            if let Some(attributes) = &spec.non_resource_attributes {
                 found.push(field::invalid(
                     path.child("nonResourceAttributes"),
-                    raw["nonResourceAttributes"].clone(),
+                    attributes.shown(),
                     "disallowed on this kind of request",
                 ));
             }

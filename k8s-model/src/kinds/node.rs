@@ -7,6 +7,7 @@ use crate::{
     kinds::{
         checks::{dns_label, immutable, json, list, repeats},
         core::pod::{limit_list, tolerations},
+        difference::spelled,
         node_labels, quantities,
         typed::KindRules,
     },
@@ -56,7 +57,7 @@ impl KindRules for RuntimeClassRules {
             for (at, one) in all.iter().enumerate() {
                 if repeats[at] {
                     let path = path.child("tolerations").index(at);
-                    errors.push(field::duplicate(path, json(one)));
+                    errors.push(field::duplicate_spelled(path, spelled("Toleration", one)));
                 }
             }
         }

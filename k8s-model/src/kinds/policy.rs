@@ -8,9 +8,10 @@ use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{
-            at_most_100_percent, conditions, int_or_percent, json, label_selector, list,
-            non_negative, same, slot, supported,
+            at_most_100_percent, conditions, int_or_percent, label_selector, list, non_negative,
+            same, slot, supported,
         },
+        difference::spelled,
         typed::KindRules,
     },
     names,
@@ -46,9 +47,9 @@ impl KindRules for PodDisruptionBudgetRules {
         let spec = spec.cloned().unwrap_or_default();
         let mut errors = ErrorList::new();
         if spec.min_available.is_some() && spec.max_unavailable.is_some() {
-            errors.push(field::invalid(
+            errors.push(field::invalid_spelled(
                 path.clone(),
-                json(&spec),
+                &spelled("PodDisruptionBudgetSpec", &spec),
                 "minAvailable and maxUnavailable cannot be both set",
             ));
         }

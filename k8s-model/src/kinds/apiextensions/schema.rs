@@ -335,8 +335,8 @@ fn set_of(items: &JSONSchemaProps, path: &Path, out: &mut ErrorList) {
         }
         "object" if items.x_kubernetes_map_type.as_deref() != Some("atomic") => {
             let path = path.child("x-kubernetes-map-type");
-            // Upstream tells the type of the list, and a pointer to nothing as a text.
-            let found = items.x_kubernetes_list_type.as_deref().unwrap_or("null");
+            // Upstream tells the type of the list.
+            let found = items.x_kubernetes_list_type.clone();
             out.push(field::invalid(path, found, text));
         }
         _ => {}

@@ -25,13 +25,13 @@ use crate::{
     kinds::{
         checks::{
             IMMUTABLE, at_most_100_percent, dns_label, fill, int_or_percent, int_or_percent_value,
-            int_or_string, json, list, non_negative, repeats, same, slot, slot_mut, supported,
-            text,
+            int_or_string, list, non_negative, repeats, same, slot, slot_mut, supported, text,
         },
         core::{
             persistent_volume_claim,
             pod::{prepare_template, template_warnings},
         },
+        difference::spelled_list,
         typed::KindRules,
     },
     names,
@@ -228,8 +228,9 @@ fn changes(new: &StatefulSetSpec, old: &StatefulSetSpec, path: &Path) -> ErrorLi
     let claims = [new, old].map(|spec| list(&spec.volume_claim_templates));
     if !same(&claims[0], &claims[1]) {
         let path = path.child("volumeClaimTemplates");
-        let claims = json(&new.volume_claim_templates);
-        errors.push(field::invalid(path, claims, IMMUTABLE));
+        let claims = new.volume_claim_templates.as_deref();
+        let spelled = spelled_list("PersistentVolumeClaim", claims);
+        errors.push(field::invalid_spelled(path, &spelled, IMMUTABLE));
     }
     let [service, was] = [new, old].map(|spec| {
         let name: Option<&String> = slot(&spec.service_name);
@@ -419,6 +420,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::kinds::checks::json;
 
     fn set(patch: Value) -> StatefulSet {
         let mut value = json!({"metadata": {"name": "a"}, "spec": {
@@ -593,6 +595,18 @@ mod tests {
             StatefulSetRules.default(&mut new);
             assert_eq!(told(StatefulSetRules.validate_update(&new, &set)), [""; 0]);
         }
+    }
+
+    #[test]
+    fn claims_are_told_as_upstreams_own_type() {
+        let spec = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+        let claim = json!({"metadata": {"name": "d", "labels": {"a": "b"}}, "spec": spec});
+        let new = set(json!({"volumeClaimTemplates": [claim]}));
+        let found = told(StatefulSetRules.validate_update(&new, &set(json!({}))));
+        let claim = r#"{"name":"d","labels":{"a":"b"},"Spec":{"AccessModes":["ReadWriteOnce"],"Selector":null,"Resources":{"Limits":null,"Requests":{"storage":"1Gi"}},"VolumeName":"","StorageClassName":null,"VolumeMode":"Filesystem","DataSource":null,"DataSourceRef":null,"VolumeAttributesClassName":null},"Status":{"Phase":"Pending","AccessModes":null,"Capacity":null,"Conditions":null,"AllocatedResources":null,"AllocatedResourceStatuses":null,"CurrentVolumeAttributesClassName":null,"ModifyVolumeStatus":null,"HealthStatus":null}}"#;
+        let expected =
+            format!("spec.volumeClaimTemplates: Invalid value: [{claim}]: field is immutable");
+        assert!(found.contains(&expected), "{found:?}");
     }
 
     #[test]

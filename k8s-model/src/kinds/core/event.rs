@@ -269,7 +269,6 @@ impl KindRules for NewEventRules {
                         | "reportingController"
                         | "reportingInstance",
                     ) => json!(""),
-                    (Value::Null, "related") => json!("null"),
                     (Value::Null, "deprecatedCount") => json!(0),
                     (told, _) => told.clone(),
                 };
@@ -314,7 +313,7 @@ mod tests {
         for told in [
             r#"message: Invalid value: "": field is immutable"#,
             "count: Invalid value: 0: field is immutable",
-            r#"related: Invalid value: "null": field is immutable"#,
+            r#"related: Invalid value: null: field is immutable"#,
         ] {
             assert!(texts.iter().any(|text| text == told), "{told}: {texts:?}");
         }

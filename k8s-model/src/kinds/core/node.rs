@@ -7,8 +7,9 @@ use k8s_openapi::api::core::v1::{Node, NodeSpec, Taint};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{json, list, one_of_each_family, qualified_name, same, text},
+        checks::{list, one_of_each_family, qualified_name, same, text},
         core::pod::effect,
+        difference::spelled,
         ip_fields, quantities,
         typed::KindRules,
     },
@@ -151,8 +152,8 @@ fn taints(taints: &[Taint], path: &Path) -> ErrorList {
         }
         errors.extend(effect(&taint.effect, path.child("effect")));
         if !seen.insert((&taint.effect, &taint.key)) {
-            let mut error = field::duplicate(path, json(taint));
-            error.detail = "taints must be unique by key and effect pair".to_owned();
+            let mut error = field::duplicate_spelled(path, spelled("Taint", taint));
+            error.detail += ": taints must be unique by key and effect pair";
             errors.push(error);
         }
     }
@@ -196,7 +197,8 @@ fn changes(new: &Node, old: &Node) -> ErrorList {
     for (index, address) in addresses.enumerate() {
         if !seen.insert((&address.type_, &address.address)) {
             let path = Path::new("status").child("addresses").index(index);
-            errors.push(field::duplicate(path, json(address)));
+            let spelled = spelled("NodeAddress", address);
+            errors.push(field::duplicate_spelled(path, spelled));
         }
     }
     let path = Path::new("spec");
@@ -292,6 +294,22 @@ mod tests {
         let errors = NodeRules.validate_update(&node, &node);
         let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
         assert_eq!(texts, ["metadata.taints[0].effect: Required value"; 2]);
+    }
+
+    #[test]
+    fn what_is_there_twice_is_told_as_upstreams_own_types() {
+        let node = json!({"metadata": {},
+            "spec": {"taints": [{"key": "k", "effect": "NoExecute"}, {"key": "k", "effect": "NoExecute", "value": "x"}]},
+            "status": {"addresses": [{"type": "Hostname", "address": "n"}, {"type": "Hostname", "address": "n"}]}});
+        let node: Node = serde_json::from_value(node).unwrap();
+        let found = NodeRules.validate_update(&node, &node);
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        for expected in [
+            r#"metadata.taints[1]: Duplicate value: {"Key":"k","Value":"x","Effect":"NoExecute","TimeAdded":null}: taints must be unique by key and effect pair"#,
+            r#"status.addresses[1]: Duplicate value: {"Type":"Hostname","Address":"n"}"#,
+        ] {
+            assert!(found.iter().any(|text| text == expected), "{found:?}");
+        }
     }
 
     #[test]

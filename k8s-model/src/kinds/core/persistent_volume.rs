@@ -20,7 +20,7 @@ use crate::{
             annotation_advice, dns_subdomain, fill, fill_absent, immutable, json, list, same,
             supported, text,
         },
-        difference::difference,
+        difference::{self, difference},
         node_labels, quantities,
         typed::KindRules,
     },
@@ -124,11 +124,9 @@ impl KindRules for PersistentVolumeRules {
             ));
             if let Some(old) = &old.node_affinity {
                 let old = Some(with_newer_labels(old, new.node_affinity.as_ref()));
-                errors.extend(immutable(
-                    &new.node_affinity,
-                    &old,
-                    Path::new("nodeAffinity"),
-                ));
+                let path = Path::new("nodeAffinity");
+                let (ty, new) = ("VolumeNodeAffinity", &new.node_affinity);
+                errors.extend(difference::immutable(ty, new, &old, path));
             }
             if old.volume_attributes_class_name.is_some()
                 && new.volume_attributes_class_name.is_none()

@@ -7,7 +7,7 @@
 //! zero if they are not there; `?` for what is `null` then; the name of a type; `*` and `[` before it for one that may be
 //! `null` and for a list.
 
-use std::{collections::HashMap, fmt::Write, sync::LazyLock};
+use std::{collections::HashMap, sync::LazyLock};
 
 use serde_json::Value;
 
@@ -63,18 +63,57 @@ impl Field {
 
 /// The lines of an object of that type, each with its end.
 pub(super) fn lines(ty: &str, value: &Value) -> Vec<String> {
-    let mut out = String::new();
+    let mut out = Out::default();
     object(&mut out, ty, value, value, 0);
-    out.push('\n');
-    out.split_inclusive('\n').map(str::to_owned).collect()
+    out.text.push('\n');
+    out.text.split_inclusive('\n').map(str::to_owned).collect()
 }
 
-fn line(out: &mut String, depth: usize) {
-    out.push('\n');
-    out.extend(std::iter::repeat_n(' ', depth));
+/// An object of that type in one line, with nothing that need not be there; or none.
+pub(super) fn compact(ty: &str, value: &Value) -> String {
+    if value.is_null() {
+        return "null".to_owned();
+    }
+    let mut out = Out {
+        is_compact: true,
+        ..Out::default()
+    };
+    object(&mut out, ty, value, value, 0);
+    out.text
 }
 
-fn object(out: &mut String, ty: &str, value: &Value, whole: &Value, depth: usize) {
+/// What is written, and how.
+#[derive(Default)]
+struct Out {
+    text: String,
+    is_compact: bool,
+}
+
+impl Out {
+    fn push(&mut self, c: char) {
+        self.text.push(c);
+    }
+
+    fn push_str(&mut self, text: &str) {
+        self.text.push_str(text);
+    }
+
+    /// Begins a line, where there are more than one.
+    fn line(&mut self, depth: usize) {
+        if !self.is_compact {
+            self.push('\n');
+            self.text.extend(std::iter::repeat_n(' ', depth));
+        }
+    }
+
+    /// Begins a field.
+    fn name(&mut self, name: &str) {
+        self.push_str(&go_text(&name.into()));
+        self.push_str(if self.is_compact { ":" } else { ": " });
+    }
+}
+
+fn object(out: &mut Out, ty: &str, value: &Value, whole: &Value, depth: usize) {
     let fields = TYPES.get(ty).map(Vec::as_slice).unwrap_or_default();
     let mut before = '{';
     for field in fields {
@@ -84,14 +123,14 @@ fn object(out: &mut String, ty: &str, value: &Value, whole: &Value, depth: usize
         }
         out.push(before);
         before = ',';
-        line(out, depth + 1);
-        let _ = write!(out, "\"{}\": ", field.name);
+        out.line(depth + 1);
+        out.name(field.name);
         shaped(out, field.shape, value, whole, depth + 1);
     }
     if before == '{' {
         out.push_str("{}");
     } else {
-        line(out, depth);
+        out.line(depth);
         out.push('}');
     }
 }
@@ -106,7 +145,7 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-fn shaped(out: &mut String, shape: &str, value: &Value, whole: &Value, depth: usize) {
+fn shaped(out: &mut Out, shape: &str, value: &Value, whole: &Value, depth: usize) {
     let zero = match shape {
         "s" => "\"\"",
         "i" | "v" => "0",
@@ -123,7 +162,7 @@ fn shaped(out: &mut String, shape: &str, value: &Value, whole: &Value, depth: us
     if let Some(ty) = shape.strip_prefix('[') {
         match value {
             Value::Array(elements) => {
-                let write = |out: &mut String, element: &Value| {
+                let write = |out: &mut Out, element: &Value| {
                     object(out, ty, element, whole, depth + 1);
                 };
                 many(out, ['[', ']'], elements.iter(), depth, write);
@@ -140,41 +179,40 @@ fn shaped(out: &mut String, shape: &str, value: &Value, whole: &Value, depth: us
 }
 
 fn many<T>(
-    out: &mut String,
+    out: &mut Out,
     [start, end]: [char; 2],
     all: impl Iterator<Item = T>,
     depth: usize,
-    write: impl Fn(&mut String, T),
+    write: impl Fn(&mut Out, T),
 ) {
     let mut before = start;
     for one in all {
         out.push(before);
         before = ',';
-        line(out, depth + 1);
+        out.line(depth + 1);
         write(out, one);
     }
     if before == start {
         out.push(start);
     } else {
-        line(out, depth);
+        out.line(depth);
     }
     out.push(end);
 }
 
 /// A value that is written as it is, with the keys of maps in order.
-fn plain(out: &mut String, value: &Value, depth: usize) {
+fn plain(out: &mut Out, value: &Value, depth: usize) {
     match value {
         Value::Object(fields) => {
             let mut fields: Vec<_> = fields.iter().collect();
             fields.sort_unstable_by_key(|(name, _)| *name);
             many(out, ['{', '}'], fields.into_iter(), depth, |out, field| {
-                out.push_str(&go_text(&field.0.as_str().into()));
-                out.push_str(": ");
+                out.name(field.0);
                 plain(out, field.1, depth + 1);
             });
         }
         Value::Array(elements) => {
-            let write = |out: &mut String, element: &Value| plain(out, element, depth + 1);
+            let write = |out: &mut Out, element: &Value| plain(out, element, depth + 1);
             many(out, ['[', ']'], elements.iter(), depth, write);
         }
         simple => out.push_str(&go_text(simple)),
@@ -196,6 +234,9 @@ mod tests {
         "shareProcessNamespace",
     ];
 
+    /// What claims in templates need not say of themselves, and is not kept.
+    const UNSAID: [&str; 2] = ["apiVersion", "kind"];
+
     #[test]
     fn every_field_is_told() {
         for (name, fields) in TYPES.iter() {
@@ -211,8 +252,12 @@ mod tests {
                     told.path.split('.').next() == Some(field.name())
                         || (told.path.starts_with('/') && told.path[1..] == *field.name())
                 });
-                let is_moved = *name == "PodSpec" && MOVED.contains(&field.name());
-                assert!(is_told || is_moved, "{name}.{}", field.name());
+                let is_elsewhere = match *name {
+                    "PodSpec" => MOVED.contains(&field.name()),
+                    "PersistentVolumeClaim" => UNSAID.contains(&field.name()),
+                    _ => false,
+                };
+                assert!(is_told || is_elsewhere, "{name}.{}", field.name());
             }
             for told in fields.iter().filter(|told| !told.path.starts_with('/')) {
                 let first = told.path.split('.').next().unwrap();

@@ -9,7 +9,8 @@ use super::{condition_types, mandatory};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{dns_label, dns_subdomain, json, list, same, slot, slot_mut, supported, text},
+        checks::{dns_label, dns_subdomain, list, same, slot, slot_mut, supported, text},
+        difference::spelled,
         typed::KindRules,
     },
     metadata,
@@ -276,7 +277,8 @@ impl KindRules for FlowSchemaRules {
         let name = text(&schema.metadata.name);
         if mandatory::schema(name).is_some_and(|fixed| !same(&fixed, &spec)) {
             let text = format!("spec of '{name}' must equal the fixed value");
-            errors.push(field::invalid(path, json(&spec), text));
+            let spelled = spelled("FlowSchemaSpec", &spec);
+            errors.push(field::invalid_spelled(path, &spelled, &text));
         }
         errors
     }
@@ -306,6 +308,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::kinds::checks::json;
 
     fn texts(errors: ErrorList) -> Vec<String> {
         errors.iter().map(ToString::to_string).collect()
@@ -369,7 +372,8 @@ mod tests {
             let mut changed = json(&spec);
             changed["priorityLevelConfiguration"]["name"] = json!("workload-low");
             let told = format!(
-                "spec: Invalid value: {changed}: spec of '{name}' must equal the fixed value"
+                "spec: Invalid value: {}: spec of '{name}' must equal the fixed value",
+                spelled("FlowSchemaSpec", &changed)
             );
             let changed = schema(name, changed);
             assert_eq!(

@@ -5,7 +5,8 @@ use k8s_openapi::api::networking::v1::{IPAddress, IPAddressSpec, ParentReference
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{IMMUTABLE, dns_subdomain, immutable, json, list, messages, slot, text},
+        checks::{IMMUTABLE, dns_subdomain, immutable, list, messages, slot, text},
+        difference::spelled,
         ip_fields,
         typed::KindRules,
     },
@@ -91,7 +92,8 @@ impl KindRules for ServiceCidrRules {
         }
         if cidrs.len() > 2 {
             let text = "may only hold up to 2 values";
-            return vec![field::invalid(path, json(&range.spec), text)];
+            let spelled = spelled("ServiceCIDRSpec", &range.spec);
+            return vec![field::invalid_spelled(path, &spelled, text)];
         }
         let mut errors = ErrorList::new();
         for (index, cidr) in cidrs.iter().enumerate() {

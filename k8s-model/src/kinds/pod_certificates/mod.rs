@@ -16,7 +16,6 @@ use super::{
 };
 use crate::{
     certificates::{IssuedCertificate, PodKey, check_certificates},
-    duration,
     field::{self, ErrorList, Path},
     metadata, names,
     structural::format_fits,
@@ -327,7 +326,7 @@ fn issued(
         return out;
     };
     let wrong = |name: &str, time: Timestamp, text: &str| {
-        vec![field::invalid_time(path.child(name), time, text)]
+        vec![field::invalid(path.child(name), time.to_string(), text)]
     };
     if begins != leaf.begins {
         let text = "must be set to the NotBefore time encoded in the leaf certificate";
@@ -339,8 +338,9 @@ fn issued(
     }
     let life = ends.as_second() - begins.as_second();
     let too = |text: &str| {
-        let spelled = duration::print(life.saturating_mul(1_000_000_000));
-        vec![field::invalid_spelled(chain_path.clone(), &spelled, text)]
+        // A duration is told in nanoseconds.
+        let nanoseconds = life.saturating_mul(1_000_000_000);
+        vec![field::invalid(chain_path.clone(), nanoseconds, text)]
     };
     if life < i64::from(LIFE.0) {
         return too("leaf certificate lifetime must be >= 1 hour");

@@ -5,7 +5,8 @@ use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding, RoleRef, Subje
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{Slot, blank, dns_subdomain, json, list, messages, slot, supported, text},
+        checks::{Slot, blank, dns_subdomain, list, messages, slot, supported, text},
+        difference::spelled,
         typed::KindRules,
     },
     names,
@@ -84,9 +85,9 @@ fn same_role(new: &RoleRef, old: &RoleRef) -> ErrorList {
     if new == old {
         return ErrorList::new();
     }
-    vec![field::invalid(
+    vec![field::invalid_spelled(
         Path::new("roleRef"),
-        json(new),
+        &spelled("RoleRef", new),
         "cannot change roleRef",
     )]
 }

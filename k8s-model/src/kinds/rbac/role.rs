@@ -1,6 +1,7 @@
 //! The rules of Roles and ClusterRoles.
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
+use serde_json::Value;
 
 use crate::{
     field::{self, ErrorList, Path},
@@ -105,7 +106,7 @@ impl KindRules for ClusterRoleRules {
                 let wrong = label_selector(selector, &path);
                 if !wrong.is_empty() {
                     errors.extend(wrong);
-                    errors.push(field::invalid(path, "null", "invalid label selector."));
+                    errors.push(field::invalid(path, Value::Null, "invalid label selector."));
                 }
             }
         }

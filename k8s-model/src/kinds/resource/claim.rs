@@ -139,7 +139,7 @@ mod tests {
         );
         let both = json!({"name": "a", "exactly": {"deviceClassName": ""}, "firstAvailable": [{"name": "", "deviceClassName": ""}]});
         let text = "exactly one of `exactly` or `firstAvailable` is required, but multiple fields are set";
-        assert_eq!(request(both), [format!(r#"{at}: Invalid value: "null": {text}"#)]);
+        assert_eq!(request(both), [format!(r#"{at}: Invalid value: null: {text}"#)]);
         let unnamed = request(json!({"exactly": {"deviceClassName": "a"}}));
         assert!(unnamed.len() == 1 && unnamed[0].starts_with(&format!(r#"{at}.name: Invalid value: "": a lowercase"#)), "{unnamed:?}");
     }

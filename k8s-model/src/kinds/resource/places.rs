@@ -4,6 +4,7 @@ use k8s_openapi::api::{
     core::v1::NodeSelector,
     resource::v1::{Device, ResourceSliceSpec},
 };
+use serde_json::Value;
 
 use crate::{
     field::{self, ErrorList, Path},
@@ -97,7 +98,7 @@ pub(super) fn of_device(device: &Device, per_device: bool, path: &Path) -> Error
             || device.node_selector.is_some()
             || device.all_nodes.is_some();
         return match is_said {
-            true => vec![field::invalid(path.clone(), "null", NONE)],
+            true => vec![field::invalid(path.clone(), Value::Null, NONE)],
             false => ErrorList::new(),
         };
     }
@@ -110,7 +111,7 @@ pub(super) fn of_device(device: &Device, per_device: bool, path: &Path) -> Error
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -177,7 +178,7 @@ mod tests {
         assert_eq!(found(json!({"nodeName": "n"}), true), [""; 0]);
         assert_eq!(
             found(json!({"allNodes": false}), false),
-            [r#"d: Invalid value: "null": `nodeName`, `nodeSelector` and `allNodes` can only be set if `perDeviceNodeSelection` is set to true in the ResourceSlice spec"#]
+            [r#"d: Invalid value: null: `nodeName`, `nodeSelector` and `allNodes` can only be set if `perDeviceNodeSelection` is set to true in the ResourceSlice spec"#]
         );
         let one = "exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` is set to true in the ResourceSlice spec";
         assert_eq!(

@@ -6,6 +6,7 @@ use k8s_openapi::api::resource::v1::{
     CapacityRequirements, DeviceConstraint, DeviceRequest, DeviceSelector, DeviceSubRequest,
     DeviceToleration, ExactDeviceRequest, ResourceClaimSpec,
 };
+use serde_json::Value;
 
 use super::{
     capacity,
@@ -113,7 +114,7 @@ pub(super) fn request(request: &DeviceRequest, path: &Path) -> ErrorList {
         (None, []) => out.push(field::required(path.clone(), ONE)),
         (Some(_), [_, ..]) => {
             let text = format!("{ONE}, but multiple fields are set");
-            out.push(field::invalid(path.clone(), "null", text));
+            out.push(field::invalid(path.clone(), Value::Null, text));
         }
         (Some(exactly), []) => out.extend(wanted(&exactly.into(), &path.child("exactly"))),
         (None, parts) => {

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{IMMUTABLE, immutable, list, same},
+        checks::{immutable, list},
         typed::KindRules,
     },
     metadata,
@@ -131,10 +131,7 @@ fn unchanged(new: &ResourceSliceSpec, old: &ResourceSliceSpec, path: &Path) -> E
     let at = path.child("pool").child("name");
     let mut out = immutable(&new.pool.name, &old.pool.name, at);
     out.extend(immutable(&new.driver, &old.driver, path.child("driver")));
-    if !same(&new.node_name, &old.node_name) {
-        let value = new.node_name.as_deref().unwrap_or("null");
-        out.push(field::invalid(path.child("nodeName"), value, IMMUTABLE));
-    }
+    out.extend(immutable(&new.node_name, &old.node_name, path.child("nodeName")));
     out
 }
 
@@ -239,7 +236,7 @@ mod tests {
             [
                 r#"spec.pool.name: Invalid value: "c": field is immutable"#,
                 r#"spec.driver: Invalid value: "other": field is immutable"#,
-                r#"spec.nodeName: Invalid value: "null": field is immutable"#,
+                r#"spec.nodeName: Invalid value: null: field is immutable"#,
             ]
         );
     }

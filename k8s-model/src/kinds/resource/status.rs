@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     field::{self, ErrorList, Path},
+    json::go_text,
     kinds::checks::{conditions, dns_label, json, list, same, slot, text},
 };
 
@@ -81,7 +82,7 @@ pub(super) fn changed(new: &ResourceClaim, old: &ResourceClaim) -> ErrorList {
     let path = path.child("allocation");
     match (&status.allocation, before.and_then(|before| before.allocation.as_ref())) {
         (Some(now), Some(before)) if !same(now, before) => {
-            out.push(field::invalid(path, "null", "field cannot be modified once set"));
+            out.push(field::invalid(path, Value::Null, "field cannot be modified once set"));
         }
         (Some(now), None) => {
             let requests = Requests::of(slot(&new.spec));
@@ -153,10 +154,12 @@ fn device(device: &AllocatedDeviceStatus, is_allocated: bool, path: &Path) -> Er
     }
     if !is_allocated {
         let ((driver, pool, name), share) = share(device);
-        let parts = [driver, pool, name, share];
-        let parts = if share.is_empty() { &parts[..3] } else { &parts[..] };
+        let [driver, pool, name, share] =
+            [driver, pool, name, share].map(|part| go_text(&part.into()));
+        let spelled =
+            format!(r#"{{"Driver":{driver},"Pool":{pool},"Device":{name},"ShareID":{share}}}"#);
         let text = "must be an allocated device in the claim";
-        out.push(field::invalid_spelled(path.clone(), &parts.join("/"), text));
+        out.push(field::invalid_spelled(path.clone(), &spelled, text));
     }
     let (said, at) = (list(&device.conditions), path.child("conditions"));
     if said.len() > CONDITIONS {
@@ -255,7 +258,7 @@ mod tests {
         assert_eq!(found(json!({}), one.clone()), [""; 0]);
         assert_eq!(
             found(other, one),
-            [r#"status.allocation: Invalid value: "null": field cannot be modified once set"#]
+            [r#"status.allocation: Invalid value: null: field cannot be modified once set"#]
         );
     }
 
@@ -309,12 +312,16 @@ mod tests {
         let text = "must be an allocated device in the claim";
         assert_eq!(
             with(json!([told(json!({"device": "f"}))])),
-            [format!("{at}: Invalid value: d/p/q/f: {text}")]
+            [format!(
+                r#"{at}: Invalid value: {{"Driver":"d","Pool":"p/q","Device":"f","ShareID":""}}: {text}"#
+            )]
         );
         let other = SHARE.replace('0', "1");
         assert_eq!(
             with(json!([told(json!({"shareID": other}))])),
-            [format!("{at}: Invalid value: d/p/q/e/{other}: {text}")]
+            [format!(
+                r#"{at}: Invalid value: {{"Driver":"d","Pool":"p/q","Device":"e","ShareID":"{other}"}}: {text}"#
+            )]
         );
         assert_eq!(
             with(json!([told(json!({})), told(json!({}))])),

@@ -9,7 +9,7 @@ use crate::{
             csi_driver_name, dns_subdomain, fill_absent, immutable, label_selector, list,
             non_negative, qualified_name, repeats, same, supported, text,
         },
-        node_labels, quantities,
+        difference, node_labels, quantities,
         typed::KindRules,
     },
 };
@@ -209,7 +209,13 @@ impl KindRules for CsiNodeRules {
         for old in &old.spec.drivers {
             let named = new.spec.drivers.iter().filter(|new| new.name == old.name);
             for new in named {
-                errors.extend(immutable(&fixed(new), &fixed(old), path.clone()));
+                let (new, old) = (fixed(new), fixed(old));
+                errors.extend(difference::immutable(
+                    "CSINodeDriver",
+                    &new,
+                    &old,
+                    path.clone(),
+                ));
             }
         }
         errors
@@ -380,7 +386,9 @@ mod tests {
         let new = node(json!([{"name": "a", "nodeID": "j"}]));
         assert_eq!(
             texts(CsiNodeRules.validate_update(&new, &old)),
-            [r#"spec.drivers: Invalid value: {"name":"a","nodeID":"j"}: field is immutable"#]
+            [
+                r#"spec.drivers: Invalid value: {"Name":"a","NodeID":"j","TopologyKeys":null,"Allocatable":null}: field is immutable"#
+            ]
         );
         let more = node(json!([{"name": "a", "nodeID": "i", "allocatable": {"count": 3}}]));
         assert_eq!(CsiNodeRules.validate_update(&more, &old), []);

@@ -6,7 +6,10 @@ use k8s_openapi::api::core::v1::{PodResourceClaim, PodSpec, ResourceClaim};
 
 use crate::{
     field::{self, ErrorList, Path},
-    kinds::checks::{dns_label, dns_subdomain, json, list, text},
+    kinds::{
+        checks::{dns_label, dns_subdomain, list, text},
+        difference::spelled,
+    },
 };
 
 /// The names by which containers can ask for a pod's claims.
@@ -59,7 +62,9 @@ fn of_pod_one<'c>(
         }
         _ => None,
     };
-    errors.extend(wrong.map(|text| field::invalid(path.clone(), json(claim), text)));
+    errors.extend(wrong.map(|text| {
+        field::invalid_spelled(path.clone(), &spelled("PodResourceClaim", claim), text)
+    }));
     for (name, at) in [
         (&claim.resource_claim_name, "resourceClaimName"),
         (
@@ -157,11 +162,11 @@ mod tests {
             ),
             (
                 json!({"name": "b"}),
-                "c[1]: Invalid value: {\"name\":\"b\"}: must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
+                "c[1]: Invalid value: {\"Name\":\"b\",\"ResourceClaimName\":null,\"ResourceClaimTemplateName\":null}: must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
             ),
             (
                 json!({"name": "b", "resourceClaimName": "x", "resourceClaimTemplateName": "y"}),
-                "c[1]: Invalid value: {\"name\":\"b\",\"resourceClaimName\":\"x\",\"resourceClaimTemplateName\":\"y\"}: at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified",
+                "c[1]: Invalid value: {\"Name\":\"b\",\"ResourceClaimName\":\"x\",\"ResourceClaimTemplateName\":\"y\"}: at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified",
             ),
         ] {
             let all = json!([{"name": "a", "resourceClaimName": "x"}, claim]);

@@ -7,7 +7,10 @@ use k8s_openapi::api::core::v1::{
 
 use crate::{
     field::{self, ErrorList, Path},
-    kinds::checks::{json, list, same},
+    kinds::{
+        checks::{json, list, same},
+        difference::{spelled, spelled_list},
+    },
 };
 
 /// Checks that a new node selection says all that the old one says, and perhaps more.
@@ -55,9 +58,9 @@ fn narrowed_affinity(new: &[NodeSelectorTerm], old: &[NodeSelectorTerm], path: &
         return ErrorList::new();
     }
     if new.len() != old.len() {
-        return vec![field::invalid(
+        return vec![field::invalid_spelled(
             path.clone(),
-            json(&new),
+            &spelled_list("NodeSelectorTerm", Some(new)),
             "no additions/deletions to non-empty NodeSelectorTerms list are allowed",
         )];
     }
@@ -65,9 +68,9 @@ fn narrowed_affinity(new: &[NodeSelectorTerm], old: &[NodeSelectorTerm], path: &
     pairs
         .filter(|(_, (new, old))| !is_narrowed(new, old))
         .map(|(index, (new, _))| {
-            field::invalid(
+            field::invalid_spelled(
                 path.index(index),
-                json(new),
+                &spelled("NodeSelectorTerm", new),
                 "only additions are allowed (no mutations or deletions)",
             )
         })
@@ -107,7 +110,10 @@ mod tests {
     use k8s_openapi::api::core::v1::Pod;
     use serde_json::{Value, json};
 
-    use crate::kinds::core::pod::{defaults, update};
+    use crate::kinds::{
+        core::pod::{defaults, update},
+        difference::spelled,
+    };
 
     const UPDATE: &str = "spec: Forbidden: pod updates may not change fields other than";
 
@@ -179,12 +185,12 @@ mod tests {
             (
                 node(json!([term(&["b", "a"])])),
                 node(json!([term(&["a"])])),
-                format!("{required}[0]: Invalid value: {}: only additions are allowed (no mutations or deletions)", term(&["b", "a"])),
+                format!("{required}[0]: Invalid value: {}: only additions are allowed (no mutations or deletions)", spelled("NodeSelectorTerm", &term(&["b", "a"]))),
             ),
             (
                 node(json!([term(&["a"])])),
                 node(json!([{}])),
-                format!("{required}[0]: Invalid value: {}: only additions are allowed (no mutations or deletions)", term(&["a"])),
+                format!("{required}[0]: Invalid value: {}: only additions are allowed (no mutations or deletions)", spelled("NodeSelectorTerm", &term(&["a"]))),
             ),
         ] {
             assert_eq!(changes(new, old), [expected]);

@@ -9,7 +9,10 @@ use k8s_openapi::api::core::v1::{
 use super::{containers, volumes, windows};
 use crate::{
     field::{self, ErrorList, Path},
-    kinds::checks::{json, list, messages, supported},
+    kinds::{
+        checks::{list, messages, supported},
+        difference::spelled,
+    },
     names,
 };
 
@@ -43,17 +46,17 @@ pub(super) fn container(context: &SecurityContext, host_users: bool, path: &Path
     ));
     if context.allow_privilege_escalation == Some(false) {
         if context.privileged == Some(true) {
-            errors.push(field::invalid(
+            errors.push(field::invalid_spelled(
                 path.clone(),
-                json(context),
+                &spelled("SecurityContext", context),
                 "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
             ));
         }
         let added = context.capabilities.iter().flat_map(|c| list(&c.add));
         for _ in added.filter(|name| *name == "CAP_SYS_ADMIN") {
-            errors.push(field::invalid(
+            errors.push(field::invalid_spelled(
                 path.clone(),
-                json(context),
+                &spelled("SecurityContext", context),
                 "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN",
             ));
         }
@@ -206,9 +209,9 @@ fn seccomp(profile: &Option<SeccompProfile>, path: &Path) -> ErrorList {
             "must be set when seccomp type is Localhost",
         )),
         (Some(name), "Localhost") => errors.extend(volumes::descending_path(name, file)),
-        (Some(_), _) => errors.push(field::invalid(
+        (Some(_), _) => errors.push(field::invalid_spelled(
             file,
-            json(profile),
+            &spelled("SeccompProfile", profile),
             "can only be set when seccomp type is Localhost",
         )),
         (None, _) => {}

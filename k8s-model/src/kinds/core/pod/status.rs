@@ -10,7 +10,8 @@ use super::{annotations, newer};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{dns_subdomain, immutable, json, list, one_of_each_family, qualified_name, text},
+        checks::{dns_subdomain, immutable, list, one_of_each_family, qualified_name, text},
+        difference::spelled_list,
         ip_fields,
     },
 };
@@ -172,7 +173,7 @@ fn addresses(new: &PodStatus, old: &PodStatus, path: &Path) -> ErrorList {
     let mut errors = address_list(
         &of_pod(new),
         &of_pod(old),
-        json(&new.pod_ips),
+        spelled_list("PodIP", new.pod_ips.as_deref()),
         &path.child("podIPs"),
     );
     let (hosts, path) = (of_host(new), path.child("hostIPs"));
@@ -188,29 +189,21 @@ fn addresses(new: &PodStatus, old: &PodStatus, path: &Path) -> ErrorList {
     errors.extend(address_list(
         &hosts,
         &of_host(old),
-        json(&new.host_ips),
+        spelled_list("HostIP", new.host_ips.as_deref()),
         &path,
     ));
     errors
 }
 
-fn address_list(
-    new: &[String],
-    old: &[String],
-    shown: serde_json::Value,
-    path: &Path,
-) -> ErrorList {
+fn address_list(new: &[String], old: &[String], spelled: String, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     for (index, address) in new.iter().enumerate() {
         errors.extend(ip_fields::legacy_ip(address, old, path.index(index)));
     }
     let parsed = new.iter().filter_map(|address| ip_fields::parse(address));
     if new.len() > 2 || (new.len() > 1 && !one_of_each_family(parsed)) {
-        errors.push(field::invalid(
-            path.clone(),
-            shown,
-            "may specify no more than one IP for each IP family",
-        ));
+        let text = "may specify no more than one IP for each IP family";
+        errors.push(field::invalid_spelled(path.clone(), &spelled, text));
     }
     errors
 }
@@ -354,12 +347,12 @@ mod tests {
             (
                 json!({"podIPs": [{"ip": "1.1.1.1"}, {"ip": "::ffff:1.1.1.1"}]}),
                 json!({"podIPs": [{"ip": "::ffff:1.1.1.1"}]}),
-                "status.podIPs: Invalid value: [{\"ip\":\"1.1.1.1\"},{\"ip\":\"::ffff:1.1.1.1\"}]: may specify no more than one IP for each IP family",
+                "status.podIPs: Invalid value: [{\"IP\":\"1.1.1.1\"},{\"IP\":\"::ffff:1.1.1.1\"}]: may specify no more than one IP for each IP family",
             ),
             (
                 json!({"podIPs": [{"ip": "1.1.1.1"}, {"ip": "::1"}, {"ip": "1.1.1.2"}]}),
                 json!({}),
-                "status.podIPs: Invalid value: [{\"ip\":\"1.1.1.1\"},{\"ip\":\"::1\"},{\"ip\":\"1.1.1.2\"}]: may specify no more than one IP for each IP family",
+                "status.podIPs: Invalid value: [{\"IP\":\"1.1.1.1\"},{\"IP\":\"::1\"},{\"IP\":\"1.1.1.2\"}]: may specify no more than one IP for each IP family",
             ),
             (
                 json!({"hostIP": "1.1.1.1", "hostIPs": [{"ip": "1.1.1.2"}]}),
@@ -369,7 +362,7 @@ mod tests {
             (
                 json!({"hostIP": "1.1.1.1", "hostIPs": [{"ip": "1.1.1.1"}, {"ip": "1.1.1.2"}]}),
                 json!({}),
-                "status.hostIPs: Invalid value: [{\"ip\":\"1.1.1.1\"},{\"ip\":\"1.1.1.2\"}]: may specify no more than one IP for each IP family",
+                "status.hostIPs: Invalid value: [{\"IP\":\"1.1.1.1\"},{\"IP\":\"1.1.1.2\"}]: may specify no more than one IP for each IP family",
             ),
         ] {
             assert_eq!(changes(new, old), [expected]);

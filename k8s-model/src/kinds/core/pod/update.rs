@@ -1,6 +1,7 @@
 //! Validation of changes to a pod: nearly all of its spec is fixed.
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Toleration};
+use serde_json::Value;
 
 use super::{annotations, gated, scheduling, validation};
 use crate::{
@@ -64,7 +65,7 @@ pub(super) fn update(new: &Pod, old: &Pod) -> ErrorList {
         }
         (None, Some(_)) => errors.push(field::invalid(
             path.child("activeDeadlineSeconds"),
-            "null",
+            Value::Null,
             "must not update from a positive integer to nil value",
         )),
         (None, None) => {}

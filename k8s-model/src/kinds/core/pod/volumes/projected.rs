@@ -12,6 +12,7 @@ use crate::{
     kinds::{
         certificates::{bundle_name, signer},
         checks::{blank, json, label_selector, list},
+        difference::spelled,
     },
 };
 
@@ -124,9 +125,9 @@ pub(super) fn repeated<'a>(
 fn trust_bundle(bundle: &ClusterTrustBundleProjection, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     match (&bundle.name, &bundle.signer_name) {
-        (Some(_), Some(_)) => errors.push(field::invalid(
+        (Some(_), Some(_)) => errors.push(field::invalid_spelled(
             path.clone(),
-            json(bundle),
+            &spelled("ClusterTrustBundleProjection", bundle),
             "only one of name and signerName may be used",
         )),
         (Some(name), None) => {
@@ -237,7 +238,7 @@ mod tests {
         assert_eq!(
             bundle(json!({"name": "a", "signerName": "b", "path": "/p"})),
             [
-                r#"~: Invalid value: {"name":"a","path":"/p","signerName":"b"}: only one of name and signerName may be used"#,
+                r#"~: Invalid value: {"Name":"a","SignerName":"b","LabelSelector":null,"Optional":null,"Path":"/p","User":null}: only one of name and signerName may be used"#,
                 r#"~.path: Invalid value: "/p": must be a relative path"#,
             ]
         );
