@@ -395,6 +395,19 @@ pub fn too_long(field: Path, max: usize) -> Error {
     }
 }
 
+/// A string of too many characters.
+pub(crate) fn too_many_characters(field: Path, max: usize) -> Error {
+    Error {
+        kind: ErrorType::TooLong,
+        field,
+        value: None,
+        detail: match max {
+            1 => "may not be more than 1 character".to_owned(),
+            max => format!("may not be more than {max} characters"),
+        },
+    }
+}
+
 /// A list with too many elements.
 pub fn too_many(field: Path, actual: usize, max: usize) -> Error {
     Error {
@@ -406,6 +419,23 @@ pub fn too_many(field: Path, actual: usize, max: usize) -> Error {
             max => format!("must have at most {max} items"),
         },
     }
+}
+
+/// Puts what is declared of fields after what was found by hand, and in the place of what is of the same sort about the same
+/// field. Of a value that is not acceptable it must say the same, as more than one thing can be wrong with it.
+pub(crate) fn supersede(errors: &mut ErrorList, declared: ErrorList) {
+    fn key(error: &Error) -> (ErrorType, String, &str) {
+        let detail = match error.kind {
+            ErrorType::Invalid => error.detail.as_str(),
+            _ => "",
+        };
+        (error.kind, error.field.to_string(), detail)
+    }
+    if !errors.is_empty() && !declared.is_empty() {
+        let superseded: HashSet<_> = told(&declared).map(key).collect();
+        errors.retain(|error| !superseded.contains(&key(error)));
+    }
+    errors.extend(declared);
 }
 
 /// Keeps the first of findings that are the same, and no more than a client is told.
@@ -465,6 +495,32 @@ mod tests {
         assert_eq!(told(None::<String>.into()), "a: Invalid value: null: no");
         let list = serde_json::json!(["<"]);
         assert_eq!(told(list), r#"a: Invalid value: ["\u003c"]: no"#);
+    }
+
+    #[test]
+    fn what_is_declared_takes_the_place_of_what_is_the_same() {
+        let a = || Path::new("a");
+        let mut errors = vec![
+            required(a(), "by hand"),
+            invalid(a(), "A", "no"),
+            invalid(a(), "A", "field is immutable"),
+            required(Path::new("b"), ""),
+        ];
+        let declared = [
+            required(a(), ""),
+            invalid(a(), Value::Null, "field is immutable"),
+        ];
+        supersede(&mut errors, declared.to_vec());
+        let texts: Vec<String> = errors.iter().map(Error::to_string).collect();
+        assert_eq!(
+            texts,
+            [
+                r#"a: Invalid value: "A": no"#,
+                "b: Required value",
+                "a: Required value",
+                "a: Invalid value: null: field is immutable",
+            ]
+        );
     }
 
     #[test]

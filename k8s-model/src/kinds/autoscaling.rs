@@ -14,6 +14,7 @@ use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{list, messages, non_negative, slot, slot_mut, supported},
+        declared::Declared,
         typed::KindRules,
     },
     names,
@@ -25,20 +26,6 @@ const DEFAULT_UTILIZATION: i32 = 80;
 fn bounds((kind, name): (&str, &str), least: Option<i32>, most: i32, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     let least = least.unwrap_or(1);
-    if least < 1 {
-        errors.push(field::invalid(
-            path.child("minReplicas"),
-            least,
-            "must be greater than or equal to 1",
-        ));
-    }
-    if most < 1 {
-        errors.push(field::invalid(
-            path.child("maxReplicas"),
-            most,
-            "must be greater than 0",
-        ));
-    }
     if most < least {
         errors.push(field::invalid(
             path.child("maxReplicas"),
@@ -47,6 +34,32 @@ fn bounds((kind, name): (&str, &str), least: Option<i32>, most: i32, path: &Path
         ));
     }
     errors.extend(reference(kind, name, &path.child("scaleTargetRef")));
+    errors
+}
+
+/// How few and how many there may be.
+type Bounds = (Option<i32>, i32);
+
+/// What is declared of bounds.
+fn declared(new: Bounds, old: Option<Bounds>) -> ErrorList {
+    let positive = |bound: i32, path: Path| match bound {
+        ..1 => vec![field::invalid(
+            path,
+            bound,
+            "must be greater than or equal to 1",
+        )],
+        _ => ErrorList::new(),
+    };
+    let path = Path::new("spec");
+    let before = old.as_ref().map(|(least, _)| least);
+    let mut errors = Declared::of(&new.0, before, path.child("minReplicas"))
+        .then(|least, path| least.map_or_else(ErrorList::new, |least| positive(least, path)));
+    let before = old.as_ref().map(|(_, most)| most);
+    let most = Declared::of(&new.1, before, path.child("maxReplicas"));
+    errors.extend(
+        most.required(|most| *most == 0)
+            .then(|most, path| positive(*most, path)),
+    );
     errors
 }
 
@@ -135,6 +148,14 @@ impl KindRules for V1Rules {
             errors.push(scale_to_zero(&path));
         }
         errors
+    }
+
+    fn declared(&self, new: &V1, old: Option<&V1>) -> ErrorList {
+        let bounds = |object: &V1| {
+            let spec: Option<&v1::HorizontalPodAutoscalerSpec> = slot(&object.spec);
+            spec.map_or((None, 0), |spec| (spec.min_replicas, spec.max_replicas))
+        };
+        declared(bounds(new), old.map(bounds))
     }
 
     fn prepare_for_update(&self, new: &mut V1, old: &V1) {
@@ -230,6 +251,14 @@ impl KindRules for V2Rules {
             }
         }
         errors
+    }
+
+    fn declared(&self, new: &V2, old: Option<&V2>) -> ErrorList {
+        let bounds = |object: &V2| {
+            let spec: Option<&v2::HorizontalPodAutoscalerSpec> = slot(&object.spec);
+            spec.map_or((None, 0), |spec| (spec.min_replicas, spec.max_replicas))
+        };
+        declared(bounds(new), old.map(bounds))
     }
 
     fn prepare_for_update(&self, new: &mut V2, old: &V2) {

@@ -78,14 +78,10 @@ fn validate_conditions(new: &Request, old: &Request) -> ErrorList {
     let path = Path::new("status").child("conditions");
     let mut errors = ErrorList::new();
     let conditions = conditions(new);
-    let both = |request| {
-        !of_type(request, "Approved").is_empty() && !of_type(request, "Denied").is_empty()
-    };
     let sorts = |conditions: &[Condition]| repeats(conditions.iter().map(|c| c.type_.clone()));
     let repeated = sorts(self::conditions(old)).contains(&true);
     let repeats = sorts(conditions);
-    let mut before: [bool; 2] = [false; 2];
-    let (contradicted, has_old) = (both(old), !of_type(old, "").is_empty());
+    let has_old = !of_type(old, "").is_empty();
     for (index, condition) in conditions.iter().enumerate() {
         let at = path.index(index);
         let sort = condition.type_.as_str();
@@ -101,20 +97,6 @@ fn validate_conditions(new: &Request, old: &Request) -> ErrorList {
         } else if !allowed.contains(&condition.status.as_str()) {
             let status = condition.status.as_str();
             errors.push(field::not_supported(at.child("status"), status, allowed));
-        }
-        let contrary = match sort {
-            "Approved" => before[1],
-            "Denied" => before[0],
-            _ => false,
-        };
-        before[0] |= sort == "Approved";
-        before[1] |= sort == "Denied";
-        if contrary && !contradicted {
-            errors.push(field::invalid(
-                at.child("type"),
-                sort,
-                "Approved and Denied conditions are mutually exclusive",
-            ));
         }
         if !repeated && repeats[index] {
             errors.push(field::duplicate(at.child("type"), sort));
@@ -297,6 +279,24 @@ impl KindRules for CertificateSigningRequestRules {
         validate_change(new, old, approves, !approves)
     }
 
+    /// Of the two decisions there is one at most. Where both were there before, they may stay.
+    fn declared(&self, new: &Request, old: Option<&Request>) -> ErrorList {
+        const APPROVED: &str = r#"conditions[{"type": "Approved"}]"#;
+        const DENIED: &str = r#"conditions[{"type": "Denied"}]"#;
+        let has_both = |request: &Request| {
+            let has = |sort: &str| !of_type(request, sort).is_empty();
+            has("Approved") && has("Denied")
+        };
+        if !has_both(new) || old.is_some_and(has_both) {
+            return ErrorList::new();
+        }
+        vec![field::invalid(
+            Path::new("status").child("conditions"),
+            format!("{{{APPROVED}, {DENIED}}}"),
+            format!("must specify at most one of: `{APPROVED}`, `{DENIED}`"),
+        )]
+    }
+
     fn selectable(&self, request: &Request) -> Vec<String> {
         vec![request.spec.signer_name.clone()]
     }
@@ -396,6 +396,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::{Strategy, kinds::typed::Typed};
 
     fn request(spec: Value, status: Value) -> Request {
         let mut base = json!({"request": "", "signerName": "example.com/s", "usages": ["any"]});
@@ -447,12 +448,16 @@ mod tests {
         );
         let both = json!({"conditions": [condition("Approved", "a"), condition("Denied", "b")]});
         let both = request(json!({}), both);
-        let approve = |new, old| texts(rules.validate_subresource_update("approval", new, old));
+        let approve = |new: &Request, old: &Request| {
+            let rules = Typed(CertificateSigningRequestRules);
+            texts(rules.validate_subresource_update("approval", new, old))
+        };
         assert!(approve(&approved, &plain).is_empty());
+        assert!(approve(&both, &both).is_empty());
         assert_eq!(
             approve(&both, &approved),
             [
-                r#"status.conditions[1].type: Invalid value: "Denied": Approved and Denied conditions are mutually exclusive"#
+                r#"status.conditions: Invalid value: "{conditions[{\"type\": \"Approved\"}], conditions[{\"type\": \"Denied\"}]}": must specify at most one of: `conditions[{"type": "Approved"}]`, `conditions[{"type": "Denied"}]`"#
             ]
         );
         assert_eq!(

@@ -11,11 +11,15 @@ use crate::{
             PROTOCOLS, dns_label, dns_subdomain, fill_absent, immutable, list, messages, one_of,
             ordinary_ip, qualified_name, repeats, same, slot, slot_mut, supported, text,
         },
+        declared::Declared,
         ip_fields,
         typed::KindRules,
     },
     names,
 };
+
+/// The sorts of addresses.
+const SORTS: [&str; 3] = ["FQDN", "IPv4", "IPv6"];
 
 const MAX_ENDPOINTS: usize = 1000;
 const MAX_ADDRESSES: usize = 100;
@@ -119,6 +123,29 @@ impl KindRules for EndpointSliceRules {
         errors
     }
 
+    fn declared(&self, new: &EndpointSlice, old: Option<&EndpointSlice>) -> ErrorList {
+        let before = old.map(|old| &old.address_type);
+        let mut errors = Declared::of(&new.address_type, before, Path::new("addressType"))
+            .required(String::is_empty)
+            .immutable()
+            .then(|sort, path| supported(sort, &SORTS, path));
+        let before = old.map(|old| &old.endpoints);
+        let all = Declared::of(&new.endpoints, before, Path::new("endpoints"));
+        errors.extend(all.then(|_, path| {
+            let all = endpoints(new).iter().enumerate();
+            all.filter_map(|(index, endpoint)| {
+                let path = path.index(index).child("addresses");
+                match endpoint.addresses.len() {
+                    0 => Some(field::required(path, "")),
+                    1..=MAX_ADDRESSES => None,
+                    count => Some(field::too_many(path, count, MAX_ADDRESSES)),
+                }
+            })
+            .collect()
+        }));
+        errors
+    }
+
     fn warnings(&self, slice: &EndpointSlice) -> Vec<String> {
         let mut out = Vec::new();
         if slice.address_type == "FQDN" {
@@ -153,7 +180,7 @@ fn address_advice(slice: &EndpointSlice) -> Vec<String> {
 /// What is wrong with a slice besides its endpoints.
 fn around_endpoints(slice: &EndpointSlice) -> ErrorList {
     let sort = slice.address_type.as_str();
-    let mut errors = one_of(sort, &["FQDN", "IPv4", "IPv6"], Path::new("addressType"));
+    let mut errors = one_of(sort, &SORTS, Path::new("addressType"));
     errors.extend(ports(list(&slice.ports), &Path::new("ports")));
     errors
 }

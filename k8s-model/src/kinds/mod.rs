@@ -10,6 +10,7 @@ mod certificates;
 pub(crate) mod checks;
 mod coordination;
 pub(crate) mod core;
+mod declared;
 mod difference;
 mod discovery;
 mod flowcontrol;

@@ -7,6 +7,7 @@ use crate::{
     kinds::{
         checks::{dns_label, immutable, json, list, repeats},
         core::pod::{limit_list, tolerations},
+        declared::Declared,
         difference::spelled,
         node_labels, quantities,
         typed::KindRules,
@@ -31,7 +32,10 @@ impl KindRules for RuntimeClassRules {
     }
 
     fn validate(&self, class: &RuntimeClass) -> ErrorList {
-        let mut errors = dns_label(&class.handler, Path::new("handler"));
+        let mut errors = match class.handler.as_str() {
+            "" => vec![field::required(Path::new("handler"), "")],
+            handler => dns_label(handler, Path::new("handler")),
+        };
         let fixed = class
             .overhead
             .as_ref()
@@ -76,5 +80,13 @@ impl KindRules for RuntimeClassRules {
 
     fn validate_update(&self, new: &RuntimeClass, old: &RuntimeClass) -> ErrorList {
         immutable(&new.handler, &old.handler, Path::new("handler"))
+    }
+
+    fn declared(&self, new: &RuntimeClass, old: Option<&RuntimeClass>) -> ErrorList {
+        let old = old.map(|old| &old.handler);
+        Declared::of(&new.handler, old, Path::new("handler"))
+            .immutable()
+            .required(String::is_empty)
+            .then(|handler, path| dns_label(handler, path))
     }
 }

@@ -4,7 +4,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::{
     Object, Strategy,
-    field::{ErrorList, Path},
+    field::{self, ErrorList, Path},
     metadata,
 };
 
@@ -56,6 +56,12 @@ pub(crate) trait KindRules: Send + Sync + 'static {
     /// those of the update.
     fn validate_changed(&self, new: &Self::Kind, _old: &Self::Kind) -> ErrorList {
         self.validate(new)
+    }
+
+    /// What upstream declares of fields and enforces. It takes the place of what is found by hand of the same sort about the
+    /// same field, and comes last; `old` is there on updates, through subresources too.
+    fn declared(&self, _new: &Self::Kind, _old: Option<&Self::Kind>) -> ErrorList {
+        ErrorList::new()
     }
 
     fn prepare_for_status_update(&self, _new: &mut Self::Kind, _old: &Self::Kind) {}
@@ -164,6 +170,7 @@ impl<R: KindRules> Strategy for Typed<R> {
         let mut errors = finalizers::<R>(object);
         if let Some(object) = object.downcast_ref() {
             errors.extend(self.0.validate(object));
+            field::supersede(&mut errors, self.0.declared(object, None));
         }
         errors
     }
@@ -185,6 +192,7 @@ impl<R: KindRules> Strategy for Typed<R> {
                 errors.extend(self.0.validate_changed(new, old));
             }
             errors.extend(found);
+            field::supersede(&mut errors, self.0.declared(new, Some(old)));
         }
         errors
     }
@@ -213,10 +221,12 @@ impl<R: KindRules> Strategy for Typed<R> {
     }
 
     fn validate_status_update(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {
-        match (new.downcast_ref(), old.downcast_ref()) {
-            (Some(new), Some(old)) => self.0.validate_status_update(new, old),
-            _ => ErrorList::new(),
-        }
+        let (Some(new), Some(old)) = (new.downcast_ref(), old.downcast_ref()) else {
+            return ErrorList::new();
+        };
+        let mut errors = self.0.validate_status_update(new, old);
+        field::supersede(&mut errors, self.0.declared(new, Some(old)));
+        errors
     }
 
     fn prepare_for_subresource_update(
@@ -236,10 +246,12 @@ impl<R: KindRules> Strategy for Typed<R> {
         new: &dyn Object,
         old: &dyn Object,
     ) -> ErrorList {
-        match (new.downcast_ref(), old.downcast_ref()) {
-            (Some(new), Some(old)) => self.0.validate_subresource_update(subresource, new, old),
-            _ => ErrorList::new(),
-        }
+        let (Some(new), Some(old)) = (new.downcast_ref(), old.downcast_ref()) else {
+            return ErrorList::new();
+        };
+        let mut errors = self.0.validate_subresource_update(subresource, new, old);
+        field::supersede(&mut errors, self.0.declared(new, Some(old)));
+        errors
     }
 
     fn warnings(&self, object: &dyn Object) -> Vec<String> {

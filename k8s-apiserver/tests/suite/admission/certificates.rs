@@ -57,7 +57,7 @@ async fn a_request_says_who_asks_and_is_approved_once() {
         answer["message"]
             .as_str()
             .unwrap()
-            .contains("Approved and Denied conditions are mutually exclusive")
+            .contains("status.conditions: Invalid value: ")
     );
 }
 

@@ -246,10 +246,10 @@ fn bindings_are_refused_in_upstreams_words() {
     assert_eq!(
         binding(json!({"validationActions": ["Deny", "Warn"], "paramRef": {}})),
         [
-            "spec.policyName: Required value",
             "spec.paramRef: Required value: one of name or selector must be specified",
             "spec.paramRef.parameterNotFoundAction: Required value",
             "spec.validationActions: Invalid value: [\"Deny\",\"Warn\"]: must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)",
+            "spec.policyName: Required value",
         ]
     );
 }

@@ -18,6 +18,7 @@ use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{conditions, list, messages, one_of, repeats, same, supported, text},
+        declared::Declared,
         typed::KindRules,
     },
     labels, metadata, names,
@@ -138,6 +139,21 @@ impl KindRules for ValidatingAdmissionPolicyBindingRules {
         let resources = spec.match_resources.as_ref();
         let mut out = validate_binding(&policy, spec.param_ref.as_ref(), resources, &path);
         out.extend(validate_actions(&actions, &path.child("validationActions")));
+        out
+    }
+
+    fn declared(&self, new: &Self::Kind, old: Option<&Self::Kind>) -> ErrorList {
+        let said = |binding: &Self::Kind| -> (String, Vec<String>) {
+            let spec: ValidatingAdmissionPolicyBindingSpec = given(binding.spec.clone());
+            (given(spec.policy_name), given(spec.validation_actions))
+        };
+        let (new, old, path) = (said(new), old.map(said), Path::new("spec"));
+        let before = old.as_ref().map(|(policy, _)| policy);
+        let policy = Declared::of(&new.0, before, path.child("policyName"));
+        let mut out = policy.required(String::is_empty).found();
+        let before = old.as_ref().map(|(_, actions)| actions);
+        let actions = Declared::of(&new.1, before, path.child("validationActions"));
+        out.extend(actions.required(Vec::is_empty).found());
         out
     }
 }

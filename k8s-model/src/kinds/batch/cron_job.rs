@@ -8,6 +8,7 @@ use crate::{
     kinds::{
         apps::workload::{default_template, name_advice, of_change},
         checks::{fill, json, non_negative, one_of, same, slot, slot_mut, text},
+        declared::Declared,
         typed::KindRules,
     },
 };
@@ -60,6 +61,17 @@ impl KindRules for CronJobRules {
             ));
         }
         errors
+    }
+
+    fn declared(&self, new: &CronJob, old: Option<&CronJob>) -> ErrorList {
+        fn schedule(cron_job: &CronJob) -> &str {
+            let spec: Option<&CronJobSpec> = slot(&cron_job.spec);
+            spec.map_or("", |spec| &spec.schedule)
+        }
+        let (now, before) = (schedule(new), old.map(schedule));
+        let path = Path::new("spec").child("schedule");
+        let schedule = Declared::of(&now, before.as_ref(), path);
+        schedule.required(|schedule| schedule.is_empty()).found()
     }
 
     fn prepare_for_update(&self, new: &mut CronJob, old: &CronJob) {

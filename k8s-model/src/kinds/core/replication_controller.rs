@@ -10,6 +10,7 @@ use crate::{
         apps::workload::{default_template, name_advice, of_change, or_zero, replica_counts},
         checks::{non_negative, same},
         core::pod::{changed_long_running_template, prepare_template, template_warnings},
+        declared::Declared,
         typed::KindRules,
     },
 };
@@ -76,6 +77,25 @@ impl KindRules for ReplicationControllerRules {
     ) -> ErrorList {
         let old = old.spec.as_ref();
         validate(new, old.and_then(|old| old.template.as_ref()))
+    }
+
+    fn declared(
+        &self,
+        new: &ReplicationController,
+        old: Option<&ReplicationController>,
+    ) -> ErrorList {
+        fn counts(controller: &ReplicationController) -> [Option<i32>; 2] {
+            let spec = controller.spec.as_ref();
+            spec.map_or([None; 2], |spec| [spec.replicas, spec.min_ready_seconds])
+        }
+        let (new, old, path) = (counts(new), old.map(counts), Path::new("spec"));
+        let names = ["replicas", "minReadySeconds"].into_iter().enumerate();
+        let found = names.flat_map(|(at, name)| {
+            let before = old.as_ref().map(|old| &old[at]);
+            Declared::of(&new[at], before, path.child(name))
+                .then(|count, path| non_negative(count.unwrap_or_default(), path))
+        });
+        found.collect()
     }
 
     fn prepare_for_update(&self, new: &mut ReplicationController, old: &ReplicationController) {

@@ -12,7 +12,9 @@ use super::{
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{json, list, same, slot, slot_mut, text},
+        checks::{list, one_of, same, slot, slot_mut, text},
+        declared::Declared,
+        difference::spelled,
         typed::KindRules,
     },
     metadata,
@@ -102,14 +104,14 @@ fn fixed(name: &str, spec: &PriorityLevelConfigurationSpec, path: Path) -> Error
         return ErrorList::new();
     }
     let text = format!("spec of '{name}'{tunable} must equal the fixed value");
-    vec![field::invalid(path, json(spec), text)]
+    let spelled = spelled("PriorityLevelConfigurationSpec", spec);
+    vec![field::invalid_spelled(path, &spelled, &text)]
 }
 
 fn limited(limited: &LimitedPriorityLevelConfiguration, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     errors.extend(nominal(limited.nominal_concurrency_shares, path));
-    let response: Option<&LimitResponse> = slot(&limited.limit_response);
-    let response = response.cloned().unwrap_or_default();
+    let response = response(limited);
     let at = path.child("limitResponse");
     match (response.type_.as_str(), &response.queuing) {
         ("Reject", None) => {}
@@ -122,11 +124,7 @@ fn limited(limited: &LimitedPriorityLevelConfiguration, path: &Path) -> ErrorLis
             "must not be empty if limited.limitResponse.type is Limited",
         )),
         ("Queue", Some(config)) => errors.extend(queuing(config, &at.child("queuing"))),
-        (other, _) => errors.push(field::not_supported(
-            at.child("type"),
-            other,
-            &["Queue", "Reject"],
-        )),
+        (other, _) => errors.extend(one_of(other, &["Queue", "Reject"], at.child("type"))),
     }
     errors.extend(lendable(limited.lendable_percent, path));
     if let Some(percent) = limited.borrowing_limit_percent.filter(|p| *p < 0) {
@@ -136,6 +134,67 @@ fn limited(limited: &LimitedPriorityLevelConfiguration, path: &Path) -> ErrorLis
             "if specified, must be a non-negative integer",
         ));
     }
+    errors
+}
+
+fn spec(level: &PriorityLevelConfiguration) -> PriorityLevelConfigurationSpec {
+    let spec: Option<&PriorityLevelConfigurationSpec> = slot(&level.spec);
+    spec.cloned().unwrap_or_default()
+}
+
+fn response(limited: &LimitedPriorityLevelConfiguration) -> LimitResponse {
+    let response: Option<&LimitResponse> = slot(&limited.limit_response);
+    response.cloned().unwrap_or_default()
+}
+
+/// What is declared of a level: which of its parts it has for its type.
+fn declared_level(
+    new: &PriorityLevelConfigurationSpec,
+    old: Option<&PriorityLevelConfigurationSpec>,
+    path: &Path,
+) -> ErrorList {
+    let before = old.map(|old| (&old.type_, &old.exempt));
+    let exempt = (&new.type_, &new.exempt);
+    let exempt = Declared::of(&exempt, before.as_ref(), path.child("exempt"));
+    let mut errors = exempt.then(|(sort, exempt), path| match exempt {
+        Some(_) if *sort != "Exempt" => vec![field::forbidden(path, "")],
+        _ => ErrorList::new(),
+    });
+    let before = old.map(|old| (&old.type_, &old.limited));
+    let limited = (&new.type_, &new.limited);
+    let limited = Declared::of(&limited, before.as_ref(), path.child("limited"));
+    errors.extend(limited.then(|(sort, limited), path| match limited {
+        Some(_) if *sort != "Limited" => vec![field::forbidden(path, "")],
+        None if *sort == "Limited" => vec![field::required(path, "")],
+        _ => ErrorList::new(),
+    }));
+    let before = old.map(|old| &old.type_);
+    let sort = Declared::of(&new.type_, before, path.child("type"));
+    errors.extend(sort.required(String::is_empty).found());
+    if let Some(limited) = &new.limited {
+        let before = old.and_then(|old| old.limited.as_ref()).map(response);
+        let path = path.child("limited").child("limitResponse");
+        errors.extend(declared_response(
+            &response(limited),
+            before.as_ref(),
+            &path,
+        ));
+    }
+    errors
+}
+
+fn declared_response(new: &LimitResponse, old: Option<&LimitResponse>, path: &Path) -> ErrorList {
+    let before = old.map(|old| (&old.type_, &old.queuing));
+    let queuing = (&new.type_, &new.queuing);
+    let queuing = Declared::of(&queuing, before.as_ref(), path.child("queuing"));
+    let mut errors = queuing.then(|(sort, queuing), path| match queuing {
+        Some(_) if *sort != "Queue" => vec![field::forbidden(path, "")],
+        None if *sort == "Queue" => vec![field::required(path, "")],
+        _ => ErrorList::new(),
+    });
+    let before = old.map(|old| &old.type_);
+    let sort = Declared::of(&new.type_, before, path.child("type"));
+    errors.extend(sort.required(String::is_empty).found());
     errors
 }
 
@@ -187,8 +246,7 @@ impl KindRules for PriorityLevelConfigurationRules {
 
     fn validate(&self, level: &PriorityLevelConfiguration) -> ErrorList {
         let path = Path::new("spec");
-        let spec: Option<&PriorityLevelConfigurationSpec> = slot(&level.spec);
-        let spec = spec.cloned().unwrap_or_default();
+        let spec = spec(level);
         let sort = spec.type_.as_str();
         let mut errors = ErrorList::new();
         let name = text(&level.metadata.name);
@@ -223,14 +281,18 @@ impl KindRules for PriorityLevelConfigurationRules {
                     }
                 }
             }
-            other => errors.push(field::not_supported(
-                path.child("type"),
-                other,
-                &["Exempt", "Limited"],
-            )),
+            other => errors.extend(one_of(other, &["Exempt", "Limited"], path.child("type"))),
         }
         errors.extend(fixed(name, &spec, path));
         errors
+    }
+
+    fn declared(
+        &self,
+        new: &PriorityLevelConfiguration,
+        old: Option<&PriorityLevelConfiguration>,
+    ) -> ErrorList {
+        declared_level(&spec(new), old.map(spec).as_ref(), &Path::new("spec"))
     }
 
     fn prepare_for_update(
@@ -270,6 +332,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::kinds::checks::json;
 
     fn texts(errors: ErrorList) -> Vec<String> {
         errors.iter().map(ToString::to_string).collect()
@@ -334,7 +397,7 @@ mod tests {
         assert_eq!(
             texts(rules.validate_update(&level("catch-all", changed.clone()), &catch_all)),
             [
-                r#"spec: Invalid value: {"limited":{"limitResponse":{"type":"Reject"},"nominalConcurrencyShares":42},"type":"Limited"}: spec of 'catch-all' must equal the fixed value"#
+                r#"spec: Invalid value: {"Type":"Limited","Limited":{"NominalConcurrencyShares":42,"LimitResponse":{"Type":"Reject","Queuing":null},"LendablePercent":null,"BorrowingLimitPercent":null},"Exempt":null}: spec of 'catch-all' must equal the fixed value"#
             ]
         );
         let found = texts(rules.validate(&level("exempt", changed)));

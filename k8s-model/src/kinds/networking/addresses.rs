@@ -6,6 +6,7 @@ use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{IMMUTABLE, dns_subdomain, immutable, list, messages, slot, text},
+        declared::Declared,
         difference::spelled,
         ip_fields,
         typed::KindRules,
@@ -60,6 +61,24 @@ impl KindRules for IpAddressRules {
             Path::new("spec").child("parentRef"),
         ));
         errors
+    }
+
+    fn declared(&self, new: &IPAddress, old: Option<&IPAddress>) -> ErrorList {
+        let (now, before) = (parent(new), old.map(parent));
+        let path = Path::new("spec").child("parentRef");
+        Declared::of(&now, before.as_ref(), path)
+            .required(Option::is_none)
+            .immutable()
+            .then(|parent, path| {
+                let fields = parent.map(|parent| {
+                    let fields = [(&parent.resource, "resource"), (&parent.name, "name")];
+                    fields.into_iter().filter(|(value, _)| value.is_empty())
+                });
+                let fields = fields.into_iter().flatten();
+                fields
+                    .map(|(_, name)| field::required(path.child(name), ""))
+                    .collect()
+            })
     }
 
     fn validate_name(&self, name: &str, _prefix: bool) -> Vec<String> {

@@ -7,6 +7,7 @@ use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{dns_label, dns_subdomain, fill_absent, immutable, same, supported, text},
+        declared::Declared,
         typed::KindRules,
     },
 };
@@ -86,6 +87,22 @@ impl KindRules for IngressClassRules {
         );
         errors.extend(self.validate(new));
         errors
+    }
+
+    fn declared(&self, new: &IngressClass, old: Option<&IngressClass>) -> ErrorList {
+        let before = old.map(|old| &old.spec);
+        Declared::of(&new.spec, before, Path::new("spec")).then(|spec, path| {
+            let parameters = spec.as_ref().and_then(|spec| spec.parameters.as_ref());
+            let Some(parameters) = parameters else {
+                return ErrorList::new();
+            };
+            let path = path.child("parameters");
+            let fields = [(&parameters.kind, "kind"), (&parameters.name, "name")];
+            let empty = fields.iter().filter(|(value, _)| value.is_empty());
+            empty
+                .map(|(_, name)| field::required(path.child(name), ""))
+                .collect()
+        })
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{fill_absent, label_selector, list, messages, port_number, same, supported},
+        declared::Declared,
         ip_fields,
         typed::KindRules,
     },
@@ -65,6 +66,17 @@ impl KindRules for NetworkPolicyRules {
 
     fn validate_changed(&self, new: &NetworkPolicy, old: &NetworkPolicy) -> ErrorList {
         self.validate_update(new, old)
+    }
+
+    fn declared(&self, new: &NetworkPolicy, old: Option<&NetworkPolicy>) -> ErrorList {
+        let before = old.map(|old| &old.spec);
+        Declared::of(&new.spec, before, Path::new("spec")).then(|_, _| {
+            let blocks = blocks(new).into_iter();
+            let empty = blocks.filter(|(block, _)| block.cidr.is_empty());
+            empty
+                .map(|(_, path)| field::required(path.child("cidr"), ""))
+                .collect()
+        })
     }
 
     fn warnings(&self, policy: &NetworkPolicy) -> Vec<String> {

@@ -6,6 +6,7 @@ use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{Slot, blank, dns_subdomain, list, messages, slot, supported, text},
+        declared::Declared,
         difference::spelled,
         typed::KindRules,
     },
@@ -92,6 +93,26 @@ fn same_role(new: &RoleRef, old: &RoleRef) -> ErrorList {
     )]
 }
 
+/// The subjects and the role of a binding.
+type Bound<'a> = (&'a Option<Vec<Subject>>, &'a RoleRef);
+
+/// What is declared of bindings.
+fn declared(new: Bound<'_>, old: Option<Bound<'_>>) -> ErrorList {
+    let before = old.map(|(subjects, _)| subjects);
+    let mut errors = Declared::of(new.0, before, Path::new("subjects")).then(|subjects, path| {
+        let subjects = list(subjects).iter().enumerate();
+        let empty = subjects.filter(|(_, subject)| subject.name.is_empty());
+        empty
+            .map(|(index, _)| field::required(path.index(index).child("name"), ""))
+            .collect()
+    });
+    let before = old.map(|(_, role)| &role.name);
+    let path = Path::new("roleRef").child("name");
+    let name = Declared::of(&new.1.name, before, path);
+    errors.extend(name.required(String::is_empty).found());
+    errors
+}
+
 /// The rules of RoleBindings.
 pub(crate) struct RoleBindingRules;
 
@@ -116,6 +137,11 @@ impl KindRules for RoleBindingRules {
         let mut errors = self.validate(new);
         errors.extend(same_role(&new.role_ref, &old.role_ref));
         errors
+    }
+
+    fn declared(&self, new: &RoleBinding, old: Option<&RoleBinding>) -> ErrorList {
+        let old = old.map(|old| (&old.subjects, &old.role_ref));
+        declared((&new.subjects, &new.role_ref), old)
     }
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
@@ -151,6 +177,11 @@ impl KindRules for ClusterRoleBindingRules {
         let mut errors = self.validate(new);
         errors.extend(same_role(&new.role_ref, &old.role_ref));
         errors
+    }
+
+    fn declared(&self, new: &ClusterRoleBinding, old: Option<&ClusterRoleBinding>) -> ErrorList {
+        let old = old.map(|old| (&old.subjects, &old.role_ref));
+        declared((&new.subjects, &new.role_ref), old)
     }
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {

@@ -7,6 +7,7 @@ use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{label_selector, list},
+        declared::Declared,
         typed::KindRules,
     },
     names,
@@ -59,6 +60,17 @@ fn rules(rules: &[PolicyRule], namespaced: bool) -> ErrorList {
     errors
 }
 
+/// What is declared of rules.
+fn declared(new: &Option<Vec<PolicyRule>>, old: Option<&Option<Vec<PolicyRule>>>) -> ErrorList {
+    Declared::of(new, old, Path::new("rules")).then(|rules, path| {
+        let rules = list(rules).iter().enumerate();
+        let empty = rules.filter(|(_, rule)| rule.verbs.is_empty());
+        empty
+            .map(|(index, _)| field::required(path.index(index).child("verbs"), ""))
+            .collect()
+    })
+}
+
 /// The rules of Roles.
 pub(crate) struct RoleRules;
 
@@ -72,6 +84,10 @@ impl KindRules for RoleRules {
 
     fn validate(&self, role: &Role) -> ErrorList {
         rules(list(&role.rules), true)
+    }
+
+    fn declared(&self, new: &Role, old: Option<&Role>) -> ErrorList {
+        declared(&new.rules, old.map(|old| &old.rules))
     }
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
@@ -111,6 +127,10 @@ impl KindRules for ClusterRoleRules {
             }
         }
         errors
+    }
+
+    fn declared(&self, new: &ClusterRole, old: Option<&ClusterRole>) -> ErrorList {
+        declared(&new.rules, old.map(|old| &old.rules))
     }
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {

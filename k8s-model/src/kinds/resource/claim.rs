@@ -12,7 +12,8 @@ use super::{
 use crate::{
     field::{ErrorList, Path},
     kinds::{
-        checks::{immutable, list, slot, slot_mut},
+        checks::{list, same, slot, slot_mut},
+        declared::Declared,
         typed::KindRules,
     },
     metadata,
@@ -47,9 +48,17 @@ impl KindRules for ResourceClaimRules {
         alpha::drop_of_claim(slot_mut(&mut new.spec), slot(&old.spec));
     }
 
-    fn validate_update(&self, new: &ResourceClaim, old: &ResourceClaim) -> ErrorList {
-        // What is there was checked before; and nothing of it may change.
-        immutable(&new.spec, &with_defaults(old).spec, Path::new("spec"))
+    /// What is there was checked before, and nothing of it may change.
+    fn validate_update(&self, _new: &ResourceClaim, _old: &ResourceClaim) -> ErrorList {
+        ErrorList::new()
+    }
+
+    fn declared(&self, new: &ResourceClaim, old: Option<&ResourceClaim>) -> ErrorList {
+        let Some(old) = old.filter(|old| !same(&new.spec, &old.spec)) else {
+            return ErrorList::new();
+        };
+        let old = with_defaults(old).spec;
+        Declared::of(&new.spec, Some(&old), Path::new("spec")).immutable().found()
     }
 
     fn prepare_for_status_update(&self, new: &mut ResourceClaim, old: &ResourceClaim) {
@@ -100,6 +109,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::{Strategy, kinds::typed::Typed};
 
     fn found(devices: Value) -> Vec<String> {
         let claim = json!({"metadata": {"name": "c"}, "spec": {"devices": devices}});
@@ -107,6 +117,29 @@ mod tests {
         ResourceClaimRules.default(&mut claim);
         let found = ResourceClaimRules.validate(&claim);
         found.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_a_claim_asks_for_stays() {
+        let claim = |name: &str, request: Value| -> ResourceClaim {
+            let mut request = request;
+            request["name"] = name.into();
+            let spec = json!({"devices": {"requests": [request]}});
+            serde_json::from_value(json!({"metadata": {"name": "c"}, "spec": spec})).unwrap()
+        };
+        let short = json!({"exactly": {"deviceClassName": "a"}});
+        let full = json!({"exactly": {"deviceClassName": "a", "allocationMode": "ExactCount", "count": 1}});
+        let rules = Typed(ResourceClaimRules);
+        let found = |new: &ResourceClaim, old: &ResourceClaim| -> Vec<String> {
+            rules.validate_update(new, old).iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(found(&claim("r", full.clone()), &claim("r", short.clone())), [""; 0]);
+        assert_eq!(
+            found(&claim("s", full.clone()), &claim("r", full)),
+            ["spec: Invalid value: null: field is immutable"]
+        );
+        let old = claim("r", short);
+        assert_eq!(rules.validate_subresource_update("status", &old, &old), []);
     }
 
     fn request(request: Value) -> Vec<String> {

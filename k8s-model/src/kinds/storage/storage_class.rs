@@ -7,7 +7,8 @@ use k8s_openapi::api::{core::v1::TopologySelectorTerm, storage::v1::StorageClass
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{fill_absent, list, one_of_or_empty, qualified_name, same, supported, text},
+        checks::{fill_absent, list, one_of_or_empty, qualified_name, supported, text},
+        declared::Declared,
         node_labels,
         typed::KindRules,
     },
@@ -97,30 +98,22 @@ impl KindRules for StorageClassRules {
         errors
     }
 
-    fn validate_update(&self, new: &StorageClass, old: &StorageClass) -> ErrorList {
-        let mut errors = self.validate(new);
-        for (same, name) in [
-            (same(&new.parameters, &old.parameters), "parameters"),
-            (new.provisioner == old.provisioner, "provisioner"),
-            (
-                same(&new.reclaim_policy, &old.reclaim_policy),
-                "reclaimPolicy",
-            ),
-        ] {
-            if !same {
-                errors.push(field::forbidden(
-                    Path::new(name),
-                    format!("updates to {name} are forbidden."),
-                ));
-            }
-        }
-        if !same(&new.volume_binding_mode, &old.volume_binding_mode) {
-            errors.push(field::invalid(
-                Path::new("volumeBindingMode"),
-                text(&new.volume_binding_mode),
-                "field is immutable",
-            ));
-        }
+    fn declared(&self, new: &StorageClass, old: Option<&StorageClass>) -> ErrorList {
+        let before = old.map(|old| &old.provisioner);
+        let mut errors = Declared::of(&new.provisioner, before, Path::new("provisioner"))
+            .required(String::is_empty)
+            .immutable()
+            .found();
+        let before = old.map(|old| &old.parameters);
+        let parameters = Declared::of(&new.parameters, before, Path::new("parameters"));
+        errors.extend(parameters.immutable().found());
+        let before = old.map(|old| &old.reclaim_policy);
+        let policy = Declared::of(&new.reclaim_policy, before, Path::new("reclaimPolicy"));
+        errors.extend(policy.immutable().found());
+        let before = old.map(|old| &old.volume_binding_mode);
+        let path = Path::new("volumeBindingMode");
+        let mode = Declared::of(&new.volume_binding_mode, before, path);
+        errors.extend(mode.immutable().found());
         errors
     }
 }

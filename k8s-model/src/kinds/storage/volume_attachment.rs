@@ -5,15 +5,18 @@ use k8s_openapi::api::storage::v1::{VolumeAttachment, VolumeError};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{csi_driver_name, dns_subdomain, immutable, text},
+        checks::{dns_subdomain, immutable, messages, text},
+        declared::Declared,
         typed::KindRules,
     },
-    metadata,
+    metadata, names,
 };
 
 /// The rules of VolumeAttachments.
 pub(crate) struct VolumeAttachmentRules;
 
+/// How long a driver's name may be.
+const LONGEST_NAME: usize = 63;
 /// How long an error's text may be.
 const LONGEST_ERROR: usize = 1024;
 /// How large what a driver says of an attachment may be.
@@ -72,11 +75,7 @@ impl KindRules for VolumeAttachmentRules {
     fn validate(&self, attachment: &VolumeAttachment) -> ErrorList {
         let path = Path::new("spec");
         let spec = &attachment.spec;
-        let attacher = path.child("attacher");
         let mut errors = ErrorList::new();
-        if spec.attacher.is_empty() {
-            errors.push(field::required(attacher.clone(), ""));
-        }
         let source = path.child("source");
         const ONE: &str = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
         match (
@@ -98,7 +97,6 @@ impl KindRules for VolumeAttachmentRules {
         errors.extend(dns_subdomain(&spec.node_name, path.child("nodeName")));
         errors.extend(status(attachment));
         // What the first version did not ask for comes last.
-        errors.extend(csi_driver_name(&spec.attacher, attacher));
         if let Some(name) = &spec.source.persistent_volume_name {
             let source = path.child("source").child("persistentVolumeName");
             errors.extend(dns_subdomain(name, source));
@@ -114,6 +112,23 @@ impl KindRules for VolumeAttachmentRules {
         let mut errors = self.validate(new);
         errors.extend(immutable(&new.spec, &old.spec, Path::new("spec")));
         errors
+    }
+
+    fn declared(&self, new: &VolumeAttachment, old: Option<&VolumeAttachment>) -> ErrorList {
+        let before = old.map(|old| &old.spec);
+        let spec = Declared::of(&new.spec, before, Path::new("spec"));
+        spec.immutable().then(|spec, path| {
+            // It is new, or it would not stay as it is.
+            let attacher = Declared::of(&spec.attacher, None, path.child("attacher"));
+            attacher.required(String::is_empty).then(|name, path| {
+                let wrong = names::dns_subdomain_of_any_case(name);
+                let mut errors = messages(&path, name.as_str(), wrong);
+                if name.chars().count() > LONGEST_NAME {
+                    errors.push(field::too_many_characters(path, LONGEST_NAME));
+                }
+                errors
+            })
+        })
     }
 
     fn prepare_for_status_update(&self, new: &mut VolumeAttachment, old: &VolumeAttachment) {
