@@ -164,47 +164,6 @@ pub(crate) fn qualified_name(value: &str, path: Path) -> ErrorList {
     messages(&path, value, names::qualified_name(value))
 }
 
-/// A label selector's syntax.
-pub(crate) fn label_selector(selector: &LabelSelector, path: &Path) -> ErrorList {
-    let mut errors = ErrorList::new();
-    if let Some(map) = &selector.match_labels {
-        errors.extend(metadata::validate_labels(map, &path.child("matchLabels")));
-    }
-    for (index, requirement) in list(&selector.match_expressions).iter().enumerate() {
-        let path = path.child("matchExpressions").index(index);
-        let values = list(&requirement.values);
-        match requirement.operator.as_str() {
-            "In" | "NotIn" if values.is_empty() => errors.push(field::required(
-                path.child("values"),
-                "must be specified when `operator` is 'In' or 'NotIn'",
-            )),
-            "In" | "NotIn" => {}
-            "Exists" | "DoesNotExist" => {
-                if !values.is_empty() {
-                    errors.push(field::forbidden(
-                        path.child("values"),
-                        "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-                    ));
-                }
-            }
-            other => errors.push(field::invalid(
-                path.child("operator"),
-                other,
-                "not a valid selector operator",
-            )),
-        }
-        errors.extend(qualified_name(&requirement.key, path.child("key")));
-        for (index, value) in values.iter().enumerate() {
-            errors.extend(messages(
-                &path.child("values").index(index),
-                value.as_str(),
-                names::label_value(value),
-            ));
-        }
-    }
-    errors
-}
-
 /// The longest reason and message of a condition, in bytes.
 const REASON: usize = 1024;
 const MESSAGE: usize = 32 * 1024;

@@ -22,6 +22,7 @@ mod policy;
 pub(crate) mod quantities;
 mod rbac;
 mod scheduling;
+pub(crate) mod selectors;
 mod storage;
 mod typed;
 

@@ -53,6 +53,7 @@ impl KindRules for RuntimeClassRules {
             }
             errors.extend(tolerations(
                 list(&scheduling.tolerations),
+                false,
                 // Twice, as upstream has it.
                 &path.child("tolerations").child("tolerations"),
             ));

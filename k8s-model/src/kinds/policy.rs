@@ -8,10 +8,11 @@ use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{
-            at_most_100_percent, conditions, int_or_percent, label_selector, list, non_negative,
-            same, slot, supported,
+            at_most_100_percent, conditions, int_or_percent, list, non_negative, same, slot,
+            supported,
         },
         difference::spelled,
+        selectors::{Values, is_bad, selector_of},
         typed::KindRules,
     },
     names,
@@ -42,37 +43,13 @@ impl KindRules for PodDisruptionBudgetRules {
     }
 
     fn validate(&self, budget: &PodDisruptionBudget) -> ErrorList {
-        let path = Path::new("spec");
-        let spec: Option<&PodDisruptionBudgetSpec> = slot(&budget.spec);
-        let spec = spec.cloned().unwrap_or_default();
-        let mut errors = ErrorList::new();
-        if spec.min_available.is_some() && spec.max_unavailable.is_some() {
-            errors.push(field::invalid_spelled(
-                path.clone(),
-                &spelled("PodDisruptionBudgetSpec", &spec),
-                "minAvailable and maxUnavailable cannot be both set",
-            ));
-        }
-        for (value, name) in [
-            (&spec.min_available, "minAvailable"),
-            (&spec.max_unavailable, "maxUnavailable"),
-        ] {
-            if let Some(value) = value {
-                errors.extend(int_or_percent(value, path.child(name)));
-                errors.extend(at_most_100_percent(value, path.child(name)));
-            }
-        }
-        if let Some(selector) = &spec.selector {
-            errors.extend(label_selector(selector, &path.child("selector")));
-        }
-        if let Some(policy) = &spec.unhealthy_pod_eviction_policy {
-            errors.extend(supported(
-                policy,
-                &["AlwaysAllow", "IfHealthyBudget"],
-                path.child("unhealthyPodEvictionPolicy"),
-            ));
-        }
-        errors
+        validate(budget, Values::Labels)
+    }
+
+    fn validate_update(&self, new: &PodDisruptionBudget, old: &PodDisruptionBudget) -> ErrorList {
+        let old: Option<&PodDisruptionBudgetSpec> = slot(&old.spec);
+        let old = old.and_then(|old| old.selector.as_ref());
+        validate(new, Values::labels_unless(old.is_some_and(is_bad)))
     }
 
     fn prepare_for_update(&self, new: &mut PodDisruptionBudget, old: &PodDisruptionBudget) {
@@ -105,4 +82,39 @@ impl KindRules for PodDisruptionBudgetRules {
         errors.extend(counts);
         errors
     }
+}
+
+/// Checks a budget, whose selector has such values.
+fn validate(budget: &PodDisruptionBudget, values: Values) -> ErrorList {
+    let path = Path::new("spec");
+    let spec: Option<&PodDisruptionBudgetSpec> = slot(&budget.spec);
+    let spec = spec.cloned().unwrap_or_default();
+    let mut errors = ErrorList::new();
+    if spec.min_available.is_some() && spec.max_unavailable.is_some() {
+        errors.push(field::invalid_spelled(
+            path.clone(),
+            &spelled("PodDisruptionBudgetSpec", &spec),
+            "minAvailable and maxUnavailable cannot be both set",
+        ));
+    }
+    for (value, name) in [
+        (&spec.min_available, "minAvailable"),
+        (&spec.max_unavailable, "maxUnavailable"),
+    ] {
+        if let Some(value) = value {
+            errors.extend(int_or_percent(value, path.child(name)));
+            errors.extend(at_most_100_percent(value, path.child(name)));
+        }
+    }
+    if let Some(selector) = &spec.selector {
+        errors.extend(selector_of(values, selector, &path.child("selector")));
+    }
+    if let Some(policy) = &spec.unhealthy_pod_eviction_policy {
+        errors.extend(supported(
+            policy,
+            &["AlwaysAllow", "IfHealthyBudget"],
+            path.child("unhealthyPodEvictionPolicy"),
+        ));
+    }
+    errors
 }

@@ -1,10 +1,7 @@
 //! The rules of DaemonSets.
 
 use k8s_openapi::{
-    api::{
-        apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetStatus, RollingUpdateDaemonSet},
-        core::v1::PodTemplateSpec,
-    },
+    api::apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetStatus, RollingUpdateDaemonSet},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
@@ -19,7 +16,7 @@ use crate::{
             at_most_100_percent, fill, int_or_percent, int_or_percent_value, int_or_string,
             non_negative, same, slot, slot_mut, text,
         },
-        core::pod::{prepare_template, template_warnings},
+        core::pod::{Before, prepare_template, template_warnings},
         typed::KindRules,
     },
 };
@@ -92,7 +89,11 @@ impl KindRules for DaemonSetRules {
     fn validate(&self, set: &DaemonSet) -> ErrorList {
         let spec: Option<&DaemonSetSpec> = slot(&set.spec);
         let empty = DaemonSetSpec::default();
-        validate_spec(spec.unwrap_or(&empty), None, &Path::new("spec"))
+        validate_spec(
+            spec.unwrap_or(&empty),
+            Before::default(),
+            &Path::new("spec"),
+        )
     }
 
     fn prepare_for_update(&self, new: &mut DaemonSet, old: &DaemonSet) {
@@ -116,7 +117,8 @@ impl KindRules for DaemonSetRules {
         };
         let path = Path::new("spec");
         let mut errors = selector_change(&spec.selector, &old.selector, path.child("selector"));
-        errors.extend(validate_spec(spec, Some(&old.template), &path));
+        let before = Before::of(&old.template, Some(&old.selector));
+        errors.extend(validate_spec(spec, before, &path));
         errors
     }
 
@@ -191,7 +193,7 @@ fn prepare(new: &mut DaemonSet, old: Option<&DaemonSet>) {
     }
 }
 
-fn validate_spec(spec: &DaemonSetSpec, old: Option<&PodTemplateSpec>, path: &Path) -> ErrorList {
+fn validate_spec(spec: &DaemonSetSpec, old: Before<'_>, path: &Path) -> ErrorList {
     let mut errors =
         selector_and_changed_template(&spec.selector, &spec.template, old, "DaemonSet", path);
     errors.extend(non_negative(

@@ -159,7 +159,7 @@ fn validate_spec(spec: &DeploymentSpec, old: Option<&PodTemplateSpec>, path: &Pa
     errors.extend(selector_and_changed_template(
         &spec.selector,
         &spec.template,
-        old,
+        old.into(),
         "ReplicaSet",
         path,
     ));

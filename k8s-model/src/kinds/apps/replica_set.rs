@@ -137,7 +137,7 @@ fn validate(set: &ReplicaSet, old: Option<&PodTemplateSpec>) -> ErrorList {
     errors.extend(selector_and_changed_template(
         &spec.selector,
         template,
-        old,
+        old.into(),
         "ReplicaSet",
         &path,
     ));

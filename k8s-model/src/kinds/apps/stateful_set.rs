@@ -314,7 +314,7 @@ fn validate_spec(spec: &StatefulSetSpec, checks: Checks<'_>, path: &Path) -> Err
     errors.extend(selector_and_pods(
         &spec.selector,
         &as_in_pods(spec),
-        checks.old,
+        checks.old.into(),
         checks.pods,
         "StatefulSet",
         path,
@@ -327,7 +327,8 @@ fn claim_templates(claims: &[PersistentVolumeClaim], path: &Path) -> ErrorList {
     let claims = claims.iter().enumerate();
     let found = claims.flat_map(|(index, claim)| {
         let spec = claim.spec.as_ref().unwrap_or(&empty);
-        persistent_volume_claim::validate_spec(spec, false, &path.index(index).child("spec"))
+        let stored = persistent_volume_claim::Stored::default();
+        persistent_volume_claim::validate_spec(spec, stored, &path.index(index).child("spec"))
     });
     found.collect()
 }
@@ -443,6 +444,31 @@ mod tests {
     fn containers(image: &str, mount: &str) -> Value {
         let mounts = json!([{"name": mount, "mountPath": "/d"}]);
         json!({"spec": {"containers": [{"name": "c", "image": image, "volumeMounts": mounts}]}})
+    }
+
+    #[test]
+    fn the_metadata_of_the_template_is_told_once_more() {
+        let labels = json!({"a": "b", "c": "d e"});
+        let annotations = json!({"controller.kubernetes.io/pod-deletion-cost": "x"});
+        let meta = json!({"labels": labels, "annotations": annotations});
+        let bad = set(json!({"template": {"metadata": meta}}));
+        let fields = |errors: ErrorList| -> Vec<String> {
+            let fields = errors.iter().map(|error| error.field.to_string());
+            fields.collect()
+        };
+        let once = [
+            "spec.template.labels",
+            "spec.template.annotations[controller.kubernetes.io/pod-deletion-cost]",
+        ];
+        assert_eq!(
+            fields(StatefulSetRules.validate(&bad)),
+            [once, once].concat()
+        );
+        // Its pods are not looked at, as they were not right before.
+        assert_eq!(
+            fields(StatefulSetRules.validate_update(&bad, &bad)),
+            ["spec.template.labels"]
+        );
     }
 
     #[test]

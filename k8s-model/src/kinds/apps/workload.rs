@@ -12,10 +12,14 @@ use crate::{
     json::go_text,
     kinds::{
         checks::{
-            IMMUTABLE, immutable, int_or_string, json, label_selector, non_negative, same,
-            selector_matches, selects_all, text,
+            IMMUTABLE, immutable, int_or_string, json, non_negative, same, selector_matches,
+            selects_all, text,
         },
-        core::pod,
+        core::pod::{
+            self, Before, TemplateCheck, changed_long_running_template, changed_template,
+            template_metadata,
+        },
+        selectors::{is_bad, label_selector, selector_of},
     },
     names,
 };
@@ -54,7 +58,7 @@ pub(crate) fn default_template(template: &mut PodTemplateSpec) {
 pub(crate) fn selector_and_changed_template(
     selector: &LabelSelector,
     template: &PodTemplateSpec,
-    old: Option<&PodTemplateSpec>,
+    old: Before<'_>,
     kind: &str,
     path: &Path,
 ) -> ErrorList {
@@ -65,24 +69,32 @@ pub(crate) fn selector_and_changed_template(
 pub(super) fn selector_and_pods(
     selector: &LabelSelector,
     template: &PodTemplateSpec,
-    old: Option<&PodTemplateSpec>,
+    old: Before<'_>,
     checked: bool,
     kind: &str,
     path: &Path,
 ) -> ErrorList {
     let at = path.child("selector");
-    let mut errors = label_selector(selector, &at);
-    let malformed = !errors.is_empty();
+    let malformed = is_bad(selector);
+    let mut errors = match kind {
+        "DaemonSet" => selector_of(old.values(), selector, &at),
+        _ => label_selector(selector, &at),
+    };
     // The type cannot tell an empty selector from none at all; of none, upstream says nothing for a DaemonSet.
     if selects_all(selector) && kind != "DaemonSet" {
         errors.push(field::required(at.clone(), ""));
     }
-    // What a malformed selector has to do with the template, upstream sees in three ways.
-    let mut checked = checked;
+    // What a malformed selector has to do with the template, upstream sees in three ways. It looks at the metadata of a
+    // StatefulSet's template by itself, too, and that whatever is with the rest.
+    let mut checks: &[TemplateCheck] = match (kind, checked) {
+        ("StatefulSet", true) => &[changed_template, template_metadata],
+        ("StatefulSet", false) => &[template_metadata],
+        _ => &[changed_template],
+    };
     match kind {
         "StatefulSet" if malformed => {
             errors.push(field::invalid(at, json(selector), ""));
-            checked = false;
+            checks = &[];
         }
         "ReplicaSet" if malformed => {
             let text = "invalid label selector";
@@ -98,11 +110,11 @@ pub(super) fn selector_and_pods(
     let labels = labels.unwrap_or_default();
     let selected = !selects_all(selector) && selector_matches(selector, &labels);
     let matches = malformed || selected;
-    errors.extend(pod::changed_long_running_template(
+    errors.extend(changed_long_running_template(
         template,
         old,
         matches,
-        checked,
+        checks,
         kind,
         &path.child("template"),
     ));

@@ -209,7 +209,7 @@ fn validate_spec(cron_job: &CronJob, old: Option<&CronJobSpec>) -> ErrorList {
     let job = spec.job_template.spec.as_ref().unwrap_or(&no_job);
     let old_job = old.and_then(|old| old.job_template.spec.as_ref());
     let old_template = old_job.map(|job| &job.template);
-    errors.extend(job::spec::validate(job, old_template, &at));
+    errors.extend(job::spec::validate(job, old_template.into(), &at));
     if let Some(selector) = &job.selector {
         errors.push(field::invalid(
             at.child("selector"),

@@ -14,10 +14,11 @@ use crate::{
     kinds::{
         checks::{
             annotation_advice, blank, dns_label, dns_subdomain, fill, fill_absent, immutable, json,
-            label_selector, list, same, supported, text,
+            list, same, supported, text,
         },
         difference::difference,
         quantities,
+        selectors::{Values, is_bad, selector_of},
         typed::KindRules,
     },
     metadata,
@@ -57,12 +58,35 @@ pub(crate) fn default_spec(spec: &mut PersistentVolumeClaimSpec) {
     quantities::normalize(&mut resources.requests);
 }
 
+/// What a stored spec has that was not always looked at: the new one may go on having it.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Stored {
+    /// Groups that data comes from.
+    groups: bool,
+    /// A selector that is none.
+    selector: bool,
+}
+
+impl Stored {
+    fn of(spec: &PersistentVolumeClaimSpec) -> Self {
+        let [source, reference] = [
+            spec.data_source.as_ref().map(|source| &source.api_group),
+            spec.data_source_ref
+                .as_ref()
+                .map(|source| &source.api_group),
+        ];
+        let mut groups = [source, reference].into_iter().flatten();
+        Stored {
+            groups: groups.any(Option::is_some),
+            selector: spec.selector.as_ref().is_some_and(is_bad),
+        }
+    }
+}
+
 /// Checks a claim's spec, or that of a template.
-///
-/// Groups that data comes from are not looked at if there was one before: they were not always.
 pub(crate) fn validate_spec(
     spec: &PersistentVolumeClaimSpec,
-    had_group: bool,
+    stored: Stored,
     path: &Path,
 ) -> ErrorList {
     let mut errors = ErrorList::new();
@@ -73,7 +97,8 @@ pub(crate) fn validate_spec(
         ));
     }
     if let Some(selector) = &spec.selector {
-        errors.extend(label_selector(selector, &path.child("selector")));
+        let values = Values::labels_unless(stored.selector);
+        errors.extend(selector_of(values, selector, &path.child("selector")));
     }
     errors.extend(access_modes(
         list(&spec.access_modes),
@@ -101,7 +126,7 @@ pub(crate) fn validate_spec(
             path.child("volumeMode"),
         ));
     }
-    errors.extend(data_sources(spec, had_group, path));
+    errors.extend(data_sources(spec, stored.groups, path));
     if let Some(class) = &spec.volume_attributes_class_name
         && !class.is_empty()
     {
@@ -137,7 +162,11 @@ pub(crate) fn validate_template(
             }
         }
     }
-    errors.extend(validate_spec(&template.spec, false, &path.child("spec")));
+    errors.extend(validate_spec(
+        &template.spec,
+        Stored::default(),
+        &path.child("spec"),
+    ));
     errors
 }
 
@@ -257,10 +286,10 @@ pub(crate) fn spec_warnings(spec: &PersistentVolumeClaimSpec, path: &Path) -> Ve
     out
 }
 
-fn validate(claim: &PersistentVolumeClaim, had_group: bool) -> ErrorList {
+fn validate(claim: &PersistentVolumeClaim, stored: Stored) -> ErrorList {
     let empty = PersistentVolumeClaimSpec::default();
     let spec = claim.spec.as_ref().unwrap_or(&empty);
-    validate_spec(spec, had_group, &Path::new("spec"))
+    validate_spec(spec, stored, &Path::new("spec"))
 }
 
 /// The rules of PersistentVolumeClaims.
@@ -268,9 +297,6 @@ pub(crate) struct PersistentVolumeClaimRules;
 
 impl KindRules for PersistentVolumeClaimRules {
     type Kind = PersistentVolumeClaim;
-
-    const METADATA: (usize, usize) = (2, 1);
-    const TOLD_TWICE: bool = true;
 
     const CREATE_ON_UPDATE: bool = false;
 
@@ -290,7 +316,7 @@ impl KindRules for PersistentVolumeClaimRules {
     }
 
     fn validate(&self, claim: &PersistentVolumeClaim) -> ErrorList {
-        validate(claim, false)
+        validate(claim, Stored::default())
     }
 
     fn warnings(&self, claim: &PersistentVolumeClaim) -> Vec<String> {
@@ -307,29 +333,13 @@ impl KindRules for PersistentVolumeClaimRules {
         }
     }
 
-    fn validate_changed(
-        &self,
-        new: &PersistentVolumeClaim,
-        old: &PersistentVolumeClaim,
-    ) -> ErrorList {
-        let had_group = old.spec.as_ref().is_some_and(|spec| {
-            let [one, other] = [
-                spec.data_source.as_ref().map(|source| &source.api_group),
-                spec.data_source_ref
-                    .as_ref()
-                    .map(|source| &source.api_group),
-            ];
-            [one, other].into_iter().flatten().any(Option::is_some)
-        });
-        validate(new, had_group)
-    }
-
     fn validate_update(
         &self,
         new: &PersistentVolumeClaim,
         old: &PersistentVolumeClaim,
     ) -> ErrorList {
-        let mut errors = self.validate_changed(new, old);
+        let stored = old.spec.as_ref().map(Stored::of).unwrap_or_default();
+        let mut errors = validate(new, stored);
         let (Some(new_spec), Some(old_spec)) = (&new.spec, &old.spec) else {
             return errors;
         };

@@ -66,5 +66,5 @@ impl KindRules for PodTemplateRules {
 fn validate(object: &PodTemplate, old: Option<&PodTemplateSpec>) -> ErrorList {
     let empty = PodTemplateSpec::default();
     let template = object.template.as_ref().unwrap_or(&empty);
-    changed_template(template, old, &Path::new("template"))
+    changed_template(template, old.into(), &Path::new("template"))
 }

@@ -8,12 +8,17 @@ use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         apps::workload::{default_template, name_advice, of_change, or_zero, replica_counts},
-        checks::{non_negative, same},
-        core::pod::{changed_long_running_template, prepare_template, template_warnings},
+        checks::{json, non_negative, same},
+        core::pod::{
+            changed_long_running_template, changed_template, prepare_template, template_warnings,
+        },
         declared::Declared,
         typed::KindRules,
     },
 };
+
+/// What the keys of annotations begin with that name fields of ReplicaSets which this kind does not have.
+const NON_CONVERTIBLE: &str = "non-convertible.kubernetes.io";
 
 /// The rules of ReplicationControllers.
 pub(crate) struct ReplicationControllerRules;
@@ -193,9 +198,9 @@ fn validate(controller: &ReplicationController, old: Option<&PodTemplateSpec>) -
     };
     errors.extend(changed_long_running_template(
         template,
-        old,
+        old.into(),
         matches(template, &selector),
-        true,
+        &[changed_template],
         "ReplicationController",
         &path,
     ));

@@ -10,9 +10,10 @@ use k8s_openapi::{
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{fill_absent, label_selector, list, messages, port_number, same, supported},
+        checks::{fill_absent, list, messages, port_number, same, supported},
         declared::Declared,
         ip_fields,
+        selectors::{Values, is_bad, selector_of},
         typed::KindRules,
     },
     names,
@@ -30,7 +31,7 @@ fn default_ports(ports: &mut Option<Vec<NetworkPolicyPort>>) {
 impl KindRules for NetworkPolicyRules {
     type Kind = NetworkPolicy;
 
-    const TOLD_TWICE: bool = true;
+    const METADATA: (usize, usize) = (0, 1);
 
     const GENERATION: bool = true;
 
@@ -56,16 +57,11 @@ impl KindRules for NetworkPolicyRules {
     }
 
     fn validate(&self, policy: &NetworkPolicy) -> ErrorList {
-        validate_policy(policy, ip_fields::NONE)
+        validate_policy(policy, &Stored::default())
     }
 
-    /// The ranges of the old policy stay good, wherever they are in the new one.
     fn validate_update(&self, new: &NetworkPolicy, old: &NetworkPolicy) -> ErrorList {
-        validate_policy(new, &ranges(old))
-    }
-
-    fn validate_changed(&self, new: &NetworkPolicy, old: &NetworkPolicy) -> ErrorList {
-        self.validate_update(new, old)
+        validate_policy(new, &Stored::of(old))
     }
 
     fn declared(&self, new: &NetworkPolicy, old: Option<&NetworkPolicy>) -> ErrorList {
@@ -120,6 +116,31 @@ fn blocks(policy: &NetworkPolicy) -> Vec<(&IPBlock, Path)> {
     blocks.collect()
 }
 
+/// What of a stored policy stays good, wherever it is in the new one.
+#[derive(Default)]
+struct Stored<'a> {
+    ranges: Vec<&'a str>,
+    /// Values in selectors that no label can have: all may have them where the policy's own had.
+    selector_values: bool,
+}
+
+impl<'a> Stored<'a> {
+    fn of(policy: &'a NetworkPolicy) -> Self {
+        let own = policy
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.pod_selector.as_ref());
+        Stored {
+            ranges: ranges(policy),
+            selector_values: own.is_some_and(is_bad),
+        }
+    }
+
+    fn values(&self) -> Values {
+        Values::labels_unless(self.selector_values)
+    }
+}
+
 /// All ranges that a policy names.
 fn ranges(policy: &NetworkPolicy) -> Vec<&str> {
     let blocks = blocks(policy).into_iter();
@@ -130,26 +151,27 @@ fn ranges(policy: &NetworkPolicy) -> Vec<&str> {
     ranges.collect()
 }
 
-fn validate_policy(policy: &NetworkPolicy, before: &[&str]) -> ErrorList {
+fn validate_policy(policy: &NetworkPolicy, stored: &Stored<'_>) -> ErrorList {
     let empty = NetworkPolicySpec::default();
     let spec = policy.spec.as_ref().unwrap_or(&empty);
-    validate_spec(spec, before, &Path::new("spec"))
+    validate_spec(spec, stored, &Path::new("spec"))
 }
 
-fn validate_spec(spec: &NetworkPolicySpec, before: &[&str], path: &Path) -> ErrorList {
+fn validate_spec(spec: &NetworkPolicySpec, stored: &Stored<'_>, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     if let Some(selector) = &spec.pod_selector {
-        errors.extend(label_selector(selector, &path.child("podSelector")));
+        let path = path.child("podSelector");
+        errors.extend(selector_of(stored.values(), selector, &path));
     }
     for (index, rule) in list(&spec.ingress).iter().enumerate() {
         let path = path.child("ingress").index(index);
-        let peers = peers(list(&rule.from), before, &path.child("from"));
+        let peers = peers(list(&rule.from), stored, &path.child("from"));
         errors.extend(ports(list(&rule.ports), &path.child("ports")));
         errors.extend(peers);
     }
     for (index, rule) in list(&spec.egress).iter().enumerate() {
         let path = path.child("egress").index(index);
-        let peers = peers(list(&rule.to), before, &path.child("to"));
+        let peers = peers(list(&rule.to), stored, &path.child("to"));
         errors.extend(ports(list(&rule.ports), &path.child("ports")));
         errors.extend(peers);
     }
@@ -176,10 +198,10 @@ fn ports(ports: &[NetworkPolicyPort], path: &Path) -> ErrorList {
         .collect()
 }
 
-fn peers(peers: &[NetworkPolicyPeer], before: &[&str], path: &Path) -> ErrorList {
+fn peers(peers: &[NetworkPolicyPeer], stored: &Stored<'_>, path: &Path) -> ErrorList {
     let peers = peers.iter().enumerate();
     peers
-        .flat_map(|(index, peer)| validate_peer(peer, before, &path.index(index)))
+        .flat_map(|(index, peer)| validate_peer(peer, stored, &path.index(index)))
         .collect()
 }
 
@@ -231,7 +253,7 @@ fn validate_port(port: &NetworkPolicyPort, path: &Path) -> ErrorList {
     errors
 }
 
-fn validate_peer(peer: &NetworkPolicyPeer, before: &[&str], path: &Path) -> ErrorList {
+fn validate_peer(peer: &NetworkPolicyPeer, stored: &Stored<'_>, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     let mut selectors = 0;
     for (selector, name) in [
@@ -240,12 +262,16 @@ fn validate_peer(peer: &NetworkPolicyPeer, before: &[&str], path: &Path) -> Erro
     ] {
         if let Some(selector) = selector {
             selectors += 1;
-            errors.extend(label_selector(selector, &path.child(name)));
+            errors.extend(selector_of(stored.values(), selector, &path.child(name)));
         }
     }
     match &peer.ip_block {
         Some(block) => {
-            errors.extend(validate_block(block, before, &path.child("ipBlock")));
+            errors.extend(validate_block(
+                block,
+                &stored.ranges,
+                &path.child("ipBlock"),
+            ));
             if selectors > 0 {
                 errors.push(field::forbidden(
                     path.clone(),
@@ -341,7 +367,6 @@ mod tests {
             "egress": [{"to": [{"ipBlock": {"cidr": wide}}]}]}),
         );
         assert_eq!(rules.validate_update(&new, &old), []);
-        assert_eq!(rules.validate_changed(&new, &old), []);
         let new = to_blocks(&[json!({"cidr": "10.0.0.6/8"})]);
         assert_eq!(rules.validate_update(&new, &old).len(), 1);
     }

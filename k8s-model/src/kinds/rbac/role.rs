@@ -1,13 +1,17 @@
 //! The rules of Roles and ClusterRoles.
 
-use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
+use k8s_openapi::{
+    api::rbac::v1::{ClusterRole, PolicyRule, Role},
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
+};
 use serde_json::Value;
 
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{label_selector, list},
+        checks::list,
         declared::Declared,
+        selectors::{Values, is_bad, selector_of},
         typed::KindRules,
     },
     names,
@@ -77,9 +81,6 @@ pub(crate) struct RoleRules;
 impl KindRules for RoleRules {
     type Kind = Role;
 
-    const METADATA: (usize, usize) = (2, 1);
-    const TOLD_TWICE: bool = true;
-
     const CREATE_ON_UPDATE: bool = true;
 
     fn validate(&self, role: &Role) -> ErrorList {
@@ -95,38 +96,48 @@ impl KindRules for RoleRules {
     }
 }
 
+/// What selects the roles that a role is made of.
+fn aggregated(role: &ClusterRole) -> &[LabelSelector] {
+    let rule = role.aggregation_rule.as_ref();
+    rule.map_or(&[], |rule| list(&rule.cluster_role_selectors))
+}
+
+/// Checks a role, the selectors of which have such values. Those that cannot be read are told all the same.
+fn validate_cluster_role(role: &ClusterRole, values: Values) -> ErrorList {
+    let mut errors = rules(list(&role.rules), false);
+    let path = Path::new("aggregationRule").child("clusterRoleSelectors");
+    let selectors = aggregated(role);
+    if role.aggregation_rule.is_some() && selectors.is_empty() {
+        errors.push(field::required(
+            path.clone(),
+            "at least one clusterRoleSelector required if aggregationRule is non-nil",
+        ));
+    }
+    for (index, selector) in selectors.iter().enumerate() {
+        let path = path.index(index);
+        errors.extend(selector_of(values, selector, &path));
+        if is_bad(selector) {
+            errors.push(field::invalid(path, Value::Null, "invalid label selector."));
+        }
+    }
+    errors
+}
+
 /// The rules of ClusterRoles.
 pub(crate) struct ClusterRoleRules;
 
 impl KindRules for ClusterRoleRules {
     type Kind = ClusterRole;
 
-    const METADATA: (usize, usize) = (2, 1);
-    const TOLD_TWICE: bool = true;
-
     const CREATE_ON_UPDATE: bool = true;
 
     fn validate(&self, role: &ClusterRole) -> ErrorList {
-        let mut errors = rules(list(&role.rules), false);
-        if let Some(aggregation) = &role.aggregation_rule {
-            let path = Path::new("aggregationRule").child("clusterRoleSelectors");
-            let selectors = list(&aggregation.cluster_role_selectors);
-            if selectors.is_empty() {
-                errors.push(field::required(
-                    path.clone(),
-                    "at least one clusterRoleSelector required if aggregationRule is non-nil",
-                ));
-            }
-            for (index, selector) in selectors.iter().enumerate() {
-                let path = path.index(index);
-                let wrong = label_selector(selector, &path);
-                if !wrong.is_empty() {
-                    errors.extend(wrong);
-                    errors.push(field::invalid(path, Value::Null, "invalid label selector."));
-                }
-            }
-        }
-        errors
+        validate_cluster_role(role, Values::Labels)
+    }
+
+    fn validate_update(&self, new: &ClusterRole, old: &ClusterRole) -> ErrorList {
+        let values = Values::labels_unless(aggregated(old).iter().any(is_bad));
+        validate_cluster_role(new, values)
     }
 
     fn declared(&self, new: &ClusterRole, old: Option<&ClusterRole>) -> ErrorList {

@@ -6,10 +6,11 @@ use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{
-            csi_driver_name, dns_subdomain, fill_absent, immutable, label_selector, list,
-            non_negative, qualified_name, repeats, same, supported, text,
+            csi_driver_name, dns_subdomain, fill_absent, immutable, list, non_negative,
+            qualified_name, repeats, same, supported, text,
         },
         difference, node_labels, quantities,
+        selectors::{Values, is_bad, selector_of},
         typed::KindRules,
     },
 };
@@ -254,22 +255,12 @@ impl KindRules for CsiStorageCapacityRules {
     }
 
     fn validate(&self, capacity: &CSIStorageCapacity) -> ErrorList {
-        let mut errors = ErrorList::new();
-        if let Some(topology) = &capacity.node_topology {
-            errors.extend(label_selector(topology, &Path::new("nodeTopology")));
-        }
-        errors.extend(dns_subdomain(
-            &capacity.storage_class_name,
-            Path::new("storageClassName"),
-        ));
-        if let Some(quantity) = &capacity.capacity {
-            errors.extend(quantities::non_negative(quantity, Path::new("capacity")));
-        }
-        errors
+        validate_capacity(capacity, Values::Labels)
     }
 
     fn validate_update(&self, new: &CSIStorageCapacity, old: &CSIStorageCapacity) -> ErrorList {
-        let mut errors = self.validate(new);
+        let values = Values::labels_unless(old.node_topology.as_ref().is_some_and(is_bad));
+        let mut errors = validate_capacity(new, values);
         errors.extend(immutable(
             &new.node_topology,
             &old.node_topology,
@@ -282,6 +273,23 @@ impl KindRules for CsiStorageCapacityRules {
         ));
         errors
     }
+}
+
+/// Checks a capacity, the selector of whose nodes has such values.
+fn validate_capacity(capacity: &CSIStorageCapacity, values: Values) -> ErrorList {
+    let mut errors = ErrorList::new();
+    if let Some(topology) = &capacity.node_topology {
+        let path = Path::new("nodeTopology");
+        errors.extend(selector_of(values, topology, &path));
+    }
+    errors.extend(dns_subdomain(
+        &capacity.storage_class_name,
+        Path::new("storageClassName"),
+    ));
+    if let Some(quantity) = &capacity.capacity {
+        errors.extend(quantities::non_negative(quantity, Path::new("capacity")));
+    }
+    errors
 }
 
 #[cfg(test)]

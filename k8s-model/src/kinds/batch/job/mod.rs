@@ -15,7 +15,7 @@ use crate::{
     kinds::{
         apps::workload::{default_template, name_advice, of_change},
         checks::{fill_absent, same, text},
-        core::pod::prepare_template,
+        core::pod::{Before, prepare_template},
         typed::KindRules,
     },
     names,
@@ -162,13 +162,15 @@ pub(super) fn prepare(new: &mut JobSpec, old: Option<&JobSpec>) {
 
 /// Checks a job that is new, and has labels with a domain in their names, or takes the place of another. That one is told
 /// twice of its spec, which upstream has checked once more among what changes.
-fn validate(job: &Job, old: Option<&Job>) -> ErrorList {
+fn validate<'a>(job: &Job, old: Option<&'a Job>) -> ErrorList {
     let path = Path::new("spec");
     let empty = JobSpec::default();
     let spec = job.spec.as_ref().unwrap_or(&empty);
-    let template = old.and_then(|old| old.spec.as_ref().map(|spec| &spec.template));
-    let mut of_spec = spec::validate(spec, template, &path);
-    of_spec.extend(selector::validate(spec, &path));
+    let stored = old.and_then(|old| old.spec.as_ref());
+    let of = |spec: &'a JobSpec| Before::of(&spec.template, spec.selector.as_ref());
+    let before = stored.map(of).unwrap_or_default();
+    let mut of_spec = spec::validate(spec, before, &path);
+    of_spec.extend(selector::validate(spec, before.values(), &path));
     let prefixed = old.is_none_or(selector::has_prefixed_labels);
     let mut errors = selector::generated(job, spec, prefixed, &path);
     errors.extend_from_slice(&of_spec);

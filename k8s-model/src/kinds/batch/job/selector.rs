@@ -10,7 +10,10 @@ use k8s_openapi::{
 
 use crate::{
     field::{self, ErrorList, Path},
-    kinds::checks::{blank, json, label_selector, selector_matches, text},
+    kinds::{
+        checks::{blank, json, selector_matches, text},
+        selectors::{Values, is_bad, selector_of},
+    },
 };
 
 const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
@@ -87,8 +90,7 @@ pub(super) fn generated(job: &Job, spec: &JobSpec, prefixed: bool, path: &Path) 
     let expected = expected.into_iter();
     let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let path = path.child("selector");
-    let is_sound = label_selector(selector, &path).is_empty();
-    if is_sound && !selector_matches(selector, &expected.collect()) {
+    if !is_bad(selector) && !selector_matches(selector, &expected.collect()) {
         errors.push(field::invalid(
             path,
             json(selector),
@@ -98,16 +100,16 @@ pub(super) fn generated(job: &Job, spec: &JobSpec, prefixed: bool, path: &Path) 
     errors
 }
 
-/// There is a selector, and it selects the template.
-pub(super) fn validate(spec: &JobSpec, path: &Path) -> ErrorList {
+/// There is a selector, which has such values, and it selects the template.
+pub(super) fn validate(spec: &JobSpec, values: Values, path: &Path) -> ErrorList {
     let Some(selector) = &spec.selector else {
         return vec![
             field::required(path.child("selector"), ""),
             mismatch(&spec.template, path),
         ];
     };
-    let mut errors = label_selector(selector, &path.child("selector"));
-    if errors.is_empty() && !matches(selector, &spec.template) {
+    let mut errors = selector_of(values, selector, &path.child("selector"));
+    if !is_bad(selector) && !matches(selector, &spec.template) {
         errors.push(mismatch(&spec.template, path));
     }
     errors

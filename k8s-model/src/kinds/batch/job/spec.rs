@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::{
     batch::v1::{Job, JobSpec},
-    core::v1::{Affinity, Container, PodSpec, PodTemplateSpec},
+    core::v1::{Affinity, Container, PodSpec},
 };
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use crate::{
     kinds::{
         batch::{failure_policy, success_policy},
         checks::{IMMUTABLE, immutable, list, non_negative, same, supported, text},
-        core::pod::changed_template,
+        core::pod::{Before, changed_template},
     },
     names,
 };
@@ -27,11 +27,7 @@ const MAX_MANAGER: usize = 63;
 const NEEDS_INDEXES: &str = "requires indexed completion mode";
 
 /// What holds for the spec of a job and of a job template, whose pods may take the place of those of another template.
-pub(in crate::kinds::batch) fn validate(
-    spec: &JobSpec,
-    old: Option<&PodTemplateSpec>,
-    path: &Path,
-) -> ErrorList {
+pub(in crate::kinds::batch) fn validate(spec: &JobSpec, old: Before<'_>, path: &Path) -> ErrorList {
     let mut errors = counts(spec, path);
     if let Some(manager) = &spec.managed_by {
         errors.extend(managed_by(manager, &path.child("managedBy")));

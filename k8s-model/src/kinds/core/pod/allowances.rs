@@ -2,10 +2,11 @@
 
 use k8s_openapi::{
     api::core::v1::{PodSpec, PodTemplateSpec},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
 };
 
 use super::{annotations, containers, resources, scheduling, security, volumes};
+use crate::kinds::selectors::{Values, has_bad_values};
 
 /// Rules that are not put to a new spec, as the stored one breaks them already: the update is about something else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,6 +15,12 @@ pub(super) struct Allowances {
     pub(super) host_sysctls: bool,
     /// Values in a required node affinity that no label can have.
     pub(super) node_affinity_values: bool,
+    /// Values in selectors of pods to be near or not that no label can have.
+    pub(super) selector_values: bool,
+    /// Tolerations that compare numbers.
+    pub(super) comparisons: bool,
+    /// A user namespace beside the network of the host.
+    pub(super) host_network_users: bool,
     /// Spread constraints whose selector has a key of `matchLabelKeys` for another reason than that.
     pub(super) spread_keys: bool,
     /// Init containers that come to an end, and are to be restarted when they are resized.
@@ -38,6 +45,9 @@ impl Allowances {
         Allowances {
             host_sysctls: security::has_host_sysctls(old),
             node_affinity_values: scheduling::has_bad_node_affinity_values(old),
+            selector_values: scheduling::has_bad_affinity_selectors(old),
+            comparisons: scheduling::has_comparisons(old),
+            host_network_users: old.host_users == Some(false) && old.host_network == Some(true),
             spread_keys: scheduling::has_bad_spread_keys(old),
             init_restarts: containers::has_init_restarts(old),
             mapped_devices: containers::has_mapped_devices(old),
@@ -50,8 +60,44 @@ impl Allowances {
     }
 
     /// What a stored template does.
-    pub(super) fn of_template(old: Option<&PodTemplateSpec>) -> Self {
+    pub(super) fn of_template(old: Before<'_>) -> Self {
         let of = |old: &PodTemplateSpec| Some(Self::of(old.metadata.as_ref(), old.spec.as_ref()?));
-        old.and_then(of).unwrap_or_default()
+        let mut allowed = old.template.and_then(of).unwrap_or_default();
+        allowed.selector_values |= old.selector_values;
+        allowed
+    }
+}
+
+/// What a template takes the place of, where that may go on doing what it did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Before<'a> {
+    template: Option<&'a PodTemplateSpec>,
+    /// Whether the workload's own selector had values that no label can have.
+    selector_values: bool,
+}
+
+impl<'a> Before<'a> {
+    /// The template and the selector of a workload in which one goes by the other.
+    pub(crate) fn of(template: &'a PodTemplateSpec, selector: Option<&LabelSelector>) -> Self {
+        Before {
+            template: Some(template),
+            selector_values: selector.is_some_and(has_bad_values),
+        }
+    }
+
+    /// The values that the workload's selector may have.
+    pub(crate) fn values(self) -> Values {
+        let spec = self.template.and_then(|template| template.spec.as_ref());
+        let any = self.selector_values || spec.is_some_and(scheduling::has_bad_affinity_selectors);
+        Values::labels_unless(any)
+    }
+}
+
+impl<'a> From<Option<&'a PodTemplateSpec>> for Before<'a> {
+    fn from(template: Option<&'a PodTemplateSpec>) -> Self {
+        Before {
+            template,
+            selector_values: false,
+        }
     }
 }

@@ -31,12 +31,15 @@ mod windows;
 use k8s_openapi::api::core::v1::Container;
 
 pub(crate) use self::{
+    allowances::Before,
     alpha::prepare_template,
     pod_level::is_set as has_own_resources,
     resources::limit_list,
     scheduling::{effect, has_bad_values, node_selector, tolerations},
     strategy::PodRules,
-    validation::{changed_long_running_template, changed_template},
+    validation::{
+        TemplateCheck, changed_long_running_template, changed_template, template_metadata,
+    },
     volumes::{host_path, in_tree, nfs},
     warnings::template_warnings,
 };

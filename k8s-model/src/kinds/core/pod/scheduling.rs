@@ -1,6 +1,6 @@
 //! Validation of what says where a pod may run: affinity, tolerations, spreading.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, num::IntErrorKind};
 
 use k8s_openapi::api::core::v1::{
     Affinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm,
@@ -10,8 +10,9 @@ use k8s_openapi::api::core::v1::{
 use super::{allowances::Allowances, label_keys};
 use crate::{
     field::{self, ErrorList, Path},
-    kinds::checks::{
-        blank, label_selector, list, messages, one_of, qualified_name, supported, text,
+    kinds::{
+        checks::{blank, list, messages, one_of, qualified_name, supported, text},
+        selectors::{self, Values, label_selector, selector_of},
     },
     names,
 };
@@ -43,10 +44,12 @@ pub(super) fn affinity(affinity: &Affinity, allowed: Allowances, path: &Path) ->
             ));
         }
     }
+    let values = Values::labels_unless(allowed.selector_values);
     if let Some(pods) = &affinity.pod_affinity {
         errors.extend(pod_terms(
             list(&pods.required_during_scheduling_ignored_during_execution),
             list(&pods.preferred_during_scheduling_ignored_during_execution),
+            values,
             &path.child("podAffinity"),
         ));
     }
@@ -54,6 +57,7 @@ pub(super) fn affinity(affinity: &Affinity, allowed: Allowances, path: &Path) ->
         errors.extend(pod_terms(
             list(&pods.required_during_scheduling_ignored_during_execution),
             list(&pods.preferred_during_scheduling_ignored_during_execution),
+            values,
             &path.child("podAntiAffinity"),
         ));
     }
@@ -90,19 +94,6 @@ pub(crate) fn has_bad_values(selector: &NodeSelector) -> bool {
         .flat_map(|term| list(&term.match_expressions))
         .flat_map(|requirement| list(&requirement.values));
     values.any(|value| !names::label_value(value).is_empty())
-}
-
-/// What values a requirement on labels may have.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Values {
-    Labels,
-    Any,
-}
-
-impl Values {
-    fn labels_unless(any: bool) -> Self {
-        if any { Values::Any } else { Values::Labels }
-    }
 }
 
 /// A node selector with at least one term. It may have values that no label can have where the stored one has.
@@ -227,30 +218,64 @@ fn field_requirement(requirement: &NodeSelectorRequirement, path: &Path) -> Erro
 fn pod_terms(
     required: &[PodAffinityTerm],
     preferred: &[WeightedPodAffinityTerm],
+    values: Values,
     path: &Path,
 ) -> ErrorList {
     let mut errors = ErrorList::new();
     for (index, term) in required.iter().enumerate() {
-        errors.extend(pod_term(term, &path.child(REQUIRED).index(index)));
+        errors.extend(pod_term(term, values, &path.child(REQUIRED).index(index)));
     }
     for (index, term) in preferred.iter().enumerate() {
         let path = path.child(PREFERRED).index(index);
         errors.extend(weight(term.weight, &path));
         errors.extend(pod_term(
             &term.pod_affinity_term,
+            values,
             &path.child("podAffinityTerm"),
         ));
     }
     errors
 }
 
-fn pod_term(term: &PodAffinityTerm, path: &Path) -> ErrorList {
+/// Whether there is anything wrong with a selector of pods to be near, or not near.
+pub(super) fn has_bad_affinity_selectors(spec: &PodSpec) -> bool {
+    let Some(affinity) = &spec.affinity else {
+        return false;
+    };
+    let near = affinity.pod_affinity.as_ref().map(|pods| {
+        (
+            list(&pods.required_during_scheduling_ignored_during_execution),
+            list(&pods.preferred_during_scheduling_ignored_during_execution),
+        )
+    });
+    let far = affinity.pod_anti_affinity.as_ref().map(|pods| {
+        (
+            list(&pods.required_during_scheduling_ignored_during_execution),
+            list(&pods.preferred_during_scheduling_ignored_during_execution),
+        )
+    });
+    let mut terms = [near, far]
+        .into_iter()
+        .flatten()
+        .flat_map(|(required, preferred)| {
+            let preferred = preferred.iter().map(|term| &term.pod_affinity_term);
+            required.iter().chain(preferred)
+        });
+    terms.any(|term| {
+        let selectors = [&term.label_selector, &term.namespace_selector];
+        selectors.into_iter().flatten().any(selectors::is_bad)
+    })
+}
+
+fn pod_term(term: &PodAffinityTerm, values: Values, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
-    if let Some(selector) = &term.label_selector {
-        errors.extend(label_selector(selector, &path.child("labelSelector")));
-    }
-    if let Some(selector) = &term.namespace_selector {
-        errors.extend(label_selector(selector, &path.child("namespaceSelector")));
+    for (selector, name) in [
+        (&term.label_selector, "labelSelector"),
+        (&term.namespace_selector, "namespaceSelector"),
+    ] {
+        if let Some(selector) = selector {
+            errors.extend(selector_of(values, selector, &path.child(name)));
+        }
     }
     for namespace in list(&term.namespaces) {
         errors.extend(messages(
@@ -278,8 +303,42 @@ pub(crate) fn effect(effect: &str, path: Path) -> ErrorList {
     one_of(effect, EFFECTS, path)
 }
 
-/// A list of tolerations.
-pub(crate) fn tolerations(tolerations: &[Toleration], path: &Path) -> ErrorList {
+/// Whether a toleration compares numbers.
+fn compares(toleration: &Toleration) -> bool {
+    matches!(text(&toleration.operator), "Gt" | "Lt")
+}
+
+/// Whether there are tolerations that compare numbers.
+pub(super) fn has_comparisons(spec: &PodSpec) -> bool {
+    list(&spec.tolerations).iter().any(compares)
+}
+
+/// What is wrong with the value of a toleration that compares it.
+fn compared(value: &str, path: &Path) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let digits = value.strip_prefix('-').unwrap_or(value);
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let invalid = |detail: String| field::invalid(path.child("value"), value, detail);
+    if value.is_empty() {
+        errors.push(invalid("must be non-empty".to_owned()));
+    } else if !is_number || (digits.starts_with('0') && value != "0") {
+        let detail = "must be a valid decimal integer in canonical form";
+        errors.push(invalid(detail.to_owned()));
+    }
+    if let Err(error) = value.parse::<i64>() {
+        let why = match error.kind() {
+            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        let detail = format!("strconv.ParseInt: parsing {value:?}: {why}");
+        errors.push(invalid(detail));
+    }
+    errors
+}
+
+/// A list of tolerations. Only where the stored ones do may they compare numbers (`TaintTolerationComparisonOperators`, which
+/// is off in 1.37).
+pub(crate) fn tolerations(tolerations: &[Toleration], comparing: bool, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     for (index, toleration) in tolerations.iter().enumerate() {
         let path = path.index(index);
@@ -323,6 +382,12 @@ pub(crate) fn tolerations(tolerations: &[Toleration], path: &Path) -> ErrorList 
                     ));
                 }
             }
+            "Gt" | "Lt" if comparing => errors.extend(compared(value, &path)),
+            "Gt" | "Lt" => errors.push(field::not_supported(
+                path.child("operator"),
+                operator,
+                &["Equal", "Exists", "Lt", "Gt"],
+            )),
             other => errors.extend(supported(
                 other,
                 &["Equal", "Exists"],
@@ -353,7 +418,7 @@ pub(super) fn gates(gates: &[PodSchedulingGate], path: &Path) -> ErrorList {
 pub(super) fn has_bad_spread_selectors(spec: &PodSpec) -> bool {
     let constraints = list(&spec.topology_spread_constraints).iter();
     let mut selectors = constraints.filter_map(|constraint| constraint.label_selector.as_ref());
-    selectors.any(|selector| !label_selector(selector, &Path::default()).is_empty())
+    selectors.any(selectors::is_bad)
 }
 
 /// Whether the selector of a spread constraint has a key of `matchLabelKeys` for another reason than that.
@@ -455,7 +520,65 @@ mod tests {
     use k8s_openapi::api::core::v1::PersistentVolume;
     use serde_json::json;
 
+    use super::*;
     use crate::kinds::{core::persistent_volume::PersistentVolumeRules, typed::KindRules};
+
+    #[test]
+    fn numbers_are_compared_only_where_they_were() {
+        let told = |operator: &str, value: &str, comparing| -> Vec<String> {
+            let toleration = json!({"key": "k", "operator": operator, "value": value});
+            let toleration = serde_json::from_value(toleration).unwrap();
+            let errors = tolerations(&[toleration], comparing, &Path::new("t"));
+            errors.iter().map(ToString::to_string).collect()
+        };
+        let known = r#"supported values: "Equal", "Exists""#;
+        for (operator, comparing, more) in [
+            ("Lt", false, r#", "Lt", "Gt""#),
+            ("Odd", false, ""),
+            ("Odd", true, ""),
+        ] {
+            assert_eq!(
+                told(operator, "5", comparing),
+                [format!(
+                    "t[0].operator: Unsupported value: {operator:?}: {known}{more}"
+                )]
+            );
+        }
+        let parsing = "strconv.ParseInt: parsing";
+        let form = "must be a valid decimal integer in canonical form";
+        for (value, wrong) in [
+            ("5", vec![]),
+            ("-10", vec![]),
+            ("0", vec![]),
+            (
+                "",
+                vec![
+                    "must be non-empty".to_owned(),
+                    format!(r#"{parsing} "": invalid syntax"#),
+                ],
+            ),
+            ("-0", vec![form.to_owned()]),
+            ("05", vec![form.to_owned()]),
+            ("+5", vec![form.to_owned()]),
+            (
+                "5x",
+                vec![
+                    form.to_owned(),
+                    format!(r#"{parsing} "5x": invalid syntax"#),
+                ],
+            ),
+            (
+                "9223372036854775808",
+                vec![format!(
+                    r#"{parsing} "9223372036854775808": value out of range"#
+                )],
+            ),
+        ] {
+            let wrong = wrong.iter();
+            let wrong = wrong.map(|text| format!("t[0].value: Invalid value: {value:?}: {text}"));
+            assert_eq!(told("Gt", value, true), wrong.collect::<Vec<_>>());
+        }
+    }
 
     #[test]
     fn a_volumes_nodes_have_values_of_labels_unless_they_were_stored_so() {

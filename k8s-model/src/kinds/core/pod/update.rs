@@ -71,8 +71,8 @@ pub(super) fn update(new: &Pod, old: &Pod) -> ErrorList {
         (None, None) => {}
     }
     errors.extend(only_added_tolerations(
-        list(&new_spec.tolerations),
-        list(&old_spec.tolerations),
+        new_spec,
+        old_spec,
         &path.child("tolerations"),
     ));
     errors.extend(only_deleted_gates(
@@ -131,7 +131,8 @@ fn is_gated(spec: &PodSpec) -> bool {
     !list(&spec.scheduling_gates).is_empty()
 }
 
-fn only_added_tolerations(new: &[Toleration], old: &[Toleration], path: &Path) -> ErrorList {
+fn only_added_tolerations(new_spec: &PodSpec, old_spec: &PodSpec, path: &Path) -> ErrorList {
+    let [new, old] = [new_spec, old_spec].map(|spec| list(&spec.tolerations));
     let kept = |old: &Toleration| {
         new.iter().any(|new| {
             let mut old = old.clone();
@@ -145,7 +146,7 @@ fn only_added_tolerations(new: &[Toleration], old: &[Toleration], path: &Path) -
             "existing toleration can not be modified except its tolerationSeconds",
         )];
     }
-    scheduling::tolerations(new, path)
+    scheduling::tolerations(new, scheduling::has_comparisons(old_spec), path)
 }
 
 fn only_deleted_gates(new: &PodSpec, old: &PodSpec, path: &Path) -> ErrorList {

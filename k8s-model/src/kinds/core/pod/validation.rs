@@ -6,7 +6,7 @@ use k8s_openapi::{
 };
 
 use super::{
-    allowances::Allowances,
+    allowances::{Allowances, Before},
     annotations, claims,
     containers::{self, Around},
     dns, newer, pod_level, resources, scheduling, security, volumes, windows,
@@ -172,7 +172,7 @@ fn pod_spec(
         &path.child("topologySpreadConstraints"),
     ));
     errors.extend(windows::host_processes(spec, path));
-    errors.extend(host_users(spec, path));
+    errors.extend(host_users(spec, allowed.host_network_users, path));
     if !allowed.mapped_devices {
         errors.extend(containers::mapped_devices(spec, path));
     }
@@ -206,6 +206,7 @@ fn pod_spec(
     }
     errors.extend(scheduling::tolerations(
         list(&spec.tolerations),
+        allowed.comparisons,
         &path.child("tolerations"),
     ));
     errors.extend(host_aliases(spec, &path.child("hostAliases")));
@@ -248,14 +249,15 @@ fn host_aliases(spec: &PodSpec, path: &Path) -> ErrorList {
     errors
 }
 
-fn host_users(spec: &PodSpec, path: &Path) -> ErrorList {
+/// What of the host a pod with a user namespace of its own may not have.
+fn host_users(spec: &PodSpec, with_network: bool, path: &Path) -> ErrorList {
     const DETAIL: &str = "when `hostUsers` is false";
     let mut errors = ErrorList::new();
     if spec.host_users != Some(false) {
         return errors;
     }
     for (set, name) in [
-        (spec.host_network, "hostNetwork"),
+        (spec.host_network.filter(|_| !with_network), "hostNetwork"),
         // So upstream spells them here.
         (spec.host_pid, "HostPID"),
         (spec.host_ipc, "HostIPC"),
@@ -293,7 +295,30 @@ fn hostname_override(spec: &PodSpec, path: &Path) -> ErrorList {
 /// The pod template in another kind, that may take the place of another template.
 pub(crate) fn changed_template(
     template: &PodTemplateSpec,
-    old: Option<&PodTemplateSpec>,
+    old: Before<'_>,
+    path: &Path,
+) -> ErrorList {
+    let (no_meta, no_spec) = (ObjectMeta::default(), PodSpec::default());
+    let meta = template.metadata.as_ref().unwrap_or(&no_meta);
+    let spec = template.spec.as_ref().unwrap_or(&no_spec);
+    let mut errors = template_metadata(template, old, path);
+    let at = path.child("spec");
+    let allowed = Allowances::of_template(old);
+    errors.extend(pod_spec(spec, None, allowed, &at));
+    errors.extend(annotations::match_fields(meta, spec, &at));
+    if !list(&spec.ephemeral_containers).is_empty() {
+        errors.push(field::forbidden(
+            at.child("ephemeralContainers"),
+            "ephemeral containers not allowed in pod template",
+        ));
+    }
+    errors
+}
+
+/// The labels and annotations of the pod template in another kind.
+pub(crate) fn template_metadata(
+    template: &PodTemplateSpec,
+    old: Before<'_>,
     path: &Path,
 ) -> ErrorList {
     let (no_meta, no_spec) = (ObjectMeta::default(), PodSpec::default());
@@ -307,32 +332,21 @@ pub(crate) fn changed_template(
     if let Some(map) = &meta.annotations {
         errors.extend(metadata::validate_annotations(map, &at));
     }
-    let allowed = Allowances::of_template(old);
-    errors.extend(annotations::validate(
-        meta,
-        spec,
-        allowed.deletion_cost,
-        &at,
-    ));
-    let at = path.child("spec");
-    errors.extend(pod_spec(spec, None, allowed, &at));
-    errors.extend(annotations::match_fields(meta, spec, &at));
-    if !list(&spec.ephemeral_containers).is_empty() {
-        errors.push(field::forbidden(
-            at.child("ephemeralContainers"),
-            "ephemeral containers not allowed in pod template",
-        ));
-    }
+    let any_cost = Allowances::of_template(old).deletion_cost;
+    errors.extend(annotations::validate(meta, spec, any_cost, &at));
     errors
 }
 
+/// A check of the pod template in another kind, such as [`changed_template`] and [`template_metadata`].
+pub(crate) type TemplateCheck = fn(&PodTemplateSpec, Before<'_>, &Path) -> ErrorList;
+
 /// The template of a kind that keeps a number of pods running, that may take the place of another: it must match the
-/// selector and restart always. The rest of it is looked at only if it is `checked`.
+/// selector and restart always. Of the rest those `checks` are made.
 pub(crate) fn changed_long_running_template(
     template: &PodTemplateSpec,
-    old: Option<&PodTemplateSpec>,
+    old: Before<'_>,
     matches: bool,
-    checked: bool,
+    checks: &[TemplateCheck],
     what: &str,
     path: &Path,
 ) -> ErrorList {
@@ -348,9 +362,8 @@ pub(crate) fn changed_long_running_template(
             "`selector` does not match template `labels`",
         ));
     }
-    if checked {
-        errors.extend(changed_template(template, old, path));
-    }
+    let checks = checks.iter();
+    errors.extend(checks.flat_map(|check| check(template, old, path)));
     let Some(spec) = &template.spec else {
         return errors;
     };
@@ -500,6 +513,14 @@ mod tests {
                 json!({"affinity": {"nodeAffinity":
                     {"requiredDuringSchedulingIgnoredDuringExecution": required}}}),
                 format!("spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].values[0]: Invalid value: \"b c\": {label}"),
+            ),
+            (
+                json!({"hostUsers": false, "hostNetwork": true}),
+                "spec.hostNetwork: Forbidden: when `hostUsers` is false".to_owned(),
+            ),
+            (
+                json!({"tolerations": [{"key": "k", "operator": "Gt", "value": "-5"}]}),
+                r#"spec.tolerations[0].operator: Unsupported value: "Gt": supported values: "Equal", "Exists", "Lt", "Gt""#.to_owned(),
             ),
             (
                 json!({"initContainers": init}),

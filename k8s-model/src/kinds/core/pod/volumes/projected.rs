@@ -11,8 +11,9 @@ use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         certificates::{bundle_name, signer},
-        checks::{blank, json, label_selector, list},
+        checks::{blank, json, list},
         difference::spelled,
+        selectors::label_selector,
     },
 };
 
