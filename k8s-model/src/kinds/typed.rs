@@ -27,9 +27,6 @@ pub(crate) trait KindRules: Send + Sync + 'static {
     const QUALIFIED_FINALIZERS: bool = true;
     /// How often updates have metadata looked at once more, see [`Strategy::metadata_repeats`].
     const METADATA: (usize, usize) = (1, 1);
-    /// Whether an update is told the findings of a new object twice, as upstream's kind has itself checked as one and then
-    /// again among the checks of an update.
-    const TOLD_TWICE: bool = false;
     /// The names of the selectable fields.
     const SELECTABLE: &'static [&'static str] = &[];
 
@@ -49,12 +46,6 @@ pub(crate) trait KindRules: Send + Sync + 'static {
 
     /// By default, the checks of a new object.
     fn validate_update(&self, new: &Self::Kind, _old: &Self::Kind) -> ErrorList {
-        self.validate(new)
-    }
-
-    /// The checks of a new object, of one that takes the place of another: what an update is told twice. They are among
-    /// those of the update.
-    fn validate_changed(&self, new: &Self::Kind, _old: &Self::Kind) -> ErrorList {
         self.validate(new)
     }
 
@@ -186,12 +177,7 @@ impl<R: KindRules> Strategy for Typed<R> {
         let again = std::iter::repeat_n(finalizers::<R>(new), times);
         let mut errors: ErrorList = again.flatten().collect();
         if let (Some(new), Some(old)) = (new.downcast_ref(), old.downcast_ref()) {
-            let found = self.0.validate_update(new, old);
-            // Where there is nothing to tell, there is nothing to tell twice.
-            if R::TOLD_TWICE && !found.is_empty() {
-                errors.extend(self.0.validate_changed(new, old));
-            }
-            errors.extend(found);
+            errors.extend(self.0.validate_update(new, old));
             field::supersede(&mut errors, self.0.declared(new, Some(old)));
         }
         errors
@@ -448,7 +434,7 @@ impl<A: KindRules, B: KindRules> Strategy for Either<A, B> {
 mod tests {
     use serde_json::json;
 
-    use crate::ResourceTable;
+    use crate::{ResourceTable, field::ErrorList};
 
     #[test]
     fn some_updates_say_which_version_they_are_of() {
@@ -462,6 +448,77 @@ mod tests {
             let row = table.resource(group, "v1", resource).unwrap();
             let found = row.strategy.allow_unconditional_update();
             assert_eq!(found, may_be_any, "{resource}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_update_is_told_once_but_of_volumes() {
+        let subject = json!({"kind": "Robot", "name": "a"});
+        let role =
+            json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "a"});
+        let binding = json!({"roleRef": role, "subjects": [subject]});
+        let rules = json!({"rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": []}]});
+        let spec = |spec| json!({"spec": spec});
+        let claim = json!({"accessModes": ["All"], "resources": {"requests": {"storage": "1Gi"}}});
+        let attached = json!({"attacher": "a", "nodeName": "n", "source": {}});
+        let volume = json!({"accessModes": ["All"], "capacity": {"storage": "1Gi"}, "csi":
+            {"driver": "d", "volumeHandle": "v"}});
+        const RBAC: &str = "rbac.authorization.k8s.io";
+        let table = ResourceTable::builtin();
+        for (group, resource, what, at, count) in [
+            (RBAC, "roles", &rules, "rules[0].verbs", 1),
+            (RBAC, "clusterroles", &rules, "rules[0].verbs", 1),
+            (RBAC, "rolebindings", &binding, "subjects[0].kind", 1),
+            (RBAC, "clusterrolebindings", &binding, "subjects[0].kind", 1),
+            (
+                "networking.k8s.io",
+                "networkpolicies",
+                &spec(json!({"podSelector": {}, "policyTypes": ["a"]})),
+                "spec.policyTypes[0]",
+                1,
+            ),
+            (
+                "storage.k8s.io",
+                "csinodes",
+                &spec(json!({"drivers": [{"name": "d", "nodeID": ""}]})),
+                "spec.drivers[0].nodeID",
+                1,
+            ),
+            (
+                "storage.k8s.io",
+                "volumeattachments",
+                &spec(attached),
+                "spec.source",
+                1,
+            ),
+            (
+                "",
+                "persistentvolumeclaims",
+                &spec(claim),
+                "spec.accessModes",
+                1,
+            ),
+            (
+                "",
+                "persistentvolumes",
+                &spec(volume),
+                "spec.accessModes",
+                2,
+            ),
+        ] {
+            let row = table.resource(group, "v1", resource).unwrap();
+            let mut value = what.clone();
+            value["metadata"] = json!({"name": "a"});
+            let mut object = (row.codec.from_value)(value, &mut |_| {}).unwrap();
+            row.strategy.default(&mut *object);
+            let found = |errors: ErrorList| {
+                let mut fields = errors.iter().map(|error| error.field.to_string());
+                fields.by_ref().filter(|field| field == at).count()
+            };
+            let new = row.strategy.validate(&*object);
+            assert_eq!(found(new.clone()), 1, "{resource}: {new:?}");
+            let update = row.strategy.validate_update(&*object, &*object);
+            assert_eq!(found(update.clone()), count, "{resource}: {update:?}");
         }
     }
 

@@ -34,7 +34,6 @@ impl KindRules for PersistentVolumeRules {
     type Kind = PersistentVolume;
 
     const METADATA: (usize, usize) = (2, 0);
-    const TOLD_TWICE: bool = true;
 
     fn default(&self, volume: &mut PersistentVolume) {
         let spec = volume.spec.get_or_insert_default();
@@ -71,15 +70,6 @@ impl KindRules for PersistentVolumeRules {
         validate(volume, false)
     }
 
-    fn validate_changed(&self, new: &PersistentVolume, old: &PersistentVolume) -> ErrorList {
-        let affinity = old
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.node_affinity.as_ref());
-        let required = affinity.and_then(|affinity| affinity.required.as_ref());
-        validate(new, required.is_some_and(pod::has_bad_values))
-    }
-
     fn warnings(&self, volume: &PersistentVolume) -> Vec<String> {
         let mut out = Vec::from_iter(class_advice(&volume.metadata));
         let told = "deprecated since v1.31; use \"mountOptions\" attribute instead";
@@ -98,8 +88,15 @@ impl KindRules for PersistentVolumeRules {
         new.status.clone_from(&old.status);
     }
 
+    /// What is wrong with the volume is told twice: upstream has it checked among what changes, and by itself before.
     fn validate_update(&self, new: &PersistentVolume, old: &PersistentVolume) -> ErrorList {
-        let mut errors = self.validate_changed(new, old);
+        let affinity = old
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.node_affinity.as_ref());
+        let required = affinity.and_then(|affinity| affinity.required.as_ref());
+        let mut errors = validate(new, required.is_some_and(pod::has_bad_values));
+        errors.extend_from_within(..);
         if let (Some(new), Some(old)) = (&new.spec, &old.spec) {
             let (before, mut after) = (sources(old), sources(new));
             // What expanding the volume takes may be added.

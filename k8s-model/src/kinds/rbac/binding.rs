@@ -119,9 +119,6 @@ pub(crate) struct RoleBindingRules;
 impl KindRules for RoleBindingRules {
     type Kind = RoleBinding;
 
-    const METADATA: (usize, usize) = (2, 1);
-    const TOLD_TWICE: bool = true;
-
     const CREATE_ON_UPDATE: bool = true;
 
     fn default(&self, binding: &mut RoleBinding) {
@@ -154,9 +151,6 @@ pub(crate) struct ClusterRoleBindingRules;
 
 impl KindRules for ClusterRoleBindingRules {
     type Kind = ClusterRoleBinding;
-
-    const METADATA: (usize, usize) = (2, 1);
-    const TOLD_TWICE: bool = true;
 
     const CREATE_ON_UPDATE: bool = true;
 

@@ -183,8 +183,7 @@ fn node_driver(driver: &CSINodeDriver, path: &Path) -> ErrorList {
 impl KindRules for CsiNodeRules {
     type Kind = CSINode;
 
-    const METADATA: (usize, usize) = (2, 0);
-    const TOLD_TWICE: bool = true;
+    const METADATA: (usize, usize) = (1, 0);
 
     const UNCONDITIONAL_UPDATE: bool = false;
 

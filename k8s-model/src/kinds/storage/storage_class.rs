@@ -67,7 +67,7 @@ impl KindRules for StorageClassRules {
                 errors.push(field::invalid(
                     Path::new("parameters"),
                     key.as_str(),
-                    "field must not be empty.",
+                    "field can not be empty.",
                 ));
             }
         }

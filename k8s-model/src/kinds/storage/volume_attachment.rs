@@ -63,8 +63,7 @@ fn status(attachment: &VolumeAttachment) -> ErrorList {
 impl KindRules for VolumeAttachmentRules {
     type Kind = VolumeAttachment;
 
-    const METADATA: (usize, usize) = (2, 0);
-    const TOLD_TWICE: bool = true;
+    const METADATA: (usize, usize) = (1, 0);
 
     const UNCONDITIONAL_UPDATE: bool = false;
 

@@ -32,21 +32,21 @@ impl KindRules for VolumeAttributesClassRules {
         let (count, size) = parameters.fold((0, 0), |(count, size), (key, value)| {
             (count + 1, size + key.len() + value.len())
         });
-        if count == 0 {
-            let text = "must contain at least one key/value pair";
-            out.push(field::required(path, text));
-            return out;
-        }
         if count > PARAMETERS {
-            out.push(field::too_long(path.clone(), PARAMETERS));
+            out.push(field::too_long(path, PARAMETERS));
+            return out;
         }
         let keys = class.parameters.iter().flat_map(|all| all.keys());
         if keys.into_iter().any(String::is_empty) {
-            let text = "field must not be empty.";
+            let text = "field can not be empty.";
             out.push(field::invalid(path.clone(), "", text));
         }
         if size > PARAMETERS_SIZE {
-            out.push(field::too_long(path, PARAMETERS_SIZE));
+            out.push(field::too_long(path.clone(), PARAMETERS_SIZE));
+        }
+        if count == 0 {
+            let text = "must contain at least one key/value pair";
+            out.push(field::required(path, text));
         }
         out
     }
@@ -67,6 +67,52 @@ impl KindRules for VolumeAttributesClassRules {
         if !same(&new.parameters, &old.parameters) {
             out.push(forbidden("parameters"));
         }
+        out.extend(self.validate(new));
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn class(driver: &str, parameters: Value) -> VolumeAttributesClass {
+        let class = json!({"metadata": {}, "driverName": driver, "parameters": parameters});
+        serde_json::from_value(class).unwrap()
+    }
+
+    fn texts(errors: ErrorList) -> Vec<String> {
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_changes_comes_before_what_is_wrong_with_it() {
+        let (old, new) = (class("d", json!({"a": "b"})), class("", json!({"": "b"})));
+        assert_eq!(
+            texts(VolumeAttributesClassRules.validate_update(&new, &old)),
+            [
+                "driverName: Forbidden: updates to driverName are forbidden.",
+                "parameters: Forbidden: updates to parameters are forbidden.",
+                "driverName: Required value",
+                r#"parameters: Invalid value: "": field can not be empty."#,
+            ]
+        );
+        assert_eq!(VolumeAttributesClassRules.validate_update(&old, &old), []);
+    }
+
+    #[test]
+    fn parameters_are_there_and_not_too_many() {
+        let found =
+            |parameters| texts(VolumeAttributesClassRules.validate(&class("d", parameters)));
+        assert_eq!(
+            found(json!({})),
+            ["parameters: Required value: must contain at least one key/value pair"]
+        );
+        let many: Value = (0..=PARAMETERS)
+            .map(|n| (n.to_string(), json!("")))
+            .collect();
+        assert_eq!(found(many).len(), 1);
     }
 }
