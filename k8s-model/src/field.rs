@@ -357,6 +357,16 @@ pub fn forbidden(field: Path, detail: impl Into<String>) -> Error {
     }
 }
 
+/// Something that could not be found out.
+pub(crate) fn internal(field: Path, detail: impl Into<String>) -> Error {
+    Error {
+        kind: ErrorType::Internal,
+        field,
+        value: None,
+        detail: detail.into(),
+    }
+}
+
 /// A reference to something that does not exist.
 pub fn not_found(field: Path, value: impl Into<Value>) -> Error {
     Error {

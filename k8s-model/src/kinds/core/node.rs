@@ -171,6 +171,18 @@ fn pod_cidrs(spec: &NodeSpec) -> ErrorList {
             path.index(index),
         ));
     }
+    let unread = |range: &&String| ip_fields::parse_range(range).is_none();
+    if ranges.len() > 1
+        && let Some((index, range)) = ranges.iter().enumerate().find(|(_, range)| unread(range))
+    {
+        errors.push(field::internal(
+            path.clone(),
+            format!(
+                "invalid PodCIDRs. failed to check with dual stack with error:invalid CIDR[{index}]: <nil> \
+                 (invalid CIDR address: {range})"
+            ),
+        ));
+    }
     let parsed = ranges
         .iter()
         .filter_map(|range| ip_fields::parse_range(range));
@@ -268,6 +280,32 @@ mod tests {
         // Nor does one stay that was like that before.
         let new = node("10.0.0.5/24", json!({"a": "b"}));
         assert_eq!(NodeRules.validate_update(&new, &old).len(), 1);
+    }
+
+    #[test]
+    fn ranges_of_which_one_is_none_are_no_pair() {
+        let found = |ranges: &[&str]| -> Vec<String> {
+            let node = json!({"metadata": {}, "spec": {"podCIDRs": ranges}});
+            let errors = NodeRules.validate(&serde_json::from_value(node).unwrap());
+            errors.iter().map(ToString::to_string).collect()
+        };
+        let no_range = r#"Invalid value: "x": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"#;
+        let no_pair = "may specify no more than one CIDR for each IP family";
+        assert_eq!(
+            found(&["10.0.0.0/24", "x"]),
+            [
+                format!("spec.podCIDRs[1]: {no_range}"),
+                "spec.podCIDRs: Internal error: invalid PodCIDRs. failed to check with dual stack with error:invalid CIDR[1]: <nil> (invalid CIDR address: x)".to_owned(),
+                format!(r#"spec.podCIDRs: Invalid value: ["10.0.0.0/24","x"]: {no_pair}"#),
+            ]
+        );
+        assert_eq!(found(&["x"]), [format!("spec.podCIDRs[0]: {no_range}")]);
+        assert_eq!(
+            found(&["10.0.0.0/24"; 2]),
+            [format!(
+                r#"spec.podCIDRs: Invalid value: ["10.0.0.0/24","10.0.0.0/24"]: {no_pair}"#
+            )]
+        );
     }
 
     #[test]
