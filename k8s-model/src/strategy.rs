@@ -109,6 +109,12 @@ pub trait Strategy: Send + Sync + 'static {
         }
     }
 
+    /// Advice on a new object as it came, on what [`Strategy::prepare_for_create`] makes something else of: whoever sent it
+    /// hears of that even if the object is refused.
+    fn early_warnings(&self, _object: &dyn Object) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Advice for the client: each becomes a `Warning` header.
     fn warnings(&self, _object: &dyn Object) -> Vec<String> {
         Vec::new()

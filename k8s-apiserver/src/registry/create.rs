@@ -109,6 +109,8 @@ impl Registry {
                 writes =
                     Box::pin(self.services.on_create(self, &mut *object, target.dry_run)).await?;
             }
+            let early = row.resource.strategy.early_warnings(&*object);
+            target.warnings.extend(early);
             row.resource.strategy.prepare_for_create(&mut *object);
             signing_requests::say_who(&mut *object, target.user);
             self.check_new(target, &*object)?;

@@ -269,6 +269,40 @@ async fn unknown_fields_are_warned_of_or_refused() {
 }
 
 #[tokio::test]
+async fn annotations_that_fields_are_made_of_are_warned_of_though_the_fields_are_there() {
+    let server = server().await;
+    let annotation = "container.apparmor.security.beta.kubernetes.io/c";
+    let pod = |container: Value| {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "annotations": {annotation: "unconfined"}},
+            "spec": {"containers": [container]}})
+    };
+    let json = [("content-type", "application/json")];
+    let account = json!({"metadata": {"name": "default"}}).to_string();
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    send(&server, "POST", accounts, &json, account).await;
+    let uri = "/api/v1/namespaces/default/pods?dryRun=All";
+    let profile = json!({"appArmorProfile": {"type": "Unconfined"}});
+    let container = json!({"name": "c", "image": "x:1"});
+    let body = pod(container.clone()).to_string();
+    let answer = send(&server, "POST", uri, &json, body).await;
+    assert_eq!(
+        answer.headers()["warning"],
+        format!(
+            "299 - \"metadata.annotations[{annotation}]: deprecated since v1.30; use the \\\"appArmorProfile\\\" field instead\""
+        )
+    );
+    let (_, made) = text(answer).await;
+    let made: Value = serde_json::from_str(&made).unwrap();
+    let made = &made["spec"]["containers"][0];
+    assert_eq!(made["securityContext"], profile, "{made}");
+    let mut own = container;
+    own["securityContext"] = profile;
+    let answer = send(&server, "POST", uri, &json, pod(own).to_string()).await;
+    assert_eq!(answer.status(), StatusCode::CREATED);
+    assert_eq!(answer.headers().get("warning"), None);
+}
+
+#[tokio::test]
 async fn bad_bodies_get_upstreams_answers() {
     let server = server().await;
     let json = [("content-type", "application/json")];

@@ -88,6 +88,10 @@ pub(crate) trait KindRules: Send + Sync + 'static {
         self.validate_status_update(new, old)
     }
 
+    fn early_warnings(&self, _object: &Self::Kind) -> Vec<String> {
+        Vec::new()
+    }
+
     fn warnings(&self, _object: &Self::Kind) -> Vec<String> {
         Vec::new()
     }
@@ -240,6 +244,13 @@ impl<R: KindRules> Strategy for Typed<R> {
         errors
     }
 
+    fn early_warnings(&self, object: &dyn Object) -> Vec<String> {
+        object
+            .downcast_ref()
+            .map(|object| self.0.early_warnings(object))
+            .unwrap_or_default()
+    }
+
     fn warnings(&self, object: &dyn Object) -> Vec<String> {
         object
             .downcast_ref()
@@ -387,6 +398,10 @@ impl<A: KindRules, B: KindRules> Strategy for Either<A, B> {
     ) -> ErrorList {
         self.of(new)
             .validate_subresource_update(subresource, new, old)
+    }
+
+    fn early_warnings(&self, object: &dyn Object) -> Vec<String> {
+        self.of(object).early_warnings(object)
     }
 
     fn warnings(&self, object: &dyn Object) -> Vec<String> {

@@ -259,7 +259,7 @@ pub(super) fn match_fields(meta: &ObjectMeta, spec: &PodSpec, path: &Path) -> Er
             ));
         }
     }
-    if spec.os.as_ref().is_some_and(|os| os.name == "windows") {
+    if is_of_windows(spec) {
         return errors;
     }
     for (list, index, container) in all(spec) {
@@ -323,16 +323,41 @@ fn app_armor_match(
     ))
 }
 
+/// Advice on the annotations of a new pod that name AppArmor profiles, as they came: those that [`apply_app_armor`] takes over,
+/// and those that name none.
+pub(super) fn app_armor_advice(pod: &Pod) -> Vec<String> {
+    let (Some(spec), Some(annotations)) = (&pod.spec, &pod.metadata.annotations) else {
+        return Vec::new();
+    };
+    if is_of_windows(spec) {
+        return Vec::new();
+    }
+    let of_pod = profile_of_pod(spec);
+    all(spec)
+        .filter(|(_, _, container)| {
+            let annotation = annotations.get(&format!("{APP_ARMOR}{}", container.name));
+            let is_new = |named: &String| {
+                let named = profile(named);
+                named.is_none() || named != of_pod
+            };
+            annotation.is_some_and(is_new) && !has_app_armor(container)
+        })
+        .filter_map(|(_, _, container)| {
+            let key = format!("{APP_ARMOR}{}", container.name);
+            told(&pod.metadata, &key, APP_ARMOR_OUT_OF_USE, &Path::default())
+        })
+        .collect()
+}
+
 /// Gives the containers of a new pod the AppArmor profiles that its annotations name: node agents look at the fields.
 pub(super) fn apply_app_armor(pod: &mut Pod) {
     let (Some(spec), Some(annotations)) = (&mut pod.spec, &pod.metadata.annotations) else {
         return;
     };
-    if spec.os.as_ref().is_some_and(|os| os.name == "windows") {
+    if is_of_windows(spec) {
         return;
     }
-    let of_pod = spec.security_context.as_ref();
-    let of_pod = of_pod.and_then(|context| context.app_armor_profile.clone());
+    let of_pod = profile_of_pod(spec);
     for container in all_mut(spec) {
         let key = format!("{APP_ARMOR}{}", container.name);
         let named = annotations.get(&key).and_then(|value| profile(value));
@@ -342,6 +367,16 @@ pub(super) fn apply_app_armor(pod: &mut Pod) {
         let context = container.security_context.get_or_insert_default();
         context.app_armor_profile = named;
     }
+}
+
+fn is_of_windows(spec: &PodSpec) -> bool {
+    spec.os.as_ref().is_some_and(|os| os.name == "windows")
+}
+
+/// The profile of all containers of a pod that have none of their own.
+fn profile_of_pod(spec: &PodSpec) -> Option<AppArmorProfile> {
+    let context = spec.security_context.as_ref();
+    context.and_then(|context| context.app_armor_profile.clone())
 }
 
 fn has_app_armor(container: &Container) -> bool {
@@ -541,6 +576,44 @@ mod tests {
             ),
             [""; 0]
         );
+    }
+
+    #[test]
+    fn annotations_of_which_fields_are_made_are_told() {
+        let is_told = |value: &str, spec: Value| {
+            let pod = pod(json!({app_armor_of("c"): value}), spec);
+            let found = app_armor_advice(&pod);
+            let told = format!(
+                "metadata.annotations[{}]: {APP_ARMOR_OUT_OF_USE}",
+                app_armor_of("c")
+            );
+            assert!(found.is_empty() || found == [told], "{found:?}");
+            !found.is_empty()
+        };
+        for value in [
+            "unconfined",
+            "runtime/default",
+            "localhost/x",
+            "localhost/",
+            "",
+        ] {
+            assert!(is_told(value, json!({})), "{value}");
+        }
+        let unconfined = json!({"securityContext": {"appArmorProfile": {"type": "Unconfined"}}});
+        assert!(!is_told("unconfined", unconfined.clone()));
+        for value in ["runtime/default", ""] {
+            assert!(is_told(value, unconfined.clone()), "{value}");
+        }
+        let mut own = unconfined;
+        own["name"] = json!("c");
+        let own = json!({"containers": [own]});
+        for value in ["unconfined", "runtime/default", ""] {
+            assert!(!is_told(value, own.clone()), "{value}");
+        }
+        assert!(!is_told("unconfined", json!({"os": {"name": "windows"}})));
+        let mut again = pod(json!({app_armor_of("c"): "unconfined"}), json!({}));
+        apply_app_armor(&mut again);
+        assert_eq!(app_armor_advice(&again), [""; 0]);
     }
 
     #[test]

@@ -120,6 +120,10 @@ impl KindRules for PodRules {
         }
     }
 
+    fn early_warnings(&self, pod: &Pod) -> Vec<String> {
+        annotations::app_armor_advice(pod)
+    }
+
     fn warnings(&self, pod: &Pod) -> Vec<String> {
         warnings::pod_warnings(pod)
     }
