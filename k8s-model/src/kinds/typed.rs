@@ -10,7 +10,8 @@ use crate::{
 
 /// The rules of one kind, in its own type. [`Typed`] makes a [`Strategy`] of them.
 ///
-/// The methods are those of [`Strategy`], with the same meaning.
+/// The methods are those of [`Strategy`], with the same meaning: of [`Strategy::validate`] that is
+/// [`KindRules::validate_new`].
 pub(crate) trait KindRules: Send + Sync + 'static {
     /// The kind's type.
     type Kind: Object;
@@ -40,6 +41,11 @@ pub(crate) trait KindRules: Send + Sync + 'static {
 
     fn validate(&self, _object: &Self::Kind) -> ErrorList {
         ErrorList::new()
+    }
+
+    /// By default, [`KindRules::validate`], which some kinds' updates go through as well.
+    fn validate_new(&self, object: &Self::Kind) -> ErrorList {
+        self.validate(object)
     }
 
     fn prepare_for_update(&self, _new: &mut Self::Kind, _old: &Self::Kind) {}
@@ -164,7 +170,7 @@ impl<R: KindRules> Strategy for Typed<R> {
     fn validate(&self, object: &dyn Object) -> ErrorList {
         let mut errors = finalizers::<R>(object);
         if let Some(object) = object.downcast_ref() {
-            errors.extend(self.0.validate(object));
+            errors.extend(self.0.validate_new(object));
             field::supersede(&mut errors, self.0.declared(object, None));
         }
         errors

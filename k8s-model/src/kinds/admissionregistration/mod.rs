@@ -2,6 +2,7 @@
 
 mod expressions;
 mod matching;
+mod reserved_names;
 #[cfg(test)]
 mod tests;
 mod validating;

@@ -8,7 +8,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 use super::{
     REINVOCATION_POLICIES,
     expressions::{self, Variables, compile},
-    matching,
+    matching, reserved_names,
     validating::{default_policy, failure_policy, known, validate_binding},
 };
 use crate::{
@@ -51,12 +51,26 @@ impl KindRules for MutatingAdmissionPolicyRules {
         validate_spec(&policy.spec.clone().unwrap_or_default(), &Path::new("spec"))
     }
 
+    fn validate_new(&self, object: &Self::Kind) -> ErrorList {
+        let mut errors = self.validate(object);
+        errors.extend(reserved_names::refusals(&object.metadata));
+        errors
+    }
+
     fn validate_update(&self, new: &Self::Kind, old: &Self::Kind) -> ErrorList {
         // What was valid once stays so.
         if same(&new.spec, &old.spec) {
             return ErrorList::new();
         }
         self.validate(new)
+    }
+
+    fn warnings(&self, object: &Self::Kind) -> Vec<String> {
+        reserved_names::advice(&object.metadata)
+    }
+
+    fn update_warnings(&self, new: &Self::Kind, _old: &Self::Kind) -> Vec<String> {
+        reserved_names::update_advice(&new.metadata)
     }
 }
 
@@ -87,6 +101,20 @@ impl KindRules for MutatingAdmissionPolicyBindingRules {
         let mut out = validate_binding(name, spec.param_ref.as_ref(), resources, &path);
         out.extend(mutable(resources, &path.child("matchResources")));
         out
+    }
+
+    fn validate_new(&self, object: &Self::Kind) -> ErrorList {
+        let mut errors = self.validate(object);
+        errors.extend(reserved_names::refusals(&object.metadata));
+        errors
+    }
+
+    fn warnings(&self, object: &Self::Kind) -> Vec<String> {
+        reserved_names::advice(&object.metadata)
+    }
+
+    fn update_warnings(&self, new: &Self::Kind, _old: &Self::Kind) -> Vec<String> {
+        reserved_names::update_advice(&new.metadata)
     }
 }
 

@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use crate::{Object, ResourceTable};
+use crate::{Object, ResourceTable, schema};
 
 fn findings(kind: &str, value: Value) -> Vec<String> {
     let row = ResourceTable::builtin()
@@ -299,5 +299,42 @@ fn updates_say_which_version_they_are_of() {
     assert!(!all.is_empty());
     for row in all {
         assert!(!row.strategy.allow_unconditional_update(), "{row:?}");
+    }
+}
+
+#[test]
+fn names_of_what_manifests_say_are_reserved() {
+    const WHY: &str = "names ending with \".static.k8s.io\" are reserved for static manifest-based configurations and cannot be managed via the API";
+    let rows = ResourceTable::builtin().rows().iter();
+    for row in rows.filter(|row| row.group == "admissionregistration.k8s.io") {
+        let object = |name: &str| {
+            let api_version = format!("{}/{}", row.group, row.version);
+            let value =
+                json!({"apiVersion": api_version, "kind": row.kind, "metadata": {"name": name}});
+            let mut object = (row.codec.from_value)(value, &mut |_| {}).unwrap();
+            row.strategy.default(&mut *object);
+            object
+        };
+        let of_name = |object: &dyn Object| -> Vec<String> {
+            let errors = row.strategy.validate(object).into_iter();
+            let errors = errors.filter(|error| error.field.to_string() == "metadata.name");
+            errors.map(|error| error.to_string()).collect()
+        };
+        let advice = format!("metadata.name: {WHY}");
+        let (reserved, other) = (object("a.static.k8s.io"), object("static.k8s.io"));
+        let refusal = format!("metadata.name: Invalid value: \"a.static.k8s.io\": {WHY}");
+        let (refused, warned, kept): (&[_], &[_], &[_]) = match schema::MINOR {
+            ..36 => (&[], &[], &[]),
+            36 => (&[], &[advice.clone()], &[advice]),
+            37.. => (&[refusal], &[], &[advice]),
+        };
+        assert_eq!(of_name(&*reserved), refused, "{}", row.kind);
+        assert_eq!(row.strategy.warnings(&*reserved), warned);
+        assert_eq!(row.strategy.update_warnings(&*reserved, &*reserved), kept);
+        let errors = row.strategy.validate_update(&*reserved, &*reserved);
+        let mut fields = errors.iter().map(|error| error.field.to_string());
+        assert!(!fields.any(|field| field == "metadata.name"));
+        assert!(of_name(&*other).is_empty());
+        assert!(row.strategy.update_warnings(&*other, &*other).is_empty());
     }
 }

@@ -12,7 +12,7 @@ use k8s_openapi::{
 use super::{
     FAILURE_POLICIES,
     expressions::{self, Variables, compile},
-    matching,
+    matching, reserved_names,
 };
 use crate::{
     field::{self, ErrorList, Path},
@@ -69,6 +69,12 @@ impl KindRules for ValidatingAdmissionPolicyRules {
         validate_spec(&spec, text(&policy.metadata.name), &Path::new("spec"))
     }
 
+    fn validate_new(&self, object: &Self::Kind) -> ErrorList {
+        let mut errors = self.validate(object);
+        errors.extend(reserved_names::refusals(&object.metadata));
+        errors
+    }
+
     fn prepare_for_update(&self, new: &mut Self::Kind, old: &Self::Kind) {
         new.status.clone_from(&old.status);
     }
@@ -109,6 +115,14 @@ impl KindRules for ValidatingAdmissionPolicyRules {
             &path.child("conditions"),
         ));
         out
+    }
+
+    fn warnings(&self, object: &Self::Kind) -> Vec<String> {
+        reserved_names::advice(&object.metadata)
+    }
+
+    fn update_warnings(&self, new: &Self::Kind, _old: &Self::Kind) -> Vec<String> {
+        reserved_names::update_advice(&new.metadata)
     }
 }
 
@@ -155,6 +169,20 @@ impl KindRules for ValidatingAdmissionPolicyBindingRules {
         let actions = Declared::of(&new.1, before, path.child("validationActions"));
         out.extend(actions.required(Vec::is_empty).found());
         out
+    }
+
+    fn validate_new(&self, object: &Self::Kind) -> ErrorList {
+        let mut errors = self.validate(object);
+        errors.extend(reserved_names::refusals(&object.metadata));
+        errors
+    }
+
+    fn warnings(&self, object: &Self::Kind) -> Vec<String> {
+        reserved_names::advice(&object.metadata)
+    }
+
+    fn update_warnings(&self, new: &Self::Kind, _old: &Self::Kind) -> Vec<String> {
+        reserved_names::update_advice(&new.metadata)
     }
 }
 

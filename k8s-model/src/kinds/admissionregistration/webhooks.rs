@@ -12,6 +12,7 @@ use super::{
     FAILURE_POLICIES, REINVOCATION_POLICIES,
     expressions::Variables,
     matching::{self, Rule},
+    reserved_names,
 };
 use crate::{
     field::{self, ErrorList, Path},
@@ -279,10 +280,24 @@ impl KindRules for ValidatingWebhookConfigurationRules {
         validate(&hooks.collect::<Vec<_>>(), STRICT)
     }
 
+    fn validate_new(&self, object: &Self::Kind) -> ErrorList {
+        let mut errors = self.validate(object);
+        errors.extend(reserved_names::refusals(&object.metadata));
+        errors
+    }
+
     fn validate_update(&self, new: &Self::Kind, old: &Self::Kind) -> ErrorList {
         let old: Vec<_> = list(&old.webhooks).iter().map(Hook::from).collect();
         let hooks = list(&new.webhooks).iter().map(Hook::from);
         validate(&hooks.collect::<Vec<_>>(), lenient(&old))
+    }
+
+    fn warnings(&self, object: &Self::Kind) -> Vec<String> {
+        reserved_names::advice(&object.metadata)
+    }
+
+    fn update_warnings(&self, new: &Self::Kind, _old: &Self::Kind) -> Vec<String> {
+        reserved_names::update_advice(&new.metadata)
     }
 }
 
@@ -312,9 +327,23 @@ impl KindRules for MutatingWebhookConfigurationRules {
         validate(&hooks.collect::<Vec<_>>(), STRICT)
     }
 
+    fn validate_new(&self, object: &Self::Kind) -> ErrorList {
+        let mut errors = self.validate(object);
+        errors.extend(reserved_names::refusals(&object.metadata));
+        errors
+    }
+
     fn validate_update(&self, new: &Self::Kind, old: &Self::Kind) -> ErrorList {
         let old: Vec<_> = list(&old.webhooks).iter().map(Hook::from).collect();
         let hooks = list(&new.webhooks).iter().map(Hook::from);
         validate(&hooks.collect::<Vec<_>>(), lenient(&old))
+    }
+
+    fn warnings(&self, object: &Self::Kind) -> Vec<String> {
+        reserved_names::advice(&object.metadata)
+    }
+
+    fn update_warnings(&self, new: &Self::Kind, _old: &Self::Kind) -> Vec<String> {
+        reserved_names::update_advice(&new.metadata)
     }
 }
