@@ -49,8 +49,13 @@ pub(super) fn check(schedule: &str) -> Result<(), String> {
     }
     let mut prefixes = ["TZ=", "CRON_TZ="].into_iter();
     let zoned = prefixes.find_map(|prefix| schedule.strip_prefix(prefix));
-    let rest = match zoned.map(|rest| rest.split_once(' ').unwrap_or((rest, ""))) {
-        Some((zone, rest)) => {
+    let rest = match zoned.map(|rest| rest.split_once(' ')) {
+        // The parser breaks down over it, of which upstream makes this.
+        Some(None) => {
+            let text = "invalid schedule format: runtime error: slice bounds out of range [:-1]";
+            return Err(text.to_owned());
+        }
+        Some(Some((zone, rest))) => {
             let loaded = time_zone::load(zone);
             loaded.map_err(|why| format!("provided bad location {zone}: {why}"))?;
             rest.trim()
@@ -235,6 +240,14 @@ mod tests {
                 "step of range should be a positive number: */0",
             ),
             ("@never", "unrecognized descriptor: @never"),
+            (
+                "TZ=UTC",
+                "invalid schedule format: runtime error: slice bounds out of range [:-1]",
+            ),
+            (
+                "CRON_TZ=UTC\t0",
+                "invalid schedule format: runtime error: slice bounds out of range [:-1]",
+            ),
             (
                 "TZ=../Vienna * * * * *",
                 "provided bad location ../Vienna: time: invalid location name",
