@@ -80,8 +80,10 @@ impl KindRules for ReplicationControllerRules {
         new: &ReplicationController,
         old: &ReplicationController,
     ) -> ErrorList {
-        let old = old.spec.as_ref();
-        validate(new, old.and_then(|old| old.template.as_ref()))
+        let spec = old.spec.as_ref();
+        let mut errors = validate(new, spec.and_then(|old| old.template.as_ref()));
+        errors.extend(non_convertible(new, old));
+        errors
     }
 
     fn declared(
@@ -158,6 +160,36 @@ impl KindRules for ReplicationControllerRules {
     }
 }
 
+/// What may not change as an annotation says that it could not be converted to the kind that took this one's place.
+fn non_convertible(new: &ReplicationController, old: &ReplicationController) -> ErrorList {
+    let selectors = [new, old].map(|controller| {
+        let spec = controller.spec.as_ref();
+        spec.and_then(|spec| spec.selector.as_ref())
+            .filter(|selector| !selector.is_empty())
+    });
+    let mut errors = ErrorList::new();
+    for (key, value) in old.metadata.annotations.iter().flatten() {
+        let Some((_, broken)) = key
+            .split_once('/')
+            .filter(|_| key.starts_with(NON_CONVERTIBLE))
+        else {
+            continue;
+        };
+        if !broken.contains("selector") {
+            let mut error = field::not_found(Path::new(broken), value.as_str());
+            error.detail = "unknown non-convertible field".to_owned();
+            errors.push(error);
+        } else if selectors[0] != selectors[1] {
+            errors.push(field::invalid(
+                Path::new("spec").child("selector"),
+                json(&selectors[0]),
+                "cannot update non-convertible selector",
+            ));
+        }
+    }
+    errors
+}
+
 fn template_advice(controller: &ReplicationController) -> Vec<String> {
     let path = Path::new("spec").child("template");
     let spec = controller.spec.as_ref();
@@ -218,4 +250,47 @@ fn matches(
     selector
         .iter()
         .all(|(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_converted_stays() {
+        let controller = |key: &str, app: &str| -> ReplicationController {
+            serde_json::from_value(json!({
+                "metadata": {"name": "a", "annotations": {key: "v"}},
+                "spec": {"replicas": 1, "selector": {"app": app}, "template": {
+                    "metadata": {"labels": {"app": app}},
+                    "spec": {"containers": [{"name": "c", "image": "x:1"}]}}},
+            }))
+            .map(|mut controller| {
+                ReplicationControllerRules.default(&mut controller);
+                controller
+            })
+            .unwrap()
+        };
+        let told = |key: &str, app: &str| -> Vec<String> {
+            let old = controller(key, "a");
+            let new = controller("other", app);
+            let errors = ReplicationControllerRules.validate_update(&new, &old);
+            errors.iter().map(ToString::to_string).collect()
+        };
+        let selector = "non-convertible.kubernetes.io/spec.selector";
+        assert_eq!(told(selector, "a"), [""; 0]);
+        assert_eq!(
+            told(selector, "b"),
+            [
+                r#"spec.selector: Invalid value: {"app":"b"}: cannot update non-convertible selector"#
+            ]
+        );
+        assert_eq!(
+            told("non-convertible.kubernetes.io/spec.other", "a"),
+            [r#"spec.other: Not found: "v": unknown non-convertible field"#]
+        );
+        assert_eq!(told("example.com/selector", "b"), [""; 0]);
+    }
 }
