@@ -65,10 +65,23 @@ pub(crate) struct Services {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Holdings {
     addresses: Vec<IpAddr>,
-    /// With the protocol: TCP and UDP may share a number within one Service.
-    ports: Vec<i32>,
-    /// Whether one of these is for health checks.
-    has_health_check: bool,
+    /// Those of its ports. TCP and UDP may share a number within one Service.
+    node_ports: Vec<i32>,
+    /// The one for health checks.
+    health_check: Option<i32>,
+}
+
+impl Holdings {
+    fn ports(&self) -> impl Iterator<Item = i32> {
+        let node_ports = self.node_ports.iter().copied();
+        // One that was stored elsewhere may have one number for both.
+        let other = self.health_check.filter(|n| !self.node_ports.contains(n));
+        node_ports.chain(other)
+    }
+
+    fn has_port(&self, number: i32) -> bool {
+        self.ports().any(|port| port == number)
+    }
 }
 
 /// Whose addresses and ports are handed out.
@@ -267,10 +280,16 @@ impl Services {
         let mut claimed: Vec<i32> = Vec::new();
         // Chosen numbers first, so that none of them is handed out to another port.
         if wants_any_node_port(spec.type_.as_deref()) {
+            let mut seen = BTreeSet::new();
             for (i, number) in chosen(spec, of.is_new) {
+                if !of.is_new && !seen.insert((protocol(spec, i), number)) {
+                    let text = format!("duplicate nodePort: {{{} {number}}}", protocol(spec, i));
+                    return Err(Error::unknown(text));
+                }
                 let own = claimed.contains(&number);
-                // Of an update, validation says what is there twice.
-                if of.held.ports.contains(&number) || (own && !of.is_new) {
+                let is_kept = of.held.node_ports.contains(&number);
+                // Another protocol may have the number of a port that was there, and of an update's new one.
+                if is_kept || (own && !of.is_new) {
                     continue;
                 }
                 if let Some(text) = self.refusal(registry, of, number, own).await? {
@@ -323,7 +342,7 @@ impl Services {
             let free = |n: i32| {
                 !taken.contains(&n.to_string())
                     && !claimed.contains(&n)
-                    && !of.held.ports.contains(&n)
+                    && !of.held.has_port(n)
                     && n != reserved
             };
             let number = self.pick(registry, of, free);
@@ -387,18 +406,16 @@ impl Services {
         writes: &mut Vec<Write>,
     ) -> Result<()> {
         // One that is there stays: validation refuses another.
-        if !needs_health_check(spec) || of.held.has_health_check {
+        if !needs_health_check(spec) || of.held.health_check.is_some() {
             return Ok(());
         }
         let number = spec.health_check_node_port.unwrap_or(0);
         let number = if number != 0 {
             // Its other ports, those from before and new ones, are taken as well.
-            let own = of.held.ports.contains(&number) || claimed.contains(&number);
+            let own = of.held.has_port(number) || claimed.contains(&number);
             if let Some(text) = self.refusal(registry, of, number, own).await? {
-                // Upstream answers 500, though it is the client who is wrong.
-                let path = Path::new("spec").child("healthCheckNodePort");
-                let findings = vec![field::invalid(path, number, text)];
-                return Err(Error::invalid_kind("", "Service", of.name, &findings));
+                let asked = "failed to allocate requested HealthCheck NodePort";
+                return Err(Error::internal(format_args!("{asked} {number}: {text}")));
             }
             number
         } else {
@@ -414,6 +431,12 @@ impl Services {
         writes.push(claim(port_key(number), of));
         Ok(())
     }
+}
+
+fn protocol(spec: &ServiceSpec, port: usize) -> &str {
+    let port = spec.ports.iter().flatten().nth(port);
+    port.and_then(|port| port.protocol.as_deref())
+        .unwrap_or("TCP")
 }
 
 fn has_cluster_ip(spec: &ServiceSpec) -> bool {
@@ -447,26 +470,19 @@ fn holdings(spec: &ServiceSpec) -> Holdings {
         .filter(|_| has_cluster_ip(spec))
         .filter_map(|ip| ip.parse().ok())
         .collect();
-    let mut ports: Vec<i32> = Vec::new();
-    let mut has_health_check = false;
+    let mut node_ports: Vec<i32> = Vec::new();
+    let mut health_check = None;
     if wants_any_node_port(spec.type_.as_deref()) {
-        let health_check = spec.health_check_node_port.filter(|port| *port != 0);
-        has_health_check = health_check.is_some();
-        ports = spec
-            .ports
-            .iter()
-            .flatten()
-            .filter_map(|p| p.node_port)
-            .chain(health_check)
-            .collect();
-        ports.retain(|p| *p != 0);
-        ports.sort_unstable();
-        ports.dedup();
+        health_check = spec.health_check_node_port.filter(|port| *port != 0);
+        let numbers = spec.ports.iter().flatten().filter_map(|p| p.node_port);
+        node_ports = numbers.filter(|number| *number != 0).collect();
+        node_ports.sort_unstable();
+        node_ports.dedup();
     }
     Holdings {
         addresses,
-        ports,
-        has_health_check,
+        node_ports,
+        health_check,
     }
 }
 
@@ -488,10 +504,10 @@ fn claim(key: Bytes, of: &Claimant<'_>) -> Write {
 
 /// Gives up what the claimant held and has no more.
 async fn release(registry: &Registry, of: &Claimant<'_>, now: &Holdings) -> Result<Vec<Write>> {
-    let mut writes: Vec<Write> = (of.held.ports.iter())
-        .filter(|port| !now.ports.contains(port))
+    let mut writes: Vec<Write> = (of.held.ports())
+        .filter(|port| !now.has_port(*port))
         .map(|port| Write {
-            key: port_key(*port),
+            key: port_key(port),
             expect: Expect::Any,
             op: Op::Delete,
         })

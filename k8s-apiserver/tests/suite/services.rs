@@ -277,15 +277,12 @@ async fn a_chosen_port_for_health_checks_is_in_the_range_and_nobody_elses() {
     ] {
         let asked = service("two", spec(node, health));
         let (status, error) = call(&server, "POST", SERVICES, asked).await;
-        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{error}");
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR, "{error}");
         let text = format!(
-            "Service \"two\" is invalid: spec.healthCheckNodePort: Invalid value: {health}: {text}"
+            "Internal error occurred: failed to allocate requested HealthCheck NodePort {health}: {text}"
         );
         assert_eq!(error["message"], text);
-        assert_eq!(
-            error["details"]["causes"][0]["field"],
-            "spec.healthCheckNodePort"
-        );
+        assert_eq!(error["reason"], "InternalError");
     }
     // Nothing of what was refused is taken, and what it has is its own to keep.
     let (status, two) = call(
@@ -309,6 +306,47 @@ async fn a_chosen_port_for_health_checks_is_in_the_range_and_nobody_elses() {
         error["message"].as_str().unwrap().ends_with(taken),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn an_updates_node_port_is_not_taken_for_anything_else() {
+    let server = server().await;
+    let port = |name: &str, protocol: &str, number: i64| json!({"name": name, "port": 80, "protocol": protocol, "nodePort": number});
+    let spec = |ports: Value| {
+        json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 30200,
+            "ports": ports})
+    };
+    let made = spec(json!([port("a", "TCP", 30100)]));
+    let (status, made) = call(&server, "POST", SERVICES, service("one", made)).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    let path = format!("{SERVICES}/one");
+    // Neither that of its health checks, nor that of another port of the same protocol.
+    let put = async |ports: Value| call(&server, "PUT", &path, service("one", spec(ports))).await;
+    let (status, error) = put(json!([port("a", "TCP", 30200)])).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{error}");
+    assert_eq!(
+        error["message"],
+        "Service \"one\" is invalid: spec.ports[0].nodePort: Invalid value: 30200: provided port is already allocated"
+    );
+    for number in [30100, 30101] {
+        let mut other = port("b", "TCP", number);
+        other["port"] = 81.into();
+        let (status, error) = put(json!([port("a", "TCP", number), other])).await;
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR, "{error}");
+        assert_eq!(
+            error["message"],
+            format!("duplicate nodePort: {{TCP {number}}}")
+        );
+        assert_eq!(error.get("reason"), None, "{error}");
+    }
+    let both = json!([port("a", "TCP", 30101), port("b", "UDP", 30101)]);
+    let (status, put) = put(both).await;
+    assert_eq!(status, StatusCode::OK, "{put}");
+    // The number that went is free again.
+    let plain =
+        json!({"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30100}]});
+    let (status, two) = call(&server, "POST", SERVICES, service("two", plain)).await;
+    assert_eq!(status, StatusCode::CREATED, "{two}");
 }
 
 #[tokio::test]
