@@ -1,5 +1,6 @@
 //! Authentication: who a request comes from.
 
+mod audiences;
 mod bootstrap_token;
 mod configuration;
 mod identity;
@@ -15,6 +16,7 @@ use std::fmt::Debug;
 
 use async_trait::async_trait;
 
+pub use self::audiences::{Audiences, Authenticated};
 pub use self::bootstrap_token::BootstrapTokens;
 pub use self::configuration::{
     Anonymous, AuthenticationConfiguration, AuthenticationConfigurationError, ConfiguredTokens,
@@ -70,6 +72,24 @@ pub trait Authenticator: Debug + Send + Sync {
         &self,
         parts: &http::request::Parts,
     ) -> Result<Option<Identity>, AuthenticationError>;
+
+    /// Who the request comes from, if its credentials are good for one of these audiences: what a `TokenReview` asks.
+    /// Unless told otherwise they are good for the API server alone, and are not looked at for others.
+    async fn authenticate_for(
+        &self,
+        parts: &http::request::Parts,
+        audiences: &Audiences<'_>,
+    ) -> Result<Option<Authenticated>, AuthenticationError> {
+        let audiences = audiences.implied();
+        if audiences.is_empty() {
+            return Ok(None);
+        }
+        let identity = self.authenticate(parts).await?;
+        Ok(identity.map(|identity| Authenticated {
+            identity,
+            audiences,
+        }))
+    }
 }
 
 /// Finds out who the bearer of a token is: an [`Authenticator`] for requests with `Authorization: Bearer TOKEN`. Write one of
@@ -81,6 +101,24 @@ pub trait TokenAuthenticator: Debug + Send + Sync {
         &self,
         token: &str,
     ) -> Result<Option<Identity>, AuthenticationError>;
+
+    /// Who the bearer of the token is, if it is good for one of these audiences; as
+    /// [`Authenticator::authenticate_for`].
+    async fn authenticate_token_for(
+        &self,
+        token: &str,
+        audiences: &Audiences<'_>,
+    ) -> Result<Option<Authenticated>, AuthenticationError> {
+        let audiences = audiences.implied();
+        if audiences.is_empty() {
+            return Ok(None);
+        }
+        let identity = self.authenticate_token(token).await?;
+        Ok(identity.map(|identity| Authenticated {
+            identity,
+            audiences,
+        }))
+    }
 }
 
 #[async_trait]
@@ -91,6 +129,17 @@ impl<T: TokenAuthenticator> Authenticator for T {
     ) -> Result<Option<Identity>, AuthenticationError> {
         match token::bearer(&parts.headers) {
             Some(token) => self.authenticate_token(token).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn authenticate_for(
+        &self,
+        parts: &http::request::Parts,
+        audiences: &Audiences<'_>,
+    ) -> Result<Option<Authenticated>, AuthenticationError> {
+        match token::bearer(&parts.headers) {
+            Some(token) => self.authenticate_token_for(token, audiences).await,
             None => Ok(None),
         }
     }
@@ -117,6 +166,17 @@ impl Union {
     }
 }
 
+/// Who was found; of errors the first is kept.
+fn found<T>(
+    answer: Result<Option<T>, AuthenticationError>,
+    first: &mut Option<AuthenticationError>,
+) -> Option<T> {
+    answer.unwrap_or_else(|error| {
+        first.get_or_insert(error);
+        None
+    })
+}
+
 #[async_trait]
 impl Authenticator for Union {
     async fn authenticate(
@@ -125,10 +185,23 @@ impl Authenticator for Union {
     ) -> Result<Option<Identity>, AuthenticationError> {
         let mut error = None;
         for authenticator in &self.0 {
-            match authenticator.authenticate(parts).await {
-                Ok(Some(identity)) => return Ok(Some(identity)),
-                Ok(None) => {}
-                Err(e) => error = error.or(Some(e)),
+            if let Some(who) = found(authenticator.authenticate(parts).await, &mut error) {
+                return Ok(Some(who));
+            }
+        }
+        error.map_or(Ok(None), Err)
+    }
+
+    async fn authenticate_for(
+        &self,
+        parts: &http::request::Parts,
+        audiences: &Audiences<'_>,
+    ) -> Result<Option<Authenticated>, AuthenticationError> {
+        let mut error = None;
+        for authenticator in &self.0 {
+            let answer = authenticator.authenticate_for(parts, audiences).await;
+            if let Some(who) = found(answer, &mut error) {
+                return Ok(Some(who));
             }
         }
         error.map_or(Ok(None), Err)

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{
-    AUTHENTICATED, Anonymous, AuthenticationError, Authenticator, ClientCertificates, Identity,
-    ServiceAccountTokens, Union,
+    AUTHENTICATED, Anonymous, Audiences, Authenticated, AuthenticationError, Authenticator,
+    ClientCertificates, Identity, ServiceAccountTokens, Union,
 };
 
 /// Where requests may come without credentials unless told otherwise.
@@ -76,6 +76,18 @@ impl Standard {
         self
     }
 
+    /// Who somebody is whom nobody knows.
+    fn unknown(
+        &self,
+        parts: &http::request::Parts,
+    ) -> Result<Option<Identity>, AuthenticationError> {
+        if super::token::bearer(&parts.headers).is_some() {
+            let text = "invalid bearer token".to_owned();
+            return Err(AuthenticationError::Invalid(text));
+        }
+        Ok(self.is_open(parts.uri.path()).then(Identity::anonymous))
+    }
+
     fn is_open(&self, path: &str) -> bool {
         match &self.open {
             Open::Below(paths) => paths.iter().any(|open| {
@@ -96,13 +108,37 @@ impl Authenticator for Standard {
         parts: &http::request::Parts,
     ) -> Result<Option<Identity>, AuthenticationError> {
         match self.known.authenticate(parts).await? {
-            Some(identity) if identity.is_anonymous() => Ok(Some(identity)),
-            Some(identity) => Ok(Some(identity.group(AUTHENTICATED))),
-            None if super::token::bearer(&parts.headers).is_some() => Err(
-                AuthenticationError::Invalid("invalid bearer token".to_owned()),
-            ),
-            None => Ok(self.is_open(parts.uri.path()).then(Identity::anonymous)),
+            Some(identity) => Ok(Some(grouped(identity))),
+            None => self.unknown(parts),
         }
+    }
+
+    async fn authenticate_for(
+        &self,
+        parts: &http::request::Parts,
+        audiences: &Audiences<'_>,
+    ) -> Result<Option<Authenticated>, AuthenticationError> {
+        match self.known.authenticate_for(parts, audiences).await? {
+            Some(Authenticated {
+                identity,
+                audiences,
+            }) => Ok(Some(Authenticated {
+                identity: grouped(identity),
+                audiences,
+            })),
+            None => Ok(self.unknown(parts)?.map(|identity| Authenticated {
+                identity,
+                audiences: audiences.wanted().to_vec(),
+            })),
+        }
+    }
+}
+
+fn grouped(identity: Identity) -> Identity {
+    if identity.is_anonymous() {
+        identity
+    } else {
+        identity.group(AUTHENTICATED)
     }
 }
 

@@ -12,7 +12,7 @@ use ring::{
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{AuthenticationError, Identity, TokenAuthenticator};
+use super::{Audiences, Authenticated, AuthenticationError, Identity, TokenAuthenticator};
 use crate::{
     admission::reader::ObjectReader,
     webhook::{Client, Memory, ReviewVersion, TIMEOUT, WebhookFileError, ask, kubeconfig},
@@ -25,7 +25,8 @@ pub struct WebhookTokenOptions {
     pub version: ReviewVersion,
     /// How long an answer is good.
     pub cache_ttl: Duration,
-    /// For whom tokens must be: one of these, if the webhook says for whom they are.
+    /// Who the API server is: for one of these tokens must be, if the webhook says for whom they are; and of those that
+    /// it says nothing about it is assumed.
     pub audiences: Vec<String>,
 }
 
@@ -46,7 +47,7 @@ pub struct WebhookTokens {
     client: Client,
     options: WebhookTokenOptions,
     key: hmac::Key,
-    known: Memory<Vec<u8>, Option<Identity>>,
+    known: Memory<Vec<u8>, Option<Authenticated>>,
 }
 
 impl std::fmt::Debug for WebhookTokens {
@@ -96,12 +97,25 @@ impl WebhookTokens {
         })
     }
 
-    async fn review(&self, token: &str) -> Result<Option<Identity>, AuthenticationError> {
-        let hash = hmac::sign(&self.key, token.as_bytes()).as_ref().to_vec();
+    /// What is kept of a token that was shown for these audiences.
+    fn hash(&self, token: &str, audiences: &[String]) -> Vec<u8> {
+        let mut hash = hmac::Context::with_key(&self.key);
+        for text in audiences.iter().map(String::as_str).chain([token]) {
+            hash.update(&text.len().to_le_bytes());
+            hash.update(text.as_bytes());
+        }
+        hash.sign().as_ref().to_vec()
+    }
+
+    async fn review(
+        &self,
+        token: &str,
+        audiences: &Audiences<'_>,
+    ) -> Result<Option<Authenticated>, AuthenticationError> {
+        let hash = self.hash(token, audiences.wanted());
         if let Some(known) = self.known.get(&hash) {
             return Ok(known);
         }
-        let audiences = &self.options.audiences;
         let mut review = json!({
             "kind": "TokenReview",
             "apiVersion": format!("authentication.k8s.io/{}", self.options.version.as_str()),
@@ -109,8 +123,8 @@ impl WebhookTokens {
             "spec": {"token": token},
             "status": {"user": {}},
         });
-        if !audiences.is_empty() {
-            review["spec"]["audiences"] = json!(audiences);
+        if !audiences.wanted().is_empty() {
+            review["spec"]["audiences"] = json!(audiences.wanted());
         }
         let unavailable = |e: String| AuthenticationError::Unavailable(e);
         let status = ask(&self.client, &review, TIMEOUT)
@@ -119,21 +133,27 @@ impl WebhookTokens {
         let status: Option<Status> =
             serde_json::from_value(status).map_err(|e| unavailable(e.to_string()))?;
         let status = status.unwrap_or_default();
-        if !status.authenticated && !status.error.is_empty() {
+        // A webhook that names no audiences knows of none: its tokens are for the API server.
+        let named = match &*status.audiences {
+            [] => audiences.api(),
+            named => named,
+        };
+        let good_for = audiences.among(named);
+        let is_for_us = audiences.wanted().is_empty() || !good_for.is_empty();
+        if is_for_us && !status.authenticated && !status.error.is_empty() {
             return Err(AuthenticationError::Invalid(status.error));
         }
-        let for_us = audiences.is_empty()
-            || status.audiences.is_empty()
-            || audiences.iter().any(|a| status.audiences.contains(a));
-        let identity = (status.authenticated && for_us).then_some(Identity {
-            name: status.user.username,
-            uid: status.user.uid,
-            groups: status.user.groups,
-            extra: status.user.extra,
+        let found = (status.authenticated && is_for_us).then_some(Authenticated {
+            identity: Identity {
+                name: status.user.username,
+                uid: status.user.uid,
+                groups: status.user.groups,
+                extra: status.user.extra,
+            },
+            audiences: good_for,
         });
-        self.known
-            .put(hash, identity.clone(), self.options.cache_ttl);
-        Ok(identity)
+        self.known.put(hash, found.clone(), self.options.cache_ttl);
+        Ok(found)
     }
 }
 
@@ -143,6 +163,21 @@ impl TokenAuthenticator for WebhookTokens {
         &self,
         token: &str,
     ) -> Result<Option<Identity>, AuthenticationError> {
-        self.review(token).await
+        let own = &self.options.audiences;
+        let found = self.review(token, &Audiences::new(own, own)).await?;
+        Ok(found.map(|found| found.identity))
+    }
+
+    async fn authenticate_token_for(
+        &self,
+        token: &str,
+        audiences: &Audiences<'_>,
+    ) -> Result<Option<Authenticated>, AuthenticationError> {
+        let api = match &*self.options.audiences {
+            [] => audiences.api(),
+            own => own,
+        };
+        let audiences = Audiences::new(audiences.wanted(), api);
+        self.review(token, &audiences).await
     }
 }

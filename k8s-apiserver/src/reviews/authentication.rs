@@ -14,7 +14,10 @@ use serde_json::{Value, json};
 use super::{CreateOnly, filled, refused};
 use crate::{
     Error,
-    auth::{Authenticator, Identity, ServiceAccountTokens, VerifiedToken},
+    auth::{
+        Audiences, Authenticated, AuthenticationError, Authenticator, Identity,
+        ServiceAccountTokens,
+    },
 };
 
 fn user_info(identity: &Identity) -> Value {
@@ -44,40 +47,38 @@ impl TokenReview {
         }
     }
 
-    /// Reviews also the tokens that this one takes of requests. They are good for the API server alone.
+    /// Reviews also the tokens that this one takes of requests.
     #[must_use]
     pub fn with_others(mut self, others: Arc<dyn Authenticator>) -> Self {
         self.others = Some(others);
         self
     }
 
-    /// Whose token it is, and for which of the audiences; the text of an error if it is nobody's.
-    async fn review(&self, token: &str, audiences: &[String]) -> Result<VerifiedToken, String> {
-        let own = match self.tokens.verify(token, audiences).await {
-            Ok(verified) => return Ok(verified),
+    /// Whose token it is, and for which of the audiences.
+    async fn review(
+        &self,
+        token: &str,
+        audiences: &Audiences<'_>,
+    ) -> Result<Authenticated, AuthenticationError> {
+        let mut said = match self.tokens.verify(token, audiences.wanted()).await {
+            Ok(verified) => {
+                return Ok(Authenticated {
+                    identity: verified.identity,
+                    audiences: verified.audiences,
+                });
+            }
             Err(error) => error,
         };
-        let ours = self.tokens.api_audiences().iter();
-        let ours: Vec<String> = ours.filter(|a| audiences.contains(a)).cloned().collect();
-        let mut said = own;
-        if let Some(others) = self.others.as_ref().filter(|_| !ours.is_empty())
+        if let Some(others) = &self.others
             && let Some(parts) = bearing(token)
         {
-            match others.authenticate(&parts).await {
-                Ok(Some(identity)) if !identity.is_anonymous() => {
-                    return Ok(VerifiedToken {
-                        identity,
-                        audiences: ours,
-                        warning: None,
-                    });
-                }
+            match others.authenticate_for(&parts, audiences).await {
+                Ok(Some(found)) if !found.identity.is_anonymous() => return Ok(found),
                 Ok(_) => {}
                 Err(error) => said = error,
             }
         }
-        let text = said.to_string();
-        let bare = text.strip_prefix("invalid credentials: ");
-        Err(bare.unwrap_or(&text).to_owned())
+        Err(said)
     }
 }
 
@@ -108,18 +109,24 @@ impl CreateOnly for TokenReview {
         }
         let asked: Vec<String> =
             serde_json::from_value(review["spec"]["audiences"].clone()).unwrap_or_default();
-        let audiences = if asked.is_empty() {
-            self.tokens.api_audiences().to_vec()
-        } else {
-            asked
-        };
+        let api = self.tokens.api_audiences();
+        let wanted = if asked.is_empty() { api } else { &asked };
+        let audiences = Audiences::new(wanted, api);
         review["status"] = match self.review(token, &audiences).await {
-            Ok(verified) => json!({
+            Ok(found) if audiences.among(&found.audiences).is_empty() => {
+                tracing::error!(?wanted, got = ?found.audiences, "a token is good for others than those asked for");
+                return refused(Error::internal("error validating audiences"));
+            }
+            Ok(found) => json!({
                 "authenticated": true,
-                "user": user_info(&verified.identity),
-                "audiences": verified.audiences,
+                "user": user_info(&found.identity),
+                "audiences": found.audiences,
             }),
-            Err(text) => json!({ "error": text, "user": {} }),
+            Err(error) => {
+                let text = error.to_string();
+                let bare = text.strip_prefix("invalid credentials: ");
+                json!({ "error": bare.unwrap_or(&text), "user": {} })
+            }
         };
         filled::<authentication::TokenReview>(review)
     }

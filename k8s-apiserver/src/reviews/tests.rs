@@ -4,7 +4,9 @@ use serde_json::json;
 use super::*;
 use crate::{
     admission::memory::MemoryReader,
-    auth::{BootstrapTokens, DEFAULT_ISSUER, Standard},
+    auth::{
+        Audiences, Authenticated, AuthenticationError, BootstrapTokens, DEFAULT_ISSUER, Standard,
+    },
     authz::{
         AllowMasters, AlwaysAllow, Attributes, Chain, Decision, WebhookAuthorizer,
         WebhookAuthorizerOptions,
@@ -352,6 +354,8 @@ async fn the_tokens_of_others_are_reviewed_too() {
     assert_eq!(status["authenticated"], true);
     assert_eq!(status["user"]["username"], "system:bootstrap:abcdef");
     assert_eq!(status["audiences"], json!([DEFAULT_ISSUER]));
+    let both = review(good, json!(["vault", DEFAULT_ISSUER])).await;
+    assert_eq!(both["audiences"], json!([DEFAULT_ISSUER]));
     let elsewhere = review(good, json!(["vault"])).await;
     assert_ne!(elsewhere["authenticated"], true);
     let wrong = review("abcdef.0123456789abcdee", json!([])).await;
@@ -392,4 +396,49 @@ async fn one_learns_who_one_is() {
         .await
         .unwrap();
     assert_eq!(answer["status"]["userInfo"]["username"], "vera");
+}
+
+/// Takes every token, for somebody whom nobody asked about.
+#[derive(Debug)]
+struct Careless;
+
+#[async_trait::async_trait]
+impl Authenticator for Careless {
+    async fn authenticate(
+        &self,
+        _parts: &http::request::Parts,
+    ) -> Result<Option<Identity>, AuthenticationError> {
+        Ok(None)
+    }
+
+    async fn authenticate_for(
+        &self,
+        _parts: &http::request::Parts,
+        _audiences: &Audiences<'_>,
+    ) -> Result<Option<Authenticated>, AuthenticationError> {
+        Ok(Some(Authenticated {
+            identity: Identity::user("eve"),
+            audiences: vec!["elsewhere".to_owned()],
+        }))
+    }
+}
+
+#[tokio::test]
+async fn a_token_for_others_than_those_asked_for_is_an_error() {
+    let reader: Arc<dyn ObjectReader> = Arc::new(MemoryReader::default());
+    let pki = Pki::in_memory().unwrap();
+    let tokens = ServiceAccountTokens::new(pki.service_account_key(), DEFAULT_ISSUER, reader);
+    let review = TokenReview::new(Arc::new(tokens.unwrap())).with_others(Arc::new(Careless));
+    let asked: authentication::TokenReview =
+        serde_json::from_value(json!({ "spec": { "token": "t", "audiences": ["vault"] } }))
+            .unwrap();
+    let refused = review
+        .create(&Identity::user("x"), "", "", Box::new(asked))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code, Some(500));
+    assert_eq!(
+        refused.message.as_deref(),
+        Some("Internal error occurred: error validating audiences")
+    );
 }

@@ -159,6 +159,65 @@ async fn a_token_is_reviewed_once_and_its_bearer_known_for_a_while() {
     }
 }
 
+#[tokio::test]
+async fn a_review_of_a_token_asks_the_webhook_for_its_audiences() {
+    let hook = hook(|review| match review["spec"]["token"].as_str() {
+        Some("aware") => json!({
+            "authenticated": true, "user": {"username": "alice"},
+            "audiences": review["spec"]["audiences"],
+        }),
+        Some("other") => json!({
+            "authenticated": true, "user": {"username": "alice"}, "audiences": ["elsewhere"],
+        }),
+        Some("forged") => json!({"authenticated": false, "error": "it is forged"}),
+        _ => json!({"authenticated": true, "user": {"username": "bob"}}),
+    })
+    .await;
+    let builder = ApiServer::builder();
+    let options = WebhookTokenOptions {
+        audiences: vec!["here".to_owned()],
+        ..WebhookTokenOptions::default()
+    };
+    let tokens = WebhookTokens::from_file(&hook.file, options, builder.reader()).unwrap();
+    let known = Standard::new(None).with(Arc::new(tokens));
+    let builder = builder.authenticator(Arc::new(known));
+    let server = builder.build().await.unwrap();
+    let review = async |token: &str, audiences: &[&str]| {
+        let review = json!({
+            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
+            "spec": {"token": token, "audiences": audiences},
+        });
+        let path = "/apis/authentication.k8s.io/v1/tokenreviews";
+        let (code, mut answer) = call(&server, "POST", path, review).await;
+        assert_eq!(code, StatusCode::CREATED, "{answer}");
+        answer["status"].take()
+    };
+    let aware = review("aware", &["vault", "here"]).await;
+    assert_eq!(aware["authenticated"], true);
+    assert_eq!(aware["user"]["username"], "alice");
+    assert_eq!(aware["audiences"], json!(["vault", "here"]));
+    // The same token for another audience is another question.
+    let aware = review("aware", &["bank"]).await;
+    assert_eq!(aware["audiences"], json!(["bank"]));
+    assert_eq!(
+        hook.asked.lock().last().unwrap()["spec"],
+        json!({"token": "aware", "audiences": ["bank"]})
+    );
+    // A webhook that knows of no audiences speaks for the API server.
+    let plain = review("plain", &["vault", "here"]).await;
+    assert_eq!(plain["authenticated"], true);
+    assert_eq!(plain["audiences"], json!(["here"]));
+    for (token, audience, error) in [
+        ("plain", "vault", "invalid bearer token"),
+        ("other", "vault", "invalid bearer token"),
+        ("forged", "here", "it is forged"),
+    ] {
+        let refused = review(token, &[audience]).await;
+        assert_eq!(refused["authenticated"], Value::Null, "{token}");
+        assert_eq!(refused["error"], error, "{token}");
+    }
+}
+
 fn attributes<'a>(user: &'a Identity, verb: &'a str, name: &'a str) -> Attributes<'a> {
     Attributes {
         user,

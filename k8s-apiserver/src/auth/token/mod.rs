@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 
 use self::legacy::LegacyClaims;
 pub(crate) use self::legacy::{LAST_USED, UsedSecret, is_written_down};
-use super::{AuthenticationError, Authenticator, Identity};
+use super::{Audiences, Authenticated, AuthenticationError, Authenticator, Identity};
 use crate::{
     admission::{Warnings, reader::ObjectReader},
     audit,
@@ -560,6 +560,21 @@ impl Authenticator for ServiceAccountTokens {
                 Ok(Some(verified.identity))
             }
         }
+    }
+
+    async fn authenticate_for(
+        &self,
+        parts: &http::request::Parts,
+        audiences: &Audiences<'_>,
+    ) -> Result<Option<Authenticated>, AuthenticationError> {
+        let Some(token) = bearer(&parts.headers) else {
+            return Ok(None);
+        };
+        let verified = self.verify(token, audiences.wanted()).await?;
+        Ok(Some(Authenticated {
+            identity: verified.identity,
+            audiences: verified.audiences,
+        }))
     }
 }
 
