@@ -368,8 +368,11 @@ async fn admitted(
     let pass = if long && (info.verb != "watch" || !server.flow.is_fair()) {
         None
     } else {
-        let query = parts.uri.query();
-        match server.flow.enter(&user, &info, query, row.as_deref()).await {
+        match server
+            .flow
+            .enter(&user, &info, &parts, row.as_deref())
+            .await
+        {
             Ok(pass) => Some(pass),
             Err(rejected) => {
                 let mut response = response::too_many_requests();

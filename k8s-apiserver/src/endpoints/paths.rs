@@ -8,7 +8,8 @@ use super::Call;
 use crate::{
     Error, Result,
     discovery::{Form, in_order},
-    http::{Body, negotiate::not_produced_but, response},
+    flow::Dump,
+    http::{Body, negotiate::not_produced_but, response, uri},
 };
 
 /// Where others find out by which keys tokens of service accounts are signed.
@@ -28,6 +29,12 @@ pub(crate) async fn serve(call: Call, refused: Option<Error>) -> Result<Response
     // These don't look at the method.
     if let Some(answer) = health(&call, trimmed).await {
         return Ok(answer);
+    }
+    if let Some(dump) = flow_dump(&call).and_then(|dump| {
+        let now = call.server.registry.now();
+        call.server.flow.dump(dump, now)
+    }) {
+        return Ok(response::text(StatusCode::OK, dump));
     }
     if !described(&call, trimmed) {
         return Err(Error::no_such_path());
@@ -153,6 +160,25 @@ async fn health(call: &Call, path: &str) -> Option<Response<Body>> {
         }
     }
     None
+}
+
+/// Which table of flow control is asked for, if one is.
+fn flow_dump(call: &Call) -> Option<Dump> {
+    let table = call
+        .info
+        .path
+        .strip_prefix("/debug/api_priority_and_fairness/dump_")?;
+    match table {
+        "priority_levels" => Some(Dump::Levels),
+        "queues" => Some(Dump::Queues),
+        "requests" => {
+            let details = uri::query_value(call.parts.uri.query(), "includeRequestDetails");
+            Some(Dump::Requests {
+                details: details.is_some_and(|value| !value.is_empty()),
+            })
+        }
+        _ => None,
+    }
 }
 
 fn aggregated(call: &Call, path: &str, form: Form) -> Response<Body> {

@@ -41,8 +41,9 @@ pub(crate) struct Schema {
 }
 
 /// What tells the flows of a schema apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Flows {
+    #[default]
     One,
     ByUser,
     ByNamespace,
@@ -77,7 +78,7 @@ pub(super) struct Limited {
     dropped: Arc<Dropped>,
     spec: LimitedPriorityLevelConfiguration,
     /// Whether there is such an object no more: what waits is still served.
-    leaving: bool,
+    pub(super) leaving: bool,
     pub(super) stats: LevelStats,
     demand: Demand,
     is_new: bool,
@@ -206,12 +207,14 @@ impl Levels {
                 _ => Flows::One,
             };
             let key = (name.clone(), level.name.clone());
+            let stats = self.stats.entry(key).or_default().clone();
+            *stats.flows.lock() = flows;
             let schema = Schema {
                 uid: uid(object.metadata.uid.as_ref()),
                 spec: spec.clone(),
                 flows,
                 level: level.clone(),
-                stats: self.stats.entry(key).or_default().clone(),
+                stats,
                 name,
             };
             table.push((spec.matching_precedence.unwrap_or(0), Arc::new(schema)));

@@ -13,8 +13,10 @@ mod config;
 mod defaults;
 mod demand;
 mod dropped;
+mod dump;
 mod in_flight;
 mod queues;
+mod roll;
 mod rules;
 mod seats;
 mod shard;
@@ -28,15 +30,17 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+pub(crate) use self::dump::Dump;
 pub use self::in_flight::MaxInFlight;
 use self::{
     config::{Flows, Levels, Schema, Table},
     in_flight::{Counted, InFlight},
     queues::{Entry, Refused, Seats, Want},
+    roll::{Present, Stage},
 };
 use crate::{auth::Identity, http::RequestInfo, registry::Row};
 
@@ -60,7 +64,8 @@ pub(crate) struct FlowControl {
 /// A request that is being served until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Pass {
-    schema: Option<Arc<Schema>>,
+    /// With the number that the request has on its roll.
+    schema: Option<(Arc<Schema>, usize)>,
     since: Instant,
     _seats: Option<Seats>,
     _counted: Counted,
@@ -107,7 +112,7 @@ impl FlowControl {
         &self,
         user: &Identity,
         info: &RequestInfo,
-        query: Option<&str>,
+        parts: &Parts,
         row: Option<&Row>,
     ) -> Result<Pass, Rejected> {
         let Some(counted) = self.in_flight.enter(user, info) else {
@@ -124,8 +129,21 @@ impl FlowControl {
         let Some(schema) = table.load().classify(user, info) else {
             return Err(Rejected::without_schema());
         };
-        let seats = match &schema.level.queues {
-            None => None,
+        let now = Instant::now();
+        let mut present = Present {
+            user: user.name.as_str().into(),
+            method: parts.method.clone(),
+            uri: parts.uri.clone(),
+            arrived: now,
+            seats: 1,
+            linger: Duration::ZERO,
+            stage: Stage::Served {
+                queue: None,
+                since: now,
+            },
+        };
+        let (seats, place) = match &schema.level.queues {
+            None => (None, schema.stats.roll.enter(present)),
             Some(queues) => {
                 let flow = match schema.flows {
                     Flows::One => "",
@@ -136,20 +154,29 @@ impl FlowControl {
                 let want = Want {
                     flow: shard::flow(&schema.name, flow),
                     seats: match info.verb.as_str() {
-                        "list" | "watch" => seats::seats(info, query, stored()),
+                        "list" | "watch" => seats::seats(info, parts.uri.query(), stored()),
                         _ => 1,
                     },
                     linger: row.map_or(Duration::ZERO, |row| seats::linger(info, row.watchers())),
                 };
+                present.linger = want.linger;
                 match queues.enter(want) {
                     Entry::Seated(seats) => {
                         schema.stats.waited.observe(0.0, &stats::BOUNDS);
-                        Some(seats)
+                        present.seats = seats.count();
+                        present.stage = Stage::Served {
+                            queue: seats.queue(),
+                            since: now,
+                        };
+                        (Some(seats), schema.stats.roll.enter(present))
                     }
-                    Entry::Queued(place) => match wait(&schema, place).await {
-                        Ok(seats) => Some(seats),
-                        Err(_) => return Err(Rejected::of(schema)),
-                    },
+                    Entry::Queued(place) => {
+                        (present.seats, present.stage) = (place.seats(), place.stage());
+                        match wait(&schema, place, present).await {
+                            Ok((seats, place)) => (Some(seats), place),
+                            Err(_) => return Err(Rejected::of(schema)),
+                        }
+                    }
                     Entry::Refused(reason) => {
                         schema.stats.refuse(Some(reason));
                         schema.stats.waited_in_vain.observe(0.0, &stats::BOUNDS);
@@ -161,7 +188,7 @@ impl FlowControl {
         schema.stats.dispatched.fetch_add(1, Ordering::Relaxed);
         schema.stats.executing.fetch_add(1, Ordering::Relaxed);
         Ok(Pass {
-            schema: Some(schema),
+            schema: Some((schema, place)),
             since: Instant::now(),
             _seats: seats,
             _counted: counted,
@@ -174,31 +201,54 @@ impl FlowControl {
     }
 }
 
-/// Waits in a queue, and counts that.
-async fn wait(schema: &Schema, place: queues::Place) -> Result<Seats, Refused> {
-    struct Counting<'a>(&'a Schema, bool);
+/// Waits in a queue, and counts that. Says also which number the request has on its roll.
+async fn wait(
+    schema: &Schema,
+    place: queues::Place,
+    present: Present,
+) -> Result<(Seats, usize), Refused> {
+    struct Counting<'a> {
+        schema: &'a Schema,
+        /// The number of the request on its roll, until it is somebody else's to take it off.
+        number: Option<usize>,
+        has_ended: bool,
+    }
     impl Drop for Counting<'_> {
         fn drop(&mut self) {
-            self.0.stats.waiting.fetch_sub(1, Ordering::Relaxed);
-            if !self.1 {
-                self.0.stats.refuse(None);
+            let stats = &self.schema.stats;
+            stats.waiting.fetch_sub(1, Ordering::Relaxed);
+            if let Some(number) = self.number {
+                stats.roll.leave(number);
+            }
+            if !self.has_ended {
+                stats.refuse(None);
             }
         }
     }
     let since = Instant::now();
     schema.stats.waiting.fetch_add(1, Ordering::Relaxed);
-    let mut counting = Counting(schema, false);
+    let number = schema.stats.roll.enter(present);
+    let mut counting = Counting {
+        schema,
+        number: Some(number),
+        has_ended: false,
+    };
     let seats = place.wait(LONGEST_WAIT).await;
-    counting.1 = true;
+    counting.has_ended = true;
     let waited = since.elapsed().as_secs_f64();
-    match &seats {
-        Ok(_) => schema.stats.waited.observe(waited, &stats::BOUNDS),
+    match seats {
+        Ok(seats) => {
+            schema.stats.waited.observe(waited, &stats::BOUNDS);
+            schema.stats.roll.served(number, seats.queue());
+            counting.number = None;
+            Ok((seats, number))
+        }
         Err(reason) => {
-            schema.stats.refuse(Some(*reason));
+            schema.stats.refuse(Some(reason));
             schema.stats.waited_in_vain.observe(waited, &stats::BOUNDS);
+            Err(reason)
         }
     }
-    seats
 }
 
 impl Table {
@@ -212,7 +262,7 @@ impl Table {
 impl Pass {
     /// Tells the client how its request was classified.
     pub(crate) fn mark(&self, headers: &mut HeaderMap) {
-        mark(self.schema.as_deref(), headers);
+        mark(self.schema.as_ref().map(|(schema, _)| &**schema), headers);
     }
 }
 
@@ -252,7 +302,8 @@ fn mark(schema: Option<&Schema>, headers: &mut HeaderMap) {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        if let Some(schema) = &self.schema {
+        if let Some((schema, number)) = &self.schema {
+            schema.stats.roll.leave(*number);
             schema.stats.executing.fetch_sub(1, Ordering::Relaxed);
             let took = self.since.elapsed().as_secs_f64();
             schema.stats.took.observe(took, &stats::BOUNDS);

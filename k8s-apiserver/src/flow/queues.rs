@@ -11,6 +11,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     demand::{Demand, Integral},
+    roll::Stage,
     shard,
 };
 
@@ -112,6 +113,18 @@ pub(super) struct Seats {
     since: Instant,
 }
 
+impl Seats {
+    /// The queue that they are of.
+    pub(super) fn queue(&self) -> Option<usize> {
+        self.queue
+    }
+
+    /// How many they are.
+    pub(super) fn count(&self) -> u32 {
+        self.want.seats
+    }
+}
+
 impl Drop for Seats {
     fn drop(&mut self) {
         self.set.finished(self);
@@ -124,10 +137,24 @@ pub(super) struct Place {
     set: Arc<QueueSet>,
     queue: usize,
     id: u64,
+    seats: u32,
     granted: oneshot::Receiver<Seats>,
 }
 
 impl Place {
+    /// Where in the queues it is.
+    pub(super) fn stage(&self) -> Stage {
+        Stage::Waiting {
+            queue: self.queue,
+            number: self.id,
+        }
+    }
+
+    /// How many seats it is for.
+    pub(super) fn seats(&self) -> u32 {
+        self.seats
+    }
+
     /// Waits for the seats, but not for ever.
     pub(super) async fn wait(mut self, longest: Duration) -> Result<Seats, Refused> {
         match tokio::time::timeout(longest, &mut self.granted).await {
@@ -141,6 +168,20 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.set.left(self.queue, self.id);
     }
+}
+
+/// A queue as it is now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct QueueNow {
+    pub(super) waiting: usize,
+    pub(super) executing: u32,
+    pub(super) seats_used: u32,
+    /// How far the queue will have got when its first request is served, in seats times seconds.
+    pub(super) next: f64,
+    /// What those want that wait.
+    pub(super) seats_wanted: u32,
+    /// Their work, in seats times seconds.
+    pub(super) work: f64,
 }
 
 /// What a request gets.
@@ -221,6 +262,20 @@ impl QueueSet {
         state.waiting == 0 && state.executing == 0 && state.seats_used == 0
     }
 
+    /// The queues as they are now.
+    pub(super) fn now(&self) -> Vec<QueueNow> {
+        let state = self.0.lock();
+        let now = |queue: &Queue| QueueNow {
+            waiting: queue.waiting.len(),
+            executing: queue.executing,
+            seats_used: queue.seats_used,
+            next: queue.next,
+            seats_wanted: queue.waiting.iter().map(|waiting| waiting.want.seats).sum(),
+            work: queue.work,
+        };
+        state.queues.iter().map(now).collect()
+    }
+
     /// How many seats are occupied.
     pub(super) fn seats_used(&self) -> u32 {
         self.0.lock().seats_used
@@ -270,6 +325,7 @@ impl QueueSet {
             set: self.clone(),
             queue,
             id,
+            seats: want.seats,
             granted,
         })
     }

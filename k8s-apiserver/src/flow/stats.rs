@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use super::{demand::Demand, queues::Refused};
+use parking_lot::Mutex;
+
+use super::{config::Flows, demand::Demand, queues::Refused, roll::Roll};
 use crate::metrics::{Histogram, Writer};
 
 /// Upstream's bounds of the time in a queue and of that of being served, in seconds.
@@ -31,6 +33,10 @@ pub(super) struct SchemaStats {
     pub(super) waited: Histogram<{ BOUNDS.len() }>,
     pub(super) waited_in_vain: Histogram<{ BOUNDS.len() }>,
     pub(super) took: Histogram<{ BOUNDS.len() }>,
+    /// Those that are there now.
+    pub(super) roll: Roll,
+    /// What tells their flows apart.
+    pub(super) flows: Mutex<Flows>,
 }
 
 const REASONS: [&str; 4] = ["concurrency-limit", "queue-full", "time-out", "cancelled"];
@@ -45,6 +51,11 @@ impl SchemaStats {
             None => 3,
         };
         self.refused[at].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many were refused: for want of seats, of room in the queue, of time, and those whose clients gave up.
+    pub(super) fn refusals(&self) -> [u64; 4] {
+        self.refused.each_ref().map(|n| n.load(Ordering::Relaxed))
     }
 }
 

@@ -395,3 +395,164 @@ async fn without_it_there_are_plain_limits() {
     assert_eq!(headers(&refused), (String::new(), String::new()));
     holding.abort();
 }
+
+/// The rows of a table of flow control, each by the names of its columns.
+async fn dump(server: &ApiServer, table: &str) -> Vec<std::collections::BTreeMap<String, String>> {
+    let admin = Identity::system_masters();
+    let uri = format!("/debug/api_priority_and_fairness/dump_{table}");
+    let answer = ask(server, &admin, "GET", &uri, Body::empty()).await;
+    assert_eq!(
+        answer.headers()["content-type"],
+        "text/plain; charset=utf-8"
+    );
+    let (code, page) = text(answer).await;
+    assert_eq!(code, StatusCode::OK, "{page}");
+    let mut lines = page.lines();
+    let cells = |line: &str| -> Vec<String> {
+        line.split(',').map(|cell| cell.trim().to_owned()).collect()
+    };
+    let header = cells(lines.next().unwrap());
+    let row = |line: &str| {
+        let cells = cells(line);
+        assert_eq!(cells.len(), header.len(), "{line}");
+        header.iter().cloned().zip(cells).collect()
+    };
+    lines.map(row).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn levels_queues_and_requests_are_shown_in_upstreams_tables() {
+    let server = ApiServer::builder()
+        .seed(1)
+        .max_in_flight(MaxInFlight {
+            reading: 1,
+            mutating: 1,
+        })
+        .build()
+        .await
+        .unwrap();
+    let alice = alice(&server).await;
+    let post = || {
+        let (server, alice) = (server.clone(), alice.clone());
+        let body = Body::from_stream(futures::stream::pending());
+        tokio::spawn(async move { ask(&server, &alice, "POST", MAPS, body).await })
+    };
+    let asked: Vec<_> = (0..8).map(|_| post()).collect();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+
+    let levels = dump(&server, "priority_levels").await;
+    let names: Vec<&str> = levels
+        .iter()
+        .map(|row| &*row["PriorityLevelName"])
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "catch-all",
+            "exempt",
+            "global-default",
+            "leader-election",
+            "node-high",
+            "system",
+            "workload-high",
+            "workload-low"
+        ]
+    );
+    let number = |text: &str| text.parse::<usize>().unwrap();
+    let busy = &levels[2];
+    let (waiting, served) = (
+        number(&busy["WaitingRequests"]),
+        number(&busy["ExecutingRequests"]),
+    );
+    assert_eq!(waiting + served, 8, "{busy:?}");
+    assert!(waiting > 0 && served > 0, "{busy:?}");
+    assert_eq!(
+        (&*busy["IsIdle"], &*busy["IsQuiescing"]),
+        ("false", "false")
+    );
+    assert!(number(&busy["DispatchedRequests"]) >= served);
+    assert_eq!(&*levels[4]["IsIdle"], "true");
+    // It serves the request that asks.
+    assert_eq!(&*levels[1]["ExecutingRequests"], "1");
+
+    let queues = dump(&server, "queues").await;
+    let of_level = queues
+        .iter()
+        .filter(|row| row["PriorityLevelName"] == "global-default");
+    let of_level: Vec<_> = of_level.collect();
+    let sum = |column: &str| {
+        of_level
+            .iter()
+            .map(|row| number(&row[column]))
+            .sum::<usize>()
+    };
+    assert_eq!(sum("PendingRequests"), waiting);
+    assert_eq!(sum("ExecutingRequests"), served);
+    assert_eq!(sum("SeatsInUse"), served);
+    assert_eq!(
+        (sum("InitialSeatsSum"), sum("MaxSeatsSum")),
+        (waiting, waiting)
+    );
+    let in_use = of_level
+        .iter()
+        .find(|row| row["PendingRequests"] != "0")
+        .unwrap();
+    assert!(in_use["TotalWorkSum"].ends_with("ss") && in_use["TotalWorkSum"] != "0.00000000ss");
+    let active = of_level
+        .iter()
+        .filter(|row| row["PendingRequests"] != "0")
+        .count();
+    assert_eq!(number(&busy["ActiveQueues"]), active);
+
+    let requests = dump(&server, "requests?includeRequestDetails=1").await;
+    let (exempt, limited): (Vec<_>, Vec<_>) =
+        (requests.iter()).partition(|row| row["PriorityLevelName"] == "exempt");
+    assert_eq!(exempt.len(), 1);
+    assert_eq!(&*exempt[0]["QueueIndex"], "-1");
+    assert_eq!(
+        exempt[0]["APIPath"],
+        "/debug/api_priority_and_fairness/dump_requests"
+    );
+    assert_eq!(limited.len(), 8, "{limited:?}");
+    for row in &limited {
+        for (column, value) in [
+            ("FlowSchemaName", "global-default"),
+            ("FlowDistingsher", "alice"),
+            ("InitialSeats", "1"),
+            ("UserName", "alice"),
+            ("Verb", "create"),
+            ("APIPath", MAPS),
+            ("Namespace", "default"),
+            ("Name", ""),
+            ("APIVersion", "v1"),
+            ("Resource", "configmaps"),
+            ("SubResource", ""),
+        ] {
+            assert_eq!(row[column], value, "{column} of {row:?}");
+        }
+        let waits = row["StartTime"] == "0001-01-01T00:00:00Z";
+        assert_eq!(row["RequestIndexInQueue"] == "-1", !waits, "{row:?}");
+    }
+    let waits =
+        |row: &&&std::collections::BTreeMap<String, String>| row["RequestIndexInQueue"] != "-1";
+    assert_eq!(limited.iter().filter(waits).count(), waiting);
+    let brief = dump(&server, "requests").await;
+    assert_eq!(brief.len(), 9);
+    assert!(!brief[0].contains_key("UserName"));
+
+    // Who goes is there no more, whether they waited or not.
+    for request in &asked {
+        request.abort();
+    }
+    futures::future::join_all(asked).await;
+    let left = dump(&server, "requests").await;
+    assert_eq!(left.len(), 1, "{left:?}");
+    let levels = dump(&server, "priority_levels").await;
+    assert_eq!(number(&levels[2]["CancelledRequests"]), waiting);
+    let admin = Identity::system_masters();
+    for path in ["dump_queues/", "dump_", ""] {
+        let uri = format!("/debug/api_priority_and_fairness/{path}");
+        let answer = ask(&server, &admin, "GET", &uri, Body::empty()).await;
+        assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{path}");
+    }
+}
