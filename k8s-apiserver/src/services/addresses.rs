@@ -12,6 +12,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use k8s_store::{Entry, Expect, List, Op, Write};
+use tokio::time::Instant;
 
 use super::{Claimant, Family, Services, metrics::Scope, ranges::Ranges};
 use crate::{
@@ -196,9 +197,10 @@ pub(super) async fn refusal(
             "the provided network does not match the current range",
         ));
     };
+    let started = Instant::now();
     let taken = is_taken(registry, address).await?;
     if let Some(counted) = services.counted(of) {
-        counted.address(cidr, Scope::Static, !taken);
+        counted.address(cidr, Scope::Static, (!taken).then(|| started.elapsed()));
     }
     Ok(taken.then_some("provided IP is already allocated"))
 }
@@ -219,6 +221,7 @@ pub(super) async fn free(
     let mut ranges = Ranges::read(registry).await?.ready(family);
     random.shuffle(&mut ranges);
     for cidr in ranges {
+        let started = Instant::now();
         let mut found = None;
         for part in cidr.parts() {
             if found.is_none() {
@@ -226,7 +229,7 @@ pub(super) async fn free(
             }
         }
         if let Some(counted) = services.counted(of) {
-            counted.address(cidr, Scope::Dynamic, found.is_some());
+            counted.address(cidr, Scope::Dynamic, found.map(|_| started.elapsed()));
         }
         if found.is_some() {
             return Ok(found);

@@ -1,13 +1,18 @@
 //! What `/metrics` tells of addresses and ports that are handed out, under upstream's names.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use super::{Cidr, Services, addresses, ranges::Ranges, taken};
 use crate::{
     Result,
-    metrics::{Counts, Writer},
+    metrics::{Counts, Timings, Writer},
     registry::Registry,
 };
+
+/// The bounds of how long it took to find an address, in seconds; as upstream.
+const BOUNDS: [f64; 11] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
 
 /// How somebody comes to an address or a port.
 #[derive(Clone, Copy, Debug)]
@@ -33,19 +38,23 @@ impl Scope {
 pub(crate) struct Allocations {
     addresses: Counts,
     address_errors: Counts,
+    address_times: Timings<11>,
     ports: Counts,
     port_errors: Counts,
 }
 
 impl Allocations {
-    /// An address of a range was wanted.
-    pub(super) fn address(&self, cidr: Cidr, scope: Scope, succeeded: bool) {
-        let counts = if succeeded {
-            &self.addresses
-        } else {
-            &self.address_errors
+    /// An address of a range was wanted, and had after so long, if it was. It is taken later, in the commit of its Service.
+    pub(super) fn address(&self, cidr: Cidr, scope: Scope, after: Option<Duration>) {
+        let counts = match after {
+            Some(_) => &self.addresses,
+            None => &self.address_errors,
         };
         counts.count(format!("cidr=\"{cidr}\",{}", scope.label()));
+        if let Some(after) = after {
+            let label = format!("cidr=\"{cidr}\"");
+            (self.address_times).observe(label, after.as_secs_f64(), &BOUNDS);
+        }
     }
 
     /// A node port was wanted.
@@ -95,6 +104,12 @@ impl Services {
             out,
             "kube_apiserver_clusterip_allocator_allocation_errors_total",
             "[ALPHA] Number of errors trying to allocate Cluster IPs",
+        );
+        counted.address_times.write(
+            out,
+            &BOUNDS,
+            "kube_apiserver_clusterip_allocator_allocation_duration_seconds",
+            "[ALPHA] Duration in seconds to allocate a Cluster IP by ServiceCIDR",
         );
         if let Some(in_use) = &in_use {
             out.family(

@@ -472,6 +472,21 @@ async fn what_is_handed_out_and_what_is_left_is_told() {
         let expected = format!("kube_apiserver_{expected}");
         assert!(after.contains(&expected), "{expected} among {after:?}");
     }
+    // The time of each that was had: not of the one that nobody got, nor that of the dry run.
+    let allocator = "kube_apiserver_clusterip_allocator_allocation";
+    let sum = |begin: &str| -> u64 {
+        let begin = format!("{allocator}_{begin}");
+        let found = after.iter().filter(|line| line.starts_with(&begin));
+        found
+            .map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap())
+            .sum()
+    };
+    let had = sum("total{");
+    assert!(had >= 2, "{after:?}");
+    let label = "cidr=\"10.96.0.0/16\"";
+    assert_eq!(sum(&format!("duration_seconds_count{{{label}}}")), had);
+    let all = format!("duration_seconds_bucket{{{label},le=\"10\"}}");
+    assert_eq!(sum(&all), had);
     let gauge = |samples: &[String], name: &str| {
         let name = format!("kube_apiserver_clusterip_allocator_{name}{{cidr=\"10.96.0.0/16\"}} ");
         let found = samples.iter().find_map(|line| line.strip_prefix(&name));
