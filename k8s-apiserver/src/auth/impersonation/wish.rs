@@ -15,7 +15,8 @@ const EXTRA: &str = "impersonate-extra-";
 /// Takes the headers of impersonation away: the user that they ask for, as they say it; `None` if they ask for nobody.
 ///
 /// # Errors
-/// `400 Bad Request` if they name groups or other things without a user.
+/// `400 Bad Request` if they name groups or other things without a user, or are no text. Upstream passes such bytes on, as
+/// names in Go may be any; here nobody has such a name, and somebody else's must not come of it.
 pub(crate) fn take(headers: &mut HeaderMap) -> Result<Option<Identity>, Error> {
     // Most requests have none, and are not to pay for it.
     if !headers.keys().any(|name| name.as_str().starts_with(ALL)) {
@@ -26,19 +27,25 @@ pub(crate) fn take(headers: &mut HeaderMap) -> Result<Option<Identity>, Error> {
         matches!(name, USER | GROUP | UID) || name.starts_with(EXTRA)
     };
     let asked: Vec<HeaderName> = headers.keys().filter(|n| is_ours(n)).cloned().collect();
-    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let first = |name| headers.get(name).map(text).unwrap_or_default();
+    let first = |name| match headers.get(name) {
+        Some(value) => text(name, value),
+        None => Ok(String::new()),
+    };
+    let all = |name: &str| -> Result<Vec<String>, Error> {
+        let values = headers.get_all(name).iter();
+        values.map(|value| text(name, value)).collect()
+    };
     let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for name in &asked {
-        if let Some(key) = name.as_str().strip_prefix(EXTRA) {
-            let values = headers.get_all(name).iter().map(text);
-            extra.entry(unescape(key)).or_default().extend(values);
+    for name in asked.iter().map(HeaderName::as_str) {
+        if let Some(key) = name.strip_prefix(EXTRA) {
+            let key = unescape(key).ok_or_else(|| no_text(name))?;
+            extra.entry(key).or_default().extend(all(name)?);
         }
     }
     let wanted = Identity {
-        name: first(USER),
-        uid: first(UID),
-        groups: headers.get_all(GROUP).iter().map(text).collect(),
+        name: first(USER)?,
+        uid: first(UID)?,
+        groups: all(GROUP)?,
         extra,
     };
     for name in asked {
@@ -54,6 +61,15 @@ pub(crate) fn take(headers: &mut HeaderMap) -> Result<Option<Identity>, Error> {
     Err(Error::bad_request(format!(
         "requested {wanted} without impersonating a user name"
     )))
+}
+
+fn text(name: &str, value: &HeaderValue) -> Result<String, Error> {
+    let text = std::str::from_utf8(value.as_bytes()).map_err(|_| no_text(name))?;
+    Ok(text.to_owned())
+}
+
+fn no_text(name: &str) -> Error {
+    Error::bad_request(format!("the header {name:?} is not valid UTF-8"))
 }
 
 /// A user as Go's `%#v` writes it, which is what upstream answers.
@@ -79,8 +95,8 @@ fn in_go(user: &Identity) -> String {
     )
 }
 
-/// Decodes `%2f` and the like; what is malformed stays as it is.
-fn unescape(key: &str) -> String {
+/// Decodes `%2f` and the like; what is malformed stays as it is. Nothing if no text comes of it.
+fn unescape(key: &str) -> Option<String> {
     let mut out = Vec::with_capacity(key.len());
     let mut rest = key.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
@@ -91,13 +107,13 @@ fn unescape(key: &str) -> String {
         }
         let digit = |at: usize| tail.get(at).and_then(|d| char::from(*d).to_digit(16));
         let (Some(high), Some(low)) = (digit(0), digit(1)) else {
-            return key.to_owned();
+            return Some(key.to_owned());
         };
         // Two digits make a byte.
         out.push((high * 16 + low) as u8);
         rest = &tail[2..];
     }
-    String::from_utf8_lossy(&out).into_owned()
+    String::from_utf8(out).ok()
 }
 
 #[cfg(test)]
@@ -149,6 +165,31 @@ mod tests {
         let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["accept", "impersonate-whatever"]);
+    }
+
+    #[test]
+    fn what_is_no_text_is_nobodys_name() {
+        let name = HeaderValue::from_bytes(b"al\xffice").unwrap();
+        for header in [USER, GROUP, UID, "impersonate-extra-a"] {
+            let mut headers = headers(&[("impersonate-user", "alice")]);
+            headers.insert(header, name.clone());
+            let error = take(&mut headers).unwrap_err();
+            assert_eq!((error.code(), error.reason()), (400, "BadRequest"));
+            let text = format!("the header {header:?} is not valid UTF-8");
+            assert_eq!(error.into_status().message, Some(text));
+        }
+        let mut headers = headers(&[
+            ("impersonate-user", "alice"),
+            ("impersonate-extra-a%ff", "x"),
+        ]);
+        assert_eq!(take(&mut headers).unwrap_err().code(), 400);
+        // What is a text stays one.
+        headers.clear();
+        headers.insert(
+            "impersonate-user",
+            HeaderValue::from_bytes("é".as_bytes()).unwrap(),
+        );
+        assert_eq!(take(&mut headers).unwrap().unwrap().name, "é");
     }
 
     #[test]
