@@ -205,6 +205,11 @@ impl Error {
         .cause("DisruptionBudget", cause)
     }
 
+    /// The object lies in a namespace, and none was named.
+    pub(crate) fn namespace_required() -> Self {
+        Error::bad_request("Namespace parameter required.")
+    }
+
     pub(crate) fn internal(message: impl fmt::Display) -> Self {
         status::internal_error(&message.to_string()).into()
     }

@@ -413,7 +413,10 @@ async fn admitted(
         warnings: warnings.clone(),
     };
     let answer = async {
-        if call.info.is_resource {
+        // Upstream's router looks at the path as it is, though what is asked for can be told without these slashes.
+        if call.info.path.starts_with("//") {
+            Ok(response::page_not_found())
+        } else if call.info.is_resource {
             match row {
                 Some(row) => Box::pin(resources::serve(call, &row, body, refused)).await,
                 None => Box::pin(elsewhere(call, body)).await,
@@ -572,6 +575,10 @@ impl CreateGate for Call {
 
 /// A request for a resource that only an API server behind this one may know.
 async fn elsewhere(call: Call, body: Body) -> Result<Response<Body>> {
+    let info = &call.info;
+    if info.api_prefix == "apis" && info.group.is_empty() {
+        return Ok(response::page_not_found());
+    }
     let aggregation = call.server.aggregation.clone();
     match aggregation.find(&call.info.group, &call.info.version) {
         Some(backend) => aggregation.pass_on(&backend, call, body).await,

@@ -7,7 +7,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use k8s_model::{
     Object,
     apply::{OneVersion, manager_of_user_agent},
-    fields,
+    field, fields,
 };
 use k8s_store::Revision;
 
@@ -180,6 +180,9 @@ pub(crate) async fn create(call: &Call, row: &Row, body: Body) -> Result<Respons
     let object = body::object(call, row, body, options.field_validation).await?;
     let manager = manager(call, &options);
     let target = written_by(call, row, &options, &manager);
+    if call.info.lacks_namespace() {
+        return Err(nowhere(call, row, &*object));
+    }
     if row.is("", "bindings") {
         return Box::pin(super::subresources::bind(
             call,
@@ -206,6 +209,19 @@ pub(crate) async fn create(call: &Call, row: &Row, body: Body) -> Result<Respons
     }
     let outcome = call.server.registry.create(&target, object).await?;
     render::outcome(call, row, StatusCode::CREATED, &outcome)
+}
+
+/// What upstream says of a new object whose URL has a place for a namespace, and nothing there.
+fn nowhere(call: &Call, row: &Row, object: &dyn Object) -> Error {
+    if row.is("", "bindings") {
+        return Error::namespace_required();
+    }
+    if call.server.create_only(row, "").is_some() {
+        return Error::bad_request("namespace is required on this type: ");
+    }
+    let name = object.metadata().name.as_deref().unwrap_or_default();
+    let path = field::Path::new("metadata").child("namespace");
+    Error::invalid(&row.resource, name, &vec![field::required(path, "")])
 }
 
 /// Admission of what is asked and never stored.
@@ -440,11 +456,17 @@ pub(crate) async fn delete_collection(
         options: SentOptions::Delete(&options),
         ..target(call, row, options.dry_run)
     };
-    let listed = call
-        .server
-        .registry
-        .delete_collection(&target, &list, &options)
-        .await?;
+    let registry = &call.server.registry;
+    let listed = if call.info.lacks_namespace() {
+        // Only what there is lies in a namespace.
+        let listed = registry.list(row, "", &list).await?;
+        if !listed.entries.is_empty() {
+            return Err(Error::namespace_required());
+        }
+        listed
+    } else {
+        registry.delete_collection(&target, &list, &options).await?
+    };
     call.warnings.extend(advice(row, &options));
     lists::list(call, row, listed).await
 }

@@ -38,20 +38,28 @@ pub(super) async fn serve(
         return Err(Error::method_not_allowed());
     }
     if !info.subresource.is_empty() {
+        if let Some(error) = unplaced(row, info) {
+            return Err(error);
+        }
         return Box::pin(subresources::serve(call, row, body, refused)).await;
     }
     let verb = info.verb.as_str();
+    let elsewhere = row.is_namespaced() && info.namespace.is_empty() && !info.lacks_namespace();
     // A watch of one object in the old spelling is one of the collection.
     let named = !info.name.is_empty();
     let fits = match verb {
         // All namespaces can be read at once, but not written.
-        "create" => !named && (!row.is_namespaced() || !info.namespace.is_empty()),
-        "deletecollection" => !row.is_namespaced() || !info.namespace.is_empty(),
+        "create" => !named && !elsewhere,
+        "deletecollection" => !elsewhere,
         "get" | "update" | "patch" | "delete" => named,
         _ => true,
     };
     if !fits || !row.resource.verbs.contains(&verb) {
         return Err(Error::method_not_allowed());
+    }
+    let is_one = matches!(verb, "get" | "update" | "patch" | "delete");
+    if is_one && info.lacks_namespace() {
+        return Err(Error::namespace_required());
     }
     if let Some(error) = refused {
         return Err(error);
@@ -60,6 +68,28 @@ pub(super) async fn serve(
         return Box::pin(components::serve(&call, row)).await;
     }
     objects(call, row, body).await
+}
+
+/// Why there is no object for a subresource: its name or its namespace is empty, and the method is one for objects.
+fn unplaced(row: &Row, info: &RequestInfo) -> Option<Error> {
+    let unnamed = info.name.is_empty();
+    if !unnamed && !info.lacks_namespace() {
+        return None;
+    }
+    // Without a name it is taken for a request for many objects.
+    let verb = match info.verb.as_str() {
+        "list" | "watch" => "get",
+        "deletecollection" => "delete",
+        verb => verb,
+    };
+    let known = row.resource.subresource(&info.subresource)?;
+    if !known.verbs.contains(&verb) {
+        return Some(Error::method_not_allowed());
+    }
+    Some(match unnamed {
+        true => Error::bad_request("name must be provided"),
+        false => Error::namespace_required(),
+    })
 }
 
 /// A request for custom resources, whose verb counts, and not its method: those that are told at an object's path to be
@@ -139,12 +169,13 @@ fn exists(row: &Row, info: &RequestInfo) -> bool {
     let in_url = info.parts.get(1).is_some();
     // Only of a namespace itself does the namespace stand in the URL without one above: whoever may do
     // something in a namespace may not do it to namespaces.
-    if !row.is_namespaced() && !info.namespace.is_empty() && info.is_in_namespace() {
+    if !row.is_namespaced() && info.is_in_namespace() {
         return false;
     }
     // Custom resources are served around upstream's router.
     let anywhere = in_path && row.custom().is_some();
-    if row.is_namespaced() && info.namespace.is_empty() && in_url && !anywhere {
+    let everywhere = row.is_namespaced() && info.namespace.is_empty() && !info.lacks_namespace();
+    if everywhere && in_url && !anywhere {
         return false;
     }
     if info.parts.len() > 3 && info.subresource != "proxy" {
@@ -154,6 +185,5 @@ fn exists(row: &Row, info: &RequestInfo) -> bool {
         return row.resource.subresource(&info.subresource).is_some();
     }
     // What is only ever created is nowhere to be found: neither by its name, nor in all namespaces.
-    let everywhere = row.is_namespaced() && info.namespace.is_empty();
     row.resource.is_stored() || !(in_url || everywhere)
 }

@@ -60,22 +60,7 @@ impl RequestInfo {
     /// Reads what resource the path is about. False if it is none.
     fn read(&mut self, method: &Method, path: &str, query: Option<&str>) -> bool {
         let info = self;
-        let mut parts: Vec<&str> = Vec::new();
-        for part in segments(path) {
-            let namespaces = match parts.first() {
-                Some(&"api") => 3,
-                Some(&"apis") => 4,
-                _ => 0,
-            };
-            // Clients that are told no namespace ask for `/namespaces//pods`, and mean all.
-            let unnamed = parts.len() == namespaces && parts.last() == Some(&"namespaces");
-            if !part.is_empty() || unnamed {
-                parts.push(part);
-            }
-        }
-        if parts.last() == Some(&"") {
-            parts.pop();
-        }
+        let parts: Vec<&str> = segments(path).collect();
         if parts.len() < 3 {
             return false;
         }
@@ -163,7 +148,7 @@ impl RequestInfo {
 
     /// Whether the path says the verb, as in `/api/v1/watch/pods`.
     pub(crate) fn has_verb_in_path(&self) -> bool {
-        let mut segments = segments(&self.path).filter(|part| !part.is_empty()).skip(2);
+        let mut segments = segments(&self.path).skip(2);
         if self.api_prefix == "apis" {
             segments.next();
         }
@@ -173,7 +158,7 @@ impl RequestInfo {
     /// Whether the resource stands below a namespace in the URL, as in `/namespaces/NAME/pods`, and not only
     /// names one, as in `/namespaces/NAME`.
     pub(crate) fn is_in_namespace(&self) -> bool {
-        let mut segments = segments(&self.path).filter(|part| !part.is_empty()).skip(2);
+        let mut segments = segments(&self.path).skip(2);
         if self.api_prefix == "apis" {
             segments.next();
         }
@@ -185,6 +170,11 @@ impl RequestInfo {
             && segments
                 .nth(1)
                 .is_some_and(|part| !NAMESPACE_SUBRESOURCES.contains(&part))
+    }
+
+    /// Whether the URL has a place for a namespace above the resource, and nothing there, as in `/namespaces//pods`.
+    pub(crate) fn lacks_namespace(&self) -> bool {
+        self.namespace.is_empty() && self.is_in_namespace()
     }
 
     /// A list or watch that a field selector narrows to one name is about that name.
@@ -204,10 +194,11 @@ impl RequestInfo {
     }
 }
 
-/// What is between the slashes of a path. They are short, so that to look at their bytes one by one takes a third of
-/// what `str::split` does.
+/// What is between the slashes of a path, but for those around it. They are short, so that to look at their bytes one by
+/// one takes a third of what `str::split` does.
 fn segments(path: &str) -> impl Iterator<Item = &str> {
-    let mut rest = Some(path);
+    let path = path.trim_matches('/');
+    let mut rest = (!path.is_empty()).then_some(path);
     std::iter::from_fn(move || {
         let text = rest?;
         let end = text.bytes().position(|byte| byte == b'/');
@@ -232,7 +223,10 @@ mod tests {
     #[test]
     fn segments_are_what_splitting_gives() {
         for path in ["", "/", "//", "a", "/a", "a/", "/api/v1//pods/é/", "é/é"] {
-            let split: Vec<&str> = path.split('/').collect();
+            let mut split: Vec<&str> = path.trim_matches('/').split('/').collect();
+            if split == [""] {
+                split.clear();
+            }
             assert_eq!(segments(path).collect::<Vec<_>>(), split, "{path}");
         }
     }
@@ -259,23 +253,29 @@ mod tests {
     }
 
     #[test]
-    fn no_namespace_is_all_namespaces() {
+    fn nothing_between_slashes_is_a_segment_too() {
+        // Clients that are told no namespace ask for `/namespaces//pods`, and mean all.
         let told = |path| {
             let info = info(Method::GET, path);
             (info.verb, info.namespace, info.resource, info.name)
         };
         let pods = told("/api/v1/pods");
         assert_eq!(told("/api/v1/namespaces//pods"), pods);
-        assert_eq!(told("/api//v1/namespaces//pods/"), pods);
+        assert_eq!(told("//api/v1/namespaces//pods//"), pods);
         let deployments = told("/apis/apps/v1/deployments");
         assert_eq!(told("/apis/apps/v1/namespaces//deployments"), deployments);
         for path in ["/api/v1/namespaces/", "/api/v1/namespaces//"] {
             assert_eq!(told(path), told("/api/v1/namespaces"));
         }
-        assert_eq!(
-            told("/api/v1/namespaces/a//pods"),
-            told("/api/v1/namespaces/a/pods")
-        );
+        for (path, wanted) in [
+            ("/api/v1//pods", ["get", "", "", "pods"]),
+            ("/api//v1/pods", ["get", "", "v1", "pods"]),
+            ("/api/v1/namespaces/a//pods", ["get", "a", "", "pods"]),
+            ("/api/v1/namespaces/a/pods//log", ["list", "a", "pods", ""]),
+        ] {
+            let (verb, namespace, resource, name) = told(path);
+            assert_eq!([&*verb, &*namespace, &*resource, &*name], wanted, "{path}");
+        }
     }
 
     #[test]

@@ -256,20 +256,113 @@ async fn a_watch_that_is_given_less_than_no_time_is_over() {
     assert_eq!((status.as_u16(), events.as_str()), (200, ""));
 }
 
+/// All of this was asked of v1.36.
 #[tokio::test]
-async fn who_names_no_namespace_lists_all() {
+async fn who_names_no_namespace_lists_all_and_changes_nothing() {
     let server = server().await;
+    const ALL: &str = "/api/v1/namespaces//configmaps";
+    let pods = "/api/v1/namespaces//pods";
+    let empty = "/api/v1/namespaces//secrets";
+    // Of these there are some.
     call(&server, "POST", MAPS, json!({"metadata": {"name": "x"}})).await;
-    let (status, list) = get(&server, "/api/v1/namespaces//configmaps").await;
+    let (status, list) = get(&server, ALL).await;
     assert_eq!(status, 200, "{list}");
     let items = list["items"].as_array().unwrap();
     assert!(items.iter().any(|item| item["metadata"]["name"] == "x"));
-    for (method, uri) in [
-        ("GET", "/api/v1/namespaces//configmaps/x"),
-        ("DELETE", "/api/v1/namespaces//configmaps/x"),
+    let required = "Namespace parameter required.";
+    let named = json!({"metadata": {"name": "x", "namespace": "default"}});
+    let target = json!({"metadata": {"name": "x"}, "target": {"name": "n"}});
+    for (method, path, body) in [
+        ("GET", format!("{ALL}/x"), Value::Null),
+        ("DELETE", format!("{ALL}/x"), Value::Null),
+        ("PUT", format!("{ALL}/x"), named.clone()),
+        ("PATCH", format!("{ALL}/x"), json!({"data": {"a": "b"}})),
+        ("DELETE", ALL.to_owned(), Value::Null),
+        ("GET", format!("{pods}/x/status"), Value::Null),
+        ("GET", format!("{pods}/x/log"), Value::Null),
+        ("POST", format!("{pods}/x/eviction"), named.clone()),
+        ("POST", format!("{pods}/x/binding"), target),
     ] {
-        let (status, answer) = call(&server, method, uri, Value::Null).await;
-        assert_eq!(status, 404, "{answer}");
+        let (status, answer) = call(&server, method, &path, body).await;
+        assert_eq!(
+            (status.as_u16(), &answer["message"]),
+            (400, &required.into()),
+            "{method} {path}"
+        );
+    }
+    for body in [named, json!({"metadata": {"name": "x"}})] {
+        let (status, answer) = call(&server, "POST", ALL, body).await;
+        let told = r#"ConfigMap "x" is invalid: metadata.namespace: Required value"#;
+        assert_eq!((status.as_u16(), &answer["message"]), (422, &told.into()));
+    }
+    let review =
+        json!({"spec": {"user": "a", "resourceAttributes": {"verb": "get", "resource": "pods"}}});
+    let reviews = "/apis/authorization.k8s.io/v1/namespaces//localsubjectaccessreviews";
+    let (status, answer) = call(&server, "POST", reviews, review).await;
+    let told = "namespace is required on this type: ";
+    assert_eq!((status.as_u16(), &answer["message"]), (400, &told.into()));
+    let (status, answer) = call(&server, "DELETE", empty, Value::Null).await;
+    assert_eq!((status.as_u16(), &answer["items"]), (200, &json!([])));
+    assert_eq!(get(&server, &format!("{MAPS}/x")).await.0, 200);
+}
+
+/// This too.
+#[tokio::test]
+async fn nothing_between_slashes_is_no_name() {
+    let server = server().await;
+    let unnamed = "name must be provided";
+    for (method, path) in [
+        ("GET", "/api/v1/namespaces/default/pods//log"),
+        ("GET", "/api/v1/namespaces/default/pods//status"),
+        ("PATCH", "/api/v1/namespaces/default/pods//status"),
+        ("POST", "/api/v1/namespaces/default/pods//eviction"),
+        ("POST", "/api/v1/namespaces/default/serviceaccounts//token"),
+        ("GET", "/apis/apps/v1/namespaces/default/deployments//scale"),
+        ("GET", "/api/v1/nodes//status"),
+        ("GET", "/api/v1/namespaces//status"),
+        ("PUT", "/api/v1/namespaces//finalize"),
+        ("GET", "/api/v1/namespaces/default/services//proxy/"),
+    ] {
+        let (status, answer) = call(&server, method, path, json!({})).await;
+        assert_eq!(
+            (status.as_u16(), &answer["message"]),
+            (400, &unnamed.into()),
+            "{method} {path}"
+        );
+    }
+    let missing = "the server could not find the requested resource";
+    for path in [
+        "/api/v1//configmaps",
+        "/api//v1/configmaps",
+        "/api/v1//nodes",
+        "/api/v1/namespaces//nodes",
+        "/api/v1/namespaces/default//configmaps",
+        "/api/v1/namespaces/default/configmaps//x",
+        "/api/v1/namespaces/default/pods/x//status",
+        "/apis/apps//v1/deployments",
+        "/apis/apps/v1//deployments",
+    ] {
+        let (status, answer) = get(&server, path).await;
+        assert_eq!(
+            (status.as_u16(), &answer["message"]),
+            (404, &missing.into()),
+            "{path}"
+        );
+    }
+    for path in [
+        "//api/v1/configmaps",
+        "/apis//apps/v1/deployments",
+        "//healthz",
+    ] {
+        let (status, answer) = get(&server, path).await;
+        assert_eq!(
+            (status.as_u16(), answer),
+            (404, "404 page not found\n".into()),
+            "{path}"
+        );
+    }
+    for path in ["/api/v1/configmaps//", "/api/v1/namespaces//"] {
+        assert_eq!(get(&server, path).await.0, 200, "{path}");
     }
 }
 
