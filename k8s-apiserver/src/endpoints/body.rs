@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::header;
+use http::{HeaderValue, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use k8s_model::{
     Object,
@@ -16,7 +16,7 @@ use crate::{
     Error, Result,
     admission::Warnings,
     audit,
-    http::{Body, negotiate::MEDIA_TYPES, options::FieldValidation},
+    http::{Body, media_type, negotiate::MEDIA_TYPES, options::FieldValidation},
     registry::Row,
 };
 
@@ -42,8 +42,8 @@ pub(crate) async fn read(call: &Call, body: Body) -> Result<Bytes> {
     }
 }
 
-/// The media type of the body, without parameters.
-pub(crate) fn content_type(call: &Call) -> &str {
+/// The media type of a patch, whatever its parameters are.
+pub(crate) fn patch_type(call: &Call) -> &str {
     let value = call
         .parts
         .headers
@@ -51,6 +51,15 @@ pub(crate) fn content_type(call: &Call) -> &str {
         .and_then(|v| v.to_str().ok())
         .unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim()
+}
+
+/// The media type of the body, which is JSON unless told otherwise; nothing if it cannot be read.
+fn content_type(call: &Call) -> Option<Cow<'static, str>> {
+    let value = call.parts.headers.get(header::CONTENT_TYPE);
+    match value.map(HeaderValue::as_bytes) {
+        None | Some(b"" | b"application/json") => Some("application/json".into()),
+        Some(value) => media_type::parse(value).map(Cow::Owned),
+    }
 }
 
 /// JSON with whole characters, see [`decode::paired`].
@@ -71,21 +80,20 @@ fn said_to_be(json: &[u8], api_version: &str) -> Result<Vec<u8>> {
 /// The body as JSON, whatever it was sent as, and the keys that YAML has twice.
 fn as_json(call: &Call, bytes: Bytes, kind: &str) -> Result<(Bytes, Vec<String>)> {
     let unread = |why: &str| Error::bad_request(decode::unrecognized(kind, why, &bytes));
-    let media_type = content_type(call);
-    let is = |known: &str| media_type.eq_ignore_ascii_case(known);
-    if media_type.is_empty() || is("application/json") {
-        Ok((whole(bytes), Vec::new()))
-    } else if is("application/yaml") {
-        let document = yaml::read(&bytes).map_err(|why| unread(&why))?;
-        let json = serde_json::to_vec(&document.value).map_err(Error::internal)?;
-        Ok((json.into(), document.repeated))
-    } else if is("application/vnd.kubernetes.protobuf") {
-        let value =
-            k8s_model::protobuf::decode(&bytes).map_err(|error| unread(&error.to_string()))?;
-        let json = serde_json::to_vec(&value).map_err(Error::internal)?;
-        Ok((json.into(), Vec::new()))
-    } else {
-        Err(Error::unsupported_media_type(&MEDIA_TYPES))
+    match content_type(call).as_deref() {
+        Some("application/json") => Ok((whole(bytes), Vec::new())),
+        Some("application/yaml") => {
+            let document = yaml::read(&bytes).map_err(|why| unread(&why))?;
+            let json = serde_json::to_vec(&document.value).map_err(Error::internal)?;
+            Ok((json.into(), document.repeated))
+        }
+        Some("application/vnd.kubernetes.protobuf") => {
+            let value =
+                k8s_model::protobuf::decode(&bytes).map_err(|error| unread(&error.to_string()))?;
+            let json = serde_json::to_vec(&value).map_err(Error::internal)?;
+            Ok((json.into(), Vec::new()))
+        }
+        _ => Err(Error::unsupported_media_type(&MEDIA_TYPES)),
     }
 }
 

@@ -319,7 +319,7 @@ pub(crate) async fn read_patch(
     row: &Row,
     body: Body,
 ) -> Result<(Patch, WriteOptions)> {
-    let kind = PatchType::of(body::content_type(call), row).map_err(|error| {
+    let kind = PatchType::of(body::patch_type(call), row).map_err(|error| {
         // Upstream's router has it that a patch of nothing has the wrong type of answers.
         let is_empty = body.len().unwrap_or_default() == 0;
         if is_empty && row.custom().is_none() {

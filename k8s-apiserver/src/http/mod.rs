@@ -5,6 +5,7 @@ pub(crate) mod connection;
 pub(crate) mod deadline;
 pub(crate) mod gzip;
 pub(crate) mod info;
+pub(crate) mod media_type;
 pub(crate) mod negotiate;
 pub(crate) mod options;
 pub(crate) mod response;

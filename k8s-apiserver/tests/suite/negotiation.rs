@@ -367,6 +367,51 @@ async fn a_custom_resource_names_its_kind_in_every_format() {
     );
 }
 
+/// Asked of v1.36.
+#[tokio::test]
+async fn a_body_is_read_if_go_can_read_its_media_type() {
+    let cluster = wire::cluster().await;
+    let mut wire = cluster.wire().await;
+    let body = br#"{"metadata": {"generateName": "a-"}}"#;
+    for (kind, code) in [
+        ("application/json;", 201),
+        ("APPLICATION/json", 201),
+        ("application/json; charset=utf-8", 201),
+        ("application/json;x=1;X=1", 201),
+        ("application/json;;", 415),
+        ("application/json;;charset=utf-8", 415),
+        ("application/json; ;", 415),
+        ("application/json;charset", 415),
+        ("application/json;x=1;x=2", 415),
+        ("application/json ;x=\"a", 415),
+        ("application/json,application/yaml", 415),
+        ("json", 415),
+    ] {
+        let header = format!("content-type: {kind}\r\n");
+        let answer = wire.ask("POST", MAPS, &header, body).await;
+        assert_eq!(answer.status, code, "{kind}");
+        if code == 415 {
+            assert_eq!(
+                answer.message(),
+                "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf"
+            );
+        }
+    }
+    // Of a patch the parameters are nobody's concern.
+    let made = wire
+        .ask("POST", MAPS, "", br#"{"metadata": {"name": "a"}}"#)
+        .await;
+    assert_eq!(made.status, 201);
+    let header = "content-type: application/merge-patch+json;;\r\n";
+    let answer = wire.ask("PATCH", &format!("{MAPS}/a"), header, b"{}").await;
+    assert_eq!(answer.status, 200);
+    let header = "content-type: application/json;;\r\n";
+    let answer = wire
+        .ask("DELETE", &format!("{MAPS}/a"), header, b"{}")
+        .await;
+    assert_eq!(answer.status, 415);
+}
+
 #[tokio::test]
 async fn yaml_is_read_as_upstream_reads_it() {
     let cluster = wire::cluster().await;
