@@ -293,9 +293,14 @@ pub(crate) async fn update(call: &Call, row: &Row, body: Body) -> Result<Respons
     render::outcome(call, row, code, &outcome)
 }
 
-/// An update needs a name in the object too; its namespace is that of the URL, or fills in.
+/// An update is about what its URL names: first the namespace counts, then the name.
 pub(crate) fn check_place(target: &Target<'_>, object: &mut dyn Object) -> Result<()> {
     match_namespace(target, object)?;
+    check_name(target, object)
+}
+
+/// An update needs a name in the object too.
+fn check_name(target: &Target<'_>, object: &dyn Object) -> Result<()> {
     let found = object.metadata().name.as_deref().unwrap_or_default();
     if found == target.name {
         return Ok(());

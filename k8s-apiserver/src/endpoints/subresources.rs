@@ -23,6 +23,7 @@ use crate::{
     registry::{
         Row, Target,
         create::match_namespace,
+        not_found,
         patch::{Patch, PatchedKind},
         subresources,
         update::{Change, Rules},
@@ -265,11 +266,19 @@ async fn evict(
         .downcast_ref::<Eviction>()
         .ok_or_else(|| Error::internal("not an Eviction"))?;
     let delete = match &eviction.delete_options {
-        Some(delete) => DeleteOptions::parse(
-            None,
-            Some(serde_json::to_value(delete).map_err(Error::internal)?),
-        )?,
-        None => DeleteOptions::default(),
+        Some(delete) => {
+            let delete = serde_json::to_value(delete).map_err(Error::internal)?;
+            DeleteOptions::parse(None, Some(delete))
+        }
+        None => Ok(DeleteOptions::default()),
+    };
+    let delete = match delete {
+        Ok(delete) => delete,
+        // How a pod that is not there is to go is nobody's concern.
+        Err(error) => {
+            let pod = call.server.registry.read(&target).await?;
+            return Err(pod.map_or_else(|| not_found(&target), |_| error));
+        }
     };
     let mut target = objects::target(call, row, options.dry_run || delete.dry_run);
     target.subresource = "";

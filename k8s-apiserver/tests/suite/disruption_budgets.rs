@@ -228,3 +228,37 @@ async fn should_block_an_eviction_until_the_pdb_is_updated_to_allow_it() {
     assert_eq!(used["status"]["disruptionsAllowed"], 0);
     assert!(used["status"]["disruptedPods"]["p"].is_string());
 }
+
+/// Asked of v1.36.
+#[tokio::test]
+async fn how_a_pod_is_to_go_is_looked_at_when_it_is_there() {
+    let cluster = Cluster::start().await;
+    let pods = "/api/v1/namespaces/default/pods";
+    cluster.post(pods, pod("there")).await.expect(201);
+    for (name, how, code, told) in [
+        (
+            "missing",
+            json!({"propagationPolicy": "Bad"}),
+            404,
+            r#"pods "missing" not found"#,
+        ),
+        (
+            "missing",
+            json!({"dryRun": ["Bad"]}),
+            404,
+            r#"pods "missing" not found"#,
+        ),
+        (
+            "there",
+            json!({"propagationPolicy": "Bad"}),
+            422,
+            r#"DeleteOptions.meta.k8s.io "" is invalid: propagationPolicy: Unsupported value: "Bad": supported values: "Foreground", "Background", "Orphan", "nil""#,
+        ),
+    ] {
+        let eviction = json!({"metadata": {"name": name}, "deleteOptions": how});
+        let path = format!("{pods}/{name}/eviction");
+        let answer = cluster.post(&path, eviction).await;
+        assert_eq!(answer.message(), told, "{how}");
+        answer.expect(code);
+    }
+}

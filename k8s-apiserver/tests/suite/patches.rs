@@ -216,6 +216,47 @@ async fn scales_are_patched_as_other_objects_are() {
         (
             json!({"kind": "X"}),
             422,
+/// Asked of v1.36, as what is below.
+#[tokio::test]
+async fn of_a_wrong_namespace_and_a_wrong_name_the_namespace_is_told() {
+    let cluster = Cluster::start().await;
+    deployment(&cluster).await;
+    let pod =
+        json!({"metadata": {"name": "d"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let pods = "/api/v1/namespaces/default/pods";
+    cluster.post(pods, pod).await.expect(201);
+    let both = json!({"metadata": {"name": "e", "namespace": "other"}, "spec": {}});
+    let name = json!({"metadata": {"name": "e"}, "spec": {}});
+    let namespace = json!({"metadata": {"name": "d", "namespace": "other"}, "spec": {}});
+    for path in [
+        format!("{DEPLOYMENTS}/d"),
+        format!("{DEPLOYMENTS}/d/scale"),
+        format!("{DEPLOYMENTS}/d/status"),
+        format!("{pods}/d/ephemeralcontainers"),
+    ] {
+        for (body, told) in [
+            (
+                &both,
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ),
+            (
+                &namespace,
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ),
+            (
+                &name,
+                "the name of the object (e) does not match the name on the URL (d)",
+            ),
+        ] {
+            for method in ["PUT", "PATCH"] {
+                let answer = cluster.ask(method, &path, body.clone()).await;
+                assert_eq!(answer.message(), told, "{method} {path} {body}");
+                answer.expect(400);
+            }
+        }
+    }
+}
+
             "no kind \"X\" is registered for version \"autoscaling/v1\"",
         ),
     ] {
