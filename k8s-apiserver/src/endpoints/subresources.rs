@@ -172,7 +172,7 @@ async fn scale_write(
                         codec: &scales,
                     };
                     let validation = options.field_validation;
-                    let new = patch.patched(&kind, old.to_value(), validation, warnings)?;
+                    let new = patch.patched(&kind, old.to_value(), &[], validation, warnings)?;
                     let scale = new.downcast_ref::<Scale>().cloned();
                     (scale.ok_or_else(|| Error::internal("not a Scale"))?, None)
                 }

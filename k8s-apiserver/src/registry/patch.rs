@@ -1,5 +1,7 @@
 //! Patch: the four kinds of patches, applied to an object as a value tree.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use k8s_model::{
     Codec, Object,
@@ -189,9 +191,11 @@ impl Patch {
         }
         let resource = &row.resource;
         let mut value = live.object.to_value();
-        if self.mentions_managed_fields() && !live.managed.is_empty() {
-            let managed: Value = serde_json::from_slice(live.managed).map_err(Error::internal)?;
-            value["metadata"]["managedFields"] = managed;
+        let mut managed = live.managed;
+        if self.mentions_managed_fields() && !managed.is_empty() {
+            value["metadata"]["managedFields"] =
+                serde_json::from_slice(managed).map_err(Error::internal)?;
+            managed = &[];
         }
         let kind = PatchedKind {
             group: resource.group,
@@ -199,7 +203,7 @@ impl Patch {
             kind: resource.kind,
             codec: &resource.codec,
         };
-        let mut object = self.patched(&kind, value, validation, warnings)?;
+        let mut object = self.patched(&kind, value, managed, validation, warnings)?;
         resource.strategy.default(&mut *object);
         Ok(Change {
             object,
@@ -208,11 +212,13 @@ impl Patch {
         })
     }
 
-    /// What it makes of the value tree of an object of a kind, without defaults. Not for apply.
+    /// What it makes of the value tree of an object of a kind, without defaults. The managed fields are those that the
+    /// tree lacks as the patch does not look at them. Not for apply.
     pub(crate) fn patched(
         &self,
         kind: &PatchedKind<'_>,
         value: Value,
+        managed: &[u8],
         validation: FieldValidation,
         warnings: &Warnings,
     ) -> Result<Box<dyn Object>> {
@@ -231,6 +237,8 @@ impl Patch {
             }
         }
         let json = serde_json::to_vec(&value).map_err(Error::internal)?;
+        let whole = || with_managed(&value, managed).to_string();
+        let invalid = |text: &str| self.invalid(whole(), text);
         let mut findings = match self {
             Patch::Json(_, seen) | Patch::Merge(_, seen) | Patch::Strategic(_, seen) => {
                 seen.findings.clone()
@@ -242,7 +250,7 @@ impl Patch {
         })
         .map_err(|error| {
             match &error {
-                DecodeError::NoKind => return self.invalid(&json, &missing_kind(&json)),
+                DecodeError::NoKind => return invalid(&missing_kind(whole().as_bytes())),
                 DecodeError::Undefined { api_version, .. } if api_version.is_empty() => {
                     return Error::internal(
                         "Object 'apiVersion' is missing in 'object has no apiVersion field'",
@@ -255,7 +263,7 @@ impl Patch {
                 Patch::Strategic(..) => ty.and_then(|ty| misfit(ty, &value)),
                 _ => None,
             };
-            self.invalid(&json, &told.unwrap_or_else(|| error.reason()))
+            invalid(&told.unwrap_or_else(|| error.reason()))
         })?;
         match validation {
             _ if findings.is_empty() => {}
@@ -263,17 +271,17 @@ impl Patch {
             FieldValidation::Warn => warnings.extend(findings),
             FieldValidation::Strict => {
                 let text = format!("strict decoding error: {}", findings.join(", "));
-                return Err(self.invalid(&json, &text));
+                return Err(invalid(&text));
             }
         }
         Ok(object)
     }
 
     /// The answer to a patch whose result is no object of its kind, which upstream quotes.
-    fn invalid(&self, patched: &[u8], text: &str) -> Error {
+    fn invalid(&self, patched: String, text: &str) -> Error {
         let quoted = match self {
             Patch::Strategic(change, _) => patch::spell_go(change),
-            _ => String::from_utf8_lossy(patched).into_owned(),
+            _ => patched,
         };
         let finding = field::invalid(Path::new("patch"), quoted, text);
         Error::invalid_kind("", "", "", &vec![finding])
@@ -421,6 +429,20 @@ impl Configuration {
         warnings.extend(self.repeated.iter().cloned());
         Ok(())
     }
+}
+
+/// The tree of an object, with the managed fields that it lacks, if it has a place for them.
+fn with_managed<'v>(value: &'v Value, managed: &[u8]) -> Cow<'v, Value> {
+    let has_place = value.get("metadata").is_some_and(Value::is_object);
+    let Some(managed) = serde_json::from_slice::<Value>(managed)
+        .ok()
+        .filter(|_| has_place)
+    else {
+        return Cow::Borrowed(value);
+    };
+    let mut whole = value.clone();
+    whole["metadata"]["managedFields"] = managed;
+    Cow::Owned(whole)
 }
 
 /// What Go says of a value that is decoded into a map and is none.

@@ -21,6 +21,34 @@ async fn deployment(cluster: &Cluster) {
     cluster.post(DEPLOYMENTS, body).await.expect(201);
 }
 
+/// What a patch makes is quoted as the object is shown: with its managed fields, unless it takes away their place.
+#[tokio::test]
+async fn what_cannot_be_decoded_is_quoted_with_its_managed_fields() {
+    let cluster = Cluster::start().await;
+    let map = config_map("a", json!({"a": "1"}));
+    cluster.post(MAPS, map).await.expect(201);
+    let path = format!("{MAPS}/a");
+    let quoted = async |kind: &str, change: Value| {
+        let told = patch(&cluster, &path, kind, change).await.expect(422);
+        let message = told["message"].as_str().unwrap().to_owned();
+        let quoted = message.strip_prefix(" \"\" is invalid: patch: Invalid value: ");
+        let quoted = quoted.unwrap_or_else(|| panic!("{message}"));
+        let (quoted, why) = quoted.split_at(quoted.rfind("\": json: ").unwrap() + 1);
+        assert!(why.starts_with(": json: cannot unmarshal"), "{why}");
+        let text: String = serde_json::from_str(quoted).unwrap();
+        serde_json::from_str::<Value>(&text).unwrap()
+    };
+    let merged = quoted("merge-patch+json", json!({"data": 5})).await;
+    assert_eq!(merged["data"], 5);
+    let owned = &merged["metadata"]["managedFields"];
+    assert_eq!(owned[0]["fieldsV1"]["f:data"]["f:a"], json!({}), "{merged}");
+    let operations = json!([{"op": "replace", "path": "/data", "value": 5}]);
+    let patched = quoted("json-patch+json", operations).await;
+    assert_eq!(&patched["metadata"]["managedFields"], owned);
+    let without = quoted("merge-patch+json", json!({"metadata": 5})).await;
+    assert_eq!(without["metadata"], 5);
+}
+
 #[tokio::test]
 async fn strategic_patches_that_do_not_fit_are_told_why() {
     let cluster = Cluster::start().await;
@@ -188,34 +216,6 @@ async fn what_is_no_patch_is_told_by_the_decoder_that_reads_it() {
     }
 }
 
-#[tokio::test]
-async fn scales_are_patched_as_other_objects_are() {
-    let cluster = Cluster::start().await;
-    deployment(&cluster).await;
-    let path = format!("{DEPLOYMENTS}/d/scale");
-    let send = |query: &str, change: Value| {
-        let (cluster, path) = (&cluster, format!("{path}?{query}"));
-        async move { patch(cluster, &path, "merge-patch+json", change).await }
-    };
-    for (change, code, text) in [
-        (
-            json!({"spec": {"replicas": "x"}}),
-            422,
-            "json: cannot unmarshal string into Go struct field ScaleSpec.spec.replicas of type int32",
-        ),
-        (
-            json!({"metadata": {"name": "x"}}),
-            400,
-            "the name of the object (x) does not match the name on the URL (d)",
-        ),
-        (
-            json!({"metadata": {"namespace": "x"}}),
-            400,
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ),
-        (
-            json!({"kind": "X"}),
-            422,
 /// Asked of v1.36, as what is below.
 #[tokio::test]
 async fn of_a_wrong_namespace_and_a_wrong_name_the_namespace_is_told() {
@@ -257,6 +257,34 @@ async fn of_a_wrong_namespace_and_a_wrong_name_the_namespace_is_told() {
     }
 }
 
+#[tokio::test]
+async fn scales_are_patched_as_other_objects_are() {
+    let cluster = Cluster::start().await;
+    deployment(&cluster).await;
+    let path = format!("{DEPLOYMENTS}/d/scale");
+    let send = |query: &str, change: Value| {
+        let (cluster, path) = (&cluster, format!("{path}?{query}"));
+        async move { patch(cluster, &path, "merge-patch+json", change).await }
+    };
+    for (change, code, text) in [
+        (
+            json!({"spec": {"replicas": "x"}}),
+            422,
+            "json: cannot unmarshal string into Go struct field ScaleSpec.spec.replicas of type int32",
+        ),
+        (
+            json!({"metadata": {"name": "x"}}),
+            400,
+            "the name of the object (x) does not match the name on the URL (d)",
+        ),
+        (
+            json!({"metadata": {"namespace": "x"}}),
+            400,
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ),
+        (
+            json!({"kind": "X"}),
+            422,
             "no kind \"X\" is registered for version \"autoscaling/v1\"",
         ),
     ] {
