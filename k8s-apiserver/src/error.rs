@@ -335,3 +335,9 @@ impl From<crate::registry::value::BadValue> for Error {
         Error::internal(error)
     }
 }
+
+impl From<crate::registry::value::Corrupt> for Error {
+    fn from(error: crate::registry::value::Corrupt) -> Self {
+        Error::internal(error)
+    }
+}

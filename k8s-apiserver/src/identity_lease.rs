@@ -151,7 +151,7 @@ async fn delete_expired(registry: &Registry) -> Result<()> {
         ..List::default()
     };
     for entry in registry.store.list(list).await?.entries {
-        let stored = row.settle(Stored::parse(&entry.value)?).await?;
+        let stored = row.settle(Stored::of(&entry)?).await?;
         let object: Box<dyn Object> = row.decode(&stored, entry.modified.0)?;
         let Some(lease) = object.downcast_ref::<Lease>() else {
             continue;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use k8s_model::{Object, Resource};
 use serde::Deserialize;
 
-use crate::registry::value::{BadValue, Stored};
+use crate::registry::value::{BadValue, Corrupt, Stored};
 
 /// An object as it is stored, sharing the store's memory.
 #[derive(Debug)]
@@ -99,11 +99,11 @@ struct Labels {
 }
 
 impl Entry {
-    pub(crate) fn new(entry: &k8s_store::Entry) -> Result<Self, BadValue> {
+    pub(crate) fn new(entry: &k8s_store::Entry) -> Result<Self, Corrupt> {
         Ok(Entry {
             key: entry.key.clone(),
             revision: entry.modified.0,
-            stored: Stored::parse(&entry.value)?,
+            stored: Stored::of(entry)?,
             index: OnceLock::new(),
         })
     }
@@ -125,9 +125,12 @@ impl Entry {
     }
 
     /// The same for who must not take an object that cannot be read for one that is not selected.
-    pub(crate) fn readable_index(&self, resource: &Resource) -> Result<&Index, BadValue> {
+    pub(crate) fn readable_index(&self, resource: &Resource) -> Result<&Index, Corrupt> {
         match self.index(resource) {
-            index if index.unreadable => Err(BadValue("it cannot be decoded")),
+            index if index.unreadable => {
+                let why = BadValue("it cannot be decoded");
+                Err(Corrupt::new(&self.key, self.revision, why))
+            }
             index => Ok(index),
         }
     }
@@ -197,7 +200,7 @@ pub(crate) struct Event {
     pub(crate) current: Option<Arc<Entry>>,
     pub(crate) previous: Option<Arc<Entry>>,
     /// What was written is no object: its key, and why.
-    unreadable: Option<Box<(Bytes, BadValue)>>,
+    unreadable: Option<Box<(Bytes, Corrupt)>>,
     encoded: [OnceLock<Bytes>; 3],
     /// The same in protobuf: nothing until somebody watches so.
     protobuf: OnceLock<Box<[OnceLock<Bytes>; 3]>>,
@@ -220,7 +223,7 @@ impl Event {
     }
 
     /// That something was written which cannot be read.
-    pub(crate) fn unreadable(revision: u64, key: Bytes, error: BadValue) -> Self {
+    pub(crate) fn unreadable(revision: u64, key: Bytes, error: Corrupt) -> Self {
         Event {
             unreadable: Some(Box::new((key, error))),
             ..Event::new(revision, None, None)
@@ -228,7 +231,7 @@ impl Event {
     }
 
     /// Why nobody can tell what was written.
-    pub(crate) fn fault(&self) -> Option<&BadValue> {
+    pub(crate) fn fault(&self) -> Option<&Corrupt> {
         self.unreadable.as_deref().map(|(_, error)| error)
     }
 

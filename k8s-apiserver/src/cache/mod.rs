@@ -24,7 +24,7 @@ pub(crate) use self::{
     place::Place,
     resource::Cache,
 };
-use crate::{Error, Result, registry::value::BadValue};
+use crate::{Error, Result, registry::value::Corrupt};
 
 /// How long a reader waits for the caches to catch up; upstream's `blockTimeout`.
 const CATCH_UP: Duration = Duration::from_secs(3);
@@ -158,7 +158,7 @@ impl Caches {
         &self,
         prefix: &str,
         asked: Option<u64>,
-        read: impl Fn(&Arc<Cache>) -> Result<T, BadValue> + Send + Sync,
+        read: impl Fn(&Arc<Cache>) -> Result<T, Corrupt> + Send + Sync,
     ) -> Result<(u64, T)> {
         loop {
             let cache = self.get(prefix).await?;

@@ -18,7 +18,7 @@ use super::{
     entry::{Entry, Event},
     place::{Place, Written},
 };
-use crate::registry::value::BadValue;
+use crate::registry::value::Corrupt;
 
 /// How many changes of a resource are kept for watchers. One that falls further behind is
 /// disconnected, and one that wants to start further back reads the store's history.
@@ -58,7 +58,7 @@ pub(super) struct State {
     objects: BTreeMap<Bytes, Arc<Entry>>,
     /// Those that cannot be read now: by a server of an older version, on the same etcd, or when they are damaged. Who
     /// asks for all must not think that they are gone.
-    unreadable: BTreeMap<Bytes, BadValue>,
+    unreadable: BTreeMap<Bytes, Corrupt>,
     pub(super) ring: VecDeque<Arc<Event>>,
     /// The number of the first change in the ring.
     pub(super) first: u64,
@@ -134,7 +134,7 @@ impl Cache {
         }
     }
 
-    fn parse(&self, entry: &k8s_store::Entry) -> Result<Arc<Entry>, BadValue> {
+    fn parse(&self, entry: &k8s_store::Entry) -> Result<Arc<Entry>, Corrupt> {
         let read = Entry::new(entry).map(Arc::new);
         read.inspect_err(|error| {
             self.failures.fetch_add(1, Ordering::Relaxed);
@@ -151,7 +151,7 @@ impl Cache {
         &self,
         state: &mut State,
         change: &k8s_store::Change,
-        current: Option<Result<Arc<Entry>, BadValue>>,
+        current: Option<Result<Arc<Entry>, Corrupt>>,
         revision: u64,
     ) {
         let Some(number) = state.apply(change, current, revision) else {
@@ -218,7 +218,7 @@ impl Cache {
     }
 
     /// The objects below a prefix, in key order. An error if one of them cannot be read.
-    pub(crate) fn snapshot(&self, prefix: &Bytes) -> Result<Vec<Arc<Entry>>, BadValue> {
+    pub(crate) fn snapshot(&self, prefix: &Bytes) -> Result<Vec<Arc<Entry>>, Corrupt> {
         let state = self.state.read();
         state.check(prefix)?;
         Ok(state.below(prefix))
@@ -237,7 +237,7 @@ impl Cache {
         self: &Arc<Self>,
         prefix: &Bytes,
         interest: &Interest,
-    ) -> Result<(Vec<Arc<Entry>>, Place), BadValue> {
+    ) -> Result<(Vec<Arc<Entry>>, Place), Corrupt> {
         let mut state = self.state.write();
         let entries = match interest {
             Interest::One(key) => match state.unreadable.get(key) {
@@ -316,7 +316,7 @@ impl State {
     }
 
     /// Makes sure that all objects below a prefix can be read.
-    fn check(&self, prefix: &Bytes) -> Result<(), BadValue> {
+    fn check(&self, prefix: &Bytes) -> Result<(), Corrupt> {
         let mut from =
             (self.unreadable).range::<Bytes, _>((Bound::Included(prefix), Bound::Unbounded));
         match from.next() {
@@ -329,7 +329,7 @@ impl State {
     fn apply(
         &mut self,
         change: &k8s_store::Change,
-        current: Option<Result<Arc<Entry>, BadValue>>,
+        current: Option<Result<Arc<Entry>, Corrupt>>,
         revision: u64,
     ) -> Option<u64> {
         let key = &change.key;

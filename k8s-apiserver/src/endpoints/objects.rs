@@ -105,7 +105,7 @@ pub(crate) async fn read(call: &Call, row: &Row) -> Result<(Stored, u64)> {
         .read(&target)
         .await?
         .ok_or_else(|| not_found(&target))?;
-    let stored = row.settle(Stored::parse(&entry.value)?).await?;
+    let stored = row.settle(Stored::of(&entry)?).await?;
     Ok((stored, entry.modified.0))
 }
 

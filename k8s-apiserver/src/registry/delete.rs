@@ -66,7 +66,7 @@ impl Registry {
             let Some(found) = entry else {
                 return Err(not_found(target));
             };
-            let stored = row.settle(Stored::parse(&found.value)?).await?;
+            let stored = row.settle(Stored::of(&found)?).await?;
             let old = row.decode_bare(&stored, found.modified.0)?;
             check_preconditions(target, options, old.metadata(), revision_checked)?;
             let unchanged = |old: Box<dyn Object>| {
@@ -155,7 +155,7 @@ impl Registry {
             match self.remove(target, &last, &*object).await? {
                 Ok(revision) => {
                     object.metadata_mut().resource_version = Some(revision.to_string());
-                    let last = Stored::parse(&last.value)?;
+                    let last = Stored::of(&last)?;
                     let stored = ownership::shown_as(row, &mut *object, last, revision);
                     return Ok(Deleted::Gone(Outcome {
                         object,
@@ -251,7 +251,7 @@ impl Registry {
         found: &Entry,
         mut new: Box<dyn Object>,
     ) -> Result<Result<(Outcome, Option<Entry>), Option<Entry>>> {
-        let before = Stored::parse(&found.value)?;
+        let before = Stored::of(found)?;
         let value = target.row.to_store(&mut new, before.managed()).await?;
         if target.dry_run {
             ownership::show(&mut *new, before.managed());

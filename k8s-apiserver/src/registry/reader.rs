@@ -47,7 +47,7 @@ impl Recent {
         {
             return Ok(json.clone());
         }
-        let stored = Stored::parse(&entry.value).map_err(unavailable)?;
+        let stored = Stored::of(entry).map_err(unavailable)?;
         let json = stored.with_revision(entry.modified.0);
         if json.len() <= Self::LONGEST {
             let mut recent = self.0.lock();

@@ -211,7 +211,7 @@ impl Row {
 
     /// An entry of the store in the served version, without its managed fields.
     pub(crate) fn decode_entry(&self, entry: &k8s_store::Entry) -> Result<Box<dyn Object>> {
-        self.decode_bare(&Stored::parse(&entry.value)?, entry.modified.0)
+        self.decode_bare(&Stored::of(entry)?, entry.modified.0)
     }
 
     /// The bytes of an object for the store, with these managed fields. Leaves its resource version

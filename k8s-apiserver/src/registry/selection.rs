@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use k8s_model::{fields, labels};
 
-use super::{Row, key, value::BadValue};
+use super::{Row, key, value::Corrupt};
 use crate::{
     Error, Result,
     cache::{Entry, Field, Interest},
@@ -99,7 +99,7 @@ impl Selection {
         &self,
         row: &Row,
         entry: &Entry,
-    ) -> std::result::Result<bool, BadValue> {
+    ) -> std::result::Result<bool, Corrupt> {
         if !self.looks_inside() {
             return Ok(true);
         }

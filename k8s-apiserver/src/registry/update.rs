@@ -102,7 +102,7 @@ impl Registry {
             let Some(found) = entry else {
                 return Err(not_found(target));
             };
-            let unconverted = Stored::parse(&found.value)?;
+            let unconverted = Stored::of(&found)?;
             let stored = row.settle(unconverted.clone()).await?;
             let old = row.decode_bare(&stored, found.modified.0)?;
             let versions = Conversions::new(row);

@@ -33,6 +33,27 @@ const MANAGED: &[u8] = b"\"managedFields\":";
 #[error("a stored value is not an object of this server: {0}")]
 pub(crate) struct BadValue(pub(crate) &'static str);
 
+/// An entry of the store that cannot be read: its key, and why, in upstream's words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "StorageError: corrupt object, Code: 7, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: object not decodable revision={revision}: {why}"
+)]
+pub(crate) struct Corrupt {
+    key: Box<str>,
+    revision: u64,
+    why: BadValue,
+}
+
+impl Corrupt {
+    pub(crate) fn new(key: &[u8], revision: u64, why: BadValue) -> Self {
+        Corrupt {
+            key: String::from_utf8_lossy(key).into(),
+            revision,
+            why,
+        }
+    }
+}
+
 /// Encodes an object for the store, with these managed fields: JSON of a list, or nothing. Those in
 /// the object itself do not count, and are gone after.
 pub(crate) fn encode(object: &mut dyn Object, managed: &[u8]) -> Result<Bytes, BadValue> {
@@ -100,6 +121,11 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
+    /// The value of an entry.
+    pub(crate) fn of(entry: &k8s_store::Entry) -> Result<Self, Corrupt> {
+        Stored::parse(&entry.value).map_err(|why| Corrupt::new(&entry.key, entry.modified.0, why))
+    }
+
     pub(crate) fn parse(value: &Bytes) -> Result<Self, BadValue> {
         let length = match value.get(1) {
             Some(&MARKED) => MARKED_HEADER,

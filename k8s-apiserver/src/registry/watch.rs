@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{Registry, Row, selection::Selection, value::BadValue};
+use super::{Registry, Row, selection::Selection, value::Corrupt};
 use crate::{
     Error, Result,
     cache::{Cache, Entry, Event, EventType, Place},
@@ -516,7 +516,7 @@ fn tell(row: &Row, selection: &Selection, event: Arc<Event>) -> Option<Told> {
 
 /// That nobody can tell what changed. The watcher is to list again, which says the same as long as it is so: from where
 /// it was it would come to this change for ever.
-fn unknown(error: &BadValue) -> Error {
+fn unknown(error: &Corrupt) -> Error {
     Error::expired(error.to_string())
 }
 

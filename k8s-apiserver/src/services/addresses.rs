@@ -158,7 +158,7 @@ pub(super) async fn release(
 
 /// The object in an entry, without its managed fields.
 pub(super) fn decode(entry: &Entry) -> Result<IPAddress> {
-    let stored = Stored::parse(&entry.value)?;
+    let stored = Stored::of(entry)?;
     serde_json::from_slice(&stored.bare()).map_err(|error| {
         let text = format_args!("a stored IPAddress cannot be decoded: {error}");
         crate::Error::internal(text)
@@ -167,7 +167,7 @@ pub(super) fn decode(entry: &Entry) -> Result<IPAddress> {
 
 /// The bytes of an object that was in that entry and has been changed.
 pub(super) fn encode_again(object: &mut IPAddress, entry: &Entry) -> Result<Bytes> {
-    let before = Stored::parse(&entry.value)?;
+    let before = Stored::of(entry)?;
     Ok(value::encode(object, before.managed())?)
 }
 

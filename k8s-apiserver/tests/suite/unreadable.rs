@@ -75,12 +75,22 @@ async fn failure(lines: &mut Lines) -> Value {
     assert_eq!(told["type"], "ERROR", "{told}");
     assert_eq!(told["object"]["code"], 410, "{told}");
     assert_eq!(lines.next().await, None);
-    told["object"]["message"].clone()
+    why(told["object"]["message"].as_str().unwrap()).into()
 }
 
 const JSON: &str = "application/json";
 const SELECTED: &str = "labelSelector=app%3Dx";
 const LATER: &str = "a stored value is not an object of this server: written by another version";
+
+/// Why the map `a` cannot be read, of what is told about it in upstream's words.
+fn why(told: &str) -> &str {
+    let begin = "StorageError: corrupt object, Code: 7, Key: /registry/configmaps/default/a, ResourceVersion: 0, \
+                 AdditionalErrorMsg: object not decodable revision=";
+    let rest = told.strip_prefix(begin);
+    let (revision, why) = rest.and_then(|rest| rest.split_once(": ")).expect(told);
+    assert!(revision.parse::<u64>().is_ok_and(|n| n > 0), "{told}");
+    why
+}
 
 /// What a request is answered that such a value concerns.
 async fn refusal(server: &ApiServer, query: &str) -> String {
@@ -88,7 +98,7 @@ async fn refusal(server: &ApiServer, query: &str) -> String {
     assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR, "{query}: {answer}");
     let message = answer["message"].as_str().unwrap();
     let reason = message.strip_prefix("Internal error occurred: ");
-    reason.unwrap_or_else(|| panic!("{message}")).to_owned()
+    why(reason.unwrap_or_else(|| panic!("{message}"))).to_owned()
 }
 
 fn labelled() -> Value {
@@ -124,6 +134,23 @@ async fn what_cannot_be_read_is_told_with_an_error_and_is_not_gone() {
 
     for query in ["", SELECTED, "watch=true", "watch=true&resourceVersion=0"] {
         assert_eq!(refusal(&server, query).await, LATER, "{query}");
+    }
+    let patch = json!({"data": {"a": "2"}});
+    for (method, body) in [
+        ("GET", Value::Null),
+        ("PUT", config_map("a")),
+        ("PATCH", patch),
+        ("DELETE", Value::Null),
+    ] {
+        let (code, answer) = call(&server, method, &format!("{MAPS}/a"), body).await;
+        assert_eq!(
+            code,
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "{method}: {answer}"
+        );
+        let message = answer["message"].as_str().unwrap();
+        let reason = message.strip_prefix("Internal error occurred: ");
+        assert_eq!(why(reason.expect(message)), LATER, "{method}");
     }
     // Those who watch from before it are told, too, from the history.
     assert_eq!(failure(&mut watch(String::new()).await).await, LATER);

@@ -110,7 +110,7 @@ async fn read(
     };
     let mut out = Vec::new();
     for entry in entries {
-        let stored = row.settle(Stored::parse(&entry.value)?).await?;
+        let stored = row.settle(Stored::of(&entry)?).await?;
         let object: Box<dyn Object> = row.decode(&stored, entry.modified.0)?;
         let labels = object.metadata().labels.clone().unwrap_or_default();
         if !params.name.is_empty() || params.selector.matches(&labels) {
