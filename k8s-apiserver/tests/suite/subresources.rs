@@ -465,6 +465,41 @@ async fn a_condition_without_a_time_is_read_and_judged() {
     }
 }
 
+/// Asked of v1.36.
+#[tokio::test]
+async fn nothing_among_conditions_is_a_condition_that_says_nothing() {
+    let server = server().await;
+    let none = json!({"status": {"conditions": [null]}});
+    call(&server, "POST", SERVICES, service("s", json!({}))).await;
+    let uri = format!("{SERVICES}/s/status");
+    let (code, told) = call(&server, "PATCH", &uri, none.clone()).await;
+    assert_eq!(code, StatusCode::OK, "{told}");
+    let condition = &told["status"]["conditions"][0];
+    assert_eq!(
+        (&condition["type"], &condition["status"]),
+        (&json!(""), &json!(""))
+    );
+    call(
+        &server,
+        "POST",
+        BUDGETS,
+        json!({"metadata": {"name": "b"}, "spec": {}}),
+    )
+    .await;
+    let (code, told) = call(&server, "PATCH", &format!("{BUDGETS}/b/status"), none).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{told}");
+    let causes = told["details"]["causes"].as_array().unwrap();
+    let mut fields: Vec<&str> = (causes.iter())
+        .map(|cause| cause["field"].as_str().unwrap())
+        .collect();
+    fields.dedup();
+    assert_eq!(
+        fields,
+        ["type", "status", "lastTransitionTime", "reason"]
+            .map(|name| format!("status.conditions[0].{name}"))
+    );
+}
+
 #[tokio::test]
 async fn ephemeral_containers_and_new_sizes_are_checked() {
     let server = server().await;

@@ -3,7 +3,8 @@
 //! In clients in Go, and so in what upstream stores, an empty list, map or text and a zero are not
 //! told from what is not there, unless the field is a pointer or is always written. The table of
 //! messages knows which fields those are. It also knows the times without which the types in Rust
-//! cannot be: what leaves one out gets a `null`, which the decoder takes for the zero of times.
+//! cannot be: what leaves one out gets a `null`, which the decoder takes for the zero of times. So does a `null` in a list
+//! of such types, which is one that leaves out all.
 
 use memchr::memchr2;
 
@@ -170,7 +171,7 @@ impl<'j> Walk<'j> {
             Kind::Message(message) if self.peek()? == b'[' => {
                 self.take(b'[')?;
                 while self.peek()? != b']' {
-                    self.message(message.get(), depth - 1)?;
+                    self.element(message.get(), depth - 1)?;
                     self.space();
                     if self.peek()? != b',' {
                         break;
@@ -185,7 +186,7 @@ impl<'j> Walk<'j> {
                     self.text()?;
                     self.space();
                     self.take(b':')?;
-                    self.message(message.get(), depth - 1)?;
+                    self.element(message.get(), depth - 1)?;
                     self.space();
                     if self.peek()? != b',' {
                         break;
@@ -196,6 +197,22 @@ impl<'j> Walk<'j> {
             }
             _ => self.skip(),
         }
+    }
+
+    /// A message in a list or map: nothing is the same there as one without fields.
+    fn element(&mut self, message: &'static Message, depth: u8) -> Option<()> {
+        let start = self.at;
+        self.message(message, depth)?;
+        if let Some(text) = message.needed
+            && &self.json[start..self.at] == b"null"
+        {
+            let end = self.at;
+            let put = |start, end, text| Edit { start, end, text };
+            self.edits.push(put(start, start, "{"));
+            self.edits.push(put(start, end, text.trim_end_matches(',')));
+            self.edits.push(put(end, end, "}"));
+        }
+        Some(())
     }
 
     /// The end of an object or list, without the space behind it.
@@ -426,11 +443,16 @@ mod tests {
                 r#"{"lastTransitionTimes":1},{"x":{}}"#,
                 format!(r#"{{{time},"lastTransitionTimes":1}},{{{time},"x":{{}}}}"#),
             ),
+            ("null", format!("{{{time}}}")),
+            (
+                r#"null , {"type":"a"}"#,
+                format!(r#"{{{time}}} , {{{time},"type":"a"}}"#),
+            ),
         ] {
             assert_eq!(conditions(items).as_deref(), Some(&*wanted), "{items}");
         }
         assert_eq!(conditions(r#"{"type":"a","lastTransitionTime":"b"}"#), None);
-        assert_eq!(conditions("null"), None);
+        assert_eq!(conditions("nul"), None);
     }
 
     #[test]
