@@ -144,10 +144,10 @@ pub(crate) fn dns_subdomain(value: &str, path: Path) -> ErrorList {
 
 /// The name of a CSI driver.
 pub(crate) fn csi_driver_name(name: &str, path: Path) -> ErrorList {
-    let mut errors = ErrorList::new();
     if name.is_empty() {
-        errors.push(field::required(path.clone(), ""));
+        return vec![field::required(path, "")];
     }
+    let mut errors = ErrorList::new();
     if name.len() > 63 {
         errors.push(field::too_long(path.clone(), 63));
     }

@@ -54,8 +54,7 @@ impl KindRules for RuntimeClassRules {
             errors.extend(tolerations(
                 list(&scheduling.tolerations),
                 false,
-                // Twice, as upstream has it.
-                &path.child("tolerations").child("tolerations"),
+                &path.child("tolerations"),
             ));
             let all = list(&scheduling.tolerations);
             let repeats = repeats(all.iter().map(json));

@@ -150,6 +150,12 @@ fn validate_item(item: &LimitRangeItem, path: &Path) -> ErrorList {
     errors
 }
 
+/// Which of two values upstream shows: not always that of the field which it names.
+enum Shown {
+    Low,
+    High,
+}
+
 /// The values for one resource are in order: minimum, request, limit, maximum.
 fn order(item: &LimitRangeItem, name: &str, path: &Path) -> ErrorList {
     let get = |list: &Option<ResourceList>| -> Option<(Amount, Quantity)> {
@@ -166,26 +172,40 @@ fn order(item: &LimitRangeItem, name: &str, path: &Path) -> ErrorList {
         get(&item.default_request)
     };
     let mut errors = ErrorList::new();
-    for (low, low_name, high, high_name, at) in [
-        (&least, "min", &most, "max", "min"),
-        (&least, "min", &request, "default request", "defaultRequest"),
-        (&request, "default request", &most, "max", "defaultRequest"),
+    let asked = "defaultRequest";
+    for ((low, low_name), (high, high_name), at, shown) in [
+        ((&least, "min"), (&most, "max"), "min", Shown::Low),
         (
-            &request,
-            "default request",
-            &limit,
-            "default limit",
-            "defaultRequest",
+            (&least, "min"),
+            (&request, "default request"),
+            asked,
+            Shown::High,
         ),
-        (&least, "min", &limit, "default", "default"),
-        (&limit, "default", &most, "max", "default"),
+        (
+            (&request, "default request"),
+            (&most, "max"),
+            asked,
+            Shown::Low,
+        ),
+        (
+            (&request, "default request"),
+            (&limit, "default limit"),
+            asked,
+            Shown::Low,
+        ),
+        ((&least, "min"), (&limit, "default"), "default", Shown::Low),
+        ((&limit, "default"), (&most, "max"), "default", Shown::High),
     ] {
         if let (Some((low, low_text)), Some((high, high_text))) = (low, high)
             && low > high
         {
+            let shown = match shown {
+                Shown::Low => low_text,
+                Shown::High => high_text,
+            };
             errors.push(field::invalid(
                 path.child(at).key(name),
-                low_text.0.as_str(),
+                shown.0.as_str(),
                 format!(
                     "{low_name} value {} is greater than {high_name} value {}",
                     low_text.0, high_text.0

@@ -279,7 +279,13 @@ fn validate_spec(
         errors.push(field::not_supported(capacity.clone(), given, &["storage"]));
     }
     for (name, quantity) in &sizes {
-        errors.extend(quantities::positive(quantity, capacity.key(name)));
+        let at = capacity.key(name);
+        let whole = quantities::parse(quantity).map(|amount| amount.value());
+        if let Some(size @ ..0) = whole {
+            let text = "must be a valid resource quantity";
+            errors.push(field::invalid(at.clone(), size, text));
+        }
+        errors.extend(quantities::positive(quantity, at));
     }
     let policy = text(&spec.persistent_volume_reclaim_policy);
     if !policy.is_empty() {

@@ -78,7 +78,7 @@ fn env_value_from(variable: &EnvVar, path: &Path) -> ErrorList {
         errors.push(field::invalid(
             path.clone(),
             "",
-            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`",
+            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
         ));
     } else if !blank(&variable.value) {
         errors.push(field::invalid(

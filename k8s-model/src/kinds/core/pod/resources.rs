@@ -79,36 +79,16 @@ pub(super) fn requirements(
         errors.extend(one(name, limit, check_name, broken_pages, &limits_path));
     }
     for (name, request) in requests {
-        errors.extend(one(name, request, check_name, broken_pages, &requests_path));
-        let (asked, limit) = (
-            quantities::parse(request),
-            limits.get(name).map(quantities::parse),
-        );
-        let Some(asked) = asked else { continue };
-        match limit {
-            Some(None) => {}
-            Some(Some(limit)) => {
-                let detail = if asked != limit && !quantities::is_overcommit_allowed(name) {
-                    format!("must be equal to {name} limit of {}", limit.to_quantity().0)
-                } else if asked > limit {
-                    format!(
-                        "must be less than or equal to {name} limit of {}",
-                        limit.to_quantity().0
-                    )
-                } else {
-                    continue;
-                };
-                errors.push(field::invalid(
-                    requests_path.clone(),
-                    request.0.as_str(),
-                    detail,
-                ));
-            }
-            None if !quantities::is_overcommit_allowed(name) => errors.push(field::required(
-                limits_path.clone(),
-                "Limit must be set for non overcommitable resources",
-            )),
-            None => {}
+        let path = requests_path.key(name);
+        errors.extend(named_amount(name, request, check_name, &path));
+        errors.extend(within_limit(
+            (name, request),
+            limits,
+            &requests_path,
+            &limits_path,
+        ));
+        if !broken_pages {
+            errors.extend(quantities::whole_pages(name, request, path));
         }
     }
     let names = || limits.keys().chain(requests.keys());
@@ -128,6 +108,32 @@ pub(super) fn requirements(
     errors
 }
 
+/// Checks that no more is asked for than the limit allows, and as much of what cannot be had twice.
+fn within_limit(
+    (name, request): (&str, &Quantity),
+    limits: &ResourceList,
+    path: &Path,
+    limits_path: &Path,
+) -> Option<field::Error> {
+    let asked = quantities::parse(request)?;
+    let is_shared = quantities::is_overcommit_allowed(name);
+    let Some(limit) = limits.get(name) else {
+        let text = "Limit must be set for non overcommitable resources";
+        return (!is_shared).then(|| field::required(limits_path.clone(), text));
+    };
+    let limit = quantities::parse(limit)?;
+    let relation = if asked != limit && !is_shared {
+        "equal to"
+    } else if asked > limit {
+        "less than or equal to"
+    } else {
+        return None;
+    };
+    let limit = limit.to_quantity().0;
+    let detail = format!("must be {relation} {name} limit of {limit}");
+    Some(field::invalid(path.clone(), request.0.as_str(), detail))
+}
+
 /// Checks a list of limits.
 pub(crate) fn limit_list(limits: &ResourceList, path: &Path) -> ErrorList {
     overhead(limits, false, path)
@@ -142,6 +148,12 @@ pub(super) fn overhead(limits: &ResourceList, broken_pages: bool, path: &Path) -
         .collect()
 }
 
+fn named_amount(name: &str, quantity: &Quantity, check_name: NameCheck, path: &Path) -> ErrorList {
+    let mut errors = check_name(name, path);
+    errors.extend(quantities::resource_value(name, quantity, path.clone()));
+    errors
+}
+
 fn one(
     name: &str,
     quantity: &Quantity,
@@ -150,8 +162,7 @@ fn one(
     path: &Path,
 ) -> ErrorList {
     let path = path.key(name);
-    let mut errors = check_name(name, &path);
-    errors.extend(quantities::resource_value(name, quantity, path.clone()));
+    let mut errors = named_amount(name, quantity, check_name, &path);
     if !broken_pages {
         errors.extend(quantities::whole_pages(name, quantity, path));
     }

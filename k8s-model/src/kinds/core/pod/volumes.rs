@@ -24,7 +24,7 @@ use super::{
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{blank, dns_label, list, supported, text},
+        checks::{blank, dns_label, list, messages, supported, text},
         core::persistent_volume_claim,
         quantities,
     },
@@ -49,8 +49,8 @@ pub(super) fn volumes<'a>(
 ) -> (Volumes<'a>, ErrorList) {
     let mut errors = ErrorList::new();
     let mut sound = Volumes::new();
+    let pod_name = pod_name.filter(|name| !name.is_empty());
     let created: BTreeSet<String> = pod_name
-        .filter(|name| !name.is_empty())
         .into_iter()
         .flat_map(|pod| {
             volumes
@@ -61,23 +61,11 @@ pub(super) fn volumes<'a>(
         .collect();
     for (index, volume) in volumes.iter().enumerate() {
         let path = path.index(index);
-        let mut found = source(volume, allowed, &path);
+        let mut found = source(volume, pod_name, allowed, &path);
         if volume.name.is_empty() {
             found.push(field::required(path.child("name"), ""));
         } else {
             found.extend(dns_label(&volume.name, path.child("name")));
-        }
-        if let Some(pod) = pod_name.filter(|name| !name.is_empty())
-            && volume.ephemeral.is_some()
-        {
-            let claim = format!("{pod}-{}", volume.name);
-            for text in names::dns_subdomain(&claim, false) {
-                found.push(field::invalid(
-                    path.child("name"),
-                    volume.name.as_str(),
-                    format!("PVC name {claim:?}: {text}"),
-                ));
-            }
         }
         if sound.contains_key(volume.name.as_str()) {
             found.push(field::duplicate(path.child("name"), volume.name.as_str()));
@@ -108,8 +96,20 @@ pub(super) fn has_unnamed_images(spec: &PodSpec) -> bool {
     images.any(|image| blank(&image.reference))
 }
 
+/// The name of the claim that is made for an ephemeral volume, if both the pod and the volume have one.
+fn claim_name(volume: &Volume, pod_name: Option<&str>, path: Path) -> ErrorList {
+    let volume = volume.name.as_str();
+    let Some(pod) = pod_name.filter(|_| !volume.is_empty()) else {
+        return ErrorList::new();
+    };
+    let claim = format!("{pod}-{volume}");
+    let wrong = names::dns_subdomain(&claim, false).into_iter();
+    let wrong = wrong.map(|text| format!("PVC name {claim:?}: {text}"));
+    messages(&path, volume, wrong.collect())
+}
+
 /// Exactly one source, sound by its own rules.
-fn source(volume: &Volume, allowed: Allowances, path: &Path) -> ErrorList {
+fn source(volume: &Volume, pod_name: Option<&str>, allowed: Allowances, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     let mut count = 0;
     let mut check = |set: bool, name: &str, check: &dyn Fn(&Path) -> ErrorList| {
@@ -306,12 +306,14 @@ fn source(volume: &Volume, allowed: Allowances, path: &Path) -> ErrorList {
     check!(
         ephemeral,
         "ephemeral",
-        |source: &k8s_openapi::api::core::v1::EphemeralVolumeSource, path: &Path| {
-            let path = path.child("volumeClaimTemplate");
-            match &source.volume_claim_template {
-                None => vec![field::required(path, "")],
-                Some(template) => persistent_volume_claim::validate_template(template, &path),
-            }
+        |source: &k8s_openapi::api::core::v1::EphemeralVolumeSource, at: &Path| {
+            let at = at.child("volumeClaimTemplate");
+            let mut errors = match &source.volume_claim_template {
+                None => vec![field::required(at, "")],
+                Some(template) => persistent_volume_claim::validate_template(template, &at),
+            };
+            errors.extend(claim_name(volume, pod_name, path.child("name")));
+            errors
         }
     );
     check!(
