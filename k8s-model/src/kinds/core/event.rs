@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{blank, dns_subdomain, messages, qualified_name, same, text},
+        checks::{blank, dns_subdomain, qualified_name, same, text},
         typed::KindRules,
     },
-    names,
+    metadata, names,
 };
 
 const FIELDS: &[&str] = &[
@@ -192,17 +192,7 @@ impl KindRules for NewEventRules {
 
     fn validate(&self, event: &NewEvent) -> ErrorList {
         let mut errors = Self::common(event).validate("reportingController");
-        // In the core group, names may be anything that fits into a path.
-        let path = Path::new("metadata");
-        for (field, name, prefix) in [
-            ("generateName", &event.metadata.generate_name, true),
-            ("name", &event.metadata.name, false),
-        ] {
-            if !blank(name) {
-                let problems = names::dns_subdomain(text(name), prefix);
-                errors.extend(messages(&path.child(field), text(name), problems));
-            }
-        }
+        errors.extend(series(event));
         if event.event_time.is_none() {
             errors.push(field::required(Path::new("eventTime"), ""));
         }
@@ -228,7 +218,6 @@ impl KindRules for NewEventRules {
                 errors.push(field::invalid(Path::new(name), "", "needs to be unset"));
             }
         }
-        errors.extend(series(event));
         errors
     }
 
@@ -284,19 +273,36 @@ impl KindRules for NewEventRules {
 }
 
 fn series(event: &NewEvent) -> ErrorList {
-    match &event.series {
-        Some(series) if series.count < 2 => vec![field::invalid(
-            Path::new("series.count"),
-            "",
-            "should be at least 2",
-        )],
-        _ => ErrorList::new(),
+    let mut errors = ErrorList::new();
+    let Some(series) = &event.series else {
+        return errors;
+    };
+    if series.count < 2 {
+        let path = Path::new("series.count");
+        errors.push(field::invalid(path, "", "should be at least 2"));
     }
+    if series.last_observed_time.0 == metadata::UNSET_TIME {
+        errors.push(field::required(Path::new("series.lastObservedTime"), ""));
+    }
+    errors
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_is_checked_for_its_name_with_its_metadata_alone() {
+        let event = |more: Value| -> NewEvent {
+            let mut event = json!({"metadata": {"name": "A_", "namespace": "n"}, "eventTime": "2020-01-01T00:00:00.000000Z",
+                "regarding": {"namespace": "n"}, "reason": "R", "type": "Normal",
+                "reportingController": "a.b/c", "reportingInstance": "i", "action": "A"});
+            json_patch::merge(&mut event, &more);
+            serde_json::from_value(event).unwrap()
+        };
+        assert_eq!(NewEventRules.validate(&event(json!({}))), []);
+        assert_eq!(NewEventRules.validate_name("A_", false).len(), 1);
+    }
 
     #[test]
     fn what_is_taken_from_an_event_is_told_as_go_has_it() {
