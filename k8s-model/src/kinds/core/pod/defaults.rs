@@ -25,9 +25,15 @@ use crate::kinds::{
 /// What `defaultMode` is where it is not given: 0644.
 const DEFAULT_MODE: i32 = 0o644;
 
+/// How long a pod is given to end where it says less than nothing, in seconds.
+const SHORTEST_GRACE: i64 = 1;
+
 /// Defaults a pod: those of its spec, and those that templates do not get.
 pub(crate) fn pod(pod: &mut Pod) {
     let spec = pod.spec.get_or_insert_default();
+    if let Some(seconds @ ..0) = &mut spec.termination_grace_period_seconds {
+        *seconds = SHORTEST_GRACE;
+    }
     let containers = spec.containers.iter_mut();
     for container in containers.chain(spec.init_containers.iter_mut().flatten()) {
         if let Some(resources) = &mut container.resources {
@@ -404,6 +410,21 @@ mod tests {
         ] {
             assert_eq!(pull_policy(image), "IfNotPresent", "{image}");
         }
+    }
+
+    #[test]
+    fn a_pod_is_given_no_less_than_a_second_to_end() {
+        for (given, kept) in [(-1, 1), (i64::MIN, 1), (0, 0), (5, 5)] {
+            let spec = json!({"containers": [], "terminationGracePeriodSeconds": given});
+            let pod = defaulted(json!({"metadata": {}, "spec": spec}));
+            assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], kept);
+        }
+        // Templates keep what they say.
+        let mut template: PodSpec =
+            serde_json::from_value(json!({"containers": [], "terminationGracePeriodSeconds": -1}))
+                .unwrap();
+        pod_spec(&mut template);
+        assert_eq!(template.termination_grace_period_seconds, Some(-1));
     }
 
     #[test]
