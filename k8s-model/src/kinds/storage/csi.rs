@@ -121,7 +121,23 @@ impl KindRules for CsiDriverRules {
         ));
         errors
     }
+
+    fn warnings(&self, driver: &CSIDriver) -> Vec<String> {
+        let is_asked = !list(&driver.spec.token_requests).is_empty();
+        let advice = || TOKENS_IN_ATTRIBUTES.to_owned();
+        Vec::from_iter((is_asked && says_nothing_of_secrets(driver)).then(advice))
+    }
+
+    fn update_warnings(&self, new: &CSIDriver, old: &CSIDriver) -> Vec<String> {
+        if same(&new.spec.token_requests, &old.spec.token_requests) {
+            return Vec::new();
+        }
+        self.warnings(new)
+    }
 }
+
+/// What is told of a driver that gets tokens, and does not say where.
+const TOKENS_IN_ATTRIBUTES: &str = "spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume attributes";
 
 k8s_openapi::k8s_if_ge_1_35! {
     /// That there are tokens to be put among secrets, or not.
@@ -136,12 +152,22 @@ k8s_openapi::k8s_if_ge_1_35! {
             _ => ErrorList::new(),
         }
     }
+
+    /// Whether a driver leaves open where it gets tokens.
+    fn says_nothing_of_secrets(driver: &CSIDriver) -> bool {
+        driver.spec.service_account_token_in_secrets.is_none()
+    }
 }
 
 k8s_openapi::k8s_if_le_1_34! {
     /// Tokens are never among secrets.
     fn tokens_in_secrets(_driver: &CSIDriver, _path: &Path) -> ErrorList {
         ErrorList::new()
+    }
+
+    /// Drivers do not say where they get tokens.
+    fn says_nothing_of_secrets(_driver: &CSIDriver) -> bool {
+        false
     }
 }
 
@@ -296,6 +322,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::schema::MINOR;
 
     fn texts(errors: ErrorList) -> Vec<String> {
         errors.iter().map(ToString::to_string).collect()
@@ -327,6 +354,30 @@ mod tests {
             texts(CsiDriverRules.validate_update(&new, &old)),
             ["spec.attachedRequired: Invalid value: false: field is immutable"]
         );
+    }
+
+    #[test]
+    fn who_asks_for_tokens_says_where_they_go() {
+        let driver = |spec| -> CSIDriver {
+            serde_json::from_value(json!({"metadata": {"name": "d"}, "spec": spec})).unwrap()
+        };
+        let asked = json!([{"audience": "a"}]);
+        let (none, open) = (driver(json!({})), driver(json!({"tokenRequests": asked})));
+        let said = driver(json!({"tokenRequests": asked, "serviceAccountTokenInSecrets": false}));
+        let rules = CsiDriverRules;
+        // Drivers can say so since 1.35.
+        let told: &[&str] = match MINOR {
+            ..35 => &[],
+            _ => &[TOKENS_IN_ATTRIBUTES],
+        };
+        assert_eq!(rules.warnings(&open), told);
+        assert_eq!(rules.warnings(&none), [""; 0]);
+        if MINOR >= 35 {
+            assert_eq!(rules.warnings(&said), [""; 0]);
+        }
+        assert_eq!(rules.update_warnings(&open, &none), told);
+        // Of what is as it was, nothing is told.
+        assert_eq!(rules.update_warnings(&open, &said), [""; 0]);
     }
 
     #[test]
