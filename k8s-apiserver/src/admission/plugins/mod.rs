@@ -1,6 +1,7 @@
 //! The admission plugins that upstream's server has on by default, as far as they are here.
 
 mod admin_access;
+mod askable;
 mod certificates;
 mod claim_resize;
 mod default_class;

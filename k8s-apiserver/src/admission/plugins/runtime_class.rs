@@ -12,8 +12,12 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 
-use crate::admission::{
-    AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step, reader::ObjectReader,
+use super::askable;
+use crate::{
+    Error,
+    admission::{
+        AdmissionError, AdmissionPlugin, AdmissionRequest, Operation, Step, reader::ObjectReader,
+    },
 };
 
 /// Gives new pods the overhead, node selector and tolerations of their runtime class, and refuses those that
@@ -31,6 +35,10 @@ impl RuntimeClass {
         let Some(name) = spec.runtime_class_name.as_deref() else {
             return Ok(None);
         };
+        if let Some(text) = askable::refusal(name) {
+            let status = Error::unknown(text).into_status();
+            return Err(AdmissionError::Status(Box::new(status)));
+        }
         match self.0.get::<node::RuntimeClass>("", name).await? {
             Some(class) => Ok(Some(class)),
             None => Err(AdmissionError::forbidden(format!(

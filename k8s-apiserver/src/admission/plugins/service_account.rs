@@ -21,7 +21,7 @@ use k8s_openapi::{
 
 use parking_lot::Mutex;
 
-use super::MIRROR_POD;
+use super::{MIRROR_POD, askable};
 use crate::{
     Error,
     admission::{
@@ -80,6 +80,9 @@ impl ServiceAccount {
                 "error looking up service account {namespace}/{name}: {text}"
             ))
         };
+        if let Some(text) = askable::refusal(name) {
+            return Err(problem(&text));
+        }
         let json = match self.stored(namespace, name).await {
             Ok(Some(json)) => json,
             Ok(None) => return Err(problem(&format!("serviceaccount {name:?} not found"))),

@@ -169,6 +169,28 @@ async fn the_default_account_of_a_new_namespace_is_waited_for() {
     assert!((900..1800).contains(&waited), "{waited}");
 }
 
+#[tokio::test]
+async fn what_has_no_name_that_can_be_asked_for_is_not_looked_up() {
+    let (_, reader) = reader();
+    let attempt = Try::create("", "pods");
+    let plugin = ServiceAccount::new(reader.clone());
+    let object = pod(json!({ "serviceAccountName": "a/b" }));
+    let error = attempt.run(&plugin, &object).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        r#"error looking up service account ns/a/b: invalid resource name "a/b": [may not contain '/']"#
+    );
+    let plugin = RuntimeClass::new(reader);
+    let object = pod(json!({ "runtimeClassName": "" }));
+    let error = attempt.run(&plugin, &object).await.unwrap_err();
+    let AdmissionError::Status(status) = error else {
+        panic!("{error}");
+    };
+    assert_eq!(status.code, Some(500));
+    let told = status.message.as_deref();
+    assert_eq!(told, Some("resource name may not be empty"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_pod_gets_the_default_account_and_its_token() {
     let (memory, reader) = reader();
