@@ -389,7 +389,7 @@ async fn an_autoscaler_written_in_its_old_version_keeps_its_metrics_and_behavior
     let object = json!({"describedObject": {"kind": "Service", "name": "s"}, "metric": {"name": "m"},
         "target": {"type": "Value", "value": "1"}});
     let rules = json!({"policies": [{"type": "Pods", "value": 1, "periodSeconds": 5}]});
-    let spec = json!({"scaleTargetRef": {"kind": "Deployment", "name": "d"}, "maxReplicas": 3,
+    let spec = json!({"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}, "maxReplicas": 3,
         "metrics": [{"type": "Object", "object": object}], "behavior": {"scaleDown": rules}});
     let body = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
         "metadata": {"name": "h"}, "spec": spec});

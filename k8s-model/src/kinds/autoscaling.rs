@@ -1,6 +1,7 @@
 //! The group `autoscaling`: HorizontalPodAutoscalers, in both versions.
 
 mod metrics;
+mod references;
 
 use k8s_openapi::api::autoscaling::{
     v1::{self, HorizontalPodAutoscaler as V1},
@@ -10,20 +11,25 @@ use k8s_openapi::api::autoscaling::{
     },
 };
 
+use self::references::{Reference, Versions};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{list, messages, non_negative, slot, slot_mut, supported},
+        checks::{list, non_negative, slot, slot_mut, supported},
         declared::Declared,
         typed::KindRules,
     },
-    names,
 };
 
 const DEFAULT_UTILIZATION: i32 = 80;
 
 /// What is scaled, and between which bounds.
-fn bounds((kind, name): (&str, &str), least: Option<i32>, most: i32, path: &Path) -> ErrorList {
+fn bounds(
+    (target, versions): (Reference<'_>, Versions),
+    least: Option<i32>,
+    most: i32,
+    path: &Path,
+) -> ErrorList {
     let mut errors = ErrorList::new();
     let least = least.unwrap_or(1);
     if most < least {
@@ -33,7 +39,8 @@ fn bounds((kind, name): (&str, &str), least: Option<i32>, most: i32, path: &Path
             "must be greater than or equal to `minReplicas`",
         ));
     }
-    errors.extend(reference(kind, name, &path.child("scaleTargetRef")));
+    let path = path.child("scaleTargetRef");
+    errors.extend(references::validate(target, versions, &path));
     errors
 }
 
@@ -79,23 +86,6 @@ fn replicas(counts: Option<(i32, i32)>) -> ErrorList {
     errors
 }
 
-/// An object of any version: it has a kind and a name.
-fn reference(kind: &str, name: &str, path: &Path) -> ErrorList {
-    let mut errors = ErrorList::new();
-    for (value, field_name) in [(kind, "kind"), (name, "name")] {
-        if value.is_empty() {
-            errors.push(field::required(path.child(field_name), ""));
-        } else {
-            errors.extend(messages(
-                &path.child(field_name),
-                value,
-                names::path_segment(value, false),
-            ));
-        }
-    }
-    errors
-}
-
 /// The rules of version 1.
 pub(crate) struct V1Rules;
 
@@ -123,31 +113,11 @@ impl KindRules for V1Rules {
     }
 
     fn validate(&self, object: &V1) -> ErrorList {
-        let spec: Option<&v1::HorizontalPodAutoscalerSpec> = slot(&object.spec);
-        let empty = v1::HorizontalPodAutoscalerSpec::default();
-        let spec = spec.unwrap_or(&empty);
-        let target = &spec.scale_target_ref;
-        let path = Path::new("spec");
-        let mut errors = bounds(
-            (&target.kind, &target.name),
-            spec.min_replicas,
-            spec.max_replicas,
-            &path,
-        );
-        // Version 1 is short for a metric of version 2.
-        let share = spec.target_cpu_utilization_percentage;
-        if let Some(share) = share.filter(|share| *share < 1) {
-            let resource = path.child("metrics").index(0).child("resource");
-            errors.push(field::invalid(
-                resource.child("target").child("averageUtilization"),
-                share,
-                "must be greater than 0",
-            ));
-        }
-        if spec.min_replicas == Some(0) {
-            errors.push(scale_to_zero(&path));
-        }
-        errors
+        validate_v1(object, None)
+    }
+
+    fn validate_update(&self, new: &V1, old: &V1) -> ErrorList {
+        validate_v1(new, Some(old))
     }
 
     fn declared(&self, new: &V1, old: Option<&V1>) -> ErrorList {
@@ -170,6 +140,40 @@ impl KindRules for V1Rules {
         let status: Option<&v1::HorizontalPodAutoscalerStatus> = slot(&new.status);
         replicas(status.map(|s| (s.current_replicas, s.desired_replicas)))
     }
+}
+
+/// Checks an object that is new, or takes the place of another.
+fn validate_v1(object: &V1, old: Option<&V1>) -> ErrorList {
+    fn spec(object: &V1) -> Option<&v1::HorizontalPodAutoscalerSpec> {
+        slot(&object.spec)
+    }
+    let empty = v1::HorizontalPodAutoscalerSpec::default();
+    let before = old
+        .and_then(spec)
+        .map(|spec| (&spec.scale_target_ref).into());
+    let spec = spec(object).unwrap_or(&empty);
+    let target = (&spec.scale_target_ref).into();
+    let path = Path::new("spec");
+    let mut errors = bounds(
+        (target, Versions::of_target(target, before)),
+        spec.min_replicas,
+        spec.max_replicas,
+        &path,
+    );
+    // Version 1 is short for a metric of version 2.
+    let share = spec.target_cpu_utilization_percentage;
+    if let Some(share) = share.filter(|share| *share < 1) {
+        let resource = path.child("metrics").index(0).child("resource");
+        errors.push(field::invalid(
+            resource.child("target").child("averageUtilization"),
+            share,
+            "must be greater than 0",
+        ));
+    }
+    if spec.min_replicas == Some(0) {
+        errors.push(scale_to_zero(&path));
+    }
+    errors
 }
 
 /// The rules of version 2.
@@ -218,39 +222,11 @@ impl KindRules for V2Rules {
     }
 
     fn validate(&self, object: &V2) -> ErrorList {
-        let path = Path::new("spec");
-        let spec: Option<&v2::HorizontalPodAutoscalerSpec> = slot(&object.spec);
-        let empty = v2::HorizontalPodAutoscalerSpec::default();
-        let spec = spec.unwrap_or(&empty);
-        let target = &spec.scale_target_ref;
-        let mut errors = bounds(
-            (&target.kind, &target.name),
-            spec.min_replicas,
-            spec.max_replicas,
-            &path,
-        );
-        for (index, metric) in list(&spec.metrics).iter().enumerate() {
-            errors.extend(metrics::validate(
-                metric,
-                &path.child("metrics").index(index),
-            ));
-        }
-        let outside = |metric: &MetricSpec| matches!(&*metric.type_, "Object" | "External");
-        if spec.min_replicas == Some(0) && !list(&spec.metrics).iter().any(outside) {
-            errors.push(scale_to_zero(&path));
-        }
-        if let Some(behavior) = &spec.behavior {
-            let path = path.child("behavior");
-            for (rules, name) in [
-                (&behavior.scale_up, "scaleUp"),
-                (&behavior.scale_down, "scaleDown"),
-            ] {
-                if let Some(rules) = rules {
-                    errors.extend(validate_rules(rules, &path.child(name)));
-                }
-            }
-        }
-        errors
+        validate_v2(object, None)
+    }
+
+    fn validate_update(&self, new: &V2, old: &V2) -> ErrorList {
+        validate_v2(new, Some(old))
     }
 
     fn declared(&self, new: &V2, old: Option<&V2>) -> ErrorList {
@@ -274,6 +250,49 @@ impl KindRules for V2Rules {
         let counts = status.map(|s| (s.current_replicas.unwrap_or_default(), s.desired_replicas));
         replicas(counts)
     }
+}
+
+/// Checks an object that is new, or takes the place of another.
+fn validate_v2(object: &V2, old: Option<&V2>) -> ErrorList {
+    fn spec(object: &V2) -> Option<&v2::HorizontalPodAutoscalerSpec> {
+        slot(&object.spec)
+    }
+    let empty = v2::HorizontalPodAutoscalerSpec::default();
+    let old = old.and_then(spec);
+    let before = old.map(|spec| (&spec.scale_target_ref).into());
+    let measured = Versions::of_measured(old.into_iter().flat_map(metrics::measured));
+    let spec = spec(object).unwrap_or(&empty);
+    let target = (&spec.scale_target_ref).into();
+    let path = Path::new("spec");
+    let mut errors = bounds(
+        (target, Versions::of_target(target, before)),
+        spec.min_replicas,
+        spec.max_replicas,
+        &path,
+    );
+    for (index, metric) in list(&spec.metrics).iter().enumerate() {
+        errors.extend(metrics::validate(
+            metric,
+            measured,
+            &path.child("metrics").index(index),
+        ));
+    }
+    let outside = |metric: &MetricSpec| matches!(&*metric.type_, "Object" | "External");
+    if spec.min_replicas == Some(0) && !list(&spec.metrics).iter().any(outside) {
+        errors.push(scale_to_zero(&path));
+    }
+    if let Some(behavior) = &spec.behavior {
+        let path = path.child("behavior");
+        for (rules, name) in [
+            (&behavior.scale_up, "scaleUp"),
+            (&behavior.scale_down, "scaleDown"),
+        ] {
+            if let Some(rules) = rules {
+                errors.extend(validate_rules(rules, &path.child(name)));
+            }
+        }
+    }
+    errors
 }
 
 fn default_rules(rules: &mut HPAScalingRules, policies: Vec<HPAScalingPolicy>) {

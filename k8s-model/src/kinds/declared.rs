@@ -180,7 +180,7 @@ mod tests {
             ]
         );
 
-        let autoscaler = |most: i32| json!({"spec": {"scaleTargetRef": {"kind": "", "name": "a"}, "minReplicas": 2, "maxReplicas": most}});
+        let autoscaler = |most: i32| json!({"spec": {"scaleTargetRef": {"apiVersion": "a/b", "kind": "", "name": "a"}, "minReplicas": 2, "maxReplicas": most}});
         let autoscalers = ("autoscaling", "horizontalpodautoscalers");
         let of_target = "spec.scaleTargetRef.kind: Required value";
         let fewer = |most: i32| {

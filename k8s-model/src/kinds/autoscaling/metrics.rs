@@ -1,15 +1,17 @@
 //! What a HorizontalPodAutoscaler looks at.
 
 use k8s_openapi::{
-    api::autoscaling::v2::{MetricIdentifier, MetricSpec, MetricTarget},
+    api::autoscaling::v2::{
+        HorizontalPodAutoscalerSpec, MetricIdentifier, MetricSpec, MetricTarget,
+    },
     apimachinery::pkg::api::resource::Quantity,
 };
 
-use super::reference;
+use super::references::{self, Reference, Versions};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{dns_label, messages, supported},
+        checks::{dns_label, list, messages, supported},
         quantities,
     },
     names,
@@ -23,8 +25,17 @@ const TYPES: &[&str] = &[
     "Resource",
 ];
 
-/// Checks one metric: exactly the source that its type names, sound by its own rules.
-pub(super) fn validate(metric: &MetricSpec, path: &Path) -> ErrorList {
+/// The objects that are measured.
+pub(super) fn measured(spec: &HorizontalPodAutoscalerSpec) -> impl Iterator<Item = Reference<'_>> {
+    let metrics = list(&spec.metrics).iter();
+    let metrics = metrics.filter(|metric| metric.type_ == "Object");
+    let objects = metrics.filter_map(|metric| metric.object.as_ref());
+    objects.map(|object| (&object.described_object).into())
+}
+
+/// Checks one metric: exactly the source that its type names, sound by its own rules. An object that is measured has such a
+/// version.
+pub(super) fn validate(metric: &MetricSpec, versions: Versions, path: &Path) -> ErrorList {
     let sort = metric.type_.as_str();
     let mut errors = ErrorList::new();
     if sort.is_empty() {
@@ -46,7 +57,7 @@ pub(super) fn validate(metric: &MetricSpec, path: &Path) -> ErrorList {
         ),
     ];
     if let Some((_, first, _)) = sources.iter().find(|(set, ..)| *set) {
-        errors.extend(source(metric, first, &path.child(first)));
+        errors.extend(source(metric, first, versions, &path.child(first)));
     }
     match sources.iter().find(|(_, _, of)| *of == sort) {
         Some((false, name, _)) => errors.push(field::required(
@@ -68,7 +79,7 @@ pub(super) fn validate(metric: &MetricSpec, path: &Path) -> ErrorList {
     errors
 }
 
-fn source(metric: &MetricSpec, name: &str, path: &Path) -> ErrorList {
+fn source(metric: &MetricSpec, name: &str, versions: Versions, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     let at = path.child("target");
     let average = at.child("averageValue");
@@ -77,12 +88,9 @@ fn source(metric: &MetricSpec, name: &str, path: &Path) -> ErrorList {
             let Some(object) = &metric.object else {
                 return errors;
             };
-            let described = &object.described_object;
-            errors.extend(reference(
-                &described.kind,
-                &described.name,
-                &path.child("describedObject"),
-            ));
+            let described = (&object.described_object).into();
+            let place = path.child("describedObject");
+            errors.extend(references::validate(described, versions, &place));
             errors.extend(identifier(&object.metric, &path.child("metric")));
             errors.extend(target(&object.target, &at));
             if object.target.value.is_none() && object.target.average_value.is_none() {
