@@ -324,7 +324,10 @@ pub(crate) fn invalid_unshown(field: Path, detail: impl Into<String>) -> Error {
 
 /// A value that is not acceptable, spelled otherwise than in JSON.
 pub(crate) fn invalid_spelled(field: Path, spelled: &str, detail: &str) -> Error {
-    invalid_unshown(field, format!("{spelled}: {detail}"))
+    match detail {
+        "" => invalid_unshown(field, spelled),
+        detail => invalid_unshown(field, format!("{spelled}: {detail}")),
+    }
 }
 
 /// A value that appears twice where it must be unique.

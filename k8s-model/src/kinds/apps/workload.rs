@@ -12,13 +12,13 @@ use crate::{
     json::go_text,
     kinds::{
         checks::{
-            IMMUTABLE, immutable, int_or_string, json, non_negative, same, selector_matches,
-            selects_all, text,
+            IMMUTABLE, int_or_string, non_negative, same, selector_matches, selects_all, text,
         },
         core::pod::{
             self, Before, TemplateCheck, changed_long_running_template, changed_template,
             template_metadata,
         },
+        difference::{self, spelled_selector},
         selectors::{is_bad, label_selector, selector_of},
     },
     names,
@@ -93,12 +93,16 @@ pub(super) fn selector_and_pods(
     };
     match kind {
         "StatefulSet" if malformed => {
-            errors.push(field::invalid(at, json(selector), ""));
+            errors.push(field::invalid_spelled(at, &spelled_selector(selector), ""));
             checks = &[];
         }
         "ReplicaSet" if malformed => {
             let text = "invalid label selector";
-            errors.push(field::invalid(at, json(selector), text));
+            errors.push(field::invalid_spelled(
+                at,
+                &spelled_selector(selector),
+                text,
+            ));
             return errors;
         }
         _ => {}
@@ -176,7 +180,7 @@ pub(crate) fn selector_change(new: &LabelSelector, old: &LabelSelector, path: Pa
     if !same(new, old) && selects_all(new) {
         return vec![field::invalid(path, Value::Null, IMMUTABLE)];
     }
-    immutable(new, old, path)
+    difference::immutable("LabelSelector", new, old, path)
 }
 
 /// A strategy as upstream's internal type is told.
@@ -340,6 +344,27 @@ mod tests {
             assert_eq!(told, [text], "{resource}");
             assert_eq!(row.strategy.metadata_repeats(), (0, 1), "{resource}");
         }
+    }
+
+    #[test]
+    fn a_selector_is_shown_with_its_labels_first() {
+        let expression = json!({"key": "a", "operator": "Nope"});
+        let patch = json!({"spec": {"selector": {"matchExpressions": [expression]}}});
+        let shown = r#"spec.selector: Invalid value: {"matchLabels":{"a":"b"},"matchExpressions":[{"key":"a","operator":"Nope"}]}"#;
+        for (resource, detail) in [
+            ("deployments", ": invalid label selector"),
+            ("statefulsets", ""),
+        ] {
+            let (row, new) = object(resource, &patch);
+            let found = told(row.strategy.validate(&*new));
+            let expected = format!("{shown}{detail}");
+            assert!(found.contains(&expected), "{resource}: {found:?}");
+        }
+        let (row, old) = object("daemonsets", &json!({}));
+        let (_, new) = object("daemonsets", &patch);
+        let found = told(row.strategy.validate_update(&*new, &*old));
+        let expected = format!("{shown}: field is immutable");
+        assert!(found.contains(&expected), "{found:?}");
     }
 
     #[test]

@@ -7,8 +7,9 @@ use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         apps::workload::{default_template, name_advice, of_change},
-        checks::{fill, json, non_negative, one_of, same, slot, slot_mut, text},
+        checks::{fill, non_negative, one_of, same, slot, slot_mut, text},
         declared::Declared,
+        difference::spelled_selector,
         typed::KindRules,
     },
 };
@@ -211,9 +212,9 @@ fn validate_spec(cron_job: &CronJob, old: Option<&CronJobSpec>) -> ErrorList {
     let old_template = old_job.map(|job| &job.template);
     errors.extend(job::spec::validate(job, old_template.into(), &at));
     if let Some(selector) = &job.selector {
-        errors.push(field::invalid(
+        errors.push(field::invalid_spelled(
             at.child("selector"),
-            json(selector),
+            &spelled_selector(selector),
             "`selector` will be auto-generated",
         ));
     }
@@ -240,6 +241,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::kinds::checks::json;
 
     fn cron_job(patch: Value) -> CronJob {
         let mut value = json!({"metadata": {"name": "a"}, "spec": {"schedule": "* * * * *",

@@ -6,6 +6,7 @@
 mod internal;
 mod unified;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::Serialize;
 
 use crate::{
@@ -38,6 +39,11 @@ pub(crate) fn immutable<T: PartialEq + Serialize>(
 /// An object, likewise, in one line.
 pub(crate) fn spelled(ty: &str, object: &impl Serialize) -> String {
     internal::compact(ty, &json(object))
+}
+
+/// A label selector, likewise.
+pub(crate) fn spelled_selector(selector: &LabelSelector) -> String {
+    spelled("LabelSelector", selector)
 }
 
 /// A list of objects, likewise. One that is absent is told as such.

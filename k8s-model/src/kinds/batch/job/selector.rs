@@ -12,6 +12,7 @@ use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{blank, json, selector_matches, text},
+        difference::spelled_selector,
         selectors::{Values, is_bad, selector_of},
     },
 };
@@ -91,9 +92,9 @@ pub(super) fn generated(job: &Job, spec: &JobSpec, prefixed: bool, path: &Path) 
     let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let path = path.child("selector");
     if !is_bad(selector) && !selector_matches(selector, &expected.collect()) {
-        errors.push(field::invalid(
+        errors.push(field::invalid_spelled(
             path,
-            json(selector),
+            &spelled_selector(selector),
             "`selector` not auto-generated",
         ));
     }

@@ -13,6 +13,7 @@ use crate::{
         batch::{failure_policy, success_policy},
         checks::{IMMUTABLE, immutable, list, non_negative, same, supported, text},
         core::pod::{Before, changed_template},
+        difference,
     },
     names,
 };
@@ -204,7 +205,8 @@ fn restart_policy(spec: &JobSpec, path: &Path) -> ErrorList {
 /// What may not change, or not like that.
 pub(super) fn changes(new: &JobSpec, old: &JobSpec, old_job: &Job, path: &Path) -> ErrorList {
     let mut errors = completions(new, old, path);
-    errors.extend(immutable(
+    errors.extend(difference::immutable(
+        "LabelSelector",
         &new.selector,
         &old.selector,
         path.child("selector"),

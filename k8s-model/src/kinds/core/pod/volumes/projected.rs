@@ -11,8 +11,8 @@ use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         certificates::{bundle_name, signer},
-        checks::{blank, json, list},
-        difference::spelled,
+        checks::{blank, list},
+        difference::{spelled, spelled_selector},
         selectors::label_selector,
     },
 };
@@ -143,9 +143,9 @@ fn trust_bundle(bundle: &ClusterTrustBundleProjection, path: &Path) -> ErrorList
                 errors.push(field::invalid(at.clone(), name.as_str(), text));
             }
             if let Some(selector) = &bundle.label_selector {
-                errors.push(field::invalid(
+                errors.push(field::invalid_spelled(
                     path.child("labelSelector"),
-                    json(selector),
+                    &spelled_selector(selector),
                     "labelSelector must be unset if name is specified",
                 ));
             }
