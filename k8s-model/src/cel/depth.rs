@@ -1,5 +1,7 @@
 //! How deep an expression nests, told before it is parsed: parser and tree are recursive.
 
+use std::ops::Range;
+
 /// How deep an expression may nest; upstream's parser gives up at this depth, too.
 pub(super) const MAX: usize = 250;
 
@@ -32,8 +34,9 @@ pub(super) struct Depth {
 pub(super) enum Fault {
     /// It nests too deep.
     TooDeep,
-    /// A text in it does not end, or is spelled as none can be; here is where it begins.
-    Text(usize),
+    /// A text in it does not end, or is spelled as none can be: from where it begins to the first character that does
+    /// not fit, or to the end.
+    Text(Range<usize>),
 }
 
 /// Whether an expression nests no deeper than it may. Rather too much is counted than too little: brackets, and at
@@ -49,14 +52,14 @@ pub(super) fn check(source: &str) -> Result<Depth, Fault> {
         let mut grow = 0;
         match byte {
             b'"' | b'\'' => {
-                at = after_text(bytes, at).ok_or(Fault::Text(at))?;
+                at = after_text(bytes, at).map_err(|to| unread(source, at, to))?;
                 continue;
             }
             b'`' => {
                 let name = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.-/ ".contains(byte);
                 let len = bytes[at + 1..].iter().take_while(|byte| name(byte)).count();
                 if bytes.get(at + 1 + len) != Some(&b'`') {
-                    return Err(Fault::Text(at));
+                    return Err(unread(source, at, at + 1 + len));
                 }
                 at += len + 2;
                 continue;
@@ -115,12 +118,17 @@ fn end_chain(chains: &mut [usize]) -> usize {
     chains.last_mut().map(std::mem::take).unwrap_or_default()
 }
 
-fn is_name(byte: u8) -> bool {
+pub(super) fn is_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
-/// Where a text ends that begins with the quote there.
-fn after_text(bytes: &[u8], quote: usize) -> Option<usize> {
+fn unread(source: &str, from: usize, to: usize) -> Fault {
+    let last = source.get(to..).and_then(|rest| rest.chars().next());
+    Fault::Text(from..to + last.map_or(0, char::len_utf8))
+}
+
+/// Where a text ends that begins with the quote there, or what is first that cannot be in it.
+pub(super) fn after_text(bytes: &[u8], quote: usize) -> Result<usize, usize> {
     let mark = bytes[quote];
     let before = &bytes[..quote];
     let name = before
@@ -132,41 +140,50 @@ fn after_text(bytes: &[u8], quote: usize) -> Option<usize> {
         &before[quote - name..],
         b"r" | b"R" | b"br" | b"bR" | b"Br" | b"BR"
     );
-    let triple = bytes[quote..].starts_with(&[mark; 3]);
-    let mut at = quote + if triple { 3 } else { 1 };
-    loop {
-        let rest = &bytes[at..];
-        match *rest.first()? {
-            byte if byte == mark && !triple => return Some(at + 1),
-            _ if triple && rest.starts_with(&[mark; 3]) => return Some(at + 3),
-            b'\n' | b'\r' if !triple => return None,
-            b'\\' if !raw => at += escape(&rest[1..])? + 1,
-            _ => at += 1,
-        }
+    // What is nothing else begins with an empty one, or with a name.
+    if bytes[quote..].starts_with(&[mark; 3]) {
+        return Ok(end_of(bytes, quote, 3, raw).unwrap_or(quote + 2));
+    }
+    match end_of(bytes, quote, 1, raw) {
+        Err(_) if raw => end_of(bytes, quote, 1, false),
+        end => end,
     }
 }
 
-/// How long an escape is, after its backslash.
-fn escape(rest: &[u8]) -> Option<usize> {
-    let digits = |count: usize| {
-        let digits = rest.get(1..=count)?;
-        digits
-            .iter()
-            .all(u8::is_ascii_hexdigit)
-            .then_some(count + 1)
-    };
-    match *rest.first()? {
-        b'x' | b'X' => digits(2),
-        b'u' => digits(4),
-        b'U' => digits(8),
-        b'0'..=b'3' => {
-            let octal = rest
-                .get(1..3)?
-                .iter()
-                .all(|byte| matches!(byte, b'0'..=b'7'));
-            octal.then_some(3)
+/// The same of a text between so many quotes.
+fn end_of(bytes: &[u8], quote: usize, quotes: usize, raw: bool) -> Result<usize, usize> {
+    let mark = &bytes[quote..quote + quotes];
+    let mut at = quote + quotes;
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            _ if bytes[at..].starts_with(mark) => return Ok(at + quotes),
+            b'\n' | b'\r' if quotes == 1 => return Err(at),
+            b'\\' if !raw => match escape(&bytes[at + 1..]) {
+                Ok(len) => at += len + 1,
+                Err(len) => return Err(at + 1 + len),
+            },
+            _ => at += 1,
         }
-        byte => b"abfnrtv\"'\\?`".contains(&byte).then_some(1),
+    }
+    Err(at)
+}
+
+/// How long an escape is, after its backslash, or how much of it is right.
+fn escape(rest: &[u8]) -> Result<usize, usize> {
+    let digits = |count: usize, is_digit: fn(&u8) -> bool| {
+        let rest = rest.iter().skip(1).take(count);
+        match rest.take_while(|byte| is_digit(byte)).count() {
+            good if good == count => Ok(count + 1),
+            good => Err(good + 1),
+        }
+    };
+    match rest.first() {
+        Some(b'x' | b'X') => digits(2, u8::is_ascii_hexdigit),
+        Some(b'u') => digits(4, u8::is_ascii_hexdigit),
+        Some(b'U') => digits(8, u8::is_ascii_hexdigit),
+        Some(b'0'..=b'3') => digits(2, |byte| matches!(byte, b'0'..=b'7')),
+        Some(byte) if b"abfnrtv\"'\\?`".contains(byte) => Ok(1),
+        _ => Err(0),
     }
 }
 
@@ -216,8 +233,21 @@ mod tests {
         ] {
             assert_eq!(check(&unit.repeat(1_000)), Err(Fault::TooDeep), "{unit}");
         }
-        for source in ["'a", "\"a\nb\"", "'\\q'", "`a(`", "'''a''", "'\\u12'"] {
-            assert!(matches!(check(source), Err(Fault::Text(_))), "{source}");
+        for (source, text) in [
+            ("1 + 'a", "'a"),
+            ("\"a\nb\"", "\"a\n"),
+            ("'\\q'", "'\\q"),
+            ("`a(`", "`a("),
+            ("'''a''b", "'b"),
+            ("'''a", "'a"),
+            ("r'a", "'a"),
+            ("'\\u12é'", "'\\u12é"),
+            ("'\\", "'\\"),
+        ] {
+            let Err(Fault::Text(range)) = check(source) else {
+                panic!("{source}");
+            };
+            assert_eq!(&source[range], text, "{source}");
         }
     }
 }

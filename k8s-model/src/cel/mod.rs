@@ -9,6 +9,7 @@ mod calls;
 mod check;
 mod depth;
 mod eval;
+mod faults;
 mod formats;
 mod host;
 mod json;
@@ -104,7 +105,8 @@ impl Program {
         if source.len() > MAX_SOURCE {
             return Err(CelError::Syntax("expression is too long".to_owned()));
         }
-        let depth = match depth::check(source) {
+        let (read, unread) = faults::without_unread(source);
+        let depth = match depth::check(&read) {
             Ok(depth) => depth,
             Err(depth::Fault::TooDeep) => {
                 return Err(CelError::Syntax(format!(
@@ -112,24 +114,27 @@ impl Program {
                     depth::MAX
                 )));
             }
-            Err(depth::Fault::Text(at)) => {
-                let (line, column) = place(source, at);
-                return Err(CelError::Syntax(format!(
-                    "ERROR: <input>:{line}:{column}: Syntax error: token recognition error"
-                )));
+            Err(depth::Fault::Text(_)) => {
+                return Err(CelError::Syntax(faults::told(unread, source, &read)));
             }
         };
         let parser = macros::parser(dialect)
             .enable_optional_syntax(true)
             .enable_ident_escape_syntax(true);
-        match depth::with_stack(depth.of_nonsense, || parser.parse_with_source_info(source)) {
-            Ok((root, source)) => Ok(Program {
+        let parsed = depth::with_stack(depth.of_nonsense, || parser.parse_with_source_info(&read));
+        match parsed {
+            Ok((root, source)) if unread.is_empty() => Ok(Program {
                 plan: depth::with_stack(depth.levels, || plan::Plan::of(&root)),
                 root,
                 source,
                 levels: depth.levels,
             }),
-            Err(errors) => Err(CelError::Syntax(told(&errors))),
+            Ok(_) => Err(CelError::Syntax(faults::told(unread, source, &read))),
+            Err(errors) => {
+                let found = errors.errors.into_iter().map(faults::Fault::from);
+                let all = unread.into_iter().chain(found).collect();
+                Err(CelError::Syntax(faults::told(all, source, &read)))
+            }
         }
     }
 
@@ -203,32 +208,6 @@ impl Program {
         self.plan.resolve(resolved);
         Ok(self)
     }
-}
-
-/// The first of what is wrong. Each error shows the line that it is in: all of them are the square of a long line.
-fn told(errors: &cel::ParseErrors) -> String {
-    const ERRORS: usize = 16;
-    const LENGTH: usize = 16 << 10;
-    let mut out = String::new();
-    for error in errors.errors.iter().take(ERRORS) {
-        if out.len() > LENGTH {
-            break;
-        }
-        if !out.is_empty() {
-            out.push('\n');
-        }
-        // The lines that show the source are set in.
-        out.push_str(&error.to_string().replace("\n| ", "\n | "));
-    }
-    out
-}
-
-/// The line and column of a byte, both from one.
-fn place(source: &str, at: usize) -> (usize, usize) {
-    let before = &source[..at];
-    let line = before.matches('\n').count() + 1;
-    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-    (line, column)
 }
 
 /// The longest expression that is parsed, in bytes.

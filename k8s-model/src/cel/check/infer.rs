@@ -17,7 +17,7 @@ use super::{
     types::{Mapping, Type, is_exactly, most_general},
 };
 use crate::{
-    cel::{calls, formats, plan::is_type, times},
+    cel::{calls, faults, formats, plan::is_type, times},
     patterns,
 };
 
@@ -92,14 +92,9 @@ impl<'s> Infer<'_, 's> {
         let source = &self.source.source;
         let before = source.get(..start).unwrap_or(source);
         let line = before.matches('\n').count();
-        let column = before.len() - before.rfind('\n').map_or(0, |at| at + 1);
-        let shown = source.lines().nth(line).unwrap_or_default();
-        self.faults.push(format!(
-            "ERROR: <input>:{}:{}: {text}\n | {shown}\n | {}^",
-            line + 1,
-            column + 1,
-            ".".repeat(column),
-        ));
+        let column = before.chars().rev().take_while(|c| *c != '\n').count();
+        let shown = faults::shown(source, line + 1, column + 1, text);
+        self.faults.push(shown);
     }
 
     fn undeclared(&mut self, id: u64, name: &str) -> Type<'s> {
