@@ -18,6 +18,7 @@
 use std::sync::LazyLock;
 
 use k8s_openapi::{k8s_if_ge_1_34, k8s_if_ge_1_35, k8s_if_ge_1_36, k8s_if_ge_1_37};
+use serde_json::Value;
 
 static FIELDS: &str = include_str!("generated/schema.txt");
 static DESCRIPTIONS: &str = include_str!("generated/descriptions.txt");
@@ -95,6 +96,10 @@ pub enum Shape {
     /// Another type.
     Type(Type),
 }
+
+/// The shapes of a schema of a custom resource, and of several.
+const SCHEMA: &str = "&apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
+const SCHEMAS: &str = "[&apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps]";
 
 /// What a list or a map holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -365,6 +370,31 @@ impl Shape {
             "quantity" => Shape::Quantity,
             _ => Shape::Any,
         }
+    }
+
+    /// What a value is read as, where it is one of several that a type may be: a schema, or a list.
+    #[must_use]
+    pub(crate) fn read_from(self, value: &Value) -> Shape {
+        match (self.alternative(), value) {
+            ("OrArray" | "OrBool" | "OrStringArray", Value::Object(_)) => Shape::parse(SCHEMA),
+            ("OrArray", Value::Array(_)) => Shape::parse(SCHEMAS),
+            ("OrStringArray", Value::Array(_)) => Shape::parse("[string]"),
+            _ => self,
+        }
+    }
+
+    /// Whether it is a type that may be a schema or a list.
+    pub(crate) fn has_alternatives(self) -> bool {
+        matches!(self.alternative(), "OrArray" | "OrStringArray")
+    }
+
+    /// How the name of such a type ends.
+    fn alternative(self) -> &'static str {
+        match self {
+            Shape::Type(ty) => ty.base_name().strip_prefix("JSONSchemaProps"),
+            _ => None,
+        }
+        .unwrap_or_default()
     }
 
     /// What it is in the end: a special type's own shape.

@@ -103,7 +103,38 @@ pub(super) fn plain(error: &serde_json::Error) -> String {
         return "boolean or JSON schema expected".to_owned();
     }
     let end = text.rfind(" at line ").unwrap_or(text.len());
-    text[..end].to_owned()
+    of_wrong_type(&text[..end]).unwrap_or_else(|| text[..end].to_owned())
+}
+
+/// What the decoder in Rust says of a value of another type than the one its place has, in Go's words.
+fn of_wrong_type(text: &str) -> Option<String> {
+    let (found, expected) = text
+        .strip_prefix("invalid type: ")?
+        .split_once(", expected ")?;
+    let found = match found.split(' ').next()? {
+        "integer" | "floating" => "number",
+        "boolean" => "bool",
+        "string" => "string",
+        "sequence" => "array",
+        "map" => "object",
+        _ => "null",
+    };
+    let into = match expected {
+        "a string" | "a borrowed string" => "string",
+        "a sequence" => "[]interface {}",
+        "a map" => "map[string]interface {}",
+        "a boolean" => "bool",
+        of if of.starts_with(['i', 'u']) && of[1..].bytes().all(|b| b.is_ascii_digit()) => {
+            return Some(format!(
+                "json: cannot unmarshal {found} into Go value of type int{}",
+                &of[1..]
+            ));
+        }
+        _ => return Some(format!("json: cannot unmarshal {found} into Go value")),
+    };
+    Some(format!(
+        "json: cannot unmarshal {found} into Go value of type {into}"
+    ))
 }
 
 /// What Go says about the value at a path, if it is of another type than the schema's. `source` is
@@ -120,7 +151,7 @@ pub(super) fn mismatch(
     let mut name = None;
     let mut fields: Vec<&str> = Vec::new();
     for step in fault {
-        match (step, shape) {
+        match (step, shape.read_from(value)) {
             (Step::Key(key), Shape::Type(ty)) => {
                 let field = ty.field(key)?;
                 owner = Some(ty);
@@ -143,6 +174,7 @@ pub(super) fn mismatch(
             _ => return None,
         }
     }
+    shape = shape.read_from(value);
     if fits(shape, value) {
         return special(shape, value);
     }
@@ -198,6 +230,7 @@ pub(crate) fn go_kind(value: &Value) -> &'static str {
 /// Whether a value is of a type at all, whatever its content.
 fn fits(shape: Shape, value: &Value) -> bool {
     match shape.resolved() {
+        Shape::Any if shape.has_alternatives() => false,
         Shape::String(_) => value.is_string(),
         Shape::Integer("int32") => value.as_i64().is_some_and(|n| i32::try_from(n).is_ok()),
         Shape::Integer(_) => value.is_i64(),
@@ -245,5 +278,35 @@ fn go_type(shape: Shape) -> String {
             "resource.Quantity" => "v1.ResourceList".to_owned(),
             element => format!("map[string]{element}"),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_decoder_in_rust_is_not_heard() {
+        for (text, told) in [
+            (
+                "invalid type: integer `5`, expected a string",
+                "number into Go value of type string",
+            ),
+            (
+                "invalid type: floating point `5.5`, expected i64",
+                "number into Go value of type int64",
+            ),
+            (
+                "invalid type: sequence, expected a map",
+                "array into Go value of type map[string]interface {}",
+            ),
+            (
+                "invalid type: string \"a\", expected struct A",
+                "string into Go value",
+            ),
+        ] {
+            let error = serde::de::Error::custom(text);
+            assert_eq!(plain(&error), format!("json: cannot unmarshal {told}"));
+        }
     }
 }

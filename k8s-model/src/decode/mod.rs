@@ -453,6 +453,137 @@ mod tests {
         );
     }
 
+    /// A definition whose schema is that, as it is read, and the unknown fields in it below the version.
+    fn definition(version: &str) -> (Result<Value, String>, Vec<String>) {
+        use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+        let text = format!(r#"{{"spec": {{"versions": [{version}]}}}}"#);
+        let mut unknown = Vec::new();
+        let codec = codec::<CustomResourceDefinition>();
+        let read = (codec.from_json)(text.as_bytes(), &mut |path| {
+            unknown.push(path.replace("spec.versions[0].", ""));
+        });
+        let version = |object: Box<dyn Object>| object.to_value()["spec"]["versions"][0].clone();
+        (
+            read.map(version).map_err(|error| error.to_string()),
+            unknown,
+        )
+    }
+
+    #[test]
+    fn what_is_in_schemas_of_two_sorts_is_refused_in_gos_words() {
+        let of = |schema: &str| {
+            let (read, _) =
+                definition(&format!(r#"{{"schema": {{"openAPIV3Schema": {schema}}}}}"#));
+            read.unwrap_err()
+        };
+        let place = "Go struct field JSONSchemaProps.spec.versions.schema.openAPIV3Schema";
+        for (schema, found, field) in [
+            (
+                r#"{"items": {"type": 5}}"#,
+                "number",
+                "items.type of type string",
+            ),
+            (
+                r#"{"items": {"required": [5]}}"#,
+                "number",
+                "items.required of type string",
+            ),
+            (
+                r#"{"items": {"required": {}}}"#,
+                "object",
+                "items.required of type []string",
+            ),
+            (
+                r#"{"items": {"properties": {"a": 1}}}"#,
+                "number",
+                "items.properties of type v1.JSONSchemaProps",
+            ),
+            (
+                r#"{"items": {"properties": []}}"#,
+                "array",
+                "items.properties of type map[string]v1.JSONSchemaProps",
+            ),
+            (
+                r#"{"items": [{"type": 5}]}"#,
+                "number",
+                "items.type of type string",
+            ),
+            (
+                r#"{"items": 5}"#,
+                "number",
+                "items of type v1.JSONSchemaPropsOrArray",
+            ),
+            (
+                r#"{"additionalProperties": {"type": 5}}"#,
+                "number",
+                "additionalProperties.type of type string",
+            ),
+            (
+                r#"{"dependencies": {"a": [5]}}"#,
+                "number",
+                "dependencies of type string",
+            ),
+            (
+                r#"{"dependencies": {"a": {"type": 5}}}"#,
+                "number",
+                "dependencies.type of type string",
+            ),
+        ] {
+            let told = format!("json: cannot unmarshal {found} into {place}.{field}");
+            assert_eq!(of(schema), told, "{schema}");
+        }
+        assert_eq!(
+            of(r#"{"additionalProperties": 5}"#),
+            "boolean or JSON schema expected"
+        );
+    }
+
+    #[test]
+    fn unknown_fields_in_schemas_of_two_sorts_are_not_reported() {
+        let (read, unknown) = definition(
+            r#"{"schema": {"openAPIV3Schema": {"a": 1, "items": {"b": 1, "not": {"c": 1}}, "not": {"d": 1},
+                "additionalProperties": {"e": 1}, "allOf": [{"items": [{"f": 1}]}]}}}"#,
+        );
+        assert!(read.is_ok(), "{read:?}");
+        let schema = "schema.openAPIV3Schema";
+        assert_eq!(unknown, [format!("{schema}.a"), format!("{schema}.not.d")]);
+    }
+
+    #[test]
+    fn an_object_without_fields_takes_none() {
+        let (read, unknown) = definition(r#"{"subresources": {"status": {"a": {"b": 1}}}}"#);
+        assert_eq!(
+            read.unwrap()["subresources"],
+            serde_json::json!({"status": {}})
+        );
+        assert_eq!(unknown, ["subresources.status.a"]);
+        let (read, _) = definition(r#"{"subresources": {"status": []}}"#);
+        assert_eq!(
+            read.unwrap_err(),
+            "json: cannot unmarshal array into Go struct field CustomResourceSubresources.spec.versions.subresources.status of type v1.CustomResourceSubresourceStatus"
+        );
+        let (read, _) = definition(r#"{"subresources": {"status": null, "scale": null}}"#);
+        assert_eq!(read.unwrap()["subresources"], serde_json::json!({}));
+    }
+
+    #[test]
+    fn names_of_types_are_told_of_rules_too() {
+        let rules =
+            r#"{"schema": {"openAPIV3Schema": {"x-kubernetes-validations": [{"reason": 5}]}}}"#;
+        let told = definition(rules).0.unwrap_err();
+        assert!(
+            told.ends_with(".reason of type v1.FieldValueErrorReason"),
+            "{told}"
+        );
+        let text = br#"{"webhooks": [{"rules": [{"scope": 5}]}]}"#;
+        let codec =
+            codec::<k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration>();
+        let told = (codec.from_json)(text, &mut |_| {})
+            .unwrap_err()
+            .to_string();
+        assert!(told.ends_with("scope of type v1.ScopeType"), "{told}");
+    }
+
     #[test]
     fn base64_in_lines_is_read_and_written_in_one() {
         use k8s_openapi::api::{

@@ -162,6 +162,8 @@ enum Form {
     Time,
     MicroTime,
     Bytes,
+    /// An object that has no fields.
+    Fieldless,
 }
 
 impl Form {
@@ -182,6 +184,14 @@ struct At<'t> {
     state: &'t dyn Sink,
     form: Form,
     zero: Zero,
+    /// Whether nobody is told of unknown fields.
+    is_quiet: bool,
+}
+
+/// Whether upstream reads values of a type by code of the type's own. That goes past the decoder that knows of fields
+/// which nobody takes.
+fn is_read_apart<T>() -> bool {
+    std::any::type_name::<T>().contains("::JSONSchemaPropsOr")
 }
 
 impl At<'_> {
@@ -207,6 +217,7 @@ impl<'t, D> Tracked<'t, D> {
                 state,
                 form: Form::Any,
                 zero: Zero::Nothing,
+                is_quiet: false,
             },
         }
     }
@@ -237,8 +248,21 @@ macro_rules! or_zero {
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Tracked<'_, D> {
     type Error = D::Error;
 
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        let at = At {
+            is_quiet: self.at.is_quiet || is_read_apart::<V::Value>(),
+            ..self.at
+        };
+        if at.form == Form::Fieldless {
+            at.blamed(self.inner.deserialize_map(Fieldless(at)))?;
+            let none = std::iter::empty::<(&str, &str)>();
+            return visitor.visit_map(de::value::MapDeserializer::new(none));
+        }
+        at.blamed(self.inner.deserialize_any(Watcher { visitor, at }))
+    }
+
     forward! {
-        deserialize_any deserialize_i8 deserialize_i16 deserialize_i128 deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
+        deserialize_i8 deserialize_i16 deserialize_i128 deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
         deserialize_f32 deserialize_f64 deserialize_char
         deserialize_bytes deserialize_byte_buf deserialize_unit
         deserialize_identifier
@@ -261,7 +285,9 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Tracked<'_, D> {
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        self.at.state.unknown(&self.at.path);
+        if !self.at.is_quiet {
+            self.at.state.unknown(&self.at.path);
+        }
         self.inner.deserialize_ignored_any(visitor)
     }
 
@@ -275,6 +301,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Tracked<'_, D> {
                 "Quantity" => Form::Quantity,
                 "Time" => Form::Time,
                 "MicroTime" => Form::MicroTime,
+                "CustomResourceSubresourceStatus" => Form::Fieldless,
                 _ => Form::Any,
             },
             ..self.at
@@ -474,7 +501,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watcher<'_, V> {
     fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
         // Upstream reads `null` as nothing, in lists and maps too.
         match self.at.form {
-            Form::Any | Form::Bytes => {}
+            Form::Any | Form::Bytes | Form::Fieldless => {}
             Form::Quantity => return self.quantity("0"),
             Form::Time | Form::MicroTime => return self.visitor.visit_str(time_text::UNSET),
         }
@@ -595,6 +622,25 @@ impl<'de, T: DeserializeSeed<'de>> DeserializeSeed<'de> for Seed<'_, T> {
 
     fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<T::Value, D::Error> {
         self.seed.deserialize(Tracked { inner, at: self.at })
+    }
+}
+
+/// Reads an object that has no fields.
+struct Fieldless<'t>(At<'t>);
+
+impl<'de> Visitor<'de> for Fieldless<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
+        while let Some(Key(key)) = fields.next_key()? {
+            fields.next_value::<de::IgnoredAny>()?;
+            self.0.state.unknown(&Path::Key(&self.0.path, &key));
+        }
+        Ok(())
     }
 }
 
