@@ -172,6 +172,8 @@ pub struct Schema {
     pub one_of: Vec<Schema>,
     /// A validation that must not hold.
     pub not: Option<Box<Schema>>,
+    /// The type, where there is none of that name.
+    pub(super) other_kind: Option<Box<str>>,
     /// Whether a default is anywhere in it.
     pub(super) has_defaults: bool,
     /// Whether a list in it, or it itself, is a set or a map.
@@ -196,8 +198,11 @@ impl Schema {
             list.iter().map(Schema::new).collect::<Vec<_>>()
         };
         let pattern = props.pattern.as_ref().filter(|p| !p.is_empty());
+        let of = props.type_.as_deref().unwrap_or_default();
+        let kind = Kind::named(of);
         let mut schema = Schema {
-            kind: props.type_.as_deref().and_then(Kind::named),
+            kind,
+            other_kind: (kind.is_none() && !of.is_empty()).then(|| of.into()),
             int_or_string: props.x_kubernetes_int_or_string == Some(true),
             nullable: props.nullable == Some(true),
             preserve_unknown: props.x_kubernetes_preserve_unknown_fields == Some(true),
@@ -247,7 +252,7 @@ impl Schema {
                 .collect(),
             required: props.required.clone().unwrap_or_default(),
             format: (props.format.clone())
-                .filter(|format| is_format(props.type_.as_deref().unwrap_or_default(), format)),
+                .filter(|format| is_format(kind.map_or("", Kind::as_str), format)),
             enumeration: props
                 .enum_
                 .as_ref()

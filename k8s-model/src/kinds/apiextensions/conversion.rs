@@ -193,15 +193,12 @@ pub(crate) fn webhook_service(
     path: &Path,
 ) -> ErrorList {
     let mut out = ErrorList::new();
-    if name.is_empty() {
-        out.push(field::required(
-            path.child("name"),
-            "service name is required",
-        ));
-    }
+    // Upstream calls this with the two the other way round.
     if namespace.is_empty() {
-        let text = "service namespace is required";
-        out.push(field::required(path.child("namespace"), text));
+        out.push(field::required(path.child("name"), ""));
+    }
+    if name.is_empty() {
+        out.push(field::required(path.child("namespace"), ""));
     }
     let port = port.unwrap_or(443);
     let texts = names::port_number(port.into());
@@ -228,8 +225,9 @@ pub(crate) fn webhook_service(
             "must start with a '/'",
         ));
     }
-    let steps = url_path.get(1..).unwrap_or_default();
-    let steps = steps.strip_suffix('/').unwrap_or(steps);
+    // Upstream drops a byte, not a character.
+    let steps = String::from_utf8_lossy(&url_path.as_bytes()[1..]);
+    let steps = steps.strip_suffix('/').unwrap_or(&steps);
     for (at, step) in steps.split('/').enumerate() {
         if step.is_empty() {
             let text = format!("segment[{at}] may not be empty");

@@ -79,10 +79,13 @@ pub(super) fn validate<'d>(
     }
     // What is stored already is not judged more strictly than it was.
     let before = old.and_then(|old| old.open_api_v3_schema.as_ref());
-    let was_structural =
-        before.is_none_or(|old| structure::validate(old, &path, &mut known.patterns).is_empty());
-    let mut is_sound = was_structural;
-    if was_structural {
+    let was_structural = before.is_none_or(|old| {
+        structure::unread(old).is_none()
+            && structure::validate(old, &path, &mut known.patterns).is_empty()
+    });
+    let unread = structure::unread(schema).filter(|_| was_structural);
+    let mut is_sound = was_structural && unread.is_none();
+    if is_sound {
         let found = structure::validate(schema, &path, &mut known.patterns);
         let before = out.len();
         if found.is_empty() {
@@ -104,6 +107,10 @@ pub(super) fn validate<'d>(
     out.extend(nodes.errors);
     if is_sound {
         expressions::check_all(schema, known, &nodes.faulty, &path, &mut out);
+    }
+    // Nearly always something else is found in such a schema.
+    if let Some(why) = unread.filter(|_| out.is_empty()) {
+        out.push(field::invalid(path, "", why));
     }
     out
 }
@@ -239,7 +246,7 @@ fn unsupported(schema: &JSONSchemaProps, path: &Path, place: &Place, out: &mut E
         let text = "type cannot be set to null, use nullable as an alternative";
         out.push(field::forbidden(path.child("type"), text));
     }
-    if matches!(&schema.items, Some(JSONSchemaPropsOrArray::Schemas(_))) {
+    if matches!(&schema.items, Some(JSONSchemaPropsOrArray::Schemas(all)) if !all.is_empty()) {
         let text = "items must be a schema object and not an array";
         out.push(field::forbidden(path.child("items"), text));
     }
@@ -357,10 +364,18 @@ fn map_of(
     }
     let items_path = path.child("items");
     let Some(items) = items else {
-        let text = "must have a schema if x-kubernetes-list-type is map";
-        if schema.items.is_none() {
-            out.push(field::required(items_path, text));
-        }
+        out.push(match &schema.items {
+            Some(several) => {
+                let several = checks::json(several);
+                let shown = format!(r#"{{"Schema":null,"JSONSchemas":{several}}}"#);
+                let text = "must only have a single schema if x-kubernetes-list-type is map";
+                field::invalid_spelled(items_path, &shown, text)
+            }
+            None => {
+                let text = "must have a schema if x-kubernetes-list-type is map";
+                field::required(items_path, text)
+            }
+        });
         return;
     };
     let kind = checks::text(&items.type_);

@@ -35,7 +35,7 @@ pub(super) fn validate(
     let mut known = Known::of(schemas);
     let place = path.child("versions");
     out.extend(versions(spec, old, &mut known, &shared, &place));
-    if let Some(first) = spec.versions.first() {
+    if let Some(first) = spec.versions.first().filter(|v| !v.name.is_empty()) {
         let texts = rules::dns1035(&first.name, false);
         if !texts.is_empty() {
             let name = first.name.as_str();
@@ -210,10 +210,15 @@ fn versions<'d>(
     };
     let required = old.is_none_or(|old| old.versions.iter().all(has_schema));
     for (at, version) in spec.versions.iter().enumerate() {
-        if !has_schema(version) && (required || version.served) {
-            let path = path.index(at).child("schema").child("openAPIV3Schema");
-            out.push(field::required(path, "schemas are required"));
-        }
+        let text = match spec.preserve_unknown_fields {
+            _ if has_schema(version) => continue,
+            _ if required => "",
+            Some(true) => continue,
+            _ if !version.served => continue,
+            _ => "because otherwise all fields are pruned",
+        };
+        let path = path.index(at).child("schema").child("openAPIV3Schema");
+        out.push(field::required(path, text));
     }
     for (at, version) in spec.versions.iter().enumerate() {
         let path = path.index(at);

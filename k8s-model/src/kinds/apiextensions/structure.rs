@@ -67,6 +67,49 @@ pub(super) fn validate<'d>(
     out
 }
 
+/// Why a schema cannot be read as a structural one at all, wherever in it the cause is. Upstream's `NewStructural`.
+pub(super) fn unread(schema: &JSONSchemaProps) -> Option<String> {
+    let entries = |map: &Option<std::collections::BTreeMap<String, JSONSchemaProps>>| {
+        map.as_ref().is_some_and(|map| !map.is_empty())
+    };
+    let dependencies = schema.dependencies.as_ref();
+    for (name, there) in [
+        ("id", !checks::blank(&schema.id)),
+        ("schema", !checks::blank(&schema.schema)),
+        ("$ref", !checks::blank(&schema.ref_path)),
+        ("patternProperties", entries(&schema.pattern_properties)),
+        (
+            "dependencies",
+            dependencies.is_some_and(|map| !map.is_empty()),
+        ),
+        ("additionalItems", schema.additional_items.is_some()),
+        ("definitions", entries(&schema.definitions)),
+    ] {
+        if there {
+            return Some(format!("OpenAPIV3Schema '{name}' is not supported"));
+        }
+    }
+    let junctors = junctors(schema).into_iter().flat_map(|(_, list)| list);
+    if let Some(why) = junctors.chain(schema.not.as_deref()).find_map(unread) {
+        return Some(why);
+    }
+    if schema.x_kubernetes_preserve_unknown_fields == Some(false) {
+        let text =
+            "internal error: 'x-kubernetes-preserve-unknown-fields' must be true or undefined";
+        return Some(text.to_owned());
+    }
+    if matches!(&schema.items, Some(JSONSchemaPropsOrArray::Schemas(all)) if !all.is_empty()) {
+        return Some("OpenAPIV3Schema 'items' must be a schema, but is an array".to_owned());
+    }
+    let additional = match &schema.additional_properties {
+        Some(JSONSchemaPropsOrBool::Schema(inner)) => Some(&**inner),
+        _ => None,
+    };
+    let below = items(schema).into_iter().chain(additional);
+    let properties = schema.properties.iter().flatten().map(|(_, inner)| inner);
+    below.chain(properties).find_map(unread)
+}
+
 fn junctors(schema: &JSONSchemaProps) -> [(&'static str, &[JSONSchemaProps]); 3] {
     [
         ("allOf", checks::list(&schema.all_of)),
@@ -96,7 +139,7 @@ fn invariants<'d>(schema: &'d JSONSchemaProps, level: Level, path: &Path, out: &
     let embedded = schema.x_kubernetes_embedded_resource == Some(true);
     let int_or_string = schema.x_kubernetes_int_or_string == Some(true);
     let preserve = schema.x_kubernetes_preserve_unknown_fields == Some(true);
-    if kind == "array" && schema.items.is_none() {
+    if kind == "array" && items(schema).is_none() {
         out.push(field::required(path.child("items"), "must be specified"));
     }
     if let Some(items) = items(schema) {

@@ -134,6 +134,69 @@ fn schemas_must_be_structural() {
 }
 
 #[test]
+fn what_is_no_structural_schema_at_all_is_judged_as_it_was_written() {
+    let a = |a: Value| json!({"type": "object", "properties": {"a": a}});
+    for (schema, expected) in [
+        (
+            a(
+                json!({"type": "object", "x-kubernetes-preserve-unknown-fields": false, "x-kubernetes-embedded-resource": true}),
+            ),
+            vec![
+                "S.properties[a].x-kubernetes-preserve-unknown-fields: Invalid value: false: must be true or undefined",
+            ],
+        ),
+        (
+            a(json!({"items": [{}]})),
+            vec![
+                "S.properties[a].items: Forbidden: items must be a schema object and not an array",
+            ],
+        ),
+        (
+            a(
+                json!({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["a"], "items": []}),
+            ),
+            vec![
+                "S.properties[a].items: Required value: must be specified",
+                r#"S.properties[a].items: Invalid value: {"Schema":null,"JSONSchemas":[]}: must only have a single schema if x-kubernetes-list-type is map"#,
+            ],
+        ),
+        (
+            a(json!({"$schema": "x"})),
+            vec!["S: Invalid value: \"\": OpenAPIV3Schema 'schema' is not supported"],
+        ),
+    ] {
+        assert_eq!(of_schema(schema.clone()), expected, "{schema}");
+    }
+}
+
+#[test]
+fn versions_without_a_schema_or_a_name_are_told_once() {
+    let mut wrong = definition(json!({"type": "object"}));
+    wrong.spec.versions[0].schema = None;
+    let told = "spec.versions[0].schema.openAPIV3Schema: Required value";
+    assert_eq!(findings(&wrong), [told]);
+    let mut before = wrong.clone();
+    before.spec.versions[0].served = false;
+    let found = rules().validate_update(&wrong, &before);
+    let told = format!("{told}: because otherwise all fields are pruned");
+    assert!(
+        found.iter().any(|error| error.to_string() == told),
+        "{found:?}"
+    );
+    let mut wrong = definition(json!({"type": "object"}));
+    wrong.spec.versions[0].name = String::new();
+    let found = findings(&wrong);
+    assert!(
+        found[0].starts_with("spec.versions[0].name: Invalid value"),
+        "{found:?}"
+    );
+    assert!(
+        !found.iter().any(|told| told.starts_with("spec.version:")),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn the_default_of_the_root_is_a_resource() {
     let root = |default: Value| json!({"type": "object", "default": default, "properties": {"a": {"type": "string"}}});
     for (default, expected) in [

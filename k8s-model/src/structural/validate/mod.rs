@@ -203,7 +203,10 @@ fn type_of(schema: &Schema, value: &Value, at: At<'_>, out: &mut ErrorList) {
     let wanted = match schema.kind {
         _ if schema.int_or_string => "integer,string",
         Some(kind) => kind.as_str(),
-        None => return,
+        None => match &schema.other_kind {
+            Some(other) => other,
+            None => return,
+        },
     };
     if value.is_null() {
         if !schema.nullable {
@@ -220,7 +223,8 @@ fn type_of(schema: &Schema, value: &Value, at: At<'_>, out: &mut ErrorList) {
         Some(Kind::Integer) => found == "integer" || (found == "number" && is_whole),
         Some(Kind::Number) => matches!(found, "integer" | "number"),
         Some(kind) => found == kind.as_str(),
-        None => true,
+        // Of a text or a list that is of a format, no type is asked.
+        None => schema.format.is_some() && matches!(found, "string" | "array"),
     };
     if fits {
         return;
@@ -253,7 +257,8 @@ fn fault_of_text(schema: &Schema, text: &str, at: At<'_>) -> Option<Error> {
     if schema.max_length.is_some() || schema.min_length.is_some() {
         let length = i64::try_from(text.chars().count()).unwrap_or(i64::MAX);
         if let Some(max) = schema.max_length.filter(|max| length > *max) {
-            return Some(field::too_long(path(at), usize::try_from(max).unwrap_or(0)));
+            let too_long = |max| field::too_long(path(at), max);
+            return Some(beyond(max, too_long, "value is too long"));
         }
         if let Some(min) = schema.min_length.filter(|min| length < *min) {
             let why = format!("should be at least {min} chars long");
@@ -294,8 +299,8 @@ fn array<'v>(
     if let Some(max) = schema.max_items
         && count > max
     {
-        let max = usize::try_from(max).unwrap_or(0);
-        out.push(field::too_many(path(at), elements.len(), max));
+        let too_many = |max| field::too_many(path(at), elements.len(), max);
+        out.push(beyond(max, too_many, "has too many items"));
     }
     if schema.unique_items {
         let mut seen = std::collections::HashSet::new();
@@ -346,8 +351,19 @@ fn fault_of_count(schema: &Schema, fields: usize, at: At<'_>) -> Option<Error> {
         return Some(invalid(at, count, why));
     }
     let max = schema.max_properties.filter(|max| count > *max)?;
-    let max = usize::try_from(max).unwrap_or(0);
-    Some(field::too_many(path(at), fields, max))
+    let too_many = |max| field::too_many(path(at), fields, max);
+    Some(beyond(max, too_many, "has too many items"))
+}
+
+/// A finding of more than there may be. A limit below zero is not told.
+fn beyond(max: i64, finding: impl FnOnce(usize) -> Error, untold: &str) -> Error {
+    match usize::try_from(max) {
+        Ok(max) => finding(max),
+        Err(_) => Error {
+            detail: untold.to_owned(),
+            ..finding(0)
+        },
+    }
 }
 
 /// `allOf`, `anyOf`, `oneOf` and `not`.

@@ -18,6 +18,26 @@ fn findings_are_upstreams() {
             "a: Invalid value: \"string\": a in body must be of type integer: \"string\"",
         ),
         (
+            object(json!({"type": "strng"})),
+            json!({"a": "x"}),
+            "a: Invalid value: \"string\": a in body must be of type strng: \"string\"",
+        ),
+        (
+            object(json!({"type": "strng", "format": "date-time"})),
+            json!({"a": "x"}),
+            "a: Invalid value: \"x\": a in body must be of type date-time: \"x\"",
+        ),
+        (
+            object(json!({"type": "string", "maxLength": -1})),
+            json!({"a": "x"}),
+            "a: Too long: value is too long",
+        ),
+        (
+            object(json!({"type": "array", "maxItems": -1})),
+            json!({"a": []}),
+            "a: Too many: 0: has too many items",
+        ),
+        (
             object(json!({"type": "string"})),
             json!({"a": null}),
             "a: Invalid value: \"null\": a in body must be of type string: \"null\"",
