@@ -241,6 +241,15 @@ mod tests {
     }
 
     #[test]
+    fn the_last_variable_of_a_name_counts() {
+        with(&[("a", "1"), ("a", "2")], |variables| {
+            let (expression, mut budget) = (Expression::new("variables.a == 2"), COST_LIMIT);
+            let found = expression.evaluate(variables, &mut budget);
+            assert!(matches!(found, Ok(Val::Bool(true))), "{found:?}");
+        });
+    }
+
+    #[test]
     fn an_expression_asks_the_authorizer_twice_at_most() {
         let ask = "authorizer.group('').resource('pods').check('get').allowed()";
         with(&[], |variables| {

@@ -47,8 +47,9 @@ impl<'v> Host<'v> for Variables<'v> {
         if let Some(known) = self.0.known.borrow().get(name) {
             return known.clone().map(Some);
         }
-        let Some((name, expression)) = self.0.defined.iter().find(|(known, _)| known == name)
-        else {
+        // The last of a name counts.
+        let mut defined = self.0.defined.iter().rev();
+        let Some((name, expression)) = defined.find(|(known, _)| known == name) else {
             return Ok(None);
         };
         // One that speaks of itself, on whatever way, finds this.

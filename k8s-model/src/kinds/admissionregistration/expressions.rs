@@ -5,9 +5,34 @@ use k8s_openapi::api::admissionregistration::v1::{ParamKind, Variable};
 use crate::{
     cel::{Fields, Program, Scope, ValueType},
     field::{self, ErrorList, Path},
-    kinds::checks::{messages, repeats, text},
+    kinds::checks::{messages, text},
     names,
 };
+
+/// What CEL keeps for itself: no name of a variable.
+const RESERVED: [&str; 21] = [
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "false",
+    "for",
+    "function",
+    "if",
+    "import",
+    "in",
+    "let",
+    "loop",
+    "namespace",
+    "null",
+    "package",
+    "return",
+    "true",
+    "var",
+    "void",
+    "while",
+];
 
 /// What an expression may speak of.
 #[derive(Clone, Copy, Debug, Default)]
@@ -80,17 +105,14 @@ pub(super) fn variables(
     out: &mut ErrorList,
 ) -> Fields {
     let mut fields = Fields::new("kubernetes.variables");
-    let repeats = repeats(all.iter().map(|variable| &variable.name));
     for (i, variable) in all.iter().enumerate() {
         let path = path.child("variables").index(i);
         let name = variable.name.as_str();
         if name.trim().is_empty() {
             out.push(field::required(path.child("name"), "name is not specified"));
-        } else if !names::c_identifier(name).is_empty() {
-            let text = "name is not a valid CEL identifier";
+        } else if RESERVED.contains(&name) || !names::c_identifier(name).is_empty() {
+            let text = "must be a valid CEL identifier";
             out.push(field::invalid(path.child("name"), name, text));
-        } else if repeats[i] {
-            out.push(field::duplicate(path.child("name"), name));
         }
         let path = path.child("expression");
         let source = variable.expression.as_str();

@@ -153,8 +153,7 @@ pub(super) fn match_resources(resources: &MatchResources, path: &Path) -> ErrorL
     }
     let selectors = [
         ("namespaceSelector", &resources.namespace_selector),
-        // The name that upstream has for it.
-        ("labelSelector", &resources.object_selector),
+        ("objectSelector", &resources.object_selector),
     ];
     for (name, selector) in selectors {
         match selector {
@@ -219,8 +218,8 @@ pub(super) fn conditions(
     let repeats = repeats(conditions.iter().map(|condition| &condition.name));
     for (i, condition) in conditions.iter().enumerate() {
         let path = path.index(i);
-        let source = condition.expression.as_str();
-        if source.trim().is_empty() {
+        let source = condition.expression.trim();
+        if source.is_empty() {
             out.push(field::required(path.child("expression"), ""));
         } else {
             out.extend(compile(

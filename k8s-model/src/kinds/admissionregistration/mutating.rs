@@ -14,7 +14,7 @@ use super::{
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{list, one_of, same, supported, text},
+        checks::{list, same, supported, text},
         typed::KindRules,
     },
 };
@@ -156,48 +156,48 @@ fn mutable(resources: Option<&MatchResources>, path: &Path) -> ErrorList {
     let rules = resources.map_or(&[][..], |resources| list(&resources.resource_rules));
     let operations = rules.iter().flat_map(|rule| list(&rule.operations));
     operations
-        .flat_map(|operation| one_of(operation, &OPERATIONS, path.clone()))
+        .flat_map(|operation| supported(operation, &OPERATIONS, path.clone()))
         .collect()
 }
 
 fn validate_mutation(mutation: &Mutation, known: &Variables<'_>, path: &Path) -> ErrorList {
     let kind = mutation.patch_type.as_str();
+    let at = path.child("patchType");
     if kind.is_empty() {
-        return vec![field::required(path.child("patchType"), "")];
+        return vec![field::required(at, "")];
     }
-    let mut out = one_of(kind, &PATCH_TYPES, path.child("patchType"));
+    let mut out = supported(kind, &PATCH_TYPES, at);
+    if !out.is_empty() {
+        return out;
+    }
     let configuration = mutation.apply_configuration.as_ref().map(|c| &c.expression);
     let patch = mutation.json_patch.as_ref().map(|p| &p.expression);
-    let parts = [
-        ("ApplyConfiguration", "applyConfiguration", configuration, "Object"),
-        ("JSONPatch", "jsonPatch", patch, "list(JSONPatch)"),
-    ];
-    for (of, name, expression, result) in parts {
-        let path = path.child(name);
-        match expression {
-            Some(_) if kind != of => {
-                let text = format!("{name} is forbidden when patchType is not {of}");
-                out.push(field::forbidden(path, text));
-            }
-            None if kind == of => {
-                let text = format!("must be specified when patchType is {of}");
-                out.push(field::required(path, text));
-            }
-            Some(expression) => {
-                let path = path.child("expression");
-                let source = text(expression);
-                if source.trim().is_empty() {
-                    out.push(field::required(path, "expression is not specified"));
-                } else {
-                    let known = Variables {
-                        objects: true,
-                        ..*known
-                    };
-                    out.extend(compile(source, &[result], &known, &path));
-                }
-            }
-            None => {}
+    let configuration = ("applyConfiguration", configuration, "Object");
+    let patch = ("jsonPatch", patch, "list(JSONPatch)");
+    let (wanted, other) = match kind {
+        "JSONPatch" => (patch, configuration),
+        _ => (configuration, patch),
+    };
+    let (name, expression, result) = wanted;
+    let at = path.child(name);
+    if let Some(expression) = expression {
+        let (at, source) = (at.child("expression"), text(expression).trim());
+        if source.is_empty() {
+            out.push(field::required(at, ""));
+        } else {
+            let known = Variables {
+                objects: true,
+                ..*known
+            };
+            out.extend(compile(source, &[result], &known, &at));
         }
+    } else {
+        let text = format!("must be specified when patchType is {kind}");
+        out.push(field::required(at, text));
+    }
+    if let (name, Some(_), _) = other {
+        let text = format!("must not be specified when patchType is {kind}");
+        out.push(field::invalid(path.child(name), format!("{{{name}}}"), text));
     }
     out
 }

@@ -84,6 +84,14 @@ fn webhooks_are_refused_in_upstreams_words() {
             "webhooks[0].clientConfig: Required value: exactly one of url or service is required",
         ),
         (
+            json!({"clientConfig": {"service": {"namespace": "ns", "name": ""}}}),
+            "webhooks[0].clientConfig.service.namespace: Required value",
+        ),
+        (
+            json!({"clientConfig": {"service": {"namespace": "", "name": "hook"}}}),
+            "webhooks[0].clientConfig.service.name: Required value",
+        ),
+        (
             json!({"clientConfig": {"url": "http://x/y"}}),
             "webhooks[0].clientConfig.url: Invalid value: \"http\": 'https' is the only allowed URL scheme; desired format: https://host[/path]",
         ),
@@ -167,7 +175,7 @@ fn policies_are_refused_in_upstreams_words() {
     let cases = [
         (
             json!({"validations": []}),
-            "spec.validations: Required value: validations or auditAnnotations must be specified",
+            "spec.validations: Required value: validations or auditAnnotations must contain at least one item",
         ),
         (
             json!({"matchConstraints": null}),
@@ -187,7 +195,11 @@ fn policies_are_refused_in_upstreams_words() {
         ),
         (
             json!({"validations": [{"expression": "true", "message": "a\nb"}]}),
-            "spec.validations[0].message: Invalid value: \"a\\nb\": message must not contain line breaks",
+            "spec.validations[0].message: Invalid value: \"a\\nb\": must not contain line breaks",
+        ),
+        (
+            json!({"validations": [{"expression": "true", "message": " "}]}),
+            "spec.validations[0].message: Invalid value: \" \": must be non-empty if specified",
         ),
         (
             json!({"validations": [{"expression": "true", "messageExpression": "1"}]}),
@@ -195,11 +207,35 @@ fn policies_are_refused_in_upstreams_words() {
         ),
         (
             json!({"validations": [{"expression": "true", "reason": "Gone"}]}),
-            "spec.validations[0].reason: Unsupported value: \"Gone\": supported values: \"Forbidden\", \"Invalid\", \"RequestEntityTooLarge\", \"Unauthorized\"",
+            "spec.validations[0].reason: Unsupported value: \"Gone\": supported values: \"Forbidden\", \"Invalid\", \"RequestEntityTooLarge\"",
         ),
         (
-            json!({"variables": [{"name": "replicas", "expression": "1"}, {"name": "replicas", "expression": "2"}]}),
-            "spec.variables[1].name: Duplicate value: \"replicas\"",
+            json!({"validations": [{"expression": "true", "reason": ""}]}),
+            "spec.validations[0].reason: Unsupported value: \"\": supported values: \"Forbidden\", \"Invalid\", \"RequestEntityTooLarge\"",
+        ),
+        (
+            json!({"variables": [{"name": "a b", "expression": "1"}]}),
+            "spec.variables[0].name: Invalid value: \"a b\": must be a valid CEL identifier",
+        ),
+        (
+            json!({"variables": [{"name": "namespace", "expression": "1"}]}),
+            "spec.variables[0].name: Invalid value: \"namespace\": must be a valid CEL identifier",
+        ),
+        (
+            json!({"matchConstraints": {"objectSelector": {"matchLabels": {"a": "b c"}}}}),
+            "spec.matchConstraints.objectSelector.matchLabels: Invalid value: \"b c\": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')",
+        ),
+        (
+            json!({"matchConditions": [{"name": "x", "expression": " 1 "}]}),
+            "spec.matchConditions[0].expression: Invalid value: \"1\": must evaluate to bool but got int",
+        ),
+        (
+            json!({"auditAnnotations": [{"key": "a", "valueExpression": " 1 "}]}),
+            "spec.auditAnnotations[0].valueExpression: Invalid value: \" 1 \": must evaluate to one of [string null_type] but got int",
+        ),
+        (
+            json!({"auditAnnotations": [{"key": "", "valueExpression": "'a'"}]}),
+            "spec.auditAnnotations[0].key: Invalid value: \"x.example.com/\": name part must be non-empty",
         ),
         (
             json!({"variables": [{"name": "a", "expression": "1"}], "validations": [{"expression": "variables.a == 'x'"}]}),
@@ -233,6 +269,27 @@ fn policies_are_refused_in_upstreams_words() {
 }
 
 #[test]
+fn the_last_variable_of_a_name_counts() {
+    let twice = |last: &str| {
+        policy(
+            json!({"variables": [{"name": "replicas", "expression": "'a'"},
+            {"name": "replicas", "expression": last}]}),
+        )
+    };
+    assert_eq!(twice("1"), Vec::<String>::new());
+    assert_eq!(twice("'b'").len(), 1);
+}
+
+#[test]
+fn annotations_are_shown_as_they_are_in_go() {
+    let annotation = json!({"key": "a", "valueExpression": "'v'"});
+    let found = policy(json!({"auditAnnotations": vec![annotation; 21]}));
+    let begins = r#"spec.auditAnnotations: Invalid value: [{"Key":"a","ValueExpression":"'v'"},"#;
+    assert!(found[0].starts_with(begins), "{found:?}");
+    assert!(found[0].ends_with("]: must not have more than 20 auditAnnotations"));
+}
+
+#[test]
 fn bindings_are_refused_in_upstreams_words() {
     let binding = |spec: Value| {
         let value = json!({"apiVersion": "admissionregistration.k8s.io/v1",
@@ -250,6 +307,19 @@ fn bindings_are_refused_in_upstreams_words() {
             "spec.paramRef.parameterNotFoundAction: Required value",
             "spec.validationActions: Invalid value: [\"Deny\",\"Warn\"]: must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)",
             "spec.policyName: Required value",
+        ]
+    );
+    let params = json!({"name": "p", "parameterNotFoundAction": "Ask"});
+    let found = binding(
+        json!({"policyName": "p", "paramRef": params, "validationActions": ["Deny", ""],
+        "matchResources": {"matchPolicy": "x"}}),
+    );
+    assert_eq!(
+        found,
+        [
+            r#"spec.paramRef.parameterNotFoundAction: Unsupported value: "Ask": supported values: "Deny", "Allow""#,
+            r#"spec.matchResources.matchPolicy: Unsupported value: "x": supported values: "Equivalent", "Exact""#,
+            r#"spec.validationActions[1]: Unsupported value: "": supported values: "Audit", "Deny", "Warn""#,
         ]
     );
 }
@@ -275,6 +345,7 @@ fn what_goes_cannot_be_changed() {
         assert_eq!(policy(good.clone()), Vec::<String>::new());
         assert_eq!(binding(good), Vec::<String>::new());
     }
+    assert_eq!(policy(json!(["CREATE", ""])).len(), 2);
     let text = "Unsupported value: \"DELETE\": supported values: \"*\", \"CONNECT\", \"CREATE\", \"UPDATE\"";
     assert_eq!(
         policy(json!(["CREATE", "DELETE"])),
@@ -288,6 +359,44 @@ fn what_goes_cannot_be_changed() {
             "spec.matchResources.resourceRules.operations: {text}"
         )]
     );
+}
+
+#[test]
+fn mutations_are_of_one_type() {
+    let mutation = |mutation: Value| {
+        let rules = json!([{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["pods"]}]);
+        let spec = json!({"reinvocationPolicy": "Never", "mutations": [mutation],
+            "matchConstraints": {"resourceRules": rules}});
+        let value = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy",
+            "metadata": {"name": "x"}, "spec": spec});
+        findings("MutatingAdmissionPolicy", value)
+    };
+    let (of, patch) = ("ApplyConfiguration", json!({"expression": "[]"}));
+    for (change, wanted) in [
+        (
+            json!({"patchType": "other", "jsonPatch": patch}),
+            vec![
+                r#"patchType: Unsupported value: "other": supported values: "ApplyConfiguration", "JSONPatch""#,
+            ],
+        ),
+        (
+            json!({"patchType": of, "applyConfiguration": {"expression": " "}}),
+            vec!["applyConfiguration.expression: Required value"],
+        ),
+        (
+            json!({"patchType": of, "jsonPatch": patch}),
+            vec![
+                "applyConfiguration: Required value: must be specified when patchType is ApplyConfiguration",
+                r#"jsonPatch: Invalid value: "{jsonPatch}": must not be specified when patchType is ApplyConfiguration"#,
+            ],
+        ),
+    ] {
+        let wanted: Vec<_> = wanted
+            .iter()
+            .map(|text| format!("spec.mutations[0].{text}"))
+            .collect();
+        assert_eq!(mutation(change.clone()), wanted, "{change}");
+    }
 }
 
 #[test]

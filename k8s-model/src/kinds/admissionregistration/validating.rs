@@ -8,6 +8,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
+use serde_json::{Value, json};
 
 use super::{
     FAILURE_POLICIES,
@@ -17,19 +18,14 @@ use super::{
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{conditions, list, messages, one_of, repeats, same, supported, text},
+        checks::{conditions, list, messages, qualified_name, repeats, same, supported, text},
         declared::Declared,
         typed::KindRules,
     },
     labels, metadata, names,
 };
 
-const REASONS: [&str; 4] = [
-    "Forbidden",
-    "Invalid",
-    "RequestEntityTooLarge",
-    "Unauthorized",
-];
+const REASONS: [&str; 3] = ["Forbidden", "Invalid", "RequestEntityTooLarge"];
 const ACTIONS: [&str; 3] = ["Audit", "Deny", "Warn"];
 /// How many audit annotations a policy may have.
 const MAX_ANNOTATIONS: usize = 20;
@@ -260,7 +256,7 @@ fn validate_spec(spec: &ValidatingAdmissionPolicySpec, name: &str, path: &Path) 
     };
     let (validations, annotations) = (list(&spec.validations), list(&spec.audit_annotations));
     if validations.is_empty() && annotations.is_empty() {
-        let text = "validations or auditAnnotations must be specified";
+        let text = "validations or auditAnnotations must contain at least one item";
         out.push(field::required(path.child("validations"), text));
         out.push(field::required(path.child("auditAnnotations"), text));
     }
@@ -271,11 +267,7 @@ fn validate_spec(spec: &ValidatingAdmissionPolicySpec, name: &str, path: &Path) 
     let path = path.child("auditAnnotations");
     if annotations.len() > MAX_ANNOTATIONS {
         let text = format!("must not have more than {MAX_ANNOTATIONS} auditAnnotations");
-        out.push(field::invalid(
-            path.clone(),
-            crate::kinds::checks::json(&annotations),
-            text,
-        ));
+        out.push(field::invalid(path.clone(), shown(annotations), text));
     }
     let repeats = repeats(annotations.iter().map(|annotation| &annotation.key));
     for (i, annotation) in annotations.iter().enumerate() {
@@ -320,15 +312,15 @@ fn validate_validation(validation: &Validation, known: &Variables<'_>, path: &Pa
     if let Some(message) = validation.message.as_deref().filter(|s| !s.is_empty()) {
         let path = path.child("message");
         if message.trim().is_empty() {
-            let text = "message must be non-empty if specified";
+            let text = "must be non-empty if specified";
             out.push(field::invalid(path, message, text));
         } else if message.trim().contains(['\n', '\r']) {
-            let text = "message must not contain line breaks";
+            let text = "must not contain line breaks";
             out.push(field::invalid(path, message, text));
         }
     }
     if let Some(reason) = &validation.reason {
-        out.extend(one_of(reason, &REASONS, path.child("reason")));
+        out.extend(supported(reason, &REASONS, path.child("reason")));
     }
     out
 }
@@ -345,20 +337,30 @@ fn validate_annotation(
         let text = "requires metadata.name be non-empty";
         out.push(field::invalid(key, annotation.key.as_str(), text));
     } else {
-        let texts = names::qualified_name(&format!("{policy}/{}", annotation.key));
-        out.extend(messages(&key, annotation.key.as_str(), texts));
+        out.extend(qualified_name(&format!("{policy}/{}", annotation.key), key));
     }
     let path = path.child("valueExpression");
     let source = annotation.value_expression.as_str();
-    if source.trim().is_empty() {
+    let trimmed = source.trim();
+    if trimmed.is_empty() {
         out.push(field::required(path, "valueExpression is not specified"));
-    } else if source.len() > MAX_VALUE_EXPRESSION {
+    } else if trimmed.len() > MAX_VALUE_EXPRESSION {
         let text = format!("must not exceed {MAX_VALUE_EXPRESSION} bytes in length");
         out.push(field::required(path, text));
     } else {
-        out.extend(compile(source, &["string", "null_type"], known, &path));
+        let mut found = compile(trimmed, &["string", "null_type"], known, &path);
+        for error in &mut found {
+            error.value = Some(source.into());
+        }
+        out.extend(found);
     }
     out
+}
+
+/// Annotations as upstream shows them: under the names that the fields have in Go.
+fn shown(annotations: &[AuditAnnotation]) -> Value {
+    let one = |annotation: &AuditAnnotation| json!({"Key": annotation.key, "ValueExpression": annotation.value_expression});
+    annotations.iter().map(one).collect()
 }
 
 /// What the bindings of both sorts of policies have in common.
@@ -379,10 +381,9 @@ pub(super) fn validate_binding(
         out.extend(param_ref(params, &path.child("paramRef")));
     }
     if let Some(resources) = resources {
-        // So does upstream spell it.
         out.extend(matching::match_resources(
             resources,
-            &path.child("matchResouces"),
+            &path.child("matchResources"),
         ));
     }
     out
@@ -412,7 +413,7 @@ fn param_ref(params: &ParamRef, path: &Path) -> ErrorList {
     let path = path.child("parameterNotFoundAction");
     match text(&params.parameter_not_found_action) {
         "" => out.push(field::required(path, "")),
-        action => out.extend(one_of(action, &["Allow", "Deny"], path)),
+        action => out.extend(supported(action, &["Deny", "Allow"], path)),
     }
     out
 }
@@ -426,7 +427,7 @@ fn validate_actions(actions: &[String], path: &Path) -> ErrorList {
     let repeats = repeats(actions);
     for (i, action) in actions.iter().enumerate() {
         let path = path.index(i);
-        out.extend(one_of(action, &ACTIONS, path.clone()));
+        out.extend(supported(action, &ACTIONS, path.clone()));
         if repeats[i] {
             out.push(field::duplicate(path, action.as_str()));
         }

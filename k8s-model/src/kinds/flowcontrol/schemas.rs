@@ -9,7 +9,7 @@ use super::{condition_types, mandatory};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{dns_label, dns_subdomain, list, same, slot, slot_mut, supported, text},
+        checks::{dns_label, dns_subdomain, list, same, slot, slot_mut, text},
         difference::spelled,
         typed::KindRules,
     },
@@ -258,11 +258,16 @@ impl KindRules for FlowSchemaRules {
             ));
         }
         if let Some(method) = &spec.distinguisher_method {
-            errors.extend(supported(
-                &method.type_,
-                &["ByNamespace", "ByUser"],
-                path.child("distinguisherMethod").child("type"),
-            ));
+            let (known, of) = (["ByNamespace", "ByUser"], method.type_.as_str());
+            if !known.contains(&of) {
+                // Upstream shows the method, as it is in Go.
+                let at = path.child("distinguisherMethod").child("type");
+                errors.push(field::not_supported(
+                    at,
+                    serde_json::json!({ "Type": of }),
+                    &known,
+                ));
+            }
         }
         let level = spec.priority_level_configuration.name.as_str();
         let at = path.child("priorityLevelConfiguration").child("name");
@@ -344,7 +349,7 @@ mod tests {
             texts(FlowSchemaRules.validate(&bad)),
             [
                 "spec.matchingPrecedence: Invalid value: 1: only the schema named 'exempt' may have matchingPrecedence 1",
-                r#"spec.distinguisherMethod.type: Unsupported value: "ByColor": supported values: "ByNamespace", "ByUser""#,
+                r#"spec.distinguisherMethod.type: Unsupported value: {"Type":"ByColor"}: supported values: "ByNamespace", "ByUser""#,
                 "spec.priorityLevelConfiguration.name: Required value: must reference a priority level",
                 "spec.rules[0].subjects[0].user: Required value: user is required when subject kind is 'User'",
                 "spec.rules[0].subjects[0].group: Forbidden: group is forbidden when subject kind is not 'Group'",
