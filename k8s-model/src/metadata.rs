@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::{
     field::{self, ErrorList, Path},
+    kinds::difference,
     names,
 };
 
@@ -365,19 +366,19 @@ pub fn validate_owner_references(owners: &[OwnerReference], path: &Path) -> Erro
         );
         check(owner.uid.is_empty(), "uid", &owner.uid, "must not be empty");
         if owner.api_version == "v1" && owner.kind == "Event" {
-            out.push(field::invalid(
+            out.push(field::invalid_spelled(
                 path.clone(),
-                value(owner),
+                &difference::spelled("OwnerReference", owner),
                 "/v1, Kind=Event is disallowed from being an owner",
             ));
         }
         if owner.controller == Some(true) {
             let name = format!("{}/{}", owner.kind, owner.name);
             if let Some(first) = &controller {
-                out.push(field::invalid(
+                out.push(field::invalid_spelled(
                     path.clone(),
-                    value(&owners),
-                    format!(
+                    &difference::spelled_list("OwnerReference", Some(owners)),
+                    &format!(
                         "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {name}"
                     ),
                 ));

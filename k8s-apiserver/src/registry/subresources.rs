@@ -261,9 +261,14 @@ pub(crate) fn apply_scale(
     if version != "autoscaling/v1" || kind != "Scale" {
         return Err(ApplyError::of_type(version, kind).to_status().into());
     }
-    if let Some(name) = config.pointer("/metadata/name").and_then(Value::as_str) {
-        scale.metadata.name = Some(name.to_owned());
-    }
+    let said = |name: &str| {
+        let found = config.get("metadata").and_then(|meta| meta.get(name));
+        found.and_then(Value::as_str).map(str::to_owned)
+    };
+    let meta = &mut scale.metadata;
+    meta.name = said("name").or(meta.name.take());
+    meta.namespace = said("namespace").or(meta.namespace.take());
+    meta.uid = said("uid").or(meta.uid.take());
     let mut part = json!({
         "apiVersion": row.api_version,
         "kind": row.resource.kind,

@@ -314,6 +314,15 @@ async fn a_scale_that_nobody_owns_is_not_tracked_before_it_is_applied() {
         error["message"],
         "Apply failed with 1 conflict: conflict with \"before-first-apply\" with subresource \"scale\" using autoscaling/v1: .spec.replicas"
     );
+    for (name, value, refused) in [
+        ("uid", "x", StatusCode::CONFLICT),
+        ("namespace", "x", StatusCode::BAD_REQUEST),
+    ] {
+        let mut other = scale.clone();
+        other["metadata"][name] = json!(value);
+        let (code, told) = apply(&server, &uri_of_scale, "other", "&force=true", &other).await;
+        assert_eq!(code, refused, "{told}");
+    }
     let (code, _) = apply(&server, &uri_of_scale, "other", "&force=true", &scale).await;
     assert_eq!(code, StatusCode::OK);
     let (_, now) = get(&server, &uri).await;

@@ -585,6 +585,30 @@ mod tests {
     }
 
     #[test]
+    fn claims_in_other_objects_are_claims_whatever_they_say() {
+        use k8s_openapi::api::apps::v1::StatefulSet;
+        let read = |claim: &str| {
+            let text = format!(r#"{{"spec": {{"volumeClaimTemplates": [{claim}]}}}}"#);
+            let read = (codec::<StatefulSet>().from_json)(text.as_bytes(), &mut |_| {});
+            read.map(|set| set.to_value()["spec"]["volumeClaimTemplates"][0].clone())
+                .map_err(|error| error.to_string())
+        };
+        let plain = read(r#"{"metadata": {"name": "a"}}"#).unwrap();
+        for said in [
+            r#""kind": """#,
+            r#""kind": "Pod", "apiVersion": "v2""#,
+            r#""kind": null"#,
+        ] {
+            let claim = format!(r#"{{"metadata": {{"name": "a"}}, {said}}}"#);
+            assert_eq!(read(&claim).unwrap(), plain, "{said}");
+        }
+        assert_eq!(
+            read(r#"{"kind": 5}"#).unwrap_err(),
+            "json: cannot unmarshal number into Go struct field PersistentVolumeClaim.spec.volumeClaimTemplates.kind of type string"
+        );
+    }
+
+    #[test]
     fn base64_in_lines_is_read_and_written_in_one() {
         use k8s_openapi::api::{
             admissionregistration::v1::ValidatingWebhookConfiguration, core::v1::Secret,

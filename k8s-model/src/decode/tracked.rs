@@ -164,6 +164,10 @@ enum Form {
     Bytes,
     /// An object that has no fields.
     Fieldless,
+    /// A claim in another object.
+    Claim,
+    /// A text that is this one whatever it says.
+    Said(&'static str),
 }
 
 impl Form {
@@ -173,6 +177,17 @@ impl Form {
             Form::Bytes
         } else {
             self
+        }
+    }
+
+    /// That of a field in an object of this form. Of a claim in another object nobody asks which version and kind it
+    /// says it has.
+    fn of_field(self, name: &str) -> Self {
+        match (self, name) {
+            (Form::Claim, "apiVersion") => Form::Said("v1"),
+            (Form::Claim, "kind") => Form::Said("PersistentVolumeClaim"),
+            (Form::Claim, _) => Form::Any,
+            (form, _) => form,
         }
     }
 }
@@ -348,12 +363,17 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Tracked<'_, D> {
 
     fn deserialize_struct<V: Visitor<'de>>(
         self,
-        _name: &'static str,
+        name: &'static str,
         _fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
+        let is_inner = !matches!(self.at.path, Path::Root);
         let at = At {
             zero: Zero::Fields,
+            form: match name {
+                "PersistentVolumeClaim" if is_inner => Form::Claim,
+                _ => self.at.form,
+            },
             ..self.at
         };
         at.blamed(self.inner.deserialize_any(Watcher { visitor, at }))
@@ -395,6 +415,7 @@ impl<'de, V: Visitor<'de>> Watcher<'_, V> {
     fn formed<E: Error>(self, text: &str) -> Result<V::Value, E> {
         match self.at.form {
             Form::Quantity => self.quantity(text),
+            Form::Said(said) => self.visitor.visit_str(said),
             Form::Bytes => self.visitor.visit_str(&base64::canonical(text)),
             Form::MicroTime if !time_text::is_micro(text) => {
                 Err(E::custom(time_text::fault(text, true)))
@@ -501,7 +522,8 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watcher<'_, V> {
     fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
         // Upstream reads `null` as nothing, in lists and maps too.
         match self.at.form {
-            Form::Any | Form::Bytes | Form::Fieldless => {}
+            Form::Any | Form::Bytes | Form::Fieldless | Form::Claim => {}
+            Form::Said(said) => return self.visitor.visit_str(said),
             Form::Quantity => return self.quantity("0"),
             Form::Time | Form::MicroTime => return self.visitor.visit_str(time_text::UNSET),
         }
@@ -602,6 +624,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'de, '_, A> {
         let at = At {
             path: Path::Key(&parent, &self.key),
             zero: Zero::Nothing,
+            form: self.at.form.of_field(&self.key),
             ..self.at
         };
         self.inner.next_value_seed(Seed { seed, at })

@@ -5,12 +5,13 @@ use k8s_openapi::{
     jiff::Timestamp,
     k8s_if_ge_1_34, k8s_if_ge_1_35,
 };
+use serde_json::Value;
 
 use crate::{
     certificates::{CertificateRequest, check_certificates},
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{list, repeats},
+        checks::{json, list, repeats},
         typed::KindRules,
     },
     metadata, names,
@@ -168,7 +169,10 @@ impl KindRules for CertificateSigningRequestRules {
         if let Err(error) = signed(request) {
             errors.push(field::invalid(
                 path.child("request"),
-                serde_json::to_value(&spec.request).unwrap_or_default(),
+                match spec.request.0.is_empty() {
+                    true => Value::Null,
+                    false => json(&spec.request),
+                },
                 error.to_string(),
             ));
         }
@@ -424,7 +428,7 @@ mod tests {
         let found = texts(CertificateSigningRequestRules.validate(&asked));
         assert_eq!(
             found[0],
-            r#"spec.request: Invalid value: "": PEM block type must be CERTIFICATE REQUEST"#
+            r#"spec.request: Invalid value: null: PEM block type must be CERTIFICATE REQUEST"#
         );
         assert!(found[1].starts_with(r#"spec.usages[1]: Unsupported value: "all""#));
         assert_eq!(found[2], r#"spec.usages[2]: Duplicate value: "any""#);

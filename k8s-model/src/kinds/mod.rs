@@ -11,7 +11,7 @@ pub(crate) mod checks;
 mod coordination;
 pub(crate) mod core;
 mod declared;
-mod difference;
+pub(crate) mod difference;
 mod discovery;
 mod flowcontrol;
 pub(crate) mod ip_fields;

@@ -10,7 +10,7 @@ use super::structure::Patterns;
 use crate::{
     cel::{Estimate, Program, Scope, max_cardinality},
     field::{self, ErrorList, Path},
-    kinds::checks,
+    kinds::{checks, difference::spelled},
     structural::Schema,
 };
 
@@ -206,7 +206,11 @@ impl Check<'_> {
         };
         let compares = match checked {
             Err(text) => {
-                let error = field::invalid(rule_path.clone(), checks::json(rule), text);
+                let error = field::invalid_spelled(
+                    rule_path.clone(),
+                    &spelled("ValidationRule", rule),
+                    &text,
+                );
                 self.out.push(error);
                 false
             }
@@ -253,8 +257,11 @@ impl Check<'_> {
             Ok(_) => "messageExpression must evaluate to a string".to_owned(),
             Err(text) => format!("messageExpression compilation failed: {text}"),
         };
-        self.out
-            .push(field::invalid(path.clone(), checks::json(rule), text));
+        self.out.push(field::invalid_spelled(
+            path.clone(),
+            &spelled("ValidationRule", rule),
+            &text,
+        ));
     }
 
     /// Adds to what all rules cost, if that may be.

@@ -457,7 +457,7 @@ fn what_a_definition_has_already_is_excused() {
     assert!(
         found[0]
             .detail
-            .starts_with("messageExpression compilation failed: ")
+            .contains("}: messageExpression compilation failed: ")
     );
     let found = rules().validate_update(&with_message(includes), &with_message(includes));
     assert!(found.is_empty());

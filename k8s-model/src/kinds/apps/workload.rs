@@ -51,6 +51,7 @@ pub(crate) fn of_change<T: Object>(
 
 /// Defaults the template's spec.
 pub(crate) fn default_template(template: &mut PodTemplateSpec) {
+    template.metadata.get_or_insert_default();
     pod::defaults::pod_spec(template.spec.get_or_insert_default());
 }
 

@@ -212,8 +212,8 @@ fn data_sources(spec: &PersistentVolumeClaimSpec, had_group: bool, path: &Path) 
         } else {
             return errors;
         };
-        let at = path.child("dataSource").to_string();
-        errors.push(field::invalid(path.clone(), at, text));
+        // Upstream shows a path here, of which nothing is seen.
+        errors.push(field::invalid_spelled(path.clone(), "{}", text));
     }
     errors
 }

@@ -115,6 +115,8 @@ impl Out {
 
 fn object(out: &mut Out, ty: &str, value: &Value, whole: &Value, depth: usize) {
     let fields = TYPES.get(ty).map(Vec::as_slice).unwrap_or_default();
+    // What a pod says of its network is said in its spec.
+    let whole = if ty == "PodSpec" { value } else { whole };
     let mut before = '{';
     for field in fields {
         let value = field.of(value, whole);

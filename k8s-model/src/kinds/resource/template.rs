@@ -67,7 +67,9 @@ impl KindRules for ResourceClaimTemplateRules {
         // What is stored may be older than some of its defaults.
         let mut old = old.clone();
         self.default(&mut old);
-        immutable(&new.spec, &old.spec, Path::new("spec"))
+        let mut out = self.validate(new);
+        out.extend(immutable(&new.spec, &old.spec, Path::new("spec")));
+        out
     }
 }
 
@@ -113,13 +115,17 @@ mod tests {
         assert_eq!(found[1], "spec.metadata.name: Forbidden: cannot be set");
         assert!(found[2].starts_with("spec.spec.devices.requests[1]: Required value"), "{found:?}");
         assert_eq!(json(&one)["spec"]["spec"]["devices"]["requests"][0]["exactly"]["tolerations"][0]["operator"], "Equal");
-        let other = template(json!({}));
+        let mut other = template(json!({}));
+        ResourceClaimTemplateRules.default(&mut other);
         let before = template(json!({"labels": {"a": "b"}, "name": "c", "annotations": {"a b": ""}}));
-        assert_eq!(
-            ResourceClaimTemplateRules.validate_update(&one, &before),
-            []
-        );
-        assert_eq!(ResourceClaimTemplateRules.validate_update(&other, &one).len(), 1);
-        assert_eq!(ResourceClaimTemplateRules.validate_update(&one, &one), []);
+        let update = |new: &ResourceClaimTemplate, old: &ResourceClaimTemplate| -> Vec<String> {
+            let found = ResourceClaimTemplateRules.validate_update(new, old);
+            found.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(update(&one, &before), found);
+        assert_eq!(update(&one, &one), found);
+        let told = update(&other, &one);
+        assert!(told[0].starts_with("spec.spec.devices.requests[1]: Required value"), "{told:?}");
+        assert!(told[1].ends_with("field is immutable"), "{told:?}");
     }
 }

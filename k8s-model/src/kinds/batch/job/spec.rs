@@ -217,7 +217,7 @@ pub(super) fn changes(new: &JobSpec, old: &JobSpec, old_job: &Job, path: &Path) 
             let (new, old) = (&new.template.spec, &old.template.spec);
             immutable(new, &with_what_may_change(old, new), at.child("spec"))
         }
-        false => immutable(&new.template, &old.template, at),
+        false => difference::immutable("PodTemplateSpec", &new.template, &old.template, at),
     });
     errors.extend(immutable(
         &new.completion_mode,

@@ -180,8 +180,8 @@ pub fn qos_class(pod: &Pod) -> &'static str {
     let mut sums = [[Amount::default(); 2]; 2];
     let mut guaranteed = true;
     let containers: Vec<Option<&ResourceRequirements>> = match &spec.resources {
-        own @ Some(_) if pod_level::is_set(spec) => vec![own.as_ref()],
-        _ => spec
+        own @ Some(_) => vec![own.as_ref()],
+        None => spec
             .containers
             .iter()
             .chain(list(&spec.init_containers))
@@ -334,6 +334,10 @@ mod tests {
         ] {
             assert_eq!(qos_class(&pod(json!({"containers": containers}))), class);
         }
+        // What a pod says as a whole counts, though it says nothing.
+        let containers = [container(json!({"requests": {"cpu": "1"}}))];
+        let silent = pod(json!({"containers": containers, "resources": {}}));
+        assert_eq!(qos_class(&silent), "BestEffort");
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The rules of pods.
 
-use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
+use k8s_openapi::{
+    api::core::v1::{Pod, PodCondition, PodStatus},
+    jiff::Timestamp,
+};
 
 use super::{
     alpha, annotations, conditions, defaults, label_keys, parts, resources, status, update,
@@ -12,6 +15,7 @@ use crate::{
         checks::{list, same, text},
         typed::KindRules,
     },
+    metadata,
 };
 
 /// The rules of pods.
@@ -68,6 +72,17 @@ impl KindRules for PodRules {
         pod.status = Some(status);
         label_keys::merge(pod, again);
         annotations::apply_app_armor(pod);
+    }
+
+    /// Since when a new pod waits for its gates.
+    fn stamp(&self, _subresource: &str, new: &mut Pod, old: Option<&Pod>, now: Timestamp) {
+        if old.is_some() {
+            return;
+        }
+        let conditions = new.status.as_mut().and_then(|s| s.conditions.as_mut());
+        for condition in conditions.into_iter().flatten() {
+            condition.last_transition_time = Some(metadata::to_second(now));
+        }
     }
 
     fn validate(&self, pod: &Pod) -> ErrorList {
@@ -196,6 +211,23 @@ mod tests {
             serde_json::to_value(&pod.status).unwrap(),
             json!({"phase": "Pending", "qosClass": "BestEffort"})
         );
+    }
+
+    #[test]
+    fn a_new_pod_waits_for_its_gates_from_now_on() {
+        let gates = json!([{"name": "a.io/b"}]);
+        let mut pod = pod(json!({"spec": {"containers": [], "schedulingGates": gates}}));
+        PodRules.prepare_for_create(&mut pod);
+        let now = Timestamp::from_second(60).unwrap();
+        PodRules.stamp("", &mut pod, None, now);
+        let since = |pod: &Pod| {
+            let status = serde_json::to_value(&pod.status).unwrap();
+            status["conditions"][0]["lastTransitionTime"].clone()
+        };
+        assert_eq!(since(&pod), "1970-01-01T00:01:00Z");
+        let old = pod.clone();
+        PodRules.stamp("", &mut pod, Some(&old), Timestamp::UNIX_EPOCH);
+        assert_eq!(since(&pod), "1970-01-01T00:01:00Z");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::{annotations, gated, scheduling, validation};
 use crate::{
     field::{self, ErrorList, Path},
     kinds::{
-        checks::{list, messages, same},
+        checks::{list, messages, same, text},
         difference::difference,
     },
     names,
@@ -41,6 +41,13 @@ pub(super) fn update(new: &Pod, old: &Pod) -> ErrorList {
                 "pod updates may not add or remove containers",
             ));
             return errors;
+        }
+        // Told twice.
+        for (index, container) in new.iter().enumerate() {
+            if text(&container.image).is_empty() {
+                let path = path.child(name).index(index);
+                errors.push(field::required(path.child("image"), ""));
+            }
         }
     }
     match (
