@@ -1,8 +1,10 @@
 //! Media types as Go's `mime.ParseMediaType` reads them: who sends parameters that are none is not understood.
 
+use std::collections::HashMap;
+
 /// The media type in the value of a `Content-Type`, in lower case; nothing if it, or a parameter of it, cannot be read.
 pub(crate) fn parse(value: &[u8]) -> Option<String> {
-    let value = std::str::from_utf8(value).ok()?;
+    let value = std::str::from_utf8(value).ok()?.trim_end();
     let (kind, parameters) = value.split_at(value.find(';').unwrap_or(value.len()));
     let kind = kind.trim().to_ascii_lowercase();
     let (of, below) = kind.split_once('/').unwrap_or((&kind, "x"));
@@ -23,21 +25,20 @@ fn is_special(byte: u8) -> bool {
 
 /// Whether these are parameters, each after a semicolon, and none with two values. One semicolon may stand at the end.
 fn are_parameters(mut rest: &str) -> bool {
-    let mut known: Vec<(String, String)> = Vec::new();
+    let mut known: HashMap<String, String> = HashMap::new();
     loop {
         rest = rest.trim_start();
-        if matches!(rest.trim_end(), "" | ";") {
+        if matches!(rest, "" | ";") {
             return true;
         }
         let Some((name, value, after)) = parameter(rest) else {
             return false;
         };
-        let name = name.to_ascii_lowercase();
-        match known.iter().find(|(known, _)| *known == name) {
-            Some((_, before)) if *before != value => return false,
-            Some(_) => {}
-            None => known.push((name, value)),
+        let before = known.get(&name.to_ascii_lowercase());
+        if before.is_some_and(|before| *before != value) {
+            return false;
         }
+        known.insert(name.to_ascii_lowercase(), value);
         rest = after;
     }
 }
