@@ -17,8 +17,12 @@ use crate::{
 
 impl Aggregation {
     /// Answers a path of discovery or OpenAPI that servers behind have a part in; gives the call back if they have
-    /// none.
-    pub(crate) async fn path(&self, call: Call) -> Result<Result<Response<Body>, Call>> {
+    /// none. Documents are `refused` to those who take them in no form that there is.
+    pub(crate) async fn path(
+        &self,
+        call: Call,
+        refused: &Option<Error>,
+    ) -> Result<Result<Response<Body>, Call>> {
         let all = Arc::clone(&self.table.proxied());
         if all.is_empty() || !matches!(call.parts.method, Method::GET | Method::HEAD) {
             return Ok(Err(call));
@@ -35,7 +39,7 @@ impl Aggregation {
                     return Ok(Err(call));
                 };
                 let merged = groups(&document, &all, &self.standing())?;
-                document_of(&call, &merged).map(Ok)
+                document_of(&call, refused, &merged).map(Ok)
             }
             ["apis"] => {
                 let Some((document, _)) = local.aggregated(path, form) else {
@@ -57,7 +61,7 @@ impl Aggregation {
                     None => json!({"kind": "APIGroup", "apiVersion": "v1", "name": name}),
                 };
                 let merged = group(before, name, &all, &self.standing());
-                document_of(&call, &merged).map(Ok)
+                document_of(&call, refused, &merged).map(Ok)
             }
             ["apis", group, version] | ["openapi", "v3", "apis", group, version] => {
                 let is_local = local.legacy(&format!("/apis/{group}/{version}")).is_some();
@@ -126,7 +130,10 @@ fn form(call: &Call) -> Form {
 }
 
 /// The answer with a document of discovery.
-fn document_of(call: &Call, document: &Value) -> Result<Response<Body>> {
+fn document_of(call: &Call, refused: &Option<Error>, document: &Value) -> Result<Response<Body>> {
+    if let Some(error) = refused {
+        return Err(error.clone());
+    }
     let body = Body::from(in_order(document) + "\n");
     response::json(StatusCode::OK, &call.wanted, body)
 }

@@ -24,11 +24,6 @@ pub(crate) async fn serve(
     if !passed_on && !subresource.verbs.contains(&info.verb.as_str()) {
         return Err(Error::method_not_allowed());
     }
-    let Some(connecter) = call.server.connecter(row) else {
-        return Err(Error::service_unavailable(
-            "the server has no way to the nodes",
-        ));
-    };
     if subresource.name != "log" {
         let uri = admitted(&call, row, subresource).await?;
         call.parts.uri = uri;
@@ -42,6 +37,11 @@ pub(crate) async fn serve(
     if !is_proxy && call.server.registry.read(&target).await?.is_none() {
         return Err(not_found(&target));
     }
+    let Some(connecter) = call.server.connecter(row) else {
+        return Err(Error::service_unavailable(
+            "the server has no way to the nodes",
+        ));
+    };
     let rest = call.info.parts.get(3..).unwrap_or_default().join("/");
     let (namespace, name) = (target.namespace.to_owned(), target.name.to_owned());
     let request = Request::from_parts(call.parts, body);

@@ -20,7 +20,7 @@ const HEALTH: [&str; 3] = ["/healthz", "/livez", "/readyz"];
 
 pub(crate) async fn serve(call: Call, refused: Option<Error>) -> Result<Response<Body>> {
     let aggregation = call.server.aggregation.clone();
-    let call = match aggregation.path(call).await? {
+    let call = match aggregation.path(call, &refused).await? {
         Ok(answer) => return Ok(answer),
         Err(call) => call,
     };

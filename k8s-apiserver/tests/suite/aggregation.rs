@@ -237,6 +237,12 @@ async fn discovery_and_openapi_have_what_is_behind() {
     assert_eq!(resource["responseKind"]["kind"], "Flunder");
     assert_eq!(resource["subresources"][0]["subresource"], "status");
     assert_eq!(item["versions"][0]["freshness"], "Current");
+    // Who takes neither JSON nor what else there is gets none of the legacy documents.
+    for path in ["/apis", &format!("/apis/{GROUP}")] {
+        let response =
+            crate::common::send(server, "GET", path, &[("accept", "text/plain")], "").await;
+        assert_eq!(response.status(), 406, "{path}");
+    }
     let (_, index) = get(server, "/openapi/v3").await;
     let entry = &index["paths"][format!("apis/{GROUP}/v1alpha1")];
     let url = entry["serverRelativeURL"].as_str().unwrap();

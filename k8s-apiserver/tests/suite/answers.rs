@@ -231,6 +231,25 @@ async fn a_scale_that_is_not_there_is_told_of_as_what_it_scales() {
 }
 
 #[tokio::test]
+async fn who_has_no_way_to_nodes_says_so_of_what_is_there() {
+    let server = server().await;
+    let account = json!({"metadata": {"name": "default"}});
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    call(&server, "POST", accounts, account).await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let container = json!({"name": "c", "image": "i"});
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [container]}});
+    let (status, made) = call(&server, "POST", pods, pod).await;
+    assert_eq!(status, 201, "{made}");
+    let (status, error) = get(&server, &format!("{pods}/p/log")).await;
+    assert_eq!(status, 503);
+    assert_eq!(error["message"], "the server has no way to the nodes");
+    let (status, error) = get(&server, &format!("{pods}/q/log")).await;
+    assert_eq!(status, 404);
+    assert_eq!(error["message"], r#"pods "q" not found"#);
+}
+
+#[tokio::test]
 async fn limits_need_no_name() {
     let server = server().await;
     let ranges = "/api/v1/namespaces/default/limitranges";

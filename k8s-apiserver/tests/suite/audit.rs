@@ -273,9 +273,8 @@ async fn a_watch_has_a_beginning_and_an_end() {
 #[tokio::test]
 async fn what_would_have_lasted_and_is_refused_has_a_beginning_too() {
     let (server, kept) = server("{level: Metadata}").await;
-    // It has no way to kubelets.
     let logs = "/api/v1/namespaces/default/pods/none/log";
-    assert_eq!(crate::common::get(&server, logs).await.0, 503);
+    assert_eq!(crate::common::get(&server, logs).await.0, 404);
     server.shutdown().await;
     let events = kept.of("get");
     let stages: Vec<&Value> = events.iter().map(|e| &e["stage"]).collect();
@@ -284,7 +283,7 @@ async fn what_would_have_lasted_and_is_refused_has_a_beginning_too() {
         ["RequestReceived", "ResponseStarted", "ResponseComplete"]
     );
     for event in &events[1..] {
-        assert_eq!(event["responseStatus"]["code"], 503);
+        assert_eq!(event["responseStatus"]["code"], 404);
     }
 }
 
