@@ -296,11 +296,7 @@ pub(crate) async fn update(call: &Call, row: &Row, body: Body) -> Result<Respons
 /// An update is about what its URL names: first the namespace counts, then the name.
 pub(crate) fn check_place(target: &Target<'_>, object: &mut dyn Object) -> Result<()> {
     match_namespace(target, object)?;
-    check_name(target, object)
-}
-
-/// An update needs a name in the object too.
-fn check_name(target: &Target<'_>, object: &dyn Object) -> Result<()> {
+    // An update needs a name in the object too.
     let found = object.metadata().name.as_deref().unwrap_or_default();
     if found == target.name {
         return Ok(());

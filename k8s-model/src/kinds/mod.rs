@@ -21,6 +21,7 @@ mod node_labels;
 mod policy;
 pub(crate) mod quantities;
 mod rbac;
+mod reserved_names;
 mod scheduling;
 pub(crate) mod selectors;
 mod storage;

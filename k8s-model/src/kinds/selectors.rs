@@ -58,16 +58,24 @@ pub(crate) fn selector_of(allowed: Values, selector: &LabelSelector, path: &Path
                 "not a valid selector operator",
             )),
         }
-        errors.extend(qualified_name(&requirement.key, path.child("key")));
-        if allowed == Values::Any {
-            continue;
-        }
+        errors.extend(key_and_values(allowed, &requirement.key, values, &path));
+    }
+    errors
+}
+
+/// The syntax of a requirement's key, and of its values.
+pub(crate) fn key_and_values(
+    allowed: Values,
+    key: &str,
+    values: &[String],
+    path: &Path,
+) -> ErrorList {
+    let mut errors = qualified_name(key, path.child("key"));
+    if allowed == Values::Labels {
+        let path = path.child("values");
         for (index, value) in values.iter().enumerate() {
-            errors.extend(messages(
-                &path.child("values").index(index),
-                value.as_str(),
-                names::label_value(value),
-            ));
+            let texts = names::label_value(value);
+            errors.extend(messages(&path.index(index), value.as_str(), texts));
         }
     }
     errors

@@ -5,13 +5,13 @@ use k8s_openapi::jiff::Timestamp;
 use crate::{
     Object, Strategy,
     field::{self, ErrorList, Path},
+    kinds::reserved_names,
     metadata,
 };
 
 /// The rules of one kind, in its own type. [`Typed`] makes a [`Strategy`] of them.
 ///
-/// The methods are those of [`Strategy`], with the same meaning: of [`Strategy::validate`] that is
-/// [`KindRules::validate_new`].
+/// The methods are those of [`Strategy`], with the same meaning.
 pub(crate) trait KindRules: Send + Sync + 'static {
     /// The kind's type.
     type Kind: Object;
@@ -26,6 +26,8 @@ pub(crate) trait KindRules: Send + Sync + 'static {
     const UNCONDITIONAL_UPDATE: bool = true;
     /// Whether finalizers must have a domain in their names.
     const QUALIFIED_FINALIZERS: bool = true;
+    /// Whether new objects may have names that are reserved for what manifests configure, see [`reserved_names`].
+    const STATIC_NAMES: bool = true;
     /// How often updates have metadata looked at once more, see [`Strategy::metadata_repeats`].
     const METADATA: (usize, usize) = (1, 1);
     /// The names of the selectable fields.
@@ -41,11 +43,6 @@ pub(crate) trait KindRules: Send + Sync + 'static {
 
     fn validate(&self, _object: &Self::Kind) -> ErrorList {
         ErrorList::new()
-    }
-
-    /// By default, [`KindRules::validate`], which some kinds' updates go through as well.
-    fn validate_new(&self, object: &Self::Kind) -> ErrorList {
-        self.validate(object)
     }
 
     fn prepare_for_update(&self, _new: &mut Self::Kind, _old: &Self::Kind) {}
@@ -170,7 +167,10 @@ impl<R: KindRules> Strategy for Typed<R> {
     fn validate(&self, object: &dyn Object) -> ErrorList {
         let mut errors = finalizers::<R>(object);
         if let Some(object) = object.downcast_ref() {
-            errors.extend(self.0.validate_new(object));
+            errors.extend(self.0.validate(object));
+            if !R::STATIC_NAMES {
+                errors.extend(reserved_names::refusals(object.metadata()));
+            }
             field::supersede(&mut errors, self.0.declared(object, None));
         }
         errors
@@ -258,17 +258,25 @@ impl<R: KindRules> Strategy for Typed<R> {
     }
 
     fn warnings(&self, object: &dyn Object) -> Vec<String> {
-        object
-            .downcast_ref()
-            .map(|object| self.0.warnings(object))
-            .unwrap_or_default()
+        let Some(typed) = object.downcast_ref() else {
+            return Vec::new();
+        };
+        let mut out = self.0.warnings(typed);
+        if !R::STATIC_NAMES {
+            out.extend(reserved_names::advice(object.metadata()));
+        }
+        out
     }
 
     fn update_warnings(&self, new: &dyn Object, old: &dyn Object) -> Vec<String> {
-        match (new.downcast_ref(), old.downcast_ref()) {
-            (Some(new), Some(old)) => self.0.update_warnings(new, old),
-            _ => Vec::new(),
+        let (Some(typed), Some(old)) = (new.downcast_ref(), old.downcast_ref()) else {
+            return Vec::new();
+        };
+        let mut out = self.0.update_warnings(typed, old);
+        if !R::STATIC_NAMES {
+            out.extend(reserved_names::update_advice(new.metadata()));
         }
+        out
     }
 
     fn status_warnings(&self, new: &dyn Object, old: &dyn Object) -> Vec<String> {

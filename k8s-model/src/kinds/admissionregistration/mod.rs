@@ -2,7 +2,6 @@
 
 mod expressions;
 mod matching;
-mod reserved_names;
 #[cfg(test)]
 mod tests;
 mod validating;

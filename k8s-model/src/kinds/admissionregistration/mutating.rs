@@ -8,7 +8,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 use super::{
     REINVOCATION_POLICIES,
     expressions::{self, Variables, compile},
-    matching, reserved_names,
+    matching,
     validating::{default_policy, failure_policy, known, validate_binding},
 };
 use crate::{
@@ -37,6 +37,7 @@ impl KindRules for MutatingAdmissionPolicyRules {
 
     const GENERATION: bool = true;
     const UNCONDITIONAL_UPDATE: bool = false;
+    const STATIC_NAMES: bool = false;
 
     fn default(&self, policy: &mut Self::Kind) {
         let spec = policy.spec.get_or_insert_default();
@@ -51,26 +52,12 @@ impl KindRules for MutatingAdmissionPolicyRules {
         validate_spec(&policy.spec.clone().unwrap_or_default(), &Path::new("spec"))
     }
 
-    fn validate_new(&self, object: &Self::Kind) -> ErrorList {
-        let mut errors = self.validate(object);
-        errors.extend(reserved_names::refusals(&object.metadata));
-        errors
-    }
-
     fn validate_update(&self, new: &Self::Kind, old: &Self::Kind) -> ErrorList {
         // What was valid once stays so.
         if same(&new.spec, &old.spec) {
             return ErrorList::new();
         }
         self.validate(new)
-    }
-
-    fn warnings(&self, object: &Self::Kind) -> Vec<String> {
-        reserved_names::advice(&object.metadata)
-    }
-
-    fn update_warnings(&self, new: &Self::Kind, _old: &Self::Kind) -> Vec<String> {
-        reserved_names::update_advice(&new.metadata)
     }
 }
 
@@ -82,6 +69,7 @@ impl KindRules for MutatingAdmissionPolicyBindingRules {
 
     const GENERATION: bool = true;
     const UNCONDITIONAL_UPDATE: bool = false;
+    const STATIC_NAMES: bool = false;
 
     fn default(&self, binding: &mut Self::Kind) {
         let spec = binding.spec.get_or_insert_default();
@@ -101,20 +89,6 @@ impl KindRules for MutatingAdmissionPolicyBindingRules {
         let mut out = validate_binding(name, spec.param_ref.as_ref(), resources, &path);
         out.extend(mutable(resources, &path.child("matchResources")));
         out
-    }
-
-    fn validate_new(&self, object: &Self::Kind) -> ErrorList {
-        let mut errors = self.validate(object);
-        errors.extend(reserved_names::refusals(&object.metadata));
-        errors
-    }
-
-    fn warnings(&self, object: &Self::Kind) -> Vec<String> {
-        reserved_names::advice(&object.metadata)
-    }
-
-    fn update_warnings(&self, new: &Self::Kind, _old: &Self::Kind) -> Vec<String> {
-        reserved_names::update_advice(&new.metadata)
     }
 }
 

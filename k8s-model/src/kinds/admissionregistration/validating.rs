@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{
     FAILURE_POLICIES,
     expressions::{self, Variables, compile},
-    matching, reserved_names,
+    matching,
 };
 use crate::{
     field::{self, ErrorList, Path},
@@ -46,6 +46,7 @@ impl KindRules for ValidatingAdmissionPolicyRules {
 
     const GENERATION: bool = true;
     const UNCONDITIONAL_UPDATE: bool = false;
+    const STATIC_NAMES: bool = false;
 
     fn default(&self, policy: &mut Self::Kind) {
         let spec = policy.spec.get_or_insert_default();
@@ -63,12 +64,6 @@ impl KindRules for ValidatingAdmissionPolicyRules {
     fn validate(&self, policy: &Self::Kind) -> ErrorList {
         let spec = policy.spec.clone().unwrap_or_default();
         validate_spec(&spec, text(&policy.metadata.name), &Path::new("spec"))
-    }
-
-    fn validate_new(&self, object: &Self::Kind) -> ErrorList {
-        let mut errors = self.validate(object);
-        errors.extend(reserved_names::refusals(&object.metadata));
-        errors
     }
 
     fn prepare_for_update(&self, new: &mut Self::Kind, old: &Self::Kind) {
@@ -112,14 +107,6 @@ impl KindRules for ValidatingAdmissionPolicyRules {
         ));
         out
     }
-
-    fn warnings(&self, object: &Self::Kind) -> Vec<String> {
-        reserved_names::advice(&object.metadata)
-    }
-
-    fn update_warnings(&self, new: &Self::Kind, _old: &Self::Kind) -> Vec<String> {
-        reserved_names::update_advice(&new.metadata)
-    }
 }
 
 impl KindRules for ValidatingAdmissionPolicyBindingRules {
@@ -130,6 +117,7 @@ impl KindRules for ValidatingAdmissionPolicyBindingRules {
 
     const GENERATION: bool = true;
     const UNCONDITIONAL_UPDATE: bool = false;
+    const STATIC_NAMES: bool = false;
 
     fn default(&self, binding: &mut Self::Kind) {
         if let Some(resources) = spec_mut(&mut binding.spec).match_resources.as_mut() {
@@ -165,20 +153,6 @@ impl KindRules for ValidatingAdmissionPolicyBindingRules {
         let actions = Declared::of(&new.1, before, path.child("validationActions"));
         out.extend(actions.required(Vec::is_empty).found());
         out
-    }
-
-    fn validate_new(&self, object: &Self::Kind) -> ErrorList {
-        let mut errors = self.validate(object);
-        errors.extend(reserved_names::refusals(&object.metadata));
-        errors
-    }
-
-    fn warnings(&self, object: &Self::Kind) -> Vec<String> {
-        reserved_names::advice(&object.metadata)
-    }
-
-    fn update_warnings(&self, new: &Self::Kind, _old: &Self::Kind) -> Vec<String> {
-        reserved_names::update_advice(&new.metadata)
     }
 }
 

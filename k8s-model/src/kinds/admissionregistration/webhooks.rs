@@ -12,7 +12,6 @@ use super::{
     FAILURE_POLICIES, REINVOCATION_POLICIES,
     expressions::Variables,
     matching::{self, Rule},
-    reserved_names,
 };
 use crate::{
     field::{self, ErrorList, Path},
@@ -264,6 +263,7 @@ impl KindRules for ValidatingWebhookConfigurationRules {
 
     const GENERATION: bool = true;
     const UNCONDITIONAL_UPDATE: bool = false;
+    const STATIC_NAMES: bool = false;
 
     fn default(&self, configuration: &mut Self::Kind) {
         for hook in configuration.webhooks.iter_mut().flatten() {
@@ -280,24 +280,10 @@ impl KindRules for ValidatingWebhookConfigurationRules {
         validate(&hooks.collect::<Vec<_>>(), STRICT)
     }
 
-    fn validate_new(&self, object: &Self::Kind) -> ErrorList {
-        let mut errors = self.validate(object);
-        errors.extend(reserved_names::refusals(&object.metadata));
-        errors
-    }
-
     fn validate_update(&self, new: &Self::Kind, old: &Self::Kind) -> ErrorList {
         let old: Vec<_> = list(&old.webhooks).iter().map(Hook::from).collect();
         let hooks = list(&new.webhooks).iter().map(Hook::from);
         validate(&hooks.collect::<Vec<_>>(), lenient(&old))
-    }
-
-    fn warnings(&self, object: &Self::Kind) -> Vec<String> {
-        reserved_names::advice(&object.metadata)
-    }
-
-    fn update_warnings(&self, new: &Self::Kind, _old: &Self::Kind) -> Vec<String> {
-        reserved_names::update_advice(&new.metadata)
     }
 }
 
@@ -309,6 +295,7 @@ impl KindRules for MutatingWebhookConfigurationRules {
 
     const GENERATION: bool = true;
     const UNCONDITIONAL_UPDATE: bool = false;
+    const STATIC_NAMES: bool = false;
 
     fn default(&self, configuration: &mut Self::Kind) {
         for hook in configuration.webhooks.iter_mut().flatten() {
@@ -327,23 +314,9 @@ impl KindRules for MutatingWebhookConfigurationRules {
         validate(&hooks.collect::<Vec<_>>(), STRICT)
     }
 
-    fn validate_new(&self, object: &Self::Kind) -> ErrorList {
-        let mut errors = self.validate(object);
-        errors.extend(reserved_names::refusals(&object.metadata));
-        errors
-    }
-
     fn validate_update(&self, new: &Self::Kind, old: &Self::Kind) -> ErrorList {
         let old: Vec<_> = list(&old.webhooks).iter().map(Hook::from).collect();
         let hooks = list(&new.webhooks).iter().map(Hook::from);
         validate(&hooks.collect::<Vec<_>>(), lenient(&old))
-    }
-
-    fn warnings(&self, object: &Self::Kind) -> Vec<String> {
-        reserved_names::advice(&object.metadata)
-    }
-
-    fn update_warnings(&self, new: &Self::Kind, _old: &Self::Kind) -> Vec<String> {
-        reserved_names::update_advice(&new.metadata)
     }
 }

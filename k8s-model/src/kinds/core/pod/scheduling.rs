@@ -12,7 +12,7 @@ use crate::{
     field::{self, ErrorList, Path},
     kinds::{
         checks::{blank, list, messages, one_of, qualified_name, supported, text},
-        selectors::{self, Values, label_selector, selector_of},
+        selectors::{self, Values, key_and_values, label_selector, selector_of},
     },
     names,
 };
@@ -166,16 +166,8 @@ fn expression(requirement: &NodeSelectorRequirement, allowed: Values, path: &Pat
             "not a valid selector operator",
         )),
     }
-    errors.extend(qualified_name(&requirement.key, path.child("key")));
-    if allowed == Values::Labels {
-        for (index, value) in values.iter().enumerate() {
-            errors.extend(messages(
-                &path.child("values").index(index),
-                value.as_str(),
-                names::label_value(value),
-            ));
-        }
-    }
+    let key = requirement.key.as_str();
+    errors.extend(key_and_values(allowed, key, values, path));
     errors
 }
 
