@@ -179,7 +179,13 @@ impl Store for MemoryStore {
     }
 
     async fn list(&self, list: List) -> Result<Page, Error> {
-        let source = self.inner.view.read().source(list.at)?;
+        let source = {
+            let view = self.inner.view.read();
+            if let Some(page) = view.page_of_few(&list)? {
+                return Ok(page);
+            }
+            view.source(list.at)?
+        };
         Ok(source.page(&list))
     }
 

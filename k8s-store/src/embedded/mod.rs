@@ -271,7 +271,13 @@ impl Store for EmbeddedStore {
     }
 
     async fn list(&self, list: List) -> Result<Page, Error> {
-        let source = self.handle.shared.view.read().source(list.at)?;
+        let source = {
+            let view = self.handle.shared.view.read();
+            if let Some(page) = view.page_of_few(&list)? {
+                return Ok(page);
+            }
+            view.source(list.at)?
+        };
         Ok(source.page(&list))
     }
 

@@ -167,6 +167,30 @@ impl Tree {
         }
     }
 
+    /// Whether a key has the prefix.
+    pub(crate) fn has(&self, prefix: &[u8]) -> bool {
+        let (mut node, mut right) = (&*self.root, None);
+        let leaf = loop {
+            match node {
+                Node::Leaf(leaf) => break leaf,
+                Node::Inner(inner) => {
+                    let slot = inner.slot(prefix);
+                    right = inner.children.get(slot + 1).or(right);
+                    node = &inner.children[slot];
+                }
+            }
+        };
+        // The first key that is not smaller: in this leaf, or the next.
+        let next = leaf.items.get(leaf.not_less(prefix));
+        let next = next.or_else(|| right.and_then(|node: &Arc<Node>| node.first()));
+        next.is_some_and(|item| item.entry.key.starts_with(prefix))
+    }
+
+    /// How many keys have the prefix.
+    pub(crate) fn count(&self, prefix: &[u8]) -> usize {
+        self.rank_of_end(prefix).saturating_sub(self.rank(prefix))
+    }
+
     /// Iterates in ascending order from the first key that is not smaller.
     pub(crate) fn range_from(&self, key: &[u8]) -> Iter<'_> {
         let mut inner = Vec::new();
@@ -241,6 +265,17 @@ impl Node {
         match self {
             Self::Leaf(leaf) => leaf.items.len(),
             Self::Inner(inner) => inner.len,
+        }
+    }
+
+    /// The item with the smallest key.
+    fn first(&self) -> Option<&Item> {
+        let mut node = self;
+        loop {
+            match node {
+                Self::Leaf(leaf) => return leaf.items.first(),
+                Self::Inner(inner) => node = inner.children.first()?,
+            }
         }
     }
 

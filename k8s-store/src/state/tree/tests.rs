@@ -106,6 +106,7 @@ proptest! {
                 prop_assert_eq!(tree.rank(probe), model.range(..probe.clone()).count());
                 let with = model.keys().filter(|k| k.starts_with(probe)).count();
                 prop_assert_eq!(tree.rank_of_end(probe) - tree.rank(probe), with);
+                prop_assert_eq!((tree.count(probe), tree.has(probe)), (with, with > 0));
                 let from: Vec<_> = tree.range_from(probe).map(|i| i.entry.key.to_vec()).collect();
                 let theirs: Vec<_> = model.range(probe.clone()..).map(|(k, _)| k.clone()).collect();
                 prop_assert_eq!(from, theirs);
