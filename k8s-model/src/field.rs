@@ -37,10 +37,22 @@ impl Path {
     /// A field of the object at this path.
     #[must_use]
     pub fn child(&self, name: &str) -> Self {
-        if self.is_empty() {
-            Path::new(name)
-        } else {
-            self.with([".", name])
+        match &self.0 {
+            Text::Short(0, _) => Path::new(name),
+            // Nearly all of them. Their bytes are copied as a whole, whose length is known beforehand.
+            Text::Short(length, bytes) => {
+                let mut bytes = *bytes;
+                let end = usize::from(*length) + 1 + name.len();
+                match bytes.get_mut(usize::from(*length)..end) {
+                    Some([dot, rest @ ..]) => {
+                        *dot = b'.';
+                        rest.copy_from_slice(name.as_bytes());
+                        Path(Text::Short(end as u8, bytes))
+                    }
+                    _ => self.with([".", name]),
+                }
+            }
+            Text::Long(_) | Text::Below(..) => self.with([".", name]),
         }
     }
 
@@ -92,10 +104,6 @@ impl Path {
             }
             text => *text = Text::Below(Arc::new(text.clone()), part.into()),
         }
-    }
-
-    fn is_empty(&self) -> bool {
-        matches!(self.0, Text::Short(0, _))
     }
 
     fn len(&self) -> usize {
@@ -548,6 +556,17 @@ mod tests {
         assert_eq!(errors[7].field.len(), errors[7].field.to_string().len());
         // Nor told for each.
         assert!(aggregate(&errors).len() <= TOLD + (8 << 20));
+    }
+
+    #[test]
+    fn a_path_of_any_length_is_its_parts() {
+        for length in 0..3 * SHORT {
+            let name = "n".repeat(length);
+            let path = Path::new("a").child(&name).index(7).child("b").key("k");
+            assert_eq!(path.to_string(), format!("a.{name}[7].b[k]"));
+            assert_eq!(path.len(), path.to_string().len());
+        }
+        assert_eq!(Path::default().child("a").to_string(), "a");
     }
 
     #[test]
