@@ -123,7 +123,11 @@ impl KindRules for PersistentVolumeRules {
                 let old = Some(with_newer_labels(old, new.node_affinity.as_ref()));
                 let path = Path::new("nodeAffinity");
                 let (ty, new) = ("VolumeNodeAffinity", &new.node_affinity);
-                errors.extend(difference::immutable(ty, new, &old, path));
+                let found = difference::immutable(ty, new, &old, path);
+                errors.extend(found.into_iter().map(|error| field::Error {
+                    detail: error.detail + ", except for updating from beta label to GA",
+                    ..error
+                }));
             }
             if old.volume_attributes_class_name.is_some()
                 && new.volume_attributes_class_name.is_none()
@@ -416,7 +420,10 @@ mod tests {
             ),
         ] {
             assert_eq!(changed(old, new), [""; 0]);
-            assert!(changed(new, old)[0].ends_with(": field is immutable"));
+            assert!(
+                changed(new, old)[0]
+                    .ends_with(": field is immutable, except for updating from beta label to GA")
+            );
         }
         let errors = changed("beta.kubernetes.io/os", "kubernetes.io/arch");
         assert!(
