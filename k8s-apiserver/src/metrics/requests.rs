@@ -135,7 +135,7 @@ impl Label {
 /// Counters of requests.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
-    series: DashMap<Key, Arc<Series>>,
+    series: DashMap<Key, Arc<Series>, foldhash::fast::RandomState>,
 }
 
 /// The requests of one label.

@@ -1,13 +1,11 @@
 //! What the server's own parts read: [`ObjectReader`] on the registry, and a handle to it that is
 //! there before the registry is.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Weak},
-};
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use foldhash::HashMap;
 use futures::{
     StreamExt,
     stream::{self, BoxStream},

@@ -1,10 +1,8 @@
 //! [`Served`]: the resources that are served at one time.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, OnceLock},
-};
+use std::sync::{Arc, OnceLock};
 
+use foldhash::{HashMap, HashMapExt};
 use k8s_model::{Resource, ResourceTable};
 
 use super::Row;
