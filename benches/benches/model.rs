@@ -108,15 +108,19 @@ fn ownership(c: &mut Criterion) {
         now: "2026-01-01T00:00:00Z".parse().expect("a time"),
         versions: &OneVersion,
     };
-    let json = |change: &dyn Fn(&mut Value)| {
+    let object = |change: &dyn Fn(&mut Value)| {
         let mut pod = pod();
         change(&mut pod);
         let mut pod = (pods.codec.from_value)(pod, &mut |_| {}).expect("a Pod");
         pods.strategy.default(&mut *pod);
+        pod
+    };
+    let json = |change: &dyn Fn(&mut Value)| {
         let mut out = Vec::new();
-        pod.write_json(&mut out);
+        object(change).write_json(&mut out);
         out
     };
+    let made = object(&|_| {});
     let old = json(&|_| {});
     let new = json(&|pod| {
         pod["status"] = json!({"phase": "Running", "podIP": "10.0.0.1",
@@ -126,9 +130,12 @@ fn ownership(c: &mut Criterion) {
     let mut group = c.benchmark_group("model");
     group.throughput(Throughput::Bytes(old.len() as u64));
     group.bench_function("own a new Pod", |b| {
-        b.iter(|| black_box(creator.created(&old)));
+        b.iter(|| black_box(creator.created(&*made)));
     });
-    let managed = creator.created(&old);
+    group.bench_function("own a new Pod that is JSON", |b| {
+        b.iter(|| black_box(creator.created_json(&old)));
+    });
+    let managed = creator.created_json(&old);
     let kubelet = tracker("kubelet", "status", &[&["spec"]]);
     group.bench_function("own a Pod's new status", |b| {
         b.iter(|| black_box(kubelet.updated(&old, &new, &managed, None)));

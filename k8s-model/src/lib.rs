@@ -43,7 +43,7 @@
 //! - [`metadata`] and [`names`]: what holds for every object. [`field`]: what is found to be wrong.
 //! - [`quantity`], [`labels`], [`fields`]: quantities and selectors.
 //! - [`patch`]: JSON, merge and strategic merge patches.
-//! - [`apply`]: server-side apply and managed fields.
+//! - [`apply`]: server-side apply and managed fields. [`pieces`]: objects told piece by piece.
 //! - [`schema`] and [`openapi`]: what the types are, for patches and for clients.
 //! - [`cel`]: expressions in rules. [`policies`]: what is wrong with those of admission policies.
 //! - [`custom`]: resources that custom resource definitions add. [`structural`]: their schemas.
@@ -92,6 +92,7 @@ mod object;
 pub mod openapi;
 pub mod patch;
 mod patterns;
+pub mod pieces;
 pub mod policies;
 pub mod printers;
 pub mod protobuf;

@@ -9,7 +9,7 @@ use k8s_openapi::{Metadata, Resource, apimachinery::pkg::apis::meta::v1::ObjectM
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::protobuf;
+use crate::{pieces::Pieces, protobuf};
 
 /// One API object of any kind.
 ///
@@ -30,6 +30,12 @@ pub trait Object: Any + Send + Sync {
     /// Appends the object's JSON, `apiVersion` and `kind` first. That of built-in kinds has the fields that upstream
     /// writes: `null`, `{}` or zero where they are not set, unless their tags leave them out.
     fn write_json(&self, out: &mut Vec<u8>);
+    /// Tells the object's JSON piece by piece, for who has no need of its text. Whether it could: if not, what was
+    /// told is not all of it.
+    fn tell_json(&self, pieces: &mut dyn Pieces) -> bool {
+        let _ = pieces;
+        false
+    }
     /// The object as a value tree.
     fn to_value(&self) -> Value;
     /// A copy behind a new box.
@@ -63,6 +69,10 @@ where
     fn write_json(&self, out: &mut Vec<u8>) {
         protobuf::write_json(K::API_VERSION, K::KIND, self, out)
             .expect("API types serialise into memory");
+    }
+
+    fn tell_json(&self, pieces: &mut dyn Pieces) -> bool {
+        protobuf::tell_json(K::API_VERSION, K::KIND, self, pieces).is_ok()
     }
 
     fn to_value(&self) -> Value {

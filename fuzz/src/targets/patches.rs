@@ -211,7 +211,7 @@ pub(super) fn apply(input: &[u8]) {
         let object = part(step, "object");
         match text("op") {
             "create" if object.is_object() => {
-                managed = tracker.created(object.to_string().as_bytes());
+                managed = tracker.created_json(object.to_string().as_bytes());
                 live = object;
             }
             "update" if object.is_object() => {

@@ -72,7 +72,7 @@ impl Registry {
     pub(crate) fn own_new(&self, target: &Target<'_>, object: &mut dyn Object) -> Vec<u8> {
         object.metadata_mut().managed_fields = None;
         self.tracker(target, &OneVersion)
-            .map_or_else(Vec::new, |tracker| tracker.created(&json(object)))
+            .map_or_else(Vec::new, |tracker| tracker.created(object))
     }
 
     /// Puts in who owns the fields of an object that is answered and not stored: whoever sends it. `subresource` has its
@@ -94,7 +94,7 @@ impl Registry {
                     group => format!("{group}/{}", sub.version),
                 };
                 let tracker = self.tracker_of(target, &shape, &api_version, &OneVersion);
-                tracker.map_or_else(Vec::new, |tracker| tracker.created(&json(object)))
+                tracker.map_or_else(Vec::new, |tracker| tracker.created(object))
             }
         };
         show(object, &managed);

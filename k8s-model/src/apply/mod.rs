@@ -43,6 +43,7 @@
 
 mod atomics;
 mod conflict;
+mod created;
 mod last_applied;
 mod managers;
 mod merge;

@@ -135,7 +135,7 @@ fn tidy(mut value: Value) -> Value {
 impl Real {
     fn new(shape: &Shape) -> Self {
         let object = object(&Data::from([(KEPT.to_owned(), "1".to_owned())]));
-        let managed = tracker("m9", shape).created(object.to_string().as_bytes());
+        let managed = tracker("m9", shape).created_json(object.to_string().as_bytes());
         Real { object, managed }
     }
 

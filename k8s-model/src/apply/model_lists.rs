@@ -371,7 +371,7 @@ proptest! {
         let shape = shape();
         let first = first.with_kept().paths();
         let made = object(&first);
-        let mut real = Real { managed: tracker("maker", &shape).created(made.to_string().as_bytes()), object: made };
+        let mut real = Real { managed: tracker("maker", &shape).created_json(made.to_string().as_bytes()), object: made };
         let mut model = Model { owned: [((Operation::Update, "maker".to_owned()), first.keys().cloned().collect())].into(), live: first };
         prop_assert_eq!(real.seen(), model.clone());
         for step in &steps {

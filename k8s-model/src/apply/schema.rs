@@ -127,6 +127,16 @@ impl Map {
         found.ok().map(|at| &self.fields[at])
     }
 
+    /// Where the field is of that name, which is likely to come soon after `from`.
+    pub(super) fn position_from(&self, from: usize, name: &[u8]) -> Option<usize> {
+        let is = |field: &MapField| field.name.as_bytes() == name;
+        let after = self.fields.get(from..)?.iter().position(is);
+        after.map(|at| from + at).or_else(|| {
+            let by_name = |field: &MapField| field.name.as_bytes().cmp(name);
+            self.fields.binary_search_by(by_name).ok()
+        })
+    }
+
     /// The shape of what has that name.
     pub(super) fn below(&self, name: &[u8]) -> &Shape {
         self.field(name)

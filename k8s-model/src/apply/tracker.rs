@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{
     BEFORE_FIRST_APPLY, Operation, UNKNOWN,
     conflict::{ApplyError, Conflict, slashed},
+    created::Created,
     last_applied,
     managers::{Fields, Head, Manager, Managers, spell_time, write_entry},
     merge,
@@ -19,6 +20,7 @@ use super::{
     versions::{OtherVersions, Versions},
     walk::{self, Comparison},
 };
+use crate::Object;
 
 /// The metadata that nobody owns, as upstream strips it.
 const UNOWNED_METADATA: [&str; 9] = [
@@ -94,35 +96,57 @@ impl<'a> Tracker<'a> {
     }
 
     /// The managed fields of an object that this writer makes: all that is set is its own.
-    pub fn created(&self, object: &[u8]) -> Vec<u8> {
+    pub fn created(&self, object: &dyn Object) -> Vec<u8> {
+        let skip = |path: &[&[u8]]| self.is_not_owned(path);
+        let mut told = true;
+        let managed = self.all_new(|out| {
+            let mut created = Created::new(self.shape, &skip, out);
+            told = object.tell_json(&mut created);
+            created.any()
+        });
+        if told {
+            return managed;
+        }
+        let mut json = Vec::with_capacity(1024);
+        object.write_json(&mut json);
+        self.created_json(&json)
+    }
+
+    /// The same of an object that is JSON.
+    pub fn created_json(&self, object: &[u8]) -> Vec<u8> {
         let Some(tape) = Tape::new(object) else {
             return Vec::new();
         };
-        let skip = |path: &[&[u8]]| match path {
-            [b"apiVersion" | b"kind"] => true,
-            [b"metadata", name] => {
-                UNOWNED_METADATA.iter().any(|n| n.as_bytes() == *name)
-                    || self
-                        .reset
-                        .iter()
-                        .any(|r| matches!(r, ["metadata", n] if n.as_bytes() == *name))
-            }
-            [name] => self
-                .reset
-                .iter()
-                .any(|r| matches!(r, [n] if n.as_bytes() == *name)),
-            _ => false,
-        };
-        let mut out = Vec::with_capacity(object.len() + 128);
+        let skip = |path: &[&[u8]]| self.is_not_owned(path);
+        self.all_new(|out| walk::write_new(tape.root(), self.shape, &skip, out))
+    }
+
+    /// The managed fields of one who owns what is written of them, if there is any.
+    fn all_new(&self, write: impl FnOnce(&mut Vec<u8>) -> bool) -> Vec<u8> {
+        let mut out = Vec::with_capacity(1024);
         out.push(b'[');
         let mut any = false;
         write_entry(
             &self.head(Operation::Update, self.name(), &spell_time(self.now)),
-            |out| any = walk::write_new(tape.root(), self.shape, &skip, out),
+            |out| any = write(out),
             &mut out,
         );
         out.push(b']');
         if any { out } else { Vec::new() }
+    }
+
+    /// Whether a creator does not own the field there: one of the object, or of its metadata.
+    fn is_not_owned(&self, path: &[&[u8]]) -> bool {
+        let is = |name: &str, other: &[u8]| name.as_bytes() == other;
+        match path {
+            [b"apiVersion" | b"kind"] => true,
+            [b"metadata", name] => {
+                UNOWNED_METADATA.iter().any(|n| is(n, name))
+                    || (self.reset.iter()).any(|r| matches!(r, ["metadata", n] if is(n, name)))
+            }
+            [name] => self.reset.iter().any(|r| matches!(r, [n] if is(n, name))),
+            _ => false,
+        }
     }
 
     fn head<'h>(&'h self, operation: Operation, name: &'h str, time: &'h str) -> Head<'h> {
@@ -279,7 +303,7 @@ impl<'a> Tracker<'a> {
                 manager: BEFORE_FIRST_APPLY,
                 ..*self
             };
-            Cow::Owned(before.created(live.to_string().as_bytes()))
+            Cow::Owned(before.created_json(live.to_string().as_bytes()))
         } else {
             Cow::Borrowed(managed)
         };

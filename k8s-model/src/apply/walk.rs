@@ -28,7 +28,7 @@ impl Comparison {
 
 /// What a value is compared with where it is compared with nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Before {
+pub(super) enum Before {
     /// There is no such field.
     Absent,
     /// There is one that nobody set: upstream's types write it all the same.

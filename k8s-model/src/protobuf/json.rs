@@ -3,6 +3,9 @@
 //! Types in Go say by the tags of their fields what is left out where nothing is set, and what is written as `null`,
 //! `{}`, `0` or an empty text. Types in Rust leave out what is `None` and write everything else. The table of
 //! messages knows the tags, so what is written here has the fields that upstream's JSON has.
+//!
+//! [`tell_json`] goes the same way for one who has no need of the text. Both are one serializer: another one would be
+//! code of its own for each type.
 
 use std::io::Write;
 
@@ -15,11 +18,11 @@ use serde::{
 };
 use serde_json::Error;
 
-use super::{
-    table::{Field, Kind, Message, Special, message_of},
-    unset::is_unset,
+use super::table::{Field, Kind, Member, Members, Message, Special, message_of};
+use crate::{
+    json::write_text,
+    pieces::{Fate, Nothing, Pieces},
 };
-use crate::json::write_text;
 
 /// What `serde_json` calls a piece of JSON that is kept as it came, `RawValue`, and the one field of it.
 const RAW: &str = "$serde_json::private::RawValue";
@@ -31,28 +34,63 @@ pub(crate) fn write_json<T: Serialize + 'static>(
     object: &T,
     out: &mut Vec<u8>,
 ) -> Result<(), Error> {
+    write_to(api_version, kind, object, Sink::Json(out))
+}
+
+/// Tells the same piece by piece.
+///
+/// # Errors
+/// If there is JSON in it that is kept as it came, or an enum with values in its variants: these are not told.
+pub(crate) fn tell_json<T: Serialize + 'static>(
+    api_version: &str,
+    kind: &str,
+    object: &T,
+    pieces: &mut dyn Pieces,
+) -> Result<(), Error> {
+    write_to(api_version, kind, object, Sink::Pieces(pieces))
+}
+
+fn write_to<T: Serialize + 'static>(
+    api_version: &str,
+    kind: &str,
+    object: &T,
+    mut sink: Sink<'_>,
+) -> Result<(), Error> {
     let message = message_of::<T>(api_version, kind);
-    object.serialize(Writer { out, message })
+    let sink = &mut sink;
+    object.serialize(Writer { sink, message })
+}
+
+/// Where it goes.
+enum Sink<'s> {
+    Json(&'s mut Vec<u8>),
+    Pieces(&'s mut dyn Pieces),
 }
 
 /// One value, of that message if it is one.
-struct Writer<'o> {
-    out: &'o mut Vec<u8>,
+struct Writer<'o, 's> {
+    sink: &'o mut Sink<'s>,
     message: Option<&'static Message>,
 }
 
 /// What is in an object, a list or a variant that has been begun.
-struct Inner<'o> {
-    out: &'o mut Vec<u8>,
+struct Inner<'o, 's> {
+    sink: &'o mut Sink<'s>,
+    /// What each value in a list or a map is.
     message: Option<&'static Message>,
-    /// The next of the message's fields, in the order of their names.
+    /// The fields of an object that is a message, and the next of them.
+    members: Option<&'static Members>,
     next: usize,
     end: &'static str,
+    /// Whether the value of the key is to be told.
+    is_wanted: bool,
 }
 
-/// Appends a text, a number or the like.
-fn plain<T: Serialize>(out: &mut Vec<u8>, value: &T) -> Result<(), Error> {
-    serde_json::to_writer(out, value)
+/// Where in the text a field began, and where its value did.
+#[derive(Default)]
+struct Mark {
+    start: usize,
+    value: usize,
 }
 
 fn comma(out: &mut Vec<u8>) {
@@ -61,141 +99,274 @@ fn comma(out: &mut Vec<u8>) {
     }
 }
 
-/// Appends the name of a field that needs no escapes.
-fn name(name: &str, out: &mut Vec<u8>) {
-    out.reserve(name.len() + 4);
-    comma(out);
-    out.push(b'"');
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
-}
-
-/// Appends those of the fields from `start` to before `end` that are always written: there is nothing in them.
-fn missing(message: &'static Message, start: usize, end: usize, out: &mut Vec<u8>) {
-    for (_, field) in message
-        .always_written(start)
-        .take_while(|(at, _)| *at < end)
+/// What becomes of a field with such a value.
+fn fate(field: &Field, nothing: Option<Nothing>) -> Fate {
+    let Some(nothing) = nothing else {
+        return Fate::Stays;
+    };
+    // An empty version keeps the place of one.
+    if field.name != "resourceVersion" && field.unset() == Some(nothing) {
+        Fate::Goes
+    } else if field.always
+        && !field.pointer
+        && field.is_collection()
+        && matches!(nothing, Nothing::List | Nothing::Object)
     {
-        name(field.name, out);
-        nothing(field, out);
+        Fate::Null
+    } else {
+        Fate::Stays
     }
 }
 
-/// Appends what is written for a field that was not set.
-fn nothing(field: &Field, out: &mut Vec<u8>) {
-    let text: &[u8] = match field.kind {
-        _ if field.pointer || field.repeated => b"null",
-        Kind::String => b"\"\"",
-        Kind::Bool => b"false",
-        Kind::Integer | Kind::Double => b"0",
-        Kind::Bytes | Kind::StringMap | Kind::BytesMap | Kind::MessageMap(_) => b"null",
-        Kind::Message(message) => match message.get().special {
-            Special::No => {
-                out.push(b'{');
-                missing(message.get(), 0, usize::MAX, out);
-                b"}"
+impl Sink<'_> {
+    /// A number, a boolean or the like.
+    fn plain<T: Serialize>(&mut self, value: &T) -> Result<(), Error> {
+        match self {
+            Sink::Json(out) => serde_json::to_writer(&mut **out, value)?,
+            Sink::Pieces(pieces) => {
+                let mut text = [0; 64];
+                let mut rest = &mut text[..];
+                serde_json::to_writer(&mut rest, value)?;
+                let length = 64 - rest.len();
+                pieces.plain(&text[..length]);
             }
-            Special::Duration => b"\"0s\"",
-            Special::Quantity => b"\"0\"",
-            Special::IntOrString => b"0",
-            _ => b"null",
-        },
-    };
-    out.extend_from_slice(text);
-}
+        }
+        Ok(())
+    }
 
-/// Takes back or corrects a field that begins at `start`, its value at `value`, if there is nothing in it.
-fn settle(field: &Field, start: usize, value: usize, out: &mut Vec<u8>) {
-    // An empty version keeps the place of one.
-    if field.name != "resourceVersion" && is_unset(field, &out[value..]) {
-        out.truncate(start);
-    } else if field.always && !field.pointer && matches!(out[value..], [b'[', b']'] | [b'{', b'}'])
-    {
-        let is_map = matches!(
-            field.kind,
-            Kind::StringMap | Kind::BytesMap | Kind::MessageMap(_)
-        );
-        if field.repeated || is_map {
-            out.truncate(value);
-            out.extend_from_slice(b"null");
+    fn text(&mut self, text: &str) {
+        match self {
+            Sink::Json(out) => write_text(text, out),
+            Sink::Pieces(pieces) => pieces.text(text),
+        }
+    }
+
+    fn null(&mut self) {
+        match self {
+            Sink::Json(out) => out.extend_from_slice(b"null"),
+            Sink::Pieces(pieces) => pieces.plain(b"null"),
+        }
+    }
+
+    /// The text, for what nobody is told of in pieces.
+    fn only_text(&mut self) -> Result<&mut Vec<u8>, Error> {
+        match self {
+            Sink::Json(out) => Ok(out),
+            Sink::Pieces(_) => Err(Error::custom("it is not told in pieces")),
+        }
+    }
+
+    /// Begins a field of a message. Where, if its value is wanted.
+    #[inline]
+    fn begin_member(&mut self, members: &Members, member: &Member) -> Option<Mark> {
+        match self {
+            Sink::Json(out) => {
+                let start = out.len();
+                let name = members.name(member);
+                let is_first = matches!(out.last(), Some(b'{' | b'['));
+                out.extend_from_slice(&name[usize::from(is_first)..]);
+                let value = out.len();
+                Some(Mark { start, value })
+            }
+            Sink::Pieces(pieces) => {
+                let name = member.field.name.as_bytes();
+                pieces.member(name).then(Mark::default)
+            }
+        }
+    }
+
+    /// Begins a field that no message has.
+    fn begin_other(&mut self, key: &str) -> bool {
+        match self {
+            Sink::Json(out) => {
+                comma(out);
+                write_text(key, out);
+                out.push(b':');
+                true
+            }
+            Sink::Pieces(pieces) => {
+                let mut name = Vec::new();
+                write_text(key, &mut name);
+                pieces.member(inside(&name))
+            }
+        }
+    }
+
+    /// Ends a field of a message: takes it back or corrects it, if there is nothing in it.
+    fn end_member(&mut self, field: &Field, mark: &Mark) {
+        match self {
+            Sink::Json(out) => match fate(field, Nothing::of(&out[mark.value..])) {
+                Fate::Stays => {}
+                Fate::Goes => out.truncate(mark.start),
+                Fate::Null => {
+                    out.truncate(mark.value);
+                    out.extend_from_slice(b"null");
+                }
+            },
+            Sink::Pieces(pieces) => pieces.member_ends(fate(field, pieces.nothing())),
+        }
+    }
+
+    /// Ends a member that is no field of a message.
+    fn end_other(&mut self) {
+        if let Sink::Pieces(pieces) = self {
+            pieces.member_ends(Fate::Stays);
+        }
+    }
+
+    /// Those of the fields from `start` to before `end` that are always written: there is nothing in them.
+    #[inline]
+    fn missing(&mut self, members: &Members, start: usize, end: usize) {
+        if members.next_written(start) < end {
+            self.write_missing(members, start, end);
+        }
+    }
+
+    fn write_missing(&mut self, members: &Members, start: usize, end: usize) {
+        for member in members.always_written(start, end) {
+            if self.begin_member(members, member).is_some() {
+                self.nothing(&member.field);
+                self.end_other();
+            }
+        }
+    }
+
+    /// What is written for a field that was not set.
+    fn nothing(&mut self, field: &Field) {
+        let plain: &[u8] = match field.kind {
+            _ if field.pointer || field.repeated => b"null",
+            Kind::String => return self.text(""),
+            Kind::Bool => b"false",
+            Kind::Integer | Kind::Double => b"0",
+            Kind::Bytes | Kind::StringMap | Kind::BytesMap | Kind::MessageMap(_) => b"null",
+            Kind::Message(message) => match message.get().special {
+                Special::No => {
+                    self.begin("{");
+                    self.missing(message.get().members(), 0, usize::MAX);
+                    return self.end("}");
+                }
+                Special::Duration => return self.text("0s"),
+                Special::Quantity => return self.text("0"),
+                Special::IntOrString => b"0",
+                _ => b"null",
+            },
+        };
+        match self {
+            Sink::Json(out) => out.extend_from_slice(plain),
+            Sink::Pieces(pieces) => pieces.plain(plain),
+        }
+    }
+
+    fn begin(&mut self, start: &str) {
+        match self {
+            Sink::Json(out) => out.extend_from_slice(start.as_bytes()),
+            Sink::Pieces(pieces) => pieces.begin(start == "["),
+        }
+    }
+
+    fn end(&mut self, end: &str) {
+        match self {
+            Sink::Json(out) => out.extend_from_slice(end.as_bytes()),
+            Sink::Pieces(pieces) => pieces.end(),
         }
     }
 }
 
-impl<'o> Writer<'o> {
-    fn begin(self, start: &str, end: &'static str) -> Inner<'o> {
-        self.out.extend_from_slice(start.as_bytes());
+/// A text in JSON without its quotes.
+fn inside(text: &[u8]) -> &[u8] {
+    match text {
+        [b'"', inside @ .., b'"'] => inside,
+        other => other,
+    }
+}
+
+impl<'o, 's> Writer<'o, 's> {
+    fn begin(self, start: &str, end: &'static str) -> Inner<'o, 's> {
+        self.sink.begin(start);
         Inner {
-            out: self.out,
+            sink: self.sink,
             message: self.message,
+            members: None,
             next: 0,
             end,
+            is_wanted: true,
         }
     }
 
     /// Begins `{"variant":`.
-    fn begin_variant(self, variant: &str) -> Result<Writer<'o>, Error> {
-        self.out.push(b'{');
-        plain(self.out, &variant)?;
-        self.out.push(b':');
-        Ok(Writer {
-            out: self.out,
-            message: None,
-        })
+    fn begin_variant(self, variant: &str) -> Result<Self, Error> {
+        let out = self.sink.only_text()?;
+        out.push(b'{');
+        write_text(variant, out);
+        out.push(b':');
+        let message = None;
+        Ok(Writer { message, ..self })
     }
 }
 
-impl Inner<'_> {
+impl Inner<'_, '_> {
     fn end(self) -> Result<(), Error> {
-        self.out.extend_from_slice(self.end.as_bytes());
+        self.sink.end(self.end);
         Ok(())
     }
 
     fn element<T: ?Sized + Serialize>(&mut self, value: &T) -> Result<(), Error> {
-        comma(self.out);
+        match self.sink {
+            Sink::Json(out) => comma(out),
+            Sink::Pieces(pieces) => pieces.element(),
+        }
         value.serialize(Writer {
-            out: self.out,
+            sink: self.sink,
             message: self.message,
-        })
+        })?;
+        if let Sink::Pieces(pieces) = self.sink {
+            pieces.element_ends();
+        }
+        Ok(())
     }
 
-    /// Appends a field's name, and those before it that are not set. The field, if it is in the table.
-    fn begin_field(&mut self, key: &'static str) -> Result<(Option<&'static Field>, usize), Error> {
-        let found = self.message.and_then(|message| {
-            let after = message.position_from(self.next, key);
-            let at = after.or_else(|| message.position(key))?;
-            if at >= self.next {
-                missing(message, self.next, at, self.out);
-                self.next = at + 1;
-            }
-            message.in_order(at)
-        });
-        let start = self.out.len();
-        if found.is_some() {
-            name(key, self.out);
-        } else {
-            comma(self.out);
-            plain(self.out, &key)?;
-            self.out.push(b':');
+    /// Begins the field of a message of that name, after those before it that are not set. Nothing if it has none;
+    /// no mark if the value is not wanted.
+    fn begin_member(&mut self, key: &str) -> Option<(&'static Field, Option<Mark>)> {
+        let members = self.members?;
+        let after = members.position_from(self.next, key);
+        let at = after.or_else(|| members.position(key))?;
+        let member = members.get(at)?;
+        if at >= self.next {
+            self.sink.missing(members, self.next, at);
+            self.next = at + 1;
         }
-        Ok((found, start))
+        Some((&member.field, self.sink.begin_member(members, member)))
     }
 
     fn field<T: ?Sized + Serialize>(&mut self, key: &'static str, value: &T) -> Result<(), Error> {
         if key == RAW {
             let text = serde_json::to_value(value)?;
             let text = text.as_str().unwrap_or("null");
-            self.out.extend_from_slice(text.as_bytes());
+            self.sink.only_text()?.extend_from_slice(text.as_bytes());
             return Ok(());
         }
-        let (field, start) = self.begin_field(key)?;
-        let at = self.out.len();
-        value.serialize(Writer {
-            out: self.out,
-            message: field.and_then(Field::message),
-        })?;
-        if let Some(field) = field {
-            settle(field, start, at, self.out);
+        let Some((field, mark)) = self.begin_member(key) else {
+            return self.other_field(key, value);
+        };
+        if let Some(mark) = mark {
+            value.serialize(Writer {
+                sink: self.sink,
+                message: field.message(),
+            })?;
+            self.sink.end_member(field, &mark);
+        }
+        Ok(())
+    }
+
+    /// A field that no message has.
+    fn other_field<T: ?Sized + Serialize>(&mut self, key: &str, value: &T) -> Result<(), Error> {
+        if self.sink.begin_other(key) {
+            value.serialize(Writer {
+                sink: self.sink,
+                message: None,
+            })?;
+            self.sink.end_other();
         }
         Ok(())
     }
@@ -204,21 +375,21 @@ impl Inner<'_> {
 macro_rules! plain {
     ($($method:ident: $type:ty,)*) => {$(
         fn $method(self, value: $type) -> Result<(), Error> {
-            plain(self.out, &value)
+            self.sink.plain(&value)
         }
     )*};
 }
 
-impl<'o> Serializer for Writer<'o> {
+impl<'o, 's> Serializer for Writer<'o, 's> {
     type Ok = ();
     type Error = Error;
-    type SerializeSeq = Inner<'o>;
-    type SerializeTuple = Inner<'o>;
-    type SerializeTupleStruct = Inner<'o>;
-    type SerializeTupleVariant = Inner<'o>;
-    type SerializeMap = Inner<'o>;
-    type SerializeStruct = Inner<'o>;
-    type SerializeStructVariant = Inner<'o>;
+    type SerializeSeq = Inner<'o, 's>;
+    type SerializeTuple = Inner<'o, 's>;
+    type SerializeTupleStruct = Inner<'o, 's>;
+    type SerializeTupleVariant = Inner<'o, 's>;
+    type SerializeMap = Inner<'o, 's>;
+    type SerializeStruct = Inner<'o, 's>;
+    type SerializeStructVariant = Inner<'o, 's>;
 
     plain! {
         serialize_bool: bool,
@@ -238,18 +409,21 @@ impl<'o> Serializer for Writer<'o> {
     }
 
     fn serialize_str(self, value: &str) -> Result<(), Error> {
-        write_text(value, self.out);
+        self.sink.text(value);
         Ok(())
     }
 
     /// Whole numbers have no fraction, whatever their type: `1`, not `1.0`.
     fn serialize_f64(self, value: f64) -> Result<(), Error> {
         const WHOLE: f64 = 1e21;
-        if value.fract() == 0.0 && value.abs() < WHOLE {
-            write!(self.out, "{value}").map_err(Error::io)
-        } else {
-            plain(self.out, &value)
+        if value.fract() != 0.0 || value.abs() >= WHOLE {
+            return self.sink.plain(&value);
         }
+        match self.sink {
+            Sink::Json(out) => write!(out, "{value}").map_err(Error::io)?,
+            Sink::Pieces(pieces) => pieces.plain(value.to_string().as_bytes()),
+        }
+        Ok(())
     }
 
     fn serialize_none(self) -> Result<(), Error> {
@@ -261,7 +435,7 @@ impl<'o> Serializer for Writer<'o> {
     }
 
     fn serialize_unit(self) -> Result<(), Error> {
-        self.out.extend_from_slice(b"null");
+        self.sink.null();
         Ok(())
     }
 
@@ -293,20 +467,20 @@ impl<'o> Serializer for Writer<'o> {
         variant: &'static str,
         value: &T,
     ) -> Result<(), Error> {
-        let Writer { out, message } = self.begin_variant(variant)?;
+        let Writer { sink, message } = self.begin_variant(variant)?;
         value.serialize(Writer {
-            out: &mut *out,
+            sink: &mut *sink,
             message,
         })?;
-        out.push(b'}');
+        sink.only_text()?.push(b'}');
         Ok(())
     }
 
-    fn serialize_seq(self, _length: Option<usize>) -> Result<Inner<'o>, Error> {
+    fn serialize_seq(self, _length: Option<usize>) -> Result<Inner<'o, 's>, Error> {
         Ok(self.begin("[", "]"))
     }
 
-    fn serialize_tuple(self, _length: usize) -> Result<Inner<'o>, Error> {
+    fn serialize_tuple(self, _length: usize) -> Result<Inner<'o, 's>, Error> {
         Ok(self.begin("[", "]"))
     }
 
@@ -314,7 +488,7 @@ impl<'o> Serializer for Writer<'o> {
         self,
         _name: &'static str,
         _length: usize,
-    ) -> Result<Inner<'o>, Error> {
+    ) -> Result<Inner<'o, 's>, Error> {
         Ok(self.begin("[", "]"))
     }
 
@@ -324,21 +498,23 @@ impl<'o> Serializer for Writer<'o> {
         _index: u32,
         variant: &'static str,
         _length: usize,
-    ) -> Result<Inner<'o>, Error> {
+    ) -> Result<Inner<'o, 's>, Error> {
         Ok(self.begin_variant(variant)?.begin("[", "]}"))
     }
 
-    fn serialize_map(self, _length: Option<usize>) -> Result<Inner<'o>, Error> {
+    fn serialize_map(self, _length: Option<usize>) -> Result<Inner<'o, 's>, Error> {
         Ok(self.begin("{", "}"))
     }
 
-    fn serialize_struct(self, name: &'static str, _length: usize) -> Result<Inner<'o>, Error> {
+    fn serialize_struct(self, name: &'static str, _length: usize) -> Result<Inner<'o, 's>, Error> {
         if name == RAW {
-            let message = None;
-            return Ok(Writer { message, ..self }.begin("", ""));
+            self.sink.only_text()?;
+            return Ok(self.begin("", ""));
         }
         let message = self.message.and_then(Message::as_object);
-        Ok(Writer { message, ..self }.begin("{", "}"))
+        let mut inner = self.begin("{", "}");
+        inner.members = message.map(Message::members);
+        Ok(inner)
     }
 
     fn serialize_struct_variant(
@@ -347,14 +523,14 @@ impl<'o> Serializer for Writer<'o> {
         _index: u32,
         variant: &'static str,
         _length: usize,
-    ) -> Result<Inner<'o>, Error> {
+    ) -> Result<Inner<'o, 's>, Error> {
         Ok(self.begin_variant(variant)?.begin("{", "}}"))
     }
 }
 
 macro_rules! lists {
     ($($trait:ident::$method:ident,)*) => {$(
-        impl $trait for Inner<'_> {
+        impl $trait for Inner<'_, '_> {
             type Ok = ();
             type Error = Error;
 
@@ -376,34 +552,52 @@ lists! {
     SerializeTupleVariant::serialize_field,
 }
 
-impl SerializeMap for Inner<'_> {
+/// Appends a key of a map: a text, or a number or boolean as one.
+fn write_key<T: ?Sized + Serialize>(key: &T, out: &mut Vec<u8>) -> Result<(), Error> {
+    let at = out.len();
+    let sink = &mut Sink::Json(out);
+    let message = None;
+    key.serialize(Writer { sink, message })?;
+    match out.get(at) {
+        Some(b'"') => {}
+        Some(b'0'..=b'9' | b'-' | b't' | b'f') => {
+            out.insert(at, b'"');
+            out.push(b'"');
+        }
+        _ => return Err(Error::custom("key must be a string")),
+    }
+    Ok(())
+}
+
+impl SerializeMap for Inner<'_, '_> {
     type Ok = ();
     type Error = Error;
 
     fn serialize_key<T: ?Sized + Serialize>(&mut self, key: &T) -> Result<(), Error> {
-        comma(self.out);
-        let at = self.out.len();
-        key.serialize(Writer {
-            out: self.out,
-            message: None,
-        })?;
-        match self.out.get(at) {
-            Some(b'"') => {}
-            Some(b'0'..=b'9' | b'-' | b't' | b'f') => {
-                self.out.insert(at, b'"');
-                self.out.push(b'"');
+        match self.sink {
+            Sink::Json(out) => {
+                comma(out);
+                write_key(key, out)?;
+                out.push(b':');
             }
-            _ => return Err(Error::custom("key must be a string")),
+            Sink::Pieces(pieces) => {
+                let mut name = Vec::with_capacity(32);
+                write_key(key, &mut name)?;
+                self.is_wanted = pieces.member(inside(&name));
+            }
         }
-        self.out.push(b':');
         Ok(())
     }
 
     fn serialize_value<T: ?Sized + Serialize>(&mut self, value: &T) -> Result<(), Error> {
-        value.serialize(Writer {
-            out: self.out,
-            message: self.message,
-        })
+        if self.is_wanted {
+            value.serialize(Writer {
+                sink: self.sink,
+                message: self.message,
+            })?;
+            self.sink.end_other();
+        }
+        Ok(())
     }
 
     fn end(self) -> Result<(), Error> {
@@ -411,7 +605,7 @@ impl SerializeMap for Inner<'_> {
     }
 }
 
-impl SerializeStruct for Inner<'_> {
+impl SerializeStruct for Inner<'_, '_> {
     type Ok = ();
     type Error = Error;
 
@@ -424,14 +618,14 @@ impl SerializeStruct for Inner<'_> {
     }
 
     fn end(self) -> Result<(), Error> {
-        if let Some(message) = self.message {
-            missing(message, self.next, usize::MAX, self.out);
+        if let Some(members) = self.members {
+            self.sink.missing(members, self.next, usize::MAX);
         }
         Inner::end(self)
     }
 }
 
-impl SerializeStructVariant for Inner<'_> {
+impl SerializeStructVariant for Inner<'_, '_> {
     type Ok = ();
     type Error = Error;
 

@@ -7,6 +7,8 @@ use std::{
     sync::{LazyLock, OnceLock},
 };
 
+use crate::pieces::Nothing;
+
 /// What a field holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -59,6 +61,36 @@ impl Field {
         }
     }
 
+    /// Whether its value is a list or a map of anything.
+    pub(super) fn is_collection(&self) -> bool {
+        let is_map = matches!(
+            self.kind,
+            Kind::StringMap | Kind::BytesMap | Kind::MessageMap(_)
+        );
+        self.repeated || is_map
+    }
+
+    /// The value that JSON leaves out, as nobody set it.
+    pub(super) fn unset(&self) -> Option<Nothing> {
+        // An empty list of these says that nobody is to own anything, or that an autoscaler has no policies where it
+        // would have some by default.
+        if self.always || self.pointer || matches!(self.name, "managedFields" | "policies") {
+            return None;
+        }
+        Some(match self.kind {
+            _ if self.repeated => Nothing::List,
+            Kind::StringMap | Kind::BytesMap | Kind::MessageMap(_) => Nothing::Object,
+            Kind::String | Kind::Bytes => Nothing::Text,
+            Kind::Integer | Kind::Double => Nothing::Zero,
+            Kind::Bool => Nothing::False,
+            // What has a text form is an object by mistake, which is for the decoder to say.
+            Kind::Message(message) if message.get().special == Special::No && self.omit_zero => {
+                Nothing::Object
+            }
+            Kind::Message(_) => return None,
+        })
+    }
+
     /// The message that its value is, or the values of its list or map are.
     pub(super) fn message(&self) -> Option<&'static Message> {
         match self.kind {
@@ -95,17 +127,99 @@ pub(super) struct Message {
     /// Positions of the fields, in the order of their names.
     by_name: Box<[u16]>,
     /// The fields of its JSON, those of inlined ones among them, in the order of their names.
-    members: OnceLock<Box<[Member]>>,
+    members: OnceLock<Members>,
     /// The time that its type in Rust does not do without, as it is written where nobody says it, with a comma.
     pub(super) needed: Option<&'static str>,
 }
 
+/// The fields of a message's JSON, in the order of their names.
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    all: Box<[Member]>,
+    /// What is before each one's value, one after the other: `,"name":`.
+    names: Box<[u8]>,
+}
+
 /// A field of a message's JSON.
 #[derive(Debug)]
-struct Member {
-    field: Field,
+pub(super) struct Member {
+    pub(super) field: Field,
+    /// Where its name is.
+    name: (u32, u32),
     /// Where the next field is that is always written: this one, one after it, or none.
     always: usize,
+}
+
+impl Members {
+    fn new(mut fields: Vec<Field>) -> Self {
+        fields.sort_by_key(|field| field.name);
+        let mut names = String::new();
+        let mut all: Vec<Member> = Vec::with_capacity(fields.len());
+        let none = usize::MAX;
+        for field in fields {
+            let start = names.len() as u32;
+            names.extend([",\"", field.name, "\":"]);
+            all.push(Member {
+                field,
+                name: (start, names.len() as u32),
+                always: none,
+            });
+        }
+        let mut always = none;
+        for (at, member) in all.iter_mut().enumerate().rev() {
+            if member.field.is_always_written() {
+                always = at;
+            }
+            member.always = always;
+        }
+        Members {
+            all: all.into(),
+            names: names.into_bytes().into(),
+        }
+    }
+
+    /// One of them.
+    pub(super) fn get(&self, at: usize) -> Option<&Member> {
+        self.all.get(at)
+    }
+
+    /// What is before its value where it is not the first: `,"name":`.
+    #[inline]
+    pub(super) fn name(&self, member: &Member) -> &[u8] {
+        let name = member.name.0 as usize..member.name.1 as usize;
+        self.names.get(name).unwrap_or_default()
+    }
+
+    /// Where the next is from `start` on that is always written; past them all if there is none.
+    #[inline]
+    pub(super) fn next_written(&self, start: usize) -> usize {
+        let member = self.all.get(start);
+        member.map_or(usize::MAX, |member| member.always)
+    }
+
+    /// Those from `start` to before `end` that are always written.
+    pub(super) fn always_written(&self, start: usize, end: usize) -> impl Iterator<Item = &Member> {
+        let places = std::iter::successors(Some(self.next_written(start)), |at| {
+            Some(self.next_written(at.saturating_add(1)))
+        });
+        let places = places.take_while(move |at| *at < end);
+        places.map_while(|at| self.all.get(at))
+    }
+
+    /// Where the field of that name is.
+    pub(super) fn position(&self, name: &str) -> Option<usize> {
+        let found = self
+            .all
+            .binary_search_by(|member| member.field.name.cmp(name));
+        found.ok()
+    }
+
+    /// The same, of one that comes soon after `from`.
+    pub(super) fn position_from(&self, from: usize, name: &str) -> Option<usize> {
+        let rest = self.all.get(from..)?;
+        let found = rest.iter().position(|member| member.field.name == name);
+        found.map(|at| from + at)
+    }
 }
 
 impl Message {
@@ -126,24 +240,12 @@ impl Message {
         }
     }
 
-    fn members(&'static self) -> &'static [Member] {
+    /// The fields of its JSON.
+    pub(super) fn members(&'static self) -> &'static Members {
         self.members.get_or_init(|| {
             let mut fields = Vec::new();
             self.collect(&mut fields);
-            fields.sort_by_key(|field| field.name);
-            let mut always = fields.len();
-            let mut members: Vec<Member> = (0..fields.len())
-                .rev()
-                .map(|at| {
-                    let field = fields[at];
-                    if field.is_always_written() {
-                        always = at;
-                    }
-                    Member { field, always }
-                })
-                .collect();
-            members.reverse();
-            members.into()
+            Members::new(fields)
         })
     }
 
@@ -152,37 +254,11 @@ impl Message {
         self.inlined().for_each(|(_, inner)| inner.collect(out));
     }
 
-    /// A field of its JSON, in the order of the names.
-    pub(super) fn in_order(&'static self, at: usize) -> Option<&'static Field> {
-        self.members().get(at).map(|member| &member.field)
-    }
-
-    /// Those from `start` on that are always written, with their places.
-    pub(super) fn always_written(
-        &'static self,
-        start: usize,
-    ) -> impl Iterator<Item = (usize, &'static Field)> {
+    /// The field of its JSON that has that name.
+    pub(super) fn member(&'static self, name: &str) -> Option<&'static Field> {
         let members = self.members();
-        let next = move |from: usize| members.get(from).map(|member| member.always);
-        let places = std::iter::successors(next(start), move |at| next(at + 1));
-        places.map_while(move |at| Some((at, &members.get(at)?.field)))
-    }
-
-    /// Where a field is in that order.
-    pub(super) fn position(&'static self, name: &str) -> Option<usize> {
-        let found = self
-            .members()
-            .binary_search_by(|member| member.field.name.cmp(name));
-        found.ok()
-    }
-
-    /// The same, of a field that comes soon after `from`.
-    pub(super) fn position_from(&'static self, from: usize, name: &str) -> Option<usize> {
-        let after = self.members().iter().skip(from);
-        after
-            .zip(from..)
-            .find(|(member, _)| member.field.name == name)
-            .map(|(_, at)| at)
+        let found = members.get(members.position(name)?);
+        found.map(|member| &member.field)
     }
 
     pub(super) fn numbered(&self, number: u32) -> Option<&Field> {

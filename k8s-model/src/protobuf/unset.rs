@@ -12,6 +12,7 @@ use super::{
     MessageType,
     table::{Field, Kind, Message, Special},
 };
+use crate::pieces::Nothing;
 
 /// How deep messages may lie in each other; what is deeper is left as it is.
 const DEPTH: u8 = 100;
@@ -111,10 +112,7 @@ impl<'j> Walk<'j> {
             needed = needed.filter(|text| !is_named(text, name));
             let value = self.at;
             let field = name.filter(|_| self.may_be_unset());
-            let field = field.and_then(|name| {
-                let name = std::str::from_utf8(name).ok()?;
-                message.in_order(message.position(name)?)
-            });
+            let field = field.and_then(|name| message.member(std::str::from_utf8(name).ok()?));
             match field {
                 Some(field) => self.field(field, depth)?,
                 None => self.skip()?,
@@ -284,28 +282,17 @@ fn is_named(member: &str, name: Option<&[u8]>) -> bool {
 }
 
 /// Whether a value is one that its field does not show.
-pub(super) fn is_unset(field: &Field, value: &[u8]) -> bool {
-    // An empty list of these says that nobody is to own anything, or that an autoscaler has no policies where it would
-    // have some by default.
-    if field.always || field.pointer || matches!(field.name, "managedFields" | "policies") {
-        return false;
-    }
+fn is_unset(field: &Field, value: &[u8]) -> bool {
     let is_pair = |open: u8, close: u8| match value {
         [first, inner @ .., last] => {
             *first == open && *last == close && inner.iter().all(u8::is_ascii_whitespace)
         }
         _ => false,
     };
-    match field.kind {
-        _ if field.repeated => is_pair(b'[', b']'),
-        Kind::StringMap | Kind::BytesMap | Kind::MessageMap(_) => is_pair(b'{', b'}'),
-        Kind::String | Kind::Bytes => value == b"\"\"",
-        Kind::Integer | Kind::Double => value == b"0",
-        Kind::Bool => value == b"false",
-        // What has a text form is an object by mistake, which is for the decoder to say.
-        Kind::Message(message) => {
-            field.omit_zero && message.get().special == Special::No && is_pair(b'{', b'}')
-        }
+    match field.unset() {
+        Some(Nothing::List) => is_pair(b'[', b']'),
+        Some(Nothing::Object) => is_pair(b'{', b'}'),
+        unset => unset.is_some_and(|unset| Nothing::of(value) == Some(unset)),
     }
 }
 
