@@ -125,10 +125,13 @@ impl<'a> Created<'a> {
 
     /// Finishes what is owned of the last value, at its place: takes back what was written of it, if none of it is.
     fn own(&mut self, place: Place<'_>, nothing: Option<Nothing>) {
-        // An empty list is not what nobody set: that is `null`.
-        let is_zero = nothing.is_some_and(|nothing| nothing != Nothing::List);
+        // Lists and what may be anything are `null` where nobody set them: empty ones are not.
+        let is_unset = match nothing {
+            Some(Nothing::Object) => !place.shape.is_some_and(Shape::is_anything),
+            nothing => nothing.is_some_and(|nothing| nothing != Nothing::List),
+        };
         match self.last {
-            Last::Leaf(_) if place.before == Before::Absent || !is_zero => {
+            Last::Leaf(_) if place.before == Before::Absent || !is_unset => {
                 self.out.extend_from_slice(b"{}");
             }
             Last::Parts(true) => {}
@@ -451,6 +454,30 @@ mod tests {
             }
         }
         assert!(told >= 40, "only {told} kinds");
+    }
+
+    #[test]
+    fn creators_own_what_kube_apiserver_has_them_own() {
+        let owned = |object: Value, path: &str| {
+            let [told, written] = both(&object).unwrap();
+            assert_eq!(told, written);
+            let managed: Value = serde_json::from_str(&told).unwrap();
+            managed[0]["fieldsV1"].pointer(path).cloned()
+        };
+        let revision = |data: Value| json!({"apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": {"name": "r"}, "data": data, "revision": 1});
+        // Anything is owned as a whole, even if nothing is in it.
+        for data in [json!({"a": 1}), json!({})] {
+            assert_eq!(owned(revision(data), "/f:data"), Some(json!({})));
+        }
+        // What is required and yet left out where nobody set it is there for having been set.
+        let address = json!({"apiVersion": "networking.k8s.io/v1", "kind": "IPAddress", "metadata": {"name": "10.0.0.1"},
+            "spec": {"parentRef": {"resource": "services", "name": "s"}}});
+        let parent = json!({".": {}, "f:name": {}, "f:resource": {}});
+        assert_eq!(owned(address, "/f:spec/f:parentRef"), Some(parent));
+        let binding = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": {"name": "b"}, "spec": {"policyName": "p", "validationActions": ["Deny"]}});
+        let actions = json!({".": {}, "v:\"Deny\"": {}});
+        assert_eq!(owned(binding, "/f:spec/f:validationActions"), Some(actions));
     }
 
     #[test]

@@ -161,6 +161,11 @@ impl Shape {
         }
     }
 
+    /// Whether it may be anything, as one value.
+    pub(super) fn is_anything(&self) -> bool {
+        matches!(self.form(), Form::Atomic)
+    }
+
     /// How a value is treated that is an object, or a list, or neither.
     pub(super) fn treat(&self, is_object: bool, is_array: bool) -> Treat<'_> {
         match self.form() {
@@ -313,8 +318,7 @@ fn compiled(ty: Type) -> &'static Shape {
 fn compile(ty: Type) -> Shape {
     if let Some(special) = ty.special() {
         return match special {
-            schema::Shape::Any => Shape::Atomic,
-            schema::Shape::Object => untyped_map(),
+            schema::Shape::Any | schema::Shape::Object => Shape::Atomic,
             _ => Shape::Scalar,
         };
     }
@@ -325,9 +329,11 @@ fn compile(ty: Type) -> Shape {
         .map(|field| MapField {
             name: field.name().to_owned(),
             shape: shape_of(&field),
-            always: field.is_required()
-                || is_always_written(&name, field.name())
-                || (is_kind && matches!(field.name(), "metadata" | "spec" | "status" | "template")),
+            always: is_always_written(&name, field.name()).unwrap_or_else(|| {
+                let is_value =
+                    || matches!(field.name(), "metadata" | "spec" | "status" | "template");
+                field.is_required() || (is_kind && is_value())
+            }),
         })
         .collect();
     if fields.is_empty() {
@@ -388,8 +394,7 @@ fn plain(shape: schema::Shape) -> Shape {
         schema::Shape::Integer(_) | schema::Shape::Number => Shape::Number,
         schema::Shape::Boolean => Shape::Boolean,
         schema::Shape::IntOrString | schema::Shape::Quantity => Shape::Scalar,
-        schema::Shape::Object => untyped_map(),
-        schema::Shape::Any => Shape::Atomic,
+        schema::Shape::Object | schema::Shape::Any => Shape::Atomic,
         schema::Shape::List(elements) => Shape::List(Arc::new(List {
             relation: Relation::Atomic,
             element: plain(elements.shape()),

@@ -149,15 +149,17 @@ fn set_where_nothing_was(item: Item<'_>, shape: &Shape, before: Before) -> Entry
             entry
         }
         _ => Entry {
-            member: absent || !is_zero(item),
+            member: absent || !is_unset(item, shape),
             ..Entry::default()
         },
     }
 }
 
-/// Whether it is what upstream writes where nobody set anything: of a list, which has a `null` then, an empty one is not.
-fn is_zero(item: Item<'_>) -> bool {
-    item.is_zero() && !item.is_array()
+/// Whether it is what upstream writes where nobody set anything: of a list and of what may be anything, which are `null`
+/// then, an empty one is not.
+fn is_unset(item: Item<'_>, shape: &Shape) -> bool {
+    let is_something = item.is_array() || (item.is_object() && shape.is_anything());
+    item.is_zero() && !is_something
 }
 
 fn below<'m>(map: &'m Map, child: Item<'_>, before: Before) -> (&'m Shape, Before) {
@@ -274,7 +276,7 @@ fn write_value(item: Item<'_>, shape: &Shape, before: Before, out: &mut Vec<u8>)
             }
             end(start, out)
         }
-        _ if before == Before::Zero && is_zero(item) => false,
+        _ if before == Before::Zero && is_unset(item, shape) => false,
         _ => {
             out.extend_from_slice(b"{}");
             true

@@ -26,11 +26,11 @@ pub(crate) use json::{tell_json, write_json};
 pub(crate) use unset::without_unset;
 
 /// Whether upstream's JSON has a field of a type even where nobody set it: one that is no pointer and has no tag that
-/// leaves it out.
-pub(crate) fn is_always_written(ty: &str, field: &str) -> bool {
-    let message = table::Ref::of_type(ty).map(table::Ref::get);
-    let found = message.and_then(|message| message.member(field));
-    found.is_some_and(table::Field::is_always_written)
+/// leaves it out. Nothing if the type has no message.
+pub(crate) fn is_always_written(ty: &str, field: &str) -> Option<bool> {
+    let message = table::Ref::of_type(ty)?.get();
+    let found = message.member(field);
+    Some(found.is_some_and(table::Field::is_always_written))
 }
 
 pub use decode::{DecodeError, MAGIC, decode};
