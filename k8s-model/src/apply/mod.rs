@@ -4,8 +4,8 @@
 //! A [`Tracker`] stands for one writer. It says what `metadata.managedFields` becomes when that
 //! writer creates an object ([`Tracker::created`]), changes it ([`Tracker::updated`]) or applies a
 //! configuration to it ([`Tracker::apply`]). `metadata.managedFields` itself is handled as JSON, and
-//! objects as the JSON that is about to be stored; nothing is parsed for writers who change nothing,
-//! and no set is built for a creator.
+//! objects as the JSON that is about to be stored; nothing is parsed for writers who change nothing.
+//! For a creator no set is built and nothing but the managed fields is written.
 //!
 //! ```
 //! use k8s_model::{apply::{Shape, Tracker, OneVersion}, schema::Type};

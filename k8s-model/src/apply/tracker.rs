@@ -38,7 +38,7 @@ const UNOWNED_METADATA: [&str; 9] = [
 /// A writer of an object, and what must be known of the object's kind.
 ///
 /// Objects are JSON as a serializer writes it, in the version of the request, without
-/// `metadata.managedFields`. Managed fields are the JSON of the list, or nothing.
+/// `metadata.managedFields`; of a new one no text is needed. Managed fields are the JSON of the list, or nothing.
 #[derive(Clone, Copy)]
 pub struct Tracker<'a> {
     /// The shape of the kind in the version of the request.
