@@ -32,8 +32,7 @@ pub trait Object: Any + Send + Sync {
     fn write_json(&self, out: &mut Vec<u8>);
     /// Tells the object's JSON piece by piece, for who has no need of its text. Whether it could: if not, what was
     /// told is not all of it.
-    fn tell_json(&self, pieces: &mut dyn Pieces) -> bool {
-        let _ = pieces;
+    fn tell_json(&self, _pieces: &mut dyn Pieces) -> bool {
         false
     }
     /// The object as a value tree.

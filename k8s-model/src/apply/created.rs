@@ -1,14 +1,13 @@
 //! [`Created`]: what the creator of an object owns, from the pieces of its JSON.
 //!
-//! It is what [`write_new`](super::walk::write_new) finds in the text, for objects whose text nobody needs: a pod's
-//! takes twice as long to write as the names of its fields.
+//! No set of fields is built for it, and of an object of a built-in kind no text is needed.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use super::{
     schema::{Key, List, Relation, Shape, Treat},
     tape::write_string,
-    walk::Before,
+    walk::{Before, keyed},
 };
 use crate::pieces::{Fate, Nothing, Pieces};
 
@@ -23,7 +22,7 @@ pub(super) struct Created<'a> {
     place: Place<'a>,
     /// What the last value was, and its JSON if that was to be kept.
     last: Last,
-    kept: Option<String>,
+    kept: Option<Vec<u8>>,
     /// What the last element of a list with keys is called, if it has them.
     name: Option<String>,
     is_metadata: bool,
@@ -60,7 +59,7 @@ struct Open<'a> {
     elements: Vec<(String, Range<usize>)>,
     /// The keys of the list whose element it is, their values as JSON, and which is being told.
     keys: &'a [Key],
-    values: Vec<Option<String>>,
+    values: Vec<Option<Vec<u8>>>,
     key: Option<usize>,
 }
 
@@ -145,7 +144,8 @@ impl<'a> Created<'a> {
             (Relation::Keys(_), _) => self.name.take(),
             // Of an object or a list no text is kept.
             (Relation::Set, Last::Leaf(nothing)) if nothing != Some(Nothing::Null) => {
-                Some(["v:", &self.kept.take()?].concat())
+                let kept = self.kept.take()?;
+                Some(["v:", &String::from_utf8_lossy(&kept)].concat())
             }
             _ => None,
         }
@@ -181,14 +181,14 @@ impl Pieces for Created<'_> {
         if self.place.is_kept {
             let mut json = Vec::with_capacity(text.len() + 2);
             write_string(text, &mut json);
-            self.kept = String::from_utf8(json).ok();
+            self.kept = Some(json);
         }
     }
 
     fn plain(&mut self, json: &[u8]) {
         self.last = Last::Leaf(Nothing::of(json));
         if self.place.is_kept {
-            self.kept = String::from_utf8(json.to_vec()).ok();
+            self.kept = Some(json.to_vec());
         }
     }
 
@@ -226,7 +226,10 @@ impl Pieces for Created<'_> {
             return;
         };
         if !open.keys.is_empty() {
-            self.name = name_of(open.keys, &open.values);
+            self.name = keyed(open.keys, |at, _| {
+                let value = open.values.get(at)?.as_deref()?;
+                Some(Cow::from(String::from_utf8_lossy(value)))
+            });
         }
         let nothing = if open.is_list {
             Nothing::List
@@ -368,21 +371,6 @@ impl Pieces for Created<'_> {
     }
 }
 
-/// What an element is called that has those values of the keys.
-fn name_of(keys: &[Key], values: &[Option<String>]) -> Option<String> {
-    let mut out = String::with_capacity(32);
-    out.push_str("k:{");
-    for (key, value) in keys.iter().zip(values) {
-        if out.len() > "k:{".len() {
-            out.push(',');
-        }
-        out.extend(["\"", &key.name, "\":"]);
-        out.push_str(value.as_deref().or(key.default.as_deref())?);
-    }
-    out.push('}');
-    Some(out)
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -391,7 +379,11 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::{
-        super::{OneVersion, Tracker, reset_fields},
+        super::{
+            FieldSet, OneVersion, Tracker, reset_fields,
+            tape::Tape,
+            walk::{Comparison, set_where_nothing_was},
+        },
         *,
     };
     use crate::{Object, ResourceTable, schema::Type};
@@ -405,7 +397,7 @@ mod tests {
         Some((decoded, [row.group, row.version, row.resource]))
     }
 
-    /// What its creator owns: as it is told, and from its text.
+    /// What its creator owns: as it is told, and from its text. Is what an updater owns who sets all of it.
     fn both(object: &Value) -> Option<[String; 2]> {
         let (object, [group, version, resource]) = decoded(object)?;
         let shape = Shape::Type(Type::of_kind(group, version, object.kind())?);
@@ -421,10 +413,24 @@ mod tests {
         let mut json = Vec::new();
         object.write_json(&mut json);
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        Some([
+        let [told, written] = [
             text(tracker.created(&*object)),
             text(tracker.created_json(&json)),
-        ])
+        ];
+        let tape = Tape::new(&json).unwrap();
+        let mut set = Comparison {
+            added: set_where_nothing_was(tape.root(), &shape, Before::Zero).children,
+            ..Comparison::default()
+        };
+        tracker.exclude(&mut set, true);
+        let mut fields = Vec::new();
+        set.added.write(&mut fields);
+        if set.added.is_empty() {
+            assert_eq!(written, "");
+        } else {
+            assert!(written.contains(&text(fields)), "{written}");
+        }
+        Some([told, written])
     }
 
     fn check(object: &Value) {
@@ -442,6 +448,51 @@ mod tests {
             .filter(|file| file.extension().is_some_and(|e| e == "json"))
             .map(|file| serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap())
             .collect()
+    }
+
+    #[test]
+    fn a_creator_owns_what_upstream_says() {
+        let deployment = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"creationTimestamp": "x", "labels": {"app": "a"}, "name": "a", "namespace": "b"},
+            "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "a"}},
+                "strategy": {"rollingUpdate": {"maxSurge": "25%"}, "type": "RollingUpdate"},
+                "template": {"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [
+                    {"image": "i", "name": "c", "ports": [{"containerPort": 80, "protocol": "TCP"}], "resources": {}}],
+                    "securityContext": {}, "tolerations": []}}},
+            "status": {"replicas": 1},
+        })
+        .to_string();
+        let tape = Tape::new(deployment.as_bytes()).unwrap();
+        let shape = Shape::Type(Type::of_kind("apps", "v1", "Deployment").unwrap());
+        let skip = |path: &[&[u8]]| {
+            matches!(path, [b"apiVersion" | b"kind" | b"status"])
+                || matches!(
+                    path,
+                    [b"metadata", b"name" | b"namespace" | b"creationTimestamp"]
+                )
+        };
+        let mut out = Vec::new();
+        let mut created = Created::new(&shape, &skip, &mut out);
+        tape.root().tell(&mut created);
+        assert!(created.any());
+        let expected = json!({
+            "f:metadata": {"f:labels": {".": {}, "f:app": {}}},
+            "f:spec": {"f:replicas": {}, "f:selector": {},
+                "f:strategy": {"f:rollingUpdate": {".": {}, "f:maxSurge": {}}, "f:type": {}},
+                "f:template": {"f:metadata": {"f:labels": {".": {}, "f:app": {}}}, "f:spec": {
+                    "f:containers": {"k:{\"name\":\"c\"}": {".": {}, "f:image": {}, "f:name": {},
+                        "f:ports": {".": {}, "k:{\"containerPort\":80,\"protocol\":\"TCP\"}":
+                            {".": {}, "f:containerPort": {}, "f:protocol": {}}},
+                        "f:resources": {}}},
+                    "f:securityContext": {}, "f:tolerations": {}}}},
+        });
+        assert_eq!(serde_json::from_slice::<Value>(&out).unwrap(), expected);
+        // And in bytes as a set is written.
+        let set = FieldSet::parse(&out).unwrap();
+        let mut again = Vec::new();
+        set.write(&mut again);
+        assert_eq!(out, again);
     }
 
     #[test]

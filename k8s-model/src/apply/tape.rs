@@ -8,6 +8,8 @@ use std::borrow::Cow;
 
 use memchr::memchr2;
 
+use crate::pieces::{Fate, Pieces};
+
 /// How deep values may nest; `serde_json` takes no more either.
 const MAX_DEPTH: usize = 128;
 
@@ -219,6 +221,33 @@ impl<'t> Item<'t> {
             at = item.node().next as usize;
             Some(item)
         })
+    }
+
+    /// Tells it piece by piece.
+    pub(super) fn tell(self, pieces: &mut dyn Pieces) {
+        match self.bytes() {
+            [b'"', text @ .., b'"'] => pieces.text(&unescape(text)),
+            [b'{', ..] => {
+                pieces.begin(false);
+                for child in self.children() {
+                    if pieces.member(child.raw_key()) {
+                        child.tell(pieces);
+                        pieces.member_ends(Fate::Stays);
+                    }
+                }
+                pieces.end();
+            }
+            [b'[', ..] => {
+                pieces.begin(true);
+                for child in self.children() {
+                    pieces.element();
+                    child.tell(pieces);
+                    pieces.element_ends();
+                }
+                pieces.end();
+            }
+            plain => pieces.plain(plain),
+        }
     }
 
     /// The value of that raw name in an object.

@@ -97,13 +97,8 @@ impl<'a> Tracker<'a> {
 
     /// The managed fields of an object that this writer makes: all that is set is its own.
     pub fn created(&self, object: &dyn Object) -> Vec<u8> {
-        let skip = |path: &[&[u8]]| self.is_not_owned(path);
         let mut told = true;
-        let managed = self.all_new(|out| {
-            let mut created = Created::new(self.shape, &skip, out);
-            told = object.tell_json(&mut created);
-            created.any()
-        });
+        let managed = self.all_new(|created| told = object.tell_json(created));
         if told {
             return managed;
         }
@@ -114,21 +109,25 @@ impl<'a> Tracker<'a> {
 
     /// The same of an object that is JSON.
     pub fn created_json(&self, object: &[u8]) -> Vec<u8> {
-        let Some(tape) = Tape::new(object) else {
-            return Vec::new();
-        };
-        let skip = |path: &[&[u8]]| self.is_not_owned(path);
-        self.all_new(|out| walk::write_new(tape.root(), self.shape, &skip, out))
+        match Tape::new(object) {
+            Some(tape) => self.all_new(|created| tape.root().tell(created)),
+            None => Vec::new(),
+        }
     }
 
-    /// The managed fields of one who owns what is written of them, if there is any.
-    fn all_new(&self, write: impl FnOnce(&mut Vec<u8>) -> bool) -> Vec<u8> {
+    /// The managed fields of the creator of an object that is told so.
+    fn all_new(&self, tell: impl FnOnce(&mut Created<'_>)) -> Vec<u8> {
         let mut out = Vec::with_capacity(1024);
         out.push(b'[');
         let mut any = false;
         write_entry(
             &self.head(Operation::Update, self.name(), &spell_time(self.now)),
-            |out| any = write(out),
+            |out| {
+                let skip = |path: &[&[u8]]| self.is_not_owned(path);
+                let mut created = Created::new(self.shape, &skip, out);
+                tell(&mut created);
+                any = created.any();
+            },
             &mut out,
         );
         out.push(b']');

@@ -3,9 +3,9 @@
 use std::{borrow::Cow, collections::HashMap};
 
 use super::{
-    schema::{List, Map, Relation, Shape, Treat},
+    schema::{Key, List, Map, Relation, Shape, Treat},
     set::{Entry, FieldSet},
-    tape::{Item, write_string},
+    tape::Item,
 };
 
 /// In what an object differs from another.
@@ -42,30 +42,33 @@ pub(super) fn list_element(list: &List, item: Item<'_>) -> Option<String> {
             let scalar = !item.is_object() && !item.is_array() && !item.is_null();
             scalar.then(|| format!("v:{}", String::from_utf8_lossy(item.bytes())))
         }
-        Relation::Keys(keys) => {
-            if !item.is_object() {
-                return None;
-            }
-            let mut out = String::with_capacity(32);
-            out.push_str("k:{");
-            for (i, key) in keys.iter().enumerate() {
-                let value = match item.member(key.name.as_bytes()) {
-                    Some(value) => String::from_utf8_lossy(value.bytes()),
-                    None => Cow::Borrowed(key.default.as_deref()?),
-                };
-                if i > 0 {
-                    out.push(',');
-                }
-                out.push('"');
-                out.push_str(&key.name);
-                out.push_str("\":");
-                out.push_str(&value);
-            }
-            out.push('}');
-            Some(out)
-        }
-        Relation::Atomic => None,
+        Relation::Keys(keys) if item.is_object() => keyed(keys, |_, key| {
+            let value = item.member(key.name.as_bytes())?;
+            Some(String::from_utf8_lossy(value.bytes()))
+        }),
+        Relation::Keys(_) | Relation::Atomic => None,
     }
+}
+
+/// The element of a path to an element of a list that has these values of its keys, as JSON; nothing where it lacks one.
+pub(super) fn keyed<'v>(
+    keys: &[Key],
+    value: impl Fn(usize, &Key) -> Option<Cow<'v, str>>,
+) -> Option<String> {
+    let mut out = String::with_capacity(32);
+    out.push_str("k:{");
+    for (at, key) in keys.iter().enumerate() {
+        if at > 0 {
+            out.push(',');
+        }
+        out.extend(["\"", &key.name, "\":"]);
+        match value(at, key) {
+            Some(value) => out.push_str(&value),
+            None => out.push_str(key.default.as_deref()?),
+        }
+    }
+    out.push('}');
+    Some(out)
 }
 
 fn field_element(item: Item<'_>) -> String {
@@ -118,7 +121,7 @@ fn elements<'t>(list: &List, item: Item<'t>) -> Vec<(String, Vec<Item<'t>>)> {
 }
 
 /// What of a value somebody owns who set it where there was nothing (or zero).
-fn set_where_nothing_was(item: Item<'_>, shape: &Shape, before: Before) -> Entry {
+pub(super) fn set_where_nothing_was(item: Item<'_>, shape: &Shape, before: Before) -> Entry {
     let absent = before == Before::Absent;
     match treat(shape, item) {
         Treat::Map(map) if !item.is_empty() => {
@@ -167,120 +170,6 @@ fn below<'m>(map: &'m Map, child: Item<'_>, before: Before) -> (&'m Shape, Befor
         Some(field) if field.always => (&field.shape, before),
         Some(field) => (&field.shape, Before::Absent),
         None => (map.below(child.raw_key()), Before::Absent),
-    }
-}
-
-/// Appends, as `FieldsV1`, what of a new object its creator owns: all but some of its fields and
-/// some of its metadata. Builds no set. Whether there is anything.
-pub(super) fn write_new(
-    object: Item<'_>,
-    shape: &Shape,
-    skip: &dyn Fn(&[&[u8]]) -> bool,
-    out: &mut Vec<u8>,
-) -> bool {
-    let Treat::Map(map) = treat(shape, object) else {
-        return false;
-    };
-    let start = out.len();
-    out.push(b'{');
-    for child in object.children().filter(|c| !skip(&[c.raw_key()])) {
-        let (shape, before) = below(map, child, Before::Zero);
-        let here = begin_field(child, out);
-        let written = match treat(shape, child) {
-            Treat::Map(inner) if child.raw_key() == b"metadata" => {
-                let here = out.len();
-                out.push(b'{');
-                for field in child.children() {
-                    if skip(&[child.raw_key(), field.raw_key()]) {
-                        continue;
-                    }
-                    let (shape, before) = below(inner, field, Before::Zero);
-                    let here = begin_field(field, out);
-                    if !write_value(field, shape, before, out) {
-                        out.truncate(here);
-                    }
-                }
-                end(here, out)
-            }
-            _ => write_value(child, shape, before, out),
-        };
-        if !written {
-            out.truncate(here);
-        }
-    }
-    end(start, out)
-}
-
-/// Appends a comma if one is needed, the name of a field and a colon. Where that began.
-fn begin_field(child: Item<'_>, out: &mut Vec<u8>) -> usize {
-    let here = out.len();
-    if out.last() != Some(&b'{') {
-        out.push(b',');
-    }
-    out.extend_from_slice(b"\"f:");
-    out.extend_from_slice(child.raw_key());
-    out.extend_from_slice(b"\":");
-    here
-}
-
-/// Closes what began there, unless nothing came after.
-fn end(start: usize, out: &mut Vec<u8>) -> bool {
-    if out.len() == start + 1 {
-        out.truncate(start);
-        return false;
-    }
-    out.push(b'}');
-    true
-}
-
-/// As [`set_where_nothing_was`], in bytes. Whether there was anything to write.
-fn write_value(item: Item<'_>, shape: &Shape, before: Before, out: &mut Vec<u8>) -> bool {
-    let start = out.len();
-    let member: &[u8] = match before {
-        Before::Absent => b"{\".\":{}",
-        Before::Zero => b"{",
-    };
-    match treat(shape, item) {
-        Treat::Map(map) if !item.is_empty() => {
-            out.extend_from_slice(member);
-            for child in item.children() {
-                let (shape, before) = below(map, child, before);
-                let here = begin_field(child, out);
-                if !write_value(child, shape, before, out) {
-                    out.truncate(here);
-                }
-            }
-            end(start, out)
-        }
-        Treat::List(list) if !item.is_empty() => {
-            out.extend_from_slice(member);
-            let mut all = elements(list, item);
-            all.sort_by(|a, b| a.0.cmp(&b.0));
-            for (element, items) in all {
-                let here = out.len();
-                if out.last() != Some(&b'{') {
-                    out.push(b',');
-                }
-                write_string(&element, out);
-                out.push(b':');
-                let written = match items.as_slice() {
-                    [one] => write_value(*one, &list.element, Before::Absent, out),
-                    _ => {
-                        out.extend_from_slice(b"{}");
-                        true
-                    }
-                };
-                if !written {
-                    out.truncate(here);
-                }
-            }
-            end(start, out)
-        }
-        _ if before == Before::Zero && is_unset(item, shape) => false,
-        _ => {
-            out.extend_from_slice(b"{}");
-            true
-        }
     }
 }
 
@@ -512,49 +401,6 @@ mod tests {
             text(&found.modified),
             text(&found.removed),
         ]
-    }
-
-    #[test]
-    fn a_creator_owns_what_upstream_says() {
-        let deployment = json!({
-            "apiVersion": "apps/v1", "kind": "Deployment",
-            "metadata": {"creationTimestamp": "x", "labels": {"app": "a"}, "name": "a", "namespace": "b"},
-            "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "a"}},
-                "strategy": {"rollingUpdate": {"maxSurge": "25%"}, "type": "RollingUpdate"},
-                "template": {"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [
-                    {"image": "i", "name": "c", "ports": [{"containerPort": 80, "protocol": "TCP"}], "resources": {}}],
-                    "securityContext": {}, "tolerations": []}}},
-            "status": {"replicas": 1},
-        })
-        .to_string();
-        let tape = Tape::new(deployment.as_bytes()).unwrap();
-        let shape = shape("apps", "Deployment");
-        let skip = |path: &[&[u8]]| {
-            matches!(path, [b"apiVersion" | b"kind" | b"status"])
-                || matches!(
-                    path,
-                    [b"metadata", b"name" | b"namespace" | b"creationTimestamp"]
-                )
-        };
-        let mut out = Vec::new();
-        assert!(write_new(tape.root(), &shape, &skip, &mut out));
-        let expected = json!({
-            "f:metadata": {"f:labels": {".": {}, "f:app": {}}},
-            "f:spec": {"f:replicas": {}, "f:selector": {},
-                "f:strategy": {"f:rollingUpdate": {".": {}, "f:maxSurge": {}}, "f:type": {}},
-                "f:template": {"f:metadata": {"f:labels": {".": {}, "f:app": {}}}, "f:spec": {
-                    "f:containers": {"k:{\"name\":\"c\"}": {".": {}, "f:image": {}, "f:name": {},
-                        "f:ports": {".": {}, "k:{\"containerPort\":80,\"protocol\":\"TCP\"}":
-                            {".": {}, "f:containerPort": {}, "f:protocol": {}}},
-                        "f:resources": {}}},
-                    "f:securityContext": {}, "f:tolerations": {}}}},
-        });
-        assert_eq!(serde_json::from_slice::<Value>(&out).unwrap(), expected);
-        // And in bytes as a set is written.
-        let set = FieldSet::parse(&out).unwrap();
-        let mut again = Vec::new();
-        set.write(&mut again);
-        assert_eq!(out, again);
     }
 
     #[test]

@@ -186,8 +186,7 @@ impl Members {
     /// What is before its value where it is not the first: `,"name":`.
     #[inline]
     pub(super) fn name(&self, member: &Member) -> &[u8] {
-        let name = member.name.0 as usize..member.name.1 as usize;
-        self.names.get(name).unwrap_or_default()
+        &self.names[member.name.0 as usize..member.name.1 as usize]
     }
 
     /// Where the next is from `start` on that is always written; past them all if there is none.
