@@ -2,7 +2,7 @@
 //!
 //! No set of fields is built for it, and of an object of a built-in kind no text is needed.
 
-use std::{borrow::Cow, ops::Range};
+use std::ops::Range;
 
 use super::{
     schema::{Key, List, Relation, Shape, Treat},
@@ -228,7 +228,7 @@ impl Pieces for Created<'_> {
         if !open.keys.is_empty() {
             self.name = keyed(open.keys, |at, _| {
                 let value = open.values.get(at)?.as_deref()?;
-                Some(Cow::from(String::from_utf8_lossy(value)))
+                Some(String::from_utf8_lossy(value))
             });
         }
         let nothing = if open.is_list {

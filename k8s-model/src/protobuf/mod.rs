@@ -17,6 +17,7 @@
 mod decode;
 mod encode;
 mod json;
+mod sink;
 mod table;
 mod tree;
 mod unset;
